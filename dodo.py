@@ -1,0 +1,106 @@
+"""The release pipeline: from nothing to a running site, and back to nothing.
+
+    infrastructure ──► server ──┐
+                                ├──► release        teardown
+    tarball ────────────────────┘
+
+`doit list` names the stages, `doit info STAGE` what each depends on, docs/ has a page for each.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from tasks import infrastructure, inputs, release, run, server, settings, tarball, teardown
+from tasks.graph import Task, stage
+
+RUN = run.from_command_line(Path.cwd())
+PROFILE = f"applications/{RUN.pipeline.application.profile}"
+
+DOIT_CONFIG = {
+    "backend": "bucket",
+    "dep_file": RUN,
+    "check_file_uptodate": inputs.GitIds,
+    "reporter": "stages",
+    "default_tasks": ["release"],
+    "num_process": 2,
+    "par_type": "thread",
+    "verbosity": 2,
+    "minversion": "0.37.0",
+}
+
+
+def task_infrastructure() -> Iterator[Task]:
+    """Machines, their firewall and their name, as the settings ask for them."""
+    yield stage(
+        RUN,
+        infrastructure.share,
+        name="shared",
+        world=infrastructure.shared_exists,
+    )
+    yield stage(
+        RUN,
+        infrastructure.converge,
+        name="environment",
+        paths=["tasks/ec2.py", "tasks/infrastructure.py", "tasks/shared.py"],
+        parts=lambda: infrastructure.parts(RUN),
+        world=infrastructure.as_wanted,
+        after=["infrastructure:shared"],
+    )
+
+
+def task_tarball() -> Task:
+    """The application, built once from its git tree and kept under its digest."""
+    return stage(
+        RUN,
+        tarball.build,
+        paths=[
+            RUN.pipeline.application.path,
+            f"{PROFILE}/profile.yml",
+            "tasks/archive.py",
+            "tasks/tarball.py",
+        ],
+        parts=lambda: tarball.parts(RUN),
+        world=tarball.pointed,
+        after=["infrastructure:shared"],
+    )
+
+
+def task_server() -> Task:
+    """Packages, services and configuration on the machines."""
+    return stage(
+        RUN,
+        server.provision,
+        paths=[
+            "playbooks/server.yml",
+            *(f"roles/{role}" for role in server.ROLES),
+            PROFILE,
+            "tasks/ansible.py",
+            "tasks/server.py",
+        ],
+        parts=lambda: server.parts(RUN),
+        infrastructure="infrastructure:environment",
+    )
+
+
+def task_release() -> Task:
+    """The tarball goes live: fetched, verified, migrated, switched, checked."""
+    return stage(
+        RUN,
+        release.go_live,
+        paths=["playbooks/release.yml", "roles/release", "tasks/release.py"],
+        parts=lambda: release.parts(RUN),
+        after=["server"],
+        infrastructure="infrastructure:environment",
+        tarball="tarball",
+    )
+
+
+def task_teardown() -> Task:
+    """Leave nothing of the environment: machines, name, keys, secrets."""
+    return stage(RUN, teardown.tear_down, always=True)
+
+
+# what an environment's file does not name does not exist there
+for forbidden in set(get_args(settings.Stage)) - set(RUN.environment.stages):
+    del globals()[f"task_{forbidden}"]

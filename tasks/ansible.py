@@ -1,0 +1,186 @@
+"""ansible: play a playbook on hosts, and say in one sentence what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from tasks import process
+from tasks.playbook_events import Story
+from tasks.refusal import Cancelled, HostKeyChanged, HostUnreachable, LoginRefused
+from tasks.ssh import Answer, Host, answer, known_hosts, options
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recap:
+    """What a playbook that succeeded did, over all hosts."""
+
+    changed: int
+    ok: int
+    seconds: float
+
+
+def play(
+    playbook: str,
+    *,
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    strategy: str,
+    say: Callable[[str], None],
+    log: Path | None,
+) -> Recap:
+    """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints."""
+    started = time.monotonic()
+    private = Path(tempfile.mkdtemp(prefix="play-"))  # 0700: it holds the key and the variables
+    story = Story(playbook=playbook, say=say, log=log)
+    try:
+        status = _run(
+            private,
+            playbook=ROOT / "playbooks" / f"{playbook}.yml",
+            inventory=_inventory(private, hosts, variables),
+            environment=_environment(private, strategy),
+            story=story,
+        )
+    finally:
+        _end_all(private)
+        shutil.rmtree(private, ignore_errors=True)
+    if status == "canceled" or process.cancelled():
+        raise Cancelled(stage=playbook)
+    for host in hosts:
+        if host.name in story.unreachable:
+            _refuse(playbook, host, story)
+    if status != "successful":
+        raise story.failure()
+    return Recap(changed=story.changed, ok=story.ok, seconds=time.monotonic() - started)
+
+
+def _run(
+    private: Path,
+    *,
+    playbook: Path,
+    inventory: Path,
+    environment: Mapping[str, str],
+    story: Story,
+) -> str:
+    """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers."""
+    import ansible_runner  # takes half a second, which only those who play should spend
+
+    over = threading.Event()
+
+    def stop() -> bool:
+        if over.is_set() or process.cancelled():
+            _end_all(private)
+            return True
+        return False
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="play") as thread:
+        try:
+            run = thread.submit(
+                ansible_runner.run,
+                private_data_dir=str(private),
+                playbook=str(playbook),
+                inventory=str(inventory),
+                envvars=dict(environment),
+                settings={"pexpect_timeout": 1, "suppress_ansible_output": True},
+                quiet=True,
+                suppress_env_files=True,
+                fact_cache_type="memory",
+                event_handler=story.hear,
+                cancel_callback=stop,
+            )
+            return str(run.result().status)
+        finally:
+            over.set()
+
+
+def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, object]) -> Path:
+    """Write hosts and variables to a file that only we can read; no secret is ever an argument."""
+    _write(private / "known_hosts", known_hosts(hosts))
+    entries = {}
+    for number, host in enumerate(hosts):
+        key = _write(private / f"key-{number}", host.key.rstrip("\n") + "\n")
+        entries[host.name] = {
+            "ansible_host": host.address,
+            "ansible_port": host.port,
+            "ansible_user": host.user,
+            "ansible_ssh_private_key_file": str(key),
+            "ansible_ssh_common_args": " ".join(options(private / "known_hosts")),
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+    inventory = {"all": {"hosts": entries, "vars": dict(variables)}}
+    return _write(private / "inventory.json", json.dumps(inventory))
+
+
+def _environment(private: Path, strategy: str) -> dict[str, str]:
+    """Decide every setting here: neither the working directory nor the user's own configuration do."""
+    plugins = find_spec("ansible_mitogen")
+    folder = Path(plugins.submodule_search_locations[0]) if _is_package(plugins) else ROOT
+    return {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "ANSIBLE_CONFIG": str(_write(private / "ansible.cfg", "")),
+        "ANSIBLE_HOME": str(private / "home"),
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        "ANSIBLE_STRATEGY": strategy,
+        "ANSIBLE_STRATEGY_PLUGINS": str(folder / "plugins" / "strategy"),
+        "ANSIBLE_FORKS": "10",
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_TIMEOUT": "10",
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=30s",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "ssh"),
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "False",
+        "ANSIBLE_NOCOLOR": "True",
+    }
+
+
+def _is_package(spec: object) -> bool:
+    return bool(getattr(spec, "submodule_search_locations", None))
+
+
+def _write(path: Path, content: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(content)
+    return path
+
+
+def _end_all(private: Path) -> None:
+    """End everything that the play started, wherever it detached itself to.
+
+    Ansible's workers, mitogen and SSH's master connections leave the process group; but each of them has
+    our private folder in its environment, or, where it wrote a title over that, in its command line.
+    """
+    mark = f"{private}/".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(mark in (folder / name).read_bytes() for name in ("cmdline", "environ")):
+                os.kill(int(folder.name), signal.SIGKILL)
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue  # ended meanwhile, or somebody else's
+
+
+def _refuse(playbook: str, host: Host, story: Story) -> None:
+    """Find out why a host could not be reached, by asking it rather than by reading Ansible's words."""
+    facts = {"stage": playbook, "host": host.name, "address": host.address, "port": host.port}
+    match answer(host):
+        case Answer.NOTHING:
+            raise HostUnreachable(**facts)
+        case Answer.OTHER_KEY:
+            raise HostKeyChanged(**facts)
+        case Answer.NO_LOGIN:
+            raise LoginRefused(**facts, user=host.user)
+        case Answer.LOGIN:
+            raise story.failure()

@@ -1,0 +1,205 @@
+"""commands: what doit can be asked beside its tasks; where doit has the command, ours adds to it."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import doit.cmd_info
+import doit.cmd_list
+import doit.cmd_run
+from doit.cmd_base import DoitCmdBase
+from doit.exceptions import InvalidCommand
+
+from tasks import mermaid, process, report
+from tasks.refusal import Refusal, StageForbidden, UnknownTask
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+PATIENCE = 4.0
+"""Seconds that stages get to end after an interruption; their children are ended at once."""
+
+
+def refusing(method: Any) -> Any:
+    """A refusal on the way of a command is one sentence and an exit code, no traceback."""
+
+    @functools.wraps(method)
+    def guarded(self: Any, *args: Any, **keywords: Any) -> Any:
+        try:
+            return method(self, *args, **keywords)
+        except Refusal as refusal:
+            sys.stderr.write(f"{refusal.text}\n")
+            return refusal.exit_code
+
+    return guarded
+
+
+class Run(doit.cmd_run.Run):
+    """`doit run`: refuses what is not there, and ends everything it started when it is interrupted."""
+
+    name = "run"
+
+    @refusing
+    def execute(self, params: Any, args: Any) -> Any:
+        """Load the graph and run what was asked for."""
+        try:
+            return super().execute(params, args)
+        except InvalidCommand as error:
+            if error.not_found is None:
+                raise
+            raise missing(self.task_list, error.not_found) from None
+
+    @functools.wraps(doit.cmd_run.Run._execute)
+    def _execute(self, **options: Any) -> Any:
+        before = {each: signal.getsignal(each) for each in INTERRUPTED}
+        try:
+            for each in INTERRUPTED:
+                signal.signal(each, _interrupt)
+            return super()._execute(**options)
+        except _Interrupted as interruption:
+            for each in INTERRUPTED:  # the second one must not cut the clean-up short
+                signal.signal(each, signal.SIG_IGN)
+            self._let_stages_end()
+            report.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
+            return interruption.code
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    @staticmethod
+    def _let_stages_end() -> None:
+        workers = [each for each in threading.enumerate() if each is not threading.main_thread()]
+        process.interrupt()
+        for worker in workers:
+            worker.join(PATIENCE / max(1, len(workers)))
+        process.kill()
+
+
+def retry() -> str:
+    """The command line that was typed."""
+    return " ".join(["doit", *sys.argv[1:]])
+
+
+class _Interrupted(BaseException):
+    def __init__(self, number: int) -> None:
+        self.code = INTERRUPTED[signal.Signals(number)]
+
+
+def _interrupt(number: int, frame: object) -> None:
+    process.interrupt()
+    raise _Interrupted(number)
+
+
+def missing(tasks: list[Any], name: str) -> Refusal:
+    """The refusal for a task that is not in the graph: forbidden here, or unknown."""
+    from tasks.settings import Stage
+
+    run = next(each.meta["run"] for each in tasks if each.meta)
+    if name in Stage.__args__:  # type: ignore[attr-defined]
+        return StageForbidden(stage=name, environment=run.environment_name)
+    return UnknownTask(name=name, known=", ".join(each.name for each in tasks if not each.subtask_of))
+
+
+class List(doit.cmd_list.List):
+    """`doit list`: the stages in the graph's order; `--deps` shows each path with its git id."""
+
+    name = "list"
+
+    @refusing
+    def execute(self, params: Any, args: Any) -> Any:
+        """List the tasks."""
+        params.update_defaults({"sort": "definition"})
+        return super().execute(params, args)
+
+    def _print_task(
+        self, template: str, task: Any, status: bool, list_deps: bool, tasks: dict[str, Any]
+    ) -> None:
+        super()._print_task(template, task, status, False, tasks)
+        parts = [tasks[name] for name in task.task_dep] if task.has_subtask and list_deps else []
+        for line in (line for each in (task, *parts) for line in inputs_of(each, self.dep_manager)):
+            if list_deps:
+                self.outstream.write(f" -  {line}\n")
+
+
+class Info(doit.cmd_info.Info):
+    """`doit info STAGE`: doit's own, then each path with its git id."""
+
+    name = "info"
+
+    @refusing
+    def execute(self, params: Any, args: Any) -> Any:
+        """Show one task."""
+        return super().execute(params, args)
+
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:
+        tasks = {each.name: each for each in self.task_list}
+        if pos_args and pos_args[0] not in tasks:
+            raise missing(self.task_list, pos_args[0])
+        result = super()._execute(pos_args, hide_status)
+        self.outstream.write("\ngit ids    :\n")
+        for line in inputs_of(tasks[pos_args[0]], self.dep_manager):
+            self.outstream.write(f" - {line}\n")
+        return result
+
+
+def inputs_of(task: Any, dep_manager: Any) -> Iterator[str]:
+    """Each path that a task depends on, with its git id."""
+    width = max((len(path) for path in task.file_dep), default=0)
+    for path in sorted(task.file_dep):
+        found = dep_manager.checker.id(path)
+        yield f"{path:<{width}}  {found[:12] if found else 'missing'}"
+
+
+class Graph(DoitCmdBase):
+    """`doit graph`: the graph as Mermaid, or as SVG."""
+
+    name = "graph"
+    doc_purpose = "print the graph (Mermaid; --svg for a picture)"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = (
+        {
+            "name": "svg",
+            "short": "",
+            "long": "svg",
+            "type": bool,
+            "default": False,
+            "help": "print SVG instead of Mermaid",
+        },
+    )
+
+    @refusing
+    def _execute(self, svg: bool = False, pos_args: object = None) -> int:
+        edges = mermaid.edges(self.task_list)
+        self.outstream.write(mermaid.svg(edges) if svg else mermaid.text(edges))
+        return 0
+
+
+class CloudCommand(DoitCmdBase):
+    """`doit cloud VERB`: the embedded cloud's own switch."""
+
+    name = "cloud"
+    doc_purpose = "the embedded cloud: start, stop, status, delete"
+    doc_usage = "start|stop|status|delete"
+    doc_description = None
+    cmd_options = ()
+
+    @refusing
+    def _execute(self, pos_args: list[str] | None = None) -> int:
+        from tasks.cloud import embedded
+
+        verbs = {
+            "start": embedded.start,
+            "stop": embedded.stop,
+            "status": embedded.status,
+            "delete": embedded.delete,
+        }
+        verb = pos_args[0] if pos_args else ""
+        if verb not in verbs or len(pos_args or ()) != 1:
+            raise UnknownTask(name=f"cloud {' '.join(pos_args or ())}", known=", ".join(verbs))
+        for line in verbs[verb](lambda words: report.console.progress("cloud", words)):
+            report.console.line(line)
+        return 0

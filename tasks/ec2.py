@@ -1,0 +1,351 @@
+"""ec2: what infrastructure's plans are made of: finding by tag, and one function for each kind of change."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tasks import machines, process, secrets, shared
+from tasks.aws_error import already, code
+from tasks.refusal import CloudRefused, CloudTooSlow, ImageMissing
+
+if TYPE_CHECKING:
+    from tasks.infrastructure import Change, Found, Machine
+    from tasks.run import Run
+
+    Say = Callable[[str], None]
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+DEBIAN = "136693071363"
+"""The account that publishes Debian's images (https://wiki.debian.org/Cloud/AmazonEC2Image)."""
+PATIENCE = 300.0
+"""Seconds for anything that the cloud does after it has said yes."""
+POLL = 0.5
+POLL_IMAGE = 1.0
+NOT_FOUND_YET = ("InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidGroupId.NotFound")
+TTL = 60
+"""Seconds that a resolver keeps an address."""
+
+
+# --- finding --------------------------------------------------------------------------------
+
+
+def find(run: Run) -> Found:
+    """Everything of the environment that the cloud has."""
+    from tasks.infrastructure import Found
+
+    ec2, name = run.cloud.client("ec2"), _name(run)
+    group = next(_groups(run), None)
+    keys = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [name]}])["KeyPairs"]
+    return Found(
+        key=_tags(keys[0]).get("mark", "unknown") if keys else None,
+        group=group["GroupId"] if group else None,
+        rules=frozenset(
+            (rule["FromPort"], network["CidrIp"])
+            for rule in (group["IpPermissions"] if group else ())
+            for network in rule.get("IpRanges", ())
+        ),
+        machines=tuple(_machines(run)),
+        record=_record(run),
+        secrets=tuple(secrets.names(run)),
+    )
+
+
+def _machines(run: Run) -> Iterator[Machine]:
+    from tasks.infrastructure import Machine
+
+    filters = [*_ours(run), {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    for page in run.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters):
+        for reservation in page["Reservations"]:
+            for each in reservation["Instances"]:
+                yield Machine(
+                    id=each["InstanceId"],
+                    state=each["State"]["Name"],
+                    address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
+                    tags=_tags(each),
+                )
+
+
+def _groups(run: Run) -> Iterator[dict[str, Any]]:
+    pages = run.cloud.client("ec2").get_paginator("describe_security_groups")
+    for page in pages.paginate(Filters=_ours(run)):
+        yield from page["SecurityGroups"]
+
+
+def _record(run: Run) -> tuple[str, ...]:
+    zone = shared.zone_id(run)
+    if not zone:
+        return ()
+    page = run.cloud.client("route53").list_resource_record_sets(
+        HostedZoneId=zone, StartRecordName=run.host_name, StartRecordType="A", MaxItems="1"
+    )
+    for each in page["ResourceRecordSets"]:
+        if each["Name"].rstrip(".") == run.host_name and each["Type"] == "A":
+            return tuple(sorted(value["Value"] for value in each["ResourceRecords"]))
+    return ()
+
+
+def _ours(run: Run) -> list[dict[str, Any]]:
+    return [
+        {"Name": "tag:project", "Values": [run.pipeline.name]},
+        {"Name": "tag:environment", "Values": [run.identity]},
+    ]
+
+
+def _name(run: Run) -> str:
+    return f"{run.pipeline.name}-{run.identity}"
+
+
+def _tags(resource: dict[str, Any]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in resource.get("Tags", ())}
+
+
+def _tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _specification(run: Run, kind: str, **more: str) -> list[dict[str, Any]]:
+    from tasks.infrastructure import tags
+
+    return [{"ResourceType": kind, "Tags": _tag_list({**tags(run), **more})}]
+
+
+# --- changing --------------------------------------------------------------------------------
+
+
+def apply(run: Run, change: Change) -> None:
+    """Make one change. Raises CloudRefused when the cloud says no."""
+    ec2 = run.cloud.client("ec2")
+    try:
+        _VERBS[change.verb](run, ec2, change)
+    except ec2.exceptions.ClientError as error:
+        problem = error.response["Error"].get("Message") or code(error)
+        raise CloudRefused(change=str(change), problem=problem) from None
+
+
+def _create_key(run: Run, ec2: Any, change: Change) -> None:
+    from tasks.infrastructure import key_mark
+
+    public_key = str(change.facts["public_key"])
+    mark = key_mark(public_key)
+    with already("InvalidKeyPair.Duplicate"):
+        ec2.import_key_pair(
+            KeyName=change.what,
+            PublicKeyMaterial=public_key.encode(),
+            TagSpecifications=_specification(run, "key-pair", mark=mark),
+        )
+
+
+def _delete_key(run: Run, ec2: Any, change: Change) -> None:
+    ec2.delete_key_pair(KeyName=change.what)
+
+
+def _create_group(run: Run, ec2: Any, change: Change) -> None:
+    with already("InvalidGroup.Duplicate"):
+        ec2.create_security_group(
+            GroupName=change.what,
+            Description=f"{run.pipeline.name}: {run.identity}",
+            TagSpecifications=_specification(run, "security-group"),
+        )
+
+
+def _delete_group(run: Run, ec2: Any, change: Change) -> None:
+    group = next(_groups(run), None)
+    for _ in _patience("the security group still in use"):
+        try:
+            if group:
+                ec2.delete_security_group(GroupId=group["GroupId"])
+            return
+        except ec2.exceptions.ClientError as error:
+            if code(error) == "InvalidGroup.NotFound":
+                return
+            if code(error) != "DependencyViolation":  # an ended machine holds it for a while
+                raise
+
+
+def _open_port(run: Run, ec2: Any, change: Change) -> None:
+    with already("InvalidPermission.Duplicate"):
+        ec2.authorize_security_group_ingress(**_rule(run, change))
+
+
+def _close_port(run: Run, ec2: Any, change: Change) -> None:
+    ec2.revoke_security_group_ingress(**_rule(run, change))
+
+
+def _rule(run: Run, change: Change) -> dict[str, Any]:
+    rule: tuple[int, str] = change.facts["rule"]  # type: ignore[assignment]
+    port, network = rule
+    permission = {
+        "IpProtocol": "tcp",
+        "FromPort": port,
+        "ToPort": port,
+        "IpRanges": [{"CidrIp": network}],
+    }
+    return {"GroupId": _group_id(run), "IpPermissions": [permission]}
+
+
+def _group_id(run: Run) -> str:
+    for _ in _patience("the new security group not to be seen"):
+        for group in _groups(run):
+            return str(group["GroupId"])
+    raise AssertionError("CloudTooSlow was raised")
+
+
+def _create_machine(run: Run, ec2: Any, change: Change) -> None:
+    settings, number = run.environment.infrastructure, str(change.facts["number"])
+    wish = {
+        "ImageId": _image_id(run),
+        "InstanceType": settings.instance_type or run.pipeline.instance_type,
+        "KeyName": _name(run),
+        "SecurityGroupIds": [_group_id(run)],
+        "DisableApiTermination": settings.termination_protection,
+        "MetadataOptions": {"HttpTokens": "required"},
+        "UserData": _user_data(run),
+        "TagSpecifications": [
+            *_specification(run, "instance"),
+            *_specification(run, "volume"),
+        ],
+    }
+    try:
+        launched = ec2.run_instances(
+            MinCount=1, MaxCount=1, ClientToken=machines.launch_token(run, number), **wish
+        )
+    except ec2.exceptions.ClientError as error:
+        # the token's machine has ended since, or was asked for with other settings: a new one, then
+        if code(error) not in ("IdempotentInstanceTerminated", "IdempotentParameterMismatch"):
+            raise
+        token = machines.launch_token(run, number, renew=True)
+        launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **wish)
+    id = launched["Instances"][0]["InstanceId"]
+    for _ in _patience(f"{id} not to be seen"):
+        if id in {each.id for each in _machines(run)}:
+            return
+
+
+def _user_data(run: Run) -> str:
+    user = {
+        "name": run.cloud.login_user,
+        "groups": "sudo",
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "shell": "/bin/bash",
+        "ssh_authorized_keys": [secrets.public_key(secrets.ensure(run).deploy_key)],
+    }
+    return "#cloud-config\n" + yaml.safe_dump({"users": [user]})
+
+
+def _image_id(run: Run) -> str:
+    ec2, say = run.cloud.client("ec2"), run.say("infrastructure")
+    filters = [{"Name": "name", "Values": [run.pipeline.image, f"{run.pipeline.image}-amd64-*"]}]
+    for _ in _patience(f"the image {run.pipeline.image} not ready", pause=POLL_IMAGE):
+        images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
+        ready = [each for each in images if each["State"] == "available"]
+        if ready:
+            return str(max(ready, key=lambda each: each["CreationDate"])["ImageId"])
+        if not any(each["State"] == "pending" for each in images):
+            break
+        say(f"waits for the image {run.pipeline.image}")
+    raise ImageMissing(image=run.pipeline.image, region=run.pipeline.region)
+
+
+def _start_machine(run: Run, ec2: Any, change: Change) -> None:
+    ec2.start_instances(InstanceIds=[change.what])
+
+
+def _end_machine(run: Run, ec2: Any, change: Change) -> None:
+    ec2.terminate_instances(InstanceIds=[change.what])
+    for _ in _patience(f"{change.what} not terminated"):
+        try:
+            answer = ec2.describe_instances(InstanceIds=[change.what])
+        except ec2.exceptions.ClientError as error:
+            if code(error) in NOT_FOUND_YET:
+                return
+            raise
+        if answer["Reservations"][0]["Instances"][0]["State"]["Name"] == "terminated":
+            return
+
+
+def _tag_machine(run: Run, ec2: Any, change: Change) -> None:
+    tags: dict[str, str] = change.facts["tags"]  # type: ignore[assignment]
+    ec2.create_tags(Resources=[change.what], Tags=_tag_list(tags))
+
+
+def _point(run: Run, ec2: Any, change: Change) -> None:
+    _change_record(run, "UPSERT", change.facts["addresses"])  # type: ignore[arg-type]
+
+
+def _unpoint(run: Run, ec2: Any, change: Change) -> None:
+    _change_record(run, "DELETE", change.facts["addresses"])  # type: ignore[arg-type]
+
+
+def _change_record(run: Run, action: str, addresses: Iterable[str]) -> None:
+    route53 = run.cloud.client("route53")
+    record = {
+        "Name": run.host_name,
+        "Type": "A",
+        "TTL": TTL,
+        "ResourceRecords": [{"Value": address} for address in addresses],
+    }
+    change = route53.change_resource_record_sets(
+        HostedZoneId=shared.zone_id(run),
+        ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": record}]},
+    )["ChangeInfo"]
+    # wait for INSYNC, or the first visitor is sent to a stale address
+    for _ in _patience(f"{run.host_name} not in sync", pause=POLL):
+        if route53.get_change(Id=change["Id"])["ChangeInfo"]["Status"] == "INSYNC":
+            return
+
+
+def _delete_secret(run: Run, ec2: Any, change: Change) -> None:
+    ssm = run.cloud.client("ssm")
+    with contextlib.suppress(ssm.exceptions.ParameterNotFound):
+        ssm.delete_parameter(Name=change.what)
+
+
+_VERBS: dict[str, Callable[[Run, Any, Change], None]] = {
+    "create_group": _create_group,
+    "create_key": _create_key,
+    "create_machine": _create_machine,
+    "close_port": _close_port,
+    "delete_group": _delete_group,
+    "delete_key": _delete_key,
+    "delete_secret": _delete_secret,
+    "end_machine": _end_machine,
+    "open_port": _open_port,
+    "point": _point,
+    "start_machine": _start_machine,
+    "tag_machine": _tag_machine,
+    "unpoint": _unpoint,
+}
+
+
+def settle(run: Run, say: Say) -> None:
+    """Wait until no machine is on its way to another state; then the launch tokens have done their work."""
+    for _ in _patience("machines still starting or stopping"):
+        found = list(_machines(run))
+        if all(each.state in ("running", "stopped") for each in found):
+            break
+        moving = next(each for each in found if each.state not in ("running", "stopped"))
+        say(f"waits for {moving.id}: {moving.state}")
+    machines.forget_launches(run)
+
+
+def tag(run: Run, tags: dict[str, str]) -> None:
+    """Write tags to the environment's machines."""
+    found = [each.id for each in _machines(run)]
+    run.cloud.client("ec2").create_tags(Resources=found, Tags=_tag_list(tags))
+
+
+# --- waiting --------------------------------------------------------------------------------
+
+
+def _patience(what: str, pause: float = POLL) -> Iterator[None]:
+    """Tries, some time apart, until CloudTooSlow is raised."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        yield
+        process.wait(pause, "infrastructure")
+    raise CloudTooSlow(what=what, seconds=round(PATIENCE))

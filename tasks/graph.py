@@ -1,0 +1,81 @@
+"""graph: how a stage becomes a doit task: its inputs, what it waits for, and what its end leaves behind."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks import inputs
+from tasks.refusal import DiskFull, Refusal
+from tasks.run import Run
+
+Task = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a stage leaves: `facts` go to the stages that need it, and run those again when they differ."""
+
+    facts: Mapping[str, Any]
+    summary: str
+    changed: bool = True
+
+
+def stage(
+    run: Run,
+    action: Callable[..., Outcome],
+    *,
+    name: str | None = None,
+    paths: Sequence[str] = (),
+    parts: Mapping[str, object] | Callable[[], Mapping[str, object]] | None = None,
+    world: Callable[[Run], bool] | None = None,
+    after: Sequence[str] = (),
+    always: bool = False,
+    **needs: str,
+) -> Task:
+    """The doit task of a stage.
+
+    `paths`: files and folders it depends on, by git id. `parts`: everything else, by name. `world`: asks
+    whether the world is still as the record says. `after`: tasks that come first. `needs`: tasks that come
+    first and whose facts the action gets, under that keyword. Both leave out stages that the environment does
+    not have. `always`: nothing to compare with, the action finds out what there is to do.
+    """
+    inputs.GitIds.wanted.update(paths)
+    here = run.environment.stages
+    after = [each for each in after if each.partition(":")[0] in here]
+    needs = {keyword: each for keyword, each in needs.items() if each.partition(":")[0] in here}
+    checks = [inputs.Named(parts or {}), *([(world, [run])] if world else [])]
+    task: Task = {
+        "actions": [(perform, [action, run])],
+        "file_dep": list(paths),
+        "uptodate": [] if always else checks,
+        # both: getargs alone would not run the stage when its upstream changes (doit #367)
+        "task_dep": [*after, *needs.values()],
+        "getargs": {keyword: (upstream, None) for keyword, upstream in needs.items()},
+        "meta": {"run": run},
+        # threads share one stdout: stages speak through the console instead
+        "io": {"capture": False},
+    }
+    return task | ({"name": name} if name else {})
+
+
+def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -> Any:
+    """Run one stage: void its record, act, keep its facts. A refusal becomes doit's failed task."""
+    from doit import Globals
+    from doit.exceptions import TaskFailed
+
+    try:
+        Globals.dep_manager.backend.void(task.name)
+        outcome = action(run, **needs)
+    except Refusal as refusal:
+        return TaskFailed(refusal.text)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place = error.filename or ".run"
+        return TaskFailed(DiskFull(stage=task.name.partition(":")[0], path=place).text)
+    told = {"summary": outcome.summary, "changed": outcome.changed}
+    task.value_savers.append(lambda: told)
+    return dict(outcome.facts)

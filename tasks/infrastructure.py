@@ -1,0 +1,217 @@
+"""infrastructure: the machines, their name and their firewall: what is wanted against what is found by tag."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tasks import ec2, machines, secrets, shared
+from tasks.graph import Outcome
+from tasks.refusal import CloudTooSlow, NotReleased
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+ROUNDS = 4
+"""Plans until what is found is what is wanted: machines first, their addresses into the record next."""
+
+Rules = frozenset[tuple[int, str]]
+"""Ports that are open, each with the network (CIDR) for which it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """An instance that carries our tags."""
+
+    id: str
+    state: str
+    address: str | None
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the settings ask for."""
+
+    name: str
+    public_key: str
+    rules: Rules
+    machines: int
+    host_name: str
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What there is, by tag and by name."""
+
+    key: str | None = None
+    group: str | None = None
+    rules: Rules = frozenset()
+    machines: tuple[Machine, ...] = ()
+    record: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One call to the cloud that is due: `verb` names the function of tasks/ec2.py that makes it."""
+
+    verb: str
+    what: str
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """As a person reads it: `create machine 1 of 1`."""
+        return f"{self.verb.replace('_', ' ')} {self.what}"
+
+
+def plan(wanted: Wanted, found: Found) -> list[Change]:
+    """The changes that lead from what is found towards what is wanted, in the order to make them."""
+    changes: list[Change] = []
+    if found.key != key_mark(wanted.public_key):
+        if found.key:
+            changes.append(Change(verb="delete_key", what=wanted.name))
+        changes.append(Change(verb="create_key", what=wanted.name, facts={"public_key": wanted.public_key}))
+    if not found.group:
+        changes.append(Change(verb="create_group", what=wanted.name))
+    for verb, rules in (
+        ("open", wanted.rules - found.rules),
+        ("close", found.rules - wanted.rules),
+    ):
+        changes += [
+            Change(verb=f"{verb}_port", what=f"{port} for {network}", facts={"rule": (port, network)})
+            for port, network in sorted(rules)
+        ]
+    present = sorted(found.machines, key=lambda each: each.id)
+    changes += [Change(verb="start_machine", what=each.id) for each in present if each.state == "stopped"]
+    changes += [
+        Change(verb="create_machine", what=f"{number} of {wanted.machines}", facts={"number": number})
+        for number in range(len(present) + 1, wanted.machines + 1)
+    ]
+    changes += [Change(verb="end_machine", what=each.id) for each in present[wanted.machines :]]
+    for each in present[: wanted.machines]:
+        missing = {k: v for k, v in wanted.tags.items() if each.tags.get(k) != v}
+        if missing:
+            changes.append(Change(verb="tag_machine", what=each.id, facts={"tags": missing}))
+    kept = present[: wanted.machines]
+    addresses = tuple(sorted(each.address for each in kept if each.address))
+    ready = len(kept) == wanted.machines and all(each.state == "running" for each in kept)
+    if ready and addresses != found.record:
+        what = f"{wanted.host_name} to {', '.join(addresses)}"
+        changes.append(Change(verb="point", what=what, facts={"addresses": addresses}))
+    return changes
+
+
+def teardown_plan(name: str, host_name: str, found: Found) -> list[Change]:
+    """The changes that leave nothing of an environment."""
+    changes = []
+    if found.record:
+        facts: dict[str, object] = {"addresses": found.record}
+        changes.append(Change(verb="unpoint", what=host_name, facts=facts))
+    changes += [Change(verb="end_machine", what=each.id) for each in found.machines]
+    if found.group:
+        changes.append(Change(verb="delete_group", what=name))
+    if found.key:
+        changes.append(Change(verb="delete_key", what=name))
+    changes += [Change(verb="delete_secret", what=each) for each in found.secrets]
+    return changes
+
+
+def wanted(run: Run) -> Wanted:
+    """What the settings ask for, for this environment."""
+    settings = run.environment.infrastructure
+    return Wanted(
+        name=f"{run.pipeline.name}-{run.identity}",
+        public_key=secrets.public_key(secrets.ensure(run).deploy_key),
+        rules=frozenset(
+            [(22, network) for network in settings.ssh_from]
+            + [(port, network) for port in (80, 443) for network in settings.http_from]
+        ),
+        machines=settings.instances,
+        host_name=run.host_name,
+        tags=tags(run),
+    )
+
+
+def tags(run: Run) -> dict[str, str]:
+    """What tells our machines from others, and for whom they run."""
+    return {
+        "Name": f"{run.pipeline.name}-{run.identity}",
+        "project": run.pipeline.name,
+        "environment": run.identity,
+        "branch": run.branch if run.environment.per_branch else run.pipeline.default_branch,
+        "owner": run.environment.infrastructure.owner,
+        "cost_centre": run.environment.infrastructure.cost_centre,
+    }
+
+
+def key_mark(public_key: str) -> str:
+    """What a key pair is tagged with, so that a changed key is noticed."""
+    return hashlib.sha256(public_key.encode()).hexdigest()[:16]
+
+
+def parts(run: Run) -> dict[str, object]:
+    """The settings that this stage reads, by name."""
+    from tasks.settings import flat
+
+    return {
+        **{f"infrastructure.{k}": v for k, v in flat(run.environment.infrastructure).items()},
+        "dns_zone": run.pipeline.dns_zone,
+        "image": run.pipeline.image,
+        "instance_type": run.pipeline.instance_type,
+        "region": run.pipeline.region,
+    }
+
+
+# --- the stage: what every environment shares -----------------------------------------------------
+
+
+def shared_exists(run: Run) -> bool:
+    """Whether the bucket and the zone are there."""
+    return shared.bucket_exists(run) and shared.zone_id(run) is not None
+
+
+def share(run: Run) -> Outcome:
+    """Make the bucket and, where it is ours to make, the zone."""
+    made = shared.make_shared(run)
+    return Outcome(facts={}, summary=f"made {' and '.join(made)}" if made else "", changed=bool(made))
+
+
+# --- the stage: an environment's own --------------------------------------------------------------
+
+
+def as_wanted(run: Run) -> bool:
+    """Whether the cloud has exactly what the settings ask for."""
+    return not plan(wanted(run), ec2.find(run))
+
+
+def converge(run: Run) -> Outcome:
+    """Plan and apply until there is nothing to do. Safe to interrupt and to call again."""
+    say, made = run.say("infrastructure"), []
+    for _ in range(ROUNDS):
+        changes = plan(wanted(run), ec2.find(run))
+        if not changes:
+            break
+        for change in changes:
+            say(str(change))
+            ec2.apply(run, change)
+            made.append(change)
+        ec2.settle(run, say)
+    else:
+        left = "; ".join(map(str, changes))
+        raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)
+    hosts = existing(run)
+    summary = ", ".join(f"{each['id']} at {each['address']}" for each in hosts["hosts"])
+    return Outcome(facts=hosts, summary=summary, changed=bool(made))
+
+
+def existing(run: Run) -> dict[str, list[dict[str, object]]]:
+    """The environment's running machines with their pinned host keys. Raises NotReleased without any."""
+    running = [each for each in ec2.find(run).machines if each.state == "running"]
+    if not running:
+        raise NotReleased(
+            stage="server", what=f"{run.identity} has no running machine", remedy="infrastructure"
+        )
+    return {"hosts": machines.pinned(run, running)}

@@ -1,0 +1,83 @@
+"""inputs: what a stage depends on, small and the same on every machine: git ids, settings, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import source
+
+
+class GitIds:
+    """doit's file checker, by content: the state of a file or folder is its git id.
+
+    doit's own trusts the time of a file, and looks after the action: here everything is measured once, before.
+    Paths are relative to the checkout's root. Ids are those of `git add -A` (`source.Snapshot`).
+    """
+
+    CheckerError = OSError
+    wanted: set[str] = set()  # noqa: RUF012  one git call answers for the paths of the whole graph
+
+    def __init__(self) -> None:
+        self.known: dict[str, str | None] = {}
+
+    def id(self, path: str) -> str | None:
+        """The git id of a path, None where git knows no such path."""
+        if path not in self.known:
+            self.known |= source.snapshot(Path.cwd()).ids({path, *self.wanted})
+        return self.known[path]
+
+    def exists(self, path: str) -> bool:
+        """Whether git would commit something there."""
+        return self.id(path) is not None
+
+    def info(self, path: str) -> str:
+        """The id, for `check_modified`. Raises OSError where there is no such path."""
+        found = self.id(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        return found
+
+    def check_modified(self, path: str, info: str, state: str) -> bool:
+        """Whether the path differs from what the last success saw."""
+        return info != state
+
+    def get_state(self, path: str, current: str | None) -> str:
+        """What is kept in the record."""
+        return self.info(path)
+
+
+class Named:
+    """doit's `uptodate` for everything that is no file: each part by name, so that "why" has an answer.
+
+    `parts` maps names to values, or is a function that gives such a mapping when it is needed. Measured before
+    the action and saved with its success. One per task.
+    """
+
+    def __init__(self, parts: Mapping[str, object] | Callable[[], Mapping[str, object]]) -> None:
+        self.parts = parts
+        self.changed: list[str] = []
+
+    def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
+        """Whether every part is what it was at the last success."""
+        now = dict(self.parts() if callable(self.parts) else self.parts)
+        task.value_savers.append(lambda: {"inputs": now})
+        before = values.get("inputs")
+        if before is None:
+            self.changed = ["has not run here yet"]
+            return False
+        self.changed = [
+            f"{name} {_shown(before.get(name))} → {_shown(now.get(name))}"
+            for name in sorted(now.keys() | before.keys())
+            if now.get(name) != before.get(name)
+        ]
+        return not self.changed
+
+    def __repr__(self) -> str:
+        """What `doit info` shows as the reason."""
+        return "; ".join(self.changed) or "as before"
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)

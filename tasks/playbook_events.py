@@ -1,0 +1,89 @@
+"""playbook_events: what Ansible does, as it tells it, and the one sentence when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.refusal import PlaybookBroken, PlaybookFailed, Refusal
+
+LINES = 3
+"""Last lines of a failed command that go into the sentence."""
+
+HIDDEN = "its output is hidden, because it may hold secrets"
+
+
+class Story:
+    """Listens to ansible-runner's events."""
+
+    def __init__(self, *, playbook: str, say: Callable[[str], None], log: Path | None) -> None:
+        self.changed = 0
+        self.ok = 0
+        self.unreachable: set[str] = set()
+        self._playbook = playbook
+        self._say = say
+        self._log = log
+        self._failures: list[Mapping[str, Any]] = []
+        self._last_words: list[str] = []
+
+    def hear(self, event: Mapping[str, Any]) -> bool:
+        """Take in one event; False tells ansible-runner to write it nowhere."""
+        self._note(str(event.get("stdout") or ""))
+        told = event.get("event_data") or {}
+        match event.get("event"):
+            case "playbook_on_task_start" | "playbook_on_handler_task_start":
+                self._say(": ".join(filter(None, [told.get("role"), told.get("task")])))
+            case "runner_on_failed" if not told.get("ignore_errors"):
+                self._failures.append(told)
+            case "runner_on_unreachable":
+                self._failures.append(told)
+                self.unreachable.add(told["host"])
+            case "playbook_on_stats":
+                self.changed = sum(told["changed"].values())
+                self.ok = sum(told["ok"].values())
+        return False
+
+    def failure(self) -> Refusal:
+        """What went wrong.
+
+        A failure may have been rescued, and what the roles say in their own words came after it: so a
+        sentence of theirs goes before the first failure.
+        """
+        said = [told for told in self._failures if _is_sentence(told)]
+        if not self._failures:
+            return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words[-LINES:]))
+        told = said[-1] if said else self._failures[0]
+        return PlaybookFailed(
+            stage=self._playbook,
+            host=told.get("host", ""),
+            role=told.get("role") or self._playbook,
+            task=told.get("task", ""),
+            message=message(told.get("res") or {}),
+        )
+
+    def _note(self, printed: str) -> None:
+        lines = [line.rstrip() for line in printed.splitlines() if line.strip()]
+        self._last_words = (self._last_words + lines)[-LINES:]
+        if self._log and lines:
+            with self._log.open("a") as log:
+                log.write("\n".join(lines) + "\n")
+
+
+def message(result: Mapping[str, Any]) -> str:
+    """A failed task's reason in one line, without what the task hides."""
+    items = [item for item in result.get("results", []) if item.get("failed")]
+    result = items[0] if items else result
+    if "censored" in result:
+        return HIDDEN
+    said = str(result.get("msg", "")).splitlines()
+    printed = str(result.get("stderr") or (result.get("stdout") if result.get("rc") else "") or "")
+    lines = printed.strip().splitlines()[-LINES:]
+    if not result.get("rc"):  # not a command that failed: the module's own words tell what it tried
+        lines = said + lines
+    lines = lines or said
+    return " / ".join(line.strip() for line in lines if line.strip())
+
+
+def _is_sentence(told: Mapping[str, Any]) -> bool:
+    return str(told.get("task_action", "")).rpartition(".")[2] in {"fail", "assert"}

@@ -1,0 +1,134 @@
+"""process: every child of the pipeline, started here and ended here.
+
+Tasks run in threads, and a thread cannot be interrupted: so an interruption sets one event, ends every
+child's process group, and whoever waits finds out (`wait`, `cancelled`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from tasks.refusal import Cancelled, CommandFailed, CommandMissing
+
+TAIL = 12
+"""Lines of a failed command's output that are shown."""
+
+_interrupted = threading.Event()
+_children: set[subprocess.Popen[bytes]] = set()
+_children_lock = threading.RLock()  # a signal handler may find its own thread holding it
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    say: Callable[[str], None] | None = None,
+    log: IO[bytes] | None = None,
+    stdin: bytes | None = None,
+) -> str:
+    """Run a command to its end and return what it printed (stdout and stderr, in order).
+
+    `say` hears each line as it comes; `log` gets all of them. Raises CommandMissing, CommandFailed (with
+    the last lines) or Cancelled.
+    """
+    output: list[str] = []
+    with _started(command, cwd=cwd, env=env, stdin=stdin) as child:
+        for line in child.stdout or ():
+            if log:
+                log.write(line)
+            text = line.decode(errors="replace").rstrip()
+            output.append(text)
+            if say and text.strip():
+                say(text.strip())
+        code = child.wait()
+    if cancelled():
+        raise Cancelled(stage="release")
+    if code:
+        raise CommandFailed(command=shlex.join(command), code=code, tail=tail("\n".join(output)), status=code)
+    return "\n".join(output)
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    stdin: bytes | None,
+) -> collections.abc.Iterator[subprocess.Popen[bytes]]:
+    with _children_lock:  # an interruption sees the child or comes before it, never in between
+        if cancelled():
+            raise Cancelled(stage="release")
+        try:
+            child = subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            if error.filename != command[0]:
+                raise
+            raise CommandMissing(command=command[0]) from None
+        _children.add(child)
+    try:
+        if stdin is not None and child.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(stdin)
+            child.stdin.close()
+        yield child
+    finally:
+        if child.poll() is None:
+            _end(child)
+            child.wait()
+        with _children_lock:
+            _children.discard(child)
+
+
+def tail(output: str, lines: int = TAIL) -> str:
+    """The last lines of an output, indented so that they stand apart from our sentence."""
+    return "\n".join(f"    | {line}" for line in output.strip().splitlines()[-lines:])
+
+
+def cancelled() -> bool:
+    """Whether the run was interrupted."""
+    return _interrupted.is_set()
+
+
+def wait(seconds: float, stage: str = "release") -> None:
+    """Sleep, but not through an interruption: then Cancelled is raised at once."""
+    if _interrupted.wait(seconds):
+        raise Cancelled(stage=stage)
+
+
+def interrupt() -> None:
+    """End every child and wake everybody who waits. Safe in a signal handler's caller, and twice."""
+    _interrupted.set()
+    with _children_lock:
+        for child in _children:
+            _end(child)
+
+
+def kill() -> None:
+    """Kill the children that an interruption has not ended."""
+    with _children_lock:
+        for child in _children:
+            _end(child, signal.SIGKILL)
+
+
+def _end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, how)

@@ -1,0 +1,317 @@
+"""refusal: everything that the pipeline declines to do, each said once: sentence, remedy, exit code.
+
+`docs/errors.md` is generated from this file (`doit docs`), and a test fails when it is stale.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import ClassVar
+
+FAILED = 1
+"""Failed or refused."""
+BUG = 2
+"""A mistake of ours."""
+UNKNOWN = 3
+"""No such stage, environment or setting."""
+
+
+class Refusal(Exception):
+    """One sentence that says what and where, and one line that says what to type next."""
+
+    sentence: ClassVar[str]
+    remedy: ClassVar[str]
+    exit_code: ClassVar[int] = FAILED
+
+    def __init__(self, **facts: object) -> None:
+        self.facts = facts
+        super().__init__(self.text)
+
+    @property
+    def text(self) -> str:
+        """The sentence, then the remedy on an indented line of its own."""
+        remedy = self.remedy.format(**self.facts)
+        return self.sentence.format(**self.facts) + (f"\n    {remedy}" if remedy else "")
+
+    @classmethod
+    def fields(cls) -> set[str]:
+        """Names of the facts that the sentence and the remedy are made of."""
+        parts = string.Formatter().parse(cls.sentence + cls.remedy)
+        return {name for _, name, _, _ in parts if name}
+
+
+# --- the command line and the checkout ------------------------------------------------------------
+
+
+class UnknownVariable(Refusal):
+    """A `name=value` on the command line that no stage reads."""
+
+    sentence = "command line: {name}={value}: no such variable (known: {known})"
+    remedy = "doit environment=testing release"
+    exit_code = UNKNOWN
+
+
+class UnknownTask(Refusal):
+    """A task or command that does not exist."""
+
+    sentence = "command line: no task or command named {name} (known: {known})"
+    remedy = "doit list"
+    exit_code = UNKNOWN
+
+
+class UnknownEnvironment(Refusal):
+    """`environment=NAME` without a file of that name in `environments/`."""
+
+    sentence = "command line: environment={name}: there is no environments/{name}.yml (known: {known})"
+    remedy = "doit environment={first} release"
+    exit_code = UNKNOWN
+
+
+class StageForbidden(Refusal):
+    """A stage that the environment's file does not allow."""
+
+    sentence = "{stage}: does not exist in {environment} (environments/{environment}.yml: stages)"
+    remedy = "doit environment={environment} list"
+    exit_code = UNKNOWN
+
+
+class NoRepository(Refusal):
+    """The pipeline is called outside of a git repository."""
+
+    sentence = "git: {path} is not in a git repository, so there is nothing to release"
+    remedy = "git init && git add -A && git commit -m 'first'"
+
+
+class NoCommit(Refusal):
+    """The repository has no commit yet, or the named one does not exist."""
+
+    sentence = "git: there is no commit {name} here"
+    remedy = "git log --oneline"
+
+
+class NoBranch(Refusal):
+    """A detached HEAD, and no CI variable tells the branch."""
+
+    sentence = "git: HEAD is detached and no CI variable names the branch"
+    remedy = "doit branch=NAME {task}"
+    exit_code = UNKNOWN
+
+
+class GitRefused(Refusal):
+    """git itself fails: a checkout of another user, a broken index, a full disk."""
+
+    sentence = "git: {problem}"
+    remedy = "git status"
+
+
+class UncommittedChanges(Refusal):
+    """Only environments that say `uncommitted: allowed` take changes that no commit holds."""
+
+    sentence = "{stage}: {environment} takes committed files only, these differ: {files}"
+    remedy = "git commit"
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+class SettingsMissing(Refusal):
+    """A settings file that must exist does not."""
+
+    sentence = "{path}: is missing"
+    remedy = "git checkout -- {path}"
+    exit_code = UNKNOWN
+
+
+class SettingsBroken(Refusal):
+    """A settings file that is no YAML, or no mapping."""
+
+    sentence = "{path}:{line}: {problem}"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
+class SettingUnknown(Refusal):
+    """A key that no setting declares."""
+
+    sentence = "{path}:{line}: {key}: unknown key (known: {known})"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
+class SettingMissing(Refusal):
+    """A setting without a default that the file does not give."""
+
+    sentence = "{path}: {key}: is missing ({help})"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
+class SettingWrong(Refusal):
+    """A value of the wrong type, or not one of those known."""
+
+    sentence = "{path}:{line}: {key}: should be {expected}, not {value}"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
+class ProfileOptionUnknown(Refusal):
+    """An option under `application.options` that the profile does not have."""
+
+    sentence = "pipeline.yml: application.options.{option}: unknown option of {profile} (known: {known})"
+    remedy = "$EDITOR pipeline.yml"
+    exit_code = UNKNOWN
+
+
+# --- running things -------------------------------------------------------------------------------
+
+
+class Cancelled(Refusal):
+    """Somebody pressed Ctrl-C, or the run was told to end."""
+
+    sentence = "{stage}: interrupted"
+    remedy = "doit {stage}"
+
+
+class CommandFailed(Refusal):
+    """A child process ended with an error; its last lines are shown."""
+
+    sentence = "{command}: exit code {code}\n{tail}"
+    remedy = ""
+
+
+class CommandMissing(Refusal):
+    """A program that a stage needs is not installed."""
+
+    sentence = "{command}: is not installed"
+    remedy = "build/ci/run list"
+
+
+class DiskFull(Refusal):
+    """No space left while writing; what was written in part is removed."""
+
+    sentence = "{stage}: no space left at {path}"
+    remedy = "df -h {path}"
+
+
+# --- infrastructure -------------------------------------------------------------------------------
+
+
+class ImageMissing(Refusal):
+    """The image of the settings is not known to the cloud."""
+
+    sentence = "infrastructure: no image named {image} in {region} (pipeline.yml: image)"
+    remedy = "$EDITOR pipeline.yml"
+
+
+class ZoneMissing(Refusal):
+    """The DNS zone does not exist and is not ours to make."""
+
+    sentence = "infrastructure: no hosted zone {zone} in this account (pipeline.yml: dns_zone)"
+    remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
+
+
+class CloudRefused(Refusal):
+    """The cloud said no to a change."""
+
+    sentence = "infrastructure: {change}: {problem}"
+    remedy = "doit infrastructure"
+
+
+class CloudTooSlow(Refusal):
+    """The cloud did not do in time what it had accepted."""
+
+    sentence = "infrastructure: {what} after {seconds} s"
+    remedy = "doit infrastructure"
+
+
+class BucketMissing(Refusal):
+    """The bucket for tarballs and records does not exist."""
+
+    sentence = "state: there is no bucket {bucket}"
+    remedy = "doit infrastructure"
+
+
+class RecordTaken(Refusal):
+    """Another run has written a record since this one has read it."""
+
+    sentence = "state: {key} was changed by {by} in the meantime"
+    remedy = "doit release"
+
+
+class NotReleased(Refusal):
+    """A stage needs what an earlier one has not made yet."""
+
+    sentence = "{stage}: {what}"
+    remedy = "doit {remedy}"
+
+
+# --- tarball --------------------------------------------------------------------------------------
+
+
+class NoTarball(Refusal):
+    """An environment that builds nothing is asked for a commit that nobody has built."""
+
+    sentence = "release: no tarball for {commit} in {bucket}"
+    remedy = "doit tarball"
+
+
+class BuildIncomplete(Refusal):
+    """A build command ended well and left out what it promises."""
+
+    sentence = "tarball: {step} ended with exit code 0 and left no {output}"
+    remedy = "doit tarball"
+
+
+class BuildFailed(Refusal):
+    """A build command failed; its last lines are shown, the whole output lies in the log."""
+
+    sentence = "tarball: {step}: {command}: exit code {code} (whole output: {log})\n{tail}"
+    remedy = "doit tarball"
+
+
+class UnsafeFile(Refusal):
+    """The application tree holds a file that must not be unpacked on a server."""
+
+    sentence = "tarball: {path}: {problem}"
+    remedy = "git rm --cached '{path}'"
+
+
+# --- the cloud ------------------------------------------------------------------------------------
+
+
+# --- servers and releases -------------------------------------------------------------------------
+
+
+class HostUnreachable(Refusal):
+    """A host does not answer on its SSH port."""
+
+    sentence = "{stage}: {host} ({address}) does not answer on port 22"
+    remedy = "doit cloud status"
+
+
+class HostKeyChanged(Refusal):
+    """A host shows other SSH keys than the ones that its console told when it first started."""
+
+    sentence = "{stage}: {host} ({address}) shows an SSH host key that is not its own"
+    remedy = "doit teardown release"
+
+
+class LoginRefused(Refusal):
+    """A host answers, and does not accept our key."""
+
+    sentence = "{stage}: {host} ({address}) refuses the key of the user {user}"
+    remedy = "doit infrastructure server"
+
+
+class PlaybookFailed(Refusal):
+    """A task of a playbook failed on a host."""
+
+    sentence = "{stage}: {host}: {role}: {task}: {message}"
+    remedy = "doit {stage}"
+
+
+class PlaybookBroken(Refusal):
+    """Ansible could not even begin a playbook."""
+
+    sentence = "{stage}: playbooks/{stage}.yml cannot be played: {message}"
+    remedy = "ansible-lint --offline playbooks/{stage}.yml"

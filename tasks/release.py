@@ -1,0 +1,73 @@
+"""release: the tarball goes live on every machine: fetched, verified, unpacked beside, switched, checked."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from tasks import ansible, ec2, server, source, tarball
+from tasks.graph import Outcome
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+LINK_SECONDS = 3600
+"""How long a machine may take to begin its download."""
+ID = 16
+"""Hex digits of the tarball's digest that name a release's folder."""
+
+
+def parts(run: Run) -> dict[str, object]:
+    """The settings that this stage reads, by name."""
+    return {
+        "release.keep": run.environment.release.keep,
+        "profile": dict(run.profile.release),
+    }
+
+
+def go_live(
+    run: Run,
+    tarball: dict[str, Any] | None = None,
+    infrastructure: dict[str, Any] | None = None,
+    **_: Any,
+) -> Outcome:
+    """Run playbooks/release.yml on the machines, with a link to the tarball that works for an hour."""
+    digest = (tarball or _existing_tarball(run))["digest"]
+    found = infrastructure or server.existing(run)
+    recap = ansible.play(
+        "release",
+        hosts=server.hosts(run, found),
+        variables={**server.application(run), **variables(run, digest)},
+        strategy=run.environment.strategy,
+        say=run.say("release"),
+        log=run.log("release"),
+    )
+    _tag(run)
+    return Outcome(
+        facts={"digest": digest, "machines": [each["id"] for each in found["hosts"]]},
+        summary=f"{digest[:ID]} is live, {recap.changed} of {recap.ok} tasks changed something",
+    )
+
+
+def variables(run: Run, digest: str) -> dict[str, object]:
+    """What the role `release` is told."""
+    return {
+        "release_id": digest[:ID],
+        "release_url": run.cloud.presigned_url(run.bucket, tarball.tarball_key(digest), LINK_SECONDS),
+        "release_sha256": digest,
+        "release_keep": run.environment.release.keep,
+        "release_profile": dict(run.profile.release),
+    }
+
+
+def _existing_tarball(run: Run) -> dict[str, str]:
+    return tarball.existing(run)
+
+
+def _tag(run: Run) -> None:
+    """Tell by tags what runs and until when: they are no input of `infrastructure`."""
+    days = run.environment.release.expires_after_days
+    today = datetime.datetime.now(datetime.UTC).date()
+    expiry = {"expires": (today + datetime.timedelta(days=days)).isoformat()} if days else {}
+    dirty = "-dirty" if source.uncommitted(run.root) else ""
+    ec2.tag(run, {"commit": source.commit(run.root) + dirty, **expiry})

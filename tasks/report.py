@@ -1,0 +1,138 @@
+"""report: what a person sees: a line for each stage, its seconds last, and the budget at the end."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+EVERY = 1.0
+"""Seconds between two progress lines of one stage, so that a log stays readable."""
+WIDTH = 15
+
+
+class Console:
+    """The terminal, or the CI's log. Stages speak from threads of their own."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream
+        self.lock = threading.Lock()
+        self.spoken: dict[str, float] = {}
+
+    def line(self, text: str) -> None:
+        """One line, at once."""
+        with self.lock:
+            out = self.stream or sys.__stdout__
+            if out:
+                out.write(text + "\n")
+                out.flush()
+
+    def progress(self, stage: str, words: str) -> None:
+        """What a stage is doing; at most one line a second for each."""
+        now = time.monotonic()
+        if now - self.spoken.get(stage, 0.0) >= EVERY:
+            self.spoken[stage] = now
+            self.line(f"  {stage:<{WIDTH - 2}} {words[:100]}")
+
+
+console = Console()
+
+
+def title(task: Any) -> str:
+    """The stage of a task: the parts of one stage speak with its name."""
+    return str(task.name).partition(":")[0]
+
+
+class Stages:
+    """doit's reporter: `server  done  62 tasks, 58 changed  48.0 s`."""
+
+    desc = "a line per stage, its seconds last"
+
+    def __init__(self, outstream: TextIO, options: object) -> None:
+        self.console = console
+        self.started: dict[str, float] = {}
+        self.begun = time.monotonic()
+        self.failures: list[str] = []
+        self.run: Run | None = None
+        self.selected: list[str] = []
+        self.changed = False
+        self.interrupted = False
+
+    def initialize(self, tasks: dict[str, Any], selected: list[str]) -> None:
+        """Remember what was asked for."""
+        self.selected = list(selected)
+        self.run = next((each.meta["run"] for each in tasks.values() if each.meta), None)
+
+    def get_status(self, task: Any) -> None:
+        """Called before a task is looked at: the look counts into its seconds."""
+        self.started.setdefault(task.name, time.monotonic())
+
+    def execute_task(self, task: Any) -> None:
+        """Called when a task starts, from its own thread."""
+        if task.actions:
+            self.started[task.name] = time.monotonic()
+
+    def add_success(self, task: Any) -> None:
+        """A task ended well."""
+        if not task.actions:
+            return
+        changed = task.values.get("changed", True)
+        self.changed |= changed
+        quiet = not changed and not task.values.get("summary")
+        if not quiet:
+            self._stage(task, "done" if changed else "unchanged", task.values.get("summary", ""))
+
+    def skip_uptodate(self, task: Any) -> None:
+        """A task has nothing to do."""
+        from doit import Globals
+
+        if task.actions:
+            values = Globals.dep_manager.get_values(task.name)
+            if values.get("summary"):
+                self._stage(task, "unchanged", values["summary"])
+
+    def skip_ignore(self, task: Any) -> None:
+        """A task is ignored by `doit ignore`."""
+        self._stage(task, "ignored", "doit forget " + task.name)
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """A task failed, or could not start because another one failed."""
+        name = fail.get_name()
+        if name != "UnmetDependency":
+            self._stage(task, "interrupted" if self.interrupted else "failed", "")
+            if not self.interrupted:
+                self.failures.append(fail.message if name == "TaskFailed" else fail.get_msg())
+
+    def cleanup_error(self, error: Any) -> None:
+        """A teardown of doit's own failed."""
+        self.failures.append(error.get_msg())
+
+    def runtime_error(self, message: str) -> None:
+        """doit itself refused."""
+        self.failures.append(message)
+
+    def teardown_task(self, task: Any) -> None:
+        """Nothing to say."""
+
+    def complete_run(self) -> None:
+        """The last words: what failed, or where the site is and how the budget was kept."""
+        for failure in dict.fromkeys(self.failures):
+            sys.stderr.write(f"{failure}\n")
+        if self.failures or self.interrupted or not self.run or "release" not in self.selected:
+            return
+        seconds = time.monotonic() - self.begun
+        verb = "released" if self.changed else "nothing to do"
+        self.console.line(self.run.url)
+        self.console.line(f"{verb} in {_seconds(seconds)} (budget {self.run.pipeline.budget} s)")
+
+    def _stage(self, task: Any, state: str, words: str) -> None:
+        seconds = time.monotonic() - self.started.get(task.name, self.begun)
+        self.console.line(f"{title(task):<{WIDTH}} {state:<10} {words}  {_seconds(seconds)}")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 99.5 else f"{seconds:.0f} s"

@@ -1,0 +1,136 @@
+"""run: one call of the pipeline: which environment, of which branch, in which cloud."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tasks import cloud, profile, report, settings, source
+from tasks.refusal import Refusal, UncommittedChanges, UnknownEnvironment, UnknownVariable
+from tasks.store import Store
+
+VARIABLES = ("environment", "branch")
+DEFAULT_ENVIRONMENT = "testing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that a stage may ask. What costs time is found out when it is asked for."""
+
+    root: Path
+    pipeline: settings.Pipeline
+    environment: settings.Environment
+    environment_name: str
+    named_branch: str | None = None
+
+    @cached_property
+    def branch(self) -> str:
+        """The branch that is released."""
+        branch: str = self.named_branch or source.branch(self.root, os.environ)
+        return branch
+
+    @cached_property
+    def identity(self) -> str:
+        """The environment's own name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
+        if not self.environment.per_branch:
+            return self.environment_name
+        return f"{self.environment_name}-{branch_id(self.branch)}"
+
+    @cached_property
+    def host_name(self) -> str:
+        """The site's full host name."""
+        return f"{self.environment.host_name or self.identity}.{self.pipeline.dns_zone}"
+
+    @property
+    def url(self) -> str:
+        """The address of the site."""
+        return self.cloud.url(self.host_name)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket for tarballs and records."""
+        return self.pipeline.bucket or f"{self.pipeline.name}-releases"
+
+    @cached_property
+    def cloud(self) -> cloud.Cloud:
+        """The cloud, started if it is the embedded one and does not run."""
+        return cloud.connect(name=self.pipeline.cloud, region=self.pipeline.region, say=self.say("cloud"))
+
+    @property
+    def store(self) -> Store:
+        """The bucket's objects."""
+        return Store(client=self.cloud.client("s3"), bucket=self.bucket)
+
+    @cached_property
+    def profile(self) -> profile.Profile:
+        """The application's profile with this project's options."""
+        return profile.load(self.root, self.pipeline.application)
+
+    @cached_property
+    def who(self) -> str:
+        """Who runs this, for display."""
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+
+    def say(self, stage: str) -> Callable[[str], None]:
+        """A function that tells what the stage is doing now."""
+        return lambda words: report.console.progress(stage, words)
+
+    def log(self, stage: str) -> Path:
+        """The file that gets the whole output of a stage."""
+        folder = self.root / ".run" / "logs" / self.identity
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{stage}.log"
+
+    def accept_source(self, stage: str) -> None:
+        """Refuse uncommitted changes where the environment does. Raises UncommittedChanges."""
+        changed = source.uncommitted(self.root)
+        if not changed:
+            return
+        if self.environment.uncommitted == "refused":
+            files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
+            raise UncommittedChanges(stage=stage, environment=self.environment_name, files=files)
+        self.say(stage)(f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+
+
+def branch_id(branch: str) -> str:
+    """Ten hex digits (40 bits) that no other branch of a project shares."""
+    return hashlib.sha256(branch.encode()).hexdigest()[:10]
+
+
+def read(root: Path, variables: Mapping[str, str]) -> Run:
+    """The run that the command line asks for. Raises UnknownVariable, UnknownEnvironment or a setting's refusal."""
+    for name, value in variables.items():
+        if name not in VARIABLES:
+            raise UnknownVariable(name=name, value=value, known=", ".join(VARIABLES))
+    name = variables.get("environment") or DEFAULT_ENVIRONMENT
+    known = sorted(each.stem for each in (root / "environments").glob("*.yml"))
+    if name not in known:
+        raise UnknownEnvironment(name=name, known=", ".join(known), first=(known or ["testing"])[0])
+    return Run(
+        root=root,
+        pipeline=settings.load(settings.Pipeline, root / "pipeline.yml", root),
+        environment=settings.load(settings.Environment, root / "environments" / f"{name}.yml", root),
+        environment_name=name,
+        named_branch=variables.get("branch"),
+    )
+
+
+def from_command_line(root: Path) -> Run:
+    """The run of this doit process; a refusal ends the process with its sentence and exit code.
+
+    doit itself would show a traceback: while it loads dodo.py it knows its own errors only.
+    """
+    from doit import doit_cmd
+
+    try:
+        return read(root, doit_cmd._CMDLINE_VARS or {})
+    except Refusal as refusal:
+        sys.stderr.write(f"{refusal.text}\n")
+        raise SystemExit(refusal.exit_code) from None

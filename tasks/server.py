@@ -1,0 +1,104 @@
+"""server: packages, services and configuration on every machine of the environment, by Ansible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tasks import ansible, secrets
+from tasks.graph import Outcome
+from tasks.settings import flat
+from tasks.ssh import Host
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+ROLES = ("base", "firewall", "mariadb", "redis", "php", "varnish", "nginx", "application")
+"""The roles of playbooks/server.yml."""
+
+
+def parts(run: Run) -> dict[str, object]:
+    """The settings that this stage reads, by name."""
+    return {
+        **{f"server.{name}": value for name, value in flat(run.environment.server).items()},
+        "infrastructure.ssh_from": list(run.environment.infrastructure.ssh_from),
+        "infrastructure.http_from": list(run.environment.infrastructure.http_from),
+        "release.test_data": run.environment.release.test_data,
+        "host name": run.host_name,
+        "profile": dict(run.profile.server),
+    }
+
+
+def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome:
+    """Run playbooks/server.yml on the machines that `infrastructure` made, or on those that exist."""
+    found = infrastructure or existing(run)
+    recap = ansible.play(
+        "server",
+        hosts=hosts(run, found),
+        variables={**variables(run), **application(run)},
+        strategy=run.environment.strategy,
+        say=run.say("server"),
+        log=run.log("server"),
+    )
+    machines = [each["id"] for each in found["hosts"]]
+    return Outcome(
+        facts={"machines": machines},
+        summary=f"{recap.ok} tasks on {', '.join(machines)}, {recap.changed} changed",
+    )
+
+
+def existing(run: Run) -> dict[str, Any]:
+    """The machines of an environment that makes none."""
+    from tasks import infrastructure
+
+    return infrastructure.existing(run)
+
+
+def hosts(run: Run, infrastructure: dict[str, Any]) -> list[Host]:
+    """The machines as Ansible reaches them."""
+    return [
+        Host(
+            name=each["id"],
+            address=run.cloud.reachable_at(each),
+            user=run.cloud.login_user,
+            key=secrets.ensure(run).deploy_key,
+            host_keys=tuple(each["host_keys"]),
+        )
+        for each in infrastructure["hosts"]
+    ]
+
+
+def variables(run: Run) -> dict[str, object]:
+    """What the roles of a machine are told: the setting `server.ROLE.NAME` is ROLE_NAME."""
+    settings = flat(run.environment.server)
+    profile = run.profile.server
+    return {
+        **{name.replace(".", "_"): value for name, value in settings.items()},
+        "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
+        "firewall_http_from": list(run.environment.infrastructure.http_from),
+        "php_extensions": profile["php_extensions"],
+        "nginx_site": str(run.profile.folder / profile["site"]),
+        "varnish_vcl": str(run.profile.folder / profile["vcl"]),
+    }
+
+
+def application(run: Run) -> dict[str, object]:
+    """What the roles are told of the application; includes its secrets."""
+    name, profile, known = run.pipeline.name, run.profile.server, secrets.ensure(run)
+    return {
+        "application_name": name,
+        "application_user": name,
+        "application_path": f"/srv/{name}",
+        "application_host_name": run.host_name,
+        "application_base_url": run.url,
+        "application_database": {"name": name, "user": name, "password": known.database_password},
+        "application_crypt_key": known.crypt_key,
+        "application_test_data": run.environment.release.test_data,
+        "application_configuration": [
+            {**each, "template": str(run.profile.folder / each["template"])}
+            for each in profile["configuration"]
+        ],
+        "application_shared_directories": profile["shared_directories"],
+        "application_shared_files": profile["shared_files"],
+        "application_web_root": profile["web_root"],
+        "application_cron": profile["cron"],
+    }

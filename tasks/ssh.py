@@ -1,0 +1,90 @@
+"""ssh: a host that we may log in to, known by its keys, and how it answers."""
+
+from __future__ import annotations
+
+import enum
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PATIENCE = 5
+"""Seconds that a host has for an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A machine, and what is needed to log in to it and to know that it is the right one."""
+
+    name: str
+    address: str
+    user: str
+    key: str = field(repr=False)
+    host_keys: tuple[str, ...]
+    port: int = 22
+
+    @property
+    def pattern(self) -> str:
+        """What OpenSSH looks up in a file of known hosts."""
+        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+
+
+class Answer(enum.Enum):
+    """What comes back from a host."""
+
+    NOTHING = enum.auto()
+    OTHER_KEY = enum.auto()
+    NO_LOGIN = enum.auto()
+    LOGIN = enum.auto()
+
+
+def options(known: Path) -> list[str]:
+    """Options with which OpenSSH trusts the known keys alone, whatever the user has configured."""
+    return [
+        "-F",
+        "/dev/null",
+        *("-o", "StrictHostKeyChecking=yes"),
+        *("-o", f"UserKnownHostsFile={known}"),
+        *("-o", "GlobalKnownHostsFile=/dev/null"),
+        *("-o", "IdentitiesOnly=yes"),
+        *("-o", "IdentityAgent=none"),
+        *("-o", "BatchMode=yes"),
+    ]
+
+
+def known_hosts(hosts: Sequence[Host]) -> str:
+    """The hosts' keys as OpenSSH reads them."""
+    return "".join(f"{host.pattern} {_bare(key)}\n" for host in hosts for key in host.host_keys)
+
+
+def answer(host: Host) -> Answer:
+    """Ask a host, step by step, how far one gets with it."""
+    offered = _ask(["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address])
+    keys = {_bare(line.partition(" ")[2]) for line in offered.stdout.splitlines()}
+    if not keys:
+        return Answer.NOTHING
+    if not keys & {_bare(key) for key in host.host_keys}:
+        return Answer.OTHER_KEY
+    with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
+        known, key = Path(folder, "known_hosts"), Path(folder, "key")
+        known.write_text(known_hosts([host]))
+        key.touch(mode=0o600)
+        key.write_text(host.key.rstrip("\n") + "\n")
+        login = ["ssh", *options(known), "-i", str(key), "-p", str(host.port)]
+        asked = _ask([*login, "-l", host.user, host.address, "true"])
+    return Answer.NO_LOGIN if asked.returncode else Answer.LOGIN
+
+
+def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=2 * PATIENCE, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 255, "", "")
+
+
+def _bare(key: str) -> str:
+    """A key without its comment."""
+    return " ".join(key.split()[:2])

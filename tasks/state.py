@@ -1,0 +1,122 @@
+"""state: the graph's memory in the bucket: one record for each environment and task, a doit backend.
+
+doit's own backends write when the run ends, so that a kill forgets everything that was done. Here each task's
+record is written when the task ends, and voided before the task changes anything: whoever finds no record
+runs the task again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import threading
+from typing import TYPE_CHECKING, Any
+
+from tasks.refusal import BucketMissing
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+    from tasks.store import Store
+
+LAST_KEY = "deps:"
+"""doit sets this key last when it saves a success: the moment to write the record."""
+
+
+class BucketState:
+    """doit backend whose "file name" is the run: DOIT_CONFIG's `dep_file` holds it.
+
+    A record is JSON: `doit` (what doit keeps: values, git ids of the inputs), `by`, `at`, `seconds`.
+    """
+
+    desc = "one record per environment and task, in the bucket"
+
+    def __init__(self, name: Run, codec: object, *, module_name: str | None = None) -> None:
+        self.name = name
+        self.records: dict[str, dict[str, Any]] = {}
+        self.seen: dict[str, str | None] = {}
+        self.forgotten: set[str] = set()
+        self.lock = threading.RLock()  # tasks void their records from worker threads
+
+    @property
+    def store(self) -> Store:
+        """The bucket; the first use connects to the cloud."""
+        return self.name.store
+
+    def key(self, task: str) -> str:
+        """Where the record of a task lies."""
+        return f"state/{self.name.identity}/{task.replace(':', '.')}.json"
+
+    # --- what doit calls ---
+
+    def get(self, task: str, key: str) -> Any:
+        """One value of a record, or None."""
+        return self._record(task).get(key)
+
+    def in_(self, task: str) -> bool:
+        """Whether the task has succeeded here."""
+        return bool(self._record(task))
+
+    def set(self, task: str, key: str, value: Any) -> None:
+        """Keep one value, and write the record with the last one."""
+        with self.lock:
+            self._record(task)[key] = value
+            if key in (LAST_KEY, "ignore:"):
+                self._write(task)
+
+    def remove(self, task: str) -> None:
+        """Forget a task. Written at the end only: doit calls this from a mere `list` as well."""
+        with self.lock:
+            self.records[task] = {}
+            self.forgotten.add(task)
+
+    def remove_all(self) -> None:
+        """Forget every task of this environment."""
+        prefix = f"state/{self.name.identity}/"
+        for key in list(self.store.keys(prefix)):
+            self.remove(key.removeprefix(prefix).removesuffix(".json").replace(".", ":"))
+
+    def dump(self) -> None:
+        """Write what was forgotten."""
+        for task in list(self.forgotten):
+            self.void(task)
+
+    # --- what the stages call ---
+
+    def void(self, task: str) -> None:
+        """From now on nobody believes the old record. Call before a task changes anything."""
+        with self.lock:
+            had_record = bool(self._record(task)) or task in self.forgotten
+            self.records[task] = {}
+            self.forgotten.discard(task)
+            if had_record or self.seen.get(task):
+                with contextlib.suppress(BucketMissing):  # then there is no record to be believed
+                    self._write(task)
+
+    def _record(self, task: str) -> dict[str, Any]:
+        with self.lock:
+            if task not in self.records:
+                try:
+                    document = self.store.read(self.key(task))
+                except ValueError:
+                    self.name.say("state")(f"{self.key(task)} is no JSON: taken as never run")
+                    document = None
+                    self.seen[task] = self._etag(task)
+                else:
+                    self.seen[task] = document.etag if document else None
+                value = document.value.get("doit") if document else None
+                self.records[task] = value if isinstance(value, dict) else {}
+            return self.records[task]
+
+    def _write(self, task: str) -> None:
+        self._record(task)
+        record = {
+            "doit": self.records[task],
+            "by": self.name.who,
+            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
+        self.forgotten.discard(task)
+
+    def _etag(self, task: str) -> str | None:
+        head = self.store.client.head_object(Bucket=self.store.bucket, Key=self.key(task))
+        return str(head["ETag"])

@@ -1,0 +1,108 @@
+"""store: the bucket's objects: small documents, each replaced only by who has seen the last one; and files."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.aws_error import code, status
+from tasks.refusal import BucketMissing, RecordTaken
+
+CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
+"""Seconds before a write is tried again that met another one in the middle (409)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A JSON object of the bucket, and the version that was seen."""
+
+    value: dict[str, Any]
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """A bucket. `client` is an S3 client."""
+
+    client: Any
+    bucket: str
+
+    def read(self, key: str) -> Document | None:
+        """A document, or None where there is none. Raises ValueError when it is no JSON object."""
+        try:
+            answer = self.client.get_object(Bucket=self.bucket, Key=key)
+        except self.client.exceptions.ClientError as error:
+            if code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
+                return None
+            raise
+        value = json.loads(answer["Body"].read())
+        if not isinstance(value, dict):
+            raise ValueError(key)
+        return Document(value=value, etag=answer["ETag"])
+
+    def write(self, key: str, value: dict[str, Any], *, seen: str | None) -> str:
+        """Write a document if it is still the version `seen` (None: if there is none). Returns its version.
+
+        Raises RecordTaken when somebody else was faster, BucketMissing. Every write carries a nonce: equal
+        values get different versions, and a request that the SDK repeated after a lost answer knows itself.
+        """
+        nonce = uuid.uuid4().hex
+        body = json.dumps({**value, "nonce": nonce}, indent=1, sort_keys=True).encode()
+        condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
+        for pause in (*CONFLICT_PAUSES, None):
+            try:
+                answer = self.client.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=body,
+                    ContentType="application/json",
+                    **condition,
+                )
+                return str(answer["ETag"])
+            except self.client.exceptions.ClientError as error:
+                if code(error) == "NoSuchBucket":
+                    raise BucketMissing(bucket=self.bucket) from None
+                if code(error) == "ConditionalRequestConflict" and pause:
+                    time.sleep(pause)
+                    continue
+                if status(error) not in (404, 409, 412):
+                    raise
+            break
+        now = self._readable(key)
+        if now and now.value.get("nonce") == nonce:
+            return now.etag
+        raise RecordTaken(key=key, by=now.value.get("by", "somebody") if now else "somebody")
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of that name."""
+        return self.size(key) is not None
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+        try:
+            return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
+        except self.client.exceptions.ClientError as error:
+            if status(error) == 404:
+                return None
+            raise
+
+    def upload(self, key: str, path: Path) -> None:
+        """Store a file, in parts where it is large, without reading it whole."""
+        self.client.upload_file(str(path), self.bucket, key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Names of all objects that begin so."""
+        pages = self.client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
+            yield from (each["Key"] for each in page.get("Contents", ()))
+
+    def _readable(self, key: str) -> Document | None:
+        try:
+            return self.read(key)
+        except ValueError:
+            return None

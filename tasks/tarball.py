@@ -1,0 +1,211 @@
+"""tarball: the application built once, in a clean export of its tree, and kept under its content's name."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import archive, process, source
+from tasks.graph import Outcome
+from tasks.refusal import (
+    BuildFailed,
+    BuildIncomplete,
+    CommandFailed,
+    DiskFull,
+    NoTarball,
+    RecordTaken,
+)
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from tasks.profile import Step
+    from tasks.run import Run
+
+NEAR_FULL = 1 << 20
+"""A build that fails with less than this many bytes left has failed for want of space."""
+
+
+def parts(run: Run) -> dict[str, object]:
+    """What the tarball depends on beside files, by name: options and tool versions."""
+    options = {f"application.options.{k}": list(v) for k, v in run.profile.options.items()}
+    return {**options, **{f"{name} version": v for name, v in versions().items()}}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the tools that make the bytes."""
+    import zstandard
+
+    found = {"zstd": ".".join(map(str, zstandard.ZSTD_VERSION))}
+    for tool, command in {
+        "php": ["php", "-r", "echo PHP_VERSION;"],
+        "composer": ["dpkg-query", "-W", "-f=${Version}", "composer"],
+    }.items():
+        found[tool] = process.run(command).strip()
+    return found
+
+
+def pointed(run: Run) -> bool:
+    """Whether the commit points to a tarball that is there. Uncommitted files belong to no commit."""
+    if source.uncommitted(run.root):
+        return True
+    store = run.store
+    pointer = store.read(pointer_key(source.commit(run.root)))
+    return bool(pointer and store.exists(tarball_key(pointer.value["digest"])))
+
+
+def build(run: Run) -> Outcome:
+    """Build, pack and store, unless a tarball of the same inputs is stored already."""
+    run.accept_source("tarball")
+    say, store, tree = run.say("tarball"), run.store, _application_tree(run)
+    key = f"tarballs/keys/{_key(run, tree)}.json"
+    manifest = _stored(store, key)
+    changed = manifest is None
+    if manifest is None:
+        with tempfile.TemporaryDirectory(prefix="build-", dir=_scratch(run)) as folder:
+            manifest = _build(run, tree, Path(folder))
+        with contextlib.suppress(RecordTaken):  # the same bytes, by another run: equal content is kept once
+            store.write(key, manifest, seen=None)
+    _point(run, store, manifest["digest"])
+    size = f"{manifest['size'] / 1e6:.1f} MB, {manifest['files']} files"
+    say(f"tree {tree[:7]} is stored")
+    return Outcome(
+        facts={"digest": manifest["digest"]},
+        summary=f"{manifest['digest']} ({size}, tree {tree[:7]})",
+        changed=changed,
+    )
+
+
+def existing(run: Run) -> dict[str, str]:
+    """The tarball that the checked-out commit points to, for environments that build none. Raises NoTarball."""
+    commit = source.commit(run.root)
+    pointer = run.store.read(pointer_key(commit))
+    if not pointer:
+        raise NoTarball(commit=commit[:7], bucket=run.bucket)
+    return {"digest": pointer.value["digest"]}
+
+
+def tarball_key(digest: str) -> str:
+    """Where a tarball lies in the bucket."""
+    return f"tarballs/{digest}.tar.zst"
+
+
+def pointer_key(commit: str) -> str:
+    """Where a commit's pointer lies in the bucket."""
+    return f"commits/{commit}.json"
+
+
+def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
+    exported, packed = folder / "application", folder / "tarball"
+    exported.mkdir()
+    say = run.say("tarball")
+    say(f"exports tree {tree[:7]}")
+    source.snapshot(run.root).export(run.pipeline.application.path, exported)
+    for step in run.profile.build:
+        _run_step(run, step, exported, tree)
+    say("packs")
+    result = archive.pack(exported, packed, exclude=run.profile.exclude, date=archive.date_of(tree))
+    manifest = {
+        "tree": tree,
+        "digest": result.digest,
+        "size": result.size,
+        "files": result.files,
+        "content_size": result.content_size,
+        "tools": versions(),
+        "options": {name: list(values) for name, values in run.profile.options.items()},
+    }
+    store = run.store
+    if store.size(tarball_key(result.digest)) != result.size:
+        say(f"uploads {result.size / 1e6:.1f} MB")
+        store.upload(tarball_key(result.digest), packed)
+    with contextlib.suppress(RecordTaken):
+        store.write(f"tarballs/{result.digest}.manifest.json", manifest, seen=None)
+    return manifest
+
+
+def _run_step(run: Run, step: Step, folder: Path, tree: str) -> None:
+    log_path = run.log("tarball")
+    with log_path.open("ab") as log:
+        for command in step.commands(run.profile.options, version=tree[:12]):
+            run.say("tarball")(f"{step.name}: {' '.join(command)}".replace("\n", " "))
+            log.write(f"\n$ {' '.join(command)}\n".encode())
+            try:
+                process.run(command, cwd=folder, env=_environment(run, folder), log=log)
+            except CommandFailed as failed:
+                if shutil.disk_usage(folder).free < NEAR_FULL:
+                    raise DiskFull(stage="tarball", path=".run") from None
+                raise BuildFailed(
+                    step=step.name,
+                    log=log_path.relative_to(run.root),
+                    **{name: failed.facts[name] for name in ("command", "code", "tail")},
+                ) from None
+    for output in step.outputs:
+        if not (folder / output).exists():
+            raise BuildIncomplete(step=step.name, output=output)
+
+
+def _environment(run: Run, folder: Path) -> dict[str, str]:
+    """What a build command sees: nothing of the caller but what the profile names."""
+    kept = ("PATH", *run.profile.environment)
+    passed = {name: os.environ[name] for name in kept if name in os.environ}
+    home = folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    return {**passed, "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def _application_tree(run: Run) -> str:
+    path = run.pipeline.application.path
+    return str(source.snapshot(run.root).ids([path])[path])
+
+
+def _key(run: Run, tree: str) -> str:
+    """The digest of everything that the tarball's bytes come from."""
+    recipe: Mapping[str, object] = {
+        "tree": tree,
+        "parts": parts(run),
+        "build": [[step.name, step.command, dict(step.for_each)] for step in run.profile.build],
+        "exclude": run.profile.exclude,
+        "code": source.snapshot(run.root).ids(["tasks/archive.py", "tasks/tarball.py"]),
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def _stored(store: Store, key: str) -> dict[str, Any] | None:
+    """The manifest of the tarball made of these inputs, if both are there."""
+    document = store.read(key)
+    if document and store.size(tarball_key(document.value["digest"])) == document.value["size"]:
+        return document.value
+    return None
+
+
+def _point(run: Run, store: Store, digest: str) -> None:
+    """Let the commit point to the tarball. Uncommitted files belong to no commit."""
+    if source.uncommitted(run.root):
+        return
+    key = pointer_key(source.commit(run.root))
+    pointer = {
+        "digest": digest,
+        "branch": run.branch,
+        "by": run.who,
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    before = store.read(key)
+    if not before or before.value["digest"] != digest:
+        store.write(key, pointer, seen=before.etag if before else None)
+
+
+def _scratch(run: Run) -> Path:
+    folder = run.root / ".run" / "build"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _store(run: Run) -> Store:
+    return Store(client=run.cloud.client("s3"), bucket=run.bucket)

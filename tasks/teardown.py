@@ -1,0 +1,32 @@
+"""teardown: leave nothing of an environment: its machines, its name, its keys, its secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks import ec2, infrastructure, machines, shared
+from tasks.graph import Outcome
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+VOID = ("release", "server", "infrastructure:environment")
+"""Records that say what was true of the machines. Voided first: a killed teardown must not look released."""
+
+
+def tear_down(run: Run) -> Outcome:
+    """Plan for nothing, and apply."""
+    from doit import Globals
+
+    for task in VOID:
+        Globals.dep_manager.backend.void(task)
+    name = f"{run.pipeline.name}-{run.identity}"
+    changes = infrastructure.teardown_plan(name, run.host_name, ec2.find(run))
+    say = run.say("teardown")
+    for change in changes:
+        say(str(change))
+        ec2.apply(run, change)
+    if shared.bucket_exists(run):
+        machines.forget(run)
+    what = ", ".join(f"{each.verb.replace('_', ' ')} {each.what}" for each in changes)
+    return Outcome(facts={}, summary=what or f"nothing of {run.identity} is there", changed=bool(changes))
