@@ -173,8 +173,27 @@ class Graph(DoitCmdBase):
 
     @refusing
     def _execute(self, svg: bool = False, pos_args: object = None) -> int:
-        edges = mermaid.edges(self.task_list)
-        self.outstream.write(mermaid.svg(edges) if svg else mermaid.text(edges))
+        picture = mermaid.picture(self.task_list)
+        self.outstream.write(mermaid.svg(picture) if svg else mermaid.text(picture))
+        return 0
+
+
+class Docs(DoitCmdBase):
+    """`doit docs`: writes the pages that are made from the code."""
+
+    name = "docs"
+    doc_purpose = "write the pages of docs/ that are made from the code"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = ()
+
+    @refusing
+    def _execute(self, pos_args: object = None) -> int:
+        from tasks import docs
+
+        for path, text in docs.pages().items():
+            path.write_text(text)
+            report.console.line(str(path))
         return 0
 
 

@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-Edges = list[tuple[str, str]]
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Tasks in the graph's order, and which of them waits for which."""
+
+    nodes: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...]
 
 
-def edges(tasks: Iterable[Any]) -> Edges:
-    """Which stage waits for which, the parts of a stage drawn as that stage."""
-    found: dict[tuple[str, str], None] = {}
-    for task in tasks:
-        stage = task.name.partition(":")[0]
-        found |= {
-            (upstream.partition(":")[0], stage): None
-            for upstream in task.task_dep
-            if upstream.partition(":")[0] != stage
-        }
-        if not task.task_dep and not task.subtask_of:
-            found[stage, ""] = None
+def picture(tasks: Iterable[Any]) -> Picture:
+    """What there is to draw; a group stands for nothing but its parts."""
+    real = [each for each in tasks if not each.has_subtask]
+    found = [(upstream, each.name) for each in real for upstream in each.task_dep]
     # an edge says nothing that a longer way says too
-    names = {name for edge in found for name in edge}
-    return [
-        (a, b)
-        for a, b in found
-        if not any((a, c) in found and (c, b) in found for c in names if c)
-        and (b or not any(a in edge and all(edge) for edge in found))
-    ]
+    edges = [(a, b) for a, b in found if not any((a, c) in found and (c, b) in found for c, _ in found)]
+    return Picture(nodes=tuple(each.name for each in real), edges=tuple(dict.fromkeys(edges)))
 
 
-def text(edges: Edges) -> str:
+def text(drawn: Picture) -> str:
     """Mermaid, which code hosts draw by themselves."""
-    lines = [f"    {a} --> {b}" if b else f"    {a}" for a, b in edges]
-    return "\n".join(["graph LR", *lines]) + "\n"
+    nodes = [f"    {_id(name)}[{name}]" for name in drawn.nodes]
+    edges = [f"    {_id(a)} --> {_id(b)}" for a, b in drawn.edges]
+    return "\n".join(["graph LR", *nodes, *edges]) + "\n"
 
 
-def svg(edges: Edges) -> str:
+def svg(drawn: Picture) -> str:
     """SVG."""
     import pygraphviz
 
     graph = pygraphviz.AGraph(directed=True, rankdir="LR")
     graph.node_attr.update(shape="box", style="rounded", fontname="sans-serif")
-    for a, b in edges:
-        graph.add_edge(a, b) if b else graph.add_node(a)
-    drawn: bytes = graph.draw(format="svg", prog="dot")
-    return drawn.decode()
+    graph.add_nodes_from(drawn.nodes)
+    graph.add_edges_from(drawn.edges)
+    image: bytes = graph.draw(format="svg", prog="dot")
+    return image.decode()
+
+
+def _id(name: str) -> str:
+    return name.replace(":", "_")

@@ -47,19 +47,19 @@ class Story:
     def failure(self) -> Refusal:
         """What went wrong.
 
-        A failure may have been rescued, and what the roles say in their own words came after it: so a
-        sentence of theirs goes before the first failure.
+        The first failed task is named. When a role went on from there to say in its own words where that
+        leaves the host, these are the message.
         """
-        said = [told for told in self._failures if _is_sentence(told)]
         if not self._failures:
-            return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words[-LINES:]))
-        told = said[-1] if said else self._failures[0]
+            return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words))
+        first = self._failures[0]
+        said = [told for told in self._failures if _is_sentence(told)]
         return PlaybookFailed(
             stage=self._playbook,
-            host=told.get("host", ""),
-            role=told.get("role") or self._playbook,
-            task=told.get("task", ""),
-            message=message(told.get("res") or {}),
+            host=first.get("host", ""),
+            role=first.get("role") or self._playbook,
+            task=first.get("task", ""),
+            message=message((said[-1] if said else first).get("res") or {}),
         )
 
     def _note(self, printed: str) -> None:

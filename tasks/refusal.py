@@ -63,7 +63,7 @@ class UnknownEnvironment(Refusal):
     """`environment=NAME` without a file of that name in `environments/`."""
 
     sentence = "command line: environment={name}: there is no environments/{name}.yml (known: {known})"
-    remedy = "doit environment={first} release"
+    remedy = "ls environments"
     exit_code = UNKNOWN
 
 
@@ -277,6 +277,77 @@ class UnsafeFile(Refusal):
 
 
 # --- the cloud ------------------------------------------------------------------------------------
+
+
+class UnknownCloud(Refusal):
+    """`cloud:` in pipeline.yml names neither AWS nor the embedded cloud."""
+
+    sentence = "pipeline.yml: cloud: there is no cloud {name} (known: aws, embedded)"
+    remedy = "$EDITOR pipeline.yml"
+    exit_code = UNKNOWN
+
+
+class CredentialsMissing(Refusal):
+    """`cloud: aws`, and no credentials in the environment, the AWS files or the instance's role."""
+
+    sentence = "cloud: no credentials for AWS ({problem})"
+    remedy = "aws configure"
+
+
+class PodmanMissing(Refusal):
+    """The embedded cloud's hosts are podman's containers, and podman is not installed."""
+
+    sentence = "cloud: podman is not installed"
+    remedy = "apt-get install podman runc crun netavark iptables mmdebstrap"
+
+
+class PodmanRefused(Refusal):
+    """podman does not do what the embedded cloud asks of it."""
+
+    sentence = "cloud: podman {command}: {problem}"
+    remedy = "podman info"
+
+
+class NoAddressRange(Refusal):
+    """Every private /24 is taken: no range is left for a cloud of its own."""
+
+    sentence = "cloud: no private address range is free on this machine"
+    remedy = "podman network ls"
+
+
+class PortTaken(Refusal):
+    """Somebody else listens on a port that the embedded cloud has had, or was told to have."""
+
+    sentence = "cloud: port {port} ({what}) is in use by another program"
+    remedy = "ss -ltnp 'sport = :{port}'"
+
+
+class ServerFailed(Refusal):
+    """The embedded cloud's server ended, or did not come up; the last lines of its log are shown."""
+
+    sentence = "cloud: the server {problem} (whole log: {log})\n{tail}"
+    remedy = "doit cloud status"
+
+
+class BaseImageFailed(Refusal):
+    """The machine image of the embedded cloud cannot be made."""
+
+    sentence = "cloud: debian-12 cannot be made: {tail}"
+    remedy = "apt-get update"
+
+
+class HostDown(Refusal):
+    """A host is not running, so its address may be anybody's."""
+
+    sentence = "cloud: {host} is {state}, not running"
+    remedy = "doit cloud status"
+
+
+class HostKeysMissing(Refusal):
+    """A host's console does not show its SSH keys, so nobody can tell it from another."""
+
+    sentence = "cloud: the console of {host} shows no SSH host keys after {seconds} s"
+    remedy = "doit cloud status"
 
 
 # --- servers and releases -------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def read(root: Path, variables: Mapping[str, str]) -> Run:
     name = variables.get("environment") or DEFAULT_ENVIRONMENT
     known = sorted(each.stem for each in (root / "environments").glob("*.yml"))
     if name not in known:
-        raise UnknownEnvironment(name=name, known=", ".join(known), first=(known or ["testing"])[0])
+        raise UnknownEnvironment(name=name, known=", ".join(known))
     return Run(
         root=root,
         pipeline=settings.load(settings.Pipeline, root / "pipeline.yml", root),

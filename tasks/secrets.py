@@ -38,7 +38,7 @@ def _deploy_key() -> str:
 MAKE: dict[str, Callable[[], str]] = {
     "deploy_key": _deploy_key,
     "database_password": lambda: secrets.token_urlsafe(24),
-    "crypt_key": lambda: secrets.token_hex(16),  # 32 characters, as Magento's own
+    "crypt_key": lambda: secrets.token_hex(16),
 }
 
 

@@ -40,7 +40,7 @@ class Application:
     """What is released."""
 
     path: str = setting("folder of the application", "app")
-    profile: str = setting("its kind: a folder in applications/", "magento2")
+    profile: str = setting("its kind: a folder in applications/")
     options: Options = field(
         default_factory=dict,
         metadata={"help": "what the profile can be told, such as themes and locales"},
@@ -53,7 +53,7 @@ class Pipeline:
 
     name: str = setting("name of the project, part of every name that it gives")
     default_branch: str = setting("the branch that goes to staging and production", "main")
-    application: Application = section(Application)
+    application: Application = setting("what is released")
     dns_zone: str = setting("zone of the environments' host names", "shop.localhost")
     cloud: Literal["embedded", "aws"] = setting("where machines come from", "embedded")
     region: str = setting("region of the cloud", "eu-central-1")
@@ -196,7 +196,7 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
     return found
 
 
-def declared(kind: type, prefix: str = "") -> Iterator[tuple[str, str, object, str]]:
+def declared(kind: type, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Every setting of a file: dotted path, type, default, help. For the docs."""
     types = typing.get_type_hints(kind)
     for each in dataclasses.fields(kind):
@@ -204,7 +204,17 @@ def declared(kind: type, prefix: str = "") -> Iterator[tuple[str, str, object, s
         if dataclasses.is_dataclass(types[each.name]):
             yield from declared(types[each.name], f"{path}.")
         else:
-            yield path, _expected(types[each.name]), each.default, each.metadata["help"]
+            yield path, _expected(types[each.name]), _default(each), each.metadata["help"]
+
+
+def _default(each: dataclasses.Field[Any]) -> str:
+    if each.default_factory is not dataclasses.MISSING:
+        return "none"
+    if each.default is dataclasses.MISSING:
+        return "must be given"
+    value = list(each.default) if isinstance(each.default, tuple) else each.default
+    text = yaml.safe_dump(value, default_flow_style=True).strip()
+    return f"`{text.removesuffix('...').strip()}`"
 
 
 class _Reader:

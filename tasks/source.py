@@ -94,10 +94,14 @@ class Snapshot:
     def ids(self, paths: Iterable[str]) -> dict[str, str | None]:
         """The git id (40 hex digits) of each path, None where there is no such path."""
         wanted = sorted(set(paths))
-        with self.repo.git.custom_environment(**self.environment):
-            listed = self.repo.git.ls_tree("-z", self.tree, "--", *wanted).split("\0")
-        found = {line.split("\t", 1)[1]: line.split()[2] for line in listed if line}
-        return {path: found.get(path.rstrip("/")) for path in wanted}
+        with self.repo.git.custom_environment(**self.environment), tempfile.TemporaryFile() as asked:
+            asked.write("".join(f"{self.tree}:{path}\n" for path in wanted).encode())
+            asked.seek(0)
+            answers = self.repo.git.cat_file("--batch-check", istream=asked).splitlines()
+        return {
+            path: None if answer.endswith(" missing") else answer.split()[0]
+            for path, answer in zip(wanted, answers, strict=True)
+        }
 
     def export(self, path: str, destination: Path) -> None:
         """Write the files below `path` into `destination`, with the modes that git keeps."""

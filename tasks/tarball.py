@@ -205,7 +205,3 @@ def _scratch(run: Run) -> Path:
     folder = run.root / ".run" / "build"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _store(run: Run) -> Store:
-    return Store(client=run.cloud.client("s3"), bucket=run.bucket)

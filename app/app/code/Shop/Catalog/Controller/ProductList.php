@@ -1,0 +1,27 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Shop\Catalog\Controller;
+
+use Shop\Catalog\Products;
+use Shop\Framework\Http\Controller;
+use Shop\Framework\Http\Page;
+use Shop\Framework\Http\Request;
+use Shop\Framework\Http\Response;
+
+/** The front page: everything there is. */
+final class ProductList implements Controller
+{
+    /** A price changed in MariaDB, behind everybody's back, is seen after at most this long. */
+    public const SECONDS = 3;
+
+    public function __construct(private readonly Products $products)
+    {
+    }
+
+    public function answer(Request $request, Page $page): Response
+    {
+        return Response::page($page->render('Shop_Catalog::list.phtml', ['products' => $this->products->all()]))->cacheable(self::SECONDS, ['cat_p', "store_$page->store"]);
+    }
+}

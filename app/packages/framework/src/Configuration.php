@@ -1,0 +1,56 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Shop\Framework;
+
+/** What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins. */
+final class Configuration
+{
+    /** @var array<string, mixed>|null */
+    private ?array $values = null;
+
+    public function __construct(public readonly string $root)
+    {
+    }
+
+    /** The value at a path such as "db/connection/default", null where there is none. */
+    public function get(string $path): mixed
+    {
+        $value = $this->values ??= array_replace_recursive($this->file('config.php'), $this->file('env.php'));
+        foreach (explode('/', $path) as $key) {
+            if (!is_array($value) || !array_key_exists($key, $value)) {
+                return null;
+            }
+            $value = $value[$key];
+        }
+        return $value;
+    }
+
+    /** The value at a path that must be there. */
+    public function need(string $path): mixed
+    {
+        if ($this->get($path) !== null) {
+            return $this->get($path);
+        }
+        throw new Refusal(
+            is_file("$this->root/app/etc/env.php")
+                ? "app/etc/env.php and app/etc/config.php: neither has $path"
+                : "app/etc/env.php is missing: this command needs $path from it",
+        );
+    }
+
+    /** A "system" value as a store sees it. */
+    public function ofStore(string $store, string $path): mixed
+    {
+        return $this->get("system/stores/$store/$path") ?? $this->get("system/default/$path");
+    }
+
+    /** @return array<string, mixed> */
+    private function file(string $name): array
+    {
+        $path = "$this->root/app/etc/$name";
+        $values = is_file($path) ? require $path : [];
+        return is_array($values) ? $values : throw new Refusal("app/etc/$name does not return an array");
+    }
+}

@@ -1,0 +1,28 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Shop\Framework\Http;
+
+/** What was asked for. */
+final class Request
+{
+    /**
+     * @param array<string, string> $query
+     * @param array<string, string> $form
+     */
+    public function __construct(
+        public readonly string $method,
+        public readonly string $path,
+        public readonly array $query = [],
+        public readonly array $form = [],
+        public readonly string $address = '',
+    ) {
+    }
+
+    public static function fromGlobals(): self
+    {
+        $path = rawurldecode((string) parse_url('http://shop' . $_SERVER['REQUEST_URI'], PHP_URL_PATH));
+        return new self($_SERVER['REQUEST_METHOD'], $path, array_filter($_GET, is_string(...)), array_filter($_POST, is_string(...)), $_SERVER['REMOTE_ADDR'] ?? '');
+    }
+}

@@ -1,0 +1,49 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Shop\Framework\Http;
+
+use Shop\Framework\Configuration;
+
+/** What one visitor has, kept in Redis; only pages that nobody else gets open it. */
+final class Session
+{
+    public function __construct(private readonly Configuration $configuration)
+    {
+    }
+
+    /** @return array<string, int> */
+    public function get(string $key): array
+    {
+        $this->open();
+        return $_SESSION[$key] ?? [];
+    }
+
+    /** @param array<string, int> $value */
+    public function set(string $key, array $value): void
+    {
+        $this->open();
+        $_SESSION[$key] = $value;
+        // tells the scripts of cached pages that there is something of the visitor's own to ask for
+        setcookie('private_content_version', bin2hex(random_bytes(8)), ['path' => '/', 'samesite' => 'Lax']);
+    }
+
+    private function open(): void
+    {
+        if (session_status() === PHP_SESSION_ACTIVE) {
+            return;
+        }
+        $redis = $this->configuration->need('session/redis');
+        ini_set('redis.session.locking_enabled', '1');
+        ini_set('redis.session.lock_wait_time', '20000');
+        session_start([
+            'save_handler' => 'redis',
+            'save_path' => "tcp://{$redis['host']}:{$redis['port']}?database={$redis['database']}&timeout=1&read_timeout=2",
+            'cache_limiter' => '',
+            'cookie_httponly' => true,
+            'cookie_samesite' => 'Lax',
+            'use_strict_mode' => true,
+        ]);
+    }
+}

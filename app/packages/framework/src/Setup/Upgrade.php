@@ -1,0 +1,55 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Shop\Framework\Setup;
+
+use Shop\Framework\Console\Command;
+use Shop\Framework\Console\Input;
+use Shop\Framework\Folder;
+use Shop\Framework\Modules;
+use Shop\Framework\ObjectManager;
+use Shop\Framework\Refusal;
+
+/** setup:upgrade: applies what is due and records each step as it is done, so that a second run goes on. */
+final class Upgrade extends Command
+{
+    /** @param array<string, class-string<Recurring>> $recurring */
+    public function __construct(
+        private readonly ObjectManager $objectManager,
+        private readonly Database $database,
+        private readonly ConfigurationImport $configuration,
+        private readonly Modules $modules,
+        private readonly array $recurring = [],
+    ) {
+    }
+
+    public function options(): array
+    {
+        return ['keep-generated' => false];
+    }
+
+    public function run(Input $input): int
+    {
+        $this->database->prepare();
+        foreach ($this->database->pending() as $patch) {
+            try {
+                $this->objectManager->create($patch)->apply();
+            } catch (\PDOException $problem) {
+                throw new Refusal("patch $patch: {$problem->getMessage()}");
+            }
+            $this->database->applied($patch);
+            echo "applied $patch\n";
+        }
+        $this->database->recordVersions();
+        $this->configuration->import();
+        foreach ($this->recurring as $step) {
+            echo $this->objectManager->get($step)->install();
+        }
+        if (!$input->has('keep-generated')) {
+            Folder::remove("{$this->modules->root}/generated");
+        }
+        echo "The database fits the code.\n";
+        return 0;
+    }
+}

@@ -1,0 +1,7 @@
+<?php
+
+declare(strict_types=1);
+
+require dirname(__DIR__) . '/app/bootstrap.php';
+
+Shop\Framework\Http\Health::of(BP)->send();

@@ -1,0 +1,10 @@
+#!/usr/bin/python3
+"""admitted: exit 0 when this SSH connection comes from one of the networks given as arguments."""
+
+import ipaddress
+import os
+import sys
+
+came_from = ipaddress.ip_address(os.environ["SSH_CONNECTION"].split()[0])
+if not any(came_from in ipaddress.ip_network(network, strict=False) for network in sys.argv[1:]):
+    sys.exit(f"firewall_ssh_from leaves out {came_from}, from where this connection comes")

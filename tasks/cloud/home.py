@@ -1,0 +1,145 @@
+"""home: where the embedded cloud of one user lives, and whether its server runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.refusal import DiskFull
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a cloud is born with and keeps for life; `delete` ends it."""
+
+    id: str
+    subnet: str
+    """The /24 of its hosts; no other cloud of this machine has it."""
+    gateway: str
+    port: int = 0
+    """The API's, on loopback and on the gateway; 0 until the first server has bound one."""
+    forward_port: int = 0
+    """The forwarder's: hosts by name."""
+    awkward: bool = False
+    """Whether it answers as reluctantly as AWS does."""
+    paused: bool = False
+    """Whether `stop` ended its hosts: then the next start brings them back."""
+    boot: str = ""
+    """The boot of this machine in which its hosts were last started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The folder of one cloud. It holds secrets: nobody else may read it."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """What the server says; started anew with each server."""
+        return self.folder / "server.log"
+
+    @property
+    def objects(self) -> Path:
+        """Bodies of S3 objects, a file each."""
+        return self.folder / "objects"
+
+    @property
+    def hosts(self) -> Path:
+        """A folder for each host: its user data and its console."""
+        return self.folder / "hosts"
+
+    @property
+    def state(self) -> Path:
+        """Everything else that the cloud remembers: SQLite."""
+        return self.folder / "state.sqlite"
+
+    def identity(self) -> Identity | None:
+        """Who this cloud is; None before its birth."""
+        try:
+            return Identity(**json.loads((self.folder / "cloud.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def change(self, identity: Identity, **values: object) -> Identity:
+        """Write the identity with some values changed, and return it."""
+        changed = dataclasses.replace(identity, **values)  # type: ignore[arg-type]
+        self._write("cloud.json", dataclasses.asdict(changed))
+        return changed
+
+    def running(self) -> int | None:
+        """The process id of the server that is ready to answer. Costs less than a millisecond."""
+        try:
+            server = json.loads((self.folder / "server.json").read_text())
+            return int(server["pid"]) if started_at(server["pid"]) == server["started"] else None
+        except FileNotFoundError:
+            return None
+
+    def announce(self) -> None:
+        """Say that this process is the server and ready."""
+        self._write("server.json", {"pid": os.getpid(), "started": started_at(os.getpid())})
+
+    def make(self) -> None:
+        """Make the folders, for the user's eyes only."""
+        with full_disk(self.folder):
+            for folder in (self.folder, self.objects, self.hosts):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One command at a time starts, stops or deletes this cloud."""
+        self.make()
+        with (self.folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def remove(self) -> None:
+        """Remove everything, the identity last: what interrupts this can be called again."""
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == "cloud.json"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.folder.rmdir()
+
+    def _write(self, name: str, values: object) -> None:
+        temporary = self.folder / f".{name}.{os.getpid()}"
+        with full_disk(self.folder):
+            temporary.touch(mode=0o600)
+            temporary.write_text(json.dumps(values, indent=2) + "\n")
+            temporary.replace(self.folder / name)
+
+
+def of(environ: Mapping[str, str]) -> Home:
+    """The home that the user's environment names."""
+    state = environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Home(folder=Path(state) / "release-pipeline" / "cloud")
+
+
+def started_at(pid: int) -> int | None:
+    """When a process started, in ticks since boot; with the pid it names a process for good."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def this_boot() -> str:
+    """Names the current boot of this machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@contextlib.contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turn "no space left" into a refusal."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise DiskFull(stage="cloud", path=path) from None
+        raise

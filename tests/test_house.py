@@ -1,0 +1,119 @@
+"""The axes of the house, and that what is made from the code is fresh."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from tasks import docs, refusal, server, settings
+from tests.conftest import ROOT
+
+TRACKED = subprocess.run(
+    ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+).stdout.splitlines()
+MODULES = [path for path in TRACKED if path.endswith(".py") and (ROOT / path).exists()]
+CODE = [path for path in MODULES if path.startswith("tasks/")]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (each.name.partition(".")[0] for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("outside", "door"),
+    [
+        ("boto3", "tasks/cloud/"),
+        ("botocore", "tasks/cloud/"),
+        ("moto", "tasks/cloud/"),
+        ("ansible_runner", "tasks/ansible.py"),
+        ("git", "tasks/source.py"),
+        ("zstandard", ("tasks/archive.py", "tasks/tarball.py")),
+    ],
+)
+def test_an_outside_thing_has_one_door(outside, door):
+    assert [path for path in CODE if outside in imported(path) and not path.startswith(door)] == []
+    assert any(outside in imported(path) for path in CODE)
+
+
+def test_only_the_profile_and_the_application_know_what_is_released():
+    knows = (
+        "app/",
+        "applications/",
+        "tests/app/",
+        "docs/",
+        "README.md",
+        "CHANGELOG.md",
+        "pipeline.yml",
+        "bench/",
+        "tests/",
+    )
+    found = [
+        path
+        for path in TRACKED
+        if not path.startswith(knows)
+        and (ROOT / path).is_file()
+        and re.search("magento", (ROOT / path).read_text(errors="replace"), re.IGNORECASE)
+    ]
+    assert found == []
+
+
+def test_only_its_file_knows_an_environment_s_name():
+    names = {"staging", "production"}
+    found = [
+        (path, node.value)
+        for path in [*CODE, "dodo.py"]
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert found == []
+
+
+def test_every_module_says_its_noun_and_promise():
+    for path in CODE:
+        first = (ROOT / path).read_text().splitlines()[0]
+        noun = path.split("/")[-1].removesuffix(".py")
+        noun = path.split("/")[-2] if noun == "__init__" else noun
+        assert first.startswith(f'"""{noun}: '), path
+
+
+@pytest.mark.parametrize("path", docs.pages(), ids=str)
+def test_generated_pages_are_fresh(path):
+    assert (ROOT / path).read_text() == docs.pages()[path], "doit docs"
+
+
+def test_every_refusal_can_be_said():
+    for kind in refusal.Refusal.__subclasses__():
+        text = kind(**dict.fromkeys(kind.fields(), "x")).text
+        assert kind.__doc__
+        assert text.strip()
+        assert kind.exit_code in (1, 3), kind
+
+
+def test_the_graph_depends_on_exactly_the_roles_of_the_playbook():
+    (play,) = yaml.safe_load((ROOT / "playbooks" / "server.yml").read_text())
+    assert tuple(each["role"] for each in play["roles"]) == server.ROLES
+
+
+def test_a_setting_of_the_server_is_a_variable_of_its_role():
+    for name in settings.flat(settings.Server()):
+        role, _, option = name.partition(".")
+        specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
+        assert f"{role}_{option}" in specs["argument_specs"]["main"]["options"], name
+
+
+def test_no_path_of_a_machine_is_in_the_repository():
+    found = [
+        path
+        for path in TRACKED
+        if (ROOT / path).is_file()
+        and re.search(r"(^|[^A-Za-z0-9_.])/(wor[k]|far[m])/", (ROOT / path).read_text(errors="replace"))
+    ]
+    assert found == []

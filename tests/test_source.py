@@ -1,0 +1,86 @@
+"""What git says: ids of what `git add -A` would commit, the branch, and a clean export."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks import source
+from tasks.refusal import NoBranch, NoCommit, NoRepository
+from tests.conftest import commit, git
+
+
+def test_in_a_clean_tree_ids_are_those_of_the_commit(checkout):
+    ids = source.Snapshot(checkout).ids(["app", "README.md", "none", "app/index.php"])
+    assert ids == {
+        "app": git(checkout, "rev-parse", "HEAD:app"),
+        "app/index.php": git(checkout, "rev-parse", "HEAD:app/index.php"),
+        "README.md": git(checkout, "rev-parse", "HEAD:README.md"),
+        "none": None,
+    }
+
+
+def test_uncommitted_and_new_files_change_the_id_and_the_repository_stays_as_it_is(checkout):
+    before = source.Snapshot(checkout).ids(["app"])
+    (checkout / "app" / "new.php").write_text("x")
+    status, objects = git(checkout, "status", "--porcelain"), git(checkout, "count-objects")
+    after = source.Snapshot(checkout).ids(["app"])
+    assert after != before
+    assert (git(checkout, "status", "--porcelain"), git(checkout, "count-objects")) == (status, objects)
+    commit(checkout)
+    assert source.Snapshot(checkout).ids(["app"]) == after
+
+
+def test_ignored_files_do_not_count_and_are_not_exported(checkout, tmp_path):
+    (checkout / ".gitignore").write_text("app/vendor/\n")
+    before = source.Snapshot(checkout).ids(["app"])
+    (checkout / "app" / "vendor").mkdir()
+    (checkout / "app" / "vendor" / "left-over.php").write_text("x")
+    after = source.Snapshot(checkout)
+    assert after.ids(["app"]) == before
+    after.export("app", tmp_path / "out")
+    assert [each.name for each in (tmp_path / "out").rglob("*")] == ["index.php"]
+
+
+def test_a_shallow_clone_elsewhere_gives_the_same_ids(checkout, tmp_path):
+    commit(checkout) if git(checkout, "status", "--porcelain") else None
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{checkout}", "other")
+    assert source.Snapshot(tmp_path / "other").ids(["app"]) == source.Snapshot(checkout).ids(["app"])
+
+
+def test_an_export_has_the_uncommitted_content(checkout, tmp_path):
+    (checkout / "app" / "index.php").write_text("changed")
+    source.Snapshot(checkout).export("app", tmp_path / "out")
+    assert (tmp_path / "out" / "index.php").read_text() == "changed"
+
+
+@pytest.mark.parametrize("name", ["feature/ünï-cödé", "-weird", "a" * 200, "release;rm-rf"])
+def test_a_branch_of_any_name_is_read(checkout, name):
+    git(checkout, "symbolic-ref", "HEAD", f"refs/heads/{name}")
+    assert source.branch(checkout, {}) == name
+
+
+@pytest.mark.parametrize("variable", source.CI_BRANCH)
+def test_a_detached_head_takes_the_ci_s_branch(checkout, variable):
+    git(checkout, "checkout", "-q", "--detach")
+    assert source.branch(checkout, {variable: "feature/x"}) == "feature/x"
+
+
+def test_a_detached_head_without_ci_says_what_to_pass(checkout):
+    git(checkout, "checkout", "-q", "--detach")
+    with pytest.raises(NoBranch, match="doit branch=NAME release"):
+        source.branch(checkout, {})
+
+
+def test_no_repository_and_no_commit_are_refusals(tmp_path):
+    with pytest.raises(NoRepository, match="is not in a git repository"):
+        source.branch(tmp_path, {})
+    git(tmp_path, "init", "-q")
+    with pytest.raises(NoCommit):
+        source.commit(tmp_path)
+
+
+def test_uncommitted_files_are_listed(checkout):
+    assert source.uncommitted(checkout) == []
+    (checkout / "app" / "a b.php").write_text("x")
+    (checkout / "README.md").unlink()
+    assert source.uncommitted(checkout) == ["README.md", "app/a b.php"]
