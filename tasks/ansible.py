@@ -11,10 +11,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+
+import ansible_mitogen
 
 from tasks import process
 from tasks.playbook_events import Story
@@ -22,6 +23,7 @@ from tasks.refusal import Cancelled, HostKeyChanged, HostUnreachable, LoginRefus
 from tasks.ssh import Answer, Host, answer, known_hosts, options
 
 ROOT = Path(__file__).parents[1]
+MITOGEN = Path(ansible_mitogen.__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,6 @@ def play(
             story=story,
         )
     finally:
-        _end_all(private)
         shutil.rmtree(private, ignore_errors=True)
     if status == "canceled" or process.cancelled():
         raise Cancelled(stage=playbook)
@@ -94,16 +95,18 @@ def _run(
                 playbook=str(playbook),
                 inventory=str(inventory),
                 envvars=dict(environment),
-                settings={"pexpect_timeout": 1, "suppress_ansible_output": True},
                 quiet=True,
                 suppress_env_files=True,
                 fact_cache_type="memory",
                 event_handler=story.hear,
                 cancel_callback=stop,
             )
+            while wait([run], timeout=0.2).not_done:
+                stop()  # ansible-runner itself asks every five seconds only
             return str(run.result().status)
         finally:
             over.set()
+            _end_all(private)
 
 
 def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, object]) -> Path:
@@ -126,15 +129,13 @@ def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, obj
 
 def _environment(private: Path, strategy: str) -> dict[str, str]:
     """Decide every setting here: neither the working directory nor the user's own configuration do."""
-    plugins = find_spec("ansible_mitogen")
-    folder = Path(plugins.submodule_search_locations[0]) if _is_package(plugins) else ROOT
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "ANSIBLE_CONFIG": str(_write(private / "ansible.cfg", "")),
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
         "ANSIBLE_STRATEGY": strategy,
-        "ANSIBLE_STRATEGY_PLUGINS": str(folder / "plugins" / "strategy"),
+        "ANSIBLE_STRATEGY_PLUGINS": str(MITOGEN / "plugins" / "strategy"),
         "ANSIBLE_FORKS": "10",
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_HOST_KEY_CHECKING": "True",
@@ -145,10 +146,6 @@ def _environment(private: Path, strategy: str) -> dict[str, str]:
         "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "False",
         "ANSIBLE_NOCOLOR": "True",
     }
-
-
-def _is_package(spec: object) -> bool:
-    return bool(getattr(spec, "submodule_search_locations", None))
 
 
 def _write(path: Path, content: str) -> Path:

@@ -210,15 +210,18 @@ class CloudCommand(DoitCmdBase):
     def _execute(self, pos_args: list[str] | None = None) -> int:
         from tasks.cloud import embedded
 
+        def say(words: str) -> None:
+            report.console.progress("cloud", words)
+
         verbs = {
-            "start": embedded.start,
-            "stop": embedded.stop,
+            "start": lambda: embedded.start(say),
+            "stop": lambda: embedded.stop(say),
             "status": embedded.status,
-            "delete": embedded.delete,
+            "delete": lambda: embedded.delete(say),
         }
         verb = pos_args[0] if pos_args else ""
         if verb not in verbs or len(pos_args or ()) != 1:
             raise UnknownTask(name=f"cloud {' '.join(pos_args or ())}", known=", ".join(verbs))
-        for line in verbs[verb](lambda words: report.console.progress("cloud", words)):
+        for line in verbs[verb]():
             report.console.line(line)
         return 0

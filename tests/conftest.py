@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tasks import process
 
 ROOT = Path(__file__).parents[1]
+DOIT = Path(sys.executable).parent / "doit"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -40,6 +43,46 @@ def checkout(tmp_path: Path) -> Path:
     git(root, "init", "-qb", "main")
     commit(root, "first")
     return root
+
+
+def copy_project(root: Path) -> Path:
+    """A copy of this repository with its uncommitted changes, committed on branch main."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    git(root, "init", "-qb", "main")
+    commit(root, "all of it")
+    return root
+
+
+def doit(
+    root: Path, *arguments: str, timeout: float = 400, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run doit in a project, with a cloud home below the test's own folder."""
+    return subprocess.run(
+        [DOIT, *arguments],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), **environ},  # its own code, not the installed one
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_home(tmp_path_factory):
+    """No test touches the user's own cloud."""
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    yield
+    os.environ.pop("XDG_STATE_HOME")
+    if before is not None:
+        os.environ["XDG_STATE_HOME"] = before
 
 
 @pytest.fixture(autouse=True)

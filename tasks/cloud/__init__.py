@@ -1,0 +1,95 @@
+"""cloud: the only place that knows on what a release runs: AWS, or the embedded cloud that stands in for it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tasks import process
+from tasks.refusal import HostKeysMissing, UnknownCloud
+
+Say = Callable[[str], None]
+LOGIN_USER = "deploy"
+KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
+KEYS_WITHIN = 300
+"""Seconds in which a new host's console shows its keys; AWS refreshes consoles reluctantly."""
+
+
+class Cloud(ABC):
+    """What the stages ask of a cloud. Clients are boto3's, made once, and may be used from any thread."""
+
+    login_user = LOGIN_USER
+    """The user that the deploy key logs in as; the stages' user data makes it."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._connect(service)
+            return self._clients[service]
+
+    def presigned_url(self, bucket: str, key: str, seconds: int) -> str:
+        """A URL by which a host may fetch an object for some time."""
+        parameters = {"Bucket": bucket, "Key": key}
+        url: str = self._signer().generate_presigned_url(
+            "get_object", Params=parameters, ExpiresIn=seconds
+        )
+        return url
+
+    def host_keys(self, instance_id: str, say: Say) -> list[str]:
+        """The public SSH host keys that a new host has printed on its console, as `type key` lines.
+
+        Raises HostKeysMissing.
+        """
+        for second in range(KEYS_WITHIN * 2):
+            answer = self.client("ec2").get_console_output(InstanceId=instance_id)
+            found = KEYS.findall(answer.get("Output", "").replace("\r", ""))
+            if found:
+                lines = (line.split() for line in found[-1].strip().splitlines())
+                return [" ".join(words[:2]) for words in lines if len(words) >= 2]
+            if second % 10 == 4:
+                say(f"waiting for the host keys of {instance_id}")
+            process.wait(0.5, stage="infrastructure")
+        raise HostKeysMissing(host=instance_id, seconds=KEYS_WITHIN)
+
+    @abstractmethod
+    def reachable_at(self, instance: Mapping[str, Any]) -> str:
+        """The address to log in at, of an instance as DescribeInstances gives it. Raises HostDown."""
+
+    @abstractmethod
+    def url(self, host_name: str) -> str:
+        """What a person types to see the site."""
+
+    @abstractmethod
+    def http_address(self, host_name: str) -> tuple[str, int]:
+        """Where to connect for that URL, with the name as Host header."""
+
+    @abstractmethod
+    def _connect(self, service: str) -> Any: ...
+
+    def _signer(self) -> Any:
+        return self.client("s3")
+
+
+def connect(*, name: str, region: str, say: Say) -> Cloud:
+    """The cloud that a project's settings name; the embedded one is started if it does not run.
+
+    Raises UnknownCloud, or a refusal of the embedded cloud's start.
+    """
+    if name == "embedded":
+        from tasks.cloud import embedded
+
+        return embedded.connect(region, say)
+    if name == "aws":
+        from tasks.cloud import aws
+
+        return aws.Aws(region)
+    raise UnknownCloud(name=name)

@@ -20,7 +20,7 @@ from typing import Any
 
 from tasks.refusal import PodmanMissing, PodmanRefused
 
-LABEL = "release-pipeline.cloud"
+LABEL, BASE_LABEL = "release-pipeline.cloud", "release-pipeline.base"
 SYS_BOOT = 22
 FIRST_RANGE = int(ipaddress.IPv4Address("10.64.0.0"))
 RANGES = 128 * 256
@@ -135,17 +135,18 @@ class Containers:
         """Remove a host and its disk."""
         podman("rm", "--force", "--ignore", "--time", "2", self.name(host))
         self._forget(host)
+        self._prune()
 
     def commit(self, host: str, ami: str) -> None:
         """Make an image of a host, without what made it this host. The host keeps running."""
         wanted, raw, cleaner = self.image(ami), self.image(f"{ami}-raw"), self.name(ami)
-        label = ("--label", f"{LABEL}={self.cloud}")
+        label, change = f"{LABEL}={self.cloud}", ("--change", f"LABEL={LABEL}={self.cloud}")
         try:
-            podman("commit", "--quiet", "--pause", self.name(host), raw)
+            podman("commit", "--quiet", "--pause", *change, self.name(host), raw)
             clean = ("--entrypoint", "", raw, "/bin/sh", "-c", CLEAN)
-            options = ("--network", "none", "--name", cleaner, *label, *_limits())
+            options = ("--network", "none", "--name", cleaner, "--label", label, *_limits())
             podman(*runtime_options(), "run", *options, *clean)
-            podman("commit", "--quiet", cleaner, wanted)
+            podman("commit", "--quiet", *change, cleaner, wanted)
         finally:
             podman("rm", "--force", "--ignore", cleaner)
             remove_image(raw)
@@ -153,6 +154,7 @@ class Containers:
     def remove_image(self, ami: str) -> None:
         """Remove the image of one of this cloud's own AMIs."""
         remove_image(self.image(ami))
+        self._prune()
 
     def exists(self, host: str) -> bool:
         """Whether the host has a container, running or not."""
@@ -167,7 +169,7 @@ class Containers:
     def create_network(self, subnet: str, base: str) -> bool:
         """Make the network; False if another one of this machine has that range."""
         gateway = str(next(ipaddress.ip_network(subnet).hosts()))
-        labels = ("--label", f"{LABEL}={self.cloud}", "--label", f"release-pipeline.base={base}")
+        labels = ("--label", f"{LABEL}={self.cloud}", "--label", f"{BASE_LABEL}={base}")
         range_ = ("--subnet", subnet, "--gateway", gateway, "--disable-dns")
         try:
             podman("network", "create", *labels, *range_, self.network)
@@ -176,6 +178,12 @@ class Containers:
                 return False
             raise
         return True
+
+    def base(self) -> str:
+        """The key of the base image that this cloud was born with; empty if its network is gone."""
+        if not _try("network", "exists", self.network):
+            return ""
+        return str(json.loads(podman("network", "inspect", self.network))[0]["labels"][BASE_LABEL])
 
     def stop_all(self) -> int:
         """Stop every host, and say how many ran."""
@@ -189,12 +197,14 @@ class Containers:
         ours = f"label={LABEL}={self.cloud}"
         if containers := podman("ps", "--all", "--quiet", "--filter", ours).split():
             podman("rm", "--force", "--time", "2", *containers)
-        reference = f"reference=localhost/{self.network}"
-        listed = podman("images", "--filter", reference, "--format", "{{.Repository}}:{{.Tag}}")
-        for image in listed.split():
-            podman("rmi", "--force", image)
+        if images := podman("images", "--all", "--quiet", "--filter", ours).split():
+            podman("rmi", "--force", *dict.fromkeys(images))
         if _try("network", "exists", self.network):
             podman("network", "rm", "--force", self.network)
+
+    def _prune(self) -> None:
+        # images that lost their name while hosts were made from them
+        podman("image", "prune", "--force", "--filter", f"label={LABEL}={self.cloud}")
 
     def _inspect(self, host: str) -> Any:
         if not self.exists(host):
@@ -228,14 +238,14 @@ def has_image(image: str) -> bool:
 
 
 def remove_image(image: str) -> None:
-    """Remove an image, if it is there."""
-    if has_image(image):
-        podman("rmi", "--force", image)
+    """Remove an image, if it is there; a container that was made from it keeps its layers."""
+    if has_image(image) and not _try("rmi", image):
+        podman("untag", image)
 
 
 def networks(base: str) -> list[str]:
     """The networks of all clouds on this machine whose hosts start from that base image."""
-    label = f"label=release-pipeline.base={base}"
+    label = f"label={BASE_LABEL}={base}"
     return podman("network", "ls", "--quiet", "--filter", label).split()
 
 

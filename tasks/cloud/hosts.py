@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ipaddress
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +65,9 @@ class Pace:
         return float(getattr(self, state.replace("-", "_")))
 
 
+AWKWARD = Pace(pending=3.0, shutting_down=4.0, stopping=2.0)
+
+
 class Hosts:
     """The machines of one cloud.
 
@@ -106,15 +111,17 @@ class Hosts:
         ami.state = "pending"
         _thread(self._commit, ami, instance_id)
 
+    def forget_image(self, ami: str) -> None:
+        """Remove what an AMI was made of."""
+        _thread(self.runtime.remove_image, ami)
+
     def free_address(self) -> str:
-        """An address that no instance of any region has; the one freed longest ago comes last."""
-        instances = [each for _, each in self.instances() if each.state != "terminated"]
-        taken = {each.private_ip for each in instances}
+        """An address that no instance of any region has: the next one, so that none is reused soon."""
+        known = [each for _, each in self.instances()]
+        taken = {each.private_ip for each in known if each.state != "terminated"}
         hosts = [str(address) for address in self.subnet.hosts()][9:]
-        latest = max((each.launch_time, each.private_ip) for _, each in self.instances())[1] if any(
-            True for _ in self.instances()
-        ) else hosts[-1]
-        start = hosts.index(latest) + 1 if latest in hosts else 0
+        last = max(known, key=lambda each: each.launch_time, default=None)
+        start = hosts.index(last.private_ip) + 1 if last else 0
         return next(each for each in hosts[start:] + hosts[:start] if each not in taken)
 
     def instances(self) -> Iterator[tuple[Any, Any]]:
@@ -191,10 +198,12 @@ class Hosts:
             for host in self.runtime.wait(3600):
                 instance = next((each for _, each in self.instances() if each.id == host), None)
                 turn = self._turn(host)
-                if instance is None or host in self._restarting or turn.locked():
+                if instance is None:
+                    self.runtime.exit_code(host)  # forgets it
+                elif host in self._restarting or turn.locked():
                     time.sleep(0.05)  # its own thread is at work on it, and will let it go
-                    continue
-                self._died(instance)
+                else:
+                    self._died(instance)
 
     def _died(self, instance: Any) -> None:
         """A running host has ended: a reboot stays one, else it is stopped or terminated, as it was launched."""
@@ -247,6 +256,7 @@ class Hosts:
             self.runtime.stop(instance.id)
         else:
             self.runtime.remove(instance.id)
+            shutil.rmtree(self.folder / instance.id, ignore_errors=True)
 
     def _restart(self, instance: Any) -> None:
         try:
@@ -282,7 +292,7 @@ class Hosts:
         name = "ip-" + instance.private_ip.replace(".", "-")
         meta = {"instance-id": instance.id, "local-hostname": name}
         (seed / "meta-data").write_text(json.dumps(meta))
-        (seed / "user-data").write_bytes(instance.user_data_bytes)
+        (seed / "user-data").write_bytes(base64.b64decode(str(instance.user_data or "")))
 
     def _turn(self, host: str) -> threading.Lock:
         return self._turns.setdefault(host, threading.Lock())

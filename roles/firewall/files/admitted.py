@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """admitted: exit 0 when this SSH connection comes from one of the networks given as arguments."""
 
 import ipaddress

@@ -1,0 +1,174 @@
+"""api: every request to the embedded cloud: one at a time, and answered only when it is stored."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import parse_qs
+
+import moto.backends
+from moto.ec2.models import ec2_backends
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+from tasks.cloud.body import SMALL
+from tasks.cloud.disk import Disk
+from tasks.cloud.hosts import Hosts
+from tasks.refusal import Refusal
+
+SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
+"""Imported when the server starts, so that no first request waits for them."""
+READS = re.compile(r"(Describe|Get|List|Head)")
+Answer = tuple[str, list[tuple[str, str]], Iterable[bytes]]
+
+
+def region(account: str, name: str) -> None:
+    """Make the services of a region ready."""
+    for service in SERVICES:
+        moto.backends.get_backend(service)
+    ec2_backends[account][name]
+
+
+class Request:
+    """What must be known of a request before moto sees it: its service, its action, its body."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self.method = str(environ["REQUEST_METHOD"])
+        self.path = str(environ["PATH_INFO"])
+        self.query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        length = environ.get("CONTENT_LENGTH")
+        stream = environ["wsgi.input"]
+        # read before anything is locked: an upload may be slow
+        self.body = stream.read(int(length)) if length else self._chunked(environ)
+        environ["wsgi.input"] = io.BytesIO(self.body)
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        credential = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", authorization)
+        presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
+        self.service = credential[2] if credential else presigned[3] if len(presigned) == 5 else ""
+        self.signed = bool(credential) or (
+            "X-Amz-Signature" in self.query and self.method in ("GET", "HEAD", "PUT")
+        )
+        self.action = self._action(environ)
+
+    def _chunked(self, environ: dict[str, Any]) -> bytes:
+        if environ.get("wsgi.input_terminated"):
+            return bytes(environ["wsgi.input"].read())
+        return b""
+
+    def _action(self, environ: dict[str, Any]) -> str:
+        if target := environ.get("HTTP_X_AMZ_TARGET"):
+            return str(target).rpartition(".")[2]
+        if self.service in ("s3", "route53"):
+            return {"GET": "Get", "HEAD": "Head"}.get(self.method, self.method)
+        found = re.match(rb"(?:.*&)?Action=(\w+)", self.body)
+        return found[1].decode() if found else ""
+
+    @property
+    def changes(self) -> bool:
+        """Whether something may be different afterwards."""
+        return not READS.match(self.action)
+
+    @property
+    def expired(self) -> bool:
+        """Whether its presigned URL has had its time."""
+        if "X-Amz-Expires" not in self.query:
+            return False
+        signed = time.strptime(self.query["X-Amz-Date"][0] + "UTC", "%Y%m%dT%H%M%SZ%Z")
+        import calendar
+
+        return time.time() > calendar.timegm(signed) + int(self.query["X-Amz-Expires"][0])
+
+
+class Application:
+    """The WSGI application around moto's."""
+
+    def __init__(
+        self, *, lock: threading.RLock, disk: Disk, hosts: Hosts, base: Any, awkward: Any
+    ) -> None:
+        self.lock, self.disk, self.hosts, self.base, self.awkward = lock, disk, hosts, base, awkward
+        self.moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        request = Request(environ)
+        status, headers, body = self.answer(request, environ)
+        start_response(status, headers)
+        return body
+
+    def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
+        """Refuse, or let moto answer and store what that changed."""
+        # a web page can send requests to loopback, but cannot sign them
+        if not request.signed or request.path.startswith("/moto-api"):
+            return error("403 Forbidden", "AccessDenied", "Requests must be signed")
+        if request.expired:
+            return error("403 Forbidden", "AccessDenied", "Request has expired")
+        if request.service == "ec2":
+            self.hosts.judge()
+        with self.lock:
+            if request.service == "ec2":
+                self._before_ec2(request)
+            refused = self.awkward.before(request, self.hosts) if self.awkward else None
+            if refused:
+                return refused
+            answer = self._moto(environ)
+            try:
+                if request.changes:
+                    self.disk.save(request.service)
+            except Refusal as refusal:
+                return error("507 Insufficient Storage", "InternalError", refusal.text)
+        return answer
+
+    def _before_ec2(self, request: Request) -> None:
+        self.hosts.forget_terminated()
+        if request.action == "DescribeImages":
+            self.base.retry()
+        self.base.register()
+
+    def _moto(self, environ: dict[str, Any]) -> Answer:
+        answered: list[Any] = []
+        chunks = self.moto(environ, lambda status, headers, *_: answered.extend((status, headers)))
+        status, headers = answered
+        if int(dict(headers).get("Content-Length", 0)) > SMALL:
+            return status, headers, chunks  # a body in a file: sent without holding up anybody
+        try:
+            return status, headers, [b"".join(chunks)]
+        finally:
+            chunks.close()
+
+
+def error(status: str, code: str, message: str) -> Answer:
+    """An error that S3 and EC2 clients understand."""
+    text = (
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
+        "<RequestID>embedded</RequestID></Response>"
+    )
+    return status, [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], [text.encode()]
+
+
+class _Handler(MotoRequestHandler):
+    def log_request(self, *_: Any) -> None:
+        """Requests leave no trace: the log would grow with them."""
+
+
+def serve(application: Application, listener: socket.socket, allowed: ipaddress.IPv4Network) -> None:
+    """Serve on a socket, to this machine and to the cloud's own hosts. Never returns."""
+    address, port = listener.getsockname()
+    server = make_server(
+        address, port, application, threaded=True, request_handler=_Handler, fd=listener.fileno()
+    )
+
+    def verify_request(_: Any, client: tuple[str, int]) -> bool:
+        peer = ipaddress.ip_address(client[0])
+        return peer.is_loopback or peer in allowed
+
+    server.verify_request = verify_request
+    server.serve_forever()

@@ -1,0 +1,53 @@
+"""aws: Amazon's cloud, with the credentials that every other tool of the user has."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.cloud import Cloud
+from tasks.refusal import CredentialsMissing, HostDown
+
+METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}
+"""Off EC2 nobody answers at the metadata address: ask once, for a second."""
+
+
+class Aws(Cloud):
+    """An AWS account and region."""
+
+    def reachable_at(self, instance: Mapping[str, Any]) -> str:
+        """The public address, else the private one."""
+        if instance["State"]["Name"] != "running":
+            raise HostDown(host=instance["InstanceId"], state=instance["State"]["Name"])
+        return str(instance.get("PublicIpAddress") or instance["PrivateIpAddress"])
+
+    def url(self, host_name: str) -> str:
+        """The name alone: DNS leads to the host."""
+        return f"http://{host_name}/"
+
+    def http_address(self, host_name: str) -> tuple[str, int]:
+        """Port 80 of the name."""
+        return host_name, 80
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        import boto3
+        import botocore.exceptions
+        import botocore.session
+
+        session = botocore.session.Session()
+        for name, value in METADATA.items():
+            session.set_config_variable(name, value)
+        try:
+            if session.get_credentials() is None:
+                raise CredentialsMissing(problem="neither environment, AWS files nor a role has any")
+        except botocore.exceptions.BotoCoreError as error:
+            raise CredentialsMissing(problem=str(error)) from None
+        return boto3.Session(botocore_session=session, region_name=self.region)
+
+    def _connect(self, service: str) -> Any:
+        from botocore.config import Config
+
+        retries = {"mode": "standard", "total_max_attempts": 6}
+        return self._session.client(service, config=Config(retries=retries))

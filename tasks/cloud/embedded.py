@@ -1,0 +1,232 @@
+"""embedded: the user's own cloud on this machine, from the side of those who use it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import process
+from tasks.cloud import Cloud, Say, containers, home, image
+from tasks.cloud.home import Home, Identity
+from tasks.cloud.listen import LOOPBACK, listen
+from tasks.refusal import HostDown, NoAddressRange, PortTaken, ServerFailed
+
+ROOT = Path(__file__).parents[2]
+CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
+START_WITHIN, STOP_WITHIN = 90.0, 15.0
+POLL = 0.02
+
+
+class Embedded(Cloud):
+    """The cloud that answers on loopback; the way to it is AWS's own."""
+
+    def __init__(self, region: str, identity: Identity) -> None:
+        super().__init__(region)
+        self._identity = identity
+
+    def reachable_at(self, instance: Mapping[str, Any]) -> str:
+        """The private address, once podman has confirmed that a running host of ours has it."""
+        id = instance["InstanceId"]
+        found = self.client("ec2").describe_instances(InstanceIds=[id])
+        now = found["Reservations"][0]["Instances"][0]
+        if now["State"]["Name"] != "running":
+            raise HostDown(host=id, state=now["State"]["Name"])
+        return str(now["PrivateIpAddress"])
+
+    def url(self, host_name: str) -> str:
+        """The name and the forwarder's port; `*.localhost` is loopback to every browser."""
+        return f"http://{host_name}:{self._identity.forward_port}/"
+
+    def http_address(self, host_name: str) -> tuple[str, int]:
+        """The forwarder."""
+        return LOOPBACK, self._identity.forward_port
+
+    def _connect(self, service: str) -> Any:
+        return self._client_at(LOOPBACK, service)
+
+    def _signer(self) -> Any:
+        return self._client_at(self._identity.gateway, "s3")
+
+    def _client_at(self, address: str, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        return boto3.Session().client(
+            service,
+            region_name=self.region,
+            endpoint_url=f"http://{address}:{self._identity.port}",
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": 6},
+                s3={"addressing_style": "path"},
+                signature_version="v4" if service != "s3" else "s3v4",
+                proxies={},  # this machine's proxy does not lead to this machine
+            ),
+            **CREDENTIALS,
+        )
+
+
+def connect(region: str, say: Say) -> Embedded:
+    """The running cloud of this user; started if it does not run."""
+    place = home.of(os.environ)
+    if not place.running():
+        start(say)
+    identity = place.identity()
+    assert identity
+    return Embedded(region, identity)
+
+
+def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Start the cloud unless it runs; at its first start it is born.
+
+    CLOUD_PORT demands a port for the forwarder, CLOUD_AWKWARD=1 makes a new cloud as awkward as AWS is.
+    Raises PodmanMissing, PodmanRefused, NoAddressRange, PortTaken, ServerFailed or DiskFull.
+    """
+    place = home.of(environ)
+    with place.locked():  # of eight commands that start at once one starts the server
+        if place.running():
+            return ["cloud: runs already"]
+        identity = place.identity() or _birth(place, say, environ)
+        _accept_ports(identity)
+        say("starting the embedded cloud")
+        _spawn(place)
+    return ["cloud: started", *_described(place)]
+
+
+def stop(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """End the server and the hosts; data and disks stay, and the next start brings everything back."""
+    place = home.of(environ)
+    with place.locked():
+        identity = place.identity()
+        if not identity:
+            return ["cloud: there is none"]
+        say("stopping the server")
+        _end_server(place)
+        say("stopping the hosts")
+        place.change(identity, paused=True)
+        stopped = containers.Containers(identity.id).stop_all()
+    return [f"cloud: stopped, {stopped} hosts with it; their disks and all data are kept"]
+
+
+def delete(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Remove the cloud: processes, hosts, images, network, files."""
+    place = home.of(environ)
+    if not place.folder.exists():
+        return ["cloud: there is none"]
+    with place.locked():
+        identity = place.identity()
+        say("stopping the server")
+        _end_server(place)
+        if identity:
+            say("removing hosts, images and network")
+            ours = containers.Containers(identity.id)
+            base = ours.base()
+            ours.remove_all()
+            image.remove_unused(base)
+        place.remove()
+    with contextlib.suppress(OSError):
+        place.folder.parent.rmdir()
+    return [f"cloud: deleted, nothing of it is left below {place.folder.parent}"]
+
+
+def status(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """What the cloud is and what it runs, line by line."""
+    place = home.of(environ)
+    identity = place.identity()
+    if not identity:
+        return ["cloud: there is none (doit cloud start)"]
+    if not place.running():
+        return [f"cloud: stopped, its data lies in {place.folder} (doit cloud start)"]
+    lines = [*_described(place)]
+    ec2 = Embedded("eu-central-1", identity).client("ec2")
+    for each in ec2.describe_images(Owners=["self", "136693071363"])["Images"]:
+        why = f" ({reason})" if (reason := each.get("StateReason", {}).get("Message")) else ""
+        lines.append(f"image  {each['ImageId']}  {each['Name']}  {each['State']}{why}")
+    for reservation in ec2.describe_instances()["Reservations"]:
+        for each in reservation["Instances"]:
+            tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
+            address = each.get("PrivateIpAddress", "")
+            state, name = each["State"]["Name"], tags.get("Name", "")
+            lines.append(f"host   {each['InstanceId']}  {name}  {state}  {address}")
+    return lines
+
+
+def _described(place: Home) -> list[str]:
+    identity = place.identity()
+    assert identity
+    return [
+        f"cloud {identity.id}  {place.folder}",
+        f"api    http://{LOOPBACK}:{identity.port}  (hosts: {identity.gateway}, {identity.subnet})",
+        f"names  http://NAME:{identity.forward_port}/",
+    ]
+
+
+def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
+    say("preparing a network")
+    containers.usable()
+    id = secrets.token_hex(4)
+    for subnet in containers.ranges(id):
+        if containers.Containers(id).create_network(subnet, image.key()):
+            identity = Identity(
+                id=id,
+                subnet=subnet,
+                gateway=subnet.replace(".0/24", ".1"),
+                forward_port=int(environ.get("CLOUD_PORT") or 0),
+                awkward=environ.get("CLOUD_AWKWARD") == "1",
+                boot=home.this_boot(),
+            )
+            return place.change(identity)
+    raise NoAddressRange
+
+
+def _accept_ports(identity: Identity) -> None:
+    for port, what in ((identity.port, "the API"), (identity.forward_port, "sites by name")):
+        if port:
+            try:
+                listen(LOOPBACK, port).close()
+            except OSError:
+                raise PortTaken(port=port, what=what) from None
+
+
+def _spawn(place: Home) -> None:
+    place.log.touch(mode=0o600)
+    # the checkout may go while its server runs: so it runs from its own folder, and imports at once
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with place.log.open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tasks.cloud.server", str(place.folder)],
+            cwd=place.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_WITHIN
+    while place.running() != server.pid:
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            problem = "ended at once" if server.returncode else f"was not ready in {START_WITHIN:.0f} s"
+            tail = process.tail(place.log.read_text(errors="replace"))
+            raise ServerFailed(problem=problem, log=place.log, tail=tail)
+        process.wait(POLL, stage="cloud")
+
+
+def _end_server(place: Home) -> None:
+    pid = place.running()
+    if not pid:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_WITHIN
+    while place.running() == pid:
+        if time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL)

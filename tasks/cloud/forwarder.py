@@ -1,0 +1,109 @@
+"""forwarder: a loopback port that leads to hosts by name, so that a browser needs no /etc/hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import re
+import socket
+import threading
+from typing import Any
+
+from moto.route53.models import route53_backends
+
+HEAD_LIMIT = 65536
+IDLE = 900.0
+"""Seconds after which a silent connection is closed."""
+
+
+class Names:
+    """The cloud's A records, and whether a running host of ours has the address."""
+
+    def __init__(self, hosts: Any, lock: threading.RLock) -> None:
+        self.hosts, self.lock = hosts, lock
+
+    def records(self) -> dict[str, str]:
+        """Every A record of every zone."""
+        found: dict[str, str] = {}
+        with self.lock:
+            for _, _, backend in route53_backends.iter_backends():
+                for zone in backend.zones.values():
+                    for record in zone.rrsets:
+                        if record.type_ == "A" and record.records:
+                            found[record.name.rstrip(".").lower()] = record.records[0]
+        return found
+
+    def running(self, address: str) -> bool:
+        """Whether a running host has this address: else it may be anybody's."""
+        return any(
+            each.private_ip == address and each.state == "running" and self.hosts.runtime.alive(each.id)
+            for _, each in self.hosts.instances()
+        )
+
+
+def serve(listener: socket.socket, names: Names) -> None:
+    """Forward every connection. Never returns."""
+    while True:
+        client, _ = listener.accept()
+        threading.Thread(target=_forward, args=(client, names), daemon=True).start()
+
+
+def _forward(client: socket.socket, names: Names) -> None:
+    with client, contextlib.suppress(OSError):
+        client.settimeout(IDLE)
+        head = _head(client)
+        name = _host(head)
+        known = names.records()
+        if not name:
+            _refuse(client, "400 Bad Request", "The request names no host.")
+        elif name not in known:
+            listed = ", ".join(sorted(known)) or "none yet"
+            _refuse(client, "404 Not Found", f"No host is named {name} (known: {listed}).")
+        elif not names.running(known[name]):
+            _refuse(client, "502 Bad Gateway", f"The host of {name}, {known[name]}, is not running.")
+        else:
+            _pipe(client, head, name, known[name])
+
+
+def _pipe(client: socket.socket, head: bytes, name: str, address: str) -> None:
+    try:
+        host = socket.create_connection((address, 80), timeout=5)
+    except OSError as error:
+        _refuse(client, "502 Bad Gateway", f"{name} ({address}) does not answer on port 80: {error}.")
+        return
+    with host:
+        host.settimeout(IDLE)
+        host.sendall(head)
+        upward = threading.Thread(target=_copy, args=(client, host), daemon=True)
+        upward.start()
+        _copy(host, client)
+        upward.join(IDLE)
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(1 << 16):
+            target.sendall(chunk)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def _head(client: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < HEAD_LIMIT:
+        chunk = client.recv(4096)
+        if not chunk:
+            break
+        head += chunk
+    return head
+
+
+def _host(head: bytes) -> str:
+    found = re.search(rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*([^\r\n:]+)", head.partition(b"\r\n\r\n")[0])
+    return found[1].decode("ascii", "replace").strip().lower().rstrip(".") if found else ""
+
+
+def _refuse(client: socket.socket, status: str, sentence: str) -> None:
+    body = f"{html.escape(sentence)}\n".encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

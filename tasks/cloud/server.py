@@ -1,0 +1,147 @@
+"""server: the embedded cloud's daemon: moto on two addresses, hosts, disk and forwarder behind one lock.
+
+Started by `embedded` as `python -m tasks.cloud.server FOLDER`; it outlives the command that needed it.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tasks.cloud import forwarder, image
+from tasks.cloud.containers import Containers
+from tasks.cloud.home import Home, Identity, this_boot
+from tasks.cloud.listen import LOOPBACK, listen
+from tasks.refusal import Refusal
+
+REGION, ACCOUNT = "eu-central-1", "123456789012"
+SETTINGS = {
+    "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 1,300 images that cannot be launched here
+    "MOTO_DISABLE_GLOBAL_CORS": "true",  # no web page has business with this cloud
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+RETRY_BASE = 30.0
+"""Seconds after which a base image that could not be made is tried again, if somebody asks for it."""
+
+
+def serve(home: Home, identity: Identity, runtime: object | None = None) -> None:
+    """Be the cloud of this home until SIGTERM. `runtime` stands in for containers in tests."""
+    os.environ.update(SETTINGS)
+    from tasks.cloud import api, gaps, hosts  # moto reads its settings when it is imported
+    from tasks.cloud.awkward import Awkward
+    from tasks.cloud.disk import Disk
+
+    api_socket = listen(LOOPBACK, identity.port)
+    forward_socket = _listen_forwarder(identity)
+    identity = home.change(
+        identity,
+        port=api_socket.getsockname()[1],
+        forward_port=forward_socket.getsockname()[1],
+    )
+    lock = threading.RLock()
+    disk = Disk(home.state, home.objects)
+    key = image.key()
+    awkward = Awkward() if identity.awkward else None
+    machines = hosts.Hosts(
+        runtime=runtime or Containers(identity.id),  # type: ignore[arg-type]
+        lock=lock,
+        save=functools.partial(disk.save, "ec2"),
+        folder=home.hosts,
+        base=(f"ami-{key.ljust(17, '0')}", image.reference(key)),
+        subnet=identity.subnet,
+        pace=hosts.AWKWARD if awkward else hosts.Pace(),
+    )
+    gaps.close(machines)
+    disk.load()
+    base = BaseImage(machines, lock, disk, made=runtime is not None)
+    api.region(ACCOUNT, REGION)
+    base.register()
+    with lock:
+        machines.resume(bring_back=identity.paused or identity.boot != this_boot())
+        disk.save("ec2")
+    identity = home.change(identity, paused=False, boot=this_boot())
+
+    application = api.Application(lock=lock, disk=disk, hosts=machines, base=base, awkward=awkward)
+    gateway = [] if runtime else [listen(identity.gateway, identity.port, freebind=True)]
+    allowed = ipaddress.ip_network(identity.subnet)
+    threads = [
+        threading.Thread(target=api.serve, args=(application, each, allowed), daemon=True)
+        for each in (api_socket, *gateway)
+    ]
+    threads.append(threading.Thread(target=machines.watch, daemon=True))
+    names = forwarder.Names(machines, lock)
+    threads.append(threading.Thread(target=forwarder.serve, args=(forward_socket, names), daemon=True))
+    for thread in threads:
+        thread.start()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    home.announce()
+    stop.wait()
+    lock.acquire()  # whatever was being answered is answered and stored
+    os._exit(0)
+
+
+def _listen_forwarder(identity: Identity) -> socket.socket:
+    if identity.forward_port:
+        return listen(LOOPBACK, identity.forward_port)
+    try:
+        return listen(LOOPBACK, 8080)
+    except OSError:
+        return listen(LOOPBACK, 0)
+
+
+class BaseImage:
+    """debian-12 as an AMI: pending while it is built, failed with the reason, built again when asked for."""
+
+    def __init__(self, machines: object, lock: threading.RLock, disk: object, made: bool) -> None:
+        self.machines, self.lock, self.disk = machines, lock, disk
+        self.state, self.reason = ("available", "") if made else ("failed", "not yet made")
+        self.tried = 0.0
+        self.retry()
+
+    def retry(self) -> None:
+        """Build it, in a thread, if it is not there and was not tried just now."""
+        if self.state == "failed" and (not self.tried or time.monotonic() - self.tried > RETRY_BASE):
+            self.tried = time.monotonic()
+            self.state, self.reason = "pending", "building the base image"
+            threading.Thread(target=self._make, daemon=True).start()
+
+    def register(self) -> None:
+        """Show the state in every region that is in use."""
+        from moto.ec2.models import ec2_backends
+
+        from tasks.cloud.gaps import register_base
+
+        for _, _, backend in list(ec2_backends.iter_backends()):
+            register_base(backend, self.machines, self.state, self.reason)  # type: ignore[arg-type]
+
+    def _make(self) -> None:
+        try:
+            image.make(lambda words: None)
+            self.state, self.reason = "available", ""
+        except Refusal as refusal:
+            self.state, self.reason = "failed", refusal.text.splitlines()[0]
+            print(refusal.text, flush=True)  # noqa: T201 - the log
+        with self.lock:
+            self.register()
+            self.disk.save("ec2")  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Serve the folder that the command line names."""
+    home = Home(folder=Path(sys.argv[1]))
+    identity = home.identity()
+    assert identity is not None, "embedded gives a cloud its identity before it starts the server"
+    serve(home, identity)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The example application as its profile builds it, and private services for it to run on."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROFILE = ROOT / "applications" / "magento2"
+NEEDED = {"php": "php8.2-cli php8.2-mysql php8.2-redis php8.2-xml php8.2-intl php8.2-mbstring",
+          "composer": "composer", "mariadbd": "mariadb-server", "redis-server": "redis-server"}
+
+
+def need(*programs):
+    missing = [NEEDED[program] for program in programs if not shutil.which(program)]
+    if missing:
+        pytest.fail(f"missing: apt-get install --no-install-recommends {' '.join(missing)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    path: Path
+
+    def magento(self, *words):
+        return subprocess.run(["php", "bin/magento", *words], cwd=self.path, capture_output=True,
+                              text=True)
+
+
+def build(path, version="v1"):
+    """What the pipeline does with the profile, in the least words."""
+    need("php", "composer")
+    kept = shutil.ignore_patterns("vendor", "generated", "static", "var", "env.php")
+    shutil.copytree(ROOT / "app", path, ignore=kept)
+    profile = yaml.safe_load((PROFILE / "profile.yml").read_text())
+    environment = {"PATH": os.environ["PATH"], "HOME": str(path.parent), "LANG": "C.UTF-8"}
+    for layer in profile["build"]:
+        over = {name: profile["options"][of] for name, of in layer.get("for_each", {}).items()}
+        for values in itertools.product(*over.values()):
+            named = dict(zip(over, values, strict=True)) | {"version": version}
+            command = [named.get(word.strip("{}"), word) for word in layer["command"]]
+            subprocess.run(command, cwd=path, env=environment, check=True, capture_output=True)
+        assert all((path / output).exists() for output in layer["outputs"])
+    return App(path=path)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("built") / "app")
+
+
+@pytest.fixture
+def source(tmp_path, built):
+    """A copy of the built application that a test may change."""
+    return App(path=Path(shutil.copytree(built.path, tmp_path / "app", symlinks=True)))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Services:
+    """MariaDB on a socket, Redis and PHP's server on free ports of loopback."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.redis_port = free_port()
+        self.running = {}
+
+    def start(self, name, command, ready):
+        log = (self.folder / f"{name}.log").open("w")
+        self.running[name] = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while not ready():
+            assert time.monotonic() < deadline, (self.folder / f"{name}.log").read_text()
+            time.sleep(0.05)
+
+    def stop(self, name):
+        process = self.running.pop(name)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def sql(self, text):
+        return subprocess.run(["mariadb", "--no-defaults", f"--socket={self.folder}/db.sock",
+                               "--user=root", "-N", "-e", text],
+                              capture_output=True, text=True, check=True).stdout.strip()
+
+    def mariadb(self):
+        data = self.folder / "data"
+        user = f"--user={os.environ.get('USER') or 'root'}"
+        if not data.exists():
+            subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={data}", user,
+                            "--auth-root-authentication-method=normal", "--skip-test-db"],
+                           check=True, capture_output=True)
+        command = ["mariadbd", "--no-defaults", f"--datadir={data}", user, "--skip-networking",
+                   f"--socket={self.folder}/db.sock", "--innodb-flush-log-at-trx-commit=0"]
+        ping = ["mariadb-admin", "--no-defaults", f"--socket={self.folder}/db.sock", "ping"]
+        self.start("mariadb", command,
+                   lambda: subprocess.run(ping, capture_output=True).returncode == 0)
+
+    def redis(self):
+        command = ["redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1",
+                   "--save", "", "--dir", str(self.folder)]
+        self.start("redis", command, lambda: listening(self.redis_port))
+
+
+def listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def services():
+    need("mariadbd", "redis-server")
+    # not pytest's own folder: the path of a socket may have 107 characters
+    folder = Path(tempfile.mkdtemp(prefix="shop-"))
+    services = Services(folder)
+    try:
+        services.mariadb()
+        services.redis()
+        yield services
+    finally:
+        for name in list(services.running):
+            services.stop(name)
+        shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop(App):
+    port: int
+    services: Services
+
+    def get(self, path, method="GET", body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer, answer.read().decode()
+
+
+@pytest.fixture
+def shop(source, services):
+    """The shop on an empty database, served over HTTP."""
+    services.sql("DROP DATABASE IF EXISTS shop; CREATE DATABASE shop")
+    environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((PROFILE / "env.php.j2").read_text())
+    database = {"host": f"{services.folder}/db.sock", "name": "shop", "user": "root", "password": ""}
+    text = template.render(application_database=database, application_crypt_key="k" * 32,
+                           application_base_url="http://localhost/", application_test_data=True)
+    text = text.replace("'6379'", f"'{services.redis_port}'").replace("'6081'", f"'{free_port()}'")
+    (source.path / "app/etc/env.php").write_text(text)
+    shop = Shop(path=source.path, port=free_port(), services=services)
+    command = ["php", "-S", f"127.0.0.1:{shop.port}", "-t", "pub", str(Path(__file__).parent / "router.php")]
+    services.start("http", ["env", "-C", str(shop.path), *command], lambda: listening(shop.port))
+    yield shop
+    services.stop("http")

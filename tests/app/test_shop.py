@@ -1,0 +1,129 @@
+"""The shop on real services: pages, carts, health, migrations, maintenance."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytestmark = pytest.mark.services
+
+PATCH = """<?php
+namespace Shop\\Catalog\\Setup\\Patch\\Schema;
+final class AddWeight implements \\Shop\\Framework\\Setup\\Patch {
+    public function __construct(private readonly \\Shop\\Framework\\Connection $connection) {}
+    public static function getDependencies(): array { return [AddQuantity::class]; }
+    public function apply(): void { $this->connection->rows('ALTER TABLE catalog_product ADD COLUMN weight INT'); }
+}
+"""
+
+
+def upgrade(shop):
+    done = shop.magento("setup:upgrade", "--keep-generated")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def status(shop):
+    return shop.magento("setup:db:status").returncode, shop.magento("app:config:status").returncode
+
+
+def test_upgrade_is_due_once(shop):
+    assert status(shop) == (2, 2)
+    assert "sample data: 9 products added" in upgrade(shop)
+    assert status(shop) == (0, 0)
+    assert "applied" not in upgrade(shop)
+    (shop.path / "app/code/Shop/Catalog/Setup/Patch/Schema/AddWeight.php").write_text(PATCH)
+    assert shop.magento("setup:di:compile").returncode == 0
+    assert status(shop) == (2, 0)
+    assert "applied Shop\\Catalog\\Setup\\Patch\\Schema\\AddWeight" in upgrade(shop)
+    assert status(shop) == (0, 0)
+    environment = shop.path / "app/etc/env.php"
+    environment.write_text(environment.read_text().replace("http://localhost/", "http://other/"))
+    assert status(shop) == (0, 2)
+    assert shop.magento("app:config:import").returncode == 0
+    assert status(shop) == (0, 0)
+
+
+def test_pages_show_what_mariadb_has(shop):
+    upgrade(shop)
+    answer, page = shop.get("/")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "public, max-age=0, s-maxage=3")
+    assert "Set-Cookie" not in answer.headers
+    assert "€14.90" in page
+    assert "/static/versionv1/frontend/Shop/spring/en_US/css/styles.css" in page
+    shop.services.sql("UPDATE shop.catalog_product SET price = 77.77 WHERE sku = 'mug-spring'")
+    assert "€77.77" in shop.get("/")[1]
+    german = shop.get("/de/spring-mug.html")[1]
+    assert "Frühlingsbecher" in german
+    assert "77,77\u00a0€" in german
+    assert shop.get("/media/catalog/product/mug-spring.svg")[0].status == 200
+    assert shop.get("/no-such-mug.html")[0].status == 404
+
+
+def test_cart_is_the_visitors_own(shop):
+    upgrade(shop)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer, _ = shop.get("/checkout/cart/add", "POST", "sku=mug-spring", **form)
+    assert answer.status == 303
+    cookies = "; ".join(line.split(";")[0] for line in answer.headers.get_all("Set-Cookie"))
+    answer, cart = shop.get("/checkout/cart/", Cookie=cookies)
+    assert "Spring Mug" in cart
+    assert "private" in answer.headers["Cache-Control"]
+    assert '"count": 1' in shop.get("/checkout/cart/summary", Cookie=cookies)[1]
+    assert "Your cart is empty" in shop.get("/checkout/cart/")[1]
+    assert shop.get("/checkout/cart/add")[0].status == 404
+    assert shop.get("/checkout/cart/add", "POST", "sku=nothing", **form)[0].status == 404
+
+
+def test_test_data_only_where_it_is_wanted(shop):
+    environment = shop.path / "app/etc/env.php"
+    environment.write_text(environment.read_text().replace("'test_data' => true", "'test_data' => false"))
+    assert "sample data" not in upgrade(shop)
+    assert "Nothing is for sale yet." in shop.get("/")[1]
+    assert shop.magento("sampledata:deploy").stdout == "sample data: 9 products added\n"
+    assert shop.magento("sampledata:deploy").stdout == "sample data: 0 products added\n"
+
+
+def test_maintenance_closes_the_shop_but_not_its_health_check(shop):
+    upgrade(shop)
+    shop.magento("maintenance:enable")
+    answer, _ = shop.get("/")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "120")
+    assert shop.get("/health_check.php")[0].status == 200
+    assert "is active" in shop.magento("maintenance:status").stdout
+    shop.magento("maintenance:enable", "--ip=127.0.0.1")
+    assert shop.get("/")[0].status == 200
+    shop.magento("maintenance:disable")
+    assert "not active" in shop.magento("maintenance:status").stdout
+
+
+@pytest.mark.parametrize(("service", "failing"), [("mariadb", ["database"]), ("redis", ["cache", "session"])])
+def test_health_check_names_what_is_down(shop, service, failing):
+    answer, _ = shop.get("/health_check.php")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+    shop.services.stop(service)
+    try:
+        started = time.monotonic()
+        answer, body = shop.get("/health_check.php")
+        assert time.monotonic() - started < 5
+        assert answer.status == 503
+        assert all(f'"{name}"' in body.split("failing", 2)[2] for name in failing)
+    finally:
+        getattr(shop.services, service)()
+
+
+def test_housekeeping(shop):
+    upgrade(shop)
+    assert shop.magento("cron:run").returncode == 0
+    assert "catalog_stock: 9 products, 1 sold out" in (shop.path / "var/log/cron.log").read_text()
+    shop.get("/")
+    flushed = shop.magento("cache:flush")
+    assert (flushed.returncode, flushed.stdout) == (0, "Flushed cache: redis, pages\n")
+    assert "was not purged" in flushed.stderr
+    shop.services.stop("redis")
+    try:
+        assert "€14.90" in shop.get("/")[1]
+        assert shop.magento("cache:flush").returncode == 1
+    finally:
+        shop.services.redis()

@@ -1,0 +1,90 @@
+"""A project that has been released on hosts of a cloud of its own; the cloud is deleted at the end."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks import infrastructure, process, server
+from tasks import run as runs
+from tasks.ssh import Host, options
+from tests.conftest import copy_project, doit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One environment of a project, as its users see it."""
+
+    root: Path
+    variables: dict[str, str]
+
+    @property
+    def run(self) -> runs.Run:
+        """The run that this environment's commands have."""
+        return runs.read(self.root, self.variables)
+
+    @property
+    def host(self) -> Host:
+        """Its machine."""
+        return server.hosts(self.run, infrastructure.existing(self.run))[0]
+
+    def doit(self, *arguments: str, **environ: str):
+        """Run doit for this environment."""
+        named = [f"{name}={value}" for name, value in self.variables.items()]
+        return doit(self.root, *named, *arguments, **environ)
+
+    def stages(self, *arguments: str) -> dict[str, str]:
+        """Run doit and return what each stage said: `done` or `unchanged`."""
+        answered = self.doit(*arguments)
+        assert answered.returncode == 0, answered.stdout + answered.stderr
+        return {
+            words[0]: words[1]
+            for words in map(str.split, answered.stdout.splitlines())
+            if len(words) > 1 and words[1] in ("done", "unchanged")
+        }
+
+    def get(self, path: str = "/") -> tuple[int, str]:
+        """Status and body of a page, asked as a browser would: through the forwarder, by name."""
+        run = self.run
+        connection = http.client.HTTPConnection(*run.cloud.http_address(run.host_name), timeout=20)
+        connection.request("GET", path, headers={"Host": run.host_name})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    def ssh(self, *command: str, tmp: Path) -> str:
+        """Run a command on the machine as root."""
+        host = self.host
+        key, known = tmp / "key", tmp / "known_hosts"
+        key.touch(mode=0o600)
+        key.write_text(host.key)
+        known.write_text("".join(f"{host.address} {line}\n" for line in host.host_keys))
+        login = ["ssh", *options(known), "-i", str(key), f"{host.user}@{host.address}"]
+        return process.run([*login, "sudo", "sh", "-c", f"'{' '.join(command)}'"])
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory, _state_home) -> Iterator[Path]:
+    """A copy of this repository. The cloud that its commands start is deleted at the end."""
+    root = copy_project(tmp_path_factory.mktemp("project") / "shop")
+    yield root
+    deleted = doit(root, "cloud", "delete")
+    assert deleted.returncode == 0, deleted.stderr
+
+
+@pytest.fixture(scope="session")
+def site(project: Path) -> Site:
+    """The testing environment of branch main, released once."""
+    made = Site(root=project, variables={})
+    answered = made.doit("release")
+    assert answered.returncode == 0, answered.stdout + answered.stderr
+    return made
+
+
+@pytest.fixture(scope="session")
+def host(site: Site) -> Host:
+    """A machine on which everything is installed."""
+    return site.host

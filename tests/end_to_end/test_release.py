@@ -1,0 +1,190 @@
+"""The whole way: a commit becomes a shop on a machine of its own, again does nothing, and leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DOIT, commit, git
+from tests.end_to_end.conftest import Site
+
+pytestmark = pytest.mark.end_to_end
+
+
+def processes_of(root):
+    """Command lines of the processes that were started for a project, the cloud's server apart."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if (
+                f"PYTHONPATH={root}\0".encode() in (folder / "environ").read_bytes()
+                and "cloud" not in command
+            ):
+                found.append(command)
+    return found
+
+
+UNCHANGED = dict.fromkeys(["infrastructure", "tarball", "server", "release"], "unchanged")
+
+
+def test_the_shop_shows_products_and_a_price_changed_in_the_database_appears(site, tmp_path):
+    status, page = site.get()
+    assert status == 200
+    price = re.search(r"\d+[.,]\d\d", page)
+    assert price, page
+    site.ssh('mysql shop -e "UPDATE catalog_product SET price = 4321.09"', tmp=tmp_path)
+    deadline = time.monotonic() + 15
+    while not re.search(r"4.?321[.,]09", site.get()[1]):
+        assert time.monotonic() < deadline, site.get()[1]
+        time.sleep(0.5)
+
+
+def test_with_the_database_stopped_the_health_check_fails(site, tmp_path):
+    assert site.get("/health_check.php")[0] == 200
+    site.ssh("systemctl stop mariadb", tmp=tmp_path)
+    try:
+        assert site.get("/health_check.php")[0] == 503
+    finally:
+        site.ssh("systemctl start mariadb", tmp=tmp_path)
+    assert site.get("/health_check.php")[0] == 200
+
+
+def test_the_same_again_does_nothing_and_says_why(site):
+    answered = site.doit("release")
+    assert answered.returncode == 0, answered.stderr
+    lines = [line for line in answered.stdout.splitlines() if " unchanged " in line]
+    assert [line.split()[0] for line in lines] == list(UNCHANGED)
+    assert "nothing to do in" in answered.stdout.splitlines()[-1]
+
+
+def test_a_change_runs_only_the_stages_that_depend_on_it(site):
+    page = site.root / "app" / "pub" / "index.php"
+    page.write_text(page.read_text() + "\n// a change\n")
+    commit(site.root)
+    assert site.stages("release") == {**UNCHANGED, "tarball": "done", "release": "done"}
+    role = site.root / "roles" / "nginx" / "tasks" / "main.yml"
+    role.write_text(role.read_text() + "# a change\n")
+    commit(site.root)
+    assert site.stages("release") == {**UNCHANGED, "server": "done"}
+    role = site.root / "roles" / "release" / "tasks" / "main.yml"
+    role.write_text(role.read_text() + "# a change\n")
+    commit(site.root)
+    assert site.stages("release") == {**UNCHANGED, "release": "done"}
+    (site.root / "README.md").write_text("another\n")
+    commit(site.root)
+    assert site.stages("release") == UNCHANGED
+
+
+def test_provisioning_again_changes_nothing(site):
+    assert site.doit("forget", "server").returncode == 0
+    answered = site.doit("release")
+    assert answered.returncode == 0, answered.stderr
+    (line,) = [line for line in answered.stdout.splitlines() if line.startswith("server ")]
+    assert " 0 changed" in line
+
+
+def test_uncommitted_files_are_released_where_allowed_and_named(site):
+    (site.root / "app" / "pub" / "probe.txt").write_text("x")
+    try:
+        answered = site.doit("tarball")
+        assert answered.returncode == 0, answered.stderr
+        assert "takes 1 uncommitted files: app/pub/probe.txt" in answered.stdout
+        refused = site.doit("environment=staging", "tarball")
+        assert refused.returncode == 1
+        assert "staging takes committed files only, these differ: app/pub/probe.txt" in refused.stderr
+    finally:
+        (site.root / "app" / "pub" / "probe.txt").unlink()
+
+
+def test_the_tarball_prints_its_digest_also_when_unchanged(site):
+    site.doit("tarball")
+    printed = re.findall(r"\b[0-9a-f]{64}\b", site.doit("tarball").stdout)
+    assert len(printed) == 1
+
+
+def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
+    from tasks import secrets
+
+    run = site.run
+    known = secrets.ensure(run)
+    hidden = [known.database_password, known.crypt_key, known.deploy_key.splitlines()[2]]
+    for path in site.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            assert not any(each.encode() in data for each in hidden), path
+    for key in run.store.keys(""):
+        data = run.cloud.client("s3").get_object(Bucket=run.bucket, Key=key)["Body"].read()
+        assert not any(each.encode() in data for each in hidden), key
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_everything_within_five_seconds(site, number):
+    assert site.doit("forget", "server").returncode == 0
+    child = subprocess.Popen(
+        [DOIT, "release"],
+        cwd=site.root,
+        env={**os.environ, "PYTHONPATH": str(site.root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in child.stdout:
+        if "server " in line:  # Ansible is at work
+            break
+    time.sleep(1)
+    child.send_signal(number)
+    begun = time.monotonic()
+    said = child.stdout.read()
+    code = child.wait(timeout=20)
+    assert time.monotonic() - begun < 5
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], said
+    assert "Traceback" not in said
+    assert processes_of(site.root) == []
+    assert site.stages("release") == {**UNCHANGED, "server": "done"}
+
+
+def test_another_branch_has_its_own_host_name_and_data(site, tmp_path):
+    git(site.root, "branch", "-f", "feature/other", "HEAD")
+    other = Site(root=site.root, variables={"branch": "feature/other"})
+    answered = other.doit("release")
+    assert answered.returncode == 0, answered.stderr
+    assert other.run.host_name != site.run.host_name
+    assert other.host.address != site.host.address
+    site.ssh('mysql shop -e "UPDATE catalog_product SET price = 1111.11"', tmp=tmp_path)
+    assert other.get()[0] == 200
+    (tmp_path / "other").mkdir()
+    prices = other.ssh('mysql -N shop -e "SELECT price FROM catalog_product"', tmp=tmp_path / "other")
+    assert "1111.11" not in prices
+    left = other.doit("teardown")
+    assert left.returncode == 0, left.stderr
+    assert "end machine" in left.stdout
+    assert site.get()[0] == 200
+    again = other.doit("teardown")
+    assert again.returncode == 0
+    assert "nothing of" in again.stdout
+
+
+def test_teardown_leaves_nothing_and_a_release_makes_it_anew(site):
+    run = site.run
+    assert site.doit("teardown").returncode == 0
+    ec2 = run.cloud.client("ec2")
+    states = [
+        each["State"]["Name"]
+        for page in ec2.get_paginator("describe_instances").paginate()
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    ]
+    assert set(states) <= {"terminated"}
+    assert not ec2.describe_key_pairs()["KeyPairs"]
+    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+    assert not run.cloud.client("ssm").describe_parameters()["Parameters"]
+    assert site.stages("release")["infrastructure"] == "done"
+    assert site.get()[0] == 200
