@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,15 @@ Task = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a stage leaves: `facts` go to the stages that need it, and run those again when they differ."""
+    """What a stage leaves.
+
+    `facts` go to the stages that need it, and run those again when they differ. `done` says what it did,
+    `unchanged` what holds as long as it is skipped; where that is empty, the skip is not worth a line.
+    """
 
     facts: Mapping[str, Any]
-    summary: str
+    done: str
+    unchanged: str
     changed: bool = True
 
 
@@ -61,6 +67,11 @@ def stage(
     return task | ({"name": name} if name else {})
 
 
+def now() -> str:
+    """This moment, for records and for people: `2026-11-24 07:46 UTC`."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -> Any:
     """Run one stage: void its record, act, keep its facts. A refusal becomes doit's failed task."""
     from doit import Globals
@@ -76,6 +87,6 @@ def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -
             raise
         place = error.filename or ".run"
         return TaskFailed(DiskFull(stage=task.name.partition(":")[0], path=place).text)
-    told = {"summary": outcome.summary, "changed": outcome.changed}
+    told = {"done": outcome.done, "unchanged": outcome.unchanged, "changed": outcome.changed}
     task.value_savers.append(lambda: told)
     return dict(outcome.facts)

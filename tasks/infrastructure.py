@@ -176,7 +176,7 @@ def shared_exists(run: Run) -> bool:
 def share(run: Run) -> Outcome:
     """Make the bucket and, where it is ours to make, the zone."""
     made = shared.make_shared(run)
-    return Outcome(facts={}, summary=f"made {' and '.join(made)}" if made else "", changed=bool(made))
+    return Outcome(facts={}, done=f"made {' and '.join(made)}", unchanged="", changed=bool(made))
 
 
 # --- the stage: an environment's own --------------------------------------------------------------
@@ -204,7 +204,7 @@ def converge(run: Run) -> Outcome:
         raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)
     hosts = existing(run)
     summary = ", ".join(f"{each['id']} at {each['address']}" for each in hosts["hosts"])
-    return Outcome(facts=hosts, summary=summary, changed=bool(made))
+    return Outcome(facts=hosts, done=summary, unchanged=f"{summary}, all as wanted", changed=bool(made))
 
 
 def existing(run: Run) -> dict[str, list[dict[str, object]]]:

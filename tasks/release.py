@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks import ansible, ec2, server, source, tarball
-from tasks.graph import Outcome
+from tasks.graph import Outcome, now
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -45,7 +45,8 @@ def go_live(
     _tag(run)
     return Outcome(
         facts={"digest": digest, "machines": [each["id"] for each in found["hosts"]]},
-        summary=f"{digest[:ID]} is live, {recap.changed} of {recap.ok} tasks changed something",
+        done=f"{digest[:ID]} is live",
+        unchanged=f"{digest[:ID]} is live since {now()}",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -80,20 +81,18 @@ class Stages:
         """A task ended well."""
         if not task.actions:
             return
-        changed = task.values.get("changed", True)
-        self.changed |= changed
-        quiet = not changed and not task.values.get("summary")
-        if not quiet:
-            self._stage(task, "done" if changed else "unchanged", task.values.get("summary", ""))
+        if task.values.get("changed", True):
+            self.changed = True
+            self._stage(task, "done", task.values.get("done", ""))
+        else:
+            self._unchanged(task, task.values)
 
     def skip_uptodate(self, task: Any) -> None:
         """A task has nothing to do."""
         from doit import Globals
 
         if task.actions:
-            values = Globals.dep_manager.get_values(task.name)
-            if values.get("summary"):
-                self._stage(task, "unchanged", values["summary"])
+            self._unchanged(task, Globals.dep_manager.get_values(task.name))
 
     def skip_ignore(self, task: Any) -> None:
         """A task is ignored by `doit ignore`."""
@@ -128,6 +127,10 @@ class Stages:
         verb = "released" if self.changed else "nothing to do"
         self.console.line(self.run.url)
         self.console.line(f"{verb} in {_seconds(seconds)} (budget {self.run.pipeline.budget} s)")
+
+    def _unchanged(self, task: Any, values: Mapping[str, Any]) -> None:
+        if values.get("unchanged"):
+            self._stage(task, "unchanged", values["unchanged"])
 
     def _stage(self, task: Any, state: str, words: str) -> None:
         seconds = time.monotonic() - self.started.get(task.name, self.begun)

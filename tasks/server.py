@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import ansible, secrets
-from tasks.graph import Outcome
+from tasks.graph import Outcome, now
 from tasks.settings import flat
 from tasks.ssh import Host
 
@@ -42,7 +42,8 @@ def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome
     machines = [each["id"] for each in found["hosts"]]
     return Outcome(
         facts={"machines": machines},
-        summary=f"{recap.ok} tasks on {', '.join(machines)}, {recap.changed} changed",
+        done=f"{recap.ok} tasks on {', '.join(machines)}, {recap.changed} changed",
+        unchanged=f"roles, settings and machines as on {now()}",
     )
 
 

@@ -8,10 +8,10 @@ runs the task again.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import threading
 from typing import TYPE_CHECKING, Any
 
+from tasks.graph import now
 from tasks.refusal import BucketMissing
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class BucketState:
         record = {
             "doit": self.records[task],
             "by": self.name.who,
-            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "at": now(),
         }
         self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
         self.forgotten.discard(task)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import archive, process, source
-from tasks.graph import Outcome
+from tasks.graph import Outcome, now
 from tasks.refusal import (
     BuildFailed,
     BuildIncomplete,
@@ -64,7 +63,7 @@ def pointed(run: Run) -> bool:
 def build(run: Run) -> Outcome:
     """Build, pack and store, unless a tarball of the same inputs is stored already."""
     run.accept_source("tarball")
-    say, store, tree = run.say("tarball"), run.store, _application_tree(run)
+    store, tree = run.store, _application_tree(run)
     key = f"tarballs/keys/{_key(run, tree)}.json"
     manifest = _stored(store, key)
     changed = manifest is None
@@ -75,10 +74,10 @@ def build(run: Run) -> Outcome:
             store.write(key, manifest, seen=None)
     _point(run, store, manifest["digest"])
     size = f"{manifest['size'] / 1e6:.1f} MB, {manifest['files']} files"
-    say(f"tree {tree[:7]} is stored")
     return Outcome(
         facts={"digest": manifest["digest"]},
-        summary=f"{manifest['digest']} ({size}, tree {tree[:7]})",
+        done=f"{manifest['digest']}, {size}",
+        unchanged=f"{manifest['digest']}, tree {tree[:7]} is stored",
         changed=changed,
     )
 
@@ -194,7 +193,7 @@ def _point(run: Run, store: Store, digest: str) -> None:
         "digest": digest,
         "branch": run.branch,
         "by": run.who,
-        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "at": now(),
     }
     before = store.read(key)
     if not before or before.value["digest"] != digest:

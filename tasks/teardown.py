@@ -28,5 +28,9 @@ def tear_down(run: Run) -> Outcome:
         ec2.apply(run, change)
     if shared.bucket_exists(run):
         machines.forget(run)
-    what = ", ".join(f"{each.verb.replace('_', ' ')} {each.what}" for each in changes)
-    return Outcome(facts={}, summary=what or f"nothing of {run.identity} is there", changed=bool(changes))
+    return Outcome(
+        facts={},
+        done=", ".join(map(str, changes)),
+        unchanged=f"nothing of {run.identity} is there",
+        changed=bool(changes),
+    )

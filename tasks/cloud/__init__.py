@@ -39,9 +39,7 @@ class Cloud(ABC):
     def presigned_url(self, bucket: str, key: str, seconds: int) -> str:
         """A URL by which a host may fetch an object for some time."""
         parameters = {"Bucket": bucket, "Key": key}
-        url: str = self._signer().generate_presigned_url(
-            "get_object", Params=parameters, ExpiresIn=seconds
-        )
+        url: str = self._signer().generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
         return url
 
     def host_keys(self, instance_id: str, say: Say) -> list[str]:

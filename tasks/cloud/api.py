@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import calendar
 import io
 import ipaddress
+import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,6 +23,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from tasks.cloud.answer import Answer, xml_error
 from tasks.cloud.body import SMALL
 from tasks.cloud.disk import Disk
 from tasks.cloud.hosts import Hosts
@@ -29,7 +32,6 @@ from tasks.refusal import Refusal
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
 """Imported when the server starts, so that no first request waits for them."""
 READS = re.compile(r"(Describe|Get|List|Head)")
-Answer = tuple[str, list[tuple[str, str]], Iterable[bytes]]
 
 
 def region(account: str, name: str) -> None:
@@ -83,18 +85,19 @@ class Request:
         """Whether its presigned URL has had its time."""
         if "X-Amz-Expires" not in self.query:
             return False
-        signed = time.strptime(self.query["X-Amz-Date"][0] + "UTC", "%Y%m%dT%H%M%SZ%Z")
-        import calendar
-
+        signed = time.strptime(self.query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
         return time.time() > calendar.timegm(signed) + int(self.query["X-Amz-Expires"][0])
+
+    def replace(self, environ: dict[str, Any], **values: object) -> None:
+        """Put other values into a JSON body."""
+        self.body = json.dumps({**json.loads(self.body), **values}).encode()
+        environ.update({"wsgi.input": io.BytesIO(self.body), "CONTENT_LENGTH": str(len(self.body))})
 
 
 class Application:
     """The WSGI application around moto's."""
 
-    def __init__(
-        self, *, lock: threading.RLock, disk: Disk, hosts: Hosts, base: Any, awkward: Any
-    ) -> None:
+    def __init__(self, *, lock: threading.RLock, disk: Disk, hosts: Hosts, base: Any, awkward: Any) -> None:
         self.lock, self.disk, self.hosts, self.base, self.awkward = lock, disk, hosts, base, awkward
         self.moto = DomainDispatcherApplication(create_backend_app)
 
@@ -108,23 +111,23 @@ class Application:
         """Refuse, or let moto answer and store what that changed."""
         # a web page can send requests to loopback, but cannot sign them
         if not request.signed or request.path.startswith("/moto-api"):
-            return error("403 Forbidden", "AccessDenied", "Requests must be signed")
+            return xml_error("403 Forbidden", "AccessDenied", "Requests must be signed", root="")
         if request.expired:
-            return error("403 Forbidden", "AccessDenied", "Request has expired")
+            return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
         if request.service == "ec2":
             self.hosts.judge()
         with self.lock:
             if request.service == "ec2":
                 self._before_ec2(request)
-            refused = self.awkward.before(request, self.hosts) if self.awkward else None
+            refused = self.awkward.before(request, environ, self.hosts) if self.awkward else None
             if refused:
                 return refused
-            answer = self._moto(environ)
+            answer = self._moto(request, environ)
             try:
                 if request.changes:
                     self.disk.save(request.service)
             except Refusal as refusal:
-                return error("507 Insufficient Storage", "InternalError", refusal.text)
+                return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
         return answer
 
     def _before_ec2(self, request: Request) -> None:
@@ -133,25 +136,17 @@ class Application:
             self.base.retry()
         self.base.register()
 
-    def _moto(self, environ: dict[str, Any]) -> Answer:
+    def _moto(self, request: Request, environ: dict[str, Any]) -> Answer:
         answered: list[Any] = []
         chunks = self.moto(environ, lambda status, headers, *_: answered.extend((status, headers)))
         status, headers = answered
-        if int(dict(headers).get("Content-Length", 0)) > SMALL:
+        length = next((value for name, value in headers if name.lower() == "content-length"), 0)
+        if request.service == "s3" and request.method == "GET" and int(length) > SMALL:
             return status, headers, chunks  # a body in a file: sent without holding up anybody
         try:
             return status, headers, [b"".join(chunks)]
         finally:
             chunks.close()
-
-
-def error(status: str, code: str, message: str) -> Answer:
-    """An error that S3 and EC2 clients understand."""
-    text = (
-        f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
-        "<RequestID>embedded</RequestID></Response>"
-    )
-    return status, [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], [text.encode()]
 
 
 class _Handler(MotoRequestHandler):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import mmap
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 from moto.core.common_models import BaseModel
 from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
-from moto.s3.models import FakeKey, FakeMultipart, MultipartChecksumBuilder
+from moto.s3.models import FakeKey, FakeMultipart
+from moto.s3.utils import compute_checksum
 from moto.settings import S3_UPLOAD_PART_MIN_SIZE
 
 SMALL = 1 << 20
@@ -75,27 +77,23 @@ def keep_bodies(folder: Path, discarded: list[str]) -> None:
 
     def complete(upload: Any, parts: Any) -> tuple[Body, str, Any]:
         chosen = list(_chosen(upload, parts))
-        checksum = MultipartChecksumBuilder(
-            upload.metadata.get("x-amz-checksum-algorithm"),
-            upload.metadata.get("x-amz-checksum-type"),
-        )
         joined, digest = folder / f"{JOINED}{uuid.uuid4().hex}", hashlib.md5(usedforsecurity=False)
         with joined.open("wb") as file:
             for part in chosen:
-                content = (folder / part.body).read_bytes()
-                file.write(content)
                 digest.update(bytes.fromhex(part._etag))
-                if upload.metadata.get("x-amz-checksum-algorithm"):
-                    checksum.addPart(content)
+                with (folder / part.body).open("rb") as content:
+                    shutil.copyfileobj(content, file, 1 << 20)
         body = Body(joined, 0, joined.stat().st_size)
-        built = checksum.build() if upload.metadata.get("x-amz-checksum-algorithm") else None
-        return body, f"{digest.hexdigest()}-{len(chosen)}", built
+        checksum = _checksum(upload.metadata, joined, [folder / part.body for part in chosen])
+        return body, f"{digest.hexdigest()}-{len(chosen)}", checksum
 
     FakeKey.value = property(read, write)
     FakeKey.dispose = dispose
     FakeKey.__del__ = lambda key: None
     FakeKey.__setattr__ = _mark_changed
     FakeKey.set_metadata = _marking(FakeKey.set_metadata)
+    FakeKey.__deepcopy__ = lambda key, memo: _copy(key)  # for lists of versions; bodies never change
+    FakeKey.__copy__ = _copy
     FakeMultipart.complete = complete
     # moto's dashboard remembers every object that ever was
     BaseModel.__new__ = staticmethod(lambda kind, *arguments, **named: object.__new__(kind))
@@ -113,6 +111,23 @@ def _chosen(upload: Any, parts: Any) -> Iterator[Any]:
         yield part
     if last is None:
         raise MalformedXML
+
+
+def _checksum(metadata: Any, joined: Path, parts: list[Path]) -> tuple[str, str, int] | None:
+    algorithm = metadata.get("x-amz-checksum-algorithm")
+    if not algorithm:
+        return None
+    if metadata.get("x-amz-checksum-type") == "FULL_OBJECT":
+        with joined.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return "FULL_OBJECT", compute_checksum(content, algorithm).decode(), 1  # type: ignore[arg-type]
+    each = (compute_checksum(part.read_bytes(), algorithm, encode_base64=False) for part in parts)
+    return "COMPOSITE", compute_checksum(b"".join(each), algorithm).decode(), len(parts)
+
+
+def _copy(key: Any) -> Any:
+    copied = object.__new__(FakeKey)
+    vars(copied).update(vars(key))
+    return copied
 
 
 def _mark_changed(key: Any, name: str, value: object) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import moto.backends
 from moto.core.base_backend import BackendDict
 from moto.s3.models import FakeKey, s3_backends
+from moto.s3.utils import _VersionedKeyStore
 
 from tasks.cloud.body import keep_bodies
 from tasks.cloud.home import full_disk
@@ -116,12 +117,9 @@ class _Pickler(pickle.Pickler):
                 self.objects[obj.body] = buffer.getvalue()
                 obj.__dict__["written"] = True
             return _stored, (obj.body,)
-        if isinstance(obj, collections.defaultdict):
-            factory = obj.default_factory
-            if getattr(factory, "__name__", "") == "<lambda>":
-                factory = _nested  # the only one in the services that we use: tags of tags
-            values = (obj.__dict__ if hasattr(obj, "__dict__") else None, {"default_factory": factory})
-            return copyreg.__newobj__, (type(obj),), values, None, iter(obj.items())  # type: ignore[attr-defined]
+        if isinstance(obj, collections.defaultdict | _VersionedKeyStore):
+            # moto's own mappings: some need arguments to be made, one lists only its newest values
+            return copyreg.__newobj__, (type(obj),), _contents(obj), None, None, _fill  # type: ignore[attr-defined]
         return NotImplemented
 
 
@@ -150,6 +148,22 @@ def _key(state: dict[str, Any]) -> FakeKey:
     key = object.__new__(FakeKey)
     vars(key).update(state, lock=threading.Lock(), written=True)
     return key
+
+
+def _contents(mapping: Any) -> Any:
+    factory = getattr(mapping, "default_factory", None)
+    if getattr(factory, "__name__", "") == "<lambda>":
+        factory = _nested  # the only one in the services that we use: tags of tags
+    return dict(dict.items(mapping)), getattr(mapping, "__dict__", {}), factory
+
+
+def _fill(mapping: Any, contents: Any) -> None:
+    values, attributes, factory = contents
+    dict.update(mapping, values)
+    for name, value in attributes.items():
+        setattr(mapping, name, value)
+    if isinstance(mapping, collections.defaultdict):
+        mapping.default_factory = factory
 
 
 def _nested() -> collections.defaultdict[str, dict[str, str]]:

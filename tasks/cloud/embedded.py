@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
 START_WITHIN, STOP_WITHIN = 90.0, 15.0
 POLL = 0.02
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
+"""So that what an upload took of the server's memory goes back to the machine."""
 
 
 class Embedded(Cloud):
@@ -198,7 +200,7 @@ def _accept_ports(identity: Identity) -> None:
 def _spawn(place: Home) -> None:
     place.log.touch(mode=0o600)
     # the checkout may go while its server runs: so it runs from its own folder, and imports at once
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, **MEMORY, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     with place.log.open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "tasks.cloud.server", str(place.folder)],

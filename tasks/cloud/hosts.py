@@ -65,9 +65,6 @@ class Pace:
         return float(getattr(self, state.replace("-", "_")))
 
 
-AWKWARD = Pace(pending=3.0, shutting_down=4.0, stopping=2.0)
-
-
 class Hosts:
     """The machines of one cloud.
 
@@ -180,9 +177,7 @@ class Hosts:
                 _thread(self._settle, instance)
             elif instance.state == "running" and instance.id not in containers:
                 self.change(instance, "shutting-down", "Server.InternalError: its container is gone")
-            elif instance.state == "running" and not self.runtime.attach(
-                instance.id, instance.private_ip
-            ):
+            elif instance.state == "running" and not self.runtime.attach(instance.id, instance.private_ip):
                 if bring_back:
                     self.change(instance, "pending")
                 else:

@@ -104,9 +104,7 @@ def _build(folder: Path) -> None:
         except FileNotFoundError:
             raise CommandMissing(command="mmdebstrap") from None
         importing = ["podman", "import", "--quiet", "-", reference(key())]
-        imported = subprocess.run(
-            importing, stdin=made.stdout, stdout=output, stderr=output, check=False
-        )
+        imported = subprocess.run(importing, stdin=made.stdout, stdout=output, stderr=output, check=False)
         assert made.stdout is not None
         made.stdout.close()  # an import that died must not leave mmdebstrap waiting for a reader
     if made.wait() or imported.returncode:

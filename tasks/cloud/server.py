@@ -35,7 +35,7 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     """Be the cloud of this home until SIGTERM. `runtime` stands in for containers in tests."""
     os.environ.update(SETTINGS)
     from tasks.cloud import api, gaps, hosts  # moto reads its settings when it is imported
-    from tasks.cloud.awkward import Awkward
+    from tasks.cloud.awkward import PACE, Awkward
     from tasks.cloud.disk import Disk
 
     api_socket = listen(LOOPBACK, identity.port)
@@ -56,7 +56,7 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
         folder=home.hosts,
         base=(f"ami-{key.ljust(17, '0')}", image.reference(key)),
         subnet=identity.subnet,
-        pace=hosts.AWKWARD if awkward else hosts.Pace(),
+        pace=PACE if awkward else hosts.Pace(),
     )
     gaps.close(machines)
     disk.load()

@@ -19,8 +19,12 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "applications" / "magento2"
-NEEDED = {"php": "php8.2-cli php8.2-mysql php8.2-redis php8.2-xml php8.2-intl php8.2-mbstring",
-          "composer": "composer", "mariadbd": "mariadb-server", "redis-server": "redis-server"}
+NEEDED = {
+    "php": "php8.2-cli php8.2-mysql php8.2-redis php8.2-xml php8.2-intl php8.2-mbstring",
+    "composer": "composer",
+    "mariadbd": "mariadb-server",
+    "redis-server": "redis-server",
+}
 
 
 def need(*programs):
@@ -34,8 +38,7 @@ class App:
     path: Path
 
     def magento(self, *words):
-        return subprocess.run(["php", "bin/magento", *words], cwd=self.path, capture_output=True,
-                              text=True)
+        return subprocess.run(["php", "bin/magento", *words], cwd=self.path, capture_output=True, text=True)
 
 
 def build(path, version="v1"):
@@ -98,26 +101,53 @@ class Services:
             process.wait()
 
     def sql(self, text):
-        return subprocess.run(["mariadb", "--no-defaults", f"--socket={self.folder}/db.sock",
-                               "--user=root", "-N", "-e", text],
-                              capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["mariadb", "--no-defaults", f"--socket={self.folder}/db.sock", "--user=root", "-N", "-e", text],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
 
     def mariadb(self):
         data = self.folder / "data"
         user = f"--user={os.environ.get('USER') or 'root'}"
         if not data.exists():
-            subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={data}", user,
-                            "--auth-root-authentication-method=normal", "--skip-test-db"],
-                           check=True, capture_output=True)
-        command = ["mariadbd", "--no-defaults", f"--datadir={data}", user, "--skip-networking",
-                   f"--socket={self.folder}/db.sock", "--innodb-flush-log-at-trx-commit=0"]
+            subprocess.run(
+                [
+                    "mariadb-install-db",
+                    "--no-defaults",
+                    f"--datadir={data}",
+                    user,
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                ],
+                check=True,
+                capture_output=True,
+            )
+        command = [
+            "mariadbd",
+            "--no-defaults",
+            f"--datadir={data}",
+            user,
+            "--skip-networking",
+            f"--socket={self.folder}/db.sock",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]
         ping = ["mariadb-admin", "--no-defaults", f"--socket={self.folder}/db.sock", "ping"]
-        self.start("mariadb", command,
-                   lambda: subprocess.run(ping, capture_output=True).returncode == 0)
+        self.start("mariadb", command, lambda: subprocess.run(ping, capture_output=True).returncode == 0)
 
     def redis(self):
-        command = ["redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1",
-                   "--save", "", "--dir", str(self.folder)]
+        command = [
+            "redis-server",
+            "--port",
+            str(self.redis_port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(self.folder),
+        ]
         self.start("redis", command, lambda: listening(self.redis_port))
 
 
@@ -161,8 +191,12 @@ def shop(source, services):
     environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((PROFILE / "env.php.j2").read_text())
     database = {"host": f"{services.folder}/db.sock", "name": "shop", "user": "root", "password": ""}
-    text = template.render(application_database=database, application_crypt_key="k" * 32,
-                           application_base_url="http://localhost/", application_test_data=True)
+    text = template.render(
+        application_database=database,
+        application_crypt_key="k" * 32,
+        application_base_url="http://localhost/",
+        application_test_data=True,
+    )
     text = text.replace("'6379'", f"'{services.redis_port}'").replace("'6081'", f"'{free_port()}'")
     (source.path / "app/etc/env.php").write_text(text)
     shop = Shop(path=source.path, port=free_port(), services=services)

@@ -11,9 +11,12 @@ from .conftest import build
 
 
 def contents(path):
-    return {str(file.relative_to(path)): file.read_bytes()
-            for folder in ("vendor", "generated", "pub/static")
-            for file in (path / folder).rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for folder in ("vendor", "generated", "pub/static")
+        for file in (path / folder).rglob("*")
+        if file.is_file()
+    }
 
 
 def test_two_builds_in_different_folders_are_the_same_bytes(built, tmp_path):
@@ -33,12 +36,15 @@ def test_themes_differ_only_in_what_the_child_says(built):
     for name in ("Shop_Catalog/js/page.js", "Shop_Checkout/js/cart.js"):
         assert (static / "base/en_US" / name).read_bytes() == (static / "spring/de_DE" / name).read_bytes()
     assert json.loads((static / "spring/de_DE/js-translation.json").read_text()) == {
-        "%1 things in your cart": "%1 Dinge in Ihrem Warenkorb"}
+        "%1 things in your cart": "%1 Dinge in Ihrem Warenkorb"
+    }
 
 
 def test_version_is_in_no_file_of_a_theme(source):
     before = contents(source.path)
-    source.magento("setup:static-content:deploy", "-f", "-t", "Shop/spring", "-l", "de_DE", "--content-version=v2")
+    source.magento(
+        "setup:static-content:deploy", "-f", "-t", "Shop/spring", "-l", "de_DE", "--content-version=v2"
+    )
     changed = {name for name, data in contents(source.path).items() if before[name] != data}
     assert changed == {"pub/static/deployed_version.txt"}
 
@@ -47,21 +53,31 @@ def test_container_makes_what_was_compiled(source):
     factory = source.path / "generated/code/Shop/Catalog/ProductFactory.php"
     assert "function create" in factory.read_text()
     metadata = source.path / "generated/metadata/crontab.php"
-    metadata.write_text(metadata.read_text().replace("'Shop\\\\Framework\\\\Maintenance' => \n", "'No' => \n"))
+    metadata.write_text(
+        metadata.read_text().replace("'Shop\\\\Framework\\\\Maintenance' => \n", "'No' => \n")
+    )
     refused = source.magento("maintenance:status")
     assert (refused.returncode, refused.stderr) == (
-        1, "Shop\\Framework\\Maintenance is not compiled: run bin/magento setup:di:compile\n")
+        1,
+        "Shop\\Framework\\Maintenance is not compiled: run bin/magento setup:di:compile\n",
+    )
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["setup:nonsense"], "bin/magento has no command setup:nonsense: bin/magento list shows what it has"),
-    (["setup:db:status"], "app/etc/env.php is missing: this command needs db/connection/default from it"),
-    (["cache:flush", "--nonsense"], "unknown option --nonsense"),
-    (["setup:static-content:deploy"], "say so with -f"),
-    (["setup:static-content:deploy", "-f", "--theme"], "option --theme needs a value"),
-    (["setup:static-content:deploy", "-f", "--theme", "Shop/no"], "theme Shop/no does not exist (known: Shop/base, Shop/spring)"),
-    (["setup:static-content:deploy", "-f", "deutsch"], "deutsch is no language"),
-])
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["setup:nonsense"], "bin/magento has no command setup:nonsense: bin/magento list shows what it has"),
+        (["setup:db:status"], "app/etc/env.php is missing: this command needs db/connection/default from it"),
+        (["cache:flush", "--nonsense"], "unknown option --nonsense"),
+        (["setup:static-content:deploy"], "say so with -f"),
+        (["setup:static-content:deploy", "-f", "--theme"], "option --theme needs a value"),
+        (
+            ["setup:static-content:deploy", "-f", "--theme", "Shop/no"],
+            "theme Shop/no does not exist (known: Shop/base, Shop/spring)",
+        ),
+        (["setup:static-content:deploy", "-f", "deutsch"], "deutsch is no language"),
+    ],
+)
 def test_refusal_is_one_sentence(built, words, sentence):
     refused = built.magento(*words)
     assert refused.returncode == 1
@@ -69,23 +85,40 @@ def test_refusal_is_one_sentence(built, words, sentence):
     assert refused.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("body", "sentence"), [
-    ("public function __construct(\\Shop\\No $no) {}", "needs Shop\\No, which does not exist"),
-    ("public function __construct(\\Shop\\Framework\\Cron\\Job $job) {}", "is an interface without a preference"),
-    ("public function __construct(Broken $self) {}", "need each other: Shop\\Catalog\\Broken > Shop\\Catalog\\Broken"),
-    ("abstract function nothing();", "app/code/Shop/Catalog/Broken.php cannot be loaded: "),
-])
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("public function __construct(\\Shop\\No $no) {}", "needs Shop\\No, which does not exist"),
+        (
+            "public function __construct(\\Shop\\Framework\\Cron\\Job $job) {}",
+            "is an interface without a preference",
+        ),
+        (
+            "public function __construct(Broken $self) {}",
+            "need each other: Shop\\Catalog\\Broken > Shop\\Catalog\\Broken",
+        ),
+        ("abstract function nothing();", "app/code/Shop/Catalog/Broken.php cannot be loaded: "),
+    ],
+)
 def test_compile_names_the_class_that_cannot_be_made(source, body, sentence):
     (source.path / "app/code/Shop/Catalog/Broken.php").write_text(
-        f"<?php\nnamespace Shop\\Catalog;\nfinal class Broken {{ {body} }}\n")
+        f"<?php\nnamespace Shop\\Catalog;\nfinal class Broken {{ {body} }}\n"
+    )
     refused = source.magento("setup:di:compile")
     assert refused.returncode == 1
     assert sentence in refused.stderr
 
 
 def test_a_new_class_leaves_vendor_as_it_is(source):
-    (source.path / "app/code/Shop/Catalog/Added.php").write_text("<?php\nnamespace Shop\\Catalog;\nclass Added {}\n")
+    (source.path / "app/code/Shop/Catalog/Added.php").write_text(
+        "<?php\nnamespace Shop\\Catalog;\nclass Added {}\n"
+    )
     before = contents(source.path)
     command = ["composer", "dump-autoload", "--optimize", "--no-dev", "--quiet"]
-    subprocess.run(command, cwd=source.path, check=True, env={"PATH": "/usr/bin:/bin", "HOME": str(source.path.parent), "COMPOSER_ALLOW_SUPERUSER": "1"})
+    subprocess.run(
+        command,
+        cwd=source.path,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(source.path.parent), "COMPOSER_ALLOW_SUPERUSER": "1"},
+    )
     assert contents(source.path) == before

@@ -4,25 +4,32 @@ declare(strict_types=1);
 
 namespace Shop\SampleData;
 
+use Shop\Framework\Configuration;
 use Shop\Framework\Connection;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
 use Shop\Framework\Modules;
+use Shop\Framework\Setup\Recurring;
 
-/** sampledata:deploy: products and their pictures; what is there already stays as it is. */
-final class Deploy extends Command
+/** sampledata:deploy, and each upgrade of a shop for testing: products and pictures; what is there stays as it is. */
+final class Deploy extends Command implements Recurring
 {
-    public function __construct(private readonly Connection $connection, private readonly Modules $modules)
+    public function __construct(private readonly Configuration $configuration, private readonly Connection $connection, private readonly Modules $modules)
     {
     }
 
     public function run(Input $input): int
     {
-        echo $this->install();
+        echo $this->fill();
         return 0;
     }
 
     public function install(): string
+    {
+        return $this->configuration->get('application/test_data') === true ? $this->fill() : '';
+    }
+
+    private function fill(): string
     {
         $source = $this->modules->folders()['Shop_SampleData'];
         $media = "{$this->modules->root}/pub/media/catalog/product";

@@ -31,6 +31,10 @@ final class Application
         }
         $class = $this->commands[$name] ?? throw new Refusal("bin/magento has no command $name: bin/magento list shows what it has");
         $command = $this->objectManager->get($class);
-        return $command->run(Input::parse($name, $words, $command->options()));
+        $input = Input::parse($name, $words, $command->options());
+        if ($input->all('quiet', 'q')) {
+            ob_start(static fn (): string => '');
+        }
+        return $command->run($input);
     }
 }
