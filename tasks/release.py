@@ -34,7 +34,7 @@ def go_live(
     """Run playbooks/release.yml on the machines, with a link to the tarball that works for an hour."""
     digest = (tarball or _existing_tarball(run))["digest"]
     found = infrastructure or server.existing(run)
-    recap = ansible.play(
+    ansible.play(
         "release",
         hosts=server.hosts(run, found),
         variables={**server.application(run), **variables(run, digest)},

@@ -102,6 +102,7 @@ class Application:
         self.moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a WSGI request."""
         request = Request(environ)
         status, headers, body = self.answer(request, environ)
         start_response(status, headers)
@@ -119,7 +120,9 @@ class Application:
         with self.lock:
             if request.service == "ec2":
                 self._before_ec2(request)
-            refused = self.awkward.before(request, environ, self.hosts) if self.awkward else None
+            refused: Answer | None = (
+                self.awkward.before(request, environ, self.hosts) if self.awkward else None
+            )
             if refused:
                 return refused
             answer = self._moto(request, environ)
@@ -149,7 +152,7 @@ class Application:
             chunks.close()
 
 
-class _Handler(MotoRequestHandler):
+class _Handler(MotoRequestHandler):  # type: ignore[misc]
     def log_request(self, *_: Any) -> None:
         """Requests leave no trace: the log would grow with them."""
 

@@ -119,7 +119,7 @@ def _checksum(metadata: Any, joined: Path, parts: list[Path]) -> tuple[str, str,
         return None
     if metadata.get("x-amz-checksum-type") == "FULL_OBJECT":
         with joined.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return "FULL_OBJECT", compute_checksum(content, algorithm).decode(), 1  # type: ignore[arg-type]
+            return "FULL_OBJECT", compute_checksum(content, algorithm).decode(), 1
     each = (compute_checksum(part.read_bytes(), algorithm, encode_base64=False) for part in parts)
     return "COMPOSITE", compute_checksum(b"".join(each), algorithm).decode(), len(parts)
 

@@ -14,35 +14,22 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.cloud.runtime import Launch
 from tasks.refusal import PodmanMissing, PodmanRefused
 
 LABEL, BASE_LABEL = "release-pipeline.cloud", "release-pipeline.base"
 SYS_BOOT = 22
 FIRST_RANGE = int(ipaddress.IPv4Address("10.64.0.0"))
 RANGES = 128 * 256
-REBOOTED = 129
-"""Exit code of a container whose own init asked for a reboot: the kernel sends it SIGHUP, for a halt SIGINT."""
 CLEAN = (
     "rm -rf /etc/ssh/ssh_host_* /var/lib/cloud /var/log/cloud-init* /run/cloud-init"
     " /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys /var/lib/dbus/machine-id;"
     " : > /etc/machine-id"
 )
 """What an image must not hand on: who the host was, and who may log in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What a host is made from."""
-
-    id: str
-    image: str
-    address: str
-    folder: Path
-    """The host's own: seed/ holds what cloud-init reads, console what it prints."""
 
 
 class Containers:
@@ -261,7 +248,7 @@ def ranges(seed: str) -> Iterator[str]:
     taken = list(_routes())
     number = int(hashlib.sha256(seed.encode()).hexdigest(), 16)
     for offset in range(RANGES):
-        candidate = ipaddress.ip_network((FIRST_RANGE + (number + offset * 997) % RANGES * 256, 24))
+        candidate = ipaddress.IPv4Network((FIRST_RANGE + (number + offset * 997) % RANGES * 256, 24))
         if not any(candidate.overlaps(network) for network in taken):
             yield str(candidate)
 
@@ -272,7 +259,7 @@ def _routes() -> Iterator[ipaddress.IPv4Network]:
         if mask:  # the default route is no reason against any range
             octets = (destination.to_bytes(4, "little"), mask.to_bytes(4, "little"))
             address, netmask = (ipaddress.IPv4Address(each) for each in octets)
-            yield ipaddress.ip_network(f"{address}/{netmask}")
+            yield ipaddress.IPv4Network(f"{address}/{netmask}")
 
 
 def _try(*arguments: str) -> bool:

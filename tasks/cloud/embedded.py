@@ -80,9 +80,7 @@ def connect(region: str, say: Say) -> Embedded:
     place = home.of(os.environ)
     if not place.running():
         start(say)
-    identity = place.identity()
-    assert identity
-    return Embedded(region, identity)
+    return Embedded(region, place.born())
 
 
 def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -161,8 +159,7 @@ def status(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def _described(place: Home) -> list[str]:
-    identity = place.identity()
-    assert identity
+    identity = place.born()
     return [
         f"cloud {identity.id}  {place.folder}",
         f"api    http://{LOOPBACK}:{identity.port}  (hosts: {identity.gateway}, {identity.subnet})",

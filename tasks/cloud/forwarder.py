@@ -29,7 +29,7 @@ class Names:
             for _, _, backend in route53_backends.iter_backends():
                 for zone in backend.zones.values():
                     for record in zone.rrsets:
-                        if record.type_ == "A" and record.records:
+                        if record.type == "A" and record.records:
                             found[record.name.rstrip(".").lower()] = record.records[0]
         return found
 

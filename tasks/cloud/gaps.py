@@ -10,10 +10,9 @@ from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend
-from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instance_types import INSTANCE_TYPES
-from moto.ec2.models.instances import Instance, StateReason
+from moto.ec2.models.instances import Instance
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
@@ -23,10 +22,6 @@ from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
 
 from tasks.cloud.hosts import Hosts
-from tasks.cloud.image import NAME, architecture
-
-DEBIAN = "136693071363"
-"""The account that publishes Debian's images on AWS."""
 
 
 def close(hosts: Hosts) -> None:
@@ -37,28 +32,6 @@ def close(hosts: Hosts) -> None:
     _images(hosts)
     _names_and_groups()
     _conditions()
-
-
-def register_base(backend: Any, hosts: Hosts, state: str, reason: str = "") -> None:
-    """See that `debian-12` is an image of this region, in this state; an older one of that name goes."""
-    for ami in [each for each in backend.amis.values() if each.owner_id == DEBIAN]:
-        if ami.id != hosts.base_ami:
-            del backend.amis[ami.id]
-    if hosts.base_ami not in backend.amis:
-        backend.amis[hosts.base_ami] = Ami(
-            backend,
-            hosts.base_ami,
-            name=NAME,
-            description="Debian 12 with systemd, OpenSSH and cloud-init",
-            owner_id=DEBIAN,
-            public=True,
-            architecture=architecture(),
-            virtualization_type="hvm",
-            root_device_type="ebs",
-            region_name=f"{backend.region_name}a",
-        )
-    ami = backend.amis[hosts.base_ami]
-    ami.state, ami.state_reason = state, StateReason(reason, state if reason else "")
 
 
 def _network(hosts: Hosts) -> None:

@@ -63,10 +63,11 @@ class Home:
 
     def identity(self) -> Identity | None:
         """Who this cloud is; None before its birth."""
-        try:
-            return Identity(**json.loads((self.folder / "cloud.json").read_text()))
-        except FileNotFoundError:
-            return None
+        return self.born() if (self.folder / "cloud.json").exists() else None
+
+    def born(self) -> Identity:
+        """Who this cloud is; only after its birth."""
+        return Identity(**json.loads((self.folder / "cloud.json").read_text()))
 
     def change(self, identity: Identity, **values: object) -> Identity:
         """Write the identity with some values changed, and return it."""

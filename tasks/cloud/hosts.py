@@ -6,6 +6,7 @@ import base64
 import contextlib
 import ipaddress
 import json
+import logging
 import shutil
 import threading
 import time
@@ -13,15 +14,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import StateReason
 
-from tasks.cloud.containers import REBOOTED, Launch
+from tasks.cloud.runtime import REBOOTED, Launch, Runtime
 from tasks.refusal import Refusal
 
+LOG = logging.getLogger(__name__)
 CODES = {
     "pending": 0,
     "running": 16,
@@ -33,23 +35,6 @@ CODES = {
 NEXT = {"pending": "running", "stopping": "stopped", "shutting-down": "terminated"}
 FORGET_AFTER = timedelta(hours=1)
 """How long EC2 still lists what is terminated."""
-
-
-class Runtime(Protocol):
-    """What hosts ask of containers; tests of the API pass one without any."""
-
-    def run(self, launch: Launch) -> None: ...
-    def start(self, host: str, address: str) -> None: ...
-    def attach(self, host: str, address: str) -> bool: ...
-    def alive(self, host: str) -> bool: ...
-    def wait(self, seconds: float) -> list[str]: ...
-    def exit_code(self, host: str) -> int | None: ...
-    def stop(self, host: str) -> None: ...
-    def remove(self, host: str) -> None: ...
-    def commit(self, host: str, ami: str) -> None: ...
-    def remove_image(self, ami: str) -> None: ...
-    def image(self, ami: str) -> str: ...
-    def all(self) -> list[str]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +142,9 @@ class Hosts:
 
     def _unjudged(self) -> Iterator[Any]:
         for _, instance in self.instances():
-            if instance.state == "running" and not self.runtime.alive(instance.id):
-                if instance.id not in self._restarting:
-                    yield instance
+            dead = instance.state == "running" and not self.runtime.alive(instance.id)
+            if dead and instance.id not in self._restarting:
+                yield instance
 
     # --- from start to end ------------------------------------------------------------------------
 
@@ -228,7 +213,7 @@ class Hosts:
                     self._work(instance, state)
                 except Refusal as refusal:
                     reason = f"Server.InternalError: {refusal.text.splitlines()[0]}"
-                    print(f"{instance.id}: {state}: {refusal.text}", flush=True)
+                    LOG.error(f"{instance.id}: {state}: {refusal.text}")
                     reached = "shutting-down" if state == "pending" else reached
                 time.sleep(max(0.0, self.pace.of(state) - (time.monotonic() - begun)))
                 with self.lock:
@@ -260,7 +245,7 @@ class Hosts:
                     self.runtime.stop(instance.id)
                     self.runtime.start(instance.id, instance.private_ip)
         except Refusal as refusal:
-            print(f"{instance.id}: reboot: {refusal.text}", flush=True)
+            LOG.error(f"{instance.id}: reboot: {refusal.text}")
             with self.lock:
                 self.change(instance, "stopping", f"Server.InternalError: {refusal.text}")
                 self.save()

@@ -104,10 +104,9 @@ def _build(folder: Path) -> None:
         except FileNotFoundError:
             raise CommandMissing(command="mmdebstrap") from None
         importing = ["podman", "import", "--quiet", "-", reference(key())]
-        imported = subprocess.run(importing, stdin=made.stdout, stdout=output, stderr=output, check=False)
-        assert made.stdout is not None
-        made.stdout.close()  # an import that died must not leave mmdebstrap waiting for a reader
-    if made.wait() or imported.returncode:
+        with made:  # an import that died must not leave mmdebstrap waiting for a reader
+            imported = subprocess.run(importing, stdin=made.stdout, stdout=output, stderr=output, check=False)
+    if made.returncode or imported.returncode:
         containers.remove_image(reference(key()))
         raise BaseImageFailed(tail="; ".join(log.read_text().strip().splitlines()[-3:]))
 

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 
 from tasks.cloud import forwarder, image
 from tasks.cloud.containers import Containers
 from tasks.cloud.home import Home, Identity, this_boot
 from tasks.cloud.listen import LOOPBACK, listen
-from tasks.refusal import Refusal
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 SETTINGS = {
@@ -27,8 +26,6 @@ SETTINGS = {
     "MOTO_DISABLE_GLOBAL_CORS": "true",  # no web page has business with this cloud
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-RETRY_BASE = 30.0
-"""Seconds after which a base image that could not be made is tried again, if somebody asks for it."""
 
 
 def serve(home: Home, identity: Identity, runtime: object | None = None) -> None:
@@ -36,6 +33,7 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     os.environ.update(SETTINGS)
     from tasks.cloud import api, gaps, hosts  # moto reads its settings when it is imported
     from tasks.cloud.awkward import PACE, Awkward
+    from tasks.cloud.base import BaseImage
     from tasks.cloud.disk import Disk
 
     api_socket = listen(LOOPBACK, identity.port)
@@ -60,7 +58,7 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     )
     gaps.close(machines)
     disk.load()
-    base = BaseImage(machines, lock, disk, made=runtime is not None)
+    base = BaseImage(machines.base_ami, lock, disk, made=runtime is not None)
     api.region(ACCOUNT, REGION)
     base.register()
     with lock:
@@ -98,49 +96,11 @@ def _listen_forwarder(identity: Identity) -> socket.socket:
         return listen(LOOPBACK, 0)
 
 
-class BaseImage:
-    """debian-12 as an AMI: pending while it is built, failed with the reason, built again when asked for."""
-
-    def __init__(self, machines: object, lock: threading.RLock, disk: object, made: bool) -> None:
-        self.machines, self.lock, self.disk = machines, lock, disk
-        self.state, self.reason = ("available", "") if made else ("failed", "not yet made")
-        self.tried = 0.0
-        self.retry()
-
-    def retry(self) -> None:
-        """Build it, in a thread, if it is not there and was not tried just now."""
-        if self.state == "failed" and (not self.tried or time.monotonic() - self.tried > RETRY_BASE):
-            self.tried = time.monotonic()
-            self.state, self.reason = "pending", "building the base image"
-            threading.Thread(target=self._make, daemon=True).start()
-
-    def register(self) -> None:
-        """Show the state in every region that is in use."""
-        from moto.ec2.models import ec2_backends
-
-        from tasks.cloud.gaps import register_base
-
-        for _, _, backend in list(ec2_backends.iter_backends()):
-            register_base(backend, self.machines, self.state, self.reason)  # type: ignore[arg-type]
-
-    def _make(self) -> None:
-        try:
-            image.make(lambda words: None)
-            self.state, self.reason = "available", ""
-        except Refusal as refusal:
-            self.state, self.reason = "failed", refusal.text.splitlines()[0]
-            print(refusal.text, flush=True)  # noqa: T201 - the log
-        with self.lock:
-            self.register()
-            self.disk.save("ec2")  # type: ignore[attr-defined]
-
-
 def main() -> None:
     """Serve the folder that the command line names."""
+    logging.basicConfig(format="%(asctime)s %(message)s")
     home = Home(folder=Path(sys.argv[1]))
-    identity = home.identity()
-    assert identity is not None, "embedded gives a cloud its identity before it starts the server"
-    serve(home, identity)
+    serve(home, home.born())
 
 
 if __name__ == "__main__":

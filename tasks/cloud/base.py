@@ -1,0 +1,77 @@
+"""base: debian-12 as an AMI: pending while it is built, failed with the reason, built again when asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.amis import Ami
+from moto.ec2.models.instances import StateReason
+
+from tasks.cloud import image
+from tasks.cloud.disk import Disk
+from tasks.refusal import Refusal
+
+LOG = logging.getLogger(__name__)
+DEBIAN = "136693071363"
+"""The account that publishes Debian's images on AWS."""
+RETRY = 30.0
+"""Seconds after which an image that could not be made is tried again, if somebody asks for it."""
+
+
+class BaseImage:
+    """The image that every region of a cloud has from its birth."""
+
+    def __init__(self, ami: str, lock: threading.RLock, disk: Disk, *, made: bool) -> None:
+        self.ami, self.lock, self.disk = ami, lock, disk
+        self.state, self.reason = ("available", "") if made else ("failed", "not yet made")
+        self.tried: float | None = None
+        self.retry()
+
+    def retry(self) -> None:
+        """Build it, in a thread, unless it is there or was tried just now."""
+        due = self.tried is None or time.monotonic() - self.tried > RETRY
+        if self.state == "failed" and due:
+            self.tried = time.monotonic()
+            self.state, self.reason = "pending", "building the base image"
+            threading.Thread(target=self._make, daemon=True).start()
+
+    def register(self) -> None:
+        """Show it, as it is now, in every region that is in use."""
+        for _, _, backend in list(ec2_backends.iter_backends()):
+            self._register(backend)
+
+    def _register(self, backend: Any) -> None:
+        for old in [each for each in backend.amis.values() if each.owner_id == DEBIAN]:
+            if old.id != self.ami:  # made by another recipe, or from other apt sources
+                del backend.amis[old.id]
+        if self.ami not in backend.amis:
+            backend.amis[self.ami] = Ami(
+                backend,
+                self.ami,
+                name=image.NAME,
+                description="Debian 12 with systemd, OpenSSH and cloud-init",
+                owner_id=DEBIAN,
+                public=True,
+                architecture=image.architecture(),
+                virtualization_type="hvm",
+                root_device_type="ebs",
+                region_name=f"{backend.region_name}a",
+            )
+        ami = backend.amis[self.ami]
+        ami.state = self.state
+        ami.state_reason = StateReason(self.reason, self.state if self.reason else "")
+
+    def _make(self) -> None:
+        try:
+            image.make(lambda words: LOG.warning("base image: %s", words))
+            self.state, self.reason = "available", ""
+        except Refusal as refusal:
+            self.state, self.reason = "failed", refusal.text.splitlines()[0]
+            LOG.error(refusal.text)
+        with self.lock:
+            self.register()
+            self.disk.save("ec2")

@@ -1,0 +1,61 @@
+"""runtime: what the cloud's hosts ask of whatever runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+REBOOTED = 129
+"""Exit code of a host whose own init asked for a reboot: the kernel sends it SIGHUP, for a halt SIGINT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What a host is made from."""
+
+    id: str
+    image: str
+    address: str
+    folder: Path
+    """The host's own: seed/ holds what cloud-init reads, console what it prints."""
+
+
+class Runtime(Protocol):
+    """`containers` in earnest; tests of the API pass one that runs nothing."""
+
+    def run(self, launch: Launch) -> None:
+        """Make the host unless it exists, and see that it runs at its address."""
+
+    def start(self, host: str, address: str) -> None:
+        """Start a stopped host."""
+
+    def attach(self, host: str, address: str) -> bool:
+        """Whether the host runs at this address; from then on `alive` and `wait` know it."""
+
+    def alive(self, host: str) -> bool:
+        """Whether the host runs now; asked with every request."""
+
+    def wait(self, seconds: float) -> list[str]:
+        """Wait until hosts die, or other ones run, and return those that died."""
+
+    def exit_code(self, host: str) -> int | None:
+        """How a host ended; None if nothing is left of it."""
+
+    def stop(self, host: str) -> None:
+        """Shut a host down, and keep its disk."""
+
+    def remove(self, host: str) -> None:
+        """Remove a host and its disk."""
+
+    def commit(self, host: str, ami: str) -> None:
+        """Make an image of a host, without what made it this host."""
+
+    def remove_image(self, ami: str) -> None:
+        """Remove an image that was made of a host."""
+
+    def image(self, ami: str) -> str:
+        """What `Launch.image` is for that AMI."""
+
+    def all(self) -> list[str]:
+        """The ids of all hosts that are left from before, running or not."""
