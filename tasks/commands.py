@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import doit.cmd_forget
+import doit.cmd_ignore
 import doit.cmd_info
 import doit.cmd_list
 import doit.cmd_run
@@ -143,6 +145,20 @@ class Info(doit.cmd_info.Info):
         for line in inputs_of(tasks[pos_args[0]], self.dep_manager):
             self.outstream.write(f" - {line}\n")
         return result
+
+
+class Forget(doit.cmd_forget.Forget):
+    """`doit forget STAGE`: the stage runs again next time."""
+
+    name = "forget"
+    execute = refusing(doit.cmd_forget.Forget.execute)
+
+
+class Ignore(doit.cmd_ignore.Ignore):
+    """`doit ignore STAGE`: the stage is skipped until it is forgotten."""
+
+    name = "ignore"
+    execute = refusing(doit.cmd_ignore.Ignore.execute)
 
 
 def inputs_of(task: Any, dep_manager: Any) -> Iterator[str]:

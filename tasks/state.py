@@ -66,6 +66,7 @@ class BucketState:
     def remove(self, task: str) -> None:
         """Forget a task. Written at the end only: doit calls this from a mere `list` as well."""
         with self.lock:
+            self._record(task)  # which version is forgotten counts when that is written
             self.records[task] = {}
             self.forgotten.add(task)
 

@@ -75,11 +75,11 @@ class Embedded(Cloud):
         )
 
 
-def connect(region: str, say: Say) -> Embedded:
+def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> Embedded:
     """The running cloud of this user; started if it does not run."""
-    place = home.of(os.environ)
+    place = home.of(environ)
     if not place.running():
-        start(say)
+        start(say, environ)
     return Embedded(region, place.born())
 
 
