@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tasks import process
+from tasks.refusal import CommandFailed
 
 PATIENCE = 5
 """Seconds that a host has for an answer."""
@@ -60,29 +62,29 @@ def known_hosts(hosts: Sequence[Host]) -> str:
 
 def answer(host: Host) -> Answer:
     """Ask a host, step by step, how far one gets with it."""
-    offered = _ask(["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address])
-    keys = {_bare(line.partition(" ")[2]) for line in offered.stdout.splitlines()}
-    if not keys:
+    scan = ["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address]
+    lines = map(str.split, (_ask(scan) or "").splitlines())
+    offered = {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == host.pattern}
+    if not offered:
         return Answer.NOTHING
-    if not keys & {_bare(key) for key in host.host_keys}:
+    if not offered & {_bare(key) for key in host.host_keys}:
         return Answer.OTHER_KEY
     with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
         known, key = Path(folder, "known_hosts"), Path(folder, "key")
         known.write_text(known_hosts([host]))
         key.touch(mode=0o600)
         key.write_text(host.key.rstrip("\n") + "\n")
-        login = ["ssh", *options(known), "-i", str(key), "-p", str(host.port)]
-        asked = _ask([*login, "-l", host.user, host.address, "true"])
-    return Answer.NO_LOGIN if asked.returncode else Answer.LOGIN
+        login = ["ssh", *options(known), "-o", f"ConnectTimeout={PATIENCE}", "-i", str(key)]
+        asked = _ask([*login, "-p", str(host.port), "-l", host.user, host.address, "true"])
+    return Answer.NO_LOGIN if asked is None else Answer.LOGIN
 
 
-def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _ask(command: Sequence[str]) -> str | None:
+    """What a command prints, or None when it fails."""
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=2 * PATIENCE, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 255, "", "")
+        return process.run(command)
+    except CommandFailed:
+        return None
 
 
 def _bare(key: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from tasks import process
 from tasks.ansible import play
 from tasks.playbook_events import HIDDEN, Story, message
-from tasks.refusal import Cancelled, HostKeyChanged, HostUnreachable, LoginRefused, PlaybookBroken
+from tasks.refusal import Cancelled, HostUnreachable, PlaybookBroken
 from tasks.ssh import Host, known_hosts
 
 ENOUGH = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
@@ -143,24 +143,3 @@ def test_a_known_host_is_written_as_openssh_looks_it_up(port, line):
 
 def test_a_key_is_never_shown():
     assert "none" not in repr(a_host())
-
-
-def another_key(folder):
-    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", folder / "key"], check=True)
-    return (folder / "key").read_text(), (folder / "key.pub").read_text()
-
-
-@pytest.mark.end_to_end
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_changed_host_key_is_refused(host, strategy, tmp_path):
-    _, public = another_key(tmp_path)
-    with pytest.raises(HostKeyChanged, match=host.name):
-        attempt(host=dataclasses.replace(host, host_keys=(public,)), strategy=strategy)
-
-
-@pytest.mark.end_to_end
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_refused_login_is_told_from_a_dead_host(host, strategy, tmp_path):
-    private, _ = another_key(tmp_path)
-    with pytest.raises(LoginRefused, match=host.user):
-        attempt(host=dataclasses.replace(host, key=private), strategy=strategy)

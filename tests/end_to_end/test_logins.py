@@ -1,0 +1,37 @@
+"""A machine is known by its key, and we by ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+
+import pytest
+
+from tasks.ansible import play
+from tasks.refusal import HostKeyChanged, LoginRefused
+
+pytestmark = pytest.mark.end_to_end
+
+
+def another_key(folder):
+    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", folder / "key"], check=True)
+    return (folder / "key").read_text(), (folder / "key.pub").read_text()
+
+
+def attempt(host, strategy):
+    enough = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
+    play("server", hosts=[host], variables=enough, strategy=strategy, say=lambda _: None, log=None)
+
+
+@pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])
+def test_a_changed_host_key_is_refused(host, strategy, tmp_path):
+    _, public = another_key(tmp_path)
+    with pytest.raises(HostKeyChanged, match=host.name):
+        attempt(dataclasses.replace(host, host_keys=(public,)), strategy)
+
+
+@pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])
+def test_a_refused_login_is_told_from_a_dead_host(host, strategy, tmp_path):
+    private, _ = another_key(tmp_path)
+    with pytest.raises(LoginRefused, match=host.user):
+        attempt(dataclasses.replace(host, key=private), strategy)

@@ -1,0 +1,135 @@
+"""Where a release that goes wrong leaves the site. The commands of the profile are data: so they fail as told."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tasks import infrastructure, release, server, tarball
+from tasks.ansible import play
+from tasks.refusal import PlaybookFailed
+
+pytestmark = pytest.mark.end_to_end
+
+DUE = ["sh", "-c", "exit 2"]
+NOT_DUE = ["true"]
+BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
+
+
+@pytest.fixture
+def go_live(site):
+    """Release the site's own tarball under another name, with other commands or facts."""
+
+    def go_live(name, *, strategy="mitogen_linear", commands=None, **facts):
+        run = site.run
+        known = release.variables(run, tarball.existing(run)["digest"])
+        return play(
+            "release",
+            hosts=server.hosts(run, infrastructure.existing(run)),
+            variables={
+                **server.application(run),
+                **known,
+                "release_id": name,
+                "release_profile": {**known["release_profile"], **(commands or {})},
+                **facts,
+            },
+            strategy=strategy,
+            say=lambda _: None,
+            log=None,
+        )
+
+    return go_live
+
+
+@pytest.fixture
+def current(site, tmp_path):
+    """Which release visitors get."""
+    folder = server.application(site.run)["application_path"]
+
+    def current():
+        return site.ssh(f"readlink {folder}/current", tmp=tmp_path).strip().rpartition("/")[2]
+
+    return current
+
+
+def migration(*, due, run):
+    return {"migration": {"due": due, "due_exit": 2, "run": run}}
+
+
+@pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])
+def test_the_same_release_again_changes_nothing(go_live, current, strategy):
+    go_live(f"same-{strategy}", strategy=strategy)
+    assert go_live(f"same-{strategy}", strategy=strategy).changed == 0
+    assert current() == f"same-{strategy}"
+
+
+def test_a_release_of_other_code_drops_no_request(go_live, site):
+    go_live("before")
+    answers, over = [], threading.Event()
+
+    def visit():
+        while not over.is_set():
+            answers.append(site.get()[0])
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    try:
+        go_live("after", release_keep=1)  # removes old ones: PHP-FPM is reloaded as well
+    finally:
+        over.set()
+        visitor.join()
+    assert len(answers) > 5
+    assert set(answers) == {200}
+
+
+def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current):
+    before = current()
+    with pytest.raises(PlaybookFailed, match=r"digest should be 0000.* it was removed"):
+        go_live("forged", release_sha256="0" * 64)
+    assert current() == before
+
+
+def test_an_unhealthy_release_goes_back_when_no_data_changed(go_live, current, site):
+    go_live("healthy")
+    with pytest.raises(PlaybookFailed, match=r"not \[200\].*went back to healthy"):
+        go_live("sick", commands={"health_path": "/nowhere-at-all.html"})
+    assert current() == "healthy"
+    assert site.get()[0] == 200
+
+
+def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live, current, site):
+    go_live("works")
+    with pytest.raises(PlaybookFailed, match="the table is locked; a migration was begun"):
+        go_live("breaks", commands=migration(due=DUE, run=BROKEN))
+    assert current() == "works"
+    assert site.get()[0] == 503
+    go_live("repairs", commands=migration(due=DUE, run=NOT_DUE))
+    assert current() == "repairs"
+    assert site.get()[0] == 200
+
+
+def test_a_command_that_cannot_start_does_not_count_as_work_that_is_due(go_live, current):
+    before = current()
+    with pytest.raises(PlaybookFailed, match="runs as before"):
+        go_live("typo", commands=migration(due=["no-such-command"], run=BROKEN))
+    assert current() == before
+
+
+def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
+    application = server.application(site.run)
+    folder, user = application["application_path"], application["application_user"]
+    maintenance = site.run.profile.release["maintenance"]
+    flag = f"{folder}/current/{maintenance['active_file']}"
+    site.ssh(f"runuser -u {user} touch {flag}", tmp=tmp_path)
+    go_live("closed", commands=migration(due=DUE, run=NOT_DUE))
+    assert site.get()[0] == 503
+    site.ssh(f"rm {folder}/releases/*/{maintenance['active_file']}", tmp=tmp_path)
+    assert site.get()[0] == 200
+
+
+def test_the_last_releases_stay_and_the_one_before_always(go_live, site, tmp_path):
+    for name in ("one", "two", "three"):
+        go_live(name, release_keep=1)
+    folder = server.application(site.run)["application_path"]
+    assert site.ssh(f"ls {folder}/releases", tmp=tmp_path).split() == ["three", "two"]
