@@ -6,7 +6,7 @@ import functools
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import doit.cmd_forget
@@ -229,7 +229,7 @@ class CloudCommand(DoitCmdBase):
         def say(words: str) -> None:
             report.console.progress("cloud", words)
 
-        verbs = {
+        verbs: dict[str, Callable[[], list[str]]] = {
             "start": lambda: embedded.start(say),
             "stop": lambda: embedded.stop(say),
             "status": embedded.status,

@@ -204,7 +204,8 @@ def converge(run: Run) -> Outcome:
         raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)
     hosts = existing(run)
     summary = ", ".join(f"{each['id']} at {each['address']}" for each in hosts["hosts"])
-    return Outcome(facts=hosts, done=summary, unchanged=f"{summary}, all as wanted", changed=bool(made))
+    done = f"{summary}; {len(made)} changes: {', '.join(map(str, made))}"
+    return Outcome(facts=hosts, done=done, unchanged=f"{summary}, all as wanted", changed=bool(made))
 
 
 def existing(run: Run) -> dict[str, list[dict[str, object]]]:

@@ -16,19 +16,20 @@ from tasks.settings import Application
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command of the build, and what it promises to leave."""
+    """A part of the build: its commands, and what they promise to leave."""
 
     name: str
-    command: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
     outputs: tuple[str, ...]
     for_each: Mapping[str, str]
+    environment: Mapping[str, str]
 
-    def commands(self, options: Mapping[str, tuple[str, ...]], **values: str) -> Iterator[list[str]]:
-        """The command lines: one, or one for each combination of the options that it is split over."""
+    def lines(self, options: Mapping[str, tuple[str, ...]], **values: str) -> Iterator[list[str]]:
+        """The command lines, once for each combination of the options that the step is split over."""
         names = list(self.for_each)
         for chosen in itertools.product(*(options[self.for_each[name]] for name in names)):
             filled = {**values, **dict(zip(names, chosen, strict=True))}
-            yield [_filled(word, filled) for word in self.command]
+            yield from ([_filled(word, filled) for word in command] for command in self.commands)
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
@@ -76,9 +77,10 @@ def load(root: Path, application: Application) -> Profile:
             build=tuple(
                 Step(
                     name=step["name"],
-                    command=tuple(step["command"]),
+                    commands=tuple(tuple(command) for command in step["commands"]),
                     outputs=tuple(step["outputs"]),
                     for_each=step.get("for_each", {}),
+                    environment=step.get("environment", {}),
                 )
                 for step in data["build"]
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -132,11 +133,13 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
 def _run_step(run: Run, step: Step, folder: Path, tree: str) -> None:
     log_path = run.log("tarball")
     with log_path.open("ab") as log:
-        for command in step.commands(run.profile.options, version=tree[:12]):
+        for command in step.lines(run.profile.options, version=tree[:12]):
             run.say("tarball")(f"{step.name}: {' '.join(command)}".replace("\n", " "))
             log.write(f"\n$ {' '.join(command)}\n".encode())
             try:
-                process.run(command, cwd=folder, env=_environment(run, folder), log=log)
+                process.run(
+                    command, cwd=folder, env={**_environment(run, folder), **step.environment}, log=log
+                )
             except CommandFailed as failed:
                 if shutil.disk_usage(folder).free < NEAR_FULL:
                     raise DiskFull(stage="tarball", path=".run") from None
@@ -169,7 +172,7 @@ def _key(run: Run, tree: str) -> str:
     recipe: Mapping[str, object] = {
         "tree": tree,
         "parts": parts(run),
-        "build": [[step.name, step.command, dict(step.for_each)] for step in run.profile.build],
+        "build": [dataclasses.asdict(step) for step in run.profile.build],
         "exclude": run.profile.exclude,
         "code": source.snapshot(run.root).ids(["tasks/archive.py", "tasks/tarball.py"]),
     }

@@ -52,8 +52,10 @@ def build(path, version="v1"):
         over = {name: profile["options"][of] for name, of in layer.get("for_each", {}).items()}
         for values in itertools.product(*over.values()):
             named = dict(zip(over, values, strict=True)) | {"version": version}
-            command = [named.get(word.strip("{}"), word) for word in layer["command"]]
-            subprocess.run(command, cwd=path, env=environment, check=True, capture_output=True)
+            for words in layer["commands"]:
+                command = [named.get(word.strip("{}"), word) for word in words]
+                seen = {**environment, **layer.get("environment", {})}
+                subprocess.run(command, cwd=path, env=seen, check=True, capture_output=True)
         assert all((path / output).exists() for output in layer["outputs"])
     return App(path=path)
 

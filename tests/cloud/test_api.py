@@ -31,9 +31,7 @@ def bucket(cloud: Cloud, versioned: bool = True) -> str:
     where = {"LocationConstraint": cloud.region}
     cloud.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=where)
     if versioned:
-        cloud.client("s3").put_bucket_versioning(
-            Bucket=name, VersioningConfiguration={"Status": "Enabled"}
-        )
+        cloud.client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     return name
 
 
@@ -121,9 +119,7 @@ def test_a_killed_server_gives_everything_back(tmp_path, tmp_path_factory):
         s3 = cloud.client("s3")
         assert s3.get_object(Bucket=name, Key="large")["Body"].read() == large.read_bytes()
         small = s3.list_object_versions(Bucket=name, Prefix="small")["Versions"]
-        bodies = [
-            s3.get_object(Bucket=name, Key="small", VersionId=each["VersionId"]) for each in small
-        ]
+        bodies = [s3.get_object(Bucket=name, Key="small", VersionId=each["VersionId"]) for each in small]
         assert {each["Body"].read() for each in bodies} == {b"one", b"two", b"three"}
         assert bodies[0]["Metadata"] == {"who": "me"}
     finally:
@@ -204,9 +200,17 @@ def test_conditions_hold_for_copies_and_finished_uploads(cloud):
     name, s3 = bucket(cloud), cloud.client("s3")
     s3.put_object(Bucket=name, Key="k", Body=b"x")
     source = {"Bucket": name, "Key": "k"}
-    assert code(
-        s3.copy_object, Bucket=name, Key="k", CopySource=source, MetadataDirective="REPLACE", IfNoneMatch="*"
-    ) == "PreconditionFailed"
+    assert (
+        code(
+            s3.copy_object,
+            Bucket=name,
+            Key="k",
+            CopySource=source,
+            MetadataDirective="REPLACE",
+            IfNoneMatch="*",
+        )
+        == "PreconditionFailed"
+    )
     upload = s3.create_multipart_upload(Bucket=name, Key="k")["UploadId"]
     same = {"Bucket": name, "Key": "k", "UploadId": upload}
     part = {"ETag": s3.upload_part(**same, PartNumber=1, Body=b"y")["ETag"], "PartNumber": 1}
