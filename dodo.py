@@ -15,6 +15,7 @@ from tasks import infrastructure, inputs, release, run, server, settings, tarbal
 from tasks.graph import Task, stage
 
 RUN = run.from_command_line(Path.cwd())
+PLAYS = ["tasks/ansible.py", "tasks/playbook_events.py", "tasks/ssh.py"]
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
 DOIT_CONFIG = {
@@ -75,7 +76,7 @@ def task_server() -> Task:
             "playbooks/server.yml",
             *(f"roles/{role}" for role in server.ROLES),
             PROFILE,
-            "tasks/ansible.py",
+            *PLAYS,
             "tasks/server.py",
         ],
         parts=lambda: server.parts(RUN),
@@ -88,7 +89,7 @@ def task_release() -> Task:
     return stage(
         RUN,
         release.go_live,
-        paths=["playbooks/release.yml", "roles/release", "tasks/release.py"],
+        paths=["playbooks/release.yml", "roles/release", *PLAYS, "tasks/release.py"],
         parts=lambda: release.parts(RUN),
         after=["server"],
         infrastructure="infrastructure:environment",

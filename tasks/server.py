@@ -59,7 +59,7 @@ def hosts(run: Run, infrastructure: dict[str, Any]) -> list[Host]:
     return [
         Host(
             name=each["id"],
-            address=run.cloud.reachable_at({"InstanceId": each["id"], "PublicIpAddress": each["address"]}),
+            address=run.cloud.reachable_at({"InstanceId": each["id"]}),
             user=run.cloud.login_user,
             key=secrets.ensure(run).deploy_key,
             host_keys=tuple(each["host_keys"]),

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-from tasks import docs, refusal, server, settings
+from tasks import docs, refusal
 from tests.conftest import ROOT
 
 TRACKED = subprocess.run(
@@ -97,16 +97,11 @@ def test_every_refusal_can_be_said():
         assert kind.exit_code in (1, 3), kind
 
 
-def test_the_graph_depends_on_exactly_the_roles_of_the_playbook():
-    (play,) = yaml.safe_load((ROOT / "playbooks" / "server.yml").read_text())
-    assert tuple(each["role"] for each in play["roles"]) == server.ROLES
-
-
-def test_a_setting_of_the_server_is_a_variable_of_its_role():
-    for name in settings.flat(settings.Server()):
-        role, _, option = name.partition(".")
-        specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
-        assert f"{role}_{option}" in specs["argument_specs"]["main"]["options"], name
+def test_the_build_s_packages_are_installed():
+    (profile,) = (ROOT / "applications").glob("*/profile.yml")
+    wanted = set(yaml.safe_load(profile.read_text())["packages"])
+    lines = (ROOT / "build" / "ci" / "packages").read_text().splitlines()
+    assert wanted <= {line.partition("#")[0].strip() for line in lines}
 
 
 def test_no_path_of_a_machine_is_in_the_repository():

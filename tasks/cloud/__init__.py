@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks import process
-from tasks.refusal import HostKeysMissing, UnknownCloud
+from tasks.refusal import HostDown, HostKeysMissing, UnknownCloud
 
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
@@ -58,9 +58,19 @@ class Cloud(ABC):
             process.wait(0.5, stage="infrastructure")
         raise HostKeysMissing(host=instance_id, seconds=KEYS_WITHIN)
 
-    @abstractmethod
     def reachable_at(self, instance: Mapping[str, Any]) -> str:
-        """The address to log in at, of an instance as DescribeInstances gives it. Raises HostDown."""
+        """The address to log in at, of the running instance that has this `InstanceId`. Raises HostDown."""
+        id = instance["InstanceId"]
+        # by filter: asked by id, EC2 may not know yet what it lists already
+        found = self.client("ec2").describe_instances(Filters=[{"Name": "instance-id", "Values": [id]}])
+        for now in (each for reservation in found["Reservations"] for each in reservation["Instances"]):
+            if now["State"]["Name"] != "running":
+                raise HostDown(host=id, state=now["State"]["Name"])
+            return self._address(now)
+        raise HostDown(host=id, state="unknown")
+
+    @abstractmethod
+    def _address(self, instance: Mapping[str, Any]) -> str: ...
 
     @abstractmethod
     def url(self, host_name: str) -> str:

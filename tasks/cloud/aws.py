@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.cloud import Cloud
-from tasks.refusal import CredentialsMissing, HostDown
+from tasks.refusal import CredentialsMissing
 
 METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}
 """Off EC2 nobody answers at the metadata address: ask once, for a second."""
@@ -16,10 +16,7 @@ METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}
 class Aws(Cloud):
     """An AWS account and region."""
 
-    def reachable_at(self, instance: Mapping[str, Any]) -> str:
-        """The public address, else the private one."""
-        if instance["State"]["Name"] != "running":
-            raise HostDown(host=instance["InstanceId"], state=instance["State"]["Name"])
+    def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance.get("PublicIpAddress") or instance["PrivateIpAddress"])
 
     def url(self, host_name: str) -> str:

@@ -17,7 +17,7 @@ from tasks import process
 from tasks.cloud import Cloud, Say, containers, home, image
 from tasks.cloud.home import Home, Identity
 from tasks.cloud.listen import LOOPBACK, listen
-from tasks.refusal import HostDown, NoAddressRange, PortTaken, ServerFailed
+from tasks.refusal import NoAddressRange, PortTaken, ServerFailed
 
 ROOT = Path(__file__).parents[2]
 CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
@@ -34,14 +34,8 @@ class Embedded(Cloud):
         super().__init__(region)
         self._identity = identity
 
-    def reachable_at(self, instance: Mapping[str, Any]) -> str:
-        """The private address, once podman has confirmed that a running host of ours has it."""
-        id = instance["InstanceId"]
-        found = self.client("ec2").describe_instances(InstanceIds=[id])
-        now = found["Reservations"][0]["Instances"][0]
-        if now["State"]["Name"] != "running":
-            raise HostDown(host=id, state=now["State"]["Name"])
-        return str(now["PrivateIpAddress"])
+    def _address(self, instance: Mapping[str, Any]) -> str:
+        return str(instance["PrivateIpAddress"])  # running: podman has confirmed that the host has it
 
     def url(self, host_name: str) -> str:
         """The name and the forwarder's port; `*.localhost` is loopback to every browser."""
