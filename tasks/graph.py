@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasks import inputs
-from tasks.refusal import DiskFull, Refusal
+from tasks.refusal import Refusal, full_disk
 from tasks.run import Run
 
 Task = dict[str, Any]
@@ -78,15 +77,11 @@ def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -
     from doit.exceptions import TaskFailed
 
     try:
-        Globals.dep_manager.backend.void(task.name)
-        outcome = action(run, **needs)
+        with full_disk(task.name.partition(":")[0], ".run"):
+            Globals.dep_manager.backend.void(task.name)
+            outcome = action(run, **needs)
     except Refusal as refusal:
         return TaskFailed(refusal.text)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        place = error.filename or ".run"
-        return TaskFailed(DiskFull(stage=task.name.partition(":")[0], path=place).text)
     told = {"done": outcome.done, "unchanged": outcome.unchanged, "changed": outcome.changed}
     task.value_savers.append(lambda: told)
     return dict(outcome.facts)

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import string
+from collections.abc import Iterator
 from typing import ClassVar
 
 FAILED = 1
@@ -191,6 +194,17 @@ class DiskFull(Refusal):
 
     sentence = "{stage}: no space left at {path}"
     remedy = "df -h {path}"
+
+
+@contextlib.contextmanager
+def full_disk(stage: str, path: object) -> Iterator[None]:
+    """Turn "no space left" into DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(stage=stage, path=path) from None
+        raise
 
 
 # --- infrastructure -------------------------------------------------------------------------------

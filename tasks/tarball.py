@@ -22,6 +22,7 @@ from tasks.refusal import (
     DiskFull,
     NoTarball,
     RecordTaken,
+    full_disk,
 )
 from tasks.store import Store
 
@@ -69,7 +70,7 @@ def build(run: Run) -> Outcome:
     manifest = _stored(store, key)
     changed = manifest is None
     if manifest is None:
-        with tempfile.TemporaryDirectory(prefix="build-", dir=_scratch(run)) as folder:
+        with full_disk("tarball", ".run"), _scratch(run) as folder:
             manifest = _build(run, tree, Path(folder))
         with contextlib.suppress(RecordTaken):  # the same bytes, by another run: equal content is kept once
             store.write(key, manifest, seen=None)
@@ -203,7 +204,7 @@ def _point(run: Run, store: Store, digest: str) -> None:
         store.write(key, pointer, seen=before.etag if before else None)
 
 
-def _scratch(run: Run) -> Path:
+def _scratch(run: Run) -> tempfile.TemporaryDirectory[str]:
     folder = run.root / ".run" / "build"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return tempfile.TemporaryDirectory(prefix="build-", dir=folder)

@@ -26,8 +26,9 @@ from werkzeug.serving import make_server
 from tasks.cloud.answer import Answer, xml_error
 from tasks.cloud.body import SMALL
 from tasks.cloud.disk import Disk
+from tasks.cloud.home import full_disk
 from tasks.cloud.hosts import Hosts
-from tasks.refusal import Refusal
+from tasks.refusal import DiskFull
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
 """Imported when the server starts, so that no first request waits for them."""
@@ -125,11 +126,12 @@ class Application:
             )
             if refused:
                 return refused
-            answer = self._moto(request, environ)
             try:
-                if request.changes:
-                    self.disk.save(request.service)
-            except Refusal as refusal:
+                with full_disk(self.disk.objects):
+                    answer = self._moto(request, environ)
+                    if request.changes:
+                        self.disk.save(request.service)
+            except DiskFull as refusal:  # 507: boto3 does not try this again
                 return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
         return answer
 

@@ -63,11 +63,15 @@ def keep_bodies(folder: Path, discarded: list[str]) -> None:
         if isinstance(value, Body) and value.path.name.startswith(JOINED):
             value.path.rename(folder / key.body)
             return
-        digest = hashlib.md5(usedforsecurity=False)
-        with (folder / key.body).open("wb") as file:
-            for chunk in (value,) if isinstance(value, bytes) else value:
-                digest.update(chunk)
-                file.write(chunk)
+        digest, path = hashlib.md5(usedforsecurity=False), folder / key.body
+        try:
+            with path.open("wb") as file:
+                for chunk in (value,) if isinstance(value, bytes) else value:
+                    digest.update(chunk)
+                    file.write(chunk)
+        except OSError:  # a full disk: what was written in part would only keep it full
+            path.unlink()
+            raise
         key._etag = key._etag or digest.hexdigest()
 
     def dispose(key: Any, garbage: bool = False) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import ipaddress
 import json
+import logging
 import os
 import re
 import resource
@@ -21,6 +22,8 @@ from tasks.cloud.runtime import Launch
 from tasks.refusal import PodmanMissing, PodmanRefused
 
 LABEL, BASE_LABEL = "release-pipeline.cloud", "release-pipeline.base"
+LOG = logging.getLogger(__name__)
+SLOW = 5.0
 SYS_BOOT = 22
 FIRST_RANGE = int(ipaddress.IPv4Address("10.64.0.0"))
 RANGES = 128 * 256
@@ -98,7 +101,11 @@ class Containers:
             return []
         if self._changed in ended:
             os.eventfd_read(self._changed)
-        return [watched[process] for process in ended if process in watched]
+        # asked again: a host that was restarted meanwhile may have got the number of the one that died
+        dead = [watched[each] for each in ended if each in watched and not self.alive(watched[each])]
+        for host in dead:
+            self._forget(host)
+        return dead
 
     def exit_code(self, host: str) -> int | None:
         """How a host ended; None if its container is gone."""
@@ -206,6 +213,7 @@ class Containers:
 
 def podman(*arguments: str) -> str:
     """Run podman to its end. Raises PodmanMissing or PodmanRefused with its last line."""
+    begun = time.monotonic()
     try:
         # a session of its own: Ctrl-C ends our command, not a container that is being made
         done = subprocess.run(
@@ -213,6 +221,8 @@ def podman(*arguments: str) -> str:
         )
     except FileNotFoundError:
         raise PodmanMissing from None
+    if time.monotonic() - begun > SLOW:
+        LOG.warning("podman %s took %.0f s", " ".join(arguments), time.monotonic() - begun)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise PodmanRefused(command=arguments[0], problem=last.removeprefix("Error: "))

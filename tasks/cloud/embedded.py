@@ -17,7 +17,7 @@ from tasks import process
 from tasks.cloud import Cloud, Say, containers, home, image
 from tasks.cloud.home import Home, Identity
 from tasks.cloud.listen import LOOPBACK, listen
-from tasks.refusal import NoAddressRange, PortTaken, ServerFailed
+from tasks.refusal import DiskFull, NoAddressRange, PortTaken, ServerFailed
 
 ROOT = Path(__file__).parents[2]
 CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
@@ -165,8 +165,9 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
     say("preparing a network")
     containers.usable()
     id = secrets.token_hex(4)
+    ours = containers.Containers(id)
     for subnet in containers.ranges(id):
-        if containers.Containers(id).create_network(subnet, image.key()):
+        if ours.create_network(subnet, image.key()):
             identity = Identity(
                 id=id,
                 subnet=subnet,
@@ -175,7 +176,11 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
                 awkward=environ.get("CLOUD_AWKWARD") == "1",
                 boot=home.this_boot(),
             )
-            return place.change(identity)
+            try:
+                return place.change(identity)
+            except DiskFull:
+                ours.remove_all()  # nobody would know whose network it is
+                raise
     raise NoAddressRange
 
 

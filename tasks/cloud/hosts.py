@@ -85,7 +85,7 @@ class Hosts:
 
     def reboot(self, instance: Any) -> None:
         """Shut down and start, as one: nobody sees it stopped."""
-        self._restarting.add(instance.id)
+        self._restarting.add(instance.id)  # `_died` leaves it alone
         _thread(self._restart, instance)
 
     def create_image(self, ami: Any, instance_id: str) -> None:
@@ -176,33 +176,34 @@ class Hosts:
         """Notice hosts that end by themselves. Never returns."""
         while True:
             for host in self.runtime.wait(3600):
-                instance = next((each for _, each in self.instances() if each.id == host), None)
-                turn = self._turn(host)
-                if instance is None:
-                    self.runtime.exit_code(host)  # forgets it
-                elif host in self._restarting or turn.locked():
-                    time.sleep(0.05)  # its own thread is at work on it, and will let it go
-                else:
-                    self._died(instance)
+                for instance in [each for _, each in self.instances() if each.id == host]:
+                    _thread(self._died, instance)
 
     def _died(self, instance: Any) -> None:
         """A running host has ended: a reboot stays one, else it is stopped or terminated, as it was launched."""
-        with self._turn(instance.id):
-            if instance.state != "running" or self.runtime.alive(instance.id):
-                return
-            code = self.runtime.exit_code(instance.id)
-            if code == REBOOTED:
-                self._restarting.add(instance.id)
+        code: int | None = 0
+        with self._turn(instance.id):  # whoever is at work on it may have ended it, and may start it again
+            running = instance.state != "running" or self.runtime.alive(instance.id)
+            restarted = running or self.runtime.attach(instance.id, instance.private_ip)
+            if not restarted and instance.id not in self._restarting:
+                code = self.runtime.exit_code(instance.id)
+                if code == REBOOTED:
+                    self._restarting.add(instance.id)
+                else:
+                    self._ended(instance, gone=code is None)
         if code == REBOOTED:
             self._restart(instance)
-        with self.lock:
-            if code != REBOOTED and instance.state == "running":
-                ends = instance.instance_initiated_shutdown_behavior == "terminate" or code is None
-                reason = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
-                self.change(instance, "shutting-down" if ends else "stopping", reason)
-                self.save()
         with self._judged:
             self._judged.notify_all()
+
+    def _ended(self, instance: Any, *, gone: bool) -> None:
+        behaviour = instance.instance_initiated_shutdown_behavior
+        reason = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+        with self.lock:
+            if instance.state == "running":
+                ends = gone or behaviour == "terminate"
+                self.change(instance, "shutting-down" if ends else "stopping", reason)
+                self.save()
 
     def _settle(self, instance: Any) -> None:
         with self._turn(instance.id):

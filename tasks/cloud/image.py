@@ -21,6 +21,7 @@ LOCK = Path("/run/lock/release-pipeline-base-image")
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "cloud-init", "sudo", "cron"),
     *("python3", "python3-apt", "ca-certificates", "iproute2", "nftables", "curl"),
+    *("procps", "netbase", "tzdata"),
 )
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer")
 """Nobody else may hold apt's lock when a release wants it."""
@@ -32,6 +33,12 @@ ssh_genkeytypes: [ed25519, ecdsa]
 cloud_init_modules: [write-files, users-groups, ssh]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts-user, keys-to-console]
+"""
+SSH_AFTER_LOGIND = """\
+# a login that comes before logind waits 25 s for it
+[Unit]
+Wants=systemd-logind.service
+After=systemd-logind.service
 """
 CUSTOMIZE = """\
 set -e
@@ -49,7 +56,7 @@ for unit in $MASKED; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 def key() -> str:
     """Names the image by what it is made of: our recipe, and this machine's apt settings."""
     digest = hashlib.sha256()
-    for part in (SUITE, CLOUD_INIT, CUSTOMIZE, _apt_settings(), *PACKAGES, *MASKED):
+    for part in (SUITE, CLOUD_INIT, SSH_AFTER_LOGIND, CUSTOMIZE, _apt_settings(), *PACKAGES, *MASKED):
         digest.update(part.encode() + b"\0")
     for path in (*_sources(), *_certificates()):
         digest.update(path.read_bytes() + b"\0")
@@ -114,6 +121,7 @@ def _build(folder: Path) -> None:
 def _write_overlay(root: Path) -> None:
     files = {
         "etc/cloud/cloud.cfg.d/90_release_pipeline.cfg": CLOUD_INIT.encode(),
+        "etc/systemd/system/ssh.service.d/after-logind.conf": SSH_AFTER_LOGIND.encode(),
         "etc/apt/apt.conf.d/90machine": _apt_settings().encode(),
         **{str(path).lstrip("/"): path.read_bytes() for path in _certificates()},
     }
