@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tasks import ec2, machines, secrets, shared
+from tasks import ec2, machines, report, secrets, shared
 from tasks.graph import Outcome
 from tasks.refusal import CloudTooSlow, NotReleased
 
@@ -189,22 +189,22 @@ def as_wanted(run: Run) -> bool:
 
 def converge(run: Run) -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again."""
-    say, made = run.say("infrastructure"), []
+    made: list[Change] = []
     for _ in range(ROUNDS):
         changes = plan(wanted(run), ec2.find(run))
         if not changes:
             break
         for change in changes:
-            say(str(change))
+            report.console.event("infrastructure", str(change))
             ec2.apply(run, change)
             made.append(change)
-        ec2.settle(run, say)
+        ec2.settle(run, run.say("infrastructure"))
     else:
         left = "; ".join(map(str, changes))
         raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)
     hosts = existing(run)
     summary = ", ".join(f"{each['id']} at {each['address']}" for each in hosts["hosts"])
-    done = f"{summary}; {len(made)} changes: {', '.join(map(str, made))}"
+    done = f"{summary}, {len(made)} changes"
     return Outcome(facts=hosts, done=done, unchanged=f"{summary}, all as wanted", changed=bool(made))
 
 

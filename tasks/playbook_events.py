@@ -33,7 +33,10 @@ class Story:
         told = event.get("event_data") or {}
         match event.get("event"):
             case "playbook_on_task_start" | "playbook_on_handler_task_start":
-                self._say(": ".join(filter(None, [told.get("role"), told.get("task")])))
+                if not str(told.get("task")).startswith(
+                    "Validating arguments"
+                ):  # Ansible's own, of every role
+                    self._say(": ".join(filter(None, [told.get("role"), told.get("task")])))
             case "runner_on_failed" if not told.get("ignore_errors"):
                 self._failures.append(told)
             case "runner_on_unreachable":

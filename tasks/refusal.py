@@ -370,7 +370,7 @@ class HostKeysMissing(Refusal):
 class HostUnreachable(Refusal):
     """A host does not answer on its SSH port."""
 
-    sentence = "{stage}: {host} ({address}) does not answer on port 22"
+    sentence = "{stage}: {host} ({address}) does not answer on port {port}"
     remedy = "doit cloud status"
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from tasks.run import Run
 
-EVERY = 1.0
-"""Seconds between two progress lines of one stage, so that a log stays readable."""
+EVERY, SAME_EVERY = 1.0, 10.0
+"""Seconds between two progress lines of one stage, and between two that say the same."""
 WIDTH = 15
 
 
@@ -22,7 +22,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream
         self.lock = threading.Lock()
-        self.spoken: dict[str, float] = {}
+        self.spoken: dict[str, tuple[float, str]] = {}
 
     def line(self, text: str) -> None:
         """One line, at once."""
@@ -33,11 +33,15 @@ class Console:
                 out.flush()
 
     def progress(self, stage: str, words: str) -> None:
-        """What a stage is doing; at most one line a second for each."""
-        now = time.monotonic()
-        if now - self.spoken.get(stage, 0.0) >= EVERY:
-            self.spoken[stage] = now
-            self.line(f"  {stage:<{WIDTH - 2}} {words[:100]}")
+        """What a stage is doing; not every word, so that a log stays readable."""
+        now, (before, last) = time.monotonic(), self.spoken.get(stage, (0.0, ""))
+        if now - before >= (SAME_EVERY if words == last else EVERY):
+            self.spoken[stage] = now, words
+            self.event(stage, words)
+
+    def event(self, stage: str, words: str) -> None:
+        """What a stage has done or is about to: always a line."""
+        self.line(f"  {stage:<{WIDTH - 2}} {words[:100]}")
 
 
 console = Console()

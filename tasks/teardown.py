@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks import ec2, infrastructure, machines, shared
+from tasks import ec2, infrastructure, machines, report, shared
 from tasks.graph import Outcome
 
 if TYPE_CHECKING:
@@ -22,15 +22,14 @@ def tear_down(run: Run) -> Outcome:
         Globals.dep_manager.backend.void(task)
     name = f"{run.pipeline.name}-{run.identity}"
     changes = infrastructure.teardown_plan(name, run.host_name, ec2.find(run))
-    say = run.say("teardown")
     for change in changes:
-        say(str(change))
+        report.console.event("teardown", str(change))
         ec2.apply(run, change)
     if shared.bucket_exists(run):
         machines.forget(run)
     return Outcome(
         facts={},
-        done=", ".join(map(str, changes)),
+        done=f"{run.identity} is gone, {len(changes)} changes",
         unchanged=f"nothing of {run.identity} is there",
         changed=bool(changes),
     )

@@ -61,6 +61,7 @@ class Containers:
                 *(*runtime_options(), "run", "--detach", "--tty", "--systemd=always", *options),
                 *("--name", self.name(launch.id), "--label", f"{LABEL}={self.cloud}"),
                 *("--network", self.network, "--ip", launch.address),
+                *("--mac-address", _hardware_address(launch.address)),
                 *("--hostname", "ip-" + launch.address.replace(".", "-"), "--volume", volume),
                 *("--log-driver", "k8s-file", "--log-opt", f"path={launch.folder}/console"),
                 *("--log-opt", "max-size=4mb", launch.image, "/sbin/init"),
@@ -285,6 +286,11 @@ def runtime_options() -> tuple[str, ...]:
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     wanted = "crun" if unified and shutil.which("crun") else "runc"
     return ("--runtime", wanted) if shutil.which(wanted) else ()
+
+
+def _hardware_address(address: str) -> str:
+    # always the same: neighbours remember it for half a minute, and a host that comes back must be found at once
+    return "02:00:" + ":".join(f"{int(octet):02x}" for octet in address.split("."))
 
 
 def _limits() -> tuple[str, ...]:
