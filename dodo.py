@@ -37,7 +37,7 @@ def task_infrastructure() -> Iterator[Task]:
         RUN,
         infrastructure.share,
         name="shared",
-        world=infrastructure.shared_exists,
+        world=infrastructure.shared_differences,
     )
     yield stage(
         RUN,
@@ -45,7 +45,7 @@ def task_infrastructure() -> Iterator[Task]:
         name="environment",
         paths=["tasks/ec2.py", "tasks/infrastructure.py", "tasks/shared.py"],
         parts=lambda: infrastructure.parts(RUN),
-        world=infrastructure.as_wanted,
+        world=infrastructure.differences,
         after=["infrastructure:shared"],
     )
 
@@ -62,7 +62,7 @@ def task_tarball() -> Task:
             "tasks/tarball.py",
         ],
         parts=lambda: tarball.parts(RUN),
-        world=tarball.pointed,
+        world=tarball.differences,
         after=["infrastructure:shared"],
     )
 

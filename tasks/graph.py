@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ def stage(
     name: str | None = None,
     paths: Sequence[str] = (),
     parts: Mapping[str, object] | Callable[[], Mapping[str, object]] | None = None,
-    world: Callable[[Run], bool] | None = None,
+    world: Callable[[Run], list[str]] | None = None,
     after: Sequence[str] = (),
     always: bool = False,
     **needs: str,
@@ -43,7 +44,7 @@ def stage(
     """The doit task of a stage.
 
     `paths`: files and folders it depends on, by git id. `parts`: everything else, by name. `world`: asks
-    whether the world is still as the record says. `after`: tasks that come first. `needs`: tasks that come
+    where the world is not as it should be. `after`: tasks that come first. `needs`: tasks that come
     first and whose facts the action gets, under that keyword. Both leave out stages that the environment does
     not have. `always`: nothing to compare with, the action finds out what there is to do.
     """
@@ -51,7 +52,9 @@ def stage(
     here = run.environment.stages
     after = [each for each in after if each.partition(":")[0] in here]
     needs = {keyword: each for keyword, each in needs.items() if each.partition(":")[0] in here}
-    checks = [inputs.Named(parts or {}), *([(world, [run])] if world else [])]
+    checks: list[object] = [inputs.Named(parts or {})]
+    if world:
+        checks.append(inputs.World(functools.partial(world, run)))
     task: Task = {
         "actions": [(perform, [action, run])],
         "file_dep": list(paths),

@@ -119,12 +119,12 @@ def teardown_plan(name: str, host_name: str, found: Found) -> list[Change]:
     return changes
 
 
-def wanted(run: Run) -> Wanted:
-    """What the settings ask for, for this environment."""
+def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
+    """What the settings ask for, for this environment; without secrets the key pair is still to be made."""
     settings = run.environment.infrastructure
     return Wanted(
         name=f"{run.pipeline.name}-{run.identity}",
-        public_key=secrets.public_key(secrets.ensure(run).deploy_key),
+        public_key=secrets.public_key(known.deploy_key) if known else "",
         rules=frozenset(
             [(22, network) for network in settings.ssh_from]
             + [(port, network) for port in (80, 443) for network in settings.http_from]
@@ -168,9 +168,10 @@ def parts(run: Run) -> dict[str, object]:
 # --- the stage: what every environment shares -----------------------------------------------------
 
 
-def shared_exists(run: Run) -> bool:
-    """Whether the bucket and the zone are there."""
-    return shared.bucket_exists(run) and shared.zone_id(run) is not None
+def shared_differences(run: Run) -> list[str]:
+    """What is missing of the bucket and the zone."""
+    missing = [] if shared.bucket_exists(run) else [f"create bucket {run.bucket}"]
+    return missing if shared.zone_id(run) else [*missing, f"create zone {run.pipeline.dns_zone}"]
 
 
 def share(run: Run) -> Outcome:
@@ -182,16 +183,17 @@ def share(run: Run) -> Outcome:
 # --- the stage: an environment's own --------------------------------------------------------------
 
 
-def as_wanted(run: Run) -> bool:
-    """Whether the cloud has exactly what the settings ask for."""
-    return not plan(wanted(run), ec2.find(run))
+def differences(run: Run) -> list[str]:
+    """What the cloud has not, or has otherwise than the settings ask for. Changes nothing."""
+    return list(map(str, plan(wanted(run, secrets.find(run)), ec2.find(run))))
 
 
 def converge(run: Run) -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again."""
     made: list[Change] = []
+    known = secrets.ensure(run)
     for _ in range(ROUNDS):
-        changes = plan(wanted(run), ec2.find(run))
+        changes = plan(wanted(run, known), ec2.find(run))
         if not changes:
             break
         for change in changes:

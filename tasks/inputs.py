@@ -79,5 +79,22 @@ class Named:
         return "; ".join(self.changed) or "as before"
 
 
+class World:
+    """doit's `uptodate` that asks the world: `ask` returns, in words, where it differs from what is wanted."""
+
+    def __init__(self, ask: Callable[[], list[str]]) -> None:
+        self.ask = ask
+        self.changed: list[str] = []
+
+    def __call__(self) -> bool:
+        """Whether the world is as it should be."""
+        self.changed = self.ask()
+        return not self.changed
+
+    def __repr__(self) -> str:
+        """What `doit info` shows as the reason."""
+        return "; ".join(self.changed) or "as wanted"
+
+
 def _shown(value: object) -> str:
     return "none" if value is None else str(value)

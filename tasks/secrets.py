@@ -47,16 +47,22 @@ def folder(run: Run) -> str:
     return f"/{run.pipeline.name}/{run.identity}"
 
 
+def find(run: Run) -> Secrets | None:
+    """The environment's secrets if all of them exist."""
+    found = _read(run.cloud.client("ssm"), folder(run))
+    return Secrets(**{name: found[name] for name in MAKE}) if MAKE.keys() <= found.keys() else None
+
+
 def ensure(run: Run) -> Secrets:
     """The environment's secrets; those that do not exist yet are made."""
     ssm = run.cloud.client("ssm")
-    found = _read(ssm, folder(run))
-    for name in MAKE.keys() - found.keys():
-        with already("ParameterAlreadyExists"):  # another run was faster: its value counts
-            ssm.put_parameter(Name=f"{folder(run)}/{name}", Value=MAKE[name](), Type="SecureString")
-        found = {}
-    found = found or _read(ssm, folder(run))
-    return Secrets(**{name: found[name] for name in MAKE})
+    known = find(run)
+    while not known:
+        for name in MAKE:
+            with already("ParameterAlreadyExists"):  # an earlier run made it, or another one was faster
+                ssm.put_parameter(Name=f"{folder(run)}/{name}", Value=MAKE[name](), Type="SecureString")
+        known = find(run)
+    return known
 
 
 def names(run: Run) -> list[str]:

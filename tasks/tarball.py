@@ -53,13 +53,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def pointed(run: Run) -> bool:
+def differences(run: Run) -> list[str]:
     """Whether the commit points to a tarball that is there. Uncommitted files belong to no commit."""
     if source.uncommitted(run.root):
-        return True
-    store = run.store
-    pointer = store.read(pointer_key(source.commit(run.root)))
-    return bool(pointer and store.exists(tarball_key(pointer.value["digest"])))
+        return []
+    commit = source.commit(run.root)
+    pointer = run.store.read(pointer_key(commit))
+    if not pointer:
+        return [f"commit {commit[:7]} points to no tarball yet"]
+    digest = pointer.value["digest"]
+    return [] if run.store.exists(tarball_key(digest)) else [f"the tarball {digest[:12]} is gone"]
 
 
 def build(run: Run) -> Outcome:

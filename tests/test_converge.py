@@ -42,7 +42,7 @@ def instances(run):
 def test_the_second_time_nothing_is_changed(run):
     first = infrastructure.converge(run)
     assert first.changed
-    assert infrastructure.as_wanted(run)
+    assert infrastructure.differences(run) == []
     before = len(run.cloud.calls)
     second = infrastructure.converge(run)
     assert (second.changed, second.facts) == (False, first.facts)
@@ -55,7 +55,7 @@ def test_the_bucket_is_versioned_encrypted_and_private(run):
     rules = s3.get_bucket_encryption(Bucket=run.bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
     assert all(s3.get_public_access_block(Bucket=run.bucket)["PublicAccessBlockConfiguration"].values())
-    assert infrastructure.shared_exists(run)
+    assert infrastructure.shared_differences(run) == []
     assert not infrastructure.share(run).changed
 
 
@@ -77,7 +77,7 @@ def test_a_death_after_any_call_converges_without_a_duplicate(run, calls):
     run.cloud.dies_after = None
     outcome = infrastructure.converge(run)
     assert len(instances(run)) == 1
-    assert infrastructure.as_wanted(run)
+    assert infrastructure.differences(run) == []
     assert outcome.facts["hosts"][0]["host_keys"]
     teardown.tear_down(run)
 

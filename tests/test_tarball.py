@@ -103,7 +103,7 @@ def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
     pointer = run.store.read(tarball.pointer_key(git(project, "rev-parse", "HEAD"))).value
     assert (pointer["digest"], pointer["branch"], pointer["by"]) == (digest, "main", run.who)
     assert tarball.existing(run) == {"digest": digest}
-    assert tarball.pointed(run)
+    assert tarball.differences(run) == []
 
 
 def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project, start):
@@ -111,7 +111,7 @@ def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project
     (project / "README.md").write_text("another\n")
     commit(project)
     run = start(project)
-    assert not tarball.pointed(run)
+    assert "points to no tarball yet" in tarball.differences(run)[0]
     with pytest.raises(NoTarball, match="doit tarball"):
         tarball.existing(run)
     outcome = tarball.build(run)

@@ -22,6 +22,8 @@ from tasks.refusal import DiskFull, NoAddressRange, PortTaken, ServerFailed
 ROOT = Path(__file__).parents[2]
 CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
 START_WITHIN, STOP_WITHIN = 90.0, 15.0
+FREED_WITHIN = 1.0
+"""A server that was killed may hold its ports for a moment."""
 POLL = 0.02
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
 """So that what an upload took of the server's memory goes back to the machine."""
@@ -186,11 +188,15 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
 
 def _accept_ports(identity: Identity) -> None:
     for port, what in ((identity.port, "the API"), (identity.forward_port, "sites by name")):
-        if port:
+        deadline = time.monotonic() + FREED_WITHIN
+        while port:
             try:
                 listen(LOOPBACK, port).close()
+                break
             except OSError:
-                raise PortTaken(port=port, what=what) from None
+                if time.monotonic() > deadline:
+                    raise PortTaken(port=port, what=what) from None
+            time.sleep(POLL)
 
 
 def _spawn(place: Home) -> None:

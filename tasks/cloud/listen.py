@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 
 LOOPBACK = "127.0.0.1"
+FIRST, LAST = 20000, 32000
+"""Below the ports that this machine gives to outgoing connections: those come and go, ours is kept for life."""
 
 
 def listen(address: str, port: int, *, freebind: bool = False) -> socket.socket:
@@ -20,3 +24,11 @@ def listen(address: str, port: int, *, freebind: bool = False) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def listen_somewhere(address: str, *preferred: int) -> socket.socket:
+    """A listening TCP socket on a port that nobody else has."""
+    for port in (*preferred, *random.sample(range(FIRST, LAST), LAST - FIRST)):
+        with contextlib.suppress(OSError):
+            return listen(address, port)
+    return listen(address, 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 from tasks.cloud import forwarder, image
 from tasks.cloud.containers import Containers
 from tasks.cloud.home import Home, Identity, this_boot
-from tasks.cloud.listen import LOOPBACK, listen
+from tasks.cloud.listen import LOOPBACK, listen, listen_somewhere
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 SETTINGS = {
@@ -36,8 +36,8 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     from tasks.cloud.base import BaseImage
     from tasks.cloud.disk import Disk
 
-    api_socket = listen(LOOPBACK, identity.port)
-    forward_socket = _listen_forwarder(identity)
+    api_socket = _bind(identity.port)
+    forward_socket = _bind(identity.forward_port, 8080)
     identity = home.change(
         identity,
         port=api_socket.getsockname()[1],
@@ -87,13 +87,8 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     os._exit(0)
 
 
-def _listen_forwarder(identity: Identity) -> socket.socket:
-    if identity.forward_port:
-        return listen(LOOPBACK, identity.forward_port)
-    try:
-        return listen(LOOPBACK, 8080)
-    except OSError:
-        return listen(LOOPBACK, 0)
+def _bind(port: int, *preferred: int) -> socket.socket:
+    return listen(LOOPBACK, port) if port else listen_somewhere(LOOPBACK, *preferred)
 
 
 def main() -> None:

@@ -40,7 +40,12 @@ class Server:
         command = [sys.executable, "-m", "tests.cloud.without_containers", str(self.home.folder)]
         with (self.home.folder.parent / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *self.words], cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+                [*command, *self.words],
+                cwd=ROOT,
+                env={**os.environ, **embedded.MEMORY},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until(lambda: self.home.running() == self.process.pid or self.process.poll() is not None)
         return embedded.Embedded(REGION, self.home.born())
