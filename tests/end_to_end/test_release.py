@@ -69,10 +69,17 @@ def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     page = site.root / "app" / "pub" / "index.php"
     page.write_text(page.read_text() + "\n// a change\n")
     commit(site.root)
+    planned = site.doit("plan", "--detailed-exitcode")
+    assert planned.returncode == 2
+    lines = [line.split(maxsplit=2) for line in planned.stdout.splitlines()]
+    assert ["tarball", "run", "app changed"] in lines
+    assert ["release", "maybe", "if the outcome of tarball differs"] in lines
     assert site.stages("release") == {**UNCHANGED, "tarball": "done", "release": "done"}
+    assert site.doit("plan", "--detailed-exitcode").returncode == 0
     role = site.root / "roles" / "nginx" / "tasks" / "main.yml"
     role.write_text(role.read_text() + "# a change\n")
     commit(site.root)
+    assert "server: run: roles/nginx changed" in site.doit("why", "server").stdout
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
     role = site.root / "roles" / "release" / "tasks" / "main.yml"
     role.write_text(role.read_text() + "# a change\n")

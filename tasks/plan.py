@@ -1,0 +1,81 @@
+"""plan: what a run would do, and why, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.inputs import Named, World
+
+FILES = {
+    "missing_file_dep": "is missing",
+    "added_file_dep": "is new among the inputs",
+    "removed_file_dep": "is no longer an input",
+    "changed_file_dep": "changed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What would become of one task: `run`, `maybe` (when an upstream's outcome differs) or `unchanged`."""
+
+    task: str
+    what: str
+    reasons: tuple[str, ...]
+
+    @property
+    def stage(self) -> str:
+        """The stage that the task is a part of."""
+        return self.task.partition(":")[0]
+
+
+def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> list[Verdict]:
+    """A verdict for each task that the selected ones lead to, upstreams first."""
+    found: dict[str, Verdict] = {}
+    for name in _in_order(tasks, selected):
+        task = tasks[name]
+        reasons = tuple(_reasons(dep_manager.get_status(task, tasks, get_log=True)))
+        moving = [each for each in task.task_dep if each in found and found[each].what != "unchanged"]
+        if reasons:
+            found[name] = Verdict(task=name, what="run", reasons=reasons)
+        elif any(found[each].task in _feeds(task) for each in moving):
+            why = f"if the outcome of {' or '.join(sorted({found[each].stage for each in moving}))} differs"
+            found[name] = Verdict(task=name, what="maybe", reasons=(why,))
+        else:
+            found[name] = Verdict(task=name, what="unchanged", reasons=())
+    return list(found.values())
+
+
+def _in_order(tasks: dict[str, Any], selected: list[str]) -> Iterator[str]:
+    seen: set[str] = set()
+
+    def visit(name: str) -> Iterator[str]:
+        if name not in seen:
+            seen.add(name)
+            for upstream in tasks[name].task_dep:
+                yield from visit(upstream)
+            if tasks[name].actions:
+                yield name
+
+    for name in selected:
+        yield from visit(name)
+
+
+def _feeds(task: Any) -> set[str]:
+    """The tasks whose outcome is an input."""
+    return {upstream for upstream, _ in task.getargs.values()}
+
+
+def _reasons(status: Any) -> Iterator[str]:
+    """Each reason to run, by its name; that an upstream would run is none yet."""
+    told: set[str] = set()  # doit calls a new input changed as well
+    for kind, words in FILES.items():
+        for path in sorted(set(status.reasons.get(kind) or ()) - told):
+            told.add(path)
+            yield f"{path} {words}"
+    for check, _, _ in status.reasons.get("uptodate_false") or ():
+        if isinstance(check, (Named, World)):
+            yield from check.changed
+    if status.reasons.get("has_no_dependencies"):
+        yield "runs whenever it is asked for"
