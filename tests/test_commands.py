@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -60,9 +59,9 @@ def test_the_list_shows_each_path_with_its_git_id(project):
         assert any(line.split()[1:] == [path, short] for line in listed.splitlines()), path
 
 
-def test_listing_starts_no_cloud(project):
-    doit(project, "list", "--deps")
-    assert not list(Path(os.environ["XDG_STATE_HOME"]).iterdir())
+def test_listing_starts_no_cloud(project, tmp_path):
+    doit(project, "list", "--deps", XDG_STATE_HOME=str(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()
 
 
 def test_the_graph_is_mermaid_and_svg(project):
