@@ -93,9 +93,9 @@ def connect(*, name: str, region: str, say: Say) -> Cloud:
     Raises UnknownCloud, or a refusal of the embedded cloud's start.
     """
     if name == "embedded":
-        from tasks.cloud import embedded
+        from tasks.cloud import endpoint
 
-        return embedded.connect(region, say)
+        return endpoint.connect(region, say)
     if name == "aws":
         from tasks.cloud import aws
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
+import subprocess
 import threading
 import time
 from typing import Any
@@ -25,10 +29,12 @@ RETRY = 30.0
 class BaseImage:
     """The image that every region of a cloud has from its birth."""
 
-    def __init__(self, ami: str, lock: threading.RLock, disk: Disk, *, made: bool) -> None:
-        self.ami, self.lock, self.disk = ami, lock, disk
+    def __init__(self, ami: str, claim: str, lock: threading.RLock, disk: Disk, *, made: bool) -> None:
+        self.ami, self.claim, self.lock, self.disk = ami, claim, lock, disk
         self.state, self.reason = ("available", "") if made else ("failed", "not yet made")
         self.tried: float | None = None
+        self._thread: threading.Thread | None = None
+        self._builds: list[subprocess.Popen[bytes]] = []
         self.retry()
 
     def retry(self) -> None:
@@ -37,7 +43,16 @@ class BaseImage:
         if self.state == "failed" and due:
             self.tried = time.monotonic()
             self.state, self.reason = "pending", "building the base image"
-            threading.Thread(target=self._make, daemon=True).start()
+            self._thread = threading.Thread(target=self._make, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the build; the next server begins it again."""
+        for build in self._builds:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(build.pid, signal.SIGTERM)
+        if self._thread:
+            self._thread.join(30)
 
     def register(self) -> None:
         """Show it, as it is now, in every region that is in use."""
@@ -67,7 +82,7 @@ class BaseImage:
 
     def _make(self) -> None:
         try:
-            image.make(lambda words: LOG.warning("base image: %s", words))
+            image.make(self.claim, self._builds.append)
             self.state, self.reason = "available", ""
         except Refusal as refusal:
             self.state, self.reason = "failed", refusal.text.splitlines()[0]

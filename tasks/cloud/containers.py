@@ -21,7 +21,7 @@ from typing import Any
 from tasks.cloud.runtime import Launch
 from tasks.refusal import PodmanMissing, PodmanRefused
 
-LABEL, BASE_LABEL = "release-pipeline.cloud", "release-pipeline.base"
+LABEL = "release-pipeline.cloud"
 LOG = logging.getLogger(__name__)
 SLOW = 5.0
 SYS_BOOT = 22
@@ -161,24 +161,18 @@ class Containers:
         names = podman("ps", "--all", "--filter", f"label={LABEL}={self.cloud}", "--format", "{{.Names}}")
         return [name[len(prefix) - 2 :] for name in names.split() if name.startswith(prefix)]
 
-    def create_network(self, subnet: str, base: str) -> bool:
+    def create_network(self, subnet: str) -> bool:
         """Make the network; False if another one of this machine has that range."""
         gateway = str(next(ipaddress.ip_network(subnet).hosts()))
-        labels = ("--label", f"{LABEL}={self.cloud}", "--label", f"{BASE_LABEL}={base}")
+        label = ("--label", f"{LABEL}={self.cloud}")
         range_ = ("--subnet", subnet, "--gateway", gateway, "--disable-dns")
         try:
-            podman("network", "create", *labels, *range_, self.network)
+            podman("network", "create", *label, *range_, self.network)
         except PodmanRefused as refusal:
             if re.search(r"subnet .* already used", str(refusal)):
                 return False
             raise
         return True
-
-    def base(self) -> str:
-        """The key of the base image that this cloud was born with; empty if its network is gone."""
-        if not _try("network", "exists", self.network):
-            return ""
-        return str(json.loads(podman("network", "inspect", self.network))[0]["labels"][BASE_LABEL])
 
     def stop_all(self) -> int:
         """Stop every host, and say how many ran."""
@@ -194,6 +188,10 @@ class Containers:
             podman("rm", "--force", "--time", "2", *containers)
         if images := podman("images", "--all", "--quiet", "--filter", ours).split():
             podman("rmi", "--force", *dict.fromkeys(images))
+        claims = ("--filter", f"reference=localhost/{self.network}")
+        for name in podman("images", "--format", "{{.Repository}}:{{.Tag}}", *claims).split():
+            if name.startswith(f"localhost/{self.network}:"):  # the filter gives an image's other names too
+                podman("untag", name, name)
         if _try("network", "exists", self.network):
             podman("network", "rm", "--force", self.network)
 
@@ -241,10 +239,13 @@ def remove_image(image: str) -> None:
         podman("untag", image)
 
 
-def networks(base: str) -> list[str]:
-    """The networks of all clouds on this machine whose hosts start from that base image."""
-    label = f"label={BASE_LABEL}={base}"
-    return podman("network", "ls", "--quiet", "--filter", label).split()
+def unclaimed(prefix: str) -> list[str]:
+    """The images named so that have no other name."""
+    listed: dict[str, list[str]] = {}
+    for line in podman("images", "--format", "{{.Id}} {{.Repository}}:{{.Tag}}").splitlines():
+        id, name = line.split()
+        listed.setdefault(id, []).append(name)
+    return [names[0] for names in listed.values() if len(names) == 1 and names[0].startswith(prefix)]
 
 
 def usable() -> None:

@@ -1,4 +1,4 @@
-"""embedded: the user's own cloud on this machine, from the side of those who use it."""
+"""embedded: the life of the user's own cloud on this machine: birth, start, stop, end."""
 
 from __future__ import annotations
 
@@ -11,72 +11,21 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tasks import process
-from tasks.cloud import Cloud, Say, containers, home, image
-from tasks.cloud.home import Home, Identity
-from tasks.cloud.listen import LOOPBACK, listen
+from tasks.cloud import Say, containers, home, image
+from tasks.cloud.endpoint import Embedded
+from tasks.cloud.home import LOOPBACK, Home, Identity
+from tasks.cloud.listen import listen
 from tasks.refusal import DiskFull, NoAddressRange, PortTaken, ServerFailed
 
 ROOT = Path(__file__).parents[2]
-CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
-START_WITHIN, STOP_WITHIN = 90.0, 15.0
+START_WITHIN, STOP_WITHIN = 90.0, 60.0
 FREED_WITHIN = 1.0
 """A server that was killed may hold its ports for a moment."""
 POLL = 0.02
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
 """So that what an upload took of the server's memory goes back to the machine."""
-
-
-class Embedded(Cloud):
-    """The cloud that answers on loopback; the way to it is AWS's own."""
-
-    def __init__(self, region: str, identity: Identity) -> None:
-        super().__init__(region)
-        self._identity = identity
-
-    def _address(self, instance: Mapping[str, Any]) -> str:
-        return str(instance["PrivateIpAddress"])  # running: podman has confirmed that the host has it
-
-    def url(self, host_name: str) -> str:
-        """The name and the forwarder's port; `*.localhost` is loopback to every browser."""
-        return f"http://{host_name}:{self._identity.forward_port}/"
-
-    def http_address(self, host_name: str) -> tuple[str, int]:
-        """The forwarder."""
-        return LOOPBACK, self._identity.forward_port
-
-    def _connect(self, service: str) -> Any:
-        return self._client_at(LOOPBACK, service)
-
-    def _signer(self) -> Any:
-        return self._client_at(self._identity.gateway, "s3")
-
-    def _client_at(self, address: str, service: str) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        return boto3.Session().client(
-            service,
-            region_name=self.region,
-            endpoint_url=f"http://{address}:{self._identity.port}",
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": 6},
-                s3={"addressing_style": "path"},
-                signature_version="v4" if service != "s3" else "s3v4",
-                proxies={},  # this machine's proxy does not lead to this machine
-            ),
-            **CREDENTIALS,
-        )
-
-
-def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> Embedded:
-    """The running cloud of this user; started if it does not run."""
-    place = home.of(environ)
-    if not place.running():
-        start(say, environ)
-    return Embedded(region, place.born())
 
 
 def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -122,10 +71,8 @@ def delete(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
         _end_server(place)
         if identity:
             say("removing hosts, images and network")
-            ours = containers.Containers(identity.id)
-            base = ours.base()
-            ours.remove_all()
-            image.remove_unused(base)
+            containers.Containers(identity.id).remove_all()
+            image.remove_unclaimed()
         place.remove()
     with contextlib.suppress(OSError):
         place.folder.parent.rmdir()
@@ -169,7 +116,7 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
     id = secrets.token_hex(4)
     ours = containers.Containers(id)
     for subnet in containers.ranges(id):
-        if ours.create_network(subnet, image.key()):
+        if ours.create_network(subnet):
             identity = Identity(
                 id=id,
                 subnet=subnet,

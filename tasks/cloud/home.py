@@ -7,12 +7,13 @@ import dataclasses
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.refusal import DiskFull
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,8 @@ class Home:
 
     def remove(self) -> None:
         """Remove everything, the identity last: what interrupts this can be called again."""
+        import shutil  # with all its compressions; only an end needs it
+
         for path in sorted(self.folder.iterdir(), key=lambda path: path.name == "cloud.json"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.rmdir()

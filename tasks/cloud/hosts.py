@@ -74,6 +74,7 @@ class Hosts:
         self._turns: dict[str, threading.Lock] = {}
         self._restarting: set[str] = set()
         self._judged = threading.Condition()
+        self._closing = False
 
     # --- what requests ask for, under the lock ----------------------------------------------------
 
@@ -179,6 +180,12 @@ class Hosts:
                 for instance in [each for _, each in self.instances() if each.id == host]:
                     _thread(self._died, instance)
 
+    def close(self) -> None:
+        """Begin no more work, and wait for what is under way; the next server goes on with the rest."""
+        self._closing = True
+        for turn in list(self._turns.values()):
+            turn.acquire()
+
     def _died(self, instance: Any) -> None:
         """A running host has ended: a reboot stays one, else it is stopped or terminated, as it was launched."""
         code: int | None = 0
@@ -207,7 +214,7 @@ class Hosts:
 
     def _settle(self, instance: Any) -> None:
         with self._turn(instance.id):
-            while instance.state in NEXT:
+            while instance.state in NEXT and not self._closing:
                 state, reached, reason = instance.state, NEXT[instance.state], ""
                 begun = time.monotonic()
                 try:

@@ -23,6 +23,10 @@ PACKAGES = (
     *("python3", "python3-apt", "ca-certificates", "iproute2", "nftables", "curl"),
     *("procps", "netbase", "tzdata"),
 )
+OPTIONS = (
+    *("--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"),
+    *("--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=force-unsafe-io"),
+)
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer")
 """Nobody else may hold apt's lock when a release wants it."""
 CLOUD_INIT = """\
@@ -56,7 +60,16 @@ for unit in $MASKED; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 def key() -> str:
     """Names the image by what it is made of: our recipe, and this machine's apt settings."""
     digest = hashlib.sha256()
-    for part in (SUITE, CLOUD_INIT, SSH_AFTER_LOGIND, CUSTOMIZE, _apt_settings(), *PACKAGES, *MASKED):
+    for part in (
+        SUITE,
+        CLOUD_INIT,
+        SSH_AFTER_LOGIND,
+        CUSTOMIZE,
+        _apt_settings(),
+        *PACKAGES,
+        *OPTIONS,
+        *MASKED,
+    ):
         digest.update(part.encode() + b"\0")
     for path in (*_sources(), *_certificates()):
         digest.update(path.read_bytes() + b"\0")
@@ -76,41 +89,45 @@ def locked() -> Iterator[None]:
         yield
 
 
-def make(say: Callable[[str], None]) -> None:
-    """Build the image unless this machine has it. Takes half a minute. Raises BaseImageFailed."""
+def make(claim: str, started: Callable[[subprocess.Popen[bytes]], None]) -> None:
+    """Build the image unless this machine has it. Takes half a minute. Raises BaseImageFailed.
+
+    `claim` is a second name for the image, the cloud's own: it stays as long as somebody claims it.
+    `started` gets the build's process, the leader of a group, so that somebody can end it.
+    """
     with locked():
-        if containers.has_image(reference(key())):
-            return
-        say("installing Debian packages")
-        with tempfile.TemporaryDirectory(prefix="release-pipeline-image-") as folder:
-            _write_overlay(Path(folder) / "overlay")
-            _build(Path(folder))
+        if not containers.has_image(reference(key())):
+            with tempfile.TemporaryDirectory(prefix="release-pipeline-image-") as folder:
+                _write_overlay(Path(folder) / "overlay")
+                _build(Path(folder), started)
+        containers.podman("tag", reference(key()), claim)
 
 
-def remove_unused(key: str) -> None:
-    """Remove the image, unless another cloud of this machine uses it."""
+def remove_unclaimed() -> None:
+    """Remove the images that no cloud of this machine claims any more."""
     with locked():
-        if not containers.networks(base=key):
-            containers.remove_image(reference(key))
+        for name in containers.unclaimed(reference("")):
+            containers.remove_image(name)
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, started: Callable[[subprocess.Popen[bytes]], None]) -> None:
     script = folder / "customize"
     script.write_text(CUSTOMIZE)
     command = [
         *("mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"),
         f"--include={','.join(PACKAGES)}",
-        *("--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"),
+        *OPTIONS,
         f'--customize-hook=OVERLAY={folder}/overlay MASKED="{" ".join(MASKED)}" sh {script} "$1"',
         *(SUITE, "-", *map(str, _sources())),
     ]
     log = folder / "log"
     with log.open("wb") as output:
         try:
-            made = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output)
+            made = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, start_new_session=True)
         except FileNotFoundError:
             raise CommandMissing(command="mmdebstrap") from None
         importing = ["podman", "import", "--quiet", "-", reference(key())]
+        started(made)
         with made:  # an import that died must not leave mmdebstrap waiting for a reader
             imported = subprocess.run(importing, stdin=made.stdout, stdout=output, stderr=output, check=False)
     if made.returncode or imported.returncode:

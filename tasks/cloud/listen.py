@@ -6,7 +6,6 @@ import contextlib
 import random
 import socket
 
-LOOPBACK = "127.0.0.1"
 FIRST, LAST = 20000, 32000
 """Below the ports that this machine gives to outgoing connections: those come and go, ours is kept for life."""
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tasks.cloud import forwarder, image
 from tasks.cloud.containers import Containers
-from tasks.cloud.home import Home, Identity, this_boot
-from tasks.cloud.listen import LOOPBACK, listen, listen_somewhere
+from tasks.cloud.home import LOOPBACK, Home, Identity, this_boot
+from tasks.cloud.listen import listen, listen_somewhere
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 SETTINGS = {
@@ -58,7 +58,8 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     )
     gaps.close(machines)
     disk.load()
-    base = BaseImage(machines.base_ami, lock, disk, made=runtime is not None)
+    claim = machines.runtime.image(machines.base_ami)
+    base = BaseImage(machines.base_ami, claim, lock, disk, made=runtime is not None)
     api.region(ACCOUNT, REGION)
     base.register()
     with lock:
@@ -83,6 +84,8 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
         signal.signal(number, lambda *_: stop.set())
     home.announce()
     stop.wait()
+    base.close()
+    machines.close()
     lock.acquire()  # whatever was being answered is answered and stored
     os._exit(0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cloud import embedded
+from tasks.cloud import embedded, endpoint
 from tasks.cloud.home import Home
 
 REGION = "eu-central-1"
@@ -35,7 +35,7 @@ class Server:
     words: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> embedded.Embedded:
+    def start(self) -> endpoint.Embedded:
         """Start it and connect to it."""
         command = [sys.executable, "-m", "tests.cloud.without_containers", str(self.home.folder)]
         with (self.home.folder.parent / "log").open("ab") as log:
@@ -48,7 +48,7 @@ class Server:
                 start_new_session=True,
             )
         until(lambda: self.home.running() == self.process.pid or self.process.poll() is not None)
-        return embedded.Embedded(REGION, self.home.born())
+        return endpoint.Embedded(REGION, self.home.born())
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -65,15 +65,15 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def awkward(tmp_path_factory) -> Iterator[embedded.Embedded]:
+def awkward(tmp_path_factory) -> Iterator[endpoint.Embedded]:
     made = Server(Home(folder=tmp_path_factory.mktemp("awkward") / "cloud"), words=("awkward",))
     yield made.start()
     made.kill()
 
 
 @pytest.fixture
-def cloud(server) -> embedded.Embedded:
-    return embedded.Embedded(REGION, server.home.born())
+def cloud(server) -> endpoint.Embedded:
+    return endpoint.Embedded(REGION, server.home.born())
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cloud import containers, embedded, home
+from tasks.cloud import containers, embedded, endpoint, home
 from tests.cloud.conftest import REGION, ROOT, until
 from tests.cloud.test_api import bucket, image
 
@@ -33,7 +33,7 @@ users: [{{name: deploy, groups: sudo, sudo: "ALL=(ALL) NOPASSWD:ALL", shell: /bi
 class Host:
     """A machine of the tests, reached as the pipeline reaches one: with its key checked."""
 
-    cloud: embedded.Embedded
+    cloud: endpoint.Embedded
     id: str
     key: Path
 
@@ -92,11 +92,11 @@ def key(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cloud(environ, quiet) -> embedded.Embedded:
-    return ready(embedded.connect(REGION, quiet, environ))
+def cloud(environ, quiet) -> endpoint.Embedded:
+    return ready(endpoint.connect(REGION, quiet, environ))
 
 
-def ready(cloud: embedded.Embedded) -> embedded.Embedded:
+def ready(cloud: endpoint.Embedded) -> endpoint.Embedded:
     def built() -> bool:
         images = cloud.client("ec2").describe_images(ImageIds=[image(cloud)])["Images"]
         assert images[0]["State"] != "failed", images[0]["StateReason"]
@@ -106,7 +106,7 @@ def ready(cloud: embedded.Embedded) -> embedded.Embedded:
     return cloud
 
 
-def boot(cloud: embedded.Embedded, key: Path, more: str = "", **request) -> Host:
+def boot(cloud: endpoint.Embedded, key: Path, more: str = "", **request) -> Host:
     data = USER_DATA.format(key=key.with_suffix(".pub").read_text().strip(), more=more)
     wanted = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1}
     made = cloud.client("ec2").run_instances(**{**wanted, **request}, UserData=data)["Instances"][0]
@@ -226,7 +226,7 @@ def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, qu
     before = host.found(), container(host), podman("ps", "-aq")
     os.kill(place.running(), signal.SIGKILL)
     until(lambda: not place.running())
-    embedded.connect(REGION, quiet, environ)
+    endpoint.connect(REGION, quiet, environ)
     assert (host.found(), container(host), podman("ps", "-aq")) == before
     assert host.answers()
 
@@ -248,6 +248,20 @@ def test_stop_ends_everything_and_start_brings_it_back(cloud, environ, quiet, ke
     assert host.ssh("cat file") == "kept"
     assert stopped.state == "stopped"
     stopped.do("terminate_instances", "terminated")
+
+
+def test_a_stop_in_the_middle_of_a_launch_leaves_nothing_running(cloud, environ, quiet, host):
+    request = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 3, "MaxCount": 3}
+    made = cloud.client("ec2").run_instances(**request)["Instances"]
+    embedded.stop(quiet, environ)
+    label = f"label=release-pipeline.cloud={home.of(environ).born().id}"
+    assert podman("ps", "--quiet", "--filter", label) == ""
+    embedded.start(quiet, environ)
+    hosts = [Host(cloud=cloud, id=each["InstanceId"], key=Path()) for each in made]
+    until(lambda: {each.state for each in hosts} == {"running"})
+    until(host.answers)
+    cloud.client("ec2").terminate_instances(InstanceIds=[each.id for each in hosts])
+    until(lambda: {each.state for each in hosts} == {"terminated"})
 
 
 def test_an_image_of_a_host_boots_as_another_host(cloud, key, host, tmp_path):
@@ -300,7 +314,7 @@ def images_name(ami: str) -> str:
     return next(each for each in listed if each.endswith(f":{ami}"))
 
 
-def traces_of_images(ami: str, cloud: embedded.Embedded) -> list[str]:
+def traces_of_images(ami: str, cloud: endpoint.Embedded) -> list[str]:
     label = f"label=release-pipeline.cloud={cloud._identity.id}"
     return podman("images", "-aq", "--filter", label).split()
 
@@ -360,8 +374,8 @@ def served(get) -> bool:
 def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, key, tmp_path, environ, quiet):
     other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
     script = (
-        "import os; from tasks.cloud import embedded, home;"
-        f"embedded.connect('{REGION}', lambda words: None);"
+        "import os; from tasks.cloud import endpoint, home;"
+        f"endpoint.connect('{REGION}', lambda words: None);"
         "print(home.of(os.environ).running())"
     )
     try:
@@ -370,7 +384,7 @@ def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, ke
             for _ in range(8)
         ]
         assert len({command.communicate()[0] for command in commands}) == 1
-        second = ready(embedded.connect(REGION, quiet, other))
+        second = ready(endpoint.connect(REGION, quiet, other))
         ours, theirs = home.of(environ).born(), home.of(other).born()
         assert ours.subnet != theirs.subnet
         assert len({ours.port, ours.forward_port, theirs.port, theirs.forward_port}) == 4
@@ -385,7 +399,7 @@ def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, ke
 
 def test_delete_leaves_nothing(environ, quiet, key, tmp_path):
     other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
-    cloud = ready(embedded.connect(REGION, quiet, other))
+    cloud = ready(endpoint.connect(REGION, quiet, other))
     host = boot(cloud, key)
     ami = cloud.client("ec2").create_image(InstanceId=host.id, Name="left")["ImageId"]
     until(lambda: cloud.client("ec2").describe_images(ImageIds=[ami])["Images"][0]["State"] == "available")
