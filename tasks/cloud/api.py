@@ -154,7 +154,7 @@ class Application:
             chunks.close()
 
 
-class _Handler(MotoRequestHandler):  # type: ignore[misc]
+class _Handler(MotoRequestHandler):
     def log_request(self, *_: Any) -> None:
         """Requests leave no trace: the log would grow with them."""
 
