@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import process, shared
+from tasks.cloud.home import started_at, this_boot
 from tasks.graph import now
 from tasks.refusal import BucketMissing, EnvironmentHeld, LeaseLost, LeaseUnreadable, RecordTaken
 from tasks.store import Document, NotADocument
@@ -46,7 +47,7 @@ class Holder:
     host: str
     machine: str
     pid: int
-    started: str
+    started: int
     command: str
     at: str
     ttl: float
@@ -58,23 +59,13 @@ class Holder:
     @property
     def gone(self) -> bool:
         """Whether it ran on this machine, and its process is no more."""
-        return self.machine == this_machine() and process_started(self.pid) != self.started
+        return self.machine == this_machine() and started_at(self.pid) != self.started
 
 
 @functools.cache
 def this_machine() -> str:
     """This boot of this machine, as far as its process ids reach: containers have their own."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
-
-
-def process_started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty when there is none, or only its remains."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return "" if state in "ZX" else fields[18]
+    return f"{socket.gethostname()} {this_boot()} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def this_process(run: Run, ttl: float) -> Holder:
@@ -85,7 +76,7 @@ def this_process(run: Run, ttl: float) -> Holder:
         host=socket.gethostname(),
         machine=this_machine(),
         pid=os.getpid(),
-        started=process_started(os.getpid()),
+        started=started_at(os.getpid()) or 0,
         command=shlex.join(["doit", *sys.argv[1:]]),
         at=now(),
         ttl=ttl,

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tasks import ec2, infrastructure, lease, secrets, shared
+from tasks.cloud.home import Home
 from tasks.lease import Lease
 from tasks.refusal import (
     BucketForbidden,
@@ -26,7 +27,7 @@ from tasks.refusal import (
     RecordTaken,
 )
 from tasks.state import BucketState
-from tests.cloud.conftest import REGION, awkward, server, until  # noqa: F401  (fixtures)
+from tests.cloud.conftest import REGION, Server, awkward  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import ROOT, copy_project, doit
 from tests.test_state import Twice, saved
@@ -34,8 +35,18 @@ from tests.test_state import Twice, saved
 TTL = 3.0
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server without containers, where doit looks for the user's cloud."""
+    made = Server(Home(folder=tmp_path_factory.mktemp("state") / "release-pipeline" / "cloud"))
+    made.home.folder.parent.mkdir()
+    made.start()
+    yield made
+    made.kill()
+
+
 @pytest.fixture
-def run(checkout, server):  # noqa: F811
+def run(checkout, server):
     made = run_in(checkout, Paperhouse(REGION, server.home.born()), branch=checkout.parent.name)
     infrastructure.share(made)
     return made
@@ -73,7 +84,7 @@ PROGRAM = """
 """
 
 
-def program(run, server, text, *words):  # noqa: F811
+def program(run, server, text, *words):
     """A process with a run of its own."""
     code = textwrap.dedent(PROGRAM) + textwrap.dedent(text)
     arguments = [str(server.home.folder), str(run.root), run.named_branch, *words]
@@ -90,7 +101,7 @@ HOLDS = f"""
 """
 
 
-def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run, server, tmp_path):  # noqa: F811
+def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run, server, tmp_path):
     sections = """
         for number in range(12):
             held = Lease(run())
@@ -113,7 +124,7 @@ def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run,
     assert sum(output.count("entered") for output in outputs) == 72
 
 
-def test_who_was_killed_on_this_machine_is_followed_at_once(run, server):  # noqa: F811
+def test_who_was_killed_on_this_machine_is_followed_at_once(run, server):
     holder = program(run, server, HOLDS.replace(f"ttl={TTL}", "ttl=60"))
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(EnvironmentHeld):
@@ -139,7 +150,7 @@ def test_who_fell_silent_elsewhere_is_followed_after_its_time_to_live(run):
     follower.free()
 
 
-def test_a_living_holder_is_waited_for_and_named(run, server):  # noqa: F811
+def test_a_living_holder_is_waited_for_and_named(run, server):
     holder, said = program(run, server, HOLDS), []
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(EnvironmentHeld, match=r"last sign of life [01] s ago\n    doit --wait 600 release"):
@@ -321,7 +332,7 @@ def named(run, bucket):
     return run
 
 
-def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):  # noqa: F811
+def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
     runs = [
         named(run_in(checkout, Paperhouse(REGION, server.home.born())), "first-releases") for _ in range(4)
     ]
@@ -385,7 +396,7 @@ def denied(run, *actions):
         (["s3:PutObject"], r"does not let us write leases/.* \(.+\)"),
     ],
 )
-def test_a_bucket_that_says_no_is_named_and_nothing_is_lost(checkout, server, actions, sentence):  # noqa: F811
+def test_a_bucket_that_says_no_is_named_and_nothing_is_lost(checkout, server, actions, sentence):
     run = run_in(checkout, Paperhouse(REGION, server.home.born()))
     named(run, f"no-{actions[0][3:].lower()}")
     infrastructure.share(run)
@@ -410,7 +421,7 @@ def project(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def typed(project, server, monkeypatch):  # noqa: F811
+def typed(project, server, monkeypatch):
     """Run doit in the project, in that cloud."""
     monkeypatch.setenv("XDG_STATE_HOME", str(server.home.folder.parents[1]))
 
@@ -421,7 +432,7 @@ def typed(project, server, monkeypatch):  # noqa: F811
 
 
 @pytest.fixture
-def held(project, server):  # noqa: F811
+def held(project, server):
     """The project's environment, held by a run on another machine."""
     run = run_in(project, Paperhouse(REGION, server.home.born()))
     infrastructure.share(run)

@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,11 @@ def line(child, words: str) -> None:
         if words in said:
             return
     pytest.fail(f"it never said {words}")
+
+
+def told(words: str) -> None:
+    """Figures, for those who run the tests with `-s` or `-rA`."""
+    sys.stdout.write(f"{words}\n")
 
 
 def kill(child, *, whole_group: bool) -> None:
@@ -96,7 +102,8 @@ def test_who_does_not_wait_is_refused_by_name(site):
     second = site.doit("--wait", "0", "release")
     assert second.returncode == 1
     assert HELD.match(second.stderr), second.stderr
-    assert first.communicate(timeout=300) and first.returncode == 0
+    said = first.communicate(timeout=300)[0]
+    assert first.returncode == 0, said
     healthy(site)
 
 
@@ -168,7 +175,7 @@ def test_of_eight_releases_at_once_the_result_is_that_of_one(site):
     worked = [each for each in said if "released in" in each]
     idle = [each for each in said if "nothing to do in" in each]
     refused = [each for each, code in zip(said, codes, strict=True) if code == 1]
-    print(f"eight at once: {len(worked)} worked, {len(idle)} had nothing to do, {len(refused)} were refused")
+    told(f"eight at once: {len(worked)} worked, {len(idle)} had nothing to do, {len(refused)} were refused")
     assert len(worked) == 1, said
     assert len(worked) + len(idle) + len(refused) == 8
     assert all(HELD.search(each) for each in refused)
@@ -185,7 +192,7 @@ class Length:
 
 @pytest.fixture(scope="module")
 def length(site) -> Length:
-    print(f"seed {SEED} (KILL_SEED={SEED} repeats it)")
+    told(f"seed {SEED} (KILL_SEED={SEED} repeats it)")
     change(site, "length")
     begun = time.monotonic()
     assert site.doit("release").returncode == 0
@@ -205,7 +212,7 @@ def test_killed_at_any_moment_the_next_release_converges(site, length, number):
     begun = time.monotonic()
     answered = site.doit("release")
     whom = "the whole group" if whole_group else "the main process"
-    print(
+    told(
         f"kill {number} of seed {SEED}: {whom} after {moment:.1f} of {length.seconds:.1f} s"
         f"{' (it was over)' if over else ''}; released in {time.monotonic() - begun:.1f} s"
     )
