@@ -46,14 +46,15 @@ def play(
 ) -> Recap:
     """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints."""
     started = time.monotonic()
-    private = Path(tempfile.mkdtemp(prefix="play-"))  # 0700: it holds the key and the variables
+    # 0700: it holds the key and the variables; its name tells whose it is should the run be killed
+    private = Path(tempfile.mkdtemp(prefix=f"play-{process.mark()}"))
     story = Story(playbook=playbook, say=say, log=log)
     try:
         status = _run(
             private,
             playbook=ROOT / "playbooks" / f"{playbook}.yml",
             inventory=_inventory(private, hosts, variables),
-            environment=_environment(private, strategy),
+            environment=process.marked(_environment(private, strategy)),
             story=story,
         )
     finally:

@@ -8,7 +8,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
 
 import doit.cmd_forget
 import doit.cmd_ignore
@@ -19,9 +20,22 @@ from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
 from tasks import mermaid, plan, process, report
-from tasks.refusal import FAILED, Refusal, StageForbidden, UnknownTask
+from tasks.refusal import (
+    FAILED,
+    BucketGone,
+    LeaseLost,
+    Refusal,
+    StageForbidden,
+    UnknownTask,
+    UnlockUnconfirmed,
+)
+
+if TYPE_CHECKING:
+    from tasks.lease import Lease
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+LEASED = {"infrastructure:environment", "server", "release", "teardown"}
+"""Tasks that change an environment: one run at a time."""
 PATIENCE = 4.0
 """Seconds that stages get to end after an interruption; their children are ended at once."""
 
@@ -41,13 +55,27 @@ def refusing(method: Any) -> Any:
 
 
 class Run(doit.cmd_run.Run):
-    """`doit run`: refuses what is not there, and ends everything it started when it is interrupted."""
+    """`doit run`: refuses what is not there, runs alone in its environment, and ends all it started when interrupted."""
 
     name = "run"
+    cmd_options = (
+        *doit.cmd_run.Run.cmd_options,
+        {
+            "name": "wait",
+            "short": "",
+            "long": "wait",
+            "type": float,
+            "default": None,
+            "help": "seconds to wait for another run in the same environment, 0 to refuse at once [a time-to-live and a beat]",
+        },
+    )
+    wait: float | None = None
+    lease: Lease | None = None
 
     @refusing
     def execute(self, params: Any, args: Any) -> Any:
         """Load the graph and run what was asked for."""
+        self.wait = params["wait"]
         try:
             return super().execute(params, args)
         except InvalidCommand as error:
@@ -61,24 +89,79 @@ class Run(doit.cmd_run.Run):
         try:
             for each in INTERRUPTED:
                 signal.signal(each, _interrupt)
-            return super()._execute(**options)
-        except _Interrupted as interruption:
-            for each in INTERRUPTED:  # the second one must not cut the clean-up short
-                signal.signal(each, signal.SIG_IGN)
-            self._let_stages_end()
+            return self._alone(options)
+        except (_Interrupted, LeaseLost) as end:
+            if self.lease and self.lease.lost:
+                raise self.lease.lost from None
+            if not isinstance(end, _Interrupted):
+                raise
             report.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
-            return interruption.code
+            return end.code
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
+    def _alone(self, options: dict[str, Any]) -> Any:
+        """Run the tasks; with the lease, if they change the environment."""
+        process.guard(run_of(self.task_list).id)
+        clean = False
+        try:
+            self._take_lease()
+            code = super()._execute(**options)
+            clean = True
+            return code
+        except BaseException:
+            for each in INTERRUPTED:  # the second one must not cut the clean-up short
+                signal.signal(each, signal.SIG_IGN)
+            self._let_stages_end()
+            raise
+        finally:
+            if self.lease:
+                self.lease.free(unclean=not clean)
+
+    def _take_lease(self) -> None:
+        chosen = selected(self.task_list, self.sel_tasks)
+        changes = LEASED & chosen
+        if not changes:
+            return
+        from tasks import fence
+        from tasks.lease import Lease
+
+        run = run_of(self.task_list)
+        lease = Lease(run, on_lost=_stop)
+        try:
+            lease.take(self.wait, run.say("lease"))
+        except BucketGone:
+            if changes != {"teardown"}:
+                raise
+            return  # nobody else gets a lease either, and giving the machines back must be possible
+        self.lease = self.dep_manager.backend.lease = lease
+        self.dep_manager.backend.read_anew()
+        if lease.unclean:
+            lease.unclean = not fence.raise_around(run)
+
     @staticmethod
     def _let_stages_end() -> None:
-        workers = [each for each in threading.enumerate() if each is not threading.main_thread()]
+        ours = (threading.main_thread(), threading.current_thread())
+        workers = [each for each in threading.enumerate() if each not in ours and each.name[:5] != "lease"]
         process.interrupt()
         for worker in workers:
             worker.join(PATIENCE / max(1, len(workers)))
         process.kill()
+
+
+def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
+    """Names of the chosen tasks and of all that they need; nothing when one of them does not exist."""
+    known = {each.name: each for each in tasks}
+    patterns = [each for each in chosen or [] if not each.startswith("-")]
+    found = {name for name in known if chosen is None or any(fnmatch(name, each) for each in patterns)}
+    if not all(any(fnmatch(name, each) for name in known) for each in patterns):
+        return set()
+    new = found
+    while new:
+        new = {need for name in new for need in known[name].task_dep} - found
+        found = found | new
+    return found
 
 
 def retry() -> str:
@@ -96,11 +179,22 @@ def _interrupt(number: int, frame: object) -> None:
     raise _Interrupted(number)
 
 
+def _stop() -> None:
+    """Called when the lease is lost, from its thread: end everything, and wake the main thread."""
+    process.interrupt()
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)  # type: ignore[arg-type]
+
+
+def run_of(tasks: list[Any]) -> Any:
+    """The run that the tasks belong to."""
+    return next(each.meta["run"] for each in tasks if each.meta)
+
+
 def missing(tasks: list[Any], name: str) -> Refusal:
     """The refusal for a task that is not in the graph: forbidden here, or unknown."""
     from tasks.settings import Stage
 
-    run = next(each.meta["run"] for each in tasks if each.meta)
+    run = run_of(tasks)
     if name in Stage.__args__:  # type: ignore[attr-defined]
         return StageForbidden(stage=name, environment=run.environment_name)
     return UnknownTask(name=name, known=", ".join(each.name for each in tasks if not each.subtask_of))
@@ -160,6 +254,49 @@ class Ignore(doit.cmd_ignore.Ignore):
 
     name = "ignore"
     execute = refusing(doit.cmd_ignore.Ignore.execute)
+
+
+class Unlock(DoitCmdBase):
+    """`doit unlock`: takes the environment from the run that holds it."""
+
+    name = "unlock"
+    doc_purpose = "take the environment from the run that holds it"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = (
+        {
+            "name": "yes",
+            "short": "y",
+            "long": "yes",
+            "type": bool,
+            "default": False,
+            "help": "do not ask",
+        },
+    )
+
+    @refusing
+    def _execute(self, yes: bool = False, pos_args: list[str] | None = None) -> int:
+        from tasks.lease import Lease
+
+        if pos_args:
+            raise UnknownTask(name=f"unlock {' '.join(pos_args)}", known="unlock, without a stage")
+        run = run_of(self.task_list)
+        lease = Lease(run)
+        found = lease.look()
+        if found.readable and not found.holder:
+            report.console.line(f"{run.identity} is held by nobody")
+            return 0
+        holder = str(found.holder or "nobody can tell whom")
+        life = f"last sign of life {found.age:.0f} s ago"
+        if not yes and not _confirmed(f"{run.identity} is held by {holder}, {life}. Take it? [y/N] "):
+            raise UnlockUnconfirmed(identity=run.identity, holder=f"{holder}, {life}")
+        lease.seize(run.say("unlock"))
+        report.console.line(f"{run.identity} is taken from {holder}: the next run may begin")
+        return 0
+
+
+def _confirmed(question: str) -> bool:
+    return sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
 
 
 def inputs_of(task: Any, dep_manager: Any) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,7 @@ def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -
     from doit import Globals
     from doit.exceptions import TaskFailed
 
+    started = time.monotonic()
     try:
         with full_disk(task.name.partition(":")[0], ".run"):
             Globals.dep_manager.backend.void(task.name)
@@ -86,5 +88,6 @@ def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -
     except Refusal as refusal:
         return TaskFailed(refusal.text)
     told = {"done": outcome.done, "unchanged": outcome.unchanged, "changed": outcome.changed}
+    told["seconds"] = round(time.monotonic() - started, 1)
     task.value_savers.append(lambda: told)
     return dict(outcome.facts)

@@ -24,6 +24,11 @@ def pinned(run: Run, machines: Iterable[Machine]) -> list[dict[str, object]]:
     ]
 
 
+def host_keys(run: Run) -> dict[str, list[str]]:
+    """The SSH host keys that are known, by machine."""
+    return dict(_remember(run, lambda document: document).get("host_keys", {}))
+
+
 def forget(run: Run) -> None:
     """Forget host keys and launches."""
     _remember(run, lambda document: {})

@@ -2,6 +2,8 @@
 
 Tasks run in threads, and a thread cannot be interrupted: so an interruption sets one event, ends every
 child's process group, and whoever waits finds out (`wait`, `cancelled`).
+
+A run that is killed can end nothing any more: so a guard, a process of its own, waits for its end (`guard`).
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +26,12 @@ from tasks.refusal import Cancelled, CommandFailed, CommandMissing
 TAIL = 12
 """Lines of a failed command's output that are shown."""
 
+MARK = "DOIT_RUN"
+"""Variable that tells a child's children whose they are."""
+
 _interrupted = threading.Event()
+_guards: dict[str, subprocess.Popen[bytes]] = {}
+_marks: list[str] = []
 _children: set[subprocess.Popen[bytes]] = set()
 _children_lock = threading.RLock()  # a signal handler may find its own thread holding it
 
@@ -73,7 +82,7 @@ def _started(
             child = subprocess.Popen(
                 list(command),
                 cwd=cwd,
-                env=env,
+                env=marked(os.environ if env is None else env),
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -96,6 +105,42 @@ def _started(
             child.wait()
         with _children_lock:
             _children.discard(child)
+
+
+def guard(mark: str) -> None:
+    """From now on no child outlives this process: should it be killed, what carries the mark is ended.
+
+    A death signal would not do: it is bound to the thread that started the child, and grandchildren have none.
+    """
+    _marks.append(mark)
+
+
+def mark() -> str:
+    """The mark of this process's children, who are guarded from the first one on; empty where nobody guards them."""
+    if not _marks:
+        return ""
+    with _children_lock:
+        if _marks[-1] not in _guards:
+            _guards[_marks[-1]] = _start_guard(_marks[-1])
+    return _marks[-1]
+
+
+def marked(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child, with its mark."""
+    return {**environment, MARK: mark()} if _marks else dict(environment)
+
+
+def _start_guard(mark: str) -> subprocess.Popen[bytes]:
+    """It reads from a pipe that nobody else holds the other end of: that ends with us, however we end."""
+    program = str(Path(__file__).with_name("orphans.py"))
+    return subprocess.Popen(
+        [sys.executable, "-IS", program, "marked", mark, tempfile.gettempdir()],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def tail(output: str, lines: int = TAIL) -> str:

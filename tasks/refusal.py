@@ -245,11 +245,53 @@ class BucketMissing(Refusal):
     remedy = "doit infrastructure"
 
 
+class BucketGone(Refusal):
+    """The bucket is missing although machines of the project run: a new, empty one would forget what they are."""
+
+    sentence = "state: the bucket {bucket} is gone, and {machines} of {project} are still there"
+    remedy = "aws s3api head-bucket --bucket {bucket}"
+
+
+class BucketForbidden(Refusal):
+    """The bucket exists and does not let us read or write; nothing was changed by the request."""
+
+    sentence = "state: the bucket {bucket} does not let us {verb} {key} ({problem})"
+    remedy = "aws sts get-caller-identity"
+
+
 class RecordTaken(Refusal):
     """Another run has written a record since this one has read it."""
 
     sentence = "state: {key} was changed by {by} in the meantime"
     remedy = "doit release"
+
+
+class EnvironmentHeld(Refusal):
+    """Another run changes the environment, and has not ended while this one waited."""
+
+    sentence = "lease: {identity} is held by {holder}; last sign of life {age} s ago"
+    remedy = "doit --wait 600 {task}"
+
+
+class LeaseUnreadable(Refusal):
+    """The lease says nothing that can be understood, so nobody can tell whether a run is under way."""
+
+    sentence = "lease: {key} is damaged: held by nobody can tell whom, written {age} s ago"
+    remedy = "doit unlock"
+
+
+class LeaseLost(Refusal):
+    """Another run has taken the environment, or this one could not show for too long that it lives."""
+
+    sentence = "lease: {identity} is lost: {why}; this run has stopped, and records nothing more"
+    remedy = "doit {task}"
+
+
+class UnlockUnconfirmed(Refusal):
+    """Taking a lease from its holder needs a yes."""
+
+    sentence = "unlock: {identity} is held by {holder}: not taken without a yes"
+    remedy = "doit unlock --yes"
 
 
 class NotReleased(Refusal):

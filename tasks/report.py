@@ -125,7 +125,13 @@ class Stages:
         """The last words: what failed, or where the site is and how the budget was kept."""
         for failure in dict.fromkeys(self.failures):
             sys.stderr.write(f"{failure}\n")
-        if self.failures or self.interrupted or not self.run or "release" not in self.selected:
+        if (
+            sys.exc_info()[0]
+            or self.failures
+            or self.interrupted
+            or not self.run
+            or "release" not in self.selected
+        ):
             return
         seconds = time.monotonic() - self.begun
         verb = "released" if self.changed else "nothing to do"

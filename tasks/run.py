@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import sys
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,11 @@ class Run:
     environment: settings.Environment
     environment_name: str
     named_branch: str | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """Names this run in its lease, its records and its processes; no other run has it."""
+        return uuid.uuid4().hex[:12]
 
     @cached_property
     def branch(self) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from tasks.aws_error import already, code
-from tasks.refusal import ZoneMissing
+from tasks.aws_error import already, code, status
+from tasks.refusal import BucketForbidden, BucketGone, ZoneMissing
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -52,11 +52,42 @@ def make_shared(run: Run) -> list[str]:
     return made
 
 
-def _make_bucket(run: Run) -> None:
-    s3, bucket = run.cloud.client("s3"), run.bucket
+def create_bucket(run: Run) -> None:
+    """Make the bare bucket; of several that do so at once, all find it made. Raises BucketGone."""
+    s3 = run.cloud.client("s3")
+    try:
+        s3.head_bucket(Bucket=run.bucket)
+        return
+    except s3.exceptions.ClientError as error:
+        if status(error) == 403:
+            raise BucketForbidden(bucket=run.bucket, verb="see", key="it", problem=code(error)) from None
+        if status(error) != 404:
+            raise
+    machines = _machines_of_the_project(run)
+    if machines:  # they were recorded somewhere: an empty bucket would make everything anew beside them
+        raise BucketGone(bucket=run.bucket, machines=", ".join(machines), project=run.pipeline.name)
     place = {"CreateBucketConfiguration": {"LocationConstraint": run.pipeline.region}}
-    with already("BucketAlreadyOwnedByYou"):
-        s3.create_bucket(Bucket=bucket, **(place if run.pipeline.region != "us-east-1" else {}))
+    with already("BucketAlreadyOwnedByYou", "OperationAborted"):
+        s3.create_bucket(Bucket=run.bucket, **(place if run.pipeline.region != "us-east-1" else {}))
+
+
+def _machines_of_the_project(run: Run) -> list[str]:
+    ours = [
+        {"Name": "tag:project", "Values": [run.pipeline.name]},
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+    ]
+    pages = run.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=ours)
+    return [
+        each["InstanceId"]
+        for page in pages
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    ]
+
+
+def _make_bucket(run: Run) -> None:
+    create_bucket(run)
+    s3, bucket = run.cloud.client("s3"), run.bucket
     s3.put_public_access_block(
         Bucket=bucket,
         PublicAccessBlockConfiguration={

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.graph import now
 from tasks.refusal import BucketMissing
+from tasks.store import NotADocument
 
 if TYPE_CHECKING:
+    from tasks.lease import Lease
     from tasks.run import Run
     from tasks.store import Store
 
@@ -25,7 +27,8 @@ LAST_KEY = "deps:"
 class BucketState:
     """doit backend whose "file name" is the run: DOIT_CONFIG's `dep_file` holds it.
 
-    A record is JSON: `doit` (what doit keeps: values, git ids of the inputs), `by`, `at`, `seconds`.
+    A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, and of a
+    success `seconds` and `outcome`.
     """
 
     desc = "one record per environment and task, in the bucket"
@@ -35,6 +38,7 @@ class BucketState:
         self.records: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, str | None] = {}
         self.forgotten: set[str] = set()
+        self.lease: Lease | None = None
         self.lock = threading.RLock()  # tasks void their records from worker threads
 
     @property
@@ -93,15 +97,21 @@ class BucketState:
                 with contextlib.suppress(BucketMissing):  # then there is no record to be believed
                     self._write(task)
 
+    def read_anew(self) -> None:
+        """Forget what was read: another run may have written since. Call when the lease is ours."""
+        with self.lock:
+            self.records.clear()
+            self.seen.clear()
+
     def _record(self, task: str) -> dict[str, Any]:
         with self.lock:
             if task not in self.records:
                 try:
                     document = self.store.read(self.key(task))
-                except ValueError:
+                except NotADocument as found:
                     self.name.say("state")(f"{self.key(task)} is no JSON: taken as never run")
                     document = None
-                    self.seen[task] = self._etag(task)
+                    self.seen[task] = found.etag
                 else:
                     self.seen[task] = document.etag if document else None
                 value = document.value.get("doit") if document else None
@@ -109,15 +119,13 @@ class BucketState:
             return self.records[task]
 
     def _write(self, task: str) -> None:
-        self._record(task)
-        record = {
-            "doit": self.records[task],
-            "by": self.name.who,
-            "at": now(),
-        }
+        kept = self._record(task)
+        record: dict[str, Any] = {"doit": kept, "run": self.name.id, "by": self.name.who, "at": now()}
+        values = kept.get("_values_:") or {}
+        if "done" in values:
+            outcome = values["done"] if values.get("changed", True) else values["unchanged"]
+            record |= {"seconds": values.get("seconds"), "outcome": outcome}
+        if self.lease:
+            self.lease.check()
         self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
         self.forgotten.discard(task)
-
-    def _etag(self, task: str) -> str | None:
-        head = self.store.client.head_object(Bucket=self.store.bucket, Key=self.key(task))
-        return str(head["ETag"])

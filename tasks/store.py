@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.aws_error import code, status
-from tasks.refusal import BucketMissing, RecordTaken
+from tasks.refusal import BucketForbidden, BucketMissing, RecordTaken
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before a write is tried again that met another one in the middle (409)."""
@@ -19,10 +21,23 @@ CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A JSON object of the bucket, and the version that was seen."""
+    """A JSON object of the bucket, and the version that was seen.
+
+    `age`: seconds since it was written, by the bucket's own clock alone, so that nobody's clock must be right.
+    """
 
     value: dict[str, Any]
     etag: str
+    age: float
+
+
+class NotADocument(ValueError):
+    """What lies there is no JSON object; its version can still be replaced."""
+
+    def __init__(self, key: str, etag: str, age: float) -> None:
+        super().__init__(key)
+        self.etag = etag
+        self.age = age
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +48,28 @@ class Store:
     bucket: str
 
     def read(self, key: str) -> Document | None:
-        """A document, or None where there is none. Raises ValueError when it is no JSON object."""
+        """A document, or None where there is none. Raises NotADocument or BucketForbidden."""
         try:
-            answer = self.client.get_object(Bucket=self.bucket, Key=key)
+            with self._allowed("read", key):
+                answer = self.client.get_object(Bucket=self.bucket, Key=key)
         except self.client.exceptions.ClientError as error:
             if code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
                 return None
             raise
-        value = json.loads(answer["Body"].read())
+        sent = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        age = (sent - answer["LastModified"]).total_seconds()
+        try:
+            value = json.loads(answer["Body"].read())
+        except ValueError:
+            value = None
         if not isinstance(value, dict):
-            raise ValueError(key)
-        return Document(value=value, etag=answer["ETag"])
+            raise NotADocument(key, answer["ETag"], age)
+        return Document(value=value, etag=answer["ETag"], age=age)
 
     def write(self, key: str, value: dict[str, Any], *, seen: str | None) -> str:
         """Write a document if it is still the version `seen` (None: if there is none). Returns its version.
 
-        Raises RecordTaken when somebody else was faster, BucketMissing. Every write carries a nonce: equal
+        Raises RecordTaken when somebody else was faster, BucketMissing, BucketForbidden. Every write carries a nonce: equal
         values get different versions, and a request that the SDK repeated after a lost answer knows itself.
         """
         nonce = uuid.uuid4().hex
@@ -56,13 +77,14 @@ class Store:
         condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
         for pause in (*CONFLICT_PAUSES, None):
             try:
-                answer = self.client.put_object(
-                    Bucket=self.bucket,
-                    Key=key,
-                    Body=body,
-                    ContentType="application/json",
-                    **condition,
-                )
+                with self._allowed("write", key):
+                    answer = self.client.put_object(
+                        Bucket=self.bucket,
+                        Key=key,
+                        Body=body,
+                        ContentType="application/json",
+                        **condition,
+                    )
                 return str(answer["ETag"])
             except self.client.exceptions.ClientError as error:
                 if code(error) == "NoSuchBucket":
@@ -100,6 +122,15 @@ class Store:
         pages = self.client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
             yield from (each["Key"] for each in page.get("Contents", ()))
+
+    @contextlib.contextmanager
+    def _allowed(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except self.client.exceptions.ClientError as error:
+            if status(error) != 403:
+                raise
+            raise BucketForbidden(bucket=self.bucket, verb=verb, key=key, problem=code(error)) from None
 
     def _readable(self, key: str) -> Document | None:
         try:

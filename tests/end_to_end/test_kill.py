@@ -1,0 +1,220 @@
+"""Runs that meet, and runs that are killed: what comes out is that of one run, and needs no hand to repair it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tasks import ec2
+from tasks.state import BucketState
+from tests.cloud.conftest import until
+from tests.conftest import DOIT, commit
+from tests.end_to_end.test_release import UNCHANGED, processes_of
+
+pytestmark = pytest.mark.end_to_end
+
+KILLS = 20
+SEED = int(os.environ.get("KILL_SEED") or random.randrange(10**6))
+HELD = re.compile(r"lease: testing-\w+ is held by \S+ on \S+ \(process \d+: doit release, since .* UTC\)")
+
+
+def begin(site, *arguments: str) -> subprocess.Popen[str]:
+    """Start doit in a process group of its own."""
+    return subprocess.Popen(
+        [DOIT, *arguments],
+        cwd=site.root,
+        env={**os.environ, "PYTHONPATH": str(site.root)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def line(child, words: str) -> None:
+    """Wait until the run says these words."""
+    for said in child.stdout:
+        if words in said:
+            return
+    pytest.fail(f"it never said {words}")
+
+
+def told(words: str) -> None:
+    """Figures, for those who run the tests with `-s` or `-rA`."""
+    sys.stdout.write(f"{words}\n")
+
+
+def kill(child, *, whole_group: bool) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        (os.killpg if whole_group else os.kill)(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def change(site, number: object) -> None:
+    """A commit that gives every stage something to do."""
+    comments = {
+        "app/pub/index.php": "//",
+        "roles/nginx/tasks/main.yml": "#",
+        "roles/release/tasks/main.yml": "#",
+    }
+    for name, sign in comments.items():
+        path = site.root / name
+        path.write_text(path.read_text().rstrip() + f"\n{sign} {number}\n")
+    settings = site.root / "environments" / "testing.yml"
+    text = re.sub(r"\n  owner: .*", "", settings.read_text())
+    settings.write_text(text.replace("infrastructure:\n", f"infrastructure:\n  owner: owner-{number}\n"))
+    commit(site.root, f"change {number}")
+
+
+def healthy(site) -> None:
+    """One machine, the newest tarball live on it, an answer to visitors, and nothing left to do."""
+    assert site.stages("release") == UNCHANGED
+    assert len(ec2.find(site.run).machines) == 1
+    assert site.get()[0] == 200
+    assert site.get("/health_check.php")[0] == 200
+
+
+def test_of_two_releases_at_once_one_works_and_the_other_finds_nothing_to_do(site):
+    change(site, "two")
+    both = [begin(site, "release"), begin(site, "release")]
+    said = [each.communicate(timeout=300)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    assert sorted("nothing to do in" in each for each in said) == [False, True], said
+    assert sum("waits for" in each for each in said) == 1
+    healthy(site)
+
+
+def test_who_does_not_wait_is_refused_by_name(site):
+    change(site, "refused")
+    first = begin(site, "release")
+    line(first, "server ")
+    second = site.doit("--wait", "0", "release")
+    assert second.returncode == 1
+    assert HELD.match(second.stderr), second.stderr
+    said = first.communicate(timeout=300)[0]
+    assert first.returncode == 0, said
+    healthy(site)
+
+
+def test_killed_in_the_middle_the_next_release_converges(site):
+    change(site, "middle")
+    child = begin(site, "release")
+    line(child, "server ")
+    kill(child, whole_group=False)
+    until(lambda: processes_of(site.root) == [], 5)
+    assert site.stages("release")["server"] == "done"
+    healthy(site)
+
+
+def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path):
+    role = site.root / "roles" / "base" / "tasks" / "main.yml"
+    before = role.read_text()
+    sleeper = "(sleep 25; touch /var/tmp/late) < /dev/null > /dev/null 2>&1 & touch /var/tmp/begun; wait"
+    task = f"""
+- name: Take long
+  ansible.builtin.command:
+    argv: [setsid, sh, -c, '{sleeper}']
+"""
+    role.write_text(before + task)
+    child = begin(site, "release")
+    line(child, "Take long")
+    time.sleep(1)
+    begun = time.monotonic()
+    kill(child, whole_group=False)
+    assert "begun" in site.ssh("ls /var/tmp", tmp=tmp_path)
+    until(lambda: processes_of(site.root) == [], 5)
+    assert not list(Path("/tmp").glob(f"play-{'?' * 12}*/inventory.json"))  # keys and variables are gone too
+    # without a terminal nobody is left here; on the host the command goes on, as a child of nobody
+    assert site.ssh("pgrep -cx sleep", tmp=tmp_path).strip() == "1"
+    role.write_text(before)
+    answered = site.doit("release")
+    assert answered.returncode == 0, answered.stderr
+    assert re.search(r"lease .* ended [1-9]\d* processes of a former run", answered.stdout), answered.stdout
+    assert site.ssh("pgrep -cx sleep || true", tmp=tmp_path).strip() == "0"
+    time.sleep(max(0, begun + 27 - time.monotonic()))
+    assert "late" not in site.ssh("ls /var/tmp", tmp=tmp_path)
+    healthy(site)
+
+
+def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
+    change(site, "taken")
+    child = begin(site, "release")
+    line(child, "server ")
+    taken = site.doit("unlock", "--yes")
+    assert taken.returncode == 0, taken.stderr
+    said = child.communicate(timeout=30)[0]
+    assert child.returncode == 1, said
+    assert re.search(r"lease: testing-\w+ is lost: it is held by .*doit unlock --yes", said), said
+    assert "Traceback" not in said
+    assert not BucketState(site.run, None).in_("release")
+    assert processes_of(site.root) == []
+    assert site.doit("release").returncode == 0
+    healthy(site)
+
+
+# --- long -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_of_eight_releases_at_once_the_result_is_that_of_one(site):
+    change(site, "eight")
+    children = [begin(site, "release") for _ in range(8)]
+    said = [each.communicate(timeout=600)[0] for each in children]
+    codes = [each.returncode for each in children]
+    worked = [each for each in said if "released in" in each]
+    idle = [each for each in said if "nothing to do in" in each]
+    refused = [each for each, code in zip(said, codes, strict=True) if code == 1]
+    told(f"eight at once: {len(worked)} worked, {len(idle)} had nothing to do, {len(refused)} were refused")
+    assert len(worked) == 1, said
+    assert len(worked) + len(idle) + len(refused) == 8
+    assert all(HELD.search(each) for each in refused)
+    healthy(site)
+
+
+@dataclass
+class Length:
+    """How long a release with work in every stage takes; the last one that ran whole counts."""
+
+    seconds: float = 0.0
+    random: random.Random = field(default_factory=lambda: random.Random(SEED))
+
+
+@pytest.fixture(scope="module")
+def length(site) -> Length:
+    told(f"seed {SEED} (KILL_SEED={SEED} repeats it)")
+    change(site, "length")
+    begun = time.monotonic()
+    assert site.doit("release").returncode == 0
+    return Length(seconds=time.monotonic() - begun)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(KILLS))
+def test_killed_at_any_moment_the_next_release_converges(site, length, number):
+    moment = length.seconds * (number + length.random.random()) / KILLS
+    whole_group = number % 2 == 1
+    change(site, number)
+    child = begin(site, "release")
+    time.sleep(moment)
+    over = child.poll() is not None
+    kill(child, whole_group=whole_group)
+    begun = time.monotonic()
+    answered = site.doit("release")
+    whom = "the whole group" if whole_group else "the main process"
+    told(
+        f"kill {number} of seed {SEED}: {whom} after {moment:.1f} of {length.seconds:.1f} s"
+        f"{' (it was over)' if over else ''}; released in {time.monotonic() - begun:.1f} s"
+    )
+    assert answered.returncode == 0, answered.stdout + answered.stderr + child.stdout.read()
+    healthy(site)
