@@ -187,7 +187,7 @@ def as_wanted(run: Run) -> bool:
     return not plan(wanted(run), ec2.find(run))
 
 
-def converge(run: Run) -> Outcome:
+def converge(run: Run, stage: str = "infrastructure") -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again."""
     made: list[Change] = []
     for _ in range(ROUNDS):
@@ -195,10 +195,10 @@ def converge(run: Run) -> Outcome:
         if not changes:
             break
         for change in changes:
-            report.console.event("infrastructure", str(change))
+            report.console.event(stage, str(change))
             ec2.apply(run, change)
             made.append(change)
-        ec2.settle(run, run.say("infrastructure"))
+        ec2.settle(run, run.say(stage))
     else:
         left = "; ".join(map(str, changes))
         raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)

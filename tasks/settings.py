@@ -20,7 +20,7 @@ from tasks.refusal import (
 )
 
 T = TypeVar("T")
-Stage = Literal["infrastructure", "tarball", "server", "release", "teardown"]
+Stage = Literal["infrastructure", "tarball", "server", "release", "teardown", "image"]
 Options = Mapping[str, tuple[str, ...]]
 
 
