@@ -359,9 +359,9 @@ def stop(run: Run, id: str) -> None:
 
 def create_image(run: Run, id: str, *, name: str, tags: dict[str, str]) -> str:
     """Have an image made of a machine; the image's id."""
-    kinds = [{"ResourceType": kind, "Tags": _tag_list(tags)} for kind in ("image", "snapshot")]
+    tagged = [{"ResourceType": "image", "Tags": _tag_list(tags)}]
     client = run.cloud.client("ec2")
-    return str(client.create_image(InstanceId=id, Name=name, TagSpecifications=kinds)["ImageId"])
+    return str(client.create_image(InstanceId=id, Name=name, TagSpecifications=tagged)["ImageId"])
 
 
 def images_in_use(run: Run, images: list[str]) -> set[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tasks import cloud, profile, report, settings, source
+from tasks import cloud, journal, profile, report, settings, source
 from tasks.refusal import Refusal, UncommittedChanges, UnknownEnvironment, UnknownVariable
 from tasks.store import Store
 
@@ -82,11 +82,19 @@ class Run:
         """A function that tells what the stage is doing now."""
         return lambda words: report.console.progress(stage, words)
 
+    @cached_property
+    def journal(self) -> Path:
+        """The folder of what this run leaves: run.json and a log for each stage."""
+        return journal.new(self.root / ".run" / "logs" / self.identity)
+
     def log(self, stage: str) -> Path:
         """The file that gets the whole output of a stage."""
-        folder = self.root / ".run" / "logs" / self.identity
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{stage}.log"
+        return self.journal / f"{stage}.log"
+
+    @cached_property
+    def commit(self) -> str:
+        """The checked-out commit, as tags and records name it."""
+        return source.commit(self.root) + ("-dirty" if source.uncommitted(self.root) else "")
 
     def accept_source(self, stage: str) -> None:
         """Refuse uncommitted changes where the environment does. Raises UncommittedChanges."""

@@ -124,8 +124,13 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
     }
     store = run.store
     if store.size(tarball_key(result.digest)) != result.size:
-        say(f"uploads {result.size / 1e6:.1f} MB")
-        store.upload(tarball_key(result.digest), packed)
+        sent: list[int] = []  # parts are sent by several threads
+
+        def heard(size: int) -> None:
+            sent.append(size)
+            say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
+
+        store.upload(tarball_key(result.digest), packed, heard)
     with contextlib.suppress(RecordTaken):
         store.write(f"tarballs/{result.digest}.manifest.json", manifest, seen=None)
     return manifest
