@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -35,45 +36,55 @@ TTL = 60
 
 
 def find(run: Run) -> Found:
-    """Everything of the environment that the cloud has."""
+    """Everything of the environment that the cloud has. One question does not wait for another's answer."""
     from tasks.infrastructure import Found
 
-    ec2, name = run.cloud.client("ec2"), _name(run)
-    group = next(_groups(run), None)
-    keys = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [name]}])["KeyPairs"]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        groups, key = pool.submit(_groups, run), pool.submit(_key, run)
+        found, names = pool.submit(_machines, run), pool.submit(secrets.names, run)
+        record = _record(run)
+    group = next(iter(groups.result()), None)
     return Found(
-        key=_tags(keys[0]).get("mark", "unknown") if keys else None,
+        key=key.result(),
         group=group["GroupId"] if group else None,
         rules=frozenset(
             (rule["FromPort"], network["CidrIp"])
             for rule in (group["IpPermissions"] if group else ())
             for network in rule.get("IpRanges", ())
         ),
-        machines=tuple(_machines(run)),
-        record=_record(run),
-        secrets=tuple(secrets.names(run)),
+        machines=tuple(found.result()),
+        record=record,
+        secrets=tuple(names.result()),
     )
 
 
-def _machines(run: Run) -> Iterator[Machine]:
+def _key(run: Run) -> str | None:
+    filters = [{"Name": "key-name", "Values": [_name(run)]}]
+    keys = run.cloud.client("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]
+    return _tags(keys[0]).get("mark", "unknown") if keys else None
+
+
+def _machines(run: Run) -> list[Machine]:
     from tasks.infrastructure import Machine
 
     filters = [*_ours(run), {"Name": "instance-state-name", "Values": list(ALIVE)}]
-    for page in run.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters):
-        for reservation in page["Reservations"]:
-            for each in reservation["Instances"]:
-                yield Machine(
-                    id=each["InstanceId"],
-                    state=each["State"]["Name"],
-                    address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
-                    tags=_tags(each),
-                )
+    pages = run.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters)
+    return [
+        Machine(
+            id=each["InstanceId"],
+            state=each["State"]["Name"],
+            address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
+            tags=_tags(each),
+        )
+        for page in pages
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    ]
 
 
-def _groups(run: Run) -> Iterator[dict[str, Any]]:
+def _groups(run: Run) -> list[dict[str, Any]]:
     pages = run.cloud.client("ec2").get_paginator("describe_security_groups")
-    for page in pages.paginate(Filters=_ours(run)):
-        yield from page["SecurityGroups"]
+    return [group for page in pages.paginate(Filters=_ours(run)) for group in page["SecurityGroups"]]
 
 
 def _record(run: Run) -> tuple[str, ...]:
@@ -154,7 +165,7 @@ def _create_group(run: Run, ec2: Any, change: Change) -> None:
 
 
 def _delete_group(run: Run, ec2: Any, change: Change) -> None:
-    group = next(_groups(run), None)
+    group = next(iter(_groups(run)), None)
     for _ in patience("the security group still in use"):
         try:
             if group:
@@ -232,7 +243,7 @@ def _user_data(run: Run) -> str:
         "groups": "sudo",
         "sudo": "ALL=(ALL) NOPASSWD:ALL",
         "shell": "/bin/bash",
-        "ssh_authorized_keys": [secrets.public_key(secrets.ensure(run).deploy_key)],
+        "ssh_authorized_keys": [secrets.ensure(run).deploy_key_public],
     }
     return "#cloud-config\n" + yaml.safe_dump({"users": [user]})
 
@@ -332,7 +343,7 @@ _VERBS: dict[str, Callable[[Run, Any, Change], None]] = {
 def settle(run: Run, say: Say) -> None:
     """Wait until no machine is on its way to another state; then the launch tokens have done their work."""
     for _ in patience("machines still starting or stopping"):
-        found = list(_machines(run))
+        found = _machines(run)
         if all(each.state in ("running", "stopped") for each in found):
             break
         moving = next(each for each in found if each.state not in ("running", "stopped"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -119,12 +120,12 @@ def teardown_plan(name: str, host_name: str, found: Found) -> list[Change]:
     return changes
 
 
-def wanted(run: Run) -> Wanted:
+def wanted(run: Run, known: secrets.Secrets) -> Wanted:
     """What the settings ask for, for this environment."""
     settings = run.environment.infrastructure
     return Wanted(
         name=f"{run.pipeline.name}-{run.identity}",
-        public_key=secrets.public_key(secrets.ensure(run).deploy_key),
+        public_key=known.deploy_key_public,
         rules=frozenset(
             [(22, network) for network in settings.ssh_from]
             + [(port, network) for port in (80, 443) for network in settings.http_from]
@@ -170,7 +171,9 @@ def parts(run: Run) -> dict[str, object]:
 
 def shared_exists(run: Run) -> bool:
     """Whether the bucket and the zone are there."""
-    return shared.bucket_exists(run) and shared.zone_id(run) is not None
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        zone = aside.submit(shared.zone_id, run)
+        return shared.bucket_exists(run) and zone.result() is not None
 
 
 def share(run: Run) -> Outcome:
@@ -183,15 +186,19 @@ def share(run: Run) -> Outcome:
 
 
 def as_wanted(run: Run) -> bool:
-    """Whether the cloud has exactly what the settings ask for."""
-    return not plan(wanted(run), ec2.find(run))
+    """Whether the cloud has exactly what the settings ask for. Changes nothing."""
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        known = aside.submit(secrets.known, run)
+        found = ec2.find(run)
+    asked = known.result()
+    return asked is not None and not plan(wanted(run, asked), found)
 
 
 def converge(run: Run, stage: str = "infrastructure") -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again."""
     made: list[Change] = []
     for _ in range(ROUNDS):
-        changes = plan(wanted(run), ec2.find(run))
+        changes = plan(wanted(run, secrets.ensure(run)), ec2.find(run))
         if not changes:
             break
         for change in changes:
