@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import hashlib
 import os
@@ -104,7 +105,7 @@ class Run:
         if self.environment.uncommitted == "refused":
             files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
             raise UncommittedChanges(stage=stage, environment=self.environment_name, files=files)
-        self.say(stage)(f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+        report.console.event(stage, f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
 
 
 def branch_id(branch: str) -> str:
@@ -137,6 +138,7 @@ def from_command_line(root: Path) -> Run:
     """
     from doit import doit_cmd
 
+    gc.set_threshold(100_000)  # a fifth of the time that boto3 takes to load goes into looking for cycles
     try:
         return read(root, doit_cmd._CMDLINE_VARS or {})
     except Refusal as refusal:
