@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from tasks import infrastructure, inputs, release, run, server, settings, tarball, teardown
+from tasks import image, infrastructure, inputs, release, run, server, settings, tarball, teardown
 from tasks.graph import Task, stage
 
 RUN = run.from_command_line(Path.cwd())
@@ -100,6 +100,18 @@ def task_release() -> Task:
 def task_teardown() -> Task:
     """Leave nothing of the environment: machines, name, keys, secrets."""
     return stage(RUN, teardown.tear_down, always=True)
+
+
+def task_image() -> Task:
+    """A machine image for new environments to start from; no release waits for it."""
+    return stage(
+        RUN,
+        image.bake,
+        paths=[*image.PATHS, *PLAYS, "tasks/image.py"],
+        parts=lambda: image.parts(RUN),
+        world=image.differences,
+        after=["infrastructure:shared"],
+    )
 
 
 # what an environment's file does not name does not exist there

@@ -5,12 +5,14 @@ Prints Markdown. Runs in a copy of the checkout and in a cloud of its own, which
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,12 +22,19 @@ TIMES = 10
 
 def main() -> None:
     """Measure and print."""
+    with project() as root:
+        report(root)
+
+
+@contextlib.contextmanager
+def project() -> Iterator[Path]:
+    """A clone of this checkout, with a cloud of its own as long as it lasts."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         root = Path(folder) / "checkout"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(root)], check=True)
         os.environ |= {"XDG_STATE_HOME": f"{folder}/state", "PYTHONPATH": str(root)}
         try:
-            report(root)
+            yield root
         finally:
             doit(root, "cloud", "delete")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import os
 import shutil
@@ -15,15 +17,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-import ansible_mitogen
-
-from tasks import process
+from tasks import process, report
 from tasks.playbook_events import Story
 from tasks.refusal import Cancelled, HostKeyChanged, HostUnreachable, LoginRefused
 from tasks.ssh import Answer, Host, answer, known_hosts, options
 
 ROOT = Path(__file__).parents[1]
-MITOGEN = Path(ansible_mitogen.__file__).parent
+PLAIN = "linear"
+"""Ansible's own strategy, which works wherever Ansible does."""
+_given_up = threading.Event()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,30 @@ def play(
 ) -> Recap:
     """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints."""
     started = time.monotonic()
+    strategy = _working(strategy, playbook)
+    status, story = _play(playbook, hosts, variables, strategy, say, log)
+    if status == "failed" and not story.begun and strategy != PLAIN and not process.cancelled():
+        # nothing was touched, so it can be played again: mitogen may not know this Ansible
+        _give_up(playbook, f"{strategy} did not get to a first task")
+        status, story = _play(playbook, hosts, variables, PLAIN, say, log)
+    if status == "canceled" or process.cancelled():
+        raise Cancelled(stage=playbook)
+    for host in hosts:
+        if host.name in story.unreachable:
+            _refuse(playbook, host, story)
+    if status != "successful":
+        raise story.failure()
+    return Recap(changed=story.changed, ok=story.ok, seconds=time.monotonic() - started)
+
+
+def _play(
+    playbook: str,
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    strategy: str,
+    say: Callable[[str], None],
+    log: Path | None,
+) -> tuple[str, Story]:
     # 0700: it holds the key and the variables; its name tells whose it is should the run be killed
     private = Path(tempfile.mkdtemp(prefix=f"play-{process.mark()}"))
     story = Story(playbook=playbook, say=say, log=log)
@@ -59,14 +85,7 @@ def play(
         )
     finally:
         shutil.rmtree(private, ignore_errors=True)
-    if status == "canceled" or process.cancelled():
-        raise Cancelled(stage=playbook)
-    for host in hosts:
-        if host.name in story.unreachable:
-            _refuse(playbook, host, story)
-    if status != "successful":
-        raise story.failure()
-    return Recap(changed=story.changed, ok=story.ok, seconds=time.monotonic() - started)
+    return status, story
 
 
 def _run(
@@ -128,6 +147,26 @@ def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, obj
     return _write(private / "inventory.json", json.dumps(inventory))
 
 
+def _working(strategy: str, playbook: str) -> str:
+    """The strategy, or Ansible's own where mitogen is missing or has refused in this run."""
+    if strategy != PLAIN and not mitogen():
+        _give_up(playbook, "mitogen is not installed")
+    return PLAIN if _given_up.is_set() else strategy
+
+
+def _give_up(playbook: str, reason: str) -> None:
+    if not _given_up.is_set():
+        report.console.event(playbook, f"{reason}: plays with {PLAIN}, slower")
+    _given_up.set()
+
+
+@functools.cache
+def mitogen() -> Path | None:
+    """The folder of mitogen's strategies, found without loading it."""
+    found = importlib.util.find_spec("ansible_mitogen")
+    return Path(found.origin).parent / "plugins" / "strategy" if found and found.origin else None
+
+
 def _environment(private: Path, strategy: str) -> dict[str, str]:
     """Decide every setting here: neither the working directory nor the user's own configuration do."""
     return {
@@ -136,7 +175,7 @@ def _environment(private: Path, strategy: str) -> dict[str, str]:
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
         "ANSIBLE_STRATEGY": strategy,
-        "ANSIBLE_STRATEGY_PLUGINS": str(MITOGEN / "plugins" / "strategy"),
+        "ANSIBLE_STRATEGY_PLUGINS": str(mitogen() or ""),
         "ANSIBLE_FORKS": "10",
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_HOST_KEY_CHECKING": "True",

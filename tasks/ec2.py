@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -35,45 +36,55 @@ TTL = 60
 
 
 def find(run: Run) -> Found:
-    """Everything of the environment that the cloud has."""
+    """Everything of the environment that the cloud has. One question does not wait for another's answer."""
     from tasks.infrastructure import Found
 
-    ec2, name = run.cloud.client("ec2"), _name(run)
-    group = next(_groups(run), None)
-    keys = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [name]}])["KeyPairs"]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        groups, key = pool.submit(_groups, run), pool.submit(_key, run)
+        found, names = pool.submit(_machines, run), pool.submit(secrets.names, run)
+        record = _record(run)
+    group = next(iter(groups.result()), None)
     return Found(
-        key=_tags(keys[0]).get("mark", "unknown") if keys else None,
+        key=key.result(),
         group=group["GroupId"] if group else None,
         rules=frozenset(
             (rule["FromPort"], network["CidrIp"])
             for rule in (group["IpPermissions"] if group else ())
             for network in rule.get("IpRanges", ())
         ),
-        machines=tuple(_machines(run)),
-        record=_record(run),
-        secrets=tuple(secrets.names(run)),
+        machines=tuple(found.result()),
+        record=record,
+        secrets=tuple(names.result()),
     )
 
 
-def _machines(run: Run) -> Iterator[Machine]:
+def _key(run: Run) -> str | None:
+    filters = [{"Name": "key-name", "Values": [_name(run)]}]
+    keys = run.cloud.client("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]
+    return _tags(keys[0]).get("mark", "unknown") if keys else None
+
+
+def _machines(run: Run) -> list[Machine]:
     from tasks.infrastructure import Machine
 
     filters = [*_ours(run), {"Name": "instance-state-name", "Values": list(ALIVE)}]
-    for page in run.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters):
-        for reservation in page["Reservations"]:
-            for each in reservation["Instances"]:
-                yield Machine(
-                    id=each["InstanceId"],
-                    state=each["State"]["Name"],
-                    address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
-                    tags=_tags(each),
-                )
+    pages = run.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters)
+    return [
+        Machine(
+            id=each["InstanceId"],
+            state=each["State"]["Name"],
+            address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
+            tags=_tags(each),
+        )
+        for page in pages
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    ]
 
 
-def _groups(run: Run) -> Iterator[dict[str, Any]]:
+def _groups(run: Run) -> list[dict[str, Any]]:
     pages = run.cloud.client("ec2").get_paginator("describe_security_groups")
-    for page in pages.paginate(Filters=_ours(run)):
-        yield from page["SecurityGroups"]
+    return [group for page in pages.paginate(Filters=_ours(run)) for group in page["SecurityGroups"]]
 
 
 def _record(run: Run) -> tuple[str, ...]:
@@ -154,8 +165,8 @@ def _create_group(run: Run, ec2: Any, change: Change) -> None:
 
 
 def _delete_group(run: Run, ec2: Any, change: Change) -> None:
-    group = next(_groups(run), None)
-    for _ in _patience("the security group still in use"):
+    group = next(iter(_groups(run)), None)
+    for _ in patience("the security group still in use"):
         try:
             if group:
                 ec2.delete_security_group(GroupId=group["GroupId"])
@@ -189,7 +200,7 @@ def _rule(run: Run, change: Change) -> dict[str, Any]:
 
 
 def _group_id(run: Run) -> str:
-    for _ in _patience("the new security group not to be seen"):
+    for _ in patience("the new security group not to be seen"):
         for group in _groups(run):
             return str(group["GroupId"])
     raise AssertionError("CloudTooSlow was raised")
@@ -221,7 +232,7 @@ def _create_machine(run: Run, ec2: Any, change: Change) -> None:
         token = machines.launch_token(run, number, renew=True)
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **wish)
     id = launched["Instances"][0]["InstanceId"]
-    for _ in _patience(f"{id} not to be seen"):
+    for _ in patience(f"{id} not to be seen"):
         if id in {each.id for each in _machines(run)}:
             return
 
@@ -232,15 +243,22 @@ def _user_data(run: Run) -> str:
         "groups": "sudo",
         "sudo": "ALL=(ALL) NOPASSWD:ALL",
         "shell": "/bin/bash",
-        "ssh_authorized_keys": [secrets.public_key(secrets.ensure(run).deploy_key)],
+        "ssh_authorized_keys": [secrets.ensure(run).deploy_key_public],
     }
     return "#cloud-config\n" + yaml.safe_dump({"users": [user]})
 
 
 def _image_id(run: Run) -> str:
+    """The baked image of what the checkout says, else the one of the settings: as before, slower."""
+    from tasks import image  # which is made with this module
+
+    return image.start(run) or _settings_image(run)
+
+
+def _settings_image(run: Run) -> str:
     ec2, say = run.cloud.client("ec2"), run.say("infrastructure")
     filters = [{"Name": "name", "Values": [run.pipeline.image, f"{run.pipeline.image}-amd64-*"]}]
-    for _ in _patience(f"the image {run.pipeline.image} not ready", pause=POLL_IMAGE):
+    for _ in patience(f"the image {run.pipeline.image} not ready", pause=POLL_IMAGE):
         images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
         ready = [each for each in images if each["State"] == "available"]
         if ready:
@@ -257,7 +275,7 @@ def _start_machine(run: Run, ec2: Any, change: Change) -> None:
 
 def _end_machine(run: Run, ec2: Any, change: Change) -> None:
     ec2.terminate_instances(InstanceIds=[change.what])
-    for _ in _patience(f"{change.what} not terminated"):
+    for _ in patience(f"{change.what} not terminated"):
         try:
             answer = ec2.describe_instances(InstanceIds=[change.what])
         except ec2.exceptions.ClientError as error:
@@ -294,7 +312,7 @@ def _change_record(run: Run, action: str, addresses: Iterable[str]) -> None:
         ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": record}]},
     )["ChangeInfo"]
     # wait for INSYNC, or the first visitor is sent to a stale address
-    for _ in _patience(f"{run.host_name} not in sync", pause=POLL):
+    for _ in patience(f"{run.host_name} not in sync", pause=POLL):
         if route53.get_change(Id=change["Id"])["ChangeInfo"]["Status"] == "INSYNC":
             return
 
@@ -324,8 +342,8 @@ _VERBS: dict[str, Callable[[Run, Any, Change], None]] = {
 
 def settle(run: Run, say: Say) -> None:
     """Wait until no machine is on its way to another state; then the launch tokens have done their work."""
-    for _ in _patience("machines still starting or stopping"):
-        found = list(_machines(run))
+    for _ in patience("machines still starting or stopping"):
+        found = _machines(run)
         if all(each.state in ("running", "stopped") for each in found):
             break
         moving = next(each for each in found if each.state not in ("running", "stopped"))
@@ -339,13 +357,56 @@ def tag(run: Run, tags: dict[str, str]) -> None:
     run.cloud.client("ec2").create_tags(Resources=found, Tags=_tag_list(tags))
 
 
+# --- images ---------------------------------------------------------------------------------
+
+
+def stop(run: Run, id: str) -> None:
+    """Stop a machine and wait until it has."""
+    run.cloud.client("ec2").stop_instances(InstanceIds=[id])
+    for _ in patience(f"{id} not stopped"):
+        if any(each.id == id and each.state == "stopped" for each in _machines(run)):
+            return
+
+
+def create_image(run: Run, id: str, *, name: str, tags: dict[str, str]) -> str:
+    """Have an image made of a machine; the image's id."""
+    tagged = [{"ResourceType": "image", "Tags": _tag_list(tags)}]
+    client = run.cloud.client("ec2")
+    return str(client.create_image(InstanceId=id, Name=name, TagSpecifications=tagged)["ImageId"])
+
+
+def images_in_use(run: Run, images: list[str]) -> set[str]:
+    """Those of the images that a machine runs on, whoever's it is."""
+    filters = [
+        {"Name": "image-id", "Values": images},
+        {"Name": "instance-state-name", "Values": [*ALIVE, "shutting-down"]},
+    ]
+    pages = run.cloud.client("ec2").get_paginator("describe_instances")
+    return {
+        each["ImageId"]
+        for page in (pages.paginate(Filters=filters) if images else ())
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    }
+
+
+def remove_image(run: Run, id: str, snapshots: Iterable[str]) -> None:
+    """Remove an image and what it was made of. An earlier run may have begun."""
+    client = run.cloud.client("ec2")
+    with already("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
+        client.deregister_image(ImageId=id)
+    for each in snapshots:
+        with already("InvalidSnapshot.NotFound"):
+            client.delete_snapshot(SnapshotId=each)
+
+
 # --- waiting --------------------------------------------------------------------------------
 
 
-def _patience(what: str, pause: float = POLL) -> Iterator[None]:
+def patience(what: str, pause: float = POLL, seconds: float = PATIENCE) -> Iterator[None]:
     """Tries, some time apart, until CloudTooSlow is raised."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         yield
         process.wait(pause, "infrastructure")
-    raise CloudTooSlow(what=what, seconds=round(PATIENCE))
+    raise CloudTooSlow(what=what, seconds=round(seconds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,7 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
     settings = run.environment.infrastructure
     return Wanted(
         name=f"{run.pipeline.name}-{run.identity}",
-        public_key=secrets.public_key(known.deploy_key) if known else "",
+        public_key=known.deploy_key_public if known else "",
         rules=frozenset(
             [(22, network) for network in settings.ssh_from]
             + [(port, network) for port in (80, 443) for network in settings.http_from]
@@ -170,8 +171,10 @@ def parts(run: Run) -> dict[str, object]:
 
 def shared_differences(run: Run) -> list[str]:
     """What is missing of the bucket and the zone."""
-    missing = [] if shared.bucket_exists(run) else [f"create bucket {run.bucket}"]
-    return missing if shared.zone_id(run) else [*missing, f"create zone {run.pipeline.dns_zone}"]
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        zone = aside.submit(shared.zone_id, run)
+        missing = [] if shared.bucket_exists(run) else [f"create bucket {run.bucket}"]
+    return missing if zone.result() else [*missing, f"create zone {run.pipeline.dns_zone}"]
 
 
 def share(run: Run) -> Outcome:
@@ -185,10 +188,13 @@ def share(run: Run) -> Outcome:
 
 def differences(run: Run) -> list[str]:
     """What the cloud has not, or has otherwise than the settings ask for. Changes nothing."""
-    return list(map(str, plan(wanted(run, secrets.find(run)), ec2.find(run))))
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        known = aside.submit(secrets.known, run)
+        found = ec2.find(run)
+    return list(map(str, plan(wanted(run, known.result()), found)))
 
 
-def converge(run: Run) -> Outcome:
+def converge(run: Run, stage: str = "infrastructure") -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again."""
     made: list[Change] = []
     known = secrets.ensure(run)
@@ -197,10 +203,10 @@ def converge(run: Run) -> Outcome:
         if not changes:
             break
         for change in changes:
-            report.console.event("infrastructure", str(change))
+            report.console.event(stage, str(change))
             ec2.apply(run, change)
             made.append(change)
-        ec2.settle(run, run.say("infrastructure"))
+        ec2.settle(run, run.say(stage))
     else:
         left = "; ".join(map(str, changes))
         raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)

@@ -20,6 +20,7 @@ class Story:
     def __init__(self, *, playbook: str, say: Callable[[str], None], log: Path | None) -> None:
         self.changed = 0
         self.ok = 0
+        self.begun = False
         self.unreachable: set[str] = set()
         self._playbook = playbook
         self._say = say
@@ -33,6 +34,7 @@ class Story:
         told = event.get("event_data") or {}
         match event.get("event"):
             case "playbook_on_task_start" | "playbook_on_handler_task_start":
+                self.begun = True
                 if not str(told.get("task")).startswith(
                     "Validating arguments"
                 ):  # Ansible's own, of every role

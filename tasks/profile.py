@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tasks.refusal import ProfileOptionUnknown, SettingsBroken, SettingsMissing
-from tasks.settings import Application
+from tasks.settings import LOADER, Application
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def load(root: Path, application: Application) -> Profile:
     folder = root / "applications" / application.profile
     shown = f"applications/{application.profile}/profile.yml"
     try:
-        data = yaml.safe_load((folder / "profile.yml").read_text())
+        data = yaml.load((folder / "profile.yml").read_text(), Loader=LOADER)  # noqa: S506  a safe one
         defaults = {name: tuple(values) for name, values in data.get("options", {}).items()}
         for name in application.options:
             if name not in defaults:

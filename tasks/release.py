@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks import ansible, ec2, server, source, tarball
+from tasks import ansible, ec2, server, tarball
 from tasks.graph import Outcome, now
 
 if TYPE_CHECKING:
@@ -70,5 +70,4 @@ def _tag(run: Run) -> None:
     days = run.environment.release.expires_after_days
     today = datetime.datetime.now(datetime.UTC).date()
     expiry = {"expires": (today + datetime.timedelta(days=days)).isoformat()} if days else {}
-    dirty = "-dirty" if source.uncommitted(run.root) else ""
-    ec2.tag(run, {"commit": source.commit(run.root) + dirty, **expiry})
+    ec2.tag(run, {"commit": run.commit, **expiry})

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
+
+from tasks import process
+from tasks.journal import Journal
+from tasks.terminal import Lines, moves
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -17,15 +22,36 @@ WIDTH = 15
 
 
 class Console:
-    """The terminal, or the CI's log. Stages speak from threads of their own."""
+    """The terminal, or the CI's log. Stages speak from threads of their own.
+
+    On a terminal each stage at work has one line that says what it does now; elsewhere that is a line now and then.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream
         self.lock = threading.Lock()
         self.spoken: dict[str, tuple[float, str]] = {}
+        self.lines: Lines | None = None
+        self.journal: Journal | None = None
+
+    def begin(self, stage: str) -> None:
+        """A stage starts to work."""
+        out = self.stream or sys.__stdout__
+        if self.lines is None and out and moves(out):
+            self.lines = Lines(out)
+        if self.lines:
+            self.lines.begin(stage)
+
+    def end(self, stage: str | None = None) -> None:
+        """A stage, or every one, works no more."""
+        if self.lines:
+            self.lines.end(stage)
 
     def line(self, text: str) -> None:
         """One line, at once."""
+        if self.lines:
+            self.lines.above(text)
+            return
         with self.lock:
             out = self.stream or sys.__stdout__
             if out:
@@ -34,13 +60,22 @@ class Console:
 
     def progress(self, stage: str, words: str) -> None:
         """What a stage is doing; not every word, so that a log stays readable."""
+        if self.lines and self.lines.say(stage, words):
+            return
         now, (before, last) = time.monotonic(), self.spoken.get(stage, (0.0, ""))
         if now - before >= (SAME_EVERY if words == last else EVERY):
             self.spoken[stage] = now, words
-            self.event(stage, words)
+            self._indented(stage, words)
 
     def event(self, stage: str, words: str) -> None:
         """What a stage has done or is about to: always a line."""
+        if self.lines:
+            self.lines.say(stage, words)
+        if self.journal:
+            self.journal.note(stage, words)
+        self._indented(stage, words)
+
+    def _indented(self, stage: str, words: str) -> None:
         self.line(f"  {stage:<{WIDTH - 2}} {words[:100]}")
 
 
@@ -65,12 +100,15 @@ class Stages:
         self.run: Run | None = None
         self.selected: list[str] = []
         self.changed = False
-        self.interrupted = False
+        self.working: dict[str, Any] = {}
+        self.journal: Journal | None = None
 
     def initialize(self, tasks: dict[str, Any], selected: list[str]) -> None:
         """Remember what was asked for."""
         self.selected = list(selected)
         self.run = next((each.meta["run"] for each in tasks.values() if each.meta), None)
+        if self.run:
+            self._open_journal(self.run)
 
     def get_status(self, task: Any) -> None:
         """Called before a task is looked at: the look counts into its seconds."""
@@ -80,6 +118,8 @@ class Stages:
         """Called when a task starts, from its own thread."""
         if task.actions:
             self.started[task.name] = time.monotonic()
+            self.working[task.name] = task
+            self.console.begin(title(task))
 
     def add_success(self, task: Any) -> None:
         """A task ended well."""
@@ -106,8 +146,8 @@ class Stages:
         """A task failed, or could not start because another one failed."""
         name = fail.get_name()
         if name != "UnmetDependency":
-            self._stage(task, "interrupted" if self.interrupted else "failed", "")
-            if not self.interrupted:
+            self._stage(task, "interrupted" if process.cancelled() else "failed", "")
+            if not process.cancelled():
                 self.failures.append(fail.message if name == "TaskFailed" else fail.get_msg())
 
     def cleanup_error(self, error: Any) -> None:
@@ -123,12 +163,17 @@ class Stages:
 
     def complete_run(self) -> None:
         """The last words: what failed, or where the site is and how the budget was kept."""
+        for task in list(self.working.values()):  # nobody waits for their end
+            self._stage(task, "interrupted" if process.cancelled() else "failed", "")
+        self.console.end()
+        outcome = self._outcome()
+        if self.journal:
+            self.journal.end(outcome, self.failures)
         for failure in dict.fromkeys(self.failures):
             sys.stderr.write(f"{failure}\n")
         if (
             sys.exc_info()[0]
-            or self.failures
-            or self.interrupted
+            or outcome in ("failed", "interrupted")
             or not self.run
             or "release" not in self.selected
         ):
@@ -138,13 +183,36 @@ class Stages:
         self.console.line(self.run.url)
         self.console.line(f"{verb} in {_seconds(seconds)} (budget {self.run.pipeline.budget} s)")
 
+    def _outcome(self) -> str:
+        if process.cancelled():
+            return "interrupted"
+        return "failed" if self.failures else "done" if self.changed else "nothing to do"
+
+    def _open_journal(self, run: Run) -> None:
+        with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be released
+            self.journal = self.console.journal = Journal(
+                run.journal,
+                command=" ".join(["doit", *sys.argv[1:]]),
+                environment=run.identity,
+                by=run.who,
+                commit=run.commit,
+                budget=run.pipeline.budget,
+            )
+
     def _unchanged(self, task: Any, values: Mapping[str, Any]) -> None:
         if values.get("unchanged"):
             self._stage(task, "unchanged", values["unchanged"])
+        elif self.working.pop(task.name, None):
+            self.console.end(title(task))
 
     def _stage(self, task: Any, state: str, words: str) -> None:
         seconds = time.monotonic() - self.started.get(task.name, self.begun)
+        self.working.pop(task.name, None)
+        self.console.end(title(task))
         self.console.line(f"{title(task):<{WIDTH}} {state:<10} {words}  {_seconds(seconds)}")
+        if self.journal:
+            self.journal.note(title(task), f"{state} {words}")
+            self.journal.stage(task.name, outcome=state, words=words, seconds=seconds)
 
 
 def _seconds(seconds: float) -> str:

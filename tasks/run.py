@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import hashlib
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tasks import cloud, profile, report, settings, source
+from tasks import cloud, journal, profile, report, settings, source
 from tasks.refusal import Refusal, UncommittedChanges, UnknownEnvironment, UnknownVariable
 from tasks.store import Store
 
@@ -88,11 +89,19 @@ class Run:
         """A function that tells what the stage is doing now."""
         return lambda words: report.console.progress(stage, words)
 
+    @cached_property
+    def journal(self) -> Path:
+        """The folder of what this run leaves: run.json and a log for each stage."""
+        return journal.new(self.root / ".run" / "logs" / self.identity)
+
     def log(self, stage: str) -> Path:
         """The file that gets the whole output of a stage."""
-        folder = self.root / ".run" / "logs" / self.identity
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{stage}.log"
+        return self.journal / f"{stage}.log"
+
+    @cached_property
+    def commit(self) -> str:
+        """The checked-out commit, as tags and records name it."""
+        return source.commit(self.root) + ("-dirty" if source.uncommitted(self.root) else "")
 
     def accept_source(self, stage: str) -> None:
         """Refuse uncommitted changes where the environment does. Raises UncommittedChanges."""
@@ -102,7 +111,7 @@ class Run:
         if self.environment.uncommitted == "refused":
             files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
             raise UncommittedChanges(stage=stage, environment=self.environment_name, files=files)
-        self.say(stage)(f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+        report.console.event(stage, f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
 
 
 def branch_id(branch: str) -> str:
@@ -135,6 +144,7 @@ def from_command_line(root: Path) -> Run:
     """
     from doit import doit_cmd
 
+    gc.set_threshold(100_000)  # a fifth of the time that boto3 takes to load goes into looking for cycles
     try:
         return read(root, doit_cmd._CMDLINE_VARS or {})
     except Refusal as refusal:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tasks.aws_error import already
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tasks.run import Run
 
 
@@ -19,6 +18,7 @@ class Secrets:
     """One environment's secrets. Their text never shows in a representation."""
 
     deploy_key: str = field(repr=False)
+    deploy_key_public: str
     database_password: str = field(repr=False)
     crypt_key: str = field(repr=False)
 
@@ -35,11 +35,15 @@ def _deploy_key() -> str:
     return private.decode()
 
 
-MAKE: dict[str, Callable[[], str]] = {
-    "deploy_key": _deploy_key,
-    "database_password": lambda: secrets.token_urlsafe(24),
-    "crypt_key": lambda: secrets.token_hex(16),
+Made = Mapping[str, str]
+MAKE: dict[str, Callable[[Made], str]] = {
+    "deploy_key": lambda made: _deploy_key(),
+    # kept beside it, so that asking for it does not cost loading a library for keys
+    "deploy_key_public": lambda made: public_key(made["deploy_key"]),
+    "database_password": lambda made: secrets.token_urlsafe(24),
+    "crypt_key": lambda made: secrets.token_hex(16),
 }
+"""Each from those before it."""
 
 
 def folder(run: Run) -> str:
@@ -47,22 +51,22 @@ def folder(run: Run) -> str:
     return f"/{run.pipeline.name}/{run.identity}"
 
 
-def find(run: Run) -> Secrets | None:
-    """The environment's secrets if all of them exist."""
-    found = _read(run.cloud.client("ssm"), folder(run))
-    return Secrets(**{name: found[name] for name in MAKE}) if MAKE.keys() <= found.keys() else None
-
-
 def ensure(run: Run) -> Secrets:
     """The environment's secrets; those that do not exist yet are made."""
     ssm = run.cloud.client("ssm")
-    known = find(run)
-    while not known:
-        for name in MAKE:
-            with already("ParameterAlreadyExists"):  # an earlier run made it, or another one was faster
-                ssm.put_parameter(Name=f"{folder(run)}/{name}", Value=MAKE[name](), Type="SecureString")
-        known = find(run)
-    return known
+    found = _read(ssm, folder(run))
+    for name, make in MAKE.items():
+        if name not in found:
+            with already("ParameterAlreadyExists"):  # another run was faster: its value counts
+                ssm.put_parameter(Name=f"{folder(run)}/{name}", Value=make(found), Type="SecureString")
+            found = _read(ssm, folder(run))
+    return Secrets(**{name: found[name] for name in MAKE})
+
+
+def known(run: Run) -> Secrets | None:
+    """The environment's secrets if all of them exist; makes none."""
+    found = _read(run.cloud.client("ssm"), folder(run))
+    return Secrets(**{name: found[name] for name in MAKE}) if found.keys() >= MAKE.keys() else None
 
 
 def names(run: Run) -> list[str]:

@@ -12,7 +12,7 @@ from tasks.ssh import Host
 if TYPE_CHECKING:
     from tasks.run import Run
 
-ROLES = ("base", "firewall", "mariadb", "redis", "application", "php", "varnish", "nginx")
+ROLES = ("packages", "base", "firewall", "mariadb", "redis", "application", "php", "varnish", "nginx")
 """The roles of playbooks/server.yml."""
 
 

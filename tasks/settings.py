@@ -20,7 +20,9 @@ from tasks.refusal import (
 )
 
 T = TypeVar("T")
-Stage = Literal["infrastructure", "tarball", "server", "release", "teardown"]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same language; in C where PyYAML has it."""
+Stage = Literal["infrastructure", "tarball", "server", "release", "teardown", "image"]
 Options = Mapping[str, tuple[str, ...]]
 
 
@@ -170,7 +172,7 @@ def load(kind: type[T], path: Path, root: Path) -> T:
     except FileNotFoundError:
         raise SettingsMissing(path=shown) from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise SettingsBroken(
@@ -222,6 +224,7 @@ class _Reader:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.yaml = yaml.SafeLoader("")
 
     def section(self, kind: type[Any], node: yaml.Node | None, prefix: str) -> Any:
         types = typing.get_type_hints(kind)
@@ -267,7 +270,7 @@ class _Reader:
         return tuple(self._scalar(kind, each, key) for each in node.value)
 
     def _scalar(self, kind: Any, node: yaml.Node, key: str) -> object:
-        value = yaml.SafeLoader("").construct_object(node, deep=True)
+        value = self.yaml.construct_object(node, deep=True)
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         # bool is an int in Python, not in a settings file
         if value in choices if choices else type(value) is kind:

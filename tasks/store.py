@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -113,9 +113,9 @@ class Store:
                 return None
             raise
 
-    def upload(self, key: str, path: Path) -> None:
-        """Store a file, in parts where it is large, without reading it whole."""
-        self.client.upload_file(str(path), self.bucket, key)
+    def upload(self, key: str, path: Path, heard: Callable[[int], None] | None = None) -> None:
+        """Store a file, in parts where it is large, without reading it whole; `heard` is told each part's bytes."""
+        self.client.upload_file(str(path), self.bucket, key, Callback=heard)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Names of all objects that begin so."""

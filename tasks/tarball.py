@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +42,21 @@ def parts(run: Run) -> dict[str, object]:
     return {**options, **{f"{name} version": v for name, v in versions().items()}}
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-    """Versions of the tools that make the bytes."""
+    """Versions of the tools that make the bytes; within a run they are what they are."""
     import zstandard
 
-    found = {"zstd": ".".join(map(str, zstandard.ZSTD_VERSION))}
-    for tool, command in {
+    commands = {
         "php": ["php", "-r", "echo PHP_VERSION;"],
         "composer": ["dpkg-query", "-W", "-f=${Version}", "composer"],
-    }.items():
-        found[tool] = process.run(command).strip()
-    return found
+    }
+    with ThreadPoolExecutor() as pool:
+        printed = list(pool.map(process.run, commands.values()))
+    return {
+        "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
+        **{tool: text.strip() for tool, text in zip(commands, printed, strict=True)},
+    }
 
 
 def differences(run: Run) -> list[str]:
@@ -127,8 +133,13 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
     }
     store = run.store
     if store.size(tarball_key(result.digest)) != result.size:
-        say(f"uploads {result.size / 1e6:.1f} MB")
-        store.upload(tarball_key(result.digest), packed)
+        sent: list[int] = []  # parts are sent by several threads
+
+        def heard(size: int) -> None:
+            sent.append(size)
+            say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
+
+        store.upload(tarball_key(result.digest), packed, heard)
     with contextlib.suppress(RecordTaken):
         store.write(f"tarballs/{result.digest}.manifest.json", manifest, seen=None)
     return manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import process
+from tasks import ansible, process, report
 from tasks.ansible import play
 from tasks.playbook_events import HIDDEN, Story, message
 from tasks.refusal import Cancelled, HostUnreachable, PlaybookBroken
@@ -59,6 +60,20 @@ def test_a_host_that_does_not_answer_is_named_and_nothing_is_left(strategy, temp
         attempt(host=a_host(port=1), strategy=strategy)
     assert list(temporary.iterdir()) == []
     assert born_of_a_play() == []
+
+
+def test_a_strategy_that_refuses_is_replaced_and_named_once(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(ansible, "_given_up", threading.Event())
+    monkeypatch.setattr(report, "console", report.Console(said))
+    for _ in range(2):
+        with pytest.raises(HostUnreachable):  # which plain linear has found out
+            attempt(host=a_host(port=1), strategy="unknown_to_this_ansible")
+    (line,) = said.getvalue().splitlines()
+    assert line.split(maxsplit=1) == [
+        "server",
+        "unknown_to_this_ansible did not get to a first task: plays with linear, slower",
+    ]
 
 
 def test_a_playbook_that_cannot_begin_is_named():

@@ -48,6 +48,7 @@ def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):
         "server",
         "release",
         "teardown",
+        "image",
     ]
     assert all(line.endswith(".") for line in lines)
 

@@ -36,7 +36,7 @@ def load(tmp_path, text, kind=settings.Environment):
         ("stages: [relese]", SettingWrong, "stages: should be one of infrastructure, tarball"),
         ("stages: release", SettingWrong, "stages: should be a list"),
         ("server: [1]", SettingWrong, "testing.yml:1: server: should be a mapping"),
-        ("a: b: c", SettingsBroken, "testing.yml:1: mapping values are not allowed here"),
+        ("a: b: c", SettingsBroken, "testing.yml:1: mapping values are not allowed"),
         ("release: {}\nrelease: {}", SettingsBroken, "testing.yml:2: release: stands here twice"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ class Embedded(Cloud):
     def __init__(self, region: str, identity: Identity) -> None:
         super().__init__(region)
         self._identity = identity
+        self._making = threading.Lock()
 
     def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance["PrivateIpAddress"])  # running: podman has confirmed that the host has it
@@ -46,18 +48,19 @@ class Embedded(Cloud):
     def _client_at(self, address: str, service: str) -> Any:
         from botocore.config import Config
 
-        return self._session.client(
-            service,
-            region_name=self.region,
-            endpoint_url=f"http://{address}:{self._identity.port}",
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": 6},
-                s3={"addressing_style": "path"},
-                signature_version="v4" if service != "s3" else "s3v4",
-                proxies={},  # this machine's proxy does not lead to this machine
-            ),
-            **CREDENTIALS,
-        )
+        with self._making:  # a session is for one thread at a time, its clients are for all
+            return self._session.client(
+                service,
+                region_name=self.region,
+                endpoint_url=f"http://{address}:{self._identity.port}",
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": 6},
+                    s3={"addressing_style": "path"},
+                    signature_version="v4" if service != "s3" else "s3v4",
+                    proxies={},  # this machine's proxy does not lead to this machine
+                ),
+                **CREDENTIALS,
+            )
 
 
 def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> Embedded:

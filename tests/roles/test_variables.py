@@ -126,7 +126,7 @@ def test_the_setting_of_a_role_is_declared_beside_those_of_its_role():
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
 def test_a_playbook_is_a_sentence_and_its_roles(playbook):
     (play,) = yaml.safe_load(playbook.read_text())
-    assert set(play) <= {"name", "hosts", "become", "gather_facts", "force_handlers", "roles"}
+    assert set(play) <= {"name", "hosts", "become", "gather_facts", "force_handlers", "vars_files", "roles"}
 
 
 def test_the_playbook_of_a_stage_has_the_roles_that_the_stage_depends_on():
@@ -134,7 +134,8 @@ def test_the_playbook_of_a_stage_has_the_roles_that_the_stage_depends_on():
     assert tuple(each["role"] for each in play["roles"]) == server.ROLES
 
 
-def test_the_packages_of_every_role_are_installed():
-    (play,) = yaml.safe_load((ROOT / "playbooks" / "server.yml").read_text())
-    listed = read(play["roles"][0]["vars"]["base_packages"])
-    assert listed == {f"__{role}_packages" for role in server.ROLES if role != "base"}
+@pytest.mark.parametrize("playbook", ["server", "image"])
+def test_the_packages_of_every_role_are_installed(playbook):
+    (play,) = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())
+    listed = read(play["roles"][0]["vars"]["packages_wanted"])
+    assert listed == {f"__{role}_packages" for role in server.ROLES if role != "packages"}

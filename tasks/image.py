@@ -1,0 +1,216 @@
+"""image: a machine image with the packages of all roles, so that a new environment has only its values to apply."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks import ansible, ec2, infrastructure, machines, process, report, server, source
+from tasks.aws_error import already
+from tasks.graph import Outcome
+from tasks.refusal import Cancelled, CloudRefused
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+NAME = "image"
+"""The identity of the throw-away host, its keys and its group: an environment's own, but no environment."""
+PATHS = ("playbooks/image.yml", "roles/image", *(f"roles/{role}" for role in server.ROLES))
+"""What an image is made of."""
+KEPT = 2
+"""Images of a project that stay; older ones are taken away unless a machine runs on them."""
+PATIENCE = 1800.0
+"""Seconds for the cloud to copy a disk."""
+LAST_MOMENT = 3.0
+"""Seconds that an interrupted bake tries to leave nothing; what is left then is taken away by the next one."""
+SPENT = ("failed", "error", "invalid", "deregistered")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image that carries our tags."""
+
+    id: str
+    state: str
+    fingerprint: str
+    made: str
+    snapshots: tuple[str, ...] = ()
+
+
+# --- what an image is known by ------------------------------------------------------------------
+
+
+def parts(run: Run) -> dict[str, object]:
+    """The settings that an image is made with, by name: none of them is an environment's secret or address."""
+    return {
+        "image": run.pipeline.image,
+        "server.php.version": run.environment.server.php.version,
+        "profile.php_extensions": list(run.profile.server["php_extensions"]),
+    }
+
+
+def fingerprint(run: Run) -> str:
+    """The same in every clone: git ids of the paths and the settings."""
+    content = {"paths": source.snapshot(run.root).ids(PATHS), "settings": parts(run)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def found(run: Run) -> list[Image]:
+    """The project's images, the newest first."""
+    filters = [{"Name": "tag:project", "Values": [run.pipeline.name]}]
+    answer = run.cloud.client("ec2").describe_images(Owners=["self"], Filters=filters)
+    images = [
+        Image(
+            id=each["ImageId"],
+            state=each["State"],
+            fingerprint=tags["fingerprint"],
+            made=each["CreationDate"],
+            snapshots=tuple(
+                disk["Ebs"]["SnapshotId"]
+                for disk in each.get("BlockDeviceMappings", ())
+                if "SnapshotId" in disk.get("Ebs", {})
+            ),
+        )
+        for each in answer["Images"]
+        if "fingerprint" in (tags := {tag["Key"]: tag["Value"] for tag in each.get("Tags", ())})
+    ]
+    return sorted(images, key=lambda each: each.made, reverse=True)
+
+
+def ready(run: Run, mark: str) -> Image | None:
+    """The newest image of that fingerprint from which machines can start."""
+    return next((each for each in found(run) if (each.fingerprint, each.state) == (mark, "available")), None)
+
+
+def differences(run: Run) -> list[str]:
+    """Whether there is an image of what the checkout says now."""
+    mark = fingerprint(run)
+    return [] if ready(run, mark) else [f"there is no image of fingerprint {mark}"]
+
+
+def superfluous(images: list[Image], used: set[str]) -> list[Image]:
+    """Images, the newest first, that nobody needs any more."""
+    whole = [each for each in images if each.state == "available"]
+    spent = [each for each in images if each.state in SPENT]
+    return spent + [each for each in whole[KEPT:] if each.id not in used]
+
+
+# --- the stage ----------------------------------------------------------------------------------
+
+
+def bake(run: Run) -> Outcome:
+    """Provision a throw-away host and make an image of it, unless there is one. Leaves no host, whatever happens."""
+    mark, builder, made = fingerprint(run), _builder(run), False
+    try:
+        image = next(
+            (each for each in found(run) if each.fingerprint == mark and each.state not in SPENT), None
+        )
+        if not image:
+            _end(builder)  # what a killed bake has left may be half of anything
+            _sweep(run)
+            id, made = _make(run, builder, mark), True
+        else:
+            id = image.id
+        _await(run, id)
+    finally:
+        _end(builder)
+    removed = _sweep(run)
+    also = f", {removed} old removed" if removed else ""
+    words = f"{id} of fingerprint {mark}{also}"
+    return Outcome(facts={"image": id, "fingerprint": mark}, done=words, unchanged=words, changed=made)
+
+
+def _builder(run: Run) -> Run:
+    """The run of the throw-away host: the same project and cloud, and an identity of its own."""
+    lone = dataclasses.replace(
+        run.environment.infrastructure, instances=1, termination_protection=False, http_from=()
+    )
+    environment = dataclasses.replace(run.environment, per_branch=False, host_name="", infrastructure=lone)
+    builder = dataclasses.replace(run, environment=environment, environment_name=NAME)
+    builder.__dict__["cloud"] = run.cloud  # one connection for both
+    return builder
+
+
+def _make(run: Run, builder: Run, mark: str) -> str:
+    """The id of a new image, which the cloud is still making."""
+    hosts = dict(infrastructure.converge(builder, stage=NAME).facts)
+    ansible.play(
+        NAME,
+        hosts=server.hosts(builder, hosts),
+        variables={
+            "php_version": run.environment.server.php.version,
+            "php_extensions": run.profile.server["php_extensions"],
+        },
+        strategy=run.environment.strategy,
+        say=run.say(NAME),
+        log=run.log(NAME),
+    )
+    (host,) = (each["id"] for each in hosts["hosts"])
+    report.console.event(NAME, f"stop {host}")
+    # at rest: nothing is half written, and what the host forgot is not made anew by a reboot
+    ec2.stop(builder, host)
+    name = f"{run.pipeline.name}-{mark}"
+    report.console.event(NAME, f"create image {name}")
+    tags = {"Name": name, "project": run.pipeline.name, "fingerprint": mark, "base": run.pipeline.image}
+    with already("InvalidAMIName.Duplicate"):  # another run was faster: its image is as good
+        return ec2.create_image(run, host, name=name, tags=tags)
+    return next(each.id for each in found(run) if each.fingerprint == mark)
+
+
+def _await(run: Run, id: str) -> None:
+    for _ in ec2.patience(f"the image {id} not ready", pause=ec2.POLL_IMAGE, seconds=PATIENCE):
+        image = next((each for each in found(run) if each.id == id), None)
+        if image and image.state == "available":
+            return
+        if image and image.state in SPENT:
+            raise CloudRefused(change=f"create image {id}", problem=f"the image is {image.state}")
+        run.say(NAME)(f"waits for the copy of the disk, {id}")
+
+
+def _end(builder: Run) -> None:
+    """Leave nothing of the host: when interrupted, as far as moments reach."""
+    deadline = time.monotonic() + LAST_MOMENT
+    while changes := list(_left(builder)):
+        for change in changes:
+            report.console.event(NAME, str(change))
+            with contextlib.suppress(Cancelled):
+                ec2.apply(builder, change)
+        if process.cancelled() and time.monotonic() > deadline:
+            return
+        time.sleep(ec2.POLL if process.cancelled() else 0)
+    machines.forget(builder)
+
+
+def _left(builder: Run) -> Iterator[infrastructure.Change]:
+    name = f"{builder.pipeline.name}-{builder.identity}"
+    yield from infrastructure.teardown_plan(name, builder.host_name, ec2.find(builder))
+
+
+def _sweep(run: Run) -> int:
+    """Take away the images that nobody needs; how many these were."""
+    images = found(run)
+    gone = superfluous(images, ec2.images_in_use(run, [each.id for each in images]))
+    for each in gone:
+        report.console.event(NAME, f"remove {each.id} of {each.made[:10]}")
+        ec2.remove_image(run, each.id, each.snapshots)
+    return len(gone)
+
+
+# --- where a new machine starts from ----------------------------------------------------------------
+
+
+def start(run: Run) -> str | None:
+    """The image from which a new machine of this environment starts, None for the one of the settings."""
+    if run.identity == NAME:
+        return None
+    mark = fingerprint(run)
+    image = ready(run, mark)
+    words = f"the baked image {image.id}" if image else f"{run.pipeline.image}: no baked image of {mark}"
+    report.console.event("infrastructure", f"starts from {words}")
+    return image.id if image else None

@@ -1,0 +1,62 @@
+"""journal: what a run leaves behind: a log for each stage, and run.json: who, when, which commit, how long."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+KEPT = 20
+"""Runs of an environment that stay."""
+
+
+def new(folder: Path) -> Path:
+    """A folder for one more run of an environment; the oldest ones go."""
+    made = folder / f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}Z-{os.getpid()}"
+    made.mkdir(parents=True, exist_ok=True)
+    for old in sorted(each for each in folder.iterdir() if each.is_dir())[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return made
+
+
+class Journal:
+    """One run's. Written whole after each stage: a run that is killed has left what it knew."""
+
+    def __init__(self, folder: Path, **known: Any) -> None:
+        self.folder = folder
+        self.begun = time.monotonic()
+        at = datetime.datetime.now(datetime.UTC)
+        self.content: dict[str, Any] = {
+            **known,
+            "at": at.isoformat(timespec="seconds"),
+            "outcome": "running",
+            "stages": {},
+        }
+        self._write()
+
+    def note(self, stage: str, words: str) -> None:
+        """A line into a stage's log."""
+        with contextlib.suppress(OSError), (self.folder / f"{stage}.log").open("a") as log:
+            log.write(f"{datetime.datetime.now(datetime.UTC):%H:%M:%S} {words}\n")
+
+    def stage(self, name: str, *, outcome: str, words: str, seconds: float) -> None:
+        """How a stage ended."""
+        self.content["stages"][name] = {"outcome": outcome, "words": words, "seconds": round(seconds, 2)}
+        self._write()
+
+    def end(self, outcome: str, failures: list[str]) -> None:
+        """How the run ended."""
+        self.content |= {"outcome": outcome, "failures": failures}
+        self._write()
+
+    def _write(self) -> None:
+        self.content["seconds"] = round(time.monotonic() - self.begun, 2)
+        path = self.folder / "run.json"
+        with contextlib.suppress(OSError):  # a full disk is the stages' to report
+            path.with_suffix(".new").write_text(json.dumps(self.content, indent=1) + "\n")
+            path.with_suffix(".new").replace(path)

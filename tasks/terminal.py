@@ -1,0 +1,92 @@
+"""terminal: the lines that move: one for each stage at work, below everything that stays."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+TICK = 0.2
+"""Seconds between two looks at the clock."""
+ERASE = "\x1b[J"
+"""From the cursor to the end of the screen. The cursor itself is never hidden: nothing can leave it so."""
+
+
+def moves(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether lines can be written over: not in a file, a pipe or a CI's log."""
+    return stream.isatty() and environ.get("TERM", "dumb") != "dumb"
+
+
+class Lines:
+    """The stages at work on one terminal. Threads speak at any time; a thread of its own lets the seconds tick."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._stages: dict[str, tuple[float, str]] = {}
+        self._drawn = 0
+        self._ticking = False
+
+    def begin(self, stage: str) -> None:
+        """A stage is at work from now on."""
+        with self._lock:
+            self._stages[stage] = time.monotonic(), ""
+            self._draw()
+            if not self._ticking:
+                self._ticking = True
+                threading.Thread(target=self._tick, name="clock", daemon=True).start()
+
+    def say(self, stage: str, words: str) -> bool:
+        """What a stage does now; False for one that is not at work."""
+        with self._lock:
+            if stage not in self._stages:
+                return False
+            self._stages[stage] = self._stages[stage][0], words
+            return True
+
+    def end(self, stage: str | None = None) -> None:
+        """A stage, or every one, is at work no more."""
+        with self._lock:
+            for each in [stage] if stage else list(self._stages):
+                self._stages.pop(each, None)
+            self._draw()
+
+    def above(self, text: str) -> None:
+        """A line that stays."""
+        with self._lock:
+            self._draw(text + "\n")
+
+    def _draw(self, above: str = "") -> None:
+        """Everything in one write, so that nothing flickers."""
+        home = "\r" + (f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else "") + ERASE if self._drawn else ""
+        width = self._width()
+        lines = [_line(stage, *self._stages[stage])[:width] for stage in self._stages]
+        self._drawn = len(lines)
+        if home or above or lines:
+            self._stream.write(home + above + "\n".join(lines))
+            self._stream.flush()
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(TICK)
+            with self._lock:
+                if not self._stages:
+                    self._ticking = False
+                    return
+                try:
+                    self._draw()
+                except OSError:  # the terminal is gone; the run goes on without
+                    self._stages.clear()
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns - 1  # a full line would wrap
+        except (OSError, ValueError):
+            return 79
+
+
+def _line(stage: str, begun: float, words: str) -> str:
+    shown = "".join(each if each.isprintable() else " " for each in words)
+    return f"{stage:<15} {time.monotonic() - begun:6.1f} s  {shown}"
