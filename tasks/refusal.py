@@ -107,6 +107,13 @@ class GitRefused(Refusal):
     remedy = "git status"
 
 
+class NotOurs(Refusal):
+    """The checkout belongs to another user, as in a CI container; git asks for a word before it trusts it."""
+
+    sentence = "git: {path} belongs to another user"
+    remedy = "git config --global --add safe.directory {path}"
+
+
 class UncommittedChanges(Refusal):
     """Only environments that say `uncommitted: allowed` take changes that no commit holds."""
 

@@ -7,11 +7,12 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from tasks.refusal import GitRefused, NoBranch, NoCommit, NoRepository
+from tasks.refusal import CommandMissing, GitRefused, NoBranch, NoCommit, NoRepository, NotOurs
 
 if TYPE_CHECKING:
     import git
@@ -24,7 +25,36 @@ CI_BRANCH = (
 )
 
 
+SNAPSHOT = threading.Lock()
+"""Two stages may ask for the first snapshot at once."""
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def refusing(ask: Callable[P, T]) -> Callable[P, T]:
+    """What git says no to becomes a refusal. Raises GitRefused, NotOurs or CommandMissing."""
+
+    @functools.wraps(ask)
+    def guarded(*args: P.args, **keywords: P.kwargs) -> T:
+        try:
+            import git
+        except ImportError:  # GitPython looks for the program when it is imported
+            raise CommandMissing(command="git") from None
+        try:
+            return ask(*args, **keywords)
+        except git.GitCommandError as error:
+            said = str(error.stderr).strip().strip("'").splitlines()
+            problem = next((line.strip() for line in said if "fatal:" in line), str(error).strip())
+            if "dubious ownership" in problem:
+                raise NotOurs(path=Path.cwd()) from None
+            raise GitRefused(problem=problem.removeprefix("stderr: '").removeprefix("fatal: ")) from None
+
+    return guarded
+
+
 @functools.cache
+@refusing
 def repository(root: Path) -> git.Repo:
     """The repository at `root`. Raises NoRepository."""
     import git  # 100 ms, and `doit list` does without
@@ -35,6 +65,7 @@ def repository(root: Path) -> git.Repo:
         raise NoRepository(path=root.name) from None
 
 
+@refusing
 def branch(root: Path, environ: Mapping[str, str]) -> str:
     """The checked-out branch; on a detached HEAD the one that the CI names. Raises NoBranch."""
     repo = repository(root)
@@ -46,6 +77,7 @@ def branch(root: Path, environ: Mapping[str, str]) -> str:
     return named
 
 
+@refusing
 def commit(root: Path) -> str:
     """The full id of the checked-out commit. Raises NoCommit."""
     repo = repository(root)
@@ -54,6 +86,7 @@ def commit(root: Path) -> str:
     return str(repo.head.commit.hexsha)
 
 
+@refusing
 def uncommitted(root: Path) -> list[str]:
     """Paths that differ from the checked-out commit, new files included."""
     lines = repository(root).git.status("--porcelain", "-z", "--no-renames").split("\0")
@@ -65,63 +98,63 @@ class Snapshot:
 
     Made in a copy of the index, with new objects in a folder of its own: the repository stays as it is. In
     a clean tree every id is that of `HEAD:path`, in a shallow clone and at any place. Measured once: a file
-    edited later in the run does not count.
+    edited or a commit made later in the run does not count.
     """
 
+    @refusing
     def __init__(self, root: Path) -> None:
         import git
 
-        self.repo = repository(root)
+        repo = repository(root)
         self.folder = tempfile.TemporaryDirectory(prefix="snapshot-")
-        folder, common = Path(self.folder.name), Path(self.repo.common_dir)
+        folder, common = Path(self.folder.name), Path(repo.common_dir)
         inherited = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")
         alternates = [str(common / "objects"), *([inherited] if inherited else [])]
-        self.environment = {
-            "GIT_INDEX_FILE": str(folder / "index"),
-            "GIT_OBJECT_DIRECTORY": str(folder),
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(alternates),
-        }
-        index = Path(self.repo.git_dir) / "index"
+        self.git = git.Git(str(root))  # its own: stages in other threads ask the repository meanwhile
+        self.git.update_environment(
+            GIT_INDEX_FILE=str(folder / "index"),
+            GIT_OBJECT_DIRECTORY=str(folder),
+            GIT_ALTERNATE_OBJECT_DIRECTORIES=":".join(alternates),
+        )
+        head = commit(root)
+        index = Path(repo.git_dir) / "index"
         if index.exists():
             shutil.copy(index, folder / "index")  # with its times, so that git reads changed files only
-        try:
-            with self.repo.git.custom_environment(**self.environment):
-                self.repo.git.add("-A", "--", ".")
-                self.tree: str = self.repo.git.write_tree()
-        except git.GitCommandError as error:
-            raise GitRefused(problem=_last_line(error)) from None
+        self.git.add("-A", "--", ".")
+        self.tree: str = self.git.write_tree()
+        clean = self.tree == self.git.rev_parse(f"{head}^{{tree}}")
+        self.commit = head if clean else None
+        """The commit that has exactly this tree; None where files differ from it."""
+        self.version = head if clean else f"{head}-dirty"
 
+    @refusing
     def ids(self, paths: Iterable[str]) -> dict[str, str | None]:
         """The git id (40 hex digits) of each path, None where there is no such path."""
         wanted = sorted(set(paths))
-        with self.repo.git.custom_environment(**self.environment), tempfile.TemporaryFile() as asked:
+        with tempfile.TemporaryFile() as asked:
             asked.write("".join(f"{self.tree}:{path}\n" for path in wanted).encode())
             asked.seek(0)
-            answers = self.repo.git.cat_file("--batch-check", istream=asked).splitlines()
+            answers = self.git.cat_file("--batch-check", istream=asked).splitlines()
         return {
             path: None if answer.endswith(" missing") else answer.split()[0]
             for path, answer in zip(wanted, answers, strict=True)
         }
 
+    @refusing
     def export(self, path: str, destination: Path) -> None:
         """Write the files below `path` into `destination`, with the modes that git keeps."""
-        with (
-            self.repo.git.custom_environment(**self.environment),
-            tempfile.TemporaryFile() as packed,
-        ):
-            self.repo.git.archive("--format=tar", f"{self.tree}:{path}", output_stream=packed)
+        with tempfile.TemporaryFile() as packed:
+            self.git.archive("--format=tar", f"{self.tree}:{path}", output_stream=packed)
             packed.seek(0)
             with tarfile.open(fileobj=packed) as archive:
                 # the tree is the developer's own; what must not reach a server is refused when packing
                 archive.extractall(destination, filter="tar")
 
 
-@functools.cache
 def snapshot(root: Path) -> Snapshot:
     """The snapshot of this run."""
-    return Snapshot(root)
+    with SNAPSHOT:
+        return _snapshot(root)
 
 
-def _last_line(error: git.GitCommandError) -> str:
-    lines = str(error.stderr).strip().strip("'").splitlines()
-    return lines[-1].strip() if lines else str(error)
+_snapshot = functools.cache(Snapshot)

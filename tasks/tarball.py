@@ -61,9 +61,9 @@ def versions() -> dict[str, str]:
 
 def differences(run: Run) -> list[str]:
     """Whether the commit points to a tarball that is there. Uncommitted files belong to no commit."""
-    if source.uncommitted(run.root):
+    commit = source.snapshot(run.root).commit
+    if not commit:
         return []
-    commit = source.commit(run.root)
     pointer = run.store.read(pointer_key(commit))
     if not pointer:
         return [f"commit {commit[:7]} points to no tarball yet"]
@@ -203,19 +203,15 @@ def _stored(store: Store, key: str) -> dict[str, Any] | None:
 
 
 def _point(run: Run, store: Store, digest: str) -> None:
-    """Let the commit point to the tarball. Uncommitted files belong to no commit."""
-    if source.uncommitted(run.root):
+    """Let the commit point to the tarball of its tree, once: what was staged stays what goes live."""
+    commit = source.snapshot(run.root).commit
+    if not commit:
         return
-    key = pointer_key(source.commit(run.root))
-    pointer = {
-        "digest": digest,
-        "branch": run.branch,
-        "by": run.who,
-        "at": now(),
-    }
-    before = store.read(key)
-    if not before or before.value["digest"] != digest:
-        store.write(key, pointer, seen=before.etag if before else None)
+    before = store.read(pointer_key(commit))
+    if before and store.exists(tarball_key(before.value["digest"])):
+        return
+    pointer = {"digest": digest, "branch": run.branch, "by": run.who, "at": now()}
+    store.write(pointer_key(commit), pointer, seen=before.etag if before else None)
 
 
 def _scratch(run: Run) -> tempfile.TemporaryDirectory[str]:

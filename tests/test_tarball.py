@@ -57,13 +57,13 @@ def start(server):  # noqa: F811
     """A run of a checkout as a new process would see it."""
 
     def started(root, **variables):
-        source.snapshot.cache_clear()
+        source._snapshot.cache_clear()
         run = run_in(root, Paperhouse(REGION, server.home.born()), **variables)
         infrastructure.share(run)
         return run
 
     yield started
-    source.snapshot.cache_clear()
+    source._snapshot.cache_clear()
 
 
 def content(run, digest):
