@@ -84,6 +84,7 @@ def _play(
             story=story,
         )
     finally:
+        story.close()
         shutil.rmtree(private, ignore_errors=True)
     return status, story
 
@@ -174,6 +175,7 @@ def _environment(private: Path, strategy: str) -> dict[str, str]:
         "ANSIBLE_CONFIG": str(_write(private / "ansible.cfg", "")),
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        "TMPDIR": str(private),  # mitogen leaves its sockets behind
         "ANSIBLE_STRATEGY": strategy,
         "ANSIBLE_STRATEGY_PLUGINS": str(mitogen() or ""),
         "ANSIBLE_FORKS": "10",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import doit.cmd_forget
@@ -17,15 +19,19 @@ import doit.cmd_info
 import doit.cmd_list
 import doit.cmd_run
 from doit.cmd_base import DoitCmdBase
+from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
 
-from tasks import mermaid, plan, process, report
+from tasks import cloud, mermaid, plan, process, report, source
 from tasks.refusal import (
     FAILED,
     BucketGone,
     LeaseLost,
+    NotAtTheTop,
     Refusal,
     StageForbidden,
+    TeardownAndMore,
+    UnknownOption,
     UnknownTask,
     UnlockUnconfirmed,
 )
@@ -48,8 +54,13 @@ def refusing(method: Any) -> Any:
         try:
             return method(self, *args, **keywords)
         except Refusal as refusal:
-            sys.stderr.write(f"{refusal.text}\n")
-            return refusal.exit_code
+            said = refusal
+        except Exception as error:
+            if not (unanswered := cloud.refusal_of(error)):
+                raise
+            said = unanswered
+        sys.stderr.write(f"{said.text}\n")
+        return said.exit_code
 
     return guarded
 
@@ -73,9 +84,20 @@ class Run(doit.cmd_run.Run):
     lease: Lease | None = None
 
     @refusing
+    def parse_execute(self, in_args: Any) -> Any:
+        """Parse the command line and run what was asked for."""
+        try:
+            return super().parse_execute(in_args)
+        except CmdParseError as error:
+            # doit's own words go on with all options that it knows
+            problem = re.sub(r"^Error parsing \w+: ", "", str(error).partition(" (parsing options")[0])
+            raise UnknownOption(problem=problem, command=self.name) from None
+
     def execute(self, params: Any, args: Any) -> Any:
         """Load the graph and run what was asked for."""
         self.wait = params["wait"]
+        if not Path(params["dodoFile"]).exists():
+            raise NotAtTheTop(path=Path.cwd())
         try:
             return super().execute(params, args)
         except InvalidCommand as error:
@@ -85,10 +107,10 @@ class Run(doit.cmd_run.Run):
 
     @functools.wraps(doit.cmd_run.Run._execute)
     def _execute(self, **options: Any) -> Any:
-        before = {each: signal.getsignal(each) for each in INTERRUPTED}
+        for each in INTERRUPTED:  # and never back: this process does nothing else
+            signal.signal(each, _interrupt)
         try:
-            for each in INTERRUPTED:
-                signal.signal(each, _interrupt)
+            self._make_sense()
             return self._alone(options)
         except (_Interrupted, LeaseLost) as end:
             if self.lease and self.lease.lost:
@@ -97,9 +119,14 @@ class Run(doit.cmd_run.Run):
                 raise
             report.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
             return end.code
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+
+    def _make_sense(self) -> None:
+        """Refuse what would be refused in the end, before anything is changed."""
+        run, chosen = run_of(self.task_list), set(self.sel_tasks or ())
+        if "teardown" in chosen and len(chosen) > 1:
+            raise TeardownAndMore(others=", ".join(sorted(chosen - {"teardown"})))
+        if LEASED & selected(self.task_list, self.sel_tasks):
+            _ = run.identity, source.commit(run.root)
 
     def _alone(self, options: dict[str, Any]) -> Any:
         """Run the tasks; with the lease, if they change the environment."""
@@ -111,9 +138,10 @@ class Run(doit.cmd_run.Run):
             clean = True
             return code
         except BaseException:
-            for each in INTERRUPTED:  # the second one must not cut the clean-up short
-                signal.signal(each, signal.SIG_IGN)
-            self._let_stages_end()
+            _ignore_signals()
+            process.interrupt()
+            process.rest(PATIENCE)
+            process.kill()
             raise
         finally:
             if self.lease:
@@ -139,15 +167,6 @@ class Run(doit.cmd_run.Run):
         self.dep_manager.backend.read_anew()
         if lease.unclean:
             lease.unclean = not fence.raise_around(run)
-
-    @staticmethod
-    def _let_stages_end() -> None:
-        ours = (threading.main_thread(), threading.current_thread())
-        workers = [each for each in threading.enumerate() if each not in ours and each.name[:5] != "lease"]
-        process.interrupt()
-        for worker in workers:
-            worker.join(PATIENCE / max(1, len(workers)))
-        process.kill()
 
 
 def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
@@ -175,8 +194,15 @@ class _Interrupted(BaseException):
 
 
 def _interrupt(number: int, frame: object) -> None:
+    _ignore_signals()
     process.interrupt()
     raise _Interrupted(number)
+
+
+def _ignore_signals() -> None:
+    """A second one must not cut the clean-up short."""
+    for each in INTERRUPTED:
+        signal.signal(each, signal.SIG_IGN)
 
 
 def _stop() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks import inputs
+from tasks import cloud, inputs, process
 from tasks.refusal import Refusal, full_disk
 from tasks.run import Run
 
@@ -82,11 +82,15 @@ def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -
 
     started = time.monotonic()
     try:
-        with full_disk(task.name.partition(":")[0], ".run"):
+        with process.at_work(), full_disk(task.name.partition(":")[0], ".run"):
             Globals.dep_manager.backend.void(task.name)
             outcome = action(run, **needs)
     except Refusal as refusal:
         return TaskFailed(refusal.text)
+    except Exception as error:
+        if not (unanswered := cloud.refusal_of(error)):
+            raise
+        return TaskFailed(unanswered.text)
     told = {"done": outcome.done, "unchanged": outcome.unchanged, "changed": outcome.changed}
     told["seconds"] = round(time.monotonic() - started, 1)
     task.value_savers.append(lambda: told)

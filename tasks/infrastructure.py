@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tasks import ec2, machines, report, secrets, shared
 from tasks.graph import Outcome
-from tasks.refusal import CloudTooSlow, NotReleased
+from tasks.refusal import CloudTooSlow, NoMachine, NoMachineFound
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -217,10 +217,9 @@ def converge(run: Run, stage: str = "infrastructure") -> Outcome:
 
 
 def existing(run: Run) -> dict[str, list[dict[str, object]]]:
-    """The environment's running machines with their pinned host keys. Raises NotReleased without any."""
+    """The environment's running machines with their pinned host keys. Raises NoMachine or NoMachineFound."""
     running = [each for each in ec2.find(run).machines if each.state == "running"]
     if not running:
-        raise NotReleased(
-            stage="server", what=f"{run.identity} has no running machine", remedy="infrastructure"
-        )
+        kind = NoMachine if "infrastructure" in run.environment.stages else NoMachineFound
+        raise kind(stage="server", identity=run.identity, project=run.pipeline.name)
     return {"hosts": machines.pinned(run, running)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ LINES = 3
 """Last lines of a failed command that go into the sentence."""
 
 HIDDEN = "its output is hidden, because it may hold secrets"
+
+
+SKIPPED_WITHIN = 0.3
+"""Seconds in which a task that a condition skips is known to be skipped."""
 
 
 class Story:
@@ -27,6 +32,7 @@ class Story:
         self._log = log
         self._failures: list[Mapping[str, Any]] = []
         self._last_words: list[str] = []
+        self._soon = threading.Timer(0, print)
 
     def hear(self, event: Mapping[str, Any]) -> bool:
         """Take in one event; False tells ansible-runner to write it nowhere."""
@@ -35,10 +41,9 @@ class Story:
         match event.get("event"):
             case "playbook_on_task_start" | "playbook_on_handler_task_start":
                 self.begun = True
-                if not str(told.get("task")).startswith(
-                    "Validating arguments"
-                ):  # Ansible's own, of every role
-                    self._say(": ".join(filter(None, [told.get("role"), told.get("task")])))
+                self._begin(": ".join(filter(None, [told.get("role"), told.get("task")])))
+            case "runner_on_skipped":
+                self._soon.cancel()
             case "runner_on_failed" if not told.get("ignore_errors"):
                 self._failures.append(told)
             case "runner_on_unreachable":
@@ -48,6 +53,18 @@ class Story:
                 self.changed = sum(told["changed"].values())
                 self.ok = sum(told["ok"].values())
         return False
+
+    def _begin(self, words: str) -> None:
+        """Say what is done now, once it takes longer than finding out that it is skipped."""
+        self._soon.cancel()
+        if "Validating arguments" not in words:  # Ansible's own, of every role
+            self._soon = threading.Timer(SKIPPED_WITHIN, self._say, [words])
+            self._soon.daemon = True
+            self._soon.start()
+
+    def close(self) -> None:
+        """Nothing more is done."""
+        self._soon.cancel()
 
     def failure(self) -> Refusal:
         """What went wrong.

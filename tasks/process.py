@@ -8,7 +8,6 @@ A run that is killed can end nothing any more: so a guard, a process of its own,
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import os
 import shlex
@@ -17,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +30,7 @@ MARK = "DOIT_RUN"
 """Variable that tells a child's children whose they are."""
 
 _interrupted = threading.Event()
+_at_work: list[None] = []
 _guards: dict[str, subprocess.Popen[bytes]] = {}
 _marks: list[str] = []
 _children: set[subprocess.Popen[bytes]] = set()
@@ -74,7 +75,7 @@ def _started(
     cwd: Path | None,
     env: Mapping[str, str] | None,
     stdin: bytes | None,
-) -> collections.abc.Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[subprocess.Popen[bytes]]:
     with _children_lock:  # an interruption sees the child or comes before it, never in between
         if cancelled():
             raise Cancelled(stage="release")
@@ -146,6 +147,23 @@ def _start_guard(mark: str) -> subprocess.Popen[bytes]:
 def tail(output: str, lines: int = TAIL) -> str:
     """The last lines of an output, indented so that they stand apart from our sentence."""
     return "\n".join(f"    | {line}" for line in output.strip().splitlines()[-lines:])
+
+
+@contextlib.contextmanager
+def at_work() -> Iterator[None]:
+    """While it lasts, a stage is at work: who ends the run waits for it (`rest`)."""
+    _at_work.append(None)
+    try:
+        yield
+    finally:
+        _at_work.pop()
+
+
+def rest(seconds: float) -> None:
+    """Wait until no stage is at work, but no longer than so many seconds."""
+    deadline = time.monotonic() + seconds
+    while _at_work and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def cancelled() -> bool:

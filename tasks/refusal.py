@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import string
 from collections.abc import Iterator
 from typing import ClassVar
@@ -25,6 +26,8 @@ class Refusal(Exception):
     sentence: ClassVar[str]
     remedy: ClassVar[str]
     exit_code: ClassVar[int] = FAILED
+    variables: ClassVar[tuple[str, ...]] = ()
+    """The command line's `name=value`: what is typed next is for the same environment and branch."""
 
     def __init__(self, **facts: object) -> None:
         self.facts = facts
@@ -34,6 +37,8 @@ class Refusal(Exception):
     def text(self) -> str:
         """The sentence, then the remedy on an indented line of its own."""
         remedy = self.remedy.format(**self.facts)
+        if "=" not in remedy:
+            remedy = re.sub(r"\bdoit ", " ".join(["doit", *self.variables]) + " ", remedy)
         return self.sentence.format(**self.facts) + (f"\n    {remedy}" if remedy else "")
 
     @classmethod
@@ -70,6 +75,30 @@ class UnknownEnvironment(Refusal):
     exit_code = UNKNOWN
 
 
+class TeardownAndMore(Refusal):
+    """Teardown and another stage in one command: nothing says which comes first."""
+
+    sentence = "command line: teardown goes alone, not together with {others}"
+    remedy = "doit teardown && doit release"
+    exit_code = UNKNOWN
+
+
+class UnknownOption(Refusal):
+    """An option that the command does not have."""
+
+    sentence = "command line: {problem}"
+    remedy = "doit help {command}"
+    exit_code = UNKNOWN
+
+
+class NotAtTheTop(Refusal):
+    """doit is called elsewhere than at the top of the repository."""
+
+    sentence = "command line: there is no dodo.py in {path}"
+    remedy = 'cd "$(git rev-parse --show-toplevel)"'
+    exit_code = UNKNOWN
+
+
 class StageForbidden(Refusal):
     """A stage that the environment's file does not allow."""
 
@@ -89,7 +118,7 @@ class NoCommit(Refusal):
     """The repository has no commit yet, or the named one does not exist."""
 
     sentence = "git: there is no commit {name} here"
-    remedy = "git log --oneline"
+    remedy = "git add -A && git commit"
 
 
 class NoBranch(Refusal):
@@ -193,7 +222,7 @@ class CommandMissing(Refusal):
     """A program that a stage needs is not installed."""
 
     sentence = "{command}: is not installed"
-    remedy = "build/ci/run list"
+    remedy = "rm -f .run/installed-* && build/ci/run list"
 
 
 class DiskFull(Refusal):
@@ -236,6 +265,20 @@ class CloudRefused(Refusal):
 
     sentence = "infrastructure: {change}: {problem}"
     remedy = "doit infrastructure"
+
+
+class CloudSaysNo(Refusal):
+    """The cloud refuses a request that nobody expected it to: rights, limits, expired credentials."""
+
+    sentence = "cloud: {action}: {problem}"
+    remedy = "doit plan"
+
+
+class CloudUnreachable(Refusal):
+    """The cloud does not answer, or its answer got lost. What was begun goes on where it was."""
+
+    sentence = "cloud: {problem}"
+    remedy = "doit plan"
 
 
 class CloudTooSlow(Refusal):
@@ -301,11 +344,18 @@ class UnlockUnconfirmed(Refusal):
     remedy = "doit unlock --yes"
 
 
-class NotReleased(Refusal):
-    """A stage needs what an earlier one has not made yet."""
+class NoMachine(Refusal):
+    """An environment that makes its machines has none that runs."""
 
-    sentence = "{stage}: {what}"
-    remedy = "doit {remedy}"
+    sentence = "{stage}: {identity} has no running machine"
+    remedy = "doit infrastructure"
+
+
+class NoMachineFound(Refusal):
+    """An environment that makes no machines has none that carries its tags and runs."""
+
+    sentence = "{stage}: no running machine carries the tags project={project} environment={identity}"
+    remedy = "aws ec2 create-tags --resources ID --tags Key=project,Value={project} Key=environment,Value={identity}"
 
 
 # --- tarball --------------------------------------------------------------------------------------
@@ -378,6 +428,13 @@ class NoAddressRange(Refusal):
     remedy = "podman network ls"
 
 
+class PortWrong(Refusal):
+    """The variable CLOUD_PORT is no port."""
+
+    sentence = "cloud: CLOUD_PORT={value}: should be a number from 1 to 65535"
+    remedy = "unset CLOUD_PORT"
+
+
 class PortTaken(Refusal):
     """Somebody else listens on a port that the embedded cloud has had, or was told to have."""
 
@@ -420,21 +477,21 @@ class HostUnreachable(Refusal):
     """A host does not answer on its SSH port."""
 
     sentence = "{stage}: {host} ({address}) does not answer on port {port}"
-    remedy = "doit cloud status"
+    remedy = "doit plan infrastructure"
 
 
 class HostKeyChanged(Refusal):
     """A host shows other SSH keys than the ones that its console told when it first started."""
 
     sentence = "{stage}: {host} ({address}) shows an SSH host key that is not its own"
-    remedy = "doit teardown release"
+    remedy = "doit teardown && doit release"
 
 
 class LoginRefused(Refusal):
     """A host answers, and does not accept our key."""
 
     sentence = "{stage}: {host} ({address}) refuses the key of the user {user}"
-    remedy = "doit infrastructure server"
+    remedy = "doit teardown && doit release"
 
 
 class PlaybookFailed(Refusal):

@@ -101,7 +101,7 @@ class Run:
     @cached_property
     def commit(self) -> str:
         """The checked-out commit, as tags and records name it."""
-        return source.commit(self.root) + ("-dirty" if source.uncommitted(self.root) else "")
+        return source.snapshot(self.root).version
 
     def accept_source(self, stage: str) -> None:
         """Refuse uncommitted changes where the environment does. Raises UncommittedChanges."""
@@ -145,8 +145,10 @@ def from_command_line(root: Path) -> Run:
     from doit import doit_cmd
 
     gc.set_threshold(100_000)  # a fifth of the time that boto3 takes to load goes into looking for cycles
+    variables = doit_cmd._CMDLINE_VARS or {}
+    Refusal.variables = tuple(f"{name}={value}" for name, value in variables.items())
     try:
-        return read(root, doit_cmd._CMDLINE_VARS or {})
+        return read(root, variables)
     except Refusal as refusal:
         sys.stderr.write(f"{refusal.text}\n")
         raise SystemExit(refusal.exit_code) from None

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tasks.run import Run
     from tasks.store import Store
 
+UNRECORDED = {"teardown"}
+"""Tasks that look for themselves what there is to do, whatever was done before."""
 LAST_KEY = "deps:"
 """doit sets this key last when it saves a success: the moment to write the record."""
 
@@ -62,6 +64,8 @@ class BucketState:
 
     def set(self, task: str, key: str, value: Any) -> None:
         """Keep one value, and write the record with the last one."""
+        if task in UNRECORDED:
+            return
         with self.lock:
             self._record(task)[key] = value
             if key in (LAST_KEY, "ignore:"):
@@ -89,6 +93,8 @@ class BucketState:
 
     def void(self, task: str) -> None:
         """From now on nobody believes the old record. Call before a task changes anything."""
+        if task in UNRECORDED:
+            return
         with self.lock:
             had_record = bool(self._record(task)) or task in self.forgotten
             self.records[task] = {}

@@ -16,7 +16,7 @@ import pytest
 
 from tasks import ansible, process, report
 from tasks.ansible import play
-from tasks.playbook_events import HIDDEN, Story, message
+from tasks.playbook_events import HIDDEN, SKIPPED_WITHIN, Story, message
 from tasks.refusal import Cancelled, HostUnreachable, PlaybookBroken
 from tasks.ssh import Host, known_hosts
 
@@ -145,6 +145,13 @@ def test_a_task_is_said_with_its_role_and_everything_printed_is_logged(tmp_path)
     story = Story(playbook="server", say=said.append, log=log)
     event = {"role": "nginx", "task": "Configure nginx"}
     story.hear({"event": "playbook_on_task_start", "event_data": event, "stdout": "\nTASK [nginx]\n"})
+    deadline = time.monotonic() + 5
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert said == ["nginx: Configure nginx"]
+    story.hear({"event": "playbook_on_task_start", "event_data": {"task": "Remove the site"}})
+    story.hear({"event": "runner_on_skipped", "event_data": {}})
+    time.sleep(2 * SKIPPED_WITHIN)
     assert said == ["nginx: Configure nginx"]
     assert log.read_text() == "TASK [nginx]\n"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, copy_project, doit, git
+from tests.conftest import DOIT, ROOT, copy_project, doit, git
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,9 @@ def project(tmp_path_factory) -> Path:
         (["info", "relaese"], 3, "no task or command named relaese", "doit list"),
         (["list", "relaese"], 3, "relaese", ""),
         (["cloud", "strat"], 3, "cloud strat (known: start, stop, status, delete)", ""),
-        (["release", "--alwyas"], 3, "alwyas", ""),
+        (["release", "--alwyas"], 3, "command line: option --alwyas not recognized", "doit help run"),
+        (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit teardown && doit release"),
+        (["environment=staging", "tarbal"], 3, "no task or command named tarbal", "doit environment=staging list"),
     ],
 )  # fmt: skip
 def test_a_misspelling_is_refused(project, arguments, code, sentence, remedy):
@@ -78,6 +81,48 @@ def test_without_a_repository_there_is_nothing_to_release(project, tmp_path):
     answered = doit(tmp_path / "bare", "list", "--deps")
     assert answered.returncode == 1
     assert "is not in a git repository" in answered.stderr
+    assert "Traceback" not in answered.stderr
+
+
+def test_without_a_commit_nothing_is_begun(project, tmp_path):
+    shutil.copytree(project, tmp_path / "new", ignore=shutil.ignore_patterns(".git"))
+    git(tmp_path / "new", "init", "-q")
+    answered = doit(tmp_path / "new", "release", XDG_STATE_HOME=str(tmp_path / "state"))
+    assert answered.returncode == 1
+    assert answered.stderr == "git: there is no commit HEAD here\n    git add -A && git commit\n"
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_folder_below_the_top_is_told_from_a_broken_project(project):
+    answered = subprocess.run([DOIT, "release"], cwd=project / "docs", capture_output=True, text=True)
+    assert answered.returncode == 3
+    assert answered.stderr.endswith('    cd "$(git rev-parse --show-toplevel)"\n')
+
+
+def test_aws_without_credentials_is_one_sentence(project, tmp_path):
+    shutil.copytree(project, tmp_path / "aws")
+    settings = tmp_path / "aws" / "pipeline.yml"
+    settings.write_text(settings.read_text().replace("cloud: embedded", "cloud: aws"))
+    nothing = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "none"}
+    answered = doit(tmp_path / "aws", "release", **nothing)
+    assert answered.returncode == 1
+    assert "neither environment, AWS files nor a role has any" in answered.stderr
+    assert "Traceback" not in answered.stderr
+    assert answered.stdout == ""
+
+
+def test_a_cloud_that_does_not_answer_is_one_sentence(project, tmp_path):
+    shutil.copytree(project, tmp_path / "aws")
+    settings = tmp_path / "aws" / "pipeline.yml"
+    settings.write_text(settings.read_text().replace("cloud: embedded", "cloud: aws"))
+    nowhere = {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    }
+    answered = doit(tmp_path / "aws", "infrastructure", AWS_MAX_ATTEMPTS="1", **nowhere)
+    assert answered.returncode == 1
+    assert "Could not connect to the endpoint URL" in answered.stderr
     assert "Traceback" not in answered.stderr
 
 

@@ -119,6 +119,29 @@ def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project
     assert tarball.existing(run) == {"digest": digest}
 
 
+def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start):
+    run = start(project)
+    before = git(project, "rev-parse", "HEAD")
+    source.snapshot(project)
+    (project / "app" / "later.php").write_text("x")
+    after = commit(project)
+    digest = tarball.build(run).facts["digest"]
+    assert "later.php" not in content(run, digest)
+    assert run.store.read(tarball.pointer_key(before)).value["digest"] == digest
+    assert run.store.read(tarball.pointer_key(after)) is None
+
+
+def test_a_commit_s_pointer_stays_with_the_tarball_that_was_staged(project, start, monkeypatch):
+    run = start(project)
+    digest = tarball.build(run).facts["digest"]
+    monkeypatch.setattr(tarball, "versions", lambda: {"php": "another", "composer": "1", "zstd": "1"})
+    change = project / "app" / "index.php"
+    change.write_text(change.read_text())
+    tarball.build(start(project))
+    pointer = run.store.read(tarball.pointer_key(git(project, "rev-parse", "HEAD")))
+    assert pointer.value["digest"] == digest
+
+
 def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_path):
     (project / "app" / "index.php").write_text("<?php // everywhere the same\n")
     commit(project)

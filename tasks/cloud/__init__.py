@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks import process
-from tasks.refusal import HostDown, HostKeysMissing, UnknownCloud
+from tasks.refusal import CloudSaysNo, CloudUnreachable, HostDown, HostKeysMissing, Refusal, UnknownCloud
 
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
@@ -85,6 +86,19 @@ class Cloud(ABC):
 
     def _signer(self) -> Any:
         return self.client("s3")
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """What an error of the cloud's API is to a person; None if it is no such error."""
+    if "botocore.exceptions" not in sys.modules:
+        return None
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if isinstance(error, ClientError):
+        said = error.response.get("Error", {})
+        problem = f"{said.get('Code')}: {said.get('Message')}"
+        return CloudSaysNo(action=error.operation_name, problem=problem)
+    return CloudUnreachable(problem=str(error)) if isinstance(error, BotoCoreError) else None
 
 
 def connect(*, name: str, region: str, say: Say) -> Cloud:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import hmac
 import io
 import ipaddress
 import json
@@ -12,9 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, urlencode
 
 import moto.backends
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -26,7 +30,7 @@ from werkzeug.serving import make_server
 from tasks.cloud.answer import Answer, xml_error
 from tasks.cloud.body import SMALL
 from tasks.cloud.disk import Disk
-from tasks.cloud.home import full_disk
+from tasks.cloud.home import Identity, full_disk
 from tasks.cloud.hosts import Hosts
 from tasks.refusal import DiskFull
 
@@ -55,12 +59,11 @@ class Request:
         self.body = stream.read(int(length)) if length else self._chunked(environ)
         environ["wsgi.input"] = io.BytesIO(self.body)
         authorization = environ.get("HTTP_AUTHORIZATION", "")
-        credential = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", authorization)
+        credential = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", authorization)
         presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
-        self.service = credential[2] if credential else presigned[3] if len(presigned) == 5 else ""
-        self.signed = bool(credential) or (
-            "X-Amz-Signature" in self.query and self.method in ("GET", "HEAD", "PUT")
-        )
+        self.service = credential[3] if credential else presigned[3] if len(presigned) == 5 else ""
+        self.key = credential[1] if credential else ""
+        self.host = str(environ.get("HTTP_HOST", ""))
         self.action = self._action(environ)
 
     def _chunked(self, environ: dict[str, Any]) -> bytes:
@@ -89,6 +92,27 @@ class Request:
         signed = time.strptime(self.query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
         return time.time() > calendar.timegm(signed) + int(self.query["X-Amz-Expires"][0])
 
+    def signed_with(self, key: str, secret: str) -> bool:
+        """Whether it carries our signature in its address, and only asks for an object.
+
+        Signed anew by botocore for the moment that it names, and compared.
+        """
+        if "X-Amz-Signature" not in self.query or self.method not in ("GET", "HEAD"):
+            return False
+        own = [(name, values[0]) for name, values in self.query.items() if not name.startswith("X-Amz-")]
+        address = f"http://{self.host}{quote(self.path)}" + (f"?{urlencode(own)}" if own else "")
+        request = AWSRequest(method=self.method, url=address)
+        request.context["timestamp"] = self.query["X-Amz-Date"][0]
+        signer = S3SigV4QueryAuth(
+            Credentials(key, secret),
+            "s3",
+            self.query["X-Amz-Credential"][0].split("/")[2],
+            int(self.query["X-Amz-Expires"][0]),
+        )
+        signer._modify_request_before_signing(request)
+        text = signer.string_to_sign(request, signer.canonical_request(request))
+        return hmac.compare_digest(signer.signature(text, request), self.query["X-Amz-Signature"][0])
+
     def replace(self, environ: dict[str, Any], **values: object) -> None:
         """Put other values into a JSON body."""
         self.body = json.dumps({**json.loads(self.body), **values}).encode()
@@ -98,7 +122,17 @@ class Request:
 class Application:
     """The WSGI application around moto's."""
 
-    def __init__(self, *, lock: threading.RLock, disk: Disk, hosts: Hosts, base: Any, awkward: Any) -> None:
+    def __init__(
+        self,
+        *,
+        lock: threading.RLock,
+        disk: Disk,
+        hosts: Hosts,
+        base: Any,
+        awkward: Any,
+        identity: Identity,
+    ) -> None:
+        self.key, self.secret = identity.key or "nobody", identity.secret or "nobody"
         self.lock, self.disk, self.hosts, self.base, self.awkward = lock, disk, hosts, base, awkward
         self.moto = DomainDispatcherApplication(create_backend_app)
 
@@ -111,8 +145,9 @@ class Application:
 
     def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
         """Refuse, or let moto answer and store what that changed."""
-        # a web page can send requests to loopback, but cannot sign them
-        if not request.signed or request.path.startswith("/moto-api"):
+        # other users of this machine reach loopback, a web page too; and on a host anything may run
+        own = request.key and request.key == self.key and not environ.get("cloud.hosts")
+        if not (own or request.signed_with(self.key, self.secret)) or request.path.startswith("/moto-api"):
             return xml_error("403 Forbidden", "AccessDenied", "Requests must be signed", root="")
         if request.expired:
             return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
@@ -170,5 +205,11 @@ def serve(application: Application, listener: socket.socket, allowed: ipaddress.
         peer = ipaddress.ip_address(client[0])
         return peer.is_loopback or peer in allowed
 
+    def for_hosts(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ["cloud.hosts"] = True
+        return application(environ, start_response)
+
+    if not ipaddress.ip_address(address).is_loopback:
+        server.app = for_hosts  # hosts get what a presigned address leads to, and nothing else
     server.verify_request = verify_request
     server.serve_forever()

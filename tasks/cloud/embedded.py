@@ -17,7 +17,7 @@ from tasks.cloud import Say, containers, home, image
 from tasks.cloud.endpoint import Embedded
 from tasks.cloud.home import LOOPBACK, Home, Identity
 from tasks.cloud.listen import listen
-from tasks.refusal import DiskFull, NoAddressRange, PortTaken, ServerFailed
+from tasks.refusal import DiskFull, NoAddressRange, PortTaken, PortWrong, ServerFailed
 
 ROOT = Path(__file__).parents[2]
 START_WITHIN, STOP_WITHIN = 90.0, 60.0
@@ -111,6 +111,7 @@ def _described(place: Home) -> list[str]:
 
 
 def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
+    port = _demanded_port(environ)
     say("preparing a network")
     containers.usable()
     id = secrets.token_hex(4)
@@ -121,7 +122,9 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
                 id=id,
                 subnet=subnet,
                 gateway=subnet.replace(".0/24", ".1"),
-                forward_port=int(environ.get("CLOUD_PORT") or 0),
+                forward_port=port,
+                key=secrets.token_hex(16),
+                secret=secrets.token_hex(32),
                 awkward=environ.get("CLOUD_AWKWARD") == "1",
                 boot=home.this_boot(),
             )
@@ -131,6 +134,14 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
                 ours.remove_all()  # nobody would know whose network it is
                 raise
     raise NoAddressRange
+
+
+def _demanded_port(environ: Mapping[str, str]) -> int:
+    """The port that CLOUD_PORT names; 0 for any. Raises PortWrong."""
+    demanded = environ.get("CLOUD_PORT") or "0"
+    if not demanded.isdecimal() or int(demanded) > 65535:
+        raise PortWrong(value=demanded)
+    return int(demanded)
 
 
 def _accept_ports(identity: Identity) -> None:

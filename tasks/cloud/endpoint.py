@@ -11,8 +11,6 @@ from typing import Any
 from tasks.cloud import Cloud, Say, home
 from tasks.cloud.home import LOOPBACK, Identity
 
-CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
-
 
 class Embedded(Cloud):
     """The cloud that answers on loopback; the way to it is AWS's own."""
@@ -59,7 +57,8 @@ class Embedded(Cloud):
                     signature_version="v4" if service != "s3" else "s3v4",
                     proxies={},  # this machine's proxy does not lead to this machine
                 ),
-                **CREDENTIALS,
+                aws_access_key_id=self._identity.key or "nobody",
+                aws_secret_access_key=self._identity.secret or "nobody",
             )
 
 

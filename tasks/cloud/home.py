@@ -28,6 +28,10 @@ class Identity:
     """The API's, on loopback and on the gateway; 0 until the first server has bound one."""
     forward_port: int = 0
     """The forwarder's: hosts by name."""
+    key: str = ""
+    """Access key of whoever may read this file: requests with another one are refused."""
+    secret: str = ""
+    """Signs what the hosts may fetch."""
     awkward: bool = False
     """Whether it answers as reluctantly as AWS does."""
     paused: bool = False

@@ -67,7 +67,9 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
         disk.save("ec2")
     identity = home.change(identity, paused=False, boot=this_boot())
 
-    application = api.Application(lock=lock, disk=disk, hosts=machines, base=base, awkward=awkward)
+    application = api.Application(
+        lock=lock, disk=disk, hosts=machines, base=base, awkward=awkward, identity=identity
+    )
     gateway = [] if runtime else [listen(identity.gateway, identity.port, freebind=True)]
     allowed = ipaddress.ip_network(identity.subnet)
     threads = [

@@ -316,6 +316,29 @@ def test_a_presigned_url_ends(cloud):
     assert caught.value.code == 403
 
 
+def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
+    name, s3 = bucket(cloud), cloud.client("s3")
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"}, ExpiresIn=60)
+    signature = re.search("X-Amz-Signature=([0-9a-f]+)", url)[1]
+    for forged in (
+        url.replace(signature, "0" * 64),
+        url.replace("/k?", "/other?"),
+        url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(forged)
+        assert caught.value.code == 403
+    assert urllib.request.urlopen(url).read() == b"x"
+    guessed = "AWS4-HMAC-SHA256 Credential=embedded/20260101/eu-central-1/ssm/aws4_request, Signature=0"
+    headers = {"Authorization": guessed, "X-Amz-Target": "AmazonSSM.GetParametersByPath"}
+    port = server.home.born().port
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", data=b'{"Path": "/"}', headers=headers)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 403
+
+
 def test_a_forwarder_says_which_names_it_knows(cloud, server):
     request = urllib.request.Request(
         f"http://127.0.0.1:{server.home.born().forward_port}/", headers={"Host": "no.such.localhost"}

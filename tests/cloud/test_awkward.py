@@ -21,8 +21,8 @@ def impatient(cloud, service):
         service,
         region_name=cloud.region,
         endpoint_url=address,
-        aws_access_key_id="x",
-        aws_secret_access_key="x",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
         config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
     )
 

@@ -324,6 +324,12 @@ def test_a_host_fetches_from_the_store_by_a_presigned_url(cloud, host):
     cloud.client("s3").put_object(Bucket=name, Key="k", Body=b"x" * 3_000_000)
     url = cloud.presigned_url(name, "k", 60)
     assert host.ssh(f"curl -s '{url}' | wc -c") == "3000000"
+    # nothing else, whatever key a host may have seen
+    key = cloud._identity.key
+    credential = f"AWS4-HMAC-SHA256 Credential={key}/20260101/eu-central-1/ssm/aws4_request, Signature=0"
+    asked = f"-H 'Authorization: {credential}' -H 'X-Amz-Target: AmazonSSM.GetParametersByPath'"
+    address = url.split("?")[0].rsplit("/", 2)[0]
+    assert host.ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {asked} -d '{{}}' {address}/") == "403"
 
 
 WEB = """

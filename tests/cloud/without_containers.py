@@ -64,6 +64,8 @@ if __name__ == "__main__":
             id="names",
             subnet="10.250.250.0/24",
             gateway="10.250.250.1",
+            key="key",
+            secret="secret",
             awkward="awkward" in sys.argv,
         )
     )

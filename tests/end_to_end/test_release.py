@@ -154,6 +154,8 @@ def test_an_interruption_ends_everything_within_five_seconds(site, number):
     assert time.monotonic() - begun < 5
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], said
     assert "Traceback" not in said
+    assert "released in" not in said
+    assert "http://" not in said
     assert processes_of(site.root) == []
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
 
