@@ -44,10 +44,12 @@ def begin(site, *arguments: str) -> subprocess.Popen[str]:
 
 def line(child, words: str) -> None:
     """Wait until the run says these words."""
+    heard = []
     for said in child.stdout:
+        heard.append(said)
         if words in said:
             return
-    pytest.fail(f"it never said {words}")
+    pytest.fail(f"it never said {words}, but: {''.join(heard)}")
 
 
 def told(words: str) -> None:
