@@ -156,14 +156,14 @@ class Run(doit.cmd_run.Run):
         from tasks.lease import Lease
 
         run = run_of(self.task_list)
-        lease = Lease(run, on_lost=_stop)
+        self.lease = lease = Lease(run, on_lost=_stop)  # known before it is taken: an interruption frees it
         try:
             lease.take(self.wait, run.say("lease"))
         except BucketGone:
             if changes != {"teardown"}:
                 raise
             return  # nobody else gets a lease either, and giving the machines back must be possible
-        self.lease = self.dep_manager.backend.lease = lease
+        self.dep_manager.backend.lease = lease
         self.dep_manager.backend.read_anew()
         if lease.unclean:
             lease.unclean = not fence.raise_around(run)

@@ -51,23 +51,20 @@ def marked(mark: str) -> list[int]:
 
 
 def of_sessions(user: str) -> list[int]:
-    """Processes that a login of the user, but ours, has started, detached ones and those of sudo included.
+    """Processes that a login of the user, but ours, has started.
 
-    The session's control group tells, where systemd keeps one; sudo's own variables and the user do otherwise.
+    The kernel remembers who logged in, through sudo and detachment; services that systemd started have no such
+    login. Where it does not, the user, sudo's variables and descent tell most of it.
     """
-    uid, own, parents = pwd.getpwnam(user).pw_uid, _session(os.getpid()), _parents()
+    uid, parents = pwd.getpwnam(user).pw_uid, _parents()
     ours = set(_lineage(os.getpid(), parents))
-    found = set()
-    for pid in _others():
-        session = _session(pid)
-        if pid in ours or f"/user@{uid}.service" in session:  # the user's own systemd starts nothing of ours
-            continue
-        if session == own and f"/user-{uid}.slice/" in own:
-            continue
-        if f"/user-{uid}.slice/" in session or _uid(pid) == uid or _by_sudo(pid, user):
-            found.add(pid)
-    started = (pid for pid in parents if found.intersection(_lineage(pid, parents)))
-    return sorted(found.union(started) - ours)
+    found = {
+        pid
+        for pid in parents.keys() - ours
+        if uid in (_number(pid, "loginuid"), _uid(pid)) or _by_sudo(pid, user)
+        if b"/user@" not in _read(pid, "cgroup")  # the user's own systemd starts nothing of ours
+    }
+    return sorted(pid for pid in parents.keys() - ours if found.intersection(_lineage(pid, parents)))
 
 
 def _others() -> Iterator[int]:
@@ -85,10 +82,8 @@ def _read(pid: int, name: str) -> bytes:
         return b""
 
 
-def _session(pid: int) -> str:
-    """The control group that systemd has put a process in."""
-    lines = _read(pid, "cgroup").decode().splitlines()
-    return next((line for line in lines if ".slice" in line or ".scope" in line), "")
+def _number(pid: int, name: str) -> int:
+    return int(_read(pid, name).strip() or -1)
 
 
 def _uid(pid: int) -> int:

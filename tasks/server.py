@@ -12,7 +12,10 @@ from tasks.ssh import Host
 if TYPE_CHECKING:
     from tasks.run import Run
 
-ROLES = ("packages", "base", "firewall", "mariadb", "redis", "application", "php", "varnish", "nginx")
+ROLES = (
+    *("begun", "packages", "base", "firewall", "mariadb", "redis"),
+    *("application", "php", "varnish", "nginx", "finished"),
+)
 """The roles of playbooks/server.yml."""
 
 

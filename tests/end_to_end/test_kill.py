@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks import ec2
+from tasks.lease import Lease
 from tasks.state import BucketState
 from tests.cloud.conftest import until
 from tests.conftest import DOIT, commit
@@ -44,10 +46,12 @@ def begin(site, *arguments: str) -> subprocess.Popen[str]:
 
 def line(child, words: str) -> None:
     """Wait until the run says these words."""
+    heard = []
     for said in child.stdout:
+        heard.append(said)
         if words in said:
             return
-    pytest.fail(f"it never said {words}")
+    pytest.fail(f"it never said {words}, but: {''.join(heard)}")
 
 
 def told(words: str) -> None:
@@ -128,14 +132,15 @@ def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path)
 """
     role.write_text(before + task)
     child = begin(site, "release")
-    line(child, "Take long")
-    time.sleep(1)
-    begun = time.monotonic()
+    until(lambda: "begun" in site.ssh("ls /var/tmp", tmp=tmp_path), 60)
+    begun, mark = time.monotonic(), Lease(site.run).look().holder.run
+    assert list(Path(tempfile.gettempdir()).glob(f"*{mark}*/inventory.json"))
     kill(child, whole_group=False)
-    assert "begun" in site.ssh("ls /var/tmp", tmp=tmp_path)
     until(lambda: processes_of(site.root) == [], 5)
-    assert not list(Path("/tmp").glob(f"play-{'?' * 12}*/inventory.json"))  # keys and variables are gone too
-    # without a terminal nobody is left here; on the host the command goes on, as a child of nobody
+    until(
+        lambda: not list(Path(tempfile.gettempdir()).glob(f"*{mark}*")), 5
+    )  # key and variables are gone too
+    # here nobody is left; on the host the command goes on, as a child of nobody
     assert site.ssh("pgrep -cx sleep", tmp=tmp_path).strip() == "1"
     role.write_text(before)
     answered = site.doit("release")
@@ -157,7 +162,7 @@ def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
     assert child.returncode == 1, said
     assert re.search(r"lease: testing-\w+ is lost: it is held by .*doit unlock --yes", said), said
     assert "Traceback" not in said
-    assert not BucketState(site.run, None).in_("release")
+    assert not BucketState(site.run, None).in_("server")
     assert processes_of(site.root) == []
     assert site.doit("release").returncode == 0
     healthy(site)
