@@ -241,10 +241,11 @@ class List(doit.cmd_list.List):
         self, template: str, task: Any, status: bool, list_deps: bool, tasks: dict[str, Any]
     ) -> None:
         super()._print_task(template, task, status, False, tasks)
-        parts = [tasks[name] for name in task.task_dep] if task.has_subtask and list_deps else []
+        if not list_deps:
+            return  # what git is not asked for need not be loaded
+        parts = [tasks[name] for name in task.task_dep] if task.has_subtask else []
         for line in (line for each in (task, *parts) for line in inputs_of(each, self.dep_manager)):
-            if list_deps:
-                self.outstream.write(f" -  {line}\n")
+            self.outstream.write(f" -  {line}\n")
 
 
 class Info(doit.cmd_info.Info):

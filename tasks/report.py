@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tasks import process
 from tasks.journal import Journal
-from tasks.terminal import Lines, moves
+from tasks.terminal import Lines, moves, plain
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -76,7 +76,7 @@ class Console:
         self._indented(stage, words)
 
     def _indented(self, stage: str, words: str) -> None:
-        self.line(f"  {stage:<{WIDTH - 2}} {words[:100]}")
+        self.line(f"  {stage:<{WIDTH - 2}} {plain(words)[:100]}")
 
 
 console = Console()

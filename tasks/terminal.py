@@ -87,6 +87,10 @@ class Lines:
             return 79
 
 
+def plain(words: str) -> str:
+    """Words that move no cursor and colour nothing, whatever a tool has printed."""
+    return "".join(each if each.isprintable() else " " for each in words)
+
+
 def _line(stage: str, begun: float, words: str) -> str:
-    shown = "".join(each if each.isprintable() else " " for each in words)
-    return f"{stage:<15} {time.monotonic() - begun:6.1f} s  {shown}"
+    return f"{stage:<15} {time.monotonic() - begun:6.1f} s  {plain(words)}"

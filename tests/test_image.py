@@ -1,0 +1,250 @@
+"""The machine image: its fingerprint, its life against the cloud's API, and who starts from it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import zlib
+
+import pytest
+
+from tasks import ansible, ec2, image, infrastructure, report, source
+from tasks import run as runs
+from tasks.image import Image, superfluous
+from tasks.refusal import PlaybookBroken
+from tests.cloud.conftest import REGION, server  # noqa: F401  (fixtures)
+from tests.clouds import Killed, Paperhouse, run_in
+from tests.conftest import commit, copy_project, git
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return copy_project(tmp_path_factory.mktemp("project") / "shop")
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Everything that is said."""
+    stream = io.StringIO()
+    monkeypatch.setattr(report, "console", report.Console(stream))
+    return stream
+
+
+@pytest.fixture
+def run(project, server, monkeypatch, request):  # noqa: F811
+    """A run in which Ansible has nothing to do, for a project of its own."""
+    recap = ansible.Recap(changed=0, ok=0, seconds=0)
+    monkeypatch.setattr(ansible, "play", lambda *_, **__: recap)
+    cloud = Paperhouse(REGION, server.home.born())
+    shop = run_in(project, cloud, branch="main")
+    name = f"shop-{zlib.crc32(request.node.name.encode()):08x}"
+    made = dataclasses.replace(shop, pipeline=dataclasses.replace(shop.pipeline, name=name))
+    made.__dict__["cloud"] = cloud
+    infrastructure.share(made)
+    return made
+
+
+def nothing_of_the_host(run):
+    assert ec2.find(image._builder(run)) == infrastructure.Found()
+
+
+# --- the fingerprint ------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_is_the_same_in_a_shallow_clone_at_another_place(project, tmp_path):
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{project}", "other")
+    assert image.fingerprint(runs.read(tmp_path / "other", {})) == image.fingerprint(runs.read(project, {}))
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "same"),
+    [
+        ("roles/nginx/tasks/main.yml", "---", "---\n# x", False),
+        ("playbooks/image.yml", "---", "---\n# x", False),
+        ("pipeline.yml", "image: debian-12", "image: debian-13", False),
+        ("environments/testing.yml", "per_branch", "server: {php: {version: '8.3'}}\nper_branch", False),
+        ("environments/testing.yml", "per_branch", "server: {php: {memory_limit: 1G}}\nper_branch", True),
+        ("app/pub/index.php", "<?php", "<?php // x", True),
+        ("playbooks/release.yml", "---", "---\n# x", True),
+    ],
+)
+def test_the_fingerprint_is_that_of_roles_playbook_and_image_settings(
+    project, tmp_path, path, before, after, same
+):
+    git(tmp_path, "clone", "-q", str(project), "other")
+    file = tmp_path / "other" / path
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after, 1))
+    changed = image.fingerprint(runs.read(tmp_path / "other", {}))
+    assert (changed == image.fingerprint(runs.read(project, {}))) is same
+
+
+def test_an_image_of_uncommitted_changes_is_known_by_its_content(project, tmp_path):
+    git(tmp_path, "clone", "-q", str(project), "other")
+    role = tmp_path / "other" / "roles" / "nginx" / "tasks" / "main.yml"
+    role.write_text(role.read_text() + "# a change\n")
+    uncommitted = image.fingerprint(runs.read(tmp_path / "other", {}))
+    source.snapshot.cache_clear()
+    commit(tmp_path / "other")
+    assert image.fingerprint(runs.read(tmp_path / "other", {})) == uncommitted
+
+
+# --- which images go ------------------------------------------------------------------------------
+
+
+def an(id, state="available"):
+    return Image(id=id, state=state, fingerprint="f", made=id)
+
+
+@pytest.mark.parametrize(
+    ("images", "used", "gone"),
+    [
+        ([], set(), []),
+        (["3", "2"], set(), []),
+        (["4", "3", "2", "1"], set(), ["2", "1"]),
+        (["4", "3", "2", "1"], {"2"}, ["1"]),
+        (["4", "3", "2", "1"], {"4", "1"}, ["2"]),
+    ],
+)
+def test_the_newest_two_stay_and_so_does_what_a_machine_runs_on(images, used, gone):
+    assert [each.id for each in superfluous([an(id) for id in images], used)] == gone
+
+
+def test_an_image_that_failed_goes_and_one_being_made_counts_for_nothing():
+    images = [an("5", "pending"), an("4", "failed"), an("3"), an("2")]
+    assert [each.id for each in superfluous(images, set())] == ["4"]
+
+
+# --- its life -------------------------------------------------------------------------------------
+
+
+def test_an_image_is_made_once_and_leaves_no_host(run):
+    first = image.bake(run)
+    assert first.changed
+    assert image.baked(run)
+    nothing_of_the_host(run)
+    before = len(run.cloud.calls)
+    second = image.bake(run)
+    assert (second.changed, second.facts) == (False, first.facts)
+    assert len(run.cloud.calls) == before
+
+
+def test_the_image_says_whose_and_of_what_it_is(run):
+    made = image.bake(run).facts
+    (found,) = run.cloud.client("ec2").describe_images(ImageIds=[made["image"]])["Images"]
+    tags = {each["Key"]: each["Value"] for each in found["Tags"]}
+    assert tags["project"] == run.pipeline.name
+    assert tags["fingerprint"] == image.fingerprint(run)
+
+
+def test_nothing_of_an_environment_is_made_for_it(run):
+    hosts = []
+    run.cloud.client("ec2").meta.events.register(
+        "before-parameter-build.ec2.RunInstances", lambda params, **_: hosts.append(params)
+    )
+    image.bake(run)
+    (host,) = hosts
+    tags = {each["Key"]: each["Value"] for each in host["TagSpecifications"][0]["Tags"]}
+    assert tags["environment"] == "image"
+    assert run.identity not in str(host)
+
+
+def test_a_host_on_which_the_playbook_fails_is_ended(run, monkeypatch):
+    def fail(*_, **__):
+        raise PlaybookBroken(stage="image", message="broken")
+
+    monkeypatch.setattr(ansible, "play", fail)
+    with pytest.raises(PlaybookBroken):
+        image.bake(run)
+    nothing_of_the_host(run)
+    assert image.found(run) == []
+
+
+@pytest.mark.parametrize("calls", range(0, 26, 2))
+def test_a_death_after_any_call_is_cleaned_up_by_the_next_run(run, calls, monkeypatch):
+    with monkeypatch.context() as dying:
+        dying.setattr(image, "_end", _only_alive(image._end, run))
+        run.cloud.calls.clear()
+        run.cloud.dies_after = calls
+        with contextlib.suppress(Killed):
+            image.bake(run)
+    run.cloud.dies_after = None
+    image.bake(run)
+    assert image.baked(run)
+    assert len(image.found(run)) == 1
+    nothing_of_the_host(run)
+
+
+def _only_alive(end, run):
+    """A killed process runs no `finally`."""
+
+    def ended(builder):
+        if len(run.cloud.calls) > run.cloud.dies_after:
+            raise Killed
+        end(builder)
+
+    return ended
+
+
+def test_older_images_go_when_a_third_is_made(run, monkeypatch):
+    made = []
+    for number in range(4):
+        monkeypatch.setattr(image, "fingerprint", lambda run, number=number: f"{number}")
+        made.append(image.bake(run).facts["image"])
+    assert {each.id for each in image.found(run)} == set(made[-2:])
+
+
+def test_an_image_in_use_stays(run, monkeypatch):
+    monkeypatch.setattr(image, "fingerprint", lambda run: "old")
+    old = image.bake(run).facts["image"]
+    infrastructure.converge(run)
+    for number in range(3):
+        monkeypatch.setattr(image, "fingerprint", lambda run, number=number: f"{number}")
+        image.bake(run)
+    assert old in {each.id for each in image.found(run)}
+
+
+# --- who starts from it ---------------------------------------------------------------------------
+
+
+def started_from(run):
+    pages = run.cloud.client("ec2").get_paginator("describe_instances")
+    filters = [{"Name": "tag:environment", "Values": [run.identity]}, *ec2._ours(run)[:1]]
+    (id,) = {
+        each["ImageId"]
+        for page in pages.paginate(Filters=filters)
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    }
+    return id
+
+
+def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
+    made = image.bake(run).facts["image"]
+    infrastructure.converge(run)
+    assert started_from(run) == made
+    assert f"starts from the baked image {made}" in said.getvalue()
+
+
+def test_without_one_of_the_same_fingerprint_it_starts_as_before_and_says_so(run, said, monkeypatch):
+    made = image.bake(run).facts["image"]
+    monkeypatch.setattr(image, "fingerprint", lambda run: "another")
+    infrastructure.converge(run)
+    assert started_from(run) != made
+    assert "starts from debian-12: no baked image of another" in said.getvalue()
+
+
+def test_a_machine_that_is_there_is_not_replaced_for_a_newer_image(run):
+    infrastructure.converge(run)
+    before = started_from(run)
+    image.bake(run)
+    assert infrastructure.as_wanted(run)
+    assert not infrastructure.converge(run).changed
+    assert started_from(run) == before
+
+
+def test_the_throw_away_host_never_starts_from_a_baked_image(run):
+    image.bake(run)
+    assert image.start(image._builder(run)) is None
