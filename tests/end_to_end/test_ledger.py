@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
-from tasks import ansible, drift, server
+from tasks import ansible, drift, ledger, secrets, server
 from tests.conftest import commit
 from tests.end_to_end.conftest import Site
 
@@ -202,6 +203,16 @@ def test_two_environments_differ_in_what_was_planted(site):
     unknown = site.doit("compare", "main", "nowhere")
     assert unknown.returncode == 1
     assert "has no ledger" in unknown.stderr
+
+
+def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
+    run, path = site.run, "/var/lib/release-pipeline/ledger/server.json"
+    known = secrets.ensure(run)
+    for text in (json.dumps(ledger.read(run, site.host.name, "server")), ssh(f"cat {path}")):
+        assert "file /etc/nginx/nginx.conf" in text
+        assert known.database_password not in text
+        assert known.crypt_key not in text
+    assert ssh(f"stat -c %a,%U {path}").strip() == "600,root"
 
 
 def test_both_strategies_record_the_same(site, ssh):
