@@ -74,11 +74,11 @@ def managed(action: str, result: Mapping[str, Any]) -> Iterator[str]:
         # a mere restart or reload, as handlers do it, answers for nothing that lasts
         if asked.get("enabled") is not None or asked.get("state") in ("started", "stopped"):
             yield f"unit {asked['name'].removesuffix('.service')}"
-    elif action == "user":
+    elif action == "user" and asked.get("name"):
         yield f"user {asked['name']}"
     elif action == "cron" and asked.get("cron_file"):
         yield f"file /etc/cron.d/{asked['cron_file'].removeprefix('/etc/cron.d/')}"
-    elif action == "cron":
+    elif action == "cron" and asked.get("name"):
         yield f"cron {asked.get('user') or 'root'} {asked['name']}"
 
 

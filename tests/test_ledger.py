@@ -61,6 +61,9 @@ def recorded(*events):
         ("stat", {"path": "/etc/a"}, []),
         ("command", {"cmd": ["true"]}, []),
         ("template", {"censored": "hidden"}, []),
+        ("user", {"censored": "hidden"}, []),
+        ("user", {"results": []}, []),
+        ("cron", {"results": []}, []),
     ],
 )
 def test_a_task_answers_for_what_it_manages(action, result, names):
