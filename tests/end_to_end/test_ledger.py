@@ -190,6 +190,8 @@ def test_two_environments_differ_in_what_was_planted(site):
         names = [line.partition(": ")[0] for line in differ.stdout.splitlines()[:-1]]
         assert names == [
             "file /etc/localtime target",
+            "file /etc/php/8.2/cli/conf.d/99-limits.ini",
+            "file /etc/php/8.2/fpm/conf.d/99-limits.ini",
             "file /etc/systemd/system/varnish.service.d/override.conf",
             "file /etc/timezone",
             "setting server.base.timezone",
