@@ -332,7 +332,6 @@ def test_a_package_is_purged_if_that_deletes_configuration_alone(postrm, alone):
 def settle(tmp_path, monkeypatch):
     """The end of a provisioning on a host whose files lie in a folder of the test."""
     monkeypatch.setattr(ledger_host, "FOLDER", str(tmp_path / "ledger"))
-    monkeypatch.setattr(ledger_host, "UNFINISHED", str(tmp_path / "unfinished"))
     monkeypatch.setattr(ledger_host, "DATA", (str(tmp_path / "data"),))
 
     def settle(*paths, mode="remove", whole=("web: Write",), declared=("web: Write",), data=()):
@@ -405,12 +404,6 @@ def test_a_folder_with_something_in_it_stays(settle, tmp_path):
     settled = settle()
     assert settled["done"] == {f"file {tmp_path / 'conf/a'}": "removed"}
     assert settled["stays"] == {f"file {tmp_path / 'conf'}": "is not empty"}
-
-
-def test_the_mark_of_a_provisioning_goes_when_it_is_over(settle, tmp_path):
-    (tmp_path / "unfinished").mkdir()
-    settle("a")
-    assert not (tmp_path / "unfinished").exists()
 
 
 def test_a_broken_ledger_removes_nothing(settle, tmp_path):
