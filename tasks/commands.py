@@ -471,12 +471,13 @@ class Compare(DoitCmdBase):
         if len(pos_args or ()) != 2:
             raise UnknownTask(name=f"compare {' '.join(pos_args or ())}", known="compare A B")
         run = next(each.meta["run"] for each in self.task_list if each.meta)
-        names = [compare.resolve(run, each) for each in pos_args or ()]
-        first, second = (compare.view(compare.ledgers(run, each)) for each in names)
+        first, second = (compare.view(compare.ledgers(run, each)) for each in pos_args or ())
         found = compare.lines(first, second)
         for line in found:
             report.console.line(line)
-        report.console.line(f"{' and '.join(names)}: {f'{len(found)} differences' if found else 'the same'}")
+        report.console.line(
+            f"{' and '.join(pos_args or ())}: {f'{len(found)} differences' if found else 'the same'}"
+        )
         return 1 if found else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.refusal import NotReleased
+from tasks.refusal import NoLedger
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -21,18 +21,20 @@ def resolve(run: Run, name: str) -> str:
     """The identity that a name stands for: an environment, an identity, or a branch."""
     from tasks.run import DEFAULT_ENVIRONMENT, branch_id, read
 
-    if (run.root / "environments" / f"{name}.yml").is_file():
+    if _is_environment(run, name):
         return read(run.root, {"environment": name}).identity
     if next(run.store.keys(f"ledgers/{name}/"), None):
         return name
     return f"{DEFAULT_ENVIRONMENT}-{branch_id(name)}"
 
 
-def ledgers(run: Run, identity: str) -> list[dict[str, Any]]:
-    """The ledgers of an environment's hosts. Raises NotReleased when there are none."""
+def ledgers(run: Run, name: str) -> list[dict[str, Any]]:
+    """The ledgers of an environment's hosts. Raises NoLedger when there are none."""
+    identity = resolve(run, name)
     found = [run.store.read(key) for key in sorted(run.store.keys(f"ledgers/{identity}/"))]
     if not found:
-        raise NotReleased(stage="compare", what=f"{identity} has no ledger", remedy="release")
+        kind = "environment" if _is_environment(run, name) else "branch"
+        raise NoLedger(identity=identity, named=f"{kind}={name}")
     return [each.value for each in found if each]
 
 
@@ -52,6 +54,10 @@ def lines(first: View, second: View) -> list[str]:
         for name in sorted(first.keys() | second.keys())
         if first.get(name) != second.get(name)
     ]
+
+
+def _is_environment(run: Run, name: str) -> bool:
+    return (run.root / "environments" / f"{name}.yml").is_file()
 
 
 def _facts(ledger: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
