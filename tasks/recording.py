@@ -45,7 +45,9 @@ class Recording:
     def hear(self, event: Mapping[str, Any]) -> None:
         """Take in one event. A loop tells of each item, then of all of them together."""
         kind, told = str(event.get("event")), event.get("event_data") or {}
-        if not kind.startswith(("runner_on_", "runner_item_on_")) or kind == "runner_on_start":
+        if not kind.startswith(("runner_on_", "runner_item_on_")) or not told.get("host"):
+            return
+        if kind == "runner_on_start":
             return
         host = self.hosts.setdefault(told["host"], Recorded())
         task = f"{told.get('role') or ''}: {told.get('task')}"
