@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from tasks import image, infrastructure, inputs, release, run, server, settings, tarball, teardown
+from tasks import drift, image, infrastructure, inputs, release, run, server, settings, tarball, teardown
 from tasks.graph import Task, stage
 
 RUN = run.from_command_line(Path.cwd())
 PLAYS = ["tasks/ansible.py", "tasks/playbook_events.py", "tasks/ssh.py"]
+LEDGER = ["tasks/ledger.py", "tasks/ledger_host.py", "tasks/recording.py"]
+AS_RECORDED = drift.AsRecorded("server")
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
 DOIT_CONFIG = {
@@ -38,6 +40,7 @@ def task_infrastructure() -> Iterator[Task]:
         infrastructure.share,
         name="shared",
         world=infrastructure.shared_differences,
+        meanwhile=AS_RECORDED.begin,
     )
     yield stage(
         RUN,
@@ -77,9 +80,11 @@ def task_server() -> Task:
             *(f"roles/{role}" for role in server.ROLES),
             PROFILE,
             *PLAYS,
+            *LEDGER,
             "tasks/server.py",
         ],
         parts=lambda: server.parts(RUN),
+        world=AS_RECORDED,
         infrastructure="infrastructure:environment",
     )
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from tasks import process, report
 from tasks.playbook_events import Story
-from tasks.refusal import Cancelled, HostKeyChanged, HostUnreachable, LoginRefused
-from tasks.ssh import Answer, Host, answer, known_hosts, options
+from tasks.recording import Recorded
+from tasks.refusal import Cancelled
+from tasks.ssh import Host, known_hosts, options, refusal
 
 ROOT = Path(__file__).parents[1]
 PLAIN = "linear"
@@ -30,11 +31,12 @@ _given_up = threading.Event()
 
 @dataclass(frozen=True, kw_only=True)
 class Recap:
-    """What a playbook that succeeded did, over all hosts."""
+    """What a playbook that succeeded did, over all hosts; `recorded`: what it manages on each."""
 
     changed: int
     ok: int
     seconds: float
+    recorded: Mapping[str, Recorded]
 
 
 def play(
@@ -58,10 +60,15 @@ def play(
         raise Cancelled(stage=playbook)
     for host in hosts:
         if host.name in story.unreachable:
-            _refuse(playbook, host, story)
+            raise refusal(playbook, host) or story.failure()
     if status != "successful":
         raise story.failure()
-    return Recap(changed=story.changed, ok=story.ok, seconds=time.monotonic() - started)
+    return Recap(
+        changed=story.changed,
+        ok=story.ok,
+        seconds=time.monotonic() - started,
+        recorded=story.recording.hosts,
+    )
 
 
 def _play(
@@ -209,17 +216,3 @@ def _end_all(private: Path) -> None:
                 os.kill(int(folder.name), signal.SIGKILL)
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue  # ended meanwhile, or somebody else's
-
-
-def _refuse(playbook: str, host: Host, story: Story) -> None:
-    """Find out why a host could not be reached, by asking it rather than by reading Ansible's words."""
-    facts = {"stage": playbook, "host": host.name, "address": host.address, "port": host.port}
-    match answer(host):
-        case Answer.NOTHING:
-            raise HostUnreachable(**facts)
-        case Answer.OTHER_KEY:
-            raise HostKeyChanged(**facts)
-        case Answer.NO_LOGIN:
-            raise LoginRefused(**facts, user=host.user)
-        case Answer.LOGIN:
-            raise story.failure()

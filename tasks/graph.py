@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks import cloud, inputs, process
+from tasks import cloud, inputs, process, report
 from tasks.refusal import Refusal, full_disk
 from tasks.run import Run
 
@@ -38,6 +38,7 @@ def stage(
     paths: Sequence[str] = (),
     parts: Mapping[str, object] | Callable[[], Mapping[str, object]] | None = None,
     world: Callable[[Run], list[str]] | None = None,
+    meanwhile: Callable[[Run], None] | None = None,
     after: Sequence[str] = (),
     always: bool = False,
     **needs: str,
@@ -45,7 +46,8 @@ def stage(
     """The doit task of a stage.
 
     `paths`: files and folders it depends on, by git id. `parts`: everything else, by name. `world`: asks
-    where the world is not as it should be. `after`: tasks that come first. `needs`: tasks that come
+    where the world is not as it should be. `meanwhile`: starts to find out what a later stage will ask.
+    `after`: tasks that come first. `needs`: tasks that come
     first and whose facts the action gets, under that keyword. Both leave out stages that the environment does
     not have. `always`: nothing to compare with, the action finds out what there is to do.
     """
@@ -53,9 +55,11 @@ def stage(
     here = run.environment.stages
     after = [each for each in after if each.partition(":")[0] in here]
     needs = {keyword: each for keyword, each in needs.items() if each.partition(":")[0] in here}
-    checks: list[object] = [inputs.Named(parts or {})]
+    # what is started comes first; it returns None, which doit does not count
+    checks: list[object] = [*([(meanwhile, [run])] if meanwhile else []), inputs.Named(parts or {})]
     if world:
-        checks.append(inputs.World(functools.partial(world, run)))
+        announced = getattr(world, "announced", False)
+        checks.append(inputs.World(functools.partial(world, run), announced=announced))
     task: Task = {
         "actions": [(perform, [action, run])],
         "file_dep": list(paths),
@@ -81,8 +85,12 @@ def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -
     from doit.exceptions import TaskFailed
 
     started = time.monotonic()
+    stage_name = task.name.partition(":")[0]
+    for check, *_ in task.uptodate:
+        for reason in check.changed if isinstance(check, inputs.World) and check.announced else ():
+            report.console.event(stage_name, reason)
     try:
-        with process.at_work(), full_disk(task.name.partition(":")[0], ".run"):
+        with process.at_work(), full_disk(stage_name, ".run"):
             Globals.dep_manager.backend.void(task.name)
             outcome = action(run, **needs)
     except Refusal as refusal:

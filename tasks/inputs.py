@@ -80,10 +80,14 @@ class Named:
 
 
 class World:
-    """doit's `uptodate` that asks the world: `ask` returns, in words, where it differs from what is wanted."""
+    """doit's `uptodate` that asks the world: `ask` returns, in words, where it differs from what is wanted.
 
-    def __init__(self, ask: Callable[[], list[str]]) -> None:
+    `announced`: the differences are said when the stage runs. A stage that makes changes of them says those.
+    """
+
+    def __init__(self, ask: Callable[[], list[str]], *, announced: bool = False) -> None:
         self.ask = ask
+        self.announced = announced
         self.changed: list[str] = []
 
     def __call__(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.recording import Recording
 from tasks.refusal import PlaybookBroken, PlaybookFailed, Refusal
 
 LINES = 3
@@ -27,6 +28,7 @@ class Story:
         self.ok = 0
         self.begun = False
         self.unreachable: set[str] = set()
+        self.recording = Recording()
         self._playbook = playbook
         self._say = say
         self._log = log
@@ -37,6 +39,7 @@ class Story:
     def hear(self, event: Mapping[str, Any]) -> bool:
         """Take in one event; False tells ansible-runner to write it nowhere."""
         self._note(str(event.get("stdout") or ""))
+        self.recording.hear(event)
         told = event.get("event_data") or {}
         match event.get("event"):
             case "playbook_on_task_start" | "playbook_on_handler_task_start":

@@ -506,3 +506,10 @@ class PlaybookBroken(Refusal):
 
     sentence = "{stage}: playbooks/{stage}.yml cannot be played: {message}"
     remedy = "ansible-lint --offline playbooks/{stage}.yml"
+
+
+class NoLedger(Refusal):
+    """`doit compare` is asked for an environment that was never provisioned, or is gone."""
+
+    sentence = "compare: {identity} has no ledger"
+    remedy = "doit {named} server"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks import ansible, secrets
+from tasks import ansible, ledger, secrets
 from tasks.graph import Outcome, now
 from tasks.settings import flat
 from tasks.ssh import Host
@@ -34,13 +35,23 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml on the machines that `infrastructure` made, or on those that exist."""
     found = infrastructure or existing(run)
+    reached, told = hosts(run, found), application(run)
     recap = ansible.play(
         "server",
-        hosts=hosts(run, found),
-        variables={**variables(run), **application(run)},
+        hosts=reached,
+        variables={**variables(run), **told},
         strategy=run.environment.strategy,
         say=run.say("server"),
         log=run.log("server"),
+    )
+    ledger.keep(
+        run,
+        "server",
+        hosts=reached,
+        recorded=recap.recorded,
+        seconds=recap.seconds,
+        own=own(told),
+        settings={name: value for name, value in parts(run).items() if name not in ("host name", "profile")},
     )
     machines = [each["id"] for each in found["hosts"]]
     return Outcome(
@@ -76,7 +87,7 @@ def variables(run: Run) -> dict[str, object]:
     settings = flat(run.environment.server)
     profile = run.profile.server
     return {
-        **{name.replace(".", "_"): value for name, value in settings.items()},
+        **{name.replace(".", "_"): value for name, value in settings.items() if "." in name},
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
         "firewall_http_from": list(run.environment.infrastructure.http_from),
         "php_extensions": profile["php_extensions"],
@@ -85,7 +96,7 @@ def variables(run: Run) -> dict[str, object]:
     }
 
 
-def application(run: Run) -> dict[str, object]:
+def application(run: Run) -> dict[str, Any]:
     """What the roles are told of the application; includes its secrets."""
     name, profile, known = run.pipeline.name, run.profile.server, secrets.ensure(run)
     return {
@@ -105,4 +116,14 @@ def application(run: Run) -> dict[str, object]:
         "application_shared_files": profile["shared_files"],
         "application_web_root": profile["web_root"],
         "application_cron": profile["cron"],
+    }
+
+
+def own(application: Mapping[str, Any]) -> dict[str, str]:
+    """What only this environment has, by name: other environments' files are the same but for these."""
+    return {
+        "host name": application["application_host_name"],
+        "base URL": application["application_base_url"],
+        "password": application["application_database"]["password"],
+        "key": application["application_crypt_key"],
     }

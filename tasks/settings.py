@@ -126,6 +126,9 @@ class Nginx:
 class Server:
     """What runs on a machine: `server.ROLE.NAME` is the variable ROLE_NAME of that role."""
 
+    leftovers: Literal["remove", "report"] = setting(
+        "what happens to what the roles managed once and do no longer", "remove"
+    )
     base: Base = section(Base)
     mariadb: Mariadb = section(Mariadb)
     redis: Redis = section(Redis)

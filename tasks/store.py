@@ -113,6 +113,10 @@ class Store:
                 return None
             raise
 
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        self.client.delete_object(Bucket=self.bucket, Key=key)
+
     def upload(self, key: str, path: Path, heard: Callable[[int], None] | None = None) -> None:
         """Store a file, in parts where it is large, without reading it whole; `heard` is told each part's bytes."""
         self.client.upload_file(str(path), self.bucket, key, Callback=heard)

@@ -1,0 +1,81 @@
+"""compare: where the servers of two environments differ, by their ledgers and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tasks.refusal import NoLedger
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+View = Mapping[str, frozenset[str]]
+"""What there is: for each name, what the environment's hosts show for it."""
+
+IGNORED = {"digest"}
+"""A file's digest differs where host names and passwords do; `content` is the one without them."""
+
+
+def resolve(run: Run, name: str) -> str:
+    """The identity that a name stands for: an environment, an identity, or a branch."""
+    from tasks.run import DEFAULT_ENVIRONMENT, branch_id, read
+
+    if _is_environment(run, name):
+        return read(run.root, {"environment": name}).identity
+    if next(run.store.keys(f"ledgers/{name}/"), None):
+        return name
+    return f"{DEFAULT_ENVIRONMENT}-{branch_id(name)}"
+
+
+def ledgers(run: Run, name: str) -> list[dict[str, Any]]:
+    """The ledgers of an environment's hosts. Raises NoLedger when there are none."""
+    identity = resolve(run, name)
+    found = [run.store.read(key) for key in sorted(run.store.keys(f"ledgers/{identity}/"))]
+    if not found:
+        kind = "environment" if _is_environment(run, name) else "branch"
+        raise NoLedger(identity=identity, named=f"{kind}={name}")
+    return [each.value for each in found if each]
+
+
+def view(found: list[dict[str, Any]]) -> View:
+    """Everything that the ledgers of one environment name."""
+    shown: dict[str, set[str]] = {}
+    for ledger in found:
+        for name, fact in _facts(ledger):
+            shown.setdefault(name, set()).add(fact)
+    return {name: frozenset(facts) for name, facts in shown.items()}
+
+
+def lines(first: View, second: View) -> list[str]:
+    """The differences, a line each: `package nginx: 1.22.1-9 | none`."""
+    return [
+        f"{name}: {_shown(first.get(name))} | {_shown(second.get(name))}"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name)
+    ]
+
+
+def _is_environment(run: Run, name: str) -> bool:
+    return (run.root / "environments" / f"{name}.yml").is_file()
+
+
+def _facts(ledger: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, thing in ledger["things"].items():
+        facts = dict(thing["facts"] or {"state": "absent"})
+        if "content" in facts:
+            facts = {each: value for each, value in facts.items() if each not in IGNORED}
+        for each, value in facts.items():
+            said = value[:12] if each in ("content", "digest") else value
+            label = {"content": "", "digest": "", "version": "", "type": ""}.get(each, f" {each}")
+            if each != "type" or value != "file":
+                yield f"{name}{label}", ", ".join(said) if isinstance(said, list) else str(said)
+    for path in ledger["files"]:
+        if f"file {path}" not in ledger["things"]:
+            yield f"file {path}", "there"
+    for name, value in ledger["settings"].items():
+        yield f"setting {name}", str(value)
+
+
+def _shown(facts: frozenset[str] | None) -> str:
+    return ", ".join(sorted(facts)) if facts else "none"

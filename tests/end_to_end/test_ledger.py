@@ -1,0 +1,233 @@
+"""A skip of `server` is proved by the host: drift is named and put right, leftovers go, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tasks import ansible, drift, ledger, secrets, server
+from tests.conftest import commit
+from tests.end_to_end.conftest import Site
+
+pytestmark = pytest.mark.end_to_end
+
+TASKS = """
+- name: Write what goes again
+  ansible.builtin.copy:
+    content: "# nothing\\n"
+    dest: "{{ __nginx_path }}"
+    mode: "0644"
+  loop: [/etc/nginx/extra.conf, /etc/cron.d/extra, /srv/shop/shared/pub/media/extra.txt]
+  loop_control:
+    loop_var: __nginx_path
+  when: WHEN
+
+- name: Run something by the clock
+  ansible.builtin.cron:
+    name: extra
+    job: "true"
+    minute: "1"
+  when: WHEN
+"""
+FAILS = """
+- name: Fail at the end
+  ansible.builtin.command:
+    argv: ["false"]
+"""
+
+
+@pytest.fixture
+def ssh(site, tmp_path):
+    """Run a command on the site's machine."""
+    return lambda *command: site.ssh(*command, tmp=tmp_path)
+
+
+@pytest.fixture
+def nginx(site):
+    """Change the role nginx of the project; it is put back at the end."""
+    paths = [site.root / "roles" / "nginx" / each / "main.yml" for each in ("tasks", "vars")]
+    texts = [path.read_text() for path in paths]
+
+    def change(tasks, packages):
+        paths[0].write_text(texts[0] + tasks)
+        paths[1].write_text(texts[1].replace("[nginx]", f"[{', '.join(['nginx', *packages])}]"))
+        commit(site.root)
+        return site.doit("release")
+
+    yield change
+    if [path.read_text() for path in paths] != texts:
+        change("", [])
+
+
+def said(answered):
+    return [line for line in answered.stdout.splitlines() if line.startswith("  server ")]
+
+
+def test_what_a_hand_has_changed_is_named_and_put_right(site, ssh):
+    assert site.stages("release")["server"] == "unchanged"
+    changes = [
+        "echo >> /etc/nginx/nginx.conf",
+        "systemctl disable --now redis-server",
+        "apt-get -qq remove php8.2-bcmath",
+        "chmod 600 /etc/cron.d/shop",
+        "chown daemon /etc/varnish/default.vcl",
+    ]
+    reasons = [
+        "/etc/nginx/nginx.conf",
+        "active of unit redis-server",
+        "enabled of unit redis-server",
+        "package php8.2-bcmath is gone",
+        "mode of /etc/cron.d/shop",
+        "owner of /etc/varnish/default.vcl",
+    ]
+    workers = set(ssh("pidof nginx").split())
+    ssh("; ".join(changes), "2>&1")
+    explained = site.doit("info", "server")
+    assert explained.returncode == 1
+    answered = site.doit("release")
+    assert answered.returncode == 0, answered.stderr
+    for reason in reasons:
+        assert f"host drifted: {reason}" in explained.stdout
+        assert any(line.endswith(f"host drifted: {reason}") for line in said(answered)), answered.stdout
+    assert len([line for line in said(answered) if "host drifted" in line]) == len(reasons)
+    assert set(ssh("pidof nginx").split()) & workers != workers  # it was reloaded
+    assert ssh("systemctl is-active redis-server; systemctl is-enabled redis-server").split() == [
+        "active",
+        "enabled",
+    ]
+    assert ssh("stat -c %a,%U /etc/cron.d/shop /etc/varnish/default.vcl").split() == ["644,root", "644,root"]
+    assert "install ok" in ssh("dpkg-query -W -f=\\${Status} php8.2-bcmath")
+    assert site.stages("release")["server"] == "unchanged"
+    assert site.get()[0] == 200
+
+
+def test_a_file_added_by_hand_is_reported_and_runs_nothing(site, ssh):
+    ssh("mkdir -p /etc/nginx/conf.d; touch /etc/cron.d/by-hand /etc/nginx/conf.d/x.conf")
+    try:
+        for arguments in [("release",), ("release",), ("forget", "server"), ("release",), ("release",)]:
+            answered = site.doit(*arguments)
+            assert answered.returncode == 0
+            for path in ("/etc/cron.d/by-hand", "/etc/nginx/conf.d/x.conf"):
+                assert (f"not ours: {path}" in answered.stdout) is (arguments == ("release",))
+        assert "nothing to do" in answered.stdout
+    finally:
+        ssh("rm /etc/cron.d/by-hand /etc/nginx/conf.d/x.conf")
+    assert "not ours" not in site.doit("release").stdout
+
+
+def test_what_no_role_manages_any_more_goes_and_nothing_else_does(site, nginx, ssh):
+    there = "ls /etc/nginx/extra.conf /etc/cron.d/extra; crontab -l; dpkg-query -W -f=\\${Status} tree"
+    assert nginx(TASKS.replace("WHEN", "true"), ["tree"]).returncode == 0
+    before = ssh(there)
+    rows = ssh('mysql -N shop -e "SELECT COUNT(*) FROM catalog_product"')
+    # a part is skipped: carried over
+    answered = nginx(TASKS.replace("WHEN", "false"), ["tree"])
+    assert answered.returncode == 0
+    assert "leftover" not in answered.stdout
+    assert ssh(there) == before
+    # not declared any more, but the playbook fails
+    answered = nginx(FAILS, [])
+    assert answered.returncode == 1
+    assert "leftover" not in answered.stdout
+    assert ssh(there) == before
+    answered = nginx("", [])
+    assert answered.returncode == 0, answered.stderr
+    for line in [
+        "file /etc/nginx/extra.conf: removed",
+        "file /etc/cron.d/extra: removed",
+        "cron root extra: removed",
+        "package tree: purged",
+        "file /srv/shop/shared/pub/media/extra.txt: stays, it may hold data",
+    ]:
+        assert f"leftover {line}" in answered.stdout
+    gone = ssh(
+        "ls /etc/nginx/extra.conf /etc/cron.d/extra 2>/dev/null; crontab -l | grep -v ^#; dpkg-query -W tree 2>/dev/null || true"
+    )
+    assert gone.strip() == ""
+    assert ssh('mysql -N shop -e "SELECT COUNT(*) FROM catalog_product"') == rows
+    assert ssh("ls /srv/shop/shared/pub/media/extra.txt")
+    assert site.get()[0] == 200
+    assert "leftover" not in site.doit("release").stdout
+
+
+def test_a_host_that_does_not_answer_is_one_sentence(site, ssh):
+    ssh("systemd-run --on-active=20 systemctl start ssh; systemd-run --on-active=1 systemctl stop ssh")
+    time.sleep(3)
+    answered = site.doit("release")
+    assert answered.returncode == 1
+    assert "does not answer on port 22" in answered.stderr
+    assert "Traceback" not in answered.stderr + answered.stdout
+    time.sleep(20)
+    assert site.doit("release").returncode == 0
+
+
+def test_the_proof_takes_less_than_a_person_notices(site):
+    run = site.run
+    found = server.existing(run)
+    world = drift.AsRecorded("server")
+    answers = world._ask(run, found)
+    assert answers == {found["hosts"][0]["id"]: ([], [])}
+    print(f"one round trip to the host: {world.seconds:.2f} s (wanted: 0.3 s or less)")  # noqa: T201
+
+
+def test_two_environments_differ_in_what_was_planted(site):
+    other = Site(root=site.root, variables={"branch": "feature/twin"})
+    settings = site.root / "environments" / "testing.yml"
+    text = settings.read_text()
+    try:
+        assert other.doit("server").returncode == 0
+        same = site.doit("compare", "main", "feature/twin")
+        assert (same.returncode, same.stdout.splitlines()[:-1]) == (0, []), same.stdout + same.stderr
+        settings.write_text(
+            text + "server:\n  base:\n    timezone: Europe/Berlin\n  varnish:\n    memory: 64m\n"
+        )
+        commit(site.root)
+        assert other.doit("server").returncode == 0
+        differ = site.doit("compare", "main", "feature/twin")
+        assert differ.returncode == 1
+        names = [line.partition(": ")[0] for line in differ.stdout.splitlines()[:-1]]
+        assert names == [
+            "file /etc/localtime target",
+            "file /etc/php/8.2/cli/conf.d/99-limits.ini",
+            "file /etc/php/8.2/fpm/conf.d/99-limits.ini",
+            "file /etc/systemd/system/varnish.service.d/override.conf",
+            "file /etc/timezone",
+            "setting server.base.timezone",
+            "setting server.varnish.memory",
+        ]
+        assert "Europe/Berlin" in differ.stdout
+    finally:
+        settings.write_text(text)
+        commit(site.root, "back")
+        assert other.doit("teardown").returncode == 0
+    unknown = site.doit("compare", "main", "nowhere")
+    assert unknown.returncode == 1
+    assert "has no ledger" in unknown.stderr
+
+
+def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
+    run, path = site.run, "/var/lib/release-pipeline/ledger/server.json"
+    known = secrets.ensure(run)
+    for text in (json.dumps(ledger.read(run, site.host.name, "server")), ssh(f"cat {path}")):
+        assert "file /etc/nginx/nginx.conf" in text
+        assert known.database_password not in text
+        assert known.crypt_key not in text
+    assert ssh(f"stat -c %a,%U {path}").strip() == "600,root"
+
+
+def test_both_strategies_record_the_same(site, ssh):
+    run, host = site.run, site.host
+    told = {**server.variables(run), **server.application(run)}
+    recorded = [
+        ansible.play(
+            "server", hosts=[host], variables=told, strategy=strategy, say=lambda _: None, log=None
+        ).recorded[host.name]
+        for strategy in ("mitogen_linear", "linear")
+    ]
+    first, second = (known.things for known in recorded)
+    assert first == second
+    assert {name.partition(" ")[0] for name in first} == {"file", "package", "unit", "user"}
+    assert "file /srv/shop/shared/app/etc/env.php" in first
+    assert "package nginx" in first
