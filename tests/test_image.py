@@ -35,7 +35,7 @@ def said(monkeypatch):
 @pytest.fixture
 def run(project, server, monkeypatch, request):  # noqa: F811
     """A run in which Ansible has nothing to do, for a project of its own."""
-    recap = ansible.Recap(changed=0, ok=0, seconds=0)
+    recap = ansible.Recap(changed=0, ok=0, seconds=0, recorded={})
     monkeypatch.setattr(ansible, "play", lambda *_, **__: recap)
     cloud = Paperhouse(REGION, server.home.born())
     shop = run_in(project, cloud, branch="main")
