@@ -9,7 +9,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import doit.cmd_list
 import doit.cmd_run
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
+from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
 from tasks import cloud, mermaid, plan, process, report, source
@@ -170,16 +170,14 @@ class Run(doit.cmd_run.Run):
 
 
 def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
-    """Names of the chosen tasks and of all that they need; nothing when one of them does not exist."""
-    known = {each.name: each for each in tasks}
-    patterns = [each for each in chosen or [] if not each.startswith("-")]
-    found = {name for name in known if chosen is None or any(fnmatch(name, each) for each in patterns)}
-    if not all(any(fnmatch(name, each) for name in known) for each in patterns):
-        return set()
-    new = found
+    """Names of the chosen tasks and of all that they need. Raises what doit raises for a name or option unknown."""
+    control = TaskControl(tasks)
+    control.process(chosen)
+    found: set[str] = set()
+    new = set(control.selected_tasks)
     while new:
-        new = {need for name in new for need in known[name].task_dep} - found
-        found = found | new
+        found |= new
+        new = {need for name in new for need in control.tasks[name].task_dep} - found
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def test_a_misspelling_is_refused(project, arguments, code, sentence, remedy):
     assert sentence in answered.stderr
     assert f"\n    {remedy}" in answered.stderr if remedy else True
     assert "Traceback" not in answered.stderr
+    assert not list(Path(os.environ["XDG_STATE_HOME"]).iterdir())  # no cloud was started for it
 
 
 def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):
