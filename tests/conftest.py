@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks import process
+from tasks.cloud import embedded
 
 ROOT = Path(__file__).parents[1]
 DOIT = Path(sys.executable).parent / "doit"
@@ -76,10 +77,11 @@ def doit(
 
 @pytest.fixture(scope="session", autouse=True)
 def _state_home(tmp_path_factory):
-    """No test touches the user's own cloud."""
+    """No test touches the user's own cloud; and whichever test has started one, none is left."""
     before = os.environ.get("XDG_STATE_HOME")
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     yield
+    embedded.delete(lambda words: None)
     os.environ.pop("XDG_STATE_HOME")
     if before is not None:
         os.environ["XDG_STATE_HOME"] = before

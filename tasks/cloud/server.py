@@ -21,6 +21,8 @@ from tasks.cloud.home import LOOPBACK, Home, Identity, this_boot
 from tasks.cloud.listen import listen, listen_somewhere
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
+HOME_GONE_EVERY = 10.0
+"""Seconds between two looks whether somebody has removed the home: then there is nobody to serve."""
 SETTINGS = {
     "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 1,300 images that cannot be launched here
     "MOTO_DISABLE_GLOBAL_CORS": "true",  # no web page has business with this cloud
@@ -85,7 +87,8 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     home.announce()
-    stop.wait()
+    while not stop.wait(HOME_GONE_EVERY) and home.folder.exists():
+        pass
     base.close()
     machines.close()
     lock.acquire()  # whatever was being answered is answered and stored
