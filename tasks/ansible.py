@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks import process, report
@@ -36,7 +36,7 @@ class Recap:
     changed: int
     ok: int
     seconds: float
-    recorded: Mapping[str, Recorded]
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
 
 
 def play(
