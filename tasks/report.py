@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 EVERY, SAME_EVERY = 1.0, 10.0
 """Seconds between two progress lines of one stage, and between two that say the same."""
 WIDTH = 15
+LOADED = time.monotonic()
+"""When the run began, for its last line: to connect, and to wait for the lease, is part of it."""
 
 
 class Console:
@@ -95,7 +97,7 @@ class Stages:
     def __init__(self, outstream: TextIO, options: object) -> None:
         self.console = console
         self.started: dict[str, float] = {}
-        self.begun = time.monotonic()
+        self.begun = LOADED
         self.failures: list[str] = []
         self.run: Run | None = None
         self.selected: list[str] = []
