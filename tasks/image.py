@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from tasks import ansible, ec2, infrastructure, machines, process, report, server, source
 from tasks.aws_error import already
 from tasks.graph import Outcome
-from tasks.refusal import Cancelled, CloudRefused
+from tasks.lease import Lease
+from tasks.refusal import Cancelled, CloudRefused, EnvironmentHeld
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -89,7 +90,7 @@ def ready(run: Run, mark: str) -> Image | None:
 
 
 def differences(run: Run) -> list[str]:
-    """Whether there is an image of what the checkout says now."""
+    """What the checkout says now and no image has."""
     mark = fingerprint(run)
     return [] if ready(run, mark) else [f"there is no image of fingerprint {mark}"]
 
@@ -106,24 +107,38 @@ def superfluous(images: list[Image], used: set[str]) -> list[Image]:
 
 def bake(run: Run) -> Outcome:
     """Provision a throw-away host and make an image of it, unless there is one. Leaves no host, whatever happens."""
-    mark, builder, made = fingerprint(run), _builder(run), False
+    mark, builder = fingerprint(run), _builder(run)
+    image = ready(run, mark)
+    made = image is None
+    # the host is the project's: two bakes would take it away from each other
+    lease = Lease(builder, on_lost=process.interrupt)
     try:
-        image = next(
-            (each for each in found(run) if each.fingerprint == mark and each.state not in SPENT), None
-        )
+        lease.take(0 if image else None, run.say(NAME))
+    except EnvironmentHeld:
         if not image:
-            _end(builder)  # what a killed bake has left may be half of anything
-            _sweep(run)
-            id, made = _make(run, builder, mark), True
-        else:
-            id = image.id
-        _await(run, id)
-    finally:
-        _end(builder)
+            raise
+        id = image.id  # the other bake is of something else
+    else:
+        try:
+            id = _baked(run, builder, mark)
+        finally:
+            _end(builder)
+            lease.free()
     removed = _sweep(run)
     also = f", {removed} old removed" if removed else ""
     words = f"{id} of fingerprint {mark}{also}"
     return Outcome(facts={"image": id, "fingerprint": mark}, done=words, unchanged=words, changed=made)
+
+
+def _baked(run: Run, builder: Run, mark: str) -> str:
+    """The id of the image, which is there, or which a killed bake has asked for, or which is made now."""
+    id = next((each.id for each in found(run) if each.fingerprint == mark and each.state not in SPENT), None)
+    if not id:
+        _end(builder)  # what a killed bake has left may be half of anything
+        _sweep(run)
+        id = _make(run, builder, mark)
+    _await(run, id)
+    return id
 
 
 def _builder(run: Run) -> Run:
@@ -133,7 +148,7 @@ def _builder(run: Run) -> Run:
     )
     environment = dataclasses.replace(run.environment, per_branch=False, host_name="", infrastructure=lone)
     builder = dataclasses.replace(run, environment=environment, environment_name=NAME)
-    builder.__dict__["cloud"] = run.cloud  # one connection for both
+    builder.__dict__.update(cloud=run.cloud, id=run.id)  # one connection, one process
     return builder
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import time
+import uuid
 import zlib
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from tasks import ansible, ec2, image, infrastructure, report, source
 from tasks import run as runs
 from tasks.image import Image, superfluous
-from tasks.refusal import PlaybookBroken
+from tasks.lease import Lease
+from tasks.refusal import EnvironmentHeld, PlaybookBroken
 from tests.cloud.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import Killed, Paperhouse, run_in
 from tests.conftest import commit, copy_project, git
@@ -48,6 +50,13 @@ def run(project, server, monkeypatch, request):  # noqa: F811
 
 def nothing_of_the_host(run):
     assert ec2.find(image._builder(run)) == infrastructure.Found()
+
+
+def another(run):
+    """The same project's throw-away host, in another process."""
+    builder = image._builder(run)
+    builder.__dict__["id"] = uuid.uuid4().hex
+    return builder
 
 
 # --- the fingerprint ------------------------------------------------------------------------------
@@ -126,10 +135,24 @@ def test_an_image_is_made_once_and_leaves_no_host(run):
     assert first.changed
     assert image.differences(run) == []
     nothing_of_the_host(run)
-    before = len(run.cloud.calls)
+    run.cloud.calls.clear()
     second = image.bake(run)
     assert (second.changed, second.facts) == (False, first.facts)
-    assert len(run.cloud.calls) == before
+    assert set(run.cloud.calls) == {"PutObject"}, "the lease alone"
+
+
+def test_another_bake_of_the_project_is_waited_for_and_then_named(run):
+    busy = Lease(another(run), ttl=30)
+    busy.take()
+    lease = Lease(another(run), ttl=30)
+    with pytest.raises(EnvironmentHeld, match="image"):
+        lease.take(0)
+    busy.free()
+    made = image.bake(run)
+    busy = Lease(another(run), ttl=30)
+    busy.take()
+    assert image.bake(run).facts == made.facts, "what is there needs no host, and nobody to wait for"
+    busy.free()
 
 
 def test_the_image_says_whose_and_of_what_it_is(run):

@@ -26,19 +26,13 @@ from tasks.refusal import NoCommit
 
 RUN = run.from_command_line(Path.cwd())
 DOIT_CONFIG = {
-    "backend": "json", "dep_file": ".run/doit.json", "reporter": "stages", "default_tasks": ["server"],
+    "backend": "json", "dep_file": ".run/doit.json", "reporter": "stages", "default_tasks": ["machine"],
     "num_process": 2, "par_type": "thread", "verbosity": 2,
 }
 
 
-class Nothing:
-    """No record is voided: there is no bucket."""
-
-
-from doit.dependency import JsonDB
+from doit.dependency import JsonDB  # there is no bucket, so no record is voided
 JsonDB.void = lambda self, task: None
-from tasks import commands
-commands.LEASED = set()  # and nobody to share it with
 
 
 def build(run):
@@ -48,10 +42,10 @@ def build(run):
 
 
 def provision(run, **_):
-    report.console.event("server", "an event")
+    report.console.event("machine", "an event")
     for number in range(30):
-        run.say("server")(f"task {number} " + "x" * 200)
-        run.log("server").open("a").write(f"TASK {number}\\n")
+        run.say("machine")(f"task {number} " + "x" * 200)
+        run.log("machine").open("a").write(f"TASK {number}\\n")
         time.sleep(0.05)
     return Outcome(facts={}, done="30 tasks", unchanged="roles as before")
 
@@ -71,17 +65,17 @@ def task_tarball():
     return stage(RUN, build, parts={"a": 1})
 
 
-def task_server():
+def task_machine():
     """Provision."""
     return stage(RUN, provision, parts={"a": 1}, tarball="tarball")
 
 
-def task_release():
+def task_failing():
     """Fail."""
     return stage(RUN, fail)
 
 
-def task_teardown():
+def task_waiting():
     """Wait."""
     return stage(RUN, last, always=True)
 '''
@@ -89,7 +83,7 @@ def task_teardown():
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A project whose stages only talk."""
+    """A project whose stages only talk, and change no environment."""
     root = copy_project(tmp_path / "shop")
     (root / "dodo.py").write_text(DODO)
     (root / ".run").mkdir()
@@ -146,13 +140,13 @@ def test_a_stage_at_work_has_one_line_whose_seconds_tick_and_which_goes_at_the_e
     child = on_a_terminal(project)
     child.expect(pexpect.EOF)
     shown = child.before
-    seconds = re.findall(r"\rserver +(\d+\.\d) s  task", shown.replace(terminal.ERASE, ""))
+    seconds = re.findall(r"\rmachine +(\d+\.\d) s  task", shown.replace(terminal.ERASE, ""))
     assert len(set(map(float, seconds))) >= 3, "the clock ticks"
     assert all(len(line) < 100 for line in re.split(r"[\r\n]", shown.replace(terminal.ERASE, ""))), (
         "no line wraps"
     )
-    assert stages(screen(shown)) == [["tarball", "done"], ["server", "done"]]
-    assert "  server        an event" in screen(shown)
+    assert stages(screen(shown)) == [["tarball", "done"], ["machine", "done"]]
+    assert "  machine       an event" in screen(shown)
 
 
 def test_again_it_is_unchanged_with_the_reason(project):
@@ -161,14 +155,14 @@ def test_again_it_is_unchanged_with_the_reason(project):
     child.expect(pexpect.EOF)
     text = "\n".join(screen(child.before))
     assert re.search(r"tarball +unchanged +the tree is stored +\d\.\d s", text)
-    assert re.search(r"server +unchanged +roles as before +\d\.\d s", text)
+    assert re.search(r"machine +unchanged +roles as before +\d\.\d s", text)
 
 
 @pytest.mark.parametrize("ending", ["failure", "interruption"])
 def test_the_terminal_is_left_as_it_was(project, ending):
-    child = on_a_terminal(project, "release" if ending == "failure" else "teardown")
+    child = on_a_terminal(project, "failing" if ending == "failure" else "waiting")
     if ending == "interruption":
-        child.expect("teardown +0.[4-9] s")
+        child.expect("waiting +0.[4-9] s")
         child.sendintr()
     child.expect(pexpect.EOF)
     child.close()
@@ -176,7 +170,7 @@ def test_the_terminal_is_left_as_it_was(project, ending):
     assert "\x1b[?25" not in child.before, "the cursor was never hidden"
     lines = screen(child.before)
     assert lines[-1] == "", "the prompt begins a line of its own"
-    name, outcome = ("release", "failed") if ending == "failure" else ("teardown", "interrupted")
+    name, outcome = ("failing", "failed") if ending == "failure" else ("waiting", "interrupted")
     assert [name, outcome] in stages(lines)
     assert len([line for line in lines if line.startswith(f"{name} ")]) == 1
 
@@ -206,8 +200,8 @@ def test_without_a_terminal_lines_are_plain(project):
     assert answered.returncode == 0, answered.stderr
     assert "\x1b" not in answered.stdout
     assert "\r" not in answered.stdout
-    assert stages(answered.stdout.splitlines()) == [["tarball", "done"], ["server", "done"]]
-    assert "  server        task" in answered.stdout
+    assert stages(answered.stdout.splitlines()) == [["tarball", "done"], ["machine", "done"]]
+    assert "  machine       task" in answered.stdout
 
 
 def test_the_same_words_are_not_said_twice_at_once():
@@ -230,28 +224,28 @@ def test_a_run_leaves_a_log_for_each_stage_and_its_timings(project):
     assert re.fullmatch(r"[0-9a-f]{40}-dirty", told["commit"])
     assert "@" in told["by"]
     assert told["at"].startswith("20")
-    assert told["stages"]["server"]["outcome"] == "done"
-    assert 1.5 <= told["stages"]["server"]["seconds"] <= told["seconds"]
-    assert "TASK 29" in (folder / "server.log").read_text()
+    assert told["stages"]["machine"]["outcome"] == "done"
+    assert 1.5 <= told["stages"]["machine"]["seconds"] <= told["seconds"]
+    assert "TASK 29" in (folder / "machine.log").read_text()
     assert "done built" in (folder / "tarball.log").read_text()
     doit(project)
     told, _ = run_json(project)
     assert told["outcome"] == "nothing to do"
-    assert told["stages"]["server"]["outcome"] == "unchanged"
+    assert told["stages"]["machine"]["outcome"] == "unchanged"
 
 
 def test_a_failed_run_leaves_its_reason(project):
-    assert doit(project, "release").returncode == 1
+    assert doit(project, "failing").returncode == 1
     told, _ = run_json(project)
     assert told["outcome"] == "failed"
-    assert told["stages"]["release"]["outcome"] == "failed"
+    assert told["stages"]["failing"]["outcome"] == "failed"
     assert "there is no commit x here" in told["failures"][0]
 
 
 @pytest.mark.parametrize(("number", "outcome"), [(signal.SIGINT, "interrupted"), (signal.SIGKILL, "running")])
 def test_a_run_that_is_ended_leaves_what_it_knew(project, number, outcome):
-    child = on_a_terminal(project, "teardown")
-    child.expect("teardown +0.[4-9] s")
+    child = on_a_terminal(project, "waiting")
+    child.expect("waiting +0.[4-9] s")
     child.kill(number)
     child.expect(pexpect.EOF)
     told, _ = run_json(project)
