@@ -17,7 +17,8 @@ from tests.end_to_end.conftest import Site
 pytestmark = pytest.mark.end_to_end
 
 IDENTITY = "cat /etc/machine-id /etc/varnish/secret /etc/ssh/ssh_host_ed25519_key.pub"
-LEFT = "ls -d /root/.ssh /var/lib/apt/lists/*_Packages 2>/dev/null; grep -rl {} /etc /home /root /srv /var/lib/cloud; true"
+LEFT = "grep -rl --exclude-dir=journal {} /etc /home /root /srv /var/lib/cloud /var/log; true"
+"""Without the journal, in which sudo notes what this very command looks for."""
 
 
 @pytest.fixture
@@ -102,6 +103,9 @@ def test_environments_of_an_image_have_their_own_keys_ids_and_secrets(project, s
     one, two = (Site(root=project, variables={"branch": name}) for name in ("one", "two"))
     hidden = secrets.ensure(one.run)
     (tmp_path / "leak").mkdir()
+    admitted = two.ssh("cat /home/*/.ssh/authorized_keys", tmp=tmp_path / "leak").splitlines()
+    assert [line.split()[1] for line in admitted] == [secrets.ensure(two.run).deploy_key_public.split()[1]]
+    assert two.ssh("ls /var/log/journal", tmp=tmp_path / "leak").split() == seen["two"][:1], "its own alone"
     for word in (hidden.database_password, hidden.crypt_key, one.run.identity, site.run.identity):
         assert two.ssh(LEFT.format(word), tmp=tmp_path / "leak").strip() == ""
     assert infrastructure.differences(site.run) == []  # nobody replaces what runs
