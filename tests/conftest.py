@@ -31,6 +31,11 @@ def commit(folder: Path, message: str = "change") -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes seconds comes before what boots hosts."""
+    items.sort(key=lambda item: "end_to_end" in item.keywords)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository on branch main with this project's settings and a tiny application."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -36,13 +35,13 @@ def project(tmp_path_factory) -> Path:
         (["environment=staging", "tarbal"], 3, "no task or command named tarbal", "doit environment=staging list"),
     ],
 )  # fmt: skip
-def test_a_misspelling_is_refused(project, arguments, code, sentence, remedy):
-    answered = doit(project, *arguments)
+def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, remedy):
+    answered = doit(project, *arguments, XDG_STATE_HOME=str(tmp_path / "state"))
     assert answered.returncode == code
     assert sentence in answered.stderr
     assert f"\n    {remedy}" in answered.stderr if remedy else True
     assert "Traceback" not in answered.stderr
-    assert not list(Path(os.environ["XDG_STATE_HOME"]).iterdir())  # no cloud was started for it
+    assert not (tmp_path / "state").exists()  # no cloud was started for it
 
 
 def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):
