@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks import ansible, ec2, server, tarball
+from tasks import ansible, ec2, history, server, tarball
 from tasks.graph import Outcome, now
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def go_live(
         log=run.log("release"),
     )
     _tag(run)
+    history.add(run, digest)
     return Outcome(
         facts={"digest": digest, "machines": [each["id"] for each in found["hosts"]]},
         done=f"{digest[:ID]} is live",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks import ec2, infrastructure, ledger, machines, report, shared
+from tasks import ec2, history, infrastructure, ledger, machines, report, shared
 from tasks.graph import Outcome
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def tear_down(run: Run) -> Outcome:
     if shared.bucket_exists(run):
         machines.forget(run)
         ledger.forget(run)
+        history.forget(run)
     return Outcome(
         facts={},
         done=f"{run.identity} is gone, {len(changes)} changes",

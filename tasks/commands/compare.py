@@ -1,0 +1,37 @@
+"""compare: where the servers of two environments differ."""
+
+from __future__ import annotations
+
+from doit.cmd_base import DoitCmdBase
+
+from tasks import report
+from tasks.commands import refusing, run_of
+from tasks.refusal import UnknownTask
+
+
+class Compare(DoitCmdBase):
+    """`doit compare A B`: where the servers of two environments differ. Exit code 1 if they do."""
+
+    name = "compare"
+    doc_purpose = "print where the servers of two environments differ"
+    doc_usage = "A B"
+    doc_description = (
+        "A and B: an environment, a branch, or an environment's full name such as testing-0d6e4079e3."
+    )
+    cmd_options = ()
+
+    @refusing
+    def _execute(self, pos_args: list[str] | None = None) -> int:
+        from tasks import compare
+
+        if len(pos_args or ()) != 2:
+            raise UnknownTask(name=f"compare {' '.join(pos_args or ())}", known="compare A B")
+        run = run_of(self.task_list)
+        first, second = (compare.view(compare.ledgers(run, each)) for each in pos_args or ())
+        found = compare.lines(first, second)
+        for line in found:
+            report.console.line(line)
+        report.console.line(
+            f"{' and '.join(pos_args or ())}: {f'{len(found)} differences' if found else 'the same'}"
+        )
+        return 1 if found else 0

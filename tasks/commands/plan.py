@@ -1,0 +1,79 @@
+"""plan: `doit plan` and `doit why`: what a run would do, and why; neither changes anything."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from doit.cmd_base import DoitCmdBase
+
+from tasks import plan, report
+from tasks.commands import known, refusing
+from tasks.refusal import FAILED, Refusal
+
+
+class Plan(DoitCmdBase):
+    """`doit plan [TASK...]`: what a run would do, and why; it changes nothing."""
+
+    name = "plan"
+    doc_purpose = "show what would run, and why"
+    doc_usage = "[TASK ...]"
+    doc_description = None
+    cmd_options = (
+        {
+            "name": "detailed_exitcode",
+            "short": "",
+            "long": "detailed-exitcode",
+            "type": bool,
+            "default": False,
+            "help": "exit with 0 when there is nothing to do, 2 when there is, 1 when the plan fails",
+        },
+    )
+
+    @refusing
+    def execute(self, params: Any, args: Any) -> Any:
+        """Load the graph and look; what goes wrong must not be taken for work to do."""
+        try:
+            return super().execute(params, args)
+        except Refusal:
+            raise
+        except Exception:
+            if not params["detailed_exitcode"]:
+                raise
+            traceback.print_exc()
+            return FAILED
+
+    def _execute(self, detailed_exitcode: bool = False, pos_args: object = None) -> int:
+        chosen = known(self.task_list, self.sel_tasks)
+        found = plan.verdicts({each.name: each for each in self.task_list}, chosen, self.dep_manager)
+        for verdict in found:
+            if verdict.what == "unchanged" and verdict.task.endswith(":shared"):
+                continue
+            first, *more = verdict.reasons or ("",)
+            report.console.line(f"{verdict.stage:<{report.WIDTH}} {verdict.what:<10} {first}".rstrip())
+            for reason in more:
+                report.console.line(f"{'':<{report.WIDTH + 11}} {reason}")
+        work = any(verdict.what != "unchanged" for verdict in found)
+        return 2 if work and detailed_exitcode else 0
+
+
+class Why(DoitCmdBase):
+    """`doit why STAGE`: why a stage would run, or that it would not."""
+
+    name = "why"
+    doc_purpose = "say why a stage would run"
+    doc_usage = "STAGE"
+    doc_description = None
+    cmd_options = ()
+
+    @refusing
+    def _execute(self, pos_args: list[str] | None = None) -> int:
+        (name,) = known(self.task_list, pos_args or ["release"])[:1]
+        tasks = {each.name: each for each in self.task_list}
+        found = plan.verdicts(tasks, [name], self.dep_manager)
+        for verdict in (each for each in found if each.stage == name.partition(":")[0]):
+            for reason in verdict.reasons:
+                report.console.line(f"{verdict.task}: {verdict.what}: {reason}")
+            if not verdict.reasons:
+                report.console.line(f"{verdict.task}: {verdict.what}: every input is as it was")
+        return 0

@@ -1,0 +1,173 @@
+"""run: `doit run`: refuses what is not there, runs alone in its environment, and ends all it started."""
+
+from __future__ import annotations
+
+import functools
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import doit.cmd_run
+from doit.cmdparse import CmdParseError
+from doit.control import TaskControl
+from doit.exceptions import InvalidCommand
+
+from tasks import process, report, source
+from tasks.commands import missing, refusing, run_of
+from tasks.refusal import BucketGone, LeaseLost, NotAtTheTop, TeardownAndMore, UnknownOption
+
+if TYPE_CHECKING:
+    from tasks.lease import Lease
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+LEASED = {"infrastructure:environment", "server", "release", "teardown"}
+"""Tasks that change an environment: one run at a time."""
+PATIENCE = 4.0
+"""Seconds that stages get to end after an interruption; their children are ended at once."""
+
+
+class Run(doit.cmd_run.Run):
+    """`doit run`: refuses what is not there, runs alone in its environment, and ends all it started when interrupted."""
+
+    name = "run"
+    cmd_options = (
+        *doit.cmd_run.Run.cmd_options,
+        {
+            "name": "wait",
+            "short": "",
+            "long": "wait",
+            "type": float,
+            "default": None,
+            "help": "seconds to wait for another run in the same environment, 0 to refuse at once [a time-to-live and a beat]",
+        },
+    )
+    wait: float | None = None
+    lease: Lease | None = None
+
+    @refusing
+    def parse_execute(self, in_args: Any) -> Any:
+        """Parse the command line and run what was asked for."""
+        try:
+            return super().parse_execute(in_args)
+        except CmdParseError as error:
+            # doit's own words go on with all options that it knows
+            problem = re.sub(r"^Error parsing \w+: ", "", str(error).partition(" (parsing options")[0])
+            raise UnknownOption(problem=problem, command=self.name) from None
+
+    def execute(self, params: Any, args: Any) -> Any:
+        """Load the graph and run what was asked for."""
+        self.wait = params["wait"]
+        if not Path(params["dodoFile"]).exists():
+            raise NotAtTheTop(path=Path.cwd())
+        try:
+            return super().execute(params, args)
+        except InvalidCommand as error:
+            if error.not_found is None:
+                raise
+            raise missing(self.task_list, error.not_found) from None
+
+    @functools.wraps(doit.cmd_run.Run._execute)
+    def _execute(self, **options: Any) -> Any:
+        for each in INTERRUPTED:  # and never back: this process does nothing else
+            signal.signal(each, _interrupt)
+        try:
+            self._make_sense()
+            return self._alone(options)
+        except (_Interrupted, LeaseLost) as end:
+            if self.lease and self.lease.lost:
+                raise self.lease.lost from None
+            if not isinstance(end, _Interrupted):
+                raise
+            report.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
+            return end.code
+
+    def _make_sense(self) -> None:
+        """Refuse what would be refused in the end, before anything is changed."""
+        run, chosen = run_of(self.task_list), set(self.sel_tasks or ())
+        if "teardown" in chosen and len(chosen) > 1:
+            raise TeardownAndMore(others=", ".join(sorted(chosen - {"teardown"})))
+        if LEASED & selected(self.task_list, self.sel_tasks):
+            _ = run.identity, source.commit(run.root)
+
+    def _alone(self, options: dict[str, Any]) -> Any:
+        """Run the tasks; with the lease, if they change the environment."""
+        process.guard(run_of(self.task_list).id)
+        clean = False
+        try:
+            self._take_lease()
+            code = super()._execute(**options)
+            clean = True
+            return code
+        except BaseException:
+            _ignore_signals()
+            process.interrupt()
+            process.rest(PATIENCE)
+            process.kill()
+            raise
+        finally:
+            if self.lease:
+                self.lease.free(unclean=not clean)
+
+    def _take_lease(self) -> None:
+        chosen = selected(self.task_list, self.sel_tasks)
+        changes = LEASED & chosen
+        if not changes:
+            return
+        from tasks import fence
+        from tasks.lease import Lease
+
+        run = run_of(self.task_list)
+        self.lease = lease = Lease(run, on_lost=_stop)  # known before it is taken: an interruption frees it
+        try:
+            lease.take(self.wait, run.say("lease"))
+        except BucketGone:
+            if changes != {"teardown"}:
+                raise
+            return  # nobody else gets a lease either, and giving the machines back must be possible
+        self.dep_manager.backend.lease = lease
+        self.dep_manager.backend.read_anew()
+        if lease.unclean:
+            lease.unclean = not fence.raise_around(run)
+
+
+def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
+    """Names of the chosen tasks and of all that they need. Raises what doit raises for a name or option unknown."""
+    control = TaskControl(tasks)
+    control.process(chosen)
+    found: set[str] = set()
+    new = set(control.selected_tasks)
+    while new:
+        found |= new
+        new = {need for name in new for need in control.tasks[name].task_dep} - found
+    return found
+
+
+def retry() -> str:
+    """The command line that was typed."""
+    return " ".join(["doit", *sys.argv[1:]])
+
+
+class _Interrupted(BaseException):
+    def __init__(self, number: int) -> None:
+        self.code = INTERRUPTED[signal.Signals(number)]
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _ignore_signals()
+    process.interrupt()
+    raise _Interrupted(number)
+
+
+def _ignore_signals() -> None:
+    """A second one must not cut the clean-up short."""
+    for each in INTERRUPTED:
+        signal.signal(each, signal.SIG_IGN)
+
+
+def _stop() -> None:
+    """Called when the lease is lost, from its thread: end everything, and wake the main thread."""
+    process.interrupt()
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)  # type: ignore[arg-type]
