@@ -26,6 +26,8 @@ from tasks.ssh import Host, known_hosts, options, refusal
 ROOT = Path(__file__).parents[1]
 PLAIN = "linear"
 """Ansible's own strategy, which works wherever Ansible does."""
+CHANGES_ONLY = {"ANSIBLE_DISPLAY_OK_HOSTS": "False"}
+"""What Ansible prints of tasks that change nothing: not a line."""
 _given_up = threading.Event()
 
 
@@ -71,6 +73,27 @@ def play(
     )
 
 
+def preview(
+    playbook: str,
+    *,
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    say: Callable[[str], None],
+) -> list[str]:
+    """What a play would change, as Ansible's check mode prints it with `--diff`; it changes nothing."""
+    with tempfile.TemporaryDirectory(prefix="preview-") as folder:
+        log = Path(folder) / "log"
+        # plain: of mitogen's modules not all know check mode
+        status, story = _play(playbook, hosts, variables, PLAIN, say, log, check=True)
+        if process.cancelled():
+            raise Cancelled(stage=playbook)
+        if status != "successful":
+            raise next(
+                (refusal(playbook, each) for each in hosts if each.name in story.unreachable), None
+            ) or (story.failure())
+        return log.read_text().splitlines()
+
+
 def _play(
     playbook: str,
     hosts: Sequence[Host],
@@ -78,6 +101,8 @@ def _play(
     strategy: str,
     say: Callable[[str], None],
     log: Path | None,
+    *,
+    check: bool = False,
 ) -> tuple[str, Story]:
     # 0700: it holds the key and the variables; its name tells whose it is should the run be killed
     private = Path(tempfile.mkdtemp(prefix=f"play-{process.mark()}"))
@@ -87,8 +112,11 @@ def _play(
             private,
             playbook=ROOT / "playbooks" / f"{playbook}.yml",
             inventory=_inventory(private, hosts, variables),
-            environment=process.marked(_environment(private, strategy)),
+            environment=process.marked(
+                {**_environment(private, strategy), **(CHANGES_ONLY if check else {})}
+            ),
             story=story,
+            check=check,
         )
     finally:
         story.close()
@@ -103,6 +131,7 @@ def _run(
     inventory: Path,
     environment: Mapping[str, str],
     story: Story,
+    check: bool,
 ) -> str:
     """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers."""
     import ansible_runner  # takes half a second, which only those who play should spend
@@ -128,6 +157,7 @@ def _run(
                 fact_cache_type="memory",
                 event_handler=story.hear,
                 cancel_callback=stop,
+                **({"cmdline": "--check --diff"} if check else {}),
             )
             while wait([run], timeout=0.2).not_done:
                 stop()  # ansible-runner itself asks every five seconds only

@@ -18,11 +18,16 @@ FILES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What would become of one task: `run`, `maybe` (when an upstream's outcome differs) or `unchanged`."""
+    """What would become of one task: `run`, `maybe` (when an upstream's outcome differs) or `unchanged`.
+
+    `reasons`: why; of an unchanged one, what holds.
+    """
 
     task: str
     what: str
     reasons: tuple[str, ...]
+    seconds: float | None = None
+    """What it took when it last changed something here: the median of a few."""
 
     @property
     def stage(self) -> str:
@@ -37,14 +42,29 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
         task = tasks[name]
         reasons = tuple(_reasons(dep_manager.get_status(task, tasks, get_log=True)))
         moving = [each for each in task.task_dep if each in found and found[each].what != "unchanged"]
+        seconds = dep_manager.backend.expected(name)
         if reasons:
-            found[name] = Verdict(task=name, what="run", reasons=reasons)
+            found[name] = Verdict(task=name, what="run", reasons=reasons, seconds=seconds)
         elif any(found[each].task in _feeds(task) for each in moving):
             why = f"if the outcome of {' or '.join(sorted({found[each].stage for each in moving}))} differs"
-            found[name] = Verdict(task=name, what="maybe", reasons=(why,))
+            found[name] = Verdict(task=name, what="maybe", reasons=(why,), seconds=seconds)
         else:
-            found[name] = Verdict(task=name, what="unchanged", reasons=())
+            holds = dep_manager.get_values(name).get("unchanged")
+            found[name] = Verdict(task=name, what="unchanged", reasons=(holds,) if holds else ())
     return list(found.values())
+
+
+def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
+    """How long the work will take, in words: what comes after another waits for it, the rest goes side by side."""
+    due = {each.task: each for each in found if each.what != "unchanged"}
+    unknown = sorted({each.stage for each in due.values() if each.seconds is None})
+    ends: dict[str, float] = {}
+    for name in _in_order(tasks, list(due)):
+        begins = max((ends.get(upstream, 0.0) for upstream in tasks[name].task_dep), default=0.0)
+        ends[name] = begins + ((due[name].seconds or 0.0) if name in due else 0.0)
+    known = f"about {max(ends.values(), default=0.0):.0f} s" if len(unknown) < len(due) else ""
+    missing = f"no history here of {', '.join(unknown)}" if unknown else ""
+    return f"expected: {', '.join(filter(None, (known, missing)))}"
 
 
 def _in_order(tasks: dict[str, Any], selected: list[str]) -> Iterator[str]:

@@ -61,6 +61,16 @@ def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome
     )
 
 
+def preview(run: Run) -> list[str]:
+    """What provisioning would change on the machines, as Ansible's check mode says it. Raises NoMachine."""
+    return ansible.preview(
+        "server",
+        hosts=hosts(run, existing(run)),
+        variables={**variables(run), **application(run)},
+        say=run.say("server"),
+    )
+
+
 def existing(run: Run) -> dict[str, Any]:
     """The machines of an environment that makes none."""
     from tasks import infrastructure

@@ -8,6 +8,7 @@ runs the task again.
 from __future__ import annotations
 
 import contextlib
+import statistics
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 UNRECORDED = {"teardown"}
 """Tasks that look for themselves what there is to do, whatever was done before."""
+REMEMBERED = 5
+"""Times that a task took, from which the next one is expected."""
 LAST_KEY = "deps:"
 """doit sets this key last when it saves a success: the moment to write the record."""
 
@@ -29,8 +32,8 @@ LAST_KEY = "deps:"
 class BucketState:
     """doit backend whose "file name" is the run: DOIT_CONFIG's `dep_file` holds it.
 
-    A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, and of a
-    success `seconds` and `outcome`.
+    A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, `took` (seconds
+    of the last times that it changed something), and of a success `seconds` and `outcome`.
     """
 
     desc = "one record per environment and task, in the bucket"
@@ -39,6 +42,7 @@ class BucketState:
         self.name = name
         self.records: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, str | None] = {}
+        self.took: dict[str, list[float]] = {}
         self.forgotten: set[str] = set()
         self.lease: Lease | None = None
         self.lock = threading.RLock()  # tasks void their records from worker threads
@@ -91,6 +95,12 @@ class BucketState:
 
     # --- what the stages call ---
 
+    def expected(self, task: str) -> float | None:
+        """Seconds that the task takes here when it has work to do; None where it never had any."""
+        self._record(task)
+        took = self.took.get(task)
+        return statistics.median(took) if took else None
+
     def void(self, task: str) -> None:
         """From now on nobody believes the old record. Call before a task changes anything."""
         if task in UNRECORDED:
@@ -121,6 +131,7 @@ class BucketState:
                 else:
                     self.seen[task] = document.etag if document else None
                 value = document.value.get("doit") if document else None
+                self.took[task] = list(document.value.get("took") or ()) if document else []
                 self.records[task] = value if isinstance(value, dict) else {}
             return self.records[task]
 
@@ -131,6 +142,9 @@ class BucketState:
         if "done" in values:
             outcome = values["done"] if values.get("changed", True) else values["unchanged"]
             record |= {"seconds": values.get("seconds"), "outcome": outcome}
+            if values.get("changed", True) and values.get("seconds"):
+                self.took[task] = [*self.took.get(task, []), values["seconds"]][-REMEMBERED:]
+        record["took"] = self.took.get(task, [])
         if self.lease:
             self.lease.check()
         self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))

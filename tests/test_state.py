@@ -131,3 +131,18 @@ def test_equal_values_get_different_versions(run):
     assert first != second
     with pytest.raises(RecordTaken):
         run.store.write("same.json", {"a": 1}, seen=first)
+
+
+def test_what_a_task_takes_is_remembered_of_the_times_that_it_had_work(run):
+    state = BucketState(run, None)
+    assert state.expected("server") is None
+    for seconds, changed in ((40.0, True), (0.3, False), (44.0, True), (42.0, True)):
+        values = {"done": "", "unchanged": "", "changed": changed, "seconds": seconds}
+        state.void("server")
+        saved(run, "server", _values_=None)
+        state = BucketState(run, None)
+        state.set("server", "_values_:", values)
+        state.set("server", "deps:", [])
+    assert BucketState(run, None).expected("server") == 42.0
+    BucketState(run, None).void("server")
+    assert BucketState(run, None).expected("server") == 42.0

@@ -28,9 +28,9 @@ class List(doit.cmd_list.List):
         super()._print_task(template, task, status, False, tasks)
         if not list_deps:
             return  # what git is not asked for need not be loaded
-        parts = [tasks[name] for name in task.task_dep] if task.has_subtask else []
-        for line in (line for each in (task, *parts) for line in inputs_of(each, self.dep_manager)):
-            self.outstream.write(f" -  {line}\n")
+        for part in with_parts(task, tasks):
+            for line in inputs_of(part, self.dep_manager):
+                self.outstream.write(f" -  {line}\n")
 
 
 class Info(doit.cmd_info.Info):
@@ -49,9 +49,15 @@ class Info(doit.cmd_info.Info):
             raise missing(self.task_list, pos_args[0])
         result = super()._execute(pos_args, hide_status)
         self.outstream.write("\ngit ids    :\n")
-        for line in inputs_of(tasks[pos_args[0]], self.dep_manager):
-            self.outstream.write(f" - {line}\n")
+        for part in with_parts(tasks[pos_args[0]], tasks):
+            for line in inputs_of(part, self.dep_manager):
+                self.outstream.write(f" - {line}\n")
         return result
+
+
+def with_parts(task: Any, tasks: dict[str, Any]) -> list[Any]:
+    """A task, and what it is a group of."""
+    return [task, *(tasks[name] for name in (task.task_dep if task.has_subtask else ()))]
 
 
 def inputs_of(task: Any, dep_manager: Any) -> Iterator[str]:

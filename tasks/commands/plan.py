@@ -8,8 +8,8 @@ from typing import Any
 from doit.cmd_base import DoitCmdBase
 
 from tasks import plan, report
-from tasks.commands import known, refusing
-from tasks.refusal import FAILED, Refusal
+from tasks.commands import known, refusing, run_of
+from tasks.refusal import FAILED, NoMachine, Refusal
 
 
 class Plan(DoitCmdBase):
@@ -28,6 +28,14 @@ class Plan(DoitCmdBase):
             "default": False,
             "help": "exit with 0 when there is nothing to do, 2 when there is, 1 when the plan fails",
         },
+        {
+            "name": "diff",
+            "short": "",
+            "long": "diff",
+            "type": bool,
+            "default": False,
+            "help": "show what Ansible's check mode says that `server` would change",
+        },
     )
 
     @refusing
@@ -43,9 +51,10 @@ class Plan(DoitCmdBase):
             traceback.print_exc()
             return FAILED
 
-    def _execute(self, detailed_exitcode: bool = False, pos_args: object = None) -> int:
+    def _execute(self, detailed_exitcode: bool = False, diff: bool = False, pos_args: object = None) -> int:
         chosen = known(self.task_list, self.sel_tasks)
-        found = plan.verdicts({each.name: each for each in self.task_list}, chosen, self.dep_manager)
+        tasks = {each.name: each for each in self.task_list}
+        found = plan.verdicts(tasks, chosen, self.dep_manager)
         for verdict in found:
             if verdict.what == "unchanged" and verdict.task.endswith(":shared"):
                 continue
@@ -54,7 +63,21 @@ class Plan(DoitCmdBase):
             for reason in more:
                 report.console.line(f"{'':<{report.WIDTH + 11}} {reason}")
         work = any(verdict.what != "unchanged" for verdict in found)
+        if work:
+            report.console.line(plan.expectation(tasks, found))
+        if diff:
+            self._show_difference()
         return 2 if work and detailed_exitcode else 0
+
+    def _show_difference(self) -> None:
+        from tasks import server
+
+        try:
+            lines = server.preview(run_of(self.task_list))
+        except NoMachine:
+            lines = ["server: there is no machine yet to compare with"]
+        for line in lines:
+            report.console.line(line)
 
 
 class Why(DoitCmdBase):

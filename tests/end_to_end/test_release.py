@@ -80,6 +80,7 @@ def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     role.write_text(role.read_text() + "# a change\n")
     commit(site.root)
     assert "server: run: roles/nginx changed" in site.doit("why", "server").stdout
+    assert "expected: about " in site.doit("plan").stdout.splitlines()[-1]
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
     role = site.root / "roles" / "release" / "tasks" / "main.yml"
     role.write_text(role.read_text() + "# a change\n")
