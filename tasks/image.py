@@ -119,11 +119,10 @@ def bake(run: Run) -> Outcome:
             raise
         id = image.id  # the other bake is of something else
     else:
-        try:
+        with contextlib.ExitStack() as afterwards:
+            afterwards.callback(lease.free)
+            afterwards.callback(_end, builder)
             id = _baked(run, builder, mark)
-        finally:
-            _end(builder)
-            lease.free()
     removed = _sweep(run)
     also = f", {removed} old removed" if removed else ""
     words = f"{id} of fingerprint {mark}{also}"

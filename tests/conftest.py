@@ -32,8 +32,11 @@ def commit(folder: Path, message: str = "change") -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes seconds comes before what boots hosts."""
-    items.sort(key=lambda item: "end_to_end" in item.keywords)
+    """What boots hosts comes first and shares them in one process; beside it goes the rest, file by file."""
+    items.sort(key=lambda item: "end_to_end" not in item.keywords)
+    for item in items:
+        group = "end_to_end" if "end_to_end" in item.keywords else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

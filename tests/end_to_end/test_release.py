@@ -65,6 +65,12 @@ def test_the_same_again_does_nothing_and_says_why(site):
     assert "nothing to do in" in answered.stdout.splitlines()[-1]
 
 
+def test_another_shallow_clone_at_another_place_finds_nothing_to_do_either(site, tmp_path):
+    for name in ("one", "another/deeper"):
+        git(tmp_path, "clone", "-q", "--depth", "1", f"file://{site.root}", name)
+        assert Site(root=tmp_path / name, variables={}).stages("release") == UNCHANGED
+
+
 def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     page = site.root / "app" / "pub" / "index.php"
     page.write_text(page.read_text() + "\n// a change\n")
