@@ -50,6 +50,7 @@ class Profile:
     build: tuple[Step, ...]
     environment: tuple[str, ...]
     exclude: tuple[str, ...]
+    migrations: tuple[str, ...]
     server: Mapping[str, Any]
     release: Mapping[str, Any]
 
@@ -86,6 +87,7 @@ def load(root: Path, application: Application) -> Profile:
             ),
             environment=tuple(data.get("environment", ())),
             exclude=tuple(data.get("exclude", ())),
+            migrations=tuple(data.get("migrations", ())),
             server=data["server"],
             release=data["release"],
         )
