@@ -51,6 +51,7 @@ class Profile:
     environment: tuple[str, ...]
     exclude: tuple[str, ...]
     sbom: str
+    migrations: tuple[str, ...]
     server: Mapping[str, Any]
     release: Mapping[str, Any]
 
@@ -88,6 +89,7 @@ def load(root: Path, application: Application) -> Profile:
             environment=tuple(data.get("environment", ())),
             exclude=tuple(data.get("exclude", ())),
             sbom=data.get("sbom", ""),
+            migrations=tuple(data.get("migrations", ())),
             server=data["server"],
             release=data["release"],
         )

@@ -98,13 +98,19 @@ def build(run: Run) -> Outcome:
     )
 
 
+def pointer(run: Run, commit: str) -> dict[str, Any] | None:
+    """What a commit points to: the tarball's digest, who built it, when."""
+    document = run.store.read(pointer_key(commit))
+    return document.value if document else None
+
+
 def existing(run: Run) -> dict[str, str]:
     """The tarball that the checked-out commit points to, for environments that build none. Raises NoTarball."""
     commit = source.commit(run.root)
-    pointer = run.store.read(pointer_key(commit))
-    if not pointer:
+    found = pointer(run, commit)
+    if not found:
         raise NoTarball(commit=commit[:7], bucket=run.bucket)
-    return {"digest": pointer.value["digest"]}
+    return {"digest": found["digest"]}
 
 
 def tarball_key(digest: str) -> str:
