@@ -58,13 +58,7 @@ def play(
         # nothing was touched, so it can be played again: mitogen may not know this Ansible
         _give_up(playbook, f"{strategy} did not get to a first task")
         status, story = _play(playbook, hosts, variables, PLAIN, say, log)
-    if status == "canceled" or process.cancelled():
-        raise Cancelled(stage=playbook)
-    for host in hosts:
-        if host.name in story.unreachable:
-            raise refusal(playbook, host) or story.failure()
-    if status != "successful":
-        raise story.failure()
+    _accept(status, story, playbook, hosts)
     return Recap(
         changed=story.changed,
         ok=story.ok,
@@ -85,13 +79,19 @@ def preview(
         log = Path(folder) / "log"
         # plain: of mitogen's modules not all know check mode
         status, story = _play(playbook, hosts, variables, PLAIN, say, log, check=True)
-        if process.cancelled():
-            raise Cancelled(stage=playbook)
-        if status != "successful":
-            raise next(
-                (refusal(playbook, each) for each in hosts if each.name in story.unreachable), None
-            ) or (story.failure())
+        _accept(status, story, playbook, hosts)
         return log.read_text().splitlines()
+
+
+def _accept(status: str, story: Story, playbook: str, hosts: Sequence[Host]) -> None:
+    """Raise what went wrong, if anything did."""
+    if status == "canceled" or process.cancelled():
+        raise Cancelled(stage=playbook)
+    for host in hosts:
+        if host.name in story.unreachable:
+            raise refusal(playbook, host) or story.failure()
+    if status != "successful":
+        raise story.failure()
 
 
 def _play(

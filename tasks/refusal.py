@@ -392,14 +392,6 @@ class UnsafeFile(Refusal):
 # --- the cloud ------------------------------------------------------------------------------------
 
 
-class UnknownCloud(Refusal):
-    """`cloud:` in pipeline.yml names neither AWS nor the embedded cloud."""
-
-    sentence = "pipeline.yml: cloud: there is no cloud {name} (known: aws, embedded)"
-    remedy = "$EDITOR pipeline.yml"
-    exit_code = UNKNOWN
-
-
 class CredentialsMissing(Refusal):
     """`cloud: aws`, and no credentials in the environment, the AWS files or the instance's role."""
 

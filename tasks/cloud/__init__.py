@@ -7,10 +7,10 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tasks import process
-from tasks.refusal import CloudSaysNo, CloudUnreachable, HostDown, HostKeysMissing, Refusal, UnknownCloud
+from tasks.refusal import CloudSaysNo, CloudUnreachable, HostDown, HostKeysMissing, Refusal
 
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
@@ -101,17 +101,15 @@ def refusal_of(error: BaseException) -> Refusal | None:
     return CloudUnreachable(problem=str(error)) if isinstance(error, BotoCoreError) else None
 
 
-def connect(*, name: str, region: str, say: Say) -> Cloud:
+def connect(*, name: Literal["embedded", "aws"], region: str, say: Say) -> Cloud:
     """The cloud that a project's settings name; the embedded one is started if it does not run.
 
-    Raises UnknownCloud, or a refusal of the embedded cloud's start.
+    Raises a refusal of the embedded cloud's start.
     """
     if name == "embedded":
         from tasks.cloud import endpoint
 
         return endpoint.connect(region, say)
-    if name == "aws":
-        from tasks.cloud import aws
+    from tasks.cloud import aws
 
-        return aws.Aws(region)
-    raise UnknownCloud(name=name)
+    return aws.Aws(region)

@@ -21,7 +21,6 @@ from tasks.refusal import (
     PodmanRefused,
     PortTaken,
     ServerFailed,
-    UnknownCloud,
 )
 from tests.cloud.conftest import Server
 
@@ -44,11 +43,6 @@ def program(folder, name: str, script: str) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-
-def test_a_cloud_that_nobody_knows(quiet):
-    with pytest.raises(UnknownCloud, match="no cloud heroku"):
-        cloud.connect(name="heroku", region="eu-central-1", say=quiet)
 
 
 def test_no_podman(tmp_path, monkeypatch, quiet):
