@@ -395,7 +395,7 @@ def stop(run: Run, id: str) -> None:
 
 def create_image(run: Run, id: str, *, name: str, tags: dict[str, str]) -> str:
     """Have an image made of a machine; the image's id."""
-    tagged = [{"ResourceType": "image", "Tags": _tag_list(tags)}]
+    tagged = [{"ResourceType": kind, "Tags": _tag_list(tags)} for kind in ("image", "snapshot")]
     client = run.cloud.client("ec2")
     return str(client.create_image(InstanceId=id, Name=name, TagSpecifications=tagged)["ImageId"])
 

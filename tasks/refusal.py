@@ -648,6 +648,14 @@ class HostUnreachable(Refusal):
     remedy = "doit plan infrastructure"
 
 
+class HostUnknown(Refusal):
+    """A host is named that the environment does not have."""
+
+    sentence = "command line: {host} is no host of this environment (known: {known})"
+    remedy = "doit status"
+    exit_code = UNKNOWN
+
+
 class HostKeyChanged(Refusal):
     """A host shows other SSH keys than the ones that its console told when it first started."""
 

@@ -43,6 +43,7 @@ class BucketState:
         self.records: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, str | None] = {}
         self.took: dict[str, list[float]] = {}
+        self.at: dict[str, str] = {}
         self.forgotten: set[str] = set()
         self.lease: Lease | None = None
         self.lock = threading.RLock()  # tasks void their records from worker threads
@@ -131,6 +132,7 @@ class BucketState:
                 else:
                     self.seen[task] = document.etag if document else None
                 value = document.value.get("doit") if document else None
+                self.at[task] = str(document.value.get("at", "")) if document else ""
                 self.took[task] = list(document.value.get("took") or ()) if document else []
                 self.records[task] = value if isinstance(value, dict) else {}
             return self.records[task]
