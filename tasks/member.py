@@ -16,7 +16,10 @@ from tasks.refusal import UnsafeFile
 
 CHUNK = 1 << 20
 """Bytes that are read at once: this, and not the size of a tree or file, bounds the memory."""
+EMPTY = bytes(tarfile.BLOCKSIZE)
 FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
+LARGE = 8 << 30
+"""Bytes of a file whose size has a notation of its own in a header."""
 
 
 class Damaged(Exception):
@@ -73,11 +76,9 @@ def of_archive(raw: Readable, *, exclude: Sequence[str] = (), digest: str = "") 
         for member in _members(io.BufferedReader(cast("io.RawIOBase", unpacked), CHUNK)):
             if wanted(member.name):
                 yield member
-            for _ in member.content:  # what nobody has read stands in front of the next one
-                pass
         while hashed.read(CHUNK):
             pass
-    except (zstandard.ZstdError, tarfile.HeaderError) as error:
+    except zstandard.ZstdError as error:
         raise Damaged(str(error)) from None
     if digest and hashed.sha256.hexdigest() != digest:
         raise Damaged(f"its digest is {hashed.sha256.hexdigest()[:12]}, not {digest[:12]}")
@@ -97,6 +98,11 @@ class _Choice:
         if self.exclude and any("/".join(parts[:end]) in self.exclude for end in range(1, len(parts) + 1)):
             return False
         return not self.only or any(all(map(str.__eq__, parts, path)) for path in self.only)
+
+
+def encoded(name: str) -> bytes:
+    """A name's bytes, the same in every locale."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _text(name: bytes) -> str:
@@ -146,29 +152,48 @@ def refuse_what_leaves(member: Member) -> None:
 def _members(stream: IO[bytes]) -> Iterator[Member]:
     """The members of a tar stream. Its end must be there: a stream that is cut off between two would look whole."""
     names = {tarfile.GNUTYPE_LONGNAME: "", tarfile.GNUTYPE_LONGLINK: ""}
-    while (block := _exactly(stream, tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        padding = -info.size % tarfile.BLOCKSIZE
-        if info.type in names:
-            names[info.type] = _text(_exactly(stream, info.size + padding)[: info.size].rstrip(b"\0"))
+    while (block := _exactly(stream, tarfile.BLOCKSIZE)) != EMPTY:
+        kind, size = _kind_and_size(block)
+        padding = -size % tarfile.BLOCKSIZE
+        if kind in names:
+            names[kind] = _until_nul(_exactly(stream, size + padding)[:size])
             continue
-        if info.type not in (FILE, FOLDER, LINK):
-            raise UnsafeFile(path=info.name, problem="is neither a file, a folder nor a link")
+        name = (names[tarfile.GNUTYPE_LONGNAME] or _until_nul(block[:100])).rstrip("/")
+        if kind not in (FILE, FOLDER, LINK):
+            raise UnsafeFile(path=name, problem="is neither a file, a folder nor a link")
         yield Member(
-            name=(names[tarfile.GNUTYPE_LONGNAME] or info.name).rstrip("/"),
-            kind=info.type,
-            executable=bool(info.mode & stat.S_IXUSR),
-            size=info.size,
-            target=names[tarfile.GNUTYPE_LONGLINK] or info.linkname,
-            content=(content := _part(stream, info.size)),
+            name=name,
+            kind=kind,
+            executable=bool(int(block[100:107], 8) & stat.S_IXUSR),
+            size=size,
+            target=names[tarfile.GNUTYPE_LONGLINK] or _until_nul(block[157:257]),
+            content=(content := _part(stream, size)),
         )
-        for _ in content:
+        for _ in content:  # what nobody has read stands in front of the next one
             pass
         _exactly(stream, padding)
         names = dict.fromkeys(names, "")
     _exactly(stream, tarfile.BLOCKSIZE)
     if stream.read(1):
         raise Damaged("something stands behind its end")
+
+
+def _kind_and_size(block: bytes) -> tuple[bytes, int]:
+    """Two fields of a header, if it is one. (tarfile reads one in 16 µs, this in 4.)"""
+    try:
+        sum_wanted = int(block[148:154], 8)
+        size = (
+            int(block[124:135], 8) if block[124] < 0x80 else tarfile.TarInfo.frombuf(block, "utf-8", "").size
+        )
+    except (ValueError, tarfile.HeaderError):
+        raise Damaged("it holds no header where one should be") from None
+    if sum(block) - sum(block[148:156]) + sum(b" " * 8) != sum_wanted:
+        raise Damaged("a header's checksum is wrong")
+    return block[156:157], size
+
+
+def _until_nul(field: bytes) -> str:
+    return _text(field.partition(b"\0")[0])
 
 
 def _part(stream: IO[bytes], size: int) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from tasks import archive
-from tasks.member import Damaged, of_archive, of_folder
+from tasks.member import FILE, FOLDER, LINK, Damaged, Member, of_archive, of_folder
 from tasks.refusal import UnsafeFile
 from tests.conftest import ROOT
 
@@ -300,6 +300,15 @@ def test_ten_times_the_files_take_no_more_memory(tmp_path):
         for size in ("2000", "20000")
     )
     assert large < small * 1.1, (small, large)
+
+
+@pytest.mark.parametrize("kind", [FILE, FOLDER, LINK])
+@pytest.mark.parametrize("name", ["a", "ü" * 50, "u" * 99, "u" * 100, "u" * 101])
+def test_a_header_is_the_one_of_the_standard_library(name, kind):
+    made = archive._header(Member(name=name, kind=kind, target="b" * (kind == LINK)), 77)
+    info = tarfile.TarInfo.frombuf(made[-512:], "utf-8", "surrogateescape")
+    info.name = name
+    assert info.tobuf(tarfile.GNU_FORMAT) == made
 
 
 def test_dates_are_past_and_differ_between_trees():
