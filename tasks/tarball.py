@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import archive, process, source
+from tasks import archive, member, process, source
 from tasks.graph import Outcome, now
 from tasks.refusal import (
     BuildFailed,
@@ -121,7 +121,8 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
     for step in run.profile.build:
         _run_step(run, step, exported, tree)
     say("packs")
-    result = archive.pack(exported, packed, exclude=run.profile.exclude, date=archive.date_of(tree))
+    files = member.of_folder(exported, exclude=run.profile.exclude)
+    result = archive.pack({"application": files}, packed, date=archive.date_of(tree))
     manifest = {
         "tree": tree,
         "digest": result.digest,
@@ -189,7 +190,7 @@ def _key(run: Run, tree: str) -> str:
         "parts": parts(run),
         "build": [dataclasses.asdict(step) for step in run.profile.build],
         "exclude": run.profile.exclude,
-        "code": source.snapshot(run.root).ids(["tasks/archive.py", "tasks/tarball.py"]),
+        "code": source.snapshot(run.root).ids(["tasks/archive.py", "tasks/member.py", "tasks/tarball.py"]),
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
