@@ -55,7 +55,7 @@ def variables(run: Run, digest: str) -> dict[str, object]:
     """What the role `release` is told."""
     return {
         "release_id": digest[:ID],
-        "release_url": run.cloud.presigned_url(run.bucket, tarball.tarball_key(digest), LINK_SECONDS),
+        "release_url": run.cloud.presigned_url(run.bucket, tarball.stored_key(run, digest), LINK_SECONDS),
         "release_sha256": digest,
         "release_keep": run.environment.release.keep,
         "release_profile": dict(run.profile.release),
