@@ -64,7 +64,6 @@ def task_tarball() -> Task:
             "tasks/archive.py",
             "tasks/cache.py",
             "tasks/member.py",
-            "tasks/member.py",
             "tasks/tarball.py",
         ],
         parts=lambda: tarball.parts(RUN),

@@ -79,6 +79,13 @@ class Cache:
                 return key
         return None
 
+    def archives(self, kind: Files, beginning: str = "") -> Iterator[str]:
+        """Digests of the stored archives that begin so."""
+        for zone in self.reads:
+            for key in self.store.keys(f"{zone}/{kind}/{beginning}"):
+                if key.endswith(ARCHIVE):
+                    yield key.rpartition("/")[2].removesuffix(ARCHIVE)
+
     def upload(self, kind: Files, digest: str, path: Path, heard: Callable[[int], None] | None = None) -> str:
         """Store an archive, over a damaged one if need be. Returns its key."""
         key = archive_key(self.writes, kind, digest)

@@ -68,7 +68,7 @@ def of_archive(raw: Readable, *, exclude: Sequence[str] = (), digest: str = "") 
     """Everything in an archive, as it is read. Raises Damaged, also at the end when its SHA-256 is not `digest`."""
     import zstandard
 
-    wanted, hashed = _Choice(exclude, ("",)), _Read(raw)
+    wanted, hashed = _Choice(exclude, ("",)), Digested(raw)
     try:
         unpacked = zstandard.ZstdDecompressor().stream_reader(
             cast("IO[bytes]", hashed), read_across_frames=True, closefd=False
@@ -209,13 +209,14 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return data
 
 
-class _Read:
+class Digested:
     """A file that knows the digest of what came out of it."""
 
     def __init__(self, raw: Readable) -> None:
         self.raw, self.sha256 = raw, hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes."""
         data = self.raw.read(size)
         self.sha256.update(data)
         return data

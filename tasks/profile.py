@@ -50,6 +50,7 @@ class Profile:
     build: tuple[Step, ...]
     environment: tuple[str, ...]
     exclude: tuple[str, ...]
+    sbom: str
     server: Mapping[str, Any]
     release: Mapping[str, Any]
 
@@ -86,6 +87,7 @@ def load(root: Path, application: Application) -> Profile:
             ),
             environment=tuple(data.get("environment", ())),
             exclude=tuple(data.get("exclude", ())),
+            sbom=data.get("sbom", ""),
             server=data["server"],
             release=data["release"],
         )

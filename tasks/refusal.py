@@ -396,6 +396,51 @@ class UnsafeFile(Refusal):
     remedy = "git rm --cached '{path}'"
 
 
+class ArchiveDamaged(Refusal):
+    """A stored tarball is not what was packed."""
+
+    sentence = "tarball: {digest} is damaged: {problem}"
+    remedy = "doit forget tarball && doit tarball"
+
+
+class Unsigned(Refusal):
+    """The environment's file says `signatures: required`, and nobody vouches for the tarball."""
+
+    sentence = "release: {environment} takes signed tarballs only, and for {digest} {problem}"
+    remedy = "doit key | tail -n 1 >> pipeline.yml"
+
+
+class SigningKeyMissing(Refusal):
+    """`signatures: required`, and there is no private key, or this role may not read it."""
+
+    sentence = "tarball: there is no key to sign with at {parameter}, or you may not read it"
+    remedy = "doit key | tail -n 1 >> pipeline.yml"
+
+
+class SigningKeyExists(Refusal):
+    """`doit key` would replace the private key, and nobody could vouch for older tarballs again."""
+
+    sentence = "key: there is a key at {parameter} (public: {public})"
+    remedy = "doit key --replace"
+
+
+class SigningKeyUnknown(Refusal):
+    """The private key's public half is not among `public_keys`: no host would believe it."""
+
+    sentence = "tarball: the key at {parameter} is {public}, which pipeline.yml does not name (public_keys)"
+    remedy = "doit key --replace"
+
+
+class NoSuchTarball(Refusal):
+    """`doit diff` is asked for something that is no digest, commit or environment with a tarball."""
+
+    sentence = (
+        "diff: {name} is no tarball's digest, no commit with a tarball and no environment with a release"
+    )
+    remedy = "doit tarball"
+    exit_code = UNKNOWN
+
+
 # --- the cloud ------------------------------------------------------------------------------------
 
 

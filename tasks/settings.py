@@ -60,6 +60,7 @@ class Pipeline:
     cloud: Literal["embedded", "aws"] = setting("where machines come from", "embedded")
     region: str = setting("region of the cloud", "eu-central-1")
     bucket: str = setting("bucket for tarballs and records; empty: NAME-releases", "")
+    public_keys: tuple[str, ...] = setting("minisign keys that tarballs may be signed with: `doit key`", ())
     image: str = setting("name of the image that machines start from", "debian-12")
     instance_type: str = setting("size of a machine", "t3.medium")
     budget: int = setting("seconds that a release may take; printed, not enforced", 300)
@@ -157,6 +158,9 @@ class Environment:
     )
     uncommitted: Literal["allowed", "refused"] = setting(
         "whether files that no commit holds may be released", "refused"
+    )
+    signatures: Literal["optional", "required"] = setting(
+        "whether only tarballs go live that a key of `public_keys` has signed", "optional"
     )
     strategy: Literal["mitogen_linear", "linear"] = setting("how Ansible runs its tasks", "mitogen_linear")
     infrastructure: Infrastructure = section(Infrastructure)

@@ -87,6 +87,18 @@ def commit(root: Path) -> str:
 
 
 @refusing
+def revision(root: Path, name: str) -> str | None:
+    """The full id of the commit that a name stands for, None where it is none."""
+    import git
+
+    try:
+        asked = ["--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
+        return str(repository(root).git.rev_parse(*asked))
+    except git.GitCommandError:
+        return None
+
+
+@refusing
 def uncommitted(root: Path) -> list[str]:
     """Paths that differ from the checked-out commit, new files included."""
     lines = repository(root).git.status("--porcelain", "-z", "--no-renames").split("\0")

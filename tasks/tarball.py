@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import archive, cache, identity, member, process, source
+from tasks import archive, cache, identity, member, process, sbom, signature, source
 from tasks.graph import Outcome, now
 from tasks.refusal import (
+    ArchiveDamaged,
     BuildFailed,
     BuildIncomplete,
     CommandFailed,
@@ -67,7 +68,13 @@ def differences(run: Run) -> list[str]:
     known = pointer(run, commit)
     if not known:
         return [f"commit {commit[:7]} points to no tarball yet"]
-    return [] if key_of(run, known["digest"]) else [f"the tarball {known['digest'][:12]} is gone"]
+    key = key_of(run, known["digest"])
+    if not key:
+        return [f"the tarball {known['digest'][:12]} is gone"]
+    unsigned = run.pipeline.public_keys and not run.store.exists(cache.beside(key, "minisig"))
+    return (
+        [f"the tarball {known['digest'][:12]} is not signed"] if unsigned and signature.possible(run) else []
+    )
 
 
 def build(run: Run) -> Outcome:
@@ -81,6 +88,7 @@ def build(run: Run) -> Outcome:
         with full_disk("tarball", ".run"), _scratch(run) as folder:
             manifest = _build(run, tree, Path(folder))
         kept.keep("keys", key, manifest)
+    _sign(run, manifest["digest"])
     _point(run, manifest["digest"])
     size = f"{manifest['size'] / 1e6:.1f} MB, {manifest['files']} files"
     return Outcome(
@@ -119,6 +127,33 @@ def stored_key(run: Run, digest: str) -> str:
     return key
 
 
+def named(run: Run, beginning: str) -> set[str]:
+    """Digests of the stored tarballs that begin so."""
+    return set(cache.of(run).archives("tarballs", beginning))
+
+
+def signature_of(run: Run, digest: str) -> str:
+    """The tarball's signature, empty where there is none."""
+    key = key_of(run, digest) if run.pipeline.public_keys else None
+    kept = run.store.open(cache.beside(key, "minisig")) if key else None
+    return kept.read().decode() if kept else ""
+
+
+def _sign(run: Run, digest: str) -> None:
+    """Vouch for what lies in the bucket, where that is asked for and was not done before."""
+    if not run.pipeline.public_keys:
+        return
+    key = stored_key(run, digest)
+    if run.store.exists(cache.beside(key, "minisig")):
+        return
+    try:
+        made = signature.sign(run, digest, run.store.open(key))
+    except member.Damaged as damaged:
+        raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
+    if made:
+        run.store.put(cache.beside(key, "minisig"), made.encode())
+
+
 def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
     exported, packed = folder / "application", folder / "tarball"
     exported.mkdir()
@@ -136,6 +171,7 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
         "size": result.size,
         "files": result.files,
         "content_size": result.content_size,
+        "layers": {name: dataclasses.asdict(share) for name, share in result.layers.items()},
         "tools": versions(),
         "options": {name: list(values) for name, values in run.profile.options.items()},
     }
@@ -149,7 +185,21 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
     key = kept.upload("tarballs", result.digest, packed, heard)
     with contextlib.suppress(RecordTaken):
         run.store.write(cache.beside(key, "manifest.json"), manifest, seen=None)
+    _list_parts(run, tree, exported, key)
     return manifest
+
+
+def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
+    """Keep the software bill of materials beside the tarball, where the profile names a lock file."""
+    lock = folder / run.profile.sbom
+    if run.profile.sbom and lock.exists():
+        made = sbom.of_composer(
+            lock.read_bytes(),
+            application=run.pipeline.name,
+            version=tree[:12],
+            date=archive.date_of(tree),
+        )
+        run.store.put(cache.beside(key, "sbom.json"), made.encode())
 
 
 def _run_step(run: Run, step: Step, folder: Path, tree: str) -> None:

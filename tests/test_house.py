@@ -35,6 +35,8 @@ def imported(path):
         ("moto", "tasks/cloud/"),
         ("ansible_runner", "tasks/ansible.py"),
         ("git", "tasks/source.py"),
+        ("minisign", "tasks/signature.py"),
+        ("cyclonedx", "tasks/sbom.py"),
         ("zstandard", ("tasks/archive.py", "tasks/member.py", "tasks/tarball.py")),
     ],
 )
