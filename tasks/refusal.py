@@ -499,6 +499,13 @@ class NoTarball(Refusal):
     remedy = "doit tarball"
 
 
+class TarballGone(Refusal):
+    """A tarball that is to go live is not in the bucket, or lies where this branch takes nothing from."""
+
+    sentence = "release: there is no tarball {digest} in {bucket} that this branch may take"
+    remedy = "doit tarball"
+
+
 class BuildIncomplete(Refusal):
     """A build command ended well and left out what it promises."""
 

@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import archive, member, process, sbom, signature, source
+from tasks import archive, cache, identity, member, process, sbom, signature, source
 from tasks.graph import Outcome, now
 from tasks.refusal import (
     ArchiveDamaged,
@@ -25,9 +25,9 @@ from tasks.refusal import (
     DiskFull,
     NoTarball,
     RecordTaken,
+    TarballGone,
     full_disk,
 )
-from tasks.store import Store
 
 if TYPE_CHECKING:
     from tasks.profile import Step
@@ -65,30 +65,31 @@ def differences(run: Run) -> list[str]:
     commit = source.snapshot(run.root).commit
     if not commit:
         return []
-    pointer = run.store.read(pointer_key(commit))
-    if not pointer:
+    known = pointer(run, commit)
+    if not known:
         return [f"commit {commit[:7]} points to no tarball yet"]
-    digest = pointer.value["digest"]
-    if not run.store.exists(tarball_key(digest)):
-        return [f"the tarball {digest[:12]} is gone"]
-    unsigned = run.pipeline.public_keys and not run.store.exists(beside(digest, "minisig"))
-    return [f"the tarball {digest[:12]} is not signed"] if unsigned and signature.possible(run) else []
+    key = key_of(run, known["digest"])
+    if not key:
+        return [f"the tarball {known['digest'][:12]} is gone"]
+    unsigned = run.pipeline.public_keys and not run.store.exists(cache.beside(key, "minisig"))
+    return (
+        [f"the tarball {known['digest'][:12]} is not signed"] if unsigned and signature.possible(run) else []
+    )
 
 
 def build(run: Run) -> Outcome:
     """Build, pack and store, unless a tarball of the same inputs is stored already."""
     run.accept_source("tarball")
-    store, tree = run.store, _application_tree(run)
-    key = f"tarballs/keys/{_key(run, tree)}.json"
-    manifest = _stored(store, key)
+    kept, tree = cache.of(run), _application_tree(run)
+    key = _key(run, tree)
+    manifest = _stored(kept, key)
     changed = manifest is None
     if manifest is None:
         with full_disk("tarball", ".run"), _scratch(run) as folder:
             manifest = _build(run, tree, Path(folder))
-        with contextlib.suppress(RecordTaken):  # the same bytes, by another run: equal content is kept once
-            store.write(key, manifest, seen=None)
+        kept.keep("keys", key, manifest)
     _sign(run, manifest["digest"])
-    _point(run, store, manifest["digest"])
+    _point(run, manifest["digest"])
     size = f"{manifest['size'] / 1e6:.1f} MB, {manifest['files']} files"
     return Outcome(
         facts={"digest": manifest["digest"]},
@@ -98,59 +99,59 @@ def build(run: Run) -> Outcome:
     )
 
 
-def pointer(run: Run, commit: str) -> dict[str, Any] | None:
-    """What a commit points to: the tarball's digest, who built it, when."""
-    document = run.store.read(pointer_key(commit))
-    return document.value if document else None
-
-
 def existing(run: Run) -> dict[str, str]:
     """The tarball that the checked-out commit points to, for environments that build none. Raises NoTarball."""
     commit = source.commit(run.root)
-    found = pointer(run, commit)
-    if not found:
+    known = pointer(run, commit)
+    if not known:
         raise NoTarball(commit=commit[:7], bucket=run.bucket)
-    return {"digest": found["digest"]}
+    return {"digest": known["digest"]}
 
 
-def tarball_key(digest: str) -> str:
-    """Where a tarball lies in the bucket."""
-    return f"tarballs/{digest}.tar.zst"
+def pointer(run: Run, commit: str) -> dict[str, Any] | None:
+    """What is known of a commit's tarball: digest, branch, by, role, at. None where this run believes nobody's."""
+    found = cache.of(run).record("commits", commit)
+    return found.value if found else None
 
 
-def beside(digest: str, kind: str) -> str:
-    """Where what is told of a tarball lies: `manifest.json`, `sbom.json`, `minisig`."""
-    return f"tarballs/{digest}.{kind}"
+def key_of(run: Run, digest: str) -> str | None:
+    """Where a tarball lies in the bucket, None where it does not; beside it what is told of it (`cache.beside`)."""
+    return cache.of(run).archive("tarballs", digest)
 
 
-def named(run: Run, beginning: str) -> Iterator[str]:
+def stored_key(run: Run, digest: str) -> str:
+    """Where a tarball lies that must be there. Raises TarballGone."""
+    key = key_of(run, digest)
+    if not key:
+        raise TarballGone(digest=digest[:12], bucket=run.bucket)
+    return key
+
+
+def named(run: Run, beginning: str) -> set[str]:
     """Digests of the stored tarballs that begin so."""
-    for key in run.store.keys(f"tarballs/{beginning}"):
-        if key.endswith(".tar.zst"):
-            yield key.removeprefix("tarballs/").removesuffix(".tar.zst")
+    return set(cache.of(run).archives("tarballs", beginning))
 
 
 def signature_of(run: Run, digest: str) -> str:
     """The tarball's signature, empty where there is none."""
-    kept = run.store.open(beside(digest, "minisig")) if run.pipeline.public_keys else None
+    key = key_of(run, digest) if run.pipeline.public_keys else None
+    kept = run.store.open(cache.beside(key, "minisig")) if key else None
     return kept.read().decode() if kept else ""
-
-
-def pointer_key(commit: str) -> str:
-    """Where a commit's pointer lies in the bucket."""
-    return f"commits/{commit}.json"
 
 
 def _sign(run: Run, digest: str) -> None:
     """Vouch for what lies in the bucket, where that is asked for and was not done before."""
-    if not run.pipeline.public_keys or run.store.exists(beside(digest, "minisig")):
+    if not run.pipeline.public_keys:
+        return
+    key = stored_key(run, digest)
+    if run.store.exists(cache.beside(key, "minisig")):
         return
     try:
-        made = signature.sign(run, digest, run.store.open(tarball_key(digest)))
+        made = signature.sign(run, digest, run.store.open(key))
     except member.Damaged as damaged:
         raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
     if made:
-        run.store.put(beside(digest, "minisig"), made.encode())
+        run.store.put(cache.beside(key, "minisig"), made.encode())
 
 
 def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
@@ -174,22 +175,21 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
         "tools": versions(),
         "options": {name: list(values) for name, values in run.profile.options.items()},
     }
-    store = run.store
-    if store.size(tarball_key(result.digest)) != result.size:
-        sent: list[int] = []  # parts are sent by several threads
+    kept = cache.of(run)
+    sent: list[int] = []  # parts are sent by several threads
 
-        def heard(size: int) -> None:
-            sent.append(size)
-            say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
+    def heard(size: int) -> None:
+        sent.append(size)
+        say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
 
-        store.upload(tarball_key(result.digest), packed, heard)
+    key = kept.upload("tarballs", result.digest, packed, heard)
     with contextlib.suppress(RecordTaken):
-        store.write(beside(result.digest, "manifest.json"), manifest, seen=None)
-    _list_parts(run, tree, exported, result.digest)
+        run.store.write(cache.beside(key, "manifest.json"), manifest, seen=None)
+    _list_parts(run, tree, exported, key)
     return manifest
 
 
-def _list_parts(run: Run, tree: str, folder: Path, digest: str) -> None:
+def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
     """Keep the software bill of materials beside the tarball, where the profile names a lock file."""
     lock = folder / run.profile.sbom
     if run.profile.sbom and lock.exists():
@@ -199,7 +199,7 @@ def _list_parts(run: Run, tree: str, folder: Path, digest: str) -> None:
             version=tree[:12],
             date=archive.date_of(tree),
         )
-        run.store.put(beside(digest, "sbom.json"), made.encode())
+        run.store.put(cache.beside(key, "sbom.json"), made.encode())
 
 
 def _run_step(run: Run, step: Step, folder: Path, tree: str) -> None:
@@ -251,24 +251,31 @@ def _key(run: Run, tree: str) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
-def _stored(store: Store, key: str) -> dict[str, Any] | None:
+def _stored(kept: cache.Cache, key: str) -> dict[str, Any] | None:
     """The manifest of the tarball made of these inputs, if both are there."""
-    document = store.read(key)
-    if document and store.size(tarball_key(document.value["digest"])) == document.value["size"]:
-        return document.value
+    for found in kept.records("keys", key):
+        if kept.archive("tarballs", found.value["digest"], found.value["size"]):
+            return found.value
     return None
 
 
-def _point(run: Run, store: Store, digest: str) -> None:
+def _point(run: Run, digest: str) -> None:
     """Let the commit point to the tarball of its tree, once: what was staged stays what goes live."""
     commit = source.snapshot(run.root).commit
     if not commit:
         return
-    before = store.read(pointer_key(commit))
-    if before and store.exists(tarball_key(before.value["digest"])):
+    kept = cache.of(run)
+    before = kept.record("commits", commit)
+    if before and kept.archive("tarballs", before.value["digest"]):
         return
-    pointer = {"digest": digest, "branch": run.branch, "by": run.who, "at": now()}
-    store.write(pointer_key(commit), pointer, seen=before.etag if before else None)
+    value = {
+        "digest": digest,
+        "branch": run.branch,
+        "by": run.who,
+        "role": identity.caller(run).role,
+        "at": now(),
+    }
+    kept.keep("commits", commit, value, instead=before)
 
 
 def _scratch(run: Run) -> tempfile.TemporaryDirectory[str]:

@@ -56,7 +56,7 @@ def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
 @pytest.mark.parametrize("name", ["nothing", "0" * 12, "--all", "production", "HEAD~1"])
 def test_what_has_no_tarball_is_refused(two, name):
     run, before = two
-    run.store.delete(tarball.tarball_key(diff.find(run, before)))
+    run.store.delete(tarball.stored_key(run, diff.find(run, before)))
     with pytest.raises(NoSuchTarball, match=f"diff: {name} is no tarball"):
         diff.find(run, name)
 
@@ -64,6 +64,6 @@ def test_what_has_no_tarball_is_refused(two, name):
 def test_a_damaged_tarball_is_refused(two):
     run, _ = two
     digest = diff.find(run, "HEAD")
-    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=tarball.tarball_key(digest), Body=b"<html>")
+    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=tarball.stored_key(run, digest), Body=b"<html>")
     with pytest.raises(ArchiveDamaged, match="is damaged"):
         diff.read(run, digest)
