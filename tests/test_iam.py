@@ -12,7 +12,7 @@ from moto import mock_aws
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 
-from tasks import ansible, history, image, infrastructure, ledger, source
+from tasks import ansible, history, image, infrastructure, ledger, signature, source
 from tasks import ec2 as ec2s
 from tasks import run as runs
 from tasks.cloud.aws import Aws
@@ -95,6 +95,9 @@ TABLE = [
     ("builder releaser pull-request", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
     ("builder releaser", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{PRODUCTION}", {}),
     ("", "ssm:GetParametersByPath", f"{PARAMETER}/another/{T}", {}),
+    ("builder", "ssm:GetParameter", f"{PARAMETER}/shop-signing/key", {}),
+    ("", "ssm:PutParameter", f"{PARAMETER}/shop-signing/key", {}),
+    ("", "ssm:GetParametersByPath", f"{PARAMETER}/shop-signing", {}),
     ("builder releaser pull-request", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
     ("builder releaser", "route53:ChangeResourceRecordSets", ZONE, named("staging.shop.localhost")),
     ("", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost", "shop.localhost")),
@@ -248,7 +251,7 @@ def remove_images(run):
 
 
 JOBS = {
-    "builder": ([image.bake, remove_images], []),
+    "builder": ([signature.possible, image.bake, remove_images], []),
     "releaser": ([release], [release, give_back]),
     "pull-request": ([release], [release, give_back]),
 }

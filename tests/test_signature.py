@@ -39,7 +39,7 @@ def _no_key(server):  # noqa: F811
     """The module's cloud is one for all tests."""
     yield
     ssm = Paperhouse(REGION, server.home.born()).client("ssm")
-    ssm.delete_parameters(Names=["/shop/signing-key"])
+    ssm.delete_parameters(Names=["/shop-signing/key"])
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_without_a_private_key_nothing_is_signed_and_what_requires_it_is_refused
     name = project / "environments" / "testing.yml"
     name.write_text(name.read_text().replace("signatures: optional", "signatures: required"))
     commit(project)
-    with pytest.raises(SigningKeyMissing, match="no key to sign with at /shop/signing-key"):
+    with pytest.raises(SigningKeyMissing, match="no key to sign with at /shop-signing/key"):
         signature.sign(start(project), DIGEST, io.BytesIO(CONTENT))
 
 
