@@ -9,11 +9,13 @@ import subprocess
 import pytest
 
 from tasks import cache, release, signature, source, tarball
+from tasks import run as runs
 from tasks.member import Damaged
 from tasks.refusal import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
 from tests.cloud.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse
-from tests.conftest import commit
+from tests.conftest import commit, copy_project, doit
+from tests.test_reproducible import cloud  # noqa: F401  (a fixture)
 from tests.test_tarball import project, start  # noqa: F401  (fixtures)
 
 CONTENT = b"tarball" * 100_000
@@ -139,3 +141,18 @@ def test_production_requires_a_signature(project, start):  # noqa: F811
     run = start(project, environment="production")
     with pytest.raises(Unsigned, match="production takes signed tarballs only"):
         release.variables(run, DIGEST)
+
+
+def test_the_last_line_of_doit_key_is_the_settings_and_a_second_key_is_named_behind_the_first(
+    tmp_path, cloud
+):  # noqa: F811
+    root, state = copy_project(tmp_path / "shop"), str(cloud()[0])
+    for typed in (["key"], ["key", "--replace"]):
+        answered = doit(root, *typed, XDG_STATE_HOME=state)
+        assert answered.returncode == 0, answered.stderr
+        settings = (root / "pipeline.yml").read_text().partition("public_keys")[0]
+        (root / "pipeline.yml").write_text(settings + answered.stdout.splitlines()[-1] + "\n")
+    assert len(runs.read(root, {}).pipeline.public_keys) == 2
+    again = doit(root, "key", XDG_STATE_HOME=state)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "doit key --replace" in again.stderr
