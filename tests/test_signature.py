@@ -143,9 +143,7 @@ def test_production_requires_a_signature(project, start):  # noqa: F811
         release.variables(run, DIGEST)
 
 
-def test_the_last_line_of_doit_key_is_the_settings_and_a_second_key_is_named_behind_the_first(
-    tmp_path, cloud
-):  # noqa: F811
+def test_the_last_line_of_doit_key_is_a_setting_that_names_a_new_key_behind_the_old(tmp_path, cloud):  # noqa: F811
     root, state = copy_project(tmp_path / "shop"), str(cloud()[0])
     for typed in (["key"], ["key", "--replace"]):
         answered = doit(root, *typed, XDG_STATE_HOME=state)
