@@ -11,7 +11,6 @@ from tasks import plan, report
 from tasks.commands import known, refusing, run_of
 from tasks.refusal import FAILED, NoMachine, Refusal
 
-
 SPEAK = ("", "environment", "pack")
 """Parts of a stage that speak for it; the others only when they have work to do."""
 
