@@ -86,10 +86,18 @@ class Cache:
                 if key.endswith(ARCHIVE):
                     yield key.rpartition("/")[2].removesuffix(ARCHIVE)
 
-    def upload(self, kind: Files, digest: str, path: Path, heard: Callable[[int], None] | None = None) -> str:
-        """Store an archive, over a damaged one if need be. Returns its key."""
+    def upload(
+        self,
+        kind: Files,
+        digest: str,
+        path: Path,
+        heard: Callable[[int], None] | None = None,
+        *,
+        damaged: bool = False,
+    ) -> str:
+        """Store an archive; one of its name and size stays, unless it is known to be damaged. Returns its key."""
         key = archive_key(self.writes, kind, digest)
-        if self.store.size(key) != path.stat().st_size:
+        if damaged or self.store.size(key) != path.stat().st_size:
             self.store.upload(key, path, heard)
         return key
 

@@ -201,6 +201,14 @@ class ProfileOptionUnknown(Refusal):
     exit_code = UNKNOWN
 
 
+class ProfileLayerUnknown(Refusal):
+    """A layer under `application.commands` that the profile does not have."""
+
+    sentence = "pipeline.yml: application.commands.{layer}: unknown layer of {profile} (known: {known})"
+    remedy = "$EDITOR pipeline.yml"
+    exit_code = UNKNOWN
+
+
 # --- running things -------------------------------------------------------------------------------
 
 

@@ -1,63 +1,52 @@
-"""tarball: the application built once, in a clean export of its tree, and kept under its content's name."""
+"""tarball: the application built once, of its layers, and kept under its content's name."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import archive, cache, identity, member, process, sbom, signature, source
+from tasks import archive, cache, identity, layers, member, sbom, signature, source
 from tasks.graph import Outcome, now
-from tasks.refusal import (
-    ArchiveDamaged,
-    BuildFailed,
-    BuildIncomplete,
-    CommandFailed,
-    DiskFull,
-    NoTarball,
-    RecordTaken,
-    TarballGone,
-    full_disk,
-)
+from tasks.refusal import ArchiveDamaged, NoTarball, RecordTaken, TarballGone, full_disk
 
 if TYPE_CHECKING:
-    from tasks.profile import Step
     from tasks.run import Run
 
-NEAR_FULL = 1 << 20
-"""A build that fails with less than this many bytes left has failed for want of space."""
+CODE = ("tasks/archive.py", "tasks/member.py", "tasks/tarball.py")
+"""What else decides about a tarball's bytes."""
+
+
+def layer_parts(run: Run, name: str) -> dict[str, object]:
+    """What a layer depends on, by name."""
+    return {f"{name}: {part}": value for part, value in run.layers[name].inputs.items()}
+
+
+def layer(run: Run, name: str) -> Outcome:
+    """Build a layer, unless it or the whole tarball is stored. Nothing is brought here before it is needed."""
+    run.accept_source("tarball")
+    if layers.known(run, name) or _stored(cache.of(run), _key(run)):
+        return Outcome(facts={}, done="", unchanged="", changed=False)
+    with full_disk("tarball", ".run"):
+        made = layers.ensure(run, name)
+    return Outcome(
+        facts={},
+        done=f"{name}: {made.files} files, {made.content_size / 1e6:.1f} MB",
+        unchanged="",
+    )
 
 
 def parts(run: Run) -> dict[str, object]:
-    """What the tarball depends on beside files, by name: options and tool versions."""
+    """What the tarball depends on beside files, by name."""
     options = {f"application.options.{k}": list(v) for k, v in run.profile.options.items()}
-    return {**options, **{f"{name} version": v for name, v in versions().items()}}
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of the tools that make the bytes; within a run they are what they are."""
-    import zstandard
-
-    commands = {
-        "php": ["php", "-r", "echo PHP_VERSION;"],
-        "composer": ["dpkg-query", "-W", "-f=${Version}", "composer"],
-    }
-    with ThreadPoolExecutor() as pool:
-        printed = list(pool.map(process.run, commands.values()))
-    return {
-        "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
-        **{tool: text.strip() for tool, text in zip(commands, printed, strict=True)},
-    }
+    keys = {f"layer {name}": each.key[:12] for name, each in run.layers.items()}
+    return {**options, **keys, "zstd version": archive.version()}
 
 
 def differences(run: Run) -> list[str]:
@@ -78,15 +67,14 @@ def differences(run: Run) -> list[str]:
 
 
 def build(run: Run) -> Outcome:
-    """Build, pack and store, unless a tarball of the same inputs is stored already."""
+    """Put the layers, building those that nobody has, and the application together and store it, unless a tarball of the same inputs is stored already."""
     run.accept_source("tarball")
-    kept, tree = cache.of(run), _application_tree(run)
-    key = _key(run, tree)
+    kept, tree, key = cache.of(run), _application_tree(run), _key(run)
     manifest = _stored(kept, key)
     changed = manifest is None
     if manifest is None:
-        with full_disk("tarball", ".run"), _scratch(run) as folder:
-            manifest = _build(run, tree, Path(folder))
+        with full_disk("tarball", ".run"):
+            manifest = _pack(run, tree)
         kept.keep("keys", key, manifest)
     _sign(run, manifest["digest"])
     _point(run, manifest["digest"])
@@ -154,39 +142,60 @@ def _sign(run: Run, digest: str) -> None:
         run.store.put(cache.beside(key, "minisig"), made.encode())
 
 
-def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
-    exported, packed = folder / "application", folder / "tarball"
-    exported.mkdir()
-    say = run.say("tarball")
-    say(f"exports tree {tree[:7]}")
-    source.snapshot(run.root).export(run.pipeline.application.path, exported)
-    for step in run.profile.build:
-        _run_step(run, step, exported, tree)
+def _pack(run: Run, tree: str) -> dict[str, Any]:
+    with ThreadPoolExecutor() as pool:  # most of it is waiting for the bucket
+        found = pool.map(partial(layers.ensure, run), run.layers)
+        made = dict(zip(run.layers, found, strict=True))
+    say, packed, exported = run.say("tarball"), Path(run.bench.name) / "tarball", layers.exported(run)
     say("packs")
-    files = member.of_folder(exported, exclude=run.profile.exclude)
-    result = archive.pack({"application": files}, packed, date=archive.date_of(tree))
+    with contextlib.ExitStack() as opened:
+        # what is built upon others stands above them, and all of it above the application's own files
+        archives = {
+            name: member.of_archive(
+                opened.enter_context(made[name].path.open("rb")), digest=made[name].digest
+            )
+            for name in reversed(made)
+        }
+        application = member.of_folder(exported, exclude=run.profile.exclude)
+        stamps = {"stamps": _stamps(run)} if run.profile.stamps else {}
+        members: dict[str, Iterable[member.Member]] = {**stamps, **archives, "application": application}
+        result = archive.pack(members, packed, date=archive.date_of(tree))
+    keys = {name: {"key": each.key} for name, each in run.layers.items()}
     manifest = {
         "tree": tree,
         "digest": result.digest,
         "size": result.size,
         "files": result.files,
         "content_size": result.content_size,
-        "layers": {name: dataclasses.asdict(share) for name, share in result.layers.items()},
-        "tools": versions(),
+        "layers": {
+            name: {**dataclasses.asdict(share), **keys.get(name, {})} for name, share in result.layers.items()
+        },
+        "tools": layers.tools(run.profile),
         "options": {name: list(values) for name, values in run.profile.options.items()},
     }
-    kept = cache.of(run)
     sent: list[int] = []  # parts are sent by several threads
 
     def heard(size: int) -> None:
         sent.append(size)
         say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
 
-    key = kept.upload("tarballs", result.digest, packed, heard)
+    key = cache.of(run).upload("tarballs", result.digest, packed, heard)
+    packed.unlink()
     with contextlib.suppress(RecordTaken):
         run.store.write(cache.beside(key, "manifest.json"), manifest, seen=None)
     _list_parts(run, tree, exported, key)
+    layers.prune(run, (each.digest for each in made.values()))
     return manifest
+
+
+def _stamps(run: Run) -> list[member.Member]:
+    """Files that say which content some layers have: the digest of their keys."""
+    found = []
+    for path, names in sorted(run.profile.stamps.items()):
+        keys = [each.key for each in run.layers.values() if each.layer.declared in names]
+        text = hashlib.sha256("".join(keys).encode()).hexdigest()[:12].encode()
+        found.append(member.Member(name=path, kind=member.FILE, size=len(text), content=iter([text])))
+    return found
 
 
 def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
@@ -202,51 +211,20 @@ def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
         run.store.put(cache.beside(key, "sbom.json"), made.encode())
 
 
-def _run_step(run: Run, step: Step, folder: Path, tree: str) -> None:
-    log_path = run.log("tarball")
-    with log_path.open("ab") as log:
-        for command in step.lines(run.profile.options, version=tree[:12]):
-            run.say("tarball")(f"{step.name}: {' '.join(command)}".replace("\n", " "))
-            log.write(f"\n$ {' '.join(command)}\n".encode())
-            try:
-                process.run(
-                    command, cwd=folder, env={**_environment(run, folder), **step.environment}, log=log
-                )
-            except CommandFailed as failed:
-                if shutil.disk_usage(folder).free < NEAR_FULL:
-                    raise DiskFull(stage="tarball", path=".run") from None
-                raise BuildFailed(
-                    step=step.name,
-                    log=log_path.relative_to(run.root),
-                    **{name: failed.facts[name] for name in ("command", "code", "tail")},
-                ) from None
-    for output in step.outputs:
-        if not (folder / output).exists():
-            raise BuildIncomplete(step=step.name, output=output)
-
-
-def _environment(run: Run, folder: Path) -> dict[str, str]:
-    """What a build command sees: nothing of the caller but what the profile names."""
-    kept = ("PATH", *run.profile.environment)
-    passed = {name: os.environ[name] for name in kept if name in os.environ}
-    home = folder.parent / "home"
-    home.mkdir(exist_ok=True)
-    return {**passed, "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC"}
-
-
 def _application_tree(run: Run) -> str:
     path = run.pipeline.application.path
     return str(source.snapshot(run.root).ids([path])[path])
 
 
-def _key(run: Run, tree: str) -> str:
+def _key(run: Run) -> str:
     """The digest of everything that the tarball's bytes come from."""
     recipe: Mapping[str, object] = {
-        "tree": tree,
-        "parts": parts(run),
-        "build": [dataclasses.asdict(step) for step in run.profile.build],
+        "tree": _application_tree(run),
+        "parts": {name: each.key for name, each in run.layers.items()},
+        "zstd": archive.version(),
         "exclude": run.profile.exclude,
-        "code": source.snapshot(run.root).ids(["tasks/archive.py", "tasks/member.py", "tasks/tarball.py"]),
+        "stamps": {path: list(names) for path, names in run.profile.stamps.items()},
+        "code": source.snapshot(run.root).ids(CODE),
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
@@ -276,9 +254,3 @@ def _point(run: Run, digest: str) -> None:
         "at": now(),
     }
     kept.keep("commits", commit, value, instead=before)
-
-
-def _scratch(run: Run) -> tempfile.TemporaryDirectory[str]:
-    folder = run.root / ".run" / "build"
-    folder.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix="build-", dir=folder)
