@@ -66,6 +66,7 @@ def _stage(run: Run, control: str) -> Callable[[int], None]:
         if code:
             ended.append("failed")
         else:
+            _remember(run, digest)
             # what has gone on before needs not go on again
             done = before and (before.state, before.digest) == ("live", digest)
             ended += ["staged", "live" if done else "waiting"]
@@ -82,10 +83,12 @@ def _go_on(run: Run) -> Callable[[int], None]:
         raise NotWaiting(commit=run.commit[:7], state="stopped", at=now(), by="somebody", words="")
 
     def leave(code: int) -> None:
-        current = pipeline.current(run.store)
+        current, claimed = pipeline.current(run.store), pipeline.read(run.store, run.commit)
         state: pipeline.State = "live"
         if code:
             state = "waiting" if current and current.commit == run.commit else "superseded"
+        else:
+            _remember(run, claimed.digest if claimed else None)
         words = f"{run.environment_name} failed" if code else ""
         pipeline.add(run.store, run.commit, pipeline.step(run, state, words))
 
@@ -116,7 +119,8 @@ def outgoing(run: Run) -> list[str]:
     record, running = pipeline.read(run.store, run.commit), _newest(run, run.identity)
     lines = [f"{run.commit[:7]} to {run.environment_name}, tarball {record.digest}" if record else run.commit]
     if record:
-        lines += [f"{each.state} {each.at} by {each.by}" for each in record.steps]
+        begun, last = record.starter, record.steps[-1]
+        lines.append(f"started {begun.at} by {begun.by}, {last.state} since {last.at}")
     commits = source.commits(run.root, running.commit if running else None, run.commit)
     since = (
         f"since {running.commit[:7]}, which went live {running.at}"
@@ -137,6 +141,12 @@ def outgoing(run: Run) -> list[str]:
 
 def _newest(run: Run, identity: str) -> history.Release | None:
     return next(reversed(history.read(run.store, identity)), None)
+
+
+def _remember(run: Run, digest: str | None) -> None:
+    """A commit that changed nothing of what is released runs as well, and none before it may come after it."""
+    if digest:
+        history.add(run, digest)
 
 
 def _older(run: Run, control: str, running: str) -> Exception | None:
