@@ -456,7 +456,7 @@ class Frozen(Refusal):
     """The environment takes no release at this time."""
 
     sentence = (
-        "continue: {environment} is frozen from {begin} to {end} (environments/{environment}.yml: freezes)"
+        "{control}: {environment} is frozen from {begin} to {end} (environments/{environment}.yml: freezes)"
     )
     remedy = "doit plan"
 

@@ -34,7 +34,8 @@ def cloud(tmp_path_factory):
 def root(cloud, tmp_path_factory):
     """A project whose staging has released once, and which waits."""
     made = copy_hollow(tmp_path_factory.mktemp("project") / "shop")
-    settings(made, infrastructure={"manage": "additive", "termination_protection": True})
+    adds = {"manage": "additive", "termination_protection": True}
+    settings(made, infrastructure=adds, signatures="optional")
     said(doit(made, "start"))
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import email.utils
 import json
 import uuid
@@ -247,9 +248,19 @@ def remove_images(run):
         ec2s.remove_image(run, each.id, each.snapshots)
 
 
+def look_at_protected(run):
+    """Where the settings protect machines, each is asked for."""
+    settings = dataclasses.replace(run.environment.infrastructure, termination_protection=True)
+    there = dataclasses.replace(
+        run, environment=dataclasses.replace(run.environment, infrastructure=settings)
+    )
+    there.__dict__.update(cloud=run.cloud, identity=run.identity)
+    assert [each.protected for each in ec2s.find(there).machines] == [False]
+
+
 JOBS = {
     "builder": ([image.bake, remove_images], []),
-    "releaser": ([release], [release, give_back]),
+    "releaser": ([release, look_at_protected], [release, give_back]),
     "pull-request": ([release], [release, give_back]),
 }
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
