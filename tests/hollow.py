@@ -46,6 +46,7 @@ def copy_hollow(root: Path) -> Path:
         with (root / path).open("a") as file:
             file.write(text)
     profile = root / "applications" / "magento2" / "profile.yml"
-    profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text()), "build": []}))
+    without = {"build": [], "layers": [], "stamps": {}}
+    profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text()), **without}))
     commit(root, "machines are names")
     return root

@@ -9,6 +9,7 @@ import os
 import pytest
 import yaml
 
+from tasks import pipeline
 from tasks import run as runs
 from tasks.cloud.home import Home
 from tasks.lease import Lease
@@ -249,13 +250,11 @@ def test_a_clone_that_lacks_what_runs_is_told_to_fetch_it(root, tmp_path):
 def test_another_tarball_than_staging_has_seen_is_refused(root):
     said(doit(root, "start"))
     run = runs.read(root, {"environment": "staging"})
-    from tasks import tarball
-
-    key = tarball.pointer_key(run.commit)
+    key = pipeline.key(run.commit)
     kept = run.store.read(key)
     etag = run.store.write(key, {**kept.value, "digest": "e" * 64}, seen=kept.etag)
     try:
-        assert "staging has not seen eeeeeeeeeeee" in refused(root, "continue")
+        assert "the commit's tarball is another one now" in refused(root, "continue")
     finally:
         run.store.write(key, kept.value, seen=etag)
 
