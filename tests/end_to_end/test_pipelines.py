@@ -1,4 +1,4 @@
-"""The whole story: branches side by side, QA's change, a merge, staging, production under load, a bad commit."""
+"""The whole story: branches side by side, QA's change, a sweep, a merge, staging, production under load, a bad commit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks import history, pipeline
+from tasks import ec2, history, infrastructure, pipeline
 from tests.conftest import commit, copy_project, doit, git
 from tests.end_to_end.conftest import Site
 
@@ -26,7 +26,7 @@ def root(tmp_path, monkeypatch):
     git(made, "remote", "add", "origin", str(tmp_path / "origin.git"))
     key = said(doit(made, "key")).split("[")[1].split("]")[0]
     with (made / "pipeline.yml").open("a") as file:
-        file.write(f"public_keys: [{key}]\n")
+        file.write(f"public_keys: [{key}]\nsweep: {{grace_hours: 0}}\n")
     change(made, "environments/production.yml", lambda text: text.replace("manage: plan", "manage: additive"))
     said(doit(made, "image"))
     yield made
@@ -95,6 +95,15 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
     # one is stopped, from any checkout
     said(doit(root, "branch=two", "stop"))
     assert site["one"].get()[0] == site["three"].get()[0] == 200
+
+    # one is deleted, and swept: when it is missed for the first time, that is only remembered
+    git(root, "push", "-q", "origin", "--delete", "three")
+    git(root, "branch", "-D", "three")
+    said(doit(root, "sweep", "--yes"))
+    assert site["three"].get()[0] == 200
+    said(doit(root, "sweep", "--yes"))
+    assert ec2.find(site["three"].run) == infrastructure.Found()
+    assert site["one"].get()[0] == 200
 
     # the merge goes to staging, and what staging runs goes on
     git(root, "checkout", "-q", "main")
