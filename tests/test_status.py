@@ -114,20 +114,6 @@ def test_without_a_bucket_there_is_no_environment(checkout, server):  # noqa: F8
 
 
 @pytest.mark.parametrize(
-    ("identity", "name"),
-    [
-        ("testing-0d6e4079e3", "testing-0d6e4079e3.shop.localhost"),
-        ("staging", "staging.shop.localhost"),
-        ("testing", ""),  # one for each branch, so none of that name
-        ("image", ""),
-    ],
-)
-def test_an_environments_name_leads_to_its_site(checkout, server, identity, name):  # noqa: F811
-    run = run_in(checkout, Paperhouse(REGION, server.home.born()), branch="main")
-    assert status.host_name(run, identity) == name
-
-
-@pytest.mark.parametrize(
     ("since", "shown"),
     [
         ("", ""),
