@@ -62,6 +62,7 @@ def task_tarball() -> Task:
             RUN.pipeline.application.path,
             f"{PROFILE}/profile.yml",
             "tasks/archive.py",
+            "tasks/member.py",
             "tasks/tarball.py",
         ],
         parts=lambda: tarball.parts(RUN),

@@ -50,6 +50,8 @@ class Profile:
     build: tuple[Step, ...]
     environment: tuple[str, ...]
     exclude: tuple[str, ...]
+    sbom: str
+    migrations: tuple[str, ...]
     server: Mapping[str, Any]
     release: Mapping[str, Any]
 
@@ -86,6 +88,8 @@ def load(root: Path, application: Application) -> Profile:
             ),
             environment=tuple(data.get("environment", ())),
             exclude=tuple(data.get("exclude", ())),
+            sbom=data.get("sbom", ""),
+            migrations=tuple(data.get("migrations", ())),
             server=data["server"],
             release=data["release"],
         )

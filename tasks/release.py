@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks import ansible, ec2, history, server, tarball
+from tasks import ansible, ec2, history, server, signature, tarball
 from tasks.graph import Outcome, now
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ def parts(run: Run) -> dict[str, object]:
     """The settings that this stage reads, by name."""
     return {
         "release.keep": run.environment.release.keep,
+        "signatures": run.environment.signatures,
+        "public_keys": list(run.pipeline.public_keys),
         "profile": dict(run.profile.release),
     }
 
@@ -52,11 +54,16 @@ def go_live(
 
 
 def variables(run: Run, digest: str) -> dict[str, object]:
-    """What the role `release` is told."""
+    """What the role `release` is told. Raises Unsigned."""
+    signed = tarball.signature_of(run, digest)
+    signature.accept(run, digest, signed)
     return {
         "release_id": digest[:ID],
         "release_url": run.cloud.presigned_url(run.bucket, tarball.tarball_key(digest), LINK_SECONDS),
         "release_sha256": digest,
+        "release_signature": signed,
+        "release_public_keys": list(run.pipeline.public_keys),
+        "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
         "release_profile": dict(run.profile.release),
     }

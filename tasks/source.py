@@ -87,10 +87,63 @@ def commit(root: Path) -> str:
 
 
 @refusing
+def revision(root: Path, name: str) -> str | None:
+    """The full id of the commit that a name stands for, None where it is none."""
+    import git
+
+    try:
+        asked = ["--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
+        return str(repository(root).git.rev_parse(*asked))
+    except git.GitCommandError:
+        return None
+
+
+@refusing
 def uncommitted(root: Path) -> list[str]:
     """Paths that differ from the checked-out commit, new files included."""
     lines = repository(root).git.status("--porcelain", "-z", "--no-renames").split("\0")
     return [line[3:] for line in lines if line]
+
+
+@refusing
+def on_branch(root: Path, branch: str) -> bool:
+    """Whether the checked-out commit is the branch's: a detached one lies in its history, as far as the clone knows."""
+    repo = repository(root)
+    if not repo.head.is_detached:
+        return str(repo.head.ref.path) == f"refs/heads/{branch}"
+    names = (f"refs/heads/{branch}", f"refs/remotes/origin/{branch}")
+    known = [name for name in names if repo.git.for_each_ref(name)]
+    return not known or any(contains(root, name, commit(root)) for name in known)
+
+
+@refusing
+def contains(root: Path, new: str, old: str) -> bool | None:
+    """Whether `old` is in the history of `new`; None where the clone does not have both."""
+    import git
+
+    repo = repository(root)
+    try:
+        for each in (old, new):
+            repo.git.rev_parse("--verify", "--quiet", f"{each}^{{commit}}")
+    except git.GitCommandError:
+        return None
+    return bool(
+        repo.git.merge_base(old, new, with_exceptions=False) == repo.git.rev_parse(f"{old}^{{commit}}")
+    )
+
+
+@refusing
+def commits(root: Path, old: str | None, new: str) -> list[str]:
+    """What `new` has and `old` has not, the newest first: short id, author, subject."""
+    span = f"{old}..{new}" if old else new
+    return repository(root).git.log("--format=%h  %an  %s", span).splitlines()  # type: ignore[no-any-return]
+
+
+@refusing
+def touched(root: Path, old: str, new: str) -> list[str]:
+    """Paths that differ between two commits."""
+    names = repository(root).git.diff("--name-only", "-z", "--no-renames", old, new)
+    return [name for name in names.split("\0") if name]
 
 
 class Snapshot:

@@ -100,6 +100,25 @@ class Store:
             return now.etag
         raise RecordTaken(key=key, by=now.value.get("by", "somebody") if now else "somebody")
 
+    def open(self, key: str) -> Any:
+        """An object's bytes on their way, None where there is none; for `read(size)`."""
+        try:
+            with self._allowed("read", key):
+                return self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
+        except self.client.exceptions.ClientError as error:
+            if code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
+                return None
+            raise
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store bytes that are the same whoever makes them: an object that is there stays."""
+        try:
+            with self._allowed("write", key):
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+        except self.client.exceptions.ClientError as error:
+            if status(error) not in (409, 412):
+                raise
+
     def exists(self, key: str) -> bool:
         """Whether there is an object of that name."""
         return self.size(key) is not None

@@ -10,14 +10,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import archive, process, source
+from tasks import archive, member, process, sbom, signature, source
 from tasks.graph import Outcome, now
 from tasks.refusal import (
+    ArchiveDamaged,
     BuildFailed,
     BuildIncomplete,
     CommandFailed,
@@ -68,7 +69,10 @@ def differences(run: Run) -> list[str]:
     if not pointer:
         return [f"commit {commit[:7]} points to no tarball yet"]
     digest = pointer.value["digest"]
-    return [] if run.store.exists(tarball_key(digest)) else [f"the tarball {digest[:12]} is gone"]
+    if not run.store.exists(tarball_key(digest)):
+        return [f"the tarball {digest[:12]} is gone"]
+    unsigned = run.pipeline.public_keys and not run.store.exists(beside(digest, "minisig"))
+    return [f"the tarball {digest[:12]} is not signed"] if unsigned and signature.possible(run) else []
 
 
 def build(run: Run) -> Outcome:
@@ -83,6 +87,7 @@ def build(run: Run) -> Outcome:
             manifest = _build(run, tree, Path(folder))
         with contextlib.suppress(RecordTaken):  # the same bytes, by another run: equal content is kept once
             store.write(key, manifest, seen=None)
+    _sign(run, manifest["digest"])
     _point(run, store, manifest["digest"])
     size = f"{manifest['size'] / 1e6:.1f} MB, {manifest['files']} files"
     return Outcome(
@@ -93,13 +98,19 @@ def build(run: Run) -> Outcome:
     )
 
 
+def pointer(run: Run, commit: str) -> dict[str, Any] | None:
+    """What a commit points to: the tarball's digest, who built it, when."""
+    document = run.store.read(pointer_key(commit))
+    return document.value if document else None
+
+
 def existing(run: Run) -> dict[str, str]:
     """The tarball that the checked-out commit points to, for environments that build none. Raises NoTarball."""
     commit = source.commit(run.root)
-    pointer = run.store.read(pointer_key(commit))
-    if not pointer:
+    found = pointer(run, commit)
+    if not found:
         raise NoTarball(commit=commit[:7], bucket=run.bucket)
-    return {"digest": pointer.value["digest"]}
+    return {"digest": found["digest"]}
 
 
 def tarball_key(digest: str) -> str:
@@ -107,9 +118,39 @@ def tarball_key(digest: str) -> str:
     return f"tarballs/{digest}.tar.zst"
 
 
+def beside(digest: str, kind: str) -> str:
+    """Where what is told of a tarball lies: `manifest.json`, `sbom.json`, `minisig`."""
+    return f"tarballs/{digest}.{kind}"
+
+
+def named(run: Run, beginning: str) -> Iterator[str]:
+    """Digests of the stored tarballs that begin so."""
+    for key in run.store.keys(f"tarballs/{beginning}"):
+        if key.endswith(".tar.zst"):
+            yield key.removeprefix("tarballs/").removesuffix(".tar.zst")
+
+
+def signature_of(run: Run, digest: str) -> str:
+    """The tarball's signature, empty where there is none."""
+    kept = run.store.open(beside(digest, "minisig")) if run.pipeline.public_keys else None
+    return kept.read().decode() if kept else ""
+
+
 def pointer_key(commit: str) -> str:
     """Where a commit's pointer lies in the bucket."""
     return f"commits/{commit}.json"
+
+
+def _sign(run: Run, digest: str) -> None:
+    """Vouch for what lies in the bucket, where that is asked for and was not done before."""
+    if not run.pipeline.public_keys or run.store.exists(beside(digest, "minisig")):
+        return
+    try:
+        made = signature.sign(run, digest, run.store.open(tarball_key(digest)))
+    except member.Damaged as damaged:
+        raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
+    if made:
+        run.store.put(beside(digest, "minisig"), made.encode())
 
 
 def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
@@ -121,13 +162,15 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
     for step in run.profile.build:
         _run_step(run, step, exported, tree)
     say("packs")
-    result = archive.pack(exported, packed, exclude=run.profile.exclude, date=archive.date_of(tree))
+    files = member.of_folder(exported, exclude=run.profile.exclude)
+    result = archive.pack({"application": files}, packed, date=archive.date_of(tree))
     manifest = {
         "tree": tree,
         "digest": result.digest,
         "size": result.size,
         "files": result.files,
         "content_size": result.content_size,
+        "layers": {name: dataclasses.asdict(share) for name, share in result.layers.items()},
         "tools": versions(),
         "options": {name: list(values) for name, values in run.profile.options.items()},
     }
@@ -141,8 +184,22 @@ def _build(run: Run, tree: str, folder: Path) -> dict[str, Any]:
 
         store.upload(tarball_key(result.digest), packed, heard)
     with contextlib.suppress(RecordTaken):
-        store.write(f"tarballs/{result.digest}.manifest.json", manifest, seen=None)
+        store.write(beside(result.digest, "manifest.json"), manifest, seen=None)
+    _list_parts(run, tree, exported, result.digest)
     return manifest
+
+
+def _list_parts(run: Run, tree: str, folder: Path, digest: str) -> None:
+    """Keep the software bill of materials beside the tarball, where the profile names a lock file."""
+    lock = folder / run.profile.sbom
+    if run.profile.sbom and lock.exists():
+        made = sbom.of_composer(
+            lock.read_bytes(),
+            application=run.pipeline.name,
+            version=tree[:12],
+            date=archive.date_of(tree),
+        )
+        run.store.put(beside(digest, "sbom.json"), made.encode())
 
 
 def _run_step(run: Run, step: Step, folder: Path, tree: str) -> None:
@@ -189,7 +246,7 @@ def _key(run: Run, tree: str) -> str:
         "parts": parts(run),
         "build": [dataclasses.asdict(step) for step in run.profile.build],
         "exclude": run.profile.exclude,
-        "code": source.snapshot(run.root).ids(["tasks/archive.py", "tasks/tarball.py"]),
+        "code": source.snapshot(run.root).ids(["tasks/archive.py", "tasks/member.py", "tasks/tarball.py"]),
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 

@@ -35,7 +35,9 @@ def imported(path):
         ("moto", "tasks/cloud/"),
         ("ansible_runner", "tasks/ansible.py"),
         ("git", "tasks/source.py"),
-        ("zstandard", ("tasks/archive.py", "tasks/tarball.py")),
+        ("minisign", "tasks/signature.py"),
+        ("cyclonedx", "tasks/sbom.py"),
+        ("zstandard", ("tasks/archive.py", "tasks/member.py", "tasks/tarball.py")),
     ],
 )
 def test_an_outside_thing_has_one_door(outside, door):

@@ -44,7 +44,7 @@ def project(checkout):
     pipeline = (checkout / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
     (checkout / "pipeline.yml").write_text(pipeline)
     (checkout / ".gitignore").write_text("/.run/\n/app/var/\n")
-    for name in ("archive", "tarball"):
+    for name in ("archive", "member", "tarball"):
         (checkout / "tasks").mkdir(exist_ok=True)
         (checkout / "tasks" / f"{name}.py").write_text("code\n")
     (checkout / "app" / "index.php").write_text(f"<?php // {checkout}\n")

@@ -1,0 +1,39 @@
+"""diff: what differs between two tarballs."""
+
+from __future__ import annotations
+
+from doit.cmd_base import DoitCmdBase
+
+from tasks import report
+from tasks.commands import refusing, run_of
+from tasks.refusal import UnknownTask
+
+
+class Diff(DoitCmdBase):
+    """`doit diff A B`: what differs between two tarballs, and their sizes by layer. Exit code 1 if they differ."""
+
+    name = "diff"
+    doc_purpose = "print what differs between two tarballs"
+    doc_usage = "A B"
+    doc_description = (
+        "A and B: a digest or its beginning, a commit, an environment or a branch with a release."
+    )
+    cmd_options = ()
+
+    @refusing
+    def _execute(self, pos_args: list[str] | None = None) -> int:
+        from tasks import diff
+
+        if len(pos_args or ()) != 2:
+            raise UnknownTask(name=f"diff {' '.join(pos_args or ())}", known="diff A B")
+        run = run_of(self.task_list)
+        first, second = (diff.find(run, each) for each in pos_args or ())
+        if first == second:
+            report.console.line(f"{first[:12]}: the same")
+            return 0
+        before, after = diff.read(run, first), diff.read(run, second)
+        found = list(diff.lines(before, after))
+        for line in (*found, *diff.sizes(before, after)):
+            report.console.line(line)
+        report.console.line(f"{first[:12]} and {second[:12]}: {len(found)} differences")
+        return 1

@@ -1,0 +1,61 @@
+"""sbom: what a tarball is made of, as CycloneDX, the same bytes for the same lock file."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import uuid
+from typing import Any
+
+
+def of_composer(lock: bytes, *, application: str, version: str, date: int) -> str:
+    """The software bill of materials (CycloneDX 1.5, JSON) of a composer.lock. `date`: seconds since 1970."""
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot5
+
+    packages = json.loads(lock)["packages"]
+    components = {each["name"]: _component(each) for each in packages}
+    root = Component(name=application, version=version, type=ComponentType.APPLICATION, bom_ref="application")
+    bom = Bom(components=components.values(), serial_number=_serial(lock, application, version))
+    bom.metadata.component = root
+    bom.metadata.timestamp = datetime.datetime.fromtimestamp(date, datetime.UTC)
+    bom.register_dependency(root, components.values())
+    for each in packages:
+        needs = [components[name] for name in each.get("require", {}) if name in components]
+        bom.register_dependency(components[each["name"]], needs)
+    return JsonV1Dot5(bom).output_as_string(indent=1) + "\n"
+
+
+def _component(package: dict[str, Any]) -> Any:
+    from cyclonedx.contrib.license.factories import LicenseFactory
+    from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
+    from cyclonedx.model.component import Component, ComponentType
+    from packageurl import PackageURL
+
+    group, _, name = package["name"].rpartition("/")
+    dist, licences = package.get("dist", {}), package.get("license")  # several of them: any
+    url = PackageURL("composer", group, name, package["version"])
+    return Component(
+        type=ComponentType.LIBRARY,
+        group=group or None,
+        name=name,
+        version=package["version"],
+        purl=url,
+        bom_ref=url.to_string(),
+        description=package.get("description"),
+        licenses=[LicenseFactory().make_from_string(" OR ".join(licences))] if licences else (),
+        hashes=[HashType(alg=HashAlgorithm.SHA_1, content=dist["shasum"])] if dist.get("shasum") else (),
+        external_references=[
+            ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(dist["url"]))
+        ]
+        if dist.get("url")
+        else (),
+    )
+
+
+def _serial(*content: bytes | str) -> uuid.UUID:
+    """A version 4 UUID by its form, as the format wants it; by its digits the digest of what it stands for."""
+    text = b"\0".join(each if isinstance(each, bytes) else each.encode() for each in content)
+    return uuid.UUID(bytes=hashlib.sha256(text).digest()[:16], version=4)
