@@ -12,7 +12,7 @@ from moto import mock_aws
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 
-from tasks import ansible, history, image, infrastructure, ledger, source
+from tasks import ansible, history, image, infrastructure, ledger, signature, source
 from tasks import ec2 as ec2s
 from tasks import run as runs
 from tasks.cloud.aws import Aws
@@ -90,6 +90,11 @@ TABLE = [
     ("builder releaser", "ec2:AuthorizeSecurityGroupIngress", GROUP, of(STAGING)),
     ("", "ec2:AuthorizeSecurityGroupIngress", GROUP, {}),
     ("", "ec2:ModifyInstanceAttribute", HOST, of(PRODUCTION)),
+    ("builder releaser", "ec2:ModifyInstanceAttribute", HOST, {**of(PRODUCTION), "ec2:Attribute/DisableApiTermination": "true"}),
+    ("", "ec2:ModifyInstanceAttribute", HOST, {**of(PRODUCTION), "ec2:Attribute/DisableApiTermination": "false"}),
+    ("builder", "ssm:GetParameter", f"{PARAMETER}/shop/signing-key", {}),
+    ("", "ssm:PutParameter", f"{PARAMETER}/shop/signing-key", {}),
+    ("", "ssm:GetParametersByPath", f"{PARAMETER}/shop", {}),
     ("builder", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", of("image")),
     ("", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", {}),
     ("builder releaser pull-request", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
@@ -185,10 +190,14 @@ def run_as(project, monkeypatch):
     # moto computes it from Route 53's query in lower case, and refuses what is right
     monkeypatch.setattr(IAMRequestBase, "check_signature", lambda request: None)
 
-    def started(role):
-        run = runs.read(project, {"branch": "main" if role == "builder" else "feature"})
-        keys = {"aws_access_key_id": "administrator", "aws_secret_access_key": "administrator"}
-        run.__dict__["cloud"] = Account(_credentials(role) if role in ROLES else keys)
+    keys = {"aws_access_key_id": "administrator", "aws_secret_access_key": "administrator"}
+    accounts = {}
+
+    def started(role, **variables):
+        run = runs.read(project, variables or {"branch": "feature"})
+        if role not in accounts:
+            accounts[role] = Account(_credentials(role) if role in ROLES else keys)
+        run.__dict__["cloud"] = accounts[role]
         return run
 
     with mock_aws():
@@ -235,11 +244,13 @@ def give_back(run):
 
 
 def disturb(administrator, run):
-    """What somebody does by hand, and a release puts right: a machine stopped, a port opened."""
+    """What somebody does by hand, and a release puts right: a machine stopped and unprotected, a port opened."""
     ec2 = administrator.cloud.client("ec2")
     ec2.stop_instances(InstanceIds=[each.id for each in ec2s.find(run).machines])
     rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     ec2.authorize_security_group_ingress(GroupId=ec2s.find(run).group, IpPermissions=[rule])
+    for each in ec2s.find(run).machines:
+        ec2.modify_instance_attribute(InstanceId=each.id, DisableApiTermination={"Value": False})
 
 
 def remove_images(run):
@@ -248,9 +259,12 @@ def remove_images(run):
 
 
 JOBS = {
-    "builder": ([image.bake, remove_images], []),
-    "releaser": ([release], [release, give_back]),
-    "pull-request": ([release], [release, give_back]),
+    "builder": [({"branch": "main"}, [signature.possible, image.bake, remove_images])],
+    "releaser": [
+        ({"environment": "staging"}, [release, disturb, release]),
+        ({"branch": "main"}, [release, give_back]),
+    ],
+    "pull-request": [({"branch": "feature"}, [release, disturb, release, give_back])],
 }
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
 """Needed when an upload fails, and by calls that make a thing with its tags."""
@@ -258,16 +272,15 @@ UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
 
 @pytest.mark.parametrize("role", JOBS)
 def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
-    run, (jobs, later) = run_as(role), JOBS[role]
-    with enable_iam_authentication():
-        assert caller(run).role == role
+    for variables, jobs in JOBS[role]:
+        run = run_as(role, **variables)
         for job in jobs:
-            job(run)
-    if later:
-        disturb(run_as("administrator"), run)
-    with enable_iam_authentication():
-        for job in later:
-            job(run)
+            if job is disturb:
+                disturb(run_as("administrator"), run)
+                continue
+            with enable_iam_authentication():
+                assert caller(run).role == role
+                job(run)
     given = {each for statement in policy(role)["Statement"] for each in statement["Action"]}
     assert given - run.cloud.called - UNSEEN == set()
 
@@ -293,7 +306,7 @@ def test_an_object_too_many_is_denied(run_as, role, call):
         ("builder", "s3", "delete_bucket", {"Bucket": "shop-releases"}),
         ("releaser", "ec2", "create_image", {"InstanceId": "i-1", "Name": "own"}),
         ("pull-request", "ec2", "stop_instances", {"InstanceIds": ["i-1"]}),
-        ("releaser", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
+        ("pull-request", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
         ("releaser", "iam", "create_user", {"UserName": "x"}),
     ],
 )  # fmt: skip

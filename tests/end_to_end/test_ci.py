@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.conftest import git
@@ -35,4 +33,3 @@ def test_one_runner_starts_what_another_one_stops(project, tmp_path, provider):
     )
     assert stopped.returncode == 0, stopped.stderr
     assert "is gone" in stopped.stdout
-    assert os.listdir(second.root / ".run" / "logs")
