@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import http.client
 import threading
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks import history, lease
+from tasks import cost, history, lease
 from tasks.estate import Estate, Place, survey
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Status:
     since: str = ""
     owner: str = ""
     expires: str = ""
+    cost: float = 0.0
+    """An estimate of what its machines and disks have taken so far."""
     busy: str = ""
     url: str = ""
     health: str = ""
@@ -50,13 +53,17 @@ def look(run: Run) -> list[Status]:
         if found.names.environment(name)
         and (place.instances or any(each.key == history.key(name) for each in place.objects))
     }
+    prices = cost.prices()
     with ThreadPoolExecutor(max_workers=8) as pool:
         answers = pool.submit(health, run, list(known.values()))
         last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
         holders = pool.map(lambda name: _holder(run, name), known)
         rows = zip(known.items(), last, holders, strict=True)
         return [
-            _status(run, found.places[name], site, release, holder, answers.result())
+            dataclasses.replace(
+                _status(run, found.places[name], site, release, holder, answers.result()),
+                cost=round(cost.of(found.places[name], found.at, prices).money, 2),
+            )
             for (name, site), release, holder in rows
         ]
 
@@ -81,7 +88,18 @@ def health(run: Run, names: Iterable[str]) -> dict[str, str]:
 
 def lines(found: Iterable[Status], now: datetime.datetime) -> list[str]:
     """What a person reads: a line for each environment, in columns."""
-    head = ("environment", "branch", "commit", "release", "age", "machine", "health", "owner", "")
+    head = (
+        "environment",
+        "branch",
+        "commit",
+        "release",
+        "age",
+        "machine",
+        "health",
+        "owner",
+        cost.prices().currency,
+        "",
+    )
     rows = [
         (
             each.environment,
@@ -92,6 +110,7 @@ def lines(found: Iterable[Status], now: datetime.datetime) -> list[str]:
             ", ".join(each.machines) or "none",
             each.health,
             each.owner,
+            f"{each.cost:.2f}",
             f"held by {each.busy}" if each.busy else each.url,
         )
         for each in found

@@ -188,3 +188,12 @@ def test_nothing_goes_on_that_no_staging_has_proved(runner, provider):
     assert (refused.returncode, refused.stdout.count("done")) == (1, 0)
     assert refused.stderr.startswith("continue: ")
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("provider", FILES)
+def test_a_sweep_runs_from_any_clone_and_leaves_its_report(runner, project, server, provider):
+    infrastructure.share(run_in(project, Paperhouse(REGION, server.home.born()), branch="main"))
+    other = runner(provider, "main")
+    swept = other.type(line(provider, "sweep --yes"))
+    assert swept.returncode == 0, swept.stderr
+    assert "`doit sweep --yes`" in (other.root / ".run" / "report.md").read_text()

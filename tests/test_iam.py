@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import email.utils
 import json
 import uuid
@@ -12,7 +14,19 @@ from moto import mock_aws
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 
-from tasks import ansible, history, image, infrastructure, ledger, signature, source
+from tasks import (
+    ansible,
+    estate,
+    history,
+    image,
+    infrastructure,
+    ledger,
+    references,
+    removal,
+    signature,
+    source,
+    sweep,
+)
 from tasks import ec2 as ec2s
 from tasks import run as runs
 from tasks.cloud.aws import Aws
@@ -28,9 +42,11 @@ ROLES = {
     "builder": ("builder", "releaser"),  # `start` on the default branch is one process
     "releaser": ("releaser",),
     "pull-request": ("pull-request",),
+    "sweeper": ("sweeper",),
 }
 """The policies that each role has."""
 S3_ACTIONS = {
+    "DeleteObjects": "DeleteObject",
     "HeadObject": "GetObject",
     "ListObjectsV2": "ListBucket",
     "UploadPart": "PutObject",
@@ -65,17 +81,17 @@ TABLE = [
     # who may, action, resource, what AWS knows of the call
     ("builder", "s3:PutObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("pull-request", "s3:PutObject", f"{BUCKET}/branches/tarballs/0.tar.zst", {}),
-    ("builder releaser pull-request", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
-    ("", "s3:DeleteObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("builder releaser pull-request sweeper", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("sweeper", "s3:DeleteObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("", "s3:GetObject", "arn:aws:s3:::another/trusted/x", {}),
     ("", "s3:PutBucketPolicy", BUCKET, {}),
     ("", "s3:DeleteBucket", BUCKET, {}),
     ("builder releaser pull-request", "s3:PutObject", f"{BUCKET}/state/{T}/release.json", {}),
     ("builder releaser", "s3:PutObject", f"{BUCKET}/state/{STAGING}/release.json", {}),
     ("builder releaser", "s3:PutObject", f"{BUCKET}/runs/current.json", {}),
-    ("builder releaser pull-request", "ec2:TerminateInstances", HOST, of(T)),
+    ("builder releaser pull-request sweeper", "ec2:TerminateInstances", HOST, of(T)),
     ("builder releaser", "ec2:TerminateInstances", HOST, of(STAGING)),
-    ("builder", "ec2:TerminateInstances", HOST, of("image")),
+    ("builder sweeper", "ec2:TerminateInstances", HOST, of("image")),
     ("", "ec2:TerminateInstances", HOST, of(PRODUCTION)),
     ("", "ec2:TerminateInstances", HOST, of(T, project="another")),
     ("", "ec2:TerminateInstances", HOST, {}),
@@ -95,17 +111,22 @@ TABLE = [
     ("builder", "ssm:GetParameter", f"{PARAMETER}/shop/signing-key", {}),
     ("", "ssm:PutParameter", f"{PARAMETER}/shop/signing-key", {}),
     ("", "ssm:GetParametersByPath", f"{PARAMETER}/shop", {}),
-    ("builder", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", of("image")),
+    ("builder sweeper", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", of("image")),
     ("", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", {}),
-    ("builder releaser pull-request", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
+    ("builder releaser pull-request sweeper", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
     ("builder releaser", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{PRODUCTION}", {}),
     ("", "ssm:GetParametersByPath", f"{PARAMETER}/another/{T}", {}),
-    ("builder releaser pull-request", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
+    ("builder releaser pull-request sweeper", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
     ("builder releaser", "route53:ChangeResourceRecordSets", ZONE, named("staging.shop.localhost")),
     ("", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost", "shop.localhost")),
     ("", "route53:DeleteHostedZone", ZONE, {}),
     ("", "iam:PassRole", "arn:aws:iam::1:role/builder", {}),
     ("", "sts:AssumeRole", "arn:aws:iam::1:role/builder", {}),
+    ("sweeper", "ec2:TerminateInstances", HOST, {"aws:ResourceTag/project": "shop"}),  # nobody's, of ours
+    ("sweeper", "ec2:DeleteVolume", "arn:aws:ec2:eu-central-1:1:volume/vol-1", of(T)),
+    ("", "ec2:DeleteVolume", "arn:aws:ec2:eu-central-1:1:volume/vol-1", of(STAGING)),
+    ("sweeper", "s3:PutObject", f"{BUCKET}/sweep/memory.json", {}),
+    ("", "s3:DeleteObject", f"{BUCKET}/sweep/memory.json", {}),
 ]  # fmt: skip
 
 
@@ -258,6 +279,43 @@ def remove_images(run):
         ec2s.remove_image(run, each.id, each.snapshots)
 
 
+def abandon(administrator, run):
+    """What a sweep finds: the environment of a branch that is gone, strays of each kind, images too many."""
+    gone = runs.read(administrator.root, {"branch": "gone"})
+    gone.__dict__["cloud"] = administrator.cloud
+    release(gone)
+    ec2, tags = administrator.cloud.client("ec2"), [{"Key": "project", "Value": "shop"}]
+
+    def tagged(kind):
+        return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags}]}
+
+    ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1, **tagged("volume"))
+    ec2.create_security_group(GroupName="stray", Description="stray", **tagged("security-group"))
+    ec2.create_key_pair(KeyName="stray", **tagged("key-pair"))
+    (machine,) = ec2s.find(gone).machines
+    for number in range(image.KEPT + 1):
+        mark = {"project": "shop", "fingerprint": str(number)}
+        ec2s.create_image(administrator, machine.id, name=f"image-{number}", tags=mark)
+
+
+def sweep_up(run):
+    """A sweep that has condemned everything it can long ago."""
+    found, (_, etag) = estate.survey(run), removal.remembered(run)
+    branches = {"main": "c"}
+    referred = references.of(run, found, branches)
+    known = sweep.Known(
+        branches=branches, referred=referred, memory=sweep.Memory(pushed=frozenset(found.places))
+    )
+    first = sweep.plan(found, known, run.pipeline.sweep)
+    seen = dict.fromkeys(first.memory.seen, found.at - datetime.timedelta(days=30))
+    memory = dataclasses.replace(first.memory, seen=seen)
+    plan = sweep.plan(found, dataclasses.replace(known, memory=memory), run.pipeline.sweep)
+    removal.remember(run, plan.memory, etag)
+    assert removal.carry_out(run, found, plan) == {}
+    left = estate.survey(run)
+    assert {each.kind for each in left.things} == {"image"}
+
+
 JOBS = {
     "builder": [({"branch": "main"}, [signature.possible, image.bake, remove_images])],
     "releaser": [
@@ -265,6 +323,7 @@ JOBS = {
         ({"branch": "main"}, [release, give_back]),
     ],
     "pull-request": [({"branch": "feature"}, [release, disturb, release, give_back])],
+    "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
 }
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
 """Needed when an upload fails, and by calls that make a thing with its tags."""
@@ -275,8 +334,8 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
     for variables, jobs in JOBS[role]:
         run = run_as(role, **variables)
         for job in jobs:
-            if job is disturb:
-                disturb(run_as("administrator"), run)
+            if job in (disturb, abandon):
+                job(run_as("administrator"), run)
                 continue
             with enable_iam_authentication():
                 assert caller(run).role == role
