@@ -8,10 +8,23 @@
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from tasks import drift, image, infrastructure, inputs, release, run, server, settings, tarball, teardown
+from tasks import (
+    drift,
+    image,
+    infrastructure,
+    inputs,
+    layers,
+    release,
+    run,
+    server,
+    settings,
+    tarball,
+    teardown,
+)
 from tasks.graph import Task, stage
 
 RUN = run.from_command_line(Path.cwd())
@@ -53,21 +66,24 @@ def task_infrastructure() -> Iterator[Task]:
     )
 
 
-def task_tarball() -> Task:
+def task_tarball() -> Iterator[Task]:
     """The application, built once from its git tree and kept under its digest."""
-    return stage(
+    for layer in RUN.profile.layers:
+        yield stage(
+            RUN,
+            partial(tarball.layer, name=layer.name),
+            name=layer.name,
+            parts=partial(tarball.layer_parts, RUN, layer.name),
+            after=["infrastructure:shared", *(f"tarball:{each}" for each in layer.after)],
+        )
+    yield stage(
         RUN,
         tarball.build,
-        paths=[
-            RUN.pipeline.application.path,
-            f"{PROFILE}/profile.yml",
-            "tasks/archive.py",
-            "tasks/member.py",
-            "tasks/tarball.py",
-        ],
+        name="pack",
+        paths=[RUN.pipeline.application.path, f"{PROFILE}/profile.yml", *layers.CODE, "tasks/tarball.py"],
         parts=lambda: tarball.parts(RUN),
         world=tarball.differences,
-        after=["infrastructure:shared"],
+        after=["infrastructure:shared", *(f"tarball:{each.name}" for each in RUN.profile.layers)],
     )
 
 
@@ -99,7 +115,7 @@ def task_release() -> Task:
         parts=lambda: release.parts(RUN),
         after=["server"],
         infrastructure="infrastructure:environment",
-        tarball="tarball",
+        tarball="tarball:pack",
     )
 
 

@@ -69,6 +69,13 @@ def date_of(tree: str) -> int:
     return EPOCH + int(tree[:7], 16)
 
 
+def version() -> str:
+    """The version of the library that compresses; another one may give other bytes."""
+    import zstandard
+
+    return ".".join(map(str, zstandard.ZSTD_VERSION))
+
+
 # --- packing --------------------------------------------------------------------------------------
 
 

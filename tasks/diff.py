@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks import compare, history, member, source, tarball
+from tasks import cache, compare, history, member, source, tarball
 from tasks.refusal import ArchiveDamaged, NoSuchTarball
 
 if TYPE_CHECKING:
@@ -27,16 +27,17 @@ class Tarball:
 def find(run: Run, name: str) -> str:
     """The digest that a name stands for: an environment, a digest or its beginning, a commit. Raises NoSuchTarball."""
     for found in (_released(run, name), _named(run, name), _pointed(run, name)):
-        if found and run.store.exists(tarball.tarball_key(found)):
+        if found and tarball.key_of(run, found):
             return found
     raise NoSuchTarball(name=name)
 
 
 def read(run: Run, digest: str) -> Tarball:
     """A stored tarball, read through without keeping it. Raises ArchiveDamaged."""
-    manifest = run.store.read(tarball.beside(digest, "manifest.json"))
+    key = tarball.stored_key(run, digest)
+    manifest = run.store.read(cache.beside(key, "manifest.json"))
     try:
-        stream = member.of_archive(run.store.open(tarball.tarball_key(digest)), digest=digest)
+        stream = member.of_archive(run.store.open(key), digest=digest)
         members = {each.name: _told(each) for each in stream}
     except member.Damaged as damaged:
         raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
@@ -69,8 +70,8 @@ def _named(run: Run, name: str) -> str | None:
 
 def _pointed(run: Run, name: str) -> str | None:
     commit = source.revision(run.root, name)
-    pointer = run.store.read(tarball.pointer_key(commit)) if commit else None
-    return pointer.value["digest"] if pointer else None
+    pointer = tarball.pointer(run, commit) if commit else None
+    return pointer["digest"] if pointer else None
 
 
 def _told(each: member.Member) -> str:

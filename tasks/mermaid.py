@@ -53,4 +53,4 @@ def svg(drawn: Picture) -> str:
 
 
 def _id(name: str) -> str:
-    return name.replace(":", "_")
+    return name.replace(":", "_").replace("-", "_")

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tasks.refusal import ProfileOptionUnknown, SettingsBroken, SettingsMissing
+from tasks.refusal import ProfileLayerUnknown, ProfileOptionUnknown, SettingsBroken, SettingsMissing
 from tasks.settings import LOADER, Application
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """A part of the build: its commands, and what they promise to leave."""
+class Layer:
+    """A part of the build: what it is made of, its commands, what it makes, and what must be there in the end.
+
+    `name` is its own among all; `declared` the profile's, and `chosen` the options of a layer that is split over some.
+    """
 
     name: str
+    declared: str
+    chosen: Mapping[str, str]
+    files: tuple[str, ...]
+    present: tuple[str, ...]
+    after: tuple[str, ...]
+    tools: tuple[str, ...]
+    variables: tuple[str, ...]
+    credentials: tuple[str, ...]
+    caches: tuple[str, ...]
+    environment: Mapping[str, str]
     commands: tuple[tuple[str, ...], ...]
     outputs: tuple[str, ...]
-    for_each: Mapping[str, str]
-    environment: Mapping[str, str]
-
-    def lines(self, options: Mapping[str, tuple[str, ...]], **values: str) -> Iterator[list[str]]:
-        """The command lines, once for each combination of the options that the step is split over."""
-        names = list(self.for_each)
-        for chosen in itertools.product(*(options[self.for_each[name]] for name in names)):
-            filled = {**values, **dict(zip(names, chosen, strict=True))}
-            yield from ([_filled(word, filled) for word in command] for command in self.commands)
+    promises: tuple[str, ...]
 
 
-def _filled(word: str, values: Mapping[str, str]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Inheritance:
+    """Where an option's value names the one that it builds upon: the first group of `match` in the file."""
+
+    file: str
+    match: str
+
+
+def filled(word: str, values: Mapping[str, str]) -> str:
     """A word with its `{name}` placeholders filled in; braces of other names stay as they are."""
     for name, value in values.items():
         word = word.replace(f"{{{name}}}", value)
@@ -47,8 +60,10 @@ class Profile:
     folder: Path
     packages: tuple[str, ...]
     options: Mapping[str, tuple[str, ...]]
-    build: tuple[Step, ...]
-    environment: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    tools: Mapping[str, tuple[str, ...]]
+    inherits: Mapping[str, Inheritance]
+    stamps: Mapping[str, tuple[str, ...]]
     exclude: tuple[str, ...]
     sbom: str
     migrations: tuple[str, ...]
@@ -59,7 +74,7 @@ class Profile:
 def load(root: Path, application: Application) -> Profile:
     """Read a profile, with the project's options over its own.
 
-    Raises SettingsMissing, SettingsBroken or ProfileOptionUnknown.
+    Raises SettingsMissing, SettingsBroken, ProfileOptionUnknown or ProfileLayerUnknown.
     """
     folder = root / "applications" / application.profile
     shown = f"applications/{application.profile}/profile.yml"
@@ -71,22 +86,21 @@ def load(root: Path, application: Application) -> Profile:
                 raise ProfileOptionUnknown(
                     option=name, profile=application.profile, known=", ".join(defaults)
                 )
+        commands = application.commands
+        declared = [each["name"] for each in data["layers"]]
+        for name in commands:
+            if name not in declared:
+                raise ProfileLayerUnknown(layer=name, profile=application.profile, known=", ".join(declared))
+        options = {**defaults, **application.options}
         return Profile(
             name=application.profile,
             folder=folder,
             packages=tuple(data.get("packages", ())),
-            options={**defaults, **application.options},
-            build=tuple(
-                Step(
-                    name=step["name"],
-                    commands=tuple(tuple(command) for command in step["commands"]),
-                    outputs=tuple(step["outputs"]),
-                    for_each=step.get("for_each", {}),
-                    environment=step.get("environment", {}),
-                )
-                for step in data["build"]
-            ),
-            environment=tuple(data.get("environment", ())),
+            options=options,
+            layers=tuple(_layers(data["layers"], options, commands)),
+            tools={name: tuple(command) for name, command in data.get("tools", {}).items()},
+            inherits={name: Inheritance(**each) for name, each in data.get("inherits", {}).items()},
+            stamps={path: tuple(layers) for path, layers in data.get("stamps", {}).items()},
             exclude=tuple(data.get("exclude", ())),
             sbom=data.get("sbom", ""),
             migrations=tuple(data.get("migrations", ())),
@@ -101,3 +115,29 @@ def load(root: Path, application: Application) -> Profile:
         raise SettingsBroken(path=shown, line=mark.line + 1 if mark else 1, problem=problem) from None
     except KeyError as error:
         raise SettingsBroken(path=shown, line=1, problem=f"{error.args[0]} is missing") from None
+
+
+def _layers(
+    declared: Sequence[Mapping[str, Any]],
+    options: Mapping[str, tuple[str, ...]],
+    commands: Mapping[str, tuple[str, ...]],
+) -> Iterator[Layer]:
+    """Every layer by itself, one for each combination of the options that it is split over."""
+    names: dict[str, list[str]] = {}
+    for each in declared:
+        split = each.get("for_each", {})
+        names[each["name"]] = []
+        for values in itertools.product(*(options[option] for option in split.values())):
+            name = "-".join([each["name"], *values]).replace("/", "-")
+            names[each["name"]].append(name)
+            own = [commands[each["name"]]] if each["name"] in commands else each["commands"]
+            lists = ("files", "present", "tools", "variables", "credentials", "caches", "outputs", "promises")
+            yield Layer(
+                name=name,
+                declared=each["name"],
+                chosen=dict(zip(split, values, strict=True)),
+                after=tuple(name for upstream in each.get("after", ()) for name in names[upstream]),
+                environment=each.get("environment", {}),
+                commands=tuple(tuple(command) for command in own),
+                **{key: tuple(each.get(key, ())) for key in lists},
+            )

@@ -201,6 +201,14 @@ class ProfileOptionUnknown(Refusal):
     exit_code = UNKNOWN
 
 
+class ProfileLayerUnknown(Refusal):
+    """A layer under `application.commands` that the profile does not have."""
+
+    sentence = "pipeline.yml: application.commands.{layer}: unknown layer of {profile} (known: {known})"
+    remedy = "$EDITOR pipeline.yml"
+    exit_code = UNKNOWN
+
+
 # --- running things -------------------------------------------------------------------------------
 
 
@@ -496,6 +504,13 @@ class NoTarball(Refusal):
     """An environment that builds nothing is asked for a commit that nobody has built."""
 
     sentence = "release: no tarball for {commit} in {bucket}"
+    remedy = "doit tarball"
+
+
+class TarballGone(Refusal):
+    """A tarball that is to go live is not in the bucket, or lies where this branch takes nothing from."""
+
+    sentence = "release: there is no tarball {digest} in {bucket} that this branch may take"
     remedy = "doit tarball"
 
 

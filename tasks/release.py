@@ -59,7 +59,7 @@ def variables(run: Run, digest: str) -> dict[str, object]:
     signature.accept(run, digest, signed)
     return {
         "release_id": digest[:ID],
-        "release_url": run.cloud.presigned_url(run.bucket, tarball.tarball_key(digest), LINK_SECONDS),
+        "release_url": run.cloud.presigned_url(run.bucket, tarball.stored_key(run, digest), LINK_SECONDS),
         "release_sha256": digest,
         "release_signature": signed,
         "release_public_keys": list(run.pipeline.public_keys),

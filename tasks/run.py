@@ -8,13 +8,14 @@ import hashlib
 import os
 import socket
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tasks import cloud, journal, profile, report, settings, source
+from tasks import cloud, journal, layers, profile, report, settings, source, workbench
 from tasks.refusal import Refusal, UncommittedChanges, UnknownEnvironment, UnknownVariable
 from tasks.store import Store
 
@@ -82,6 +83,16 @@ class Run:
         return profile.load(self.root, self.pipeline.application)
 
     @cached_property
+    def layers(self) -> Mapping[str, layers.Keyed]:
+        """The parts of the application's build, in order, each with its key."""
+        return layers.keyed(self)
+
+    @cached_property
+    def bench(self) -> tempfile.TemporaryDirectory[str]:
+        """A folder to build in, gone when this process ends."""
+        return workbench.place(self.root)
+
+    @cached_property
     def who(self) -> str:
         """Who runs this, for display: in CI, who started the job."""
         named = next((os.environ[name] for name in CI_PERSON if os.environ.get(name)), None)
@@ -90,6 +101,10 @@ class Run:
     def say(self, stage: str) -> Callable[[str], None]:
         """A function that tells what the stage is doing now."""
         return lambda words: report.console.progress(stage, words)
+
+    def warn(self, stage: str, words: str) -> None:
+        """Tell what a person should know, in a line of its own."""
+        report.console.event(stage, words)
 
     @cached_property
     def journal(self) -> Path:
@@ -106,14 +121,19 @@ class Run:
         return source.snapshot(self.root).version
 
     def accept_source(self, stage: str) -> None:
-        """Refuse uncommitted changes where the environment does. Raises UncommittedChanges."""
-        changed = source.uncommitted(self.root)
-        if not changed:
-            return
-        if self.environment.uncommitted == "refused":
+        """Refuse uncommitted changes where the environment does, and name them elsewhere. Raises UncommittedChanges."""
+        if self.environment.uncommitted == "refused" and (changed := source.uncommitted(self.root)):
             files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
             raise UncommittedChanges(stage=stage, environment=self.environment_name, files=files)
-        report.console.event(stage, f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+        _ = self._named_uncommitted
+
+    @cached_property
+    def _named_uncommitted(self) -> bool:
+        """Said once in a run."""
+        changed = source.uncommitted(self.root)
+        if changed:
+            self.warn("tarball", f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+        return bool(changed)
 
 
 def branch_id(branch: str) -> str:

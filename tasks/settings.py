@@ -47,6 +47,10 @@ class Application:
         default_factory=dict,
         metadata={"help": "what the profile can be told, such as themes and locales"},
     )
+    commands: Options = field(
+        default_factory=dict,
+        metadata={"help": "layers whose command is another than the profile's"},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,6 +196,7 @@ class Snapshot:
         import git
 
         repo = repository(root)
+        self.listed: dict[str, dict[str, str]] = {}
         self.folder = tempfile.TemporaryDirectory(prefix="snapshot-")
         folder, common = Path(self.folder.name), Path(repo.common_dir)
         inherited = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")
@@ -229,6 +230,22 @@ class Snapshot:
             path: None if answer.endswith(" missing") else answer.split()[0]
             for path, answer in zip(wanted, answers, strict=True)
         }
+
+    @refusing
+    def files(self, path: str) -> dict[str, str]:
+        """Mode and git id of each file below `path`, by its path from there."""
+        if path not in self.listed:
+            listed = self.git.ls_tree("-r", "-z", f"{self.tree}:{path}").split("\0")
+            entries = (line.partition("\t") for line in listed if line)
+            self.listed[path] = {name: about for about, _, name in entries}
+        return self.listed[path]
+
+    @refusing
+    def content(self, path: str) -> str | None:
+        """A file's text, None where there is no such file."""
+        if not self.ids([path])[path]:
+            return None
+        return str(self.git.cat_file("blob", f"{self.tree}:{path}"))
 
     @refusing
     def export(self, path: str, destination: Path) -> None:

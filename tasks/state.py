@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import statistics
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tasks.graph import now
 from tasks.refusal import BucketMissing
-from tasks.store import NotADocument
+from tasks.store import Document, NotADocument
 
 if TYPE_CHECKING:
     from tasks.lease import Lease
@@ -85,9 +86,8 @@ class BucketState:
 
     def remove_all(self) -> None:
         """Forget every task of this environment."""
-        prefix = f"state/{self.name.identity}/"
-        for key in list(self.store.keys(prefix)):
-            self.remove(key.removeprefix(prefix).removesuffix(".json").replace(".", ":"))
+        for task in self._recorded(""):
+            self.remove(task)
 
     def dump(self) -> None:
         """Write what was forgotten."""
@@ -123,19 +123,33 @@ class BucketState:
     def _record(self, task: str) -> dict[str, Any]:
         with self.lock:
             if task not in self.records:
-                try:
-                    document = self.store.read(self.key(task))
-                except NotADocument as found:
-                    self.name.say("state")(f"{self.key(task)} is no JSON: taken as never run")
-                    document = None
-                    self.seen[task] = found.etag
-                else:
-                    self.seen[task] = document.etag if document else None
-                value = document.value.get("doit") if document else None
-                self.at[task] = str(document.value.get("at", "")) if document else ""
-                self.took[task] = list(document.value.get("took") or ()) if document else []
-                self.records[task] = value if isinstance(value, dict) else {}
+                parts = [task] if ":" not in task else {task, *self._recorded(f"{task.partition(':')[0]}:")}
+                new = [each for each in parts if each not in self.records]
+                with ThreadPoolExecutor() as pool:  # a stage of many parts is read as fast as one of one
+                    for each, document in zip(new, pool.map(self._read, new), strict=True):
+                        self._remember(each, document)
             return self.records[task]
+
+    def _recorded(self, beginning: str) -> list[str]:
+        prefix = f"state/{self.name.identity}/"
+        found = self.store.keys(prefix + beginning.replace(":", "."))
+        return [key.removeprefix(prefix).removesuffix(".json").replace(".", ":") for key in found]
+
+    def _read(self, task: str) -> Document | NotADocument | None:
+        try:
+            return self.store.read(self.key(task))
+        except NotADocument as found:
+            return found
+
+    def _remember(self, task: str, document: Document | NotADocument | None) -> None:
+        if isinstance(document, NotADocument):
+            self.name.say("state")(f"{self.key(task)} is no JSON: taken as never run")
+        self.seen[task] = document.etag if document else None
+        known = document.value if isinstance(document, Document) else {}
+        value = known.get("doit")
+        self.at[task] = str(known.get("at", ""))
+        self.took[task] = list(known.get("took") or ())
+        self.records[task] = value if isinstance(value, dict) else {}
 
     def _write(self, task: str) -> None:
         kept = self._record(task)

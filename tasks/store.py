@@ -156,8 +156,9 @@ class Store:
     def keys(self, prefix: str) -> Iterator[str]:
         """Names of all objects that begin so."""
         pages = self.client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
-            yield from (each["Key"] for each in page.get("Contents", ()))
+        with contextlib.suppress(self.client.exceptions.NoSuchBucket):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
+                yield from (each["Key"] for each in page.get("Contents", ()))
 
     @contextlib.contextmanager
     def _allowed(self, verb: str, key: str) -> Iterator[None]:

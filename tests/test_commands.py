@@ -73,7 +73,8 @@ def test_the_graph_is_mermaid_and_svg(project):
     text = doit(project, "graph").stdout
     assert text.startswith("graph LR\n")
     assert "infrastructure_environment --> server" in text
-    assert "tarball --> release" in text
+    assert "tarball_pack --> release" in text
+    assert "tarball_vendor --> tarball_generated" in text
     assert doit(project, "graph", "--svg").stdout.rstrip().endswith("</svg>")
 
 

@@ -32,7 +32,9 @@ def test_what_differs_is_listed_by_name_and_dates_do_not_count(two):
     run, before = two
     first, second = (diff.read(run, diff.find(run, each)) for each in (before, "HEAD"))
     found = {line.partition(": ")[0]: line.partition(": ")[2] for line in diff.lines(first, second)}
-    assert found.keys() == {"tree", "options.languages", "index.php", "new", "old", "out/de", "out/en", "run"}
+    layers = {"layers.pages-en", "layers.pages-de"}
+    files = {"index.php", "new", "old", "out/de", "out/en", "run"}
+    assert found.keys() == {"tree", "options.languages", *layers, *files}
     assert found["new"] == "not there → link to run"
     assert found["old"].endswith("→ not there")
     assert found["run"].startswith("1 bytes, 2d711642b726 → 1 bytes, executable, 2d711642b726")
@@ -42,8 +44,9 @@ def test_what_differs_is_listed_by_name_and_dates_do_not_count(two):
 def test_sizes_are_told_by_layer(two):
     run, before = two
     first, second = (diff.read(run, diff.find(run, each)) for each in (before, "HEAD"))
-    (line,) = diff.sizes(first, second)
-    assert line.startswith("application: 6 files, 0.0 MB → 4 files")
+    lines = list(diff.sizes(first, second))
+    assert [line.partition(":")[0] for line in lines] == ["application", "pages-de", "pages-en"]
+    assert lines[1].startswith("pages-de: 2 files, 0.0 MB → none")
 
 
 def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
@@ -56,7 +59,7 @@ def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
 @pytest.mark.parametrize("name", ["nothing", "0" * 12, "--all", "production", "HEAD~1"])
 def test_what_has_no_tarball_is_refused(two, name):
     run, before = two
-    run.store.delete(tarball.tarball_key(diff.find(run, before)))
+    run.store.delete(tarball.stored_key(run, diff.find(run, before)))
     with pytest.raises(NoSuchTarball, match=f"diff: {name} is no tarball"):
         diff.find(run, name)
 
@@ -64,6 +67,6 @@ def test_what_has_no_tarball_is_refused(two, name):
 def test_a_damaged_tarball_is_refused(two):
     run, _ = two
     digest = diff.find(run, "HEAD")
-    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=tarball.tarball_key(digest), Body=b"<html>")
+    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=tarball.stored_key(run, digest), Body=b"<html>")
     with pytest.raises(ArchiveDamaged, match="is damaged"):
         diff.read(run, digest)

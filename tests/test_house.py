@@ -37,7 +37,7 @@ def imported(path):
         ("git", "tasks/source.py"),
         ("minisign", "tasks/signature.py"),
         ("cyclonedx", "tasks/sbom.py"),
-        ("zstandard", ("tasks/archive.py", "tasks/member.py", "tasks/tarball.py")),
+        ("zstandard", ("tasks/archive.py", "tasks/member.py")),
     ],
 )
 def test_an_outside_thing_has_one_door(outside, door):

@@ -51,7 +51,7 @@ def built(root, cloud, *, before=(), umask=0o022, **environ):
     (digest,) = re.findall(r"\b[0-9a-f]{64}\b", answered.stdout)
     run = runs.read(root, {})
     run.__dict__["cloud"] = Paperhouse(REGION, server.home.born())
-    return run.store.open(tarball.tarball_key(digest)).read()
+    return run.store.open(tarball.stored_key(run, digest)).read()
 
 
 def test_another_clone_path_time_umask_time_zone_locale_and_user_give_the_same_bytes(tmp_path, cloud):

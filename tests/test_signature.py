@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tasks import release, signature, source, tarball
+from tasks import cache, release, signature, source, tarball
 from tasks.member import Damaged
 from tasks.refusal import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
 from tests.cloud.conftest import REGION, server  # noqa: F401  (a fixture)
@@ -109,10 +109,10 @@ def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_ask
     run = start(project)
     again = tarball.build(run)
     assert (again.facts["digest"], again.changed) == (digest, False)
-    stored = run.store.open(tarball.tarball_key(digest)).read()
+    stored = run.store.open(tarball.stored_key(run, digest)).read()
     assert verified(tmp_path, key, tarball.signature_of(run, digest), stored)
     assert tarball.differences(run) == []
-    run.store.delete(tarball.beside(digest, "minisig"))
+    run.store.delete(cache.beside(tarball.stored_key(run, digest), "minisig"))
     assert tarball.differences(run) == [f"the tarball {digest[:12]} is not signed"]
 
 

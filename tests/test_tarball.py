@@ -10,13 +10,14 @@ import tarfile
 import pytest
 import zstandard
 
-from tasks import infrastructure, source, tarball
+from tasks import cache, infrastructure, source, tarball
 from tasks.refusal import (
     BuildFailed,
     BuildIncomplete,
     DiskFull,
     NoTarball,
     ProfileOptionUnknown,
+    TarballGone,
     UncommittedChanges,
 )
 from tests.cloud.conftest import REGION, server  # noqa: F401  (a fixture)
@@ -25,13 +26,17 @@ from tests.conftest import commit, git
 
 PROFILE = """
 options: {languages: [en, de]}
-build:
+tools: {shell: [sh, -c, echo 1]}
+layers:
   - name: pages
-    commands: [[sh, -c, "mkdir -p out && cp index.php out/{language} && env | grep -v -e HOME= -e PWD= > out/environment"]]
     for_each: {language: languages}
+    files: [index.php]
+    tools: [shell]
+    variables: [ALLOWED]
+    commands: [[sh, -c, "mkdir -p out && cp index.php out/{language} && env | grep -v -e HOME= -e PWD= > out/environment"]]
     outputs: [out]
+    promises: ["out/{language}"]
 exclude: [var]
-environment: [ALLOWED]
 server: {}
 release: {}
 """
@@ -68,7 +73,7 @@ def start(server):  # noqa: F811
 
 def content(run, digest):
     body = (
-        run.cloud.client("s3").get_object(Bucket=run.bucket, Key=tarball.tarball_key(digest))["Body"].read()
+        run.cloud.client("s3").get_object(Bucket=run.bucket, Key=tarball.key_of(run, digest))["Body"].read()
     )
     raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body)).read()
     with tarfile.open(fileobj=io.BytesIO(raw)) as packed:
@@ -96,12 +101,13 @@ def test_it_is_built_once_and_kept_under_its_digest(project, start):
 def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
     run = start(project)
     digest = tarball.build(run).facts["digest"]
-    manifest = run.store.read(f"tarballs/{digest}.manifest.json").value
+    manifest = run.store.read(cache.beside(tarball.key_of(run, digest), "manifest.json")).value
     assert manifest["tree"] == git(project, "rev-parse", "HEAD:app")
     assert manifest["digest"] == digest
-    assert manifest["tools"].keys() == {"php", "composer", "zstd"}
-    pointer = run.store.read(tarball.pointer_key(git(project, "rev-parse", "HEAD"))).value
+    assert manifest["tools"].keys() == {"shell", "zstd"}
+    pointer = tarball.pointer(run, git(project, "rev-parse", "HEAD"))
     assert (pointer["digest"], pointer["branch"], pointer["by"]) == (digest, "main", run.who)
+    assert pointer["role"]
     assert tarball.existing(run) == {"digest": digest}
     assert tarball.differences(run) == []
 
@@ -127,19 +133,16 @@ def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start)
     after = commit(project)
     digest = tarball.build(run).facts["digest"]
     assert "later.php" not in content(run, digest)
-    assert run.store.read(tarball.pointer_key(before)).value["digest"] == digest
-    assert run.store.read(tarball.pointer_key(after)) is None
+    assert tarball.pointer(run, before)["digest"] == digest
+    assert tarball.pointer(run, after) is None
 
 
 def test_a_commit_s_pointer_stays_with_the_tarball_that_was_staged(project, start, monkeypatch):
     run = start(project)
     digest = tarball.build(run).facts["digest"]
-    monkeypatch.setattr(tarball, "versions", lambda: {"php": "another", "composer": "1", "zstd": "1"})
-    change = project / "app" / "index.php"
-    change.write_text(change.read_text())
-    tarball.build(start(project))
-    pointer = run.store.read(tarball.pointer_key(git(project, "rev-parse", "HEAD")))
-    assert pointer.value["digest"] == digest
+    monkeypatch.setenv("ALLOWED", "another")
+    assert tarball.build(start(project)).facts["digest"] != digest
+    assert tarball.pointer(run, git(project, "rev-parse", "HEAD"))["digest"] == digest
 
 
 def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_path):
@@ -149,7 +152,7 @@ def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_
     one = start(project)
     digest = tarball.build(one).facts["digest"]
     s3 = one.cloud.client("s3")
-    for key in list(one.store.keys("tarballs/")):  # nothing to restore from
+    for key in list(one.store.keys("trusted/")):  # nothing to restore from
         s3.delete_object(Bucket=one.bucket, Key=key)
     other = tarball.build(start(tmp_path / "elsewhere", branch="main"))
     assert other.changed
@@ -177,17 +180,17 @@ def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, s
     change_profile(project, "mkdir -p out &&", "echo about to; echo broken >&2; exit 7;")
     with pytest.raises(BuildFailed) as caught:
         tarball.build(start(project))
-    assert "tarball: pages: " in caught.value.text
+    assert "tarball: pages-" in caught.value.text
     assert "exit code 7" in caught.value.text
     assert "    | about to\n    | broken" in caught.value.text
     log = project / caught.value.text.split("whole output: ")[1].split(")")[0]
     assert "broken" in log.read_text()
-    assert not list((project / ".run" / "build").iterdir())
+    assert not list((project / ".run" / "build").glob("*/*/made"))
 
 
 def test_a_build_that_leaves_out_what_it_promises_is_refused(project, start):
-    change_profile(project, "outputs: [out]", "outputs: [out/fr]")
-    with pytest.raises(BuildIncomplete, match="pages ended with exit code 0 and left no out/fr"):
+    change_profile(project, 'promises: ["out/{language}"]', "promises: [out/fr]")
+    with pytest.raises(BuildIncomplete, match=r"pages-.* ended with exit code 0 and left no out/fr"):
         tarball.build(start(project))
 
 
@@ -220,7 +223,7 @@ def test_uncommitted_changes_get_no_pointer_and_are_refused_elsewhere(project, s
     run = start(project)
     digest = tarball.build(run).facts["digest"]
     assert "new.php" in content(run, digest)
-    assert run.store.read(tarball.pointer_key(git(project, "rev-parse", "HEAD"))) is None
+    assert tarball.pointer(run, git(project, "rev-parse", "HEAD")) is None
     with pytest.raises(
         UncommittedChanges, match=r"staging takes committed files only, these differ: app/new\.php"
     ):
@@ -230,7 +233,7 @@ def test_uncommitted_changes_get_no_pointer_and_are_refused_elsewhere(project, s
 def test_a_stored_tarball_that_is_gone_or_cut_off_is_built_again(project, start):
     run = start(project)
     digest = tarball.build(run).facts["digest"]
-    s3, key = run.cloud.client("s3"), tarball.tarball_key(digest)
+    s3, key = run.cloud.client("s3"), tarball.key_of(run, digest)
     for damage in (
         lambda: s3.delete_object(Bucket=run.bucket, Key=key),
         lambda: s3.put_object(Bucket=run.bucket, Key=key, Body=b"half"),
@@ -249,9 +252,9 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
     try:
         with pytest.raises(DiskFull, match=r"tarball: no space left at \.run"):
             tarball.build(start(project))
-        assert not list((project / ".run" / "build").iterdir())
+        assert not list((project / ".run" / "build").glob("*/*/made"))
     finally:
-        subprocess.run(["umount", project / ".run"], check=True)
+        subprocess.run(["umount", "--lazy", project / ".run"], check=True)
     assert list(run.store.keys(f"state/{run.identity}")) == []
 
 
@@ -261,7 +264,9 @@ def test_equal_content_is_kept_once(project, start):
     change_profile(project, "exclude: [var]", "exclude: [var, log]")
     again = tarball.build(start(project))
     assert again.changed
-    stored = [key for key in run.store.keys("tarballs/") if key.endswith(f"{again.facts['digest']}.tar.zst")]
+    stored = [
+        key for key in run.store.keys("trusted/tarballs/") if key.endswith(f"{again.facts['digest']}.tar.zst")
+    ]
     versions = run.cloud.client("s3").list_object_versions(Bucket=run.bucket, Prefix=stored[0])["Versions"]
     assert len(versions) == 1
 
@@ -269,6 +274,28 @@ def test_equal_content_is_kept_once(project, start):
 def test_the_key_of_a_tarball_is_readable_by_people(project, start):
     run = start(project)
     digest = tarball.build(run).facts["digest"]
-    keys = [key for key in run.store.keys("tarballs/keys/") if run.store.read(key).value["digest"] == digest]
+    keys = [key for key in run.store.keys("trusted/keys/") if run.store.read(key).value["digest"] == digest]
     assert keys
     assert json.dumps(run.store.read(keys[0]).value)
+
+
+def test_the_default_branch_takes_nothing_that_another_branch_made(project, start):
+    ours, theirs = start(project, branch="main"), start(project, branch="feature")
+    digest = tarball.build(theirs).facts["digest"]
+    commit_id = git(project, "rev-parse", "HEAD")
+    assert tarball.pointer(ours, commit_id) is None
+    assert tarball.key_of(ours, digest) is None
+    assert tarball.build(ours).changed
+    assert tarball.key_of(ours, digest) == f"trusted/tarballs/{digest}.tar.zst"
+
+
+def test_another_branch_takes_what_the_default_branch_made_and_changes_nothing_of_it(project, start):
+    digest = tarball.build(start(project, branch="main")).facts["digest"]
+    theirs = start(project, branch="feature")
+    before = list(theirs.store.keys("branches/"))
+    assert tarball.differences(theirs) == []
+    outcome = tarball.build(theirs)
+    assert (outcome.changed, outcome.facts["digest"]) == (False, digest)
+    assert list(theirs.store.keys("branches/")) == before
+    with pytest.raises(TarballGone, match="no tarball 000000000000 in"):
+        tarball.stored_key(theirs, "0" * 64)

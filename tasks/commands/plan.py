@@ -11,6 +11,9 @@ from tasks import plan, report
 from tasks.commands import known, refusing, run_of
 from tasks.refusal import FAILED, NoMachine, Refusal
 
+SPEAK = ("", "environment", "pack")
+"""Parts of a stage that speak for it; the others only when they have work to do."""
+
 
 class Plan(DoitCmdBase):
     """`doit plan [TASK...]`: what a run would do, and why; it changes nothing."""
@@ -56,7 +59,7 @@ class Plan(DoitCmdBase):
         tasks = {each.name: each for each in self.task_list}
         found = plan.verdicts(tasks, chosen, self.dep_manager)
         for verdict in found:
-            if verdict.what == "unchanged" and verdict.task.endswith(":shared"):
+            if verdict.what == "unchanged" and verdict.task.partition(":")[2] not in SPEAK:
                 continue
             first, *more = verdict.reasons or ("",)
             report.console.line(f"{verdict.stage:<{report.WIDTH}} {verdict.what:<10} {first}".rstrip())

@@ -1,0 +1,38 @@
+"""verify: build each layer twice and compare."""
+
+from __future__ import annotations
+
+from doit.cmd_base import DoitCmdBase
+
+from tasks import report
+from tasks.commands import refusing, run_of
+
+SHOWN = 5
+"""Paths that are named of a layer that differs."""
+
+
+class Verify(DoitCmdBase):
+    """`doit verify`: builds each layer twice and compares. Exit code 1 if any differs."""
+
+    name = "verify"
+    doc_purpose = "build each layer twice and compare the results"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = ()
+
+    @refusing
+    def _execute(self, pos_args: object = None) -> int:
+        from tasks import process, verify
+
+        run = run_of(self.task_list)
+        process.guard(run.id)
+        code = 0
+        for each in verify.verdicts(run):
+            if each.differing:
+                code = 1
+                paths = ", ".join(each.differing[:SHOWN])
+                more = f" and {len(each.differing) - SHOWN} more" if len(each.differing) > SHOWN else ""
+                report.console.line(f"{each.layer}: {len(each.differing)} paths differ: {paths}{more}")
+            else:
+                report.console.line(f"{each.layer}: the same, {each.files} files")
+        return code
