@@ -26,6 +26,7 @@ from tasks import (
     signature,
     source,
     sweep,
+    tarball,
 )
 from tasks import ec2 as ec2s
 from tasks import run as runs
@@ -191,7 +192,8 @@ def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("project") / "shop")
     (root / "applications" / "tiny").mkdir()
     (root / "applications" / "tiny" / "profile.yml").write_text(
-        "options: {}\nbuild: []\nexclude: []\nenvironment: []\nserver: {php_extensions: [intl]}\nrelease: {}\n"
+        "options: {}\ntools: {}\nexclude: []\nserver: {php_extensions: [intl]}\nrelease: {}\n"
+        "layers: [{name: pages, files: [pub], commands: [[mkdir, out]], outputs: [out]}]\n"
     )
     pipeline = (root / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
     (root / "pipeline.yml").write_text(pipeline.partition("  options:")[0])
@@ -241,6 +243,11 @@ def _credentials(role):
         "aws_secret_access_key": taken["SecretAccessKey"],
         "aws_session_token": taken["SessionToken"],
     }
+
+
+def build(run):
+    tarball.layer(run, name="pages")
+    tarball.build(run)
 
 
 def release(run):
@@ -317,12 +324,12 @@ def sweep_up(run):
 
 
 JOBS = {
-    "builder": [({"branch": "main"}, [signature.possible, image.bake, remove_images])],
+    "builder": [({"branch": "main"}, [signature.possible, build, image.bake, remove_images])],
     "releaser": [
         ({"environment": "staging"}, [release, disturb, release]),
         ({"branch": "main"}, [release, give_back]),
     ],
-    "pull-request": [({"branch": "feature"}, [release, disturb, release, give_back])],
+    "pull-request": [({"branch": "feature"}, [build, release, disturb, release, give_back])],
     "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
 }
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
