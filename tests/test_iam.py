@@ -30,6 +30,7 @@ from tasks import (
 )
 from tasks import ec2 as ec2s
 from tasks import run as runs
+from tasks.cloud import refusal_of
 from tasks.cloud.aws import Aws
 from tasks.identity import caller
 from tasks.lease import Lease
@@ -364,6 +365,14 @@ def test_an_object_too_many_is_denied(run_as, role, call):
     run = run_as(role)
     with enable_iam_authentication(), pytest.raises(BucketForbidden):
         call(run)
+
+
+def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
+    run = run_as("releaser")
+    (tmp_path / "file").write_bytes(b"poison")
+    with enable_iam_authentication(), pytest.raises(Exception, match="AccessDenied") as denied:
+        run.store.upload("trusted/tarballs/0.tar.zst", tmp_path / "file")
+    assert refusal_of(denied.value).text.startswith("cloud: PutObject: AccessDenied")
 
 
 @pytest.mark.parametrize(
