@@ -31,7 +31,7 @@ def main() -> None:
         naive = [sequential(root) for _ in range(TIMES)]
         together = statistics.median(sum(each.values()) for each in naive)
         rows = [("one command after the other, then `tar | zstd`", naive_line(naive), together, "")]
-        cold, idle, cpu = [], [], []
+        cold, cpu = [], []
         for number in range(TIMES):
             change(
                 root,
@@ -42,8 +42,7 @@ def main() -> None:
             before = children()
             cold.append(timed(root))
             cpu.append(children() - before)
-        for _ in range(TIMES * 3):
-            idle.append(timed(root)[0])
+        idle = [timed(root)[0] for _ in range(TIMES * 3)]
         path, half = critical(naive), statistics.median(cpu) / 2
         bound = max(path, half) * 1.15
         rows.append(("cold", built(cold), median(cold), f"{bound:.1f}"))
@@ -58,9 +57,8 @@ def main() -> None:
                 change(root, name, lambda text, c=comment, n=number: text + c.format(n))
                 seen.append(timed(root))
             rows.append((what, built(seen), median(seen), ""))
-    print(
-        "| a tarball of the example | built | seconds | reference | × sequential |\n| --- | --- | --- | --- | --- |"
-    )  # noqa: T201
+    head = "| a tarball of the example | built | seconds | reference | × sequential |"
+    print(f"{head}\n| --- | --- | --- | --- | --- |")  # noqa: T201
     for what, which, seconds, reference in rows:
         print(f"| {what} | {which} | {seconds:.2f} | {reference} | {seconds / together:.2f} |")  # noqa: T201
     print(f"\nCritical path {path:.1f} s; half of the CPU seconds {half:.1f} s (medians of {TIMES}).")  # noqa: T201
