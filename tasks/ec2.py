@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,7 @@ def find(run: Run) -> Found:
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         groups, key = pool.submit(_groups, run), pool.submit(_key, run)
-        found, names = pool.submit(_machines, run), pool.submit(secrets.names, run)
+        found, names = pool.submit(_protections, run), pool.submit(secrets.names, run)
         record = _record(run)
     group = next(iter(groups.result()), None)
     return Found(
@@ -79,6 +80,23 @@ def _machines(run: Run) -> list[Machine]:
         for page in pages
         for reservation in page["Reservations"]
         for each in reservation["Instances"]
+    ]
+
+
+def _protections(run: Run) -> list[Machine]:
+    """The machines; where the settings protect them, each with whether the cloud refuses to end it."""
+    found = _machines(run)
+    if not run.environment.infrastructure.termination_protection:
+        return found
+    ask = run.cloud.client("ec2").describe_instance_attribute
+    return [
+        dataclasses.replace(
+            each,
+            protected=ask(InstanceId=each.id, Attribute="disableApiTermination")["DisableApiTermination"][
+                "Value"
+            ],
+        )
+        for each in found
     ]
 
 
@@ -286,6 +304,10 @@ def _end_machine(run: Run, ec2: Any, change: Change) -> None:
             return
 
 
+def _protect_machine(run: Run, ec2: Any, change: Change) -> None:
+    ec2.modify_instance_attribute(InstanceId=change.what, DisableApiTermination={"Value": True})
+
+
 def _tag_machine(run: Run, ec2: Any, change: Change) -> None:
     tags: dict[str, str] = change.facts["tags"]  # type: ignore[assignment]
     ec2.create_tags(Resources=[change.what], Tags=_tag_list(tags))
@@ -334,6 +356,9 @@ _VERBS: dict[str, Callable[[Run, Any, Change], None]] = {
     "end_machine": _end_machine,
     "open_port": _open_port,
     "point": _point,
+    "protect_machine": _protect_machine,
+    "repoint": _point,
+    "retag_machine": _tag_machine,
     "start_machine": _start_machine,
     "tag_machine": _tag_machine,
     "unpoint": _unpoint,
@@ -370,7 +395,7 @@ def stop(run: Run, id: str) -> None:
 
 def create_image(run: Run, id: str, *, name: str, tags: dict[str, str]) -> str:
     """Have an image made of a machine; the image's id."""
-    tagged = [{"ResourceType": "image", "Tags": _tag_list(tags)}]
+    tagged = [{"ResourceType": kind, "Tags": _tag_list(tags)} for kind in ("image", "snapshot")]
     client = run.cloud.client("ec2")
     return str(client.create_image(InstanceId=id, Name=name, TagSpecifications=tagged)["ImageId"])
 

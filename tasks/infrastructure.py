@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING
 
 from tasks import ec2, machines, report, secrets, shared
 from tasks.graph import Outcome
-from tasks.refusal import CloudTooSlow, NoMachine, NoMachineFound
+from tasks.refusal import CloudTooSlow, NoMachine, NoMachineFound, OnlyAdditive
 
 if TYPE_CHECKING:
     from tasks.run import Run
 
 ROUNDS = 4
 """Plans until what is found is what is wanted: machines first, their addresses into the record next."""
+
+ADDITIONS = {
+    "create_group",
+    "create_key",
+    "create_machine",
+    "open_port",
+    "point",
+    "protect_machine",
+    "tag_machine",
+}
+"""Verbs after which everything that was there before still is, and is the same."""
 
 Rules = frozenset[tuple[int, str]]
 """Ports that are open, each with the network (CIDR) for which it is."""
@@ -29,6 +40,8 @@ class Machine:
     state: str
     address: str | None
     tags: dict[str, str]
+    protected: bool | None = None
+    """Whether the cloud refuses to end it; None where nobody asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +54,7 @@ class Wanted:
     machines: int
     host_name: str
     tags: dict[str, str]
+    protected: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +107,27 @@ def plan(wanted: Wanted, found: Found) -> list[Change]:
     ]
     changes += [Change(verb="end_machine", what=each.id) for each in present[wanted.machines :]]
     for each in present[: wanted.machines]:
-        missing = {k: v for k, v in wanted.tags.items() if each.tags.get(k) != v}
-        if missing:
-            changes.append(Change(verb="tag_machine", what=each.id, facts={"tags": missing}))
+        for verb, tags in (
+            ("tag_machine", {k: v for k, v in wanted.tags.items() if k not in each.tags}),
+            ("retag_machine", {k: v for k, v in wanted.tags.items() if each.tags.get(k, v) != v}),
+        ):
+            if tags:
+                changes.append(Change(verb=verb, what=each.id, facts={"tags": tags}))
+        if wanted.protected and each.protected is False:
+            changes.append(Change(verb="protect_machine", what=each.id))
     kept = present[: wanted.machines]
     addresses = tuple(sorted(each.address for each in kept if each.address))
     ready = len(kept) == wanted.machines and all(each.state == "running" for each in kept)
     if ready and addresses != found.record:
         what = f"{wanted.host_name} to {', '.join(addresses)}"
-        changes.append(Change(verb="point", what=what, facts={"addresses": addresses}))
+        verb = "repoint" if found.record else "point"
+        changes.append(Change(verb=verb, what=what, facts={"addresses": addresses}))
     return changes
+
+
+def more_than_additions(changes: list[Change]) -> list[Change]:
+    """Those that change or remove what is there."""
+    return [each for each in changes if each.verb not in ADDITIONS]
 
 
 def teardown_plan(name: str, host_name: str, found: Found) -> list[Change]:
@@ -133,6 +158,7 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
         machines=settings.instances,
         host_name=run.host_name,
         tags=tags(run),
+        protected=settings.termination_protection,
     )
 
 
@@ -196,12 +222,17 @@ def differences(run: Run) -> list[str]:
 
 def converge(run: Run, stage: str = "infrastructure") -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again."""
+    manage = run.environment.infrastructure.manage
+    if manage == "plan":
+        return _only_planned(run, stage)
     made: list[Change] = []
     known = secrets.ensure(run)
     for _ in range(ROUNDS):
         changes = plan(wanted(run, known), ec2.find(run))
         if not changes:
             break
+        if manage == "additive" and (more := more_than_additions(changes)):
+            raise OnlyAdditive(environment=run.environment_name, changes="; ".join(map(str, more)))
         for change in changes:
             report.console.event(stage, str(change))
             ec2.apply(run, change)
@@ -216,10 +247,21 @@ def converge(run: Run, stage: str = "infrastructure") -> Outcome:
     return Outcome(facts=hosts, done=done, unchanged=f"{summary}, all as wanted", changed=bool(made))
 
 
+def _only_planned(run: Run, stage: str) -> Outcome:
+    changes = differences(run)
+    for change in changes:
+        report.console.event(stage, f"would {change}")
+    hosts = existing(run)
+    summary = ", ".join(f"{each['id']} at {each['address']}" for each in hosts["hosts"])
+    held = f"{len(changes)} changes only planned" if changes else "all as wanted"
+    return Outcome(facts=hosts, done="", unchanged=f"{summary}, {held}", changed=False)
+
+
 def existing(run: Run) -> dict[str, list[dict[str, object]]]:
     """The environment's running machines with their pinned host keys. Raises NoMachine or NoMachineFound."""
     running = [each for each in ec2.find(run).machines if each.state == "running"]
     if not running:
-        kind = NoMachine if "infrastructure" in run.environment.stages else NoMachineFound
+        makes = "infrastructure" in run.environment.stages and run.environment.infrastructure.manage != "plan"
+        kind = NoMachine if makes else NoMachineFound
         raise kind(stage="server", identity=run.identity, project=run.pipeline.name)
     return {"hosts": machines.pinned(run, running)}

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,10 @@ class Journal:
         with contextlib.suppress(OSError), (self.folder / f"{stage}.log").open("a") as log:
             log.write(f"{datetime.datetime.now(datetime.UTC):%H:%M:%S} {words}\n")
 
-    def stage(self, name: str, *, outcome: str, words: str, seconds: float) -> None:
-        """How a stage ended."""
-        self.content["stages"][name] = {"outcome": outcome, "words": words, "seconds": round(seconds, 2)}
+    def stage(self, name: str, *, outcome: str, words: str, seconds: float, why: Iterable[str] = ()) -> None:
+        """How a stage ended, and why it ran."""
+        told = {"outcome": outcome, "words": words, "seconds": round(seconds, 2), "why": list(why)}
+        self.content["stages"][name] = told
         self._write()
 
     def end(self, outcome: str, failures: list[str]) -> None:

@@ -24,7 +24,7 @@ from tasks import process, shared
 from tasks.cloud.home import started_at, this_boot
 from tasks.graph import now
 from tasks.refusal import BucketMissing, EnvironmentHeld, LeaseLost, LeaseUnreadable, RecordTaken
-from tasks.store import Document, NotADocument
+from tasks.store import Document, NotADocument, Store
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -103,11 +103,25 @@ class Found:
         return self.holder is not None and (self.age > self.holder.ttl or self.holder.gone)
 
 
+def key(identity: str) -> str:
+    """Where an environment's lease lies in the bucket."""
+    return f"leases/{identity}.json"
+
+
+def look(store: Store, key: str) -> Found:
+    """What a lease says now."""
+    try:
+        document = store.read(key)
+    except NotADocument as found:
+        return Found(etag=found.etag, age=found.age, readable=False)
+    return _found(document) if document else Found()
+
+
 class Lease:
     """The right to change one environment. `lost` is set, and `on_lost` called from a thread, when it is lost."""
 
     def __init__(self, run: Run, *, ttl: float = TTL, on_lost: Callable[[], None] = lambda: None) -> None:
-        self.key = f"leases/{run.identity}.json"
+        self.key = key(run.identity)
         self.lost: LeaseLost | None = None
         self.unclean = False
         self._run = run
@@ -122,11 +136,7 @@ class Lease:
 
     def look(self) -> Found:
         """What the lease says now."""
-        try:
-            document = self._store.read(self.key)
-        except NotADocument as found:
-            return Found(etag=found.etag, age=found.age, readable=False)
-        return _found(document) if document else Found()
+        return look(self._store, self.key)
 
     def take(self, wait: float | None = None, say: Callable[[str], None] = lambda words: None) -> None:
         """Take the lease, and keep it until `free`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +13,29 @@ class Picture:
 
     nodes: tuple[str, ...]
     edges: tuple[tuple[str, str], ...]
+    due: Mapping[str, str] | None = None
+    """What each task is: `run`, `maybe` or `unchanged`; None where nobody has asked."""
 
 
-def picture(tasks: Iterable[Any]) -> Picture:
+COLOURS = {"run": "#f5b7a8", "maybe": "#f8e3a1", "unchanged": "#bfe3c0"}
+
+
+def picture(tasks: Iterable[Any], due: Mapping[str, str] | None = None) -> Picture:
     """What there is to draw; a group stands for nothing but its parts."""
     real = [each for each in tasks if not each.has_subtask]
     found = [(upstream, each.name) for each in real for upstream in each.task_dep]
     # an edge says nothing that a longer way says too
     edges = [(a, b) for a, b in found if not any((a, c) in found and (c, b) in found for c, _ in found)]
-    return Picture(nodes=tuple(each.name for each in real), edges=tuple(dict.fromkeys(edges)))
+    return Picture(nodes=tuple(each.name for each in real), edges=tuple(dict.fromkeys(edges)), due=due)
 
 
 def text(drawn: Picture) -> str:
     """Mermaid, which code hosts draw by themselves."""
     nodes = [f"    {_id(name)}[{name}]" for name in drawn.nodes]
     edges = [f"    {_id(a)} --> {_id(b)}" for a, b in drawn.edges]
-    return "\n".join(["graph LR", *nodes, *edges]) + "\n"
+    colours = [f"    classDef {what} fill:{colour},color:#000" for what, colour in COLOURS.items()]
+    states = [f"    class {_id(name)} {what}" for name, what in (drawn.due or {}).items()]
+    return "\n".join(["graph LR", *nodes, *edges, *(colours + states if states else [])]) + "\n"
 
 
 def svg(drawn: Picture) -> str:
@@ -39,6 +46,8 @@ def svg(drawn: Picture) -> str:
     graph.node_attr.update(shape="box", style="rounded", fontname="sans-serif")
     graph.add_nodes_from(drawn.nodes)
     graph.add_edges_from(drawn.edges)
+    for name, what in (drawn.due or {}).items():
+        graph.get_node(name).attr.update(style="rounded,filled", fillcolor=COLOURS[what])
     image: bytes = graph.draw(format="svg", prog="dot")
     return image.decode()
 

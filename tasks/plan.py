@@ -54,6 +54,22 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
     return list(found.values())
 
 
+def why(task: Any, dep_manager: Any) -> list[str]:
+    """Why a task runs, from what was found when it was looked at: asks nobody anew."""
+    found = [
+        each for check, *_ in task.uptodate if isinstance(check, (Named, World)) for each in check.changed
+    ]
+    for path in sorted(task.file_dep):
+        before = dep_manager.backend.get(task.name, path)
+        if before and before != dep_manager.checker.id(path):
+            found.append(f"{path} changed")
+    if not found and task.getargs:
+        found = [
+            f"the outcome of {' or '.join(sorted(each.partition(':')[0] for each in _feeds(task)))} differs"
+        ]
+    return found or ["runs whenever it is asked for"]
+
+
 def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
     """How long the work will take, in words: what comes after another waits for it, the rest goes side by side."""
     due = {each.task: each for each in found if each.what != "unchanged"}

@@ -108,6 +108,14 @@ def _started(
             _children.discard(child)
 
 
+def hand_over(command: Sequence[str]) -> int:
+    """Run a command on this very terminal, for as long as the person likes; its exit code."""
+    try:
+        return subprocess.call(list(command), env=marked(os.environ))
+    except FileNotFoundError:
+        raise CommandMissing(command=command[0]) from None
+
+
 def guard(mark: str) -> None:
     """From now on no child outlives this process: should it be killed, what carries the mark is ended.
 

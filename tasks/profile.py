@@ -66,6 +66,7 @@ class Profile:
     stamps: Mapping[str, tuple[str, ...]]
     exclude: tuple[str, ...]
     sbom: str
+    migrations: tuple[str, ...]
     server: Mapping[str, Any]
     release: Mapping[str, Any]
 
@@ -102,6 +103,7 @@ def load(root: Path, application: Application) -> Profile:
             stamps={path: tuple(layers) for path, layers in data.get("stamps", {}).items()},
             exclude=tuple(data.get("exclude", ())),
             sbom=data.get("sbom", ""),
+            migrations=tuple(data.get("migrations", ())),
             server=data["server"],
             release=data["release"],
         )

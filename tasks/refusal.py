@@ -366,6 +366,137 @@ class NoMachineFound(Refusal):
     remedy = "aws ec2 create-tags --resources ID --tags Key=project,Value={project} Key=environment,Value={identity}"
 
 
+class OnlyAdditive(Refusal):
+    """An environment that lets nothing be changed or removed has a plan that would; nothing of it is done."""
+
+    sentence = "infrastructure: {environment} only lets things be added, and the plan says: {changes}"
+    remedy = "doit plan infrastructure"
+
+
+# --- the controls ---------------------------------------------------------------------------------
+
+
+class ControlDecides(Refusal):
+    """A control is told an environment, or stages: both follow from the branch."""
+
+    sentence = "{control}: the branch decides what it does: it takes no {more}"
+    remedy = "git switch BRANCH && build/ci/run {control}"
+    exit_code = UNKNOWN
+
+
+class OtherBranch(Refusal):
+    """An environment that all branches share is asked for another branch than the default one."""
+
+    sentence = "{task}: {environment} takes the branch {default} only, and this is {branch}"
+    remedy = "git switch {default}"
+
+
+class NothingGoesOn(Refusal):
+    """`doit continue`, and no environment takes tarballs from another one."""
+
+    sentence = "continue: no environment takes a tarball from another one (environments/*.yml: takes_from)"
+    remedy = "$EDITOR environments"
+    exit_code = UNKNOWN
+
+
+class OnlyByContinue(Refusal):
+    """An environment that takes what another one has proved is asked for directly."""
+
+    sentence = "{task}: {environment} takes what {upstream} has proved, and only by this"
+    remedy = "doit continue"
+    variables: ClassVar[tuple[str, ...]] = ()
+
+
+class NotStaged(Refusal):
+    """`doit continue` for a commit that no run has brought this far."""
+
+    sentence = "continue: {commit} has not been on {upstream}{runs}"
+    remedy = "doit start"
+    variables: ClassVar[tuple[str, ...]] = ()
+
+
+class NotWaiting(Refusal):
+    """`doit continue` for a commit whose run has ended, or not come so far."""
+
+    sentence = "continue: the run of {commit} does not wait: {state} since {at} by {by}{words}"
+    remedy = "doit start"
+    variables: ClassVar[tuple[str, ...]] = ()
+
+
+class OtherTarball(Refusal):
+    """What would go on is not what was proved, byte for byte."""
+
+    sentence = "continue: {upstream} has not seen {digest}, {why}"
+    remedy = "doit start"
+    variables: ClassVar[tuple[str, ...]] = ()
+
+
+class BuiltByOthers(Refusal):
+    """The tarball was built by a role whose tarballs the environment does not take."""
+
+    sentence = "continue: {environment} takes tarballs of {builders}, and {digest} was built by {role}"
+    remedy = "$EDITOR environments/{environment}.yml"
+
+
+class Downgrade(Refusal):
+    """The commit does not have everything that already runs."""
+
+    sentence = "{control}: {environment} runs {running}, which {commit} does not contain"
+    remedy = "git merge {running}"
+
+
+class UnknownRunning(Refusal):
+    """The clone does not have the commit that runs, so nobody can tell which is older."""
+
+    sentence = "{control}: {environment} runs {running}, which is not in this clone"
+    remedy = "git fetch --unshallow origin || git fetch origin"
+
+
+class Frozen(Refusal):
+    """The environment takes no release at this time."""
+
+    sentence = (
+        "continue: {environment} is frozen from {begin} to {end} (environments/{environment}.yml: freezes)"
+    )
+    remedy = "doit plan"
+
+
+class FreezeUnreadable(Refusal):
+    """A freeze that is no time span."""
+
+    sentence = "environments/{environment}.yml: freezes: should be FROM/TO in ISO 8601, not {text}"
+    remedy = "$EDITOR environments/{environment}.yml"
+    exit_code = UNKNOWN
+
+
+class SamePerson(Refusal):
+    """Who started wants to continue where that takes another person."""
+
+    sentence = "continue: {environment} wants another person's approval, and {who} has started this run"
+    remedy = "aws sts get-caller-identity"
+
+
+class NobodyInPerson(Refusal):
+    """The cloud's name for who acts is one that a program made up, so nobody can tell people apart."""
+
+    sentence = "continue: {environment} wants another person's approval, and {who} tells of no person"
+    remedy = "export AWS_ROLE_SESSION_NAME=NAME"
+
+
+class NotConfirmed(Refusal):
+    """The question on the terminal was not answered with yes."""
+
+    sentence = "continue: nothing was changed, without a yes"
+    remedy = "doit continue --yes"
+
+
+class RunUnderWay(Refusal):
+    """`doit stop` on the default branch while the run is at work on an environment."""
+
+    sentence = "stop: the run of {commit} does not wait, it is at work: {environment} is held by {holder}"
+    remedy = "doit stop"
+
+
 # --- tarball --------------------------------------------------------------------------------------
 
 
@@ -530,6 +661,14 @@ class HostUnreachable(Refusal):
 
     sentence = "{stage}: {host} ({address}) does not answer on port {port}"
     remedy = "doit plan infrastructure"
+
+
+class HostUnknown(Refusal):
+    """A host is named that the environment does not have."""
+
+    sentence = "command line: {host} is no host of this environment (known: {known})"
+    remedy = "doit status"
+    exit_code = UNKNOWN
 
 
 class HostKeyChanged(Refusal):

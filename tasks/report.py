@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tasks import process
+from tasks import plan, process, report_page
 from tasks.journal import Journal
 from tasks.terminal import Lines, moves, plain
 
@@ -104,6 +104,7 @@ class Stages:
         self.changed = False
         self.working: dict[str, Any] = {}
         self.journal: Journal | None = None
+        self.why: dict[str, list[str]] = {}
 
     def initialize(self, tasks: dict[str, Any], selected: list[str]) -> None:
         """Remember what was asked for."""
@@ -118,9 +119,12 @@ class Stages:
 
     def execute_task(self, task: Any) -> None:
         """Called when a task starts, from its own thread."""
+        from doit import Globals
+
         if task.actions:
             self.started[task.name] = time.monotonic()
             self.working[task.name] = task
+            self.why[task.name] = plan.why(task, Globals.dep_manager)
             self.console.begin(title(task))
 
     def add_success(self, task: Any) -> None:
@@ -169,8 +173,9 @@ class Stages:
             self._stage(task, "interrupted" if process.cancelled() else "failed", "")
         self.console.end()
         outcome = self._outcome()
-        if self.journal:
+        if self.journal and self.run:
             self.journal.end(outcome, self.failures)
+            report_page.of_run(self.run, self.journal.content)
         for failure in dict.fromkeys(self.failures):
             sys.stderr.write(f"{failure}\n")
         if (
@@ -213,8 +218,9 @@ class Stages:
         self.console.end(title(task))
         self.console.line(f"{title(task):<{WIDTH}} {state:<10} {words}  {_seconds(seconds)}")
         if self.journal:
+            why = self.why.get(task.name, ()) if state != "unchanged" else ()
             self.journal.note(title(task), f"{state} {words}")
-            self.journal.stage(task.name, outcome=state, words=words, seconds=seconds)
+            self.journal.stage(task.name, outcome=state, words=words, seconds=seconds, why=why)
 
 
 def _seconds(seconds: float) -> str:

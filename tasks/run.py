@@ -21,6 +21,7 @@ from tasks.store import Store
 
 VARIABLES = ("environment", "branch")
 DEFAULT_ENVIRONMENT = "testing"
+CI_PERSON = ("GITHUB_TRIGGERING_ACTOR", "GITLAB_USER_LOGIN", "BITBUCKET_STEP_TRIGGERER_UUID")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +94,9 @@ class Run:
 
     @cached_property
     def who(self) -> str:
-        """Who runs this, for display."""
-        return f"{getpass.getuser()}@{socket.gethostname()}"
+        """Who runs this, for display: in CI, who started the job."""
+        named = next((os.environ[name] for name in CI_PERSON if os.environ.get(name)), None)
+        return named or f"{getpass.getuser()}@{socket.gethostname()}"
 
     def say(self, stage: str) -> Callable[[str], None]:
         """A function that tells what the stage is doing now."""

@@ -74,6 +74,10 @@ class Pipeline:
 class Infrastructure:
     """The machines of an environment and who reaches them."""
 
+    manage: Literal["all", "additive", "plan"] = setting(
+        "what may be done: all; only what adds, a plan with more is refused; or nothing, it is only shown",
+        "all",
+    )
     instances: int = setting("number of machines", 1)
     instance_type: str = setting("size of a machine; empty: the one of pipeline.yml", "")
     termination_protection: bool = setting("whether the cloud refuses to end a machine", False)
@@ -165,6 +169,14 @@ class Environment:
     )
     signatures: Literal["optional", "required"] = setting(
         "whether only tarballs go live that a key of `public_keys` has signed", "optional"
+    )
+    takes_from: str = setting("environment on which a tarball must have proved itself; empty: none", "")
+    builders: tuple[str, ...] = setting("roles or users whose tarballs are taken; none: everybody's", ())
+    approvals: Literal["none", "different_person"] = setting(
+        "whether who continues must be another person than who started", "none"
+    )
+    freezes: tuple[str, ...] = setting(
+        "times without releases, each FROM/TO in UTC (2026-12-20/2027-01-06T08:00)", ()
     )
     strategy: Literal["mitogen_linear", "linear"] = setting("how Ansible runs its tasks", "mitogen_linear")
     infrastructure: Infrastructure = section(Infrastructure)

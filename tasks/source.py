@@ -105,6 +105,47 @@ def uncommitted(root: Path) -> list[str]:
     return [line[3:] for line in lines if line]
 
 
+@refusing
+def on_branch(root: Path, branch: str) -> bool:
+    """Whether the checked-out commit is the branch's: a detached one lies in its history, as far as the clone knows."""
+    repo = repository(root)
+    if not repo.head.is_detached:
+        return str(repo.head.ref.path) == f"refs/heads/{branch}"
+    names = (f"refs/heads/{branch}", f"refs/remotes/origin/{branch}")
+    known = [name for name in names if repo.git.for_each_ref(name)]
+    return not known or any(contains(root, name, commit(root)) for name in known)
+
+
+@refusing
+def contains(root: Path, new: str, old: str) -> bool | None:
+    """Whether `old` is in the history of `new`; None where the clone does not have both."""
+    import git
+
+    repo = repository(root)
+    try:
+        for each in (old, new):
+            repo.git.rev_parse("--verify", "--quiet", f"{each}^{{commit}}")
+    except git.GitCommandError:
+        return None
+    return bool(
+        repo.git.merge_base(old, new, with_exceptions=False) == repo.git.rev_parse(f"{old}^{{commit}}")
+    )
+
+
+@refusing
+def commits(root: Path, old: str | None, new: str) -> list[str]:
+    """What `new` has and `old` has not, the newest first: short id, author, subject."""
+    span = f"{old}..{new}" if old else new
+    return repository(root).git.log("--format=%h  %an  %s", span).splitlines()  # type: ignore[no-any-return]
+
+
+@refusing
+def touched(root: Path, old: str, new: str) -> list[str]:
+    """Paths that differ between two commits."""
+    names = repository(root).git.diff("--name-only", "-z", "--no-renames", old, new)
+    return [name for name in names.split("\0") if name]
+
+
 class Snapshot:
     """The working tree as one git tree: what `git add -A` would commit now.
 

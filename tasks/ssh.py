@@ -14,6 +14,8 @@ from tasks.refusal import CommandFailed, HostKeyChanged, HostUnreachable, LoginR
 
 PATIENCE = 5
 """Seconds that a host has for an answer."""
+FAILED = 255
+"""OpenSSH's own exit code, when it did not get as far as the command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,8 @@ def answer(host: Host) -> Answer:
         return Answer.NOTHING
     if not offered & {_bare(key) for key in host.host_keys}:
         return Answer.OTHER_KEY
-    with _login(host) as login:
-        asked = _ask([*login, "true"])
+    with login(host) as command:
+        asked = _ask([*command, "true"])
     return Answer.NO_LOGIN if asked is None else Answer.LOGIN
 
 
@@ -83,9 +85,9 @@ def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
     Raises HostUnreachable, HostKeyChanged, LoginRefused, or CommandFailed with what the program said.
     """
     try:
-        with _login(host) as login:
+        with login(host) as command:
             exchange = ["-o", "KexAlgorithms=^curve25519-sha256"] if quick else []
-            command = [login[0], *exchange, *login[1:], "sudo", "-n", "python3", "-IS", "-"]
+            command = [command[0], *exchange, *command[1:], "sudo", "-n", "python3", "-IS", "-"]
             return process.run(command, stdin=program.encode())
     except CommandFailed as failed:
         raise refusal(stage, host) or failed from None
@@ -105,15 +107,15 @@ def refusal(stage: str, host: Host) -> Refusal | None:
 
 
 @contextlib.contextmanager
-def _login(host: Host) -> Iterator[list[str]]:
+def login(host: Host) -> Iterator[list[str]]:
     """The command that logs in to a host, as long as its key and known hosts lie in a folder of ours."""
     with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
         known, key = Path(folder, "known_hosts"), Path(folder, "key")
         known.write_text(known_hosts([host]))
         key.touch(mode=0o600)
         key.write_text(host.key.rstrip("\n") + "\n")
-        login = ["ssh", *options(known), "-o", f"ConnectTimeout={PATIENCE}", "-i", str(key)]
-        yield [*login, "-p", str(host.port), "-l", host.user, host.address]
+        trust = [*options(known), "-o", f"ConnectTimeout={PATIENCE}", "-i", str(key)]
+        yield ["ssh", *trust, "-p", str(host.port), "-l", host.user, host.address]
 
 
 def _ask(command: Sequence[str]) -> str | None:

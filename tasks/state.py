@@ -44,6 +44,7 @@ class BucketState:
         self.records: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, str | None] = {}
         self.took: dict[str, list[float]] = {}
+        self.at: dict[str, str] = {}
         self.forgotten: set[str] = set()
         self.lease: Lease | None = None
         self.lock = threading.RLock()  # tasks void their records from worker threads
@@ -146,6 +147,7 @@ class BucketState:
         self.seen[task] = document.etag if document else None
         known = document.value if isinstance(document, Document) else {}
         value = known.get("doit")
+        self.at[task] = str(known.get("at", ""))
         self.took[task] = list(known.get("took") or ())
         self.records[task] = value if isinstance(value, dict) else {}
 

@@ -31,6 +31,7 @@ def commit(folder: Path, message: str = "change") -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What boots hosts comes first and shares them in one process; beside it goes the rest, file by file."""
     items.sort(key=lambda item: "end_to_end" not in item.keywords)

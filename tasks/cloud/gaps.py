@@ -188,13 +188,19 @@ def _images(hosts: Hosts) -> None:
     """CreateImage commits the host; DeregisterImage removes what it made."""
     create, deregister = EC2Backend.create_image, EC2Backend.deregister_image
 
-    def create_image(backend: Any, instance_id: str, name: str, *rest: Any, **named: Any) -> Any:
+    def create_image(
+        backend: Any, instance_id: str, name: str, description: str, tag_specifications: Any
+    ) -> Any:
         instance = backend.get_instance(instance_id)
         if instance.state not in ("running", "stopped"):
             _demand(instance, "imaged", "running")
         if any(ami.name == name for ami in backend.amis.values()):
             raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use")
-        ami = create(backend, instance_id, name, *rest, **named)
+        tags = {each["ResourceType"]: each["Tags"] for each in tag_specifications}
+        of_image = [each for each in tag_specifications if each["ResourceType"] != "snapshot"]
+        ami = create(backend, instance_id, name, description, of_image)
+        for tag in tags.get("snapshot", ()):
+            ami.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
         ami.root_device_type = "ebs"
         hosts.create_image(ami, instance_id)
         return ami

@@ -9,6 +9,27 @@ from typing import Any
 from tasks import cloud
 from tasks.refusal import Refusal, StageForbidden, UnknownTask
 
+AS_JSON: dict[str, Any] = {
+    "name": "as_json",
+    "short": "",
+    "long": "json",
+    "type": bool,
+    "default": False,
+    "help": "print JSON, for programs",
+}
+"""The option of every command that shows something."""
+
+
+def json_of(value: object) -> str:
+    """What a program reads: dataclasses as objects, times as ISO 8601."""
+    import dataclasses
+    import json
+
+    def plain(each: Any) -> object:
+        return dataclasses.asdict(each) if dataclasses.is_dataclass(each) else str(each)  # type: ignore[arg-type]
+
+    return json.dumps(value, indent=1, default=plain)
+
 
 def refusing(method: Any) -> Any:
     """A refusal on the way of a command is one sentence and an exit code, no traceback."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from doit.cmd_base import DoitCmdBase
 
-from tasks import mermaid
-from tasks.commands import refusing
+from tasks import mermaid, standing
+from tasks.commands import AS_JSON, json_of, refusing
 
 
 class Graph(DoitCmdBase):
@@ -24,10 +24,26 @@ class Graph(DoitCmdBase):
             "default": False,
             "help": "print SVG instead of Mermaid",
         },
+        {
+            "name": "status",
+            "short": "s",
+            "long": "status",
+            "type": bool,
+            "default": False,
+            "help": "show which stages are due",
+        },
+        AS_JSON,
     )
 
     @refusing
-    def _execute(self, svg: bool = False, pos_args: object = None) -> int:
-        picture = mermaid.picture(self.task_list)
+    def _execute(
+        self, svg: bool = False, status: bool = False, as_json: bool = False, pos_args: object = None
+    ) -> int:
+        tasks = {each.name: each for each in self.task_list}
+        due = {each.task: each.what for each in standing.of_all(tasks, self.dep_manager)} if status else None
+        picture = mermaid.picture(self.task_list, due)
+        if as_json:
+            self.outstream.write(json_of(picture) + "\n")
+            return 0
         self.outstream.write(mermaid.svg(picture) if svg else mermaid.text(picture))
         return 0

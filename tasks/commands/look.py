@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import doit.cmd_info
 import doit.cmd_list
 
-from tasks.commands import missing, refusing
+from tasks import report, standing
+from tasks.commands import AS_JSON, json_of, missing, refusing
 
 
 class List(doit.cmd_list.List):
-    """`doit list`: the stages in the graph's order; `--deps` shows each path with its git id."""
+    """`doit list`: the stages in the graph's order; `--deps` shows each path with its git id, `--status` what is due."""
 
     name = "list"
+    cmd_options = (*doit.cmd_list.List.cmd_options, AS_JSON)
 
     @refusing
     def execute(self, params: Any, args: Any) -> Any:
         """List the tasks."""
         params.update_defaults({"sort": "definition"})
-        return super().execute(params, args)
+        self.as_json, self.status = params["as_json"], params["status"]
+        params["status"] = False  # doit's own is a letter
+        self.shown: list[dict[str, object]] = []
+        code = super().execute(params, args)
+        if self.as_json:
+            self.outstream.write(json_of(self.shown) + "\n")
+        return code
 
     def _print_task(
         self, template: str, task: Any, status: bool, list_deps: bool, tasks: dict[str, Any]
     ) -> None:
-        super()._print_task(template, task, status, False, tasks)
+        found = standing.of(task, tasks, self.dep_manager) if self.status else None
+        if self.as_json:
+            told = dataclasses.asdict(found) if found else {"task": task.name}
+            self.shown.append({**told, "doc": task.doc})
+            return
+        if found:
+            self.outstream.write(f"{found.task:<{report.WIDTH}} {found.what:<10} {standing.words(found)}\n")
+            return
+        super()._print_task(template, task, False, False, tasks)
         if not list_deps:
             return  # what git is not asked for need not be loaded
         for part in with_parts(task, tasks):

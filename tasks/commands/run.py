@@ -15,7 +15,7 @@ from doit.cmdparse import CmdParseError
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
-from tasks import process, report, source
+from tasks import passage, process, report, source
 from tasks.commands import missing, refusing, run_of
 from tasks.refusal import BucketGone, LeaseLost, NotAtTheTop, TeardownAndMore, UnknownOption
 
@@ -62,12 +62,17 @@ class Run(doit.cmd_run.Run):
         self.wait = params["wait"]
         if not Path(params["dodoFile"]).exists():
             raise NotAtTheTop(path=Path.cwd())
+        args = self.choose(args)
         try:
             return super().execute(params, args)
         except InvalidCommand as error:
             if error.not_found is None:
                 raise
             raise missing(self.task_list, error.not_found) from None
+
+    def choose(self, args: list[str]) -> list[str]:
+        """The tasks to run; a control chooses them and the environment itself."""
+        return args
 
     @functools.wraps(doit.cmd_run.Run._execute)
     def _execute(self, **options: Any) -> Any:
@@ -91,6 +96,7 @@ class Run(doit.cmd_run.Run):
             raise TeardownAndMore(others=", ".join(sorted(chosen - {"teardown"})))
         if LEASED & selected(self.task_list, self.sel_tasks):
             _ = run.identity, source.commit(run.root)
+            passage.admit(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
 
     def _alone(self, options: dict[str, Any]) -> Any:
         """Run the tasks; with the lease, if they change the environment."""
@@ -98,7 +104,10 @@ class Run(doit.cmd_run.Run):
         clean = False
         try:
             self._take_lease()
+            leave = passage.enter(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
             code = super()._execute(**options)
+            if leave:
+                leave(code)
             clean = True
             return code
         except BaseException:

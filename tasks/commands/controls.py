@@ -1,0 +1,151 @@
+"""controls: `doit start`, `doit continue`, `doit stop`: each does the one right thing for the commit and the branch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import doit.cmd_run
+from doit import doit_cmd
+
+from tasks import passage, pipeline, plan, report, settings, source
+from tasks import run as runs
+from tasks.commands import run_of
+from tasks.commands.run import Run
+from tasks.refusal import ControlDecides, NotConfirmed, NothingGoesOn, OtherBranch, RunUnderWay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Control(Run):
+    """A run whose environment and stages follow from the branch."""
+
+    doc_usage = ""
+    doc_description = None
+    tasks: ClassVar[list[str]] = ["release"]
+
+    def choose(self, args: list[str]) -> list[str]:
+        """Choose the environment; the stages are the control's own."""
+        root, variables = Path.cwd(), doit_cmd._CMDLINE_VARS
+        told = [*args, *(f"{name}={value}" for name, value in variables.items() if name == "environment")]
+        if told:
+            raise ControlDecides(control=self.name, more=", ".join(told))
+        project = settings.load(settings.Pipeline, root / "pipeline.yml", root)
+        branch = variables.get("branch") or source.branch(root, os.environ)
+        environment = self.environment(root, branch, project.default_branch)
+        if environment:
+            variables["environment"] = environment
+        return self.tasks
+
+    def environment(self, root: Path, branch: str, default: str) -> str | None:
+        """The environment for a branch; None for the branch's own."""
+        raise NotImplementedError
+
+
+class Start(Control):
+    """`doit start`: releases the branch to its testing environment, the default branch to where it proves itself."""
+
+    name = "start"
+    doc_purpose = "release a clean commit, the default branch to where it proves itself"
+
+    def environment(self, root: Path, branch: str, default: str) -> str | None:
+        """Where the default branch begins its way, if it has one."""
+        way = pipeline.way(root)
+        return way.upstream if way and branch == default else None
+
+
+class Continue(Control):
+    """`doit continue`: what the upstream environment has proved goes on, byte for byte."""
+
+    name = "continue"
+    doc_purpose = "let what has proved itself go on, byte for byte"
+    cmd_options = (
+        *Run.cmd_options,
+        {"name": "yes", "short": "y", "long": "yes", "type": bool, "default": False, "help": "do not ask"},
+    )
+    yes = False
+
+    def execute(self, params: Any, args: Any) -> Any:
+        """Run, after a yes."""
+        self.yes = params["yes"]
+        return super().execute(params, args)
+
+    def environment(self, root: Path, branch: str, default: str) -> str | None:
+        """Where the tarball goes on to."""
+        way = pipeline.way(root)
+        if not way:
+            raise NothingGoesOn
+        if branch != default:
+            raise OtherBranch(task="continue", environment=way.downstream, default=default, branch=branch)
+        return way.downstream
+
+    def _make_sense(self) -> None:
+        super()._make_sense()
+        run = run_of(self.task_list)
+        if refused := passage.refusal(run):
+            raise refused
+        for line in [*passage.outgoing(run), *self._expected()]:
+            report.console.line(line)
+        # without a terminal the yes was given where the job was started: CI's own gate
+        if (
+            not self.yes
+            and sys.stdin.isatty()
+            and input("Continue? [y/N] ").strip().lower() not in ("y", "yes")
+        ):
+            raise NotConfirmed
+
+    def _expected(self) -> Iterator[str]:
+        tasks = {each.name: each for each in self.task_list}
+        found = plan.verdicts(tasks, self.tasks, self.dep_manager)
+        stages = {each.stage: each.what for each in found if each.what != "unchanged"}
+        yield "runs " + (", ".join(stages) if stages else "nothing: every stage is unchanged")
+        if stages:
+            yield plan.expectation(tasks, found)
+
+
+class Stop(Control):
+    """`doit stop`: takes a branch's environment away; on the default branch it ends the run that waits."""
+
+    name = "stop"
+    doc_purpose = "tear down the branch's environment, on the default branch end the run that waits"
+    tasks: ClassVar[list[str]] = ["teardown"]
+    ends_run = False
+
+    def environment(self, root: Path, branch: str, default: str) -> str | None:
+        """The branch's own; the default branch's run is no machine's."""
+        self.ends_run = branch == default
+        return None
+
+    @functools.wraps(doit.cmd_run.Run._execute)
+    def _execute(self, **options: Any) -> Any:
+        return _end(run_of(self.task_list)) if self.ends_run else super()._execute(**options)
+
+
+def _end(run: runs.Run) -> int:
+    """End the run that waits; no machine is touched. Raises RunUnderWay."""
+    record, way = pipeline.current(run.store), pipeline.way(run.root)
+    endable = (*pipeline.OPEN, "continuing")
+    if not record or not way or record.state not in endable:
+        report.console.line("stop: no run waits")
+        return 0
+    for name in dataclasses.astuple(way):
+        _refuse_at_work(run, name, record.commit)
+    if pipeline.add(run.store, record.commit, pipeline.step(run, "stopped"), only_from=endable):
+        report.console.line(f"stop: the run of {record.commit[:7]} goes no further; no machine was touched")
+    return 0
+
+
+def _refuse_at_work(run: runs.Run, environment: str, commit: str) -> None:
+    from tasks.lease import Lease
+
+    there = runs.read(run.root, {"environment": environment})
+    there.__dict__["cloud"] = run.cloud  # connected already
+    found = Lease(there).look()
+    if not found.readable or (found.holder and not found.dead):
+        holder = found.holder or "nobody can tell whom"
+        raise RunUnderWay(commit=commit[:7], environment=environment, holder=holder)

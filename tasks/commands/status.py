@@ -1,0 +1,54 @@
+"""status: `doit status` and `doit history`: what there is, and what went live here."""
+
+from __future__ import annotations
+
+import datetime
+
+from doit.cmd_base import DoitCmdBase
+
+from tasks import report
+from tasks.commands import AS_JSON, json_of, refusing, run_of
+
+
+class Status(DoitCmdBase):
+    """`doit status`: every environment, what runs there and whether it answers now."""
+
+    name = "status"
+    doc_purpose = "show every environment: what runs there, and whether it answers now"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = (AS_JSON,)
+
+    @refusing
+    def _execute(self, as_json: bool = False, pos_args: object = None) -> int:
+        from tasks import status
+
+        found = status.look(run_of(self.task_list))
+        shown = [json_of(found)] if as_json else status.lines(found, datetime.datetime.now(datetime.UTC))
+        for line in shown:
+            report.console.line(line)
+        return 0
+
+
+class History(DoitCmdBase):
+    """`doit history`: what went live in the environment, when and by whom; the newest last."""
+
+    name = "history"
+    doc_purpose = "show what went live in the environment, when and by whom"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = (AS_JSON,)
+
+    @refusing
+    def _execute(self, as_json: bool = False, pos_args: object = None) -> int:
+        from tasks import history, status
+
+        run = run_of(self.task_list)
+        found = history.read(run.store, run.identity)
+        rows = [(each.at, each.digest[:16], each.commit[:7], each.branch, each.by) for each in found]
+        shown = status.columns([("live since", "release", "commit", "branch", "by"), *rows])
+        for line in (
+            [json_of(found)] if as_json else shown if rows else [f"{run.identity} has no release yet"]
+        ):
+            report.console.line(line)
+        return 0

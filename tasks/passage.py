@@ -1,0 +1,148 @@
+"""passage: who comes into an environment that all branches share, and what is written down of it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tasks import history, pipeline, promotion, source, tarball
+from tasks.graph import now
+from tasks.identity import caller
+from tasks.refusal import NotWaiting, OnlyByContinue, OtherBranch, UncommittedChanges
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+CONTINUE, START = "continue", "start"
+SHOWN = 20
+"""Commits that are listed; of more their number is told."""
+
+
+def admit(run: Run, control: str, task: str) -> None:
+    """Refuse what the checkout and the settings refuse. Asks no cloud.
+
+    Raises OtherBranch, OnlyByContinue or UncommittedChanges.
+    """
+    environment, name = run.environment, run.environment_name
+    shared = not environment.per_branch
+    if control == START or shared:
+        changed = source.uncommitted(run.root)
+    if shared:
+        default = run.pipeline.default_branch
+        if run.branch != default or not source.on_branch(run.root, default):
+            branch = run.branch if run.branch != default else f"no commit of {default}"
+            raise OtherBranch(task=_typed(control, task), environment=name, default=default, branch=branch)
+        if environment.takes_from and control != CONTINUE:
+            raise OnlyByContinue(task=task, environment=name, upstream=environment.takes_from)
+    if (control == START or (shared and environment.uncommitted == "refused")) and changed:
+        files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
+        raise UncommittedChanges(stage=_typed(control, task), environment=name, files=files)
+
+
+def enter(run: Run, control: str, chosen: Sequence[str]) -> Callable[[int], None] | None:
+    """Begin or continue the run of the commit, with the environment's lease held; what comes back is told the exit code.
+
+    Raises a refusal where the commit may not come in, as things stand now.
+    """
+    way = pipeline.way(run.root)
+    if not way or "release" not in chosen:
+        return None
+    if run.environment_name == way.upstream:
+        return _stage(run, control)
+    return _go_on(run) if run.environment_name == way.downstream else None
+
+
+def _stage(run: Run, control: str) -> Callable[[int], None]:
+    running = _newest(run, run.identity)
+    if running and (refused := _older(run, control, running.commit)):
+        raise refused
+    before = pipeline.begin(run)
+
+    def leave(code: int) -> None:
+        found = tarball.pointer(run, run.commit)
+        digest = found["digest"] if found else None
+        ended: list[pipeline.State] = ["built"] if found else []
+        if code:
+            ended.append("failed")
+        else:
+            # what has gone on before needs not go on again
+            done = before and (before.state, before.digest) == ("live", digest)
+            ended += ["staged", "live" if done else "waiting"]
+        pipeline.add(run.store, run.commit, *(pipeline.step(run, state) for state in ended), digest=digest)
+
+    return leave
+
+
+def _go_on(run: Run) -> Callable[[int], None]:
+    if refused := refusal(run):
+        raise refused
+    claim = pipeline.step(run, "continuing")
+    if not pipeline.add(run.store, run.commit, claim, only_from=promotion.GOES_ON):
+        raise NotWaiting(commit=run.commit[:7], state="stopped", at=now(), by="somebody", words="")
+
+    def leave(code: int) -> None:
+        current = pipeline.current(run.store)
+        state: pipeline.State = "live"
+        if code:
+            state = "waiting" if current and current.commit == run.commit else "superseded"
+        words = f"{run.environment_name} failed" if code else ""
+        pipeline.add(run.store, run.commit, pipeline.step(run, state, words))
+
+    return leave
+
+
+def refusal(run: Run) -> Exception | None:
+    """Why the checked-out commit may not go on, as things stand now; None if it may."""
+    store, commit = run.store, run.commit
+    current, running = pipeline.current(store), _newest(run, run.identity)
+    proved = _newest(run, run.environment.takes_from)
+    facts = promotion.Facts(
+        commit=commit,
+        record=pipeline.read(store, commit),
+        current=current.commit if current else None,
+        pointer=tarball.pointer(run, commit),
+        proved=proved.digest if proved else None,
+        running=running.commit if running else None,
+        contained=source.contains(run.root, commit, running.commit) if running else None,
+        arn=caller(run).arn,
+        now=datetime.datetime.now(datetime.UTC),
+    )
+    return promotion.refusal(run.environment_name, run.environment, facts)
+
+
+def outgoing(run: Run) -> list[str]:
+    """What would go out, for the one who decides: commits, their authors, and what they touch."""
+    record, running = pipeline.read(run.store, run.commit), _newest(run, run.identity)
+    lines = [f"{run.commit[:7]} to {run.environment_name}, tarball {record.digest}" if record else run.commit]
+    if record:
+        lines += [f"{each.state} {each.at} by {each.by}" for each in record.steps]
+    commits = source.commits(run.root, running.commit if running else None, run.commit)
+    since = (
+        f"since {running.commit[:7]}, which went live {running.at}"
+        if running
+        else "in all: the first release"
+    )
+    lines.append(f"{len(commits)} commits {since}")
+    lines += [f"  {each}" for each in commits[:SHOWN]]
+    if len(commits) > SHOWN:
+        lines.append(f"  and {len(commits) - SHOWN} more")
+    if running:
+        paths = source.touched(run.root, running.commit, run.commit)
+        kinds = promotion.kinds(paths, run.pipeline.application.path, run.profile.migrations)
+        told = ", ".join(f"{kind} ({number} files)" for kind, number in kinds.items())
+        lines.append(f"touches {told or 'nothing'}")
+    return lines
+
+
+def _newest(run: Run, identity: str) -> history.Release | None:
+    return next(reversed(history.read(run.store, identity)), None)
+
+
+def _older(run: Run, control: str, running: str) -> Exception | None:
+    contained = source.contains(run.root, run.commit, running)
+    return promotion.older(_typed(control, "release"), run.environment_name, run.commit, running, contained)
+
+
+def _typed(control: str, task: str) -> str:
+    return task if control == "run" else control

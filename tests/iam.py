@@ -1,0 +1,78 @@
+"""iam: judges a call by policy files as AWS does, resources and conditions included, which moto does not look at.
+
+Identity policies only: an explicit Deny wins, else one Allow is enough. What it does not know it refuses to judge.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tests.conftest import ROOT
+
+Statement = Mapping[str, Any]
+Context = Mapping[str, str | list[str]]
+ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
+
+
+def policy(name: str) -> dict[str, Any]:
+    """A policy file of the project."""
+    return json.loads((ROOT / "build" / "ci" / "iam" / f"{name}.json").read_text())
+
+
+def allowed(
+    policies: Iterable[Mapping[str, Any]], action: str, resource: str = "*", context: Context | None = None
+) -> bool:
+    """Whether a call is allowed. `context`: the condition keys that AWS would set for it."""
+    effects = {
+        statement["Effect"]
+        for each in policies
+        for statement in each["Statement"]
+        if _applies(statement, action, resource, context or {})
+    }
+    return effects == {"Allow"}
+
+
+def as_moto_judges(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a policy that moto's enforcement looks at: all of S3's, of the rest the names of actions."""
+    statements = []
+    for each in document["Statement"]:
+        s3 = [action for action in each["Action"] if action.startswith("s3:")]
+        rest = [action for action in each["Action"] if not action.startswith("s3:")]
+        statements += [{"Effect": each["Effect"], "Action": s3, "Resource": each["Resource"]}] if s3 else []
+        statements += [{"Effect": each["Effect"], "Action": rest, "Resource": "*"}] if rest else []
+    return {"Version": document["Version"], "Statement": statements}
+
+
+def _applies(statement: Statement, action: str, resource: str, context: Context) -> bool:
+    assert statement.keys() <= ELEMENTS, f"not judged here: {statement.keys() - ELEMENTS}"
+    return (
+        any(_like(each.lower(), action.lower()) for each in statement["Action"])
+        and any(_like(each, resource) for each in statement["Resource"])
+        and all(
+            _holds(operator, key, wanted, context)
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, wanted in keys.items()
+        )
+    )
+
+
+def _holds(operator: str, key: str, wanted: str | list[str], context: Context) -> bool:
+    """One line of a condition. A key that the call does not have fulfils ForAllValues and nothing else."""
+    every = operator.startswith("ForAllValues:")
+    compare = {"StringEquals": str.__eq__, "StringLike": _like}[operator.removeprefix("ForAllValues:")]
+    values = _list({name.lower(): value for name, value in context.items()}.get(key.lower(), []))
+    matched = [any(compare(each, value) for each in _list(wanted)) for value in values]
+    assert every or len(matched) <= 1, f"{key} has several values: an operator for sets is needed"
+    return all(matched) if every else any(matched)
+
+
+def _list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _like(pattern: str, text: str) -> bool:
+    """IAM's wildcards."""
+    return bool(re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text, re.DOTALL))

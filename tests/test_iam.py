@@ -1,0 +1,309 @@
+"""Each role may do its whole job and nothing else: names of calls by moto's enforcement, the rest by `tests/iam.py`."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import uuid
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.core.authorization import enable_iam_authentication
+from moto.iam.access_control import IAMRequestBase
+
+from tasks import ansible, history, image, infrastructure, ledger, source
+from tasks import ec2 as ec2s
+from tasks import run as runs
+from tasks.cloud.aws import Aws
+from tasks.identity import caller
+from tasks.lease import Lease
+from tasks.refusal import BucketForbidden
+from tasks.state import BucketState
+from tests.conftest import ROOT, commit, copy_project
+from tests.iam import allowed, as_moto_judges, policy
+
+REGION = "eu-central-1"
+ROLES = {
+    "builder": ("builder", "releaser"),  # `start` on the default branch is one process
+    "releaser": ("releaser",),
+    "pull-request": ("pull-request",),
+}
+"""The policies that each role has."""
+S3_ACTIONS = {
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "UploadPart": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+}
+
+
+# --- what AWS would say: resources and conditions ---------------------------------------------------
+
+BUCKET = "arn:aws:s3:::shop-releases"
+HOST = "arn:aws:ec2:eu-central-1:1:instance/i-1"
+GROUP = "arn:aws:ec2:eu-central-1:1:security-group/sg-1"
+PARAMETER = "arn:aws:ssm:eu-central-1:1:parameter"
+ZONE = "arn:aws:route53:::hostedzone/Z1"
+
+
+def of(environment: str, project: str = "shop") -> dict[str, str]:
+    return {"aws:ResourceTag/project": project, "aws:ResourceTag/environment": environment}
+
+
+def asked(environment: str, project: str = "shop") -> dict[str, str]:
+    return {"aws:RequestTag/project": project, "aws:RequestTag/environment": environment}
+
+
+def named(*names: str) -> dict[str, list[str]]:
+    return {"route53:ChangeResourceRecordSetsNormalizedRecordNames": list(names)}
+
+
+T, STAGING, PRODUCTION = "testing-0d6e4079e3", "staging", "production"
+TABLE = [
+    # who may, action, resource, what AWS knows of the call
+    ("builder", "s3:PutObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("pull-request", "s3:PutObject", f"{BUCKET}/branches/tarballs/0.tar.zst", {}),
+    ("builder releaser pull-request", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("", "s3:DeleteObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("", "s3:GetObject", "arn:aws:s3:::another/trusted/x", {}),
+    ("", "s3:PutBucketPolicy", BUCKET, {}),
+    ("", "s3:DeleteBucket", BUCKET, {}),
+    ("builder releaser pull-request", "s3:PutObject", f"{BUCKET}/state/{T}/release.json", {}),
+    ("builder releaser", "s3:PutObject", f"{BUCKET}/state/{STAGING}/release.json", {}),
+    ("builder releaser", "s3:PutObject", f"{BUCKET}/runs/current.json", {}),
+    ("builder releaser pull-request", "ec2:TerminateInstances", HOST, of(T)),
+    ("builder releaser", "ec2:TerminateInstances", HOST, of(STAGING)),
+    ("builder", "ec2:TerminateInstances", HOST, of("image")),
+    ("", "ec2:TerminateInstances", HOST, of(PRODUCTION)),
+    ("", "ec2:TerminateInstances", HOST, of(T, project="another")),
+    ("", "ec2:TerminateInstances", HOST, {}),
+    ("", "ec2:StopInstances", HOST, of(PRODUCTION)),
+    ("builder releaser", "ec2:CreateTags", HOST, of(PRODUCTION)),
+    ("", "ec2:CreateTags", HOST, {}),  # what carries no tag of ours is not taken by tagging it
+    ("builder releaser pull-request", "ec2:RunInstances", HOST, asked(T)),
+    ("builder releaser", "ec2:RunInstances", HOST, asked(STAGING)),
+    ("", "ec2:RunInstances", HOST, {}),
+    ("", "ec2:RunInstances", GROUP, of(T, project="another")),
+    ("builder releaser pull-request", "ec2:RunInstances", GROUP, of(T)),
+    ("builder releaser", "ec2:AuthorizeSecurityGroupIngress", GROUP, of(STAGING)),
+    ("", "ec2:AuthorizeSecurityGroupIngress", GROUP, {}),
+    ("", "ec2:ModifyInstanceAttribute", HOST, of(PRODUCTION)),
+    ("builder", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", of("image")),
+    ("", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", {}),
+    ("builder releaser pull-request", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
+    ("builder releaser", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{PRODUCTION}", {}),
+    ("", "ssm:GetParametersByPath", f"{PARAMETER}/another/{T}", {}),
+    ("builder releaser pull-request", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
+    ("builder releaser", "route53:ChangeResourceRecordSets", ZONE, named("staging.shop.localhost")),
+    ("", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost", "shop.localhost")),
+    ("", "route53:DeleteHostedZone", ZONE, {}),
+    ("", "iam:PassRole", "arn:aws:iam::1:role/builder", {}),
+    ("", "sts:AssumeRole", "arn:aws:iam::1:role/builder", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("who", "action", "resource", "context"), TABLE)
+def test_who_may_do_what_to_which(who, action, resource, context):
+    may = [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource, context)]
+    assert may == who.split()
+
+
+def test_the_files_name_this_project():
+    settings = (ROOT / "pipeline.yml").read_text()
+    assert "name: shop\n" in settings
+    assert "dns_zone: shop.localhost\n" in settings
+
+
+@pytest.mark.parametrize("name", sorted({each for names in ROLES.values() for each in names}))
+def test_a_policy_fits_into_a_managed_one_and_allows_no_group_of_actions(name):
+    document = policy(name)
+    assert len(json.dumps(document, separators=(",", ":"))) <= 6144
+    assert not [each for statement in document["Statement"] for each in statement["Action"] if "*" in each]
+
+
+# --- what moto says: the role's own job, under enforcement --------------------------------------------
+
+
+class Account(Aws):
+    """moto's account, as somebody sees it; remembers which actions were called."""
+
+    def __init__(self, credentials):
+        super().__init__(REGION)
+        self.credentials, self.called = credentials, set()
+
+    def host_keys(self, instance_id, say):
+        self.client("ec2").get_console_output(InstanceId=instance_id)
+        return ["ssh-ed25519 key"]
+
+    def _connect(self, service):
+        client = boto3.client(service, region_name=REGION, **self.credentials)
+        client.meta.events.register("before-call", self._remember)
+        client.meta.events.register("after-call.s3", self._date)
+        client.meta.events.register("before-parameter-build.ec2.CreateImage", self._image_alone)
+        return client
+
+    def _image_alone(self, params, **_):
+        """moto cannot tag an image's snapshots; the embedded cloud's gaps are closed in its own server."""
+        params["TagSpecifications"] = [
+            each for each in params.get("TagSpecifications", ()) if each["ResourceType"] == "image"
+        ]
+
+    def _date(self, parsed, **_):
+        """What every server says, and moto within a process does not."""
+        parsed["ResponseMetadata"]["HTTPHeaders"].setdefault("date", email.utils.formatdate(usegmt=True))
+
+    def _remember(self, model, **_):
+        service, name = model.service_model.service_name, model.name
+        self.called.add(f"{service}:{S3_ACTIONS.get(name, name) if service == 's3' else name}")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """This project with an application that needs no tools to be built."""
+    root = copy_project(tmp_path_factory.mktemp("project") / "shop")
+    (root / "applications" / "tiny").mkdir()
+    (root / "applications" / "tiny" / "profile.yml").write_text(
+        "options: {}\nbuild: []\nexclude: []\nenvironment: []\nserver: {php_extensions: [intl]}\nrelease: {}\n"
+    )
+    pipeline = (root / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
+    (root / "pipeline.yml").write_text(pipeline.partition("  options:")[0])
+    commit(root)
+    source._snapshot.cache_clear()
+    yield root
+    source._snapshot.cache_clear()
+
+
+@pytest.fixture
+def run_as(project, monkeypatch):
+    """A run of a role, in an account that has the bucket, the zone and Debian's image."""
+    monkeypatch.setattr(
+        ansible, "play", lambda *_, **__: ansible.Recap(changed=0, ok=0, seconds=0, recorded={})
+    )
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # moto computes it from Route 53's query in lower case, and refuses what is right
+    monkeypatch.setattr(IAMRequestBase, "check_signature", lambda request: None)
+
+    def started(role):
+        run = runs.read(project, {"branch": "main" if role == "builder" else "feature"})
+        keys = {"aws_access_key_id": "administrator", "aws_secret_access_key": "administrator"}
+        run.__dict__["cloud"] = Account(_credentials(role) if role in ROLES else keys)
+        return run
+
+    with mock_aws():
+        administrator = started("administrator")
+        infrastructure.share(administrator)
+        administrator.cloud.client("ec2").register_image(Name="debian-12", RootDeviceName="/dev/xvda")
+        yield started
+
+
+def _credentials(role):
+    iam, sts = boto3.client("iam", region_name=REGION), boto3.client("sts", region_name=REGION)
+    trust = {"Version": "2012-10-17", "Statement": []}
+    made = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    for name in ROLES[role]:
+        document = json.dumps(as_moto_judges(policy(name)))
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
+    taken = sts.assume_role(RoleArn=made["Arn"], RoleSessionName="job-1")["Credentials"]
+    return {
+        "aws_access_key_id": taken["AccessKeyId"],
+        "aws_secret_access_key": taken["SecretAccessKey"],
+        "aws_session_token": taken["SessionToken"],
+    }
+
+
+def release(run):
+    """All calls of a release but those that Ansible makes, which go to the host."""
+    lease, state = Lease(run), BucketState(run, None)
+    lease.take()
+    assert infrastructure.shared_differences(run) == []
+    infrastructure.converge(run)
+    state.set("server", "deps:", [])
+    state.void("server")
+    infrastructure.existing(run)
+    ec2s.tag(run, {"commit": "c"})
+    history.add(run, uuid.uuid4().hex)
+    lease.free()
+
+
+def give_back(run):
+    for change in infrastructure.teardown_plan(f"shop-{run.identity}", run.host_name, ec2s.find(run)):
+        ec2s.apply(run, change)
+    ledger.forget(run)
+    history.forget(run)
+
+
+def disturb(administrator, run):
+    """What somebody does by hand, and a release puts right: a machine stopped, a port opened."""
+    ec2 = administrator.cloud.client("ec2")
+    ec2.stop_instances(InstanceIds=[each.id for each in ec2s.find(run).machines])
+    rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.authorize_security_group_ingress(GroupId=ec2s.find(run).group, IpPermissions=[rule])
+
+
+def remove_images(run):
+    for each in image.found(run):
+        ec2s.remove_image(run, each.id, each.snapshots)
+
+
+JOBS = {
+    "builder": ([image.bake, remove_images], []),
+    "releaser": ([release], [release, give_back]),
+    "pull-request": ([release], [release, give_back]),
+}
+UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
+"""Needed when an upload fails, and by calls that make a thing with its tags."""
+
+
+@pytest.mark.parametrize("role", JOBS)
+def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
+    run, (jobs, later) = run_as(role), JOBS[role]
+    with enable_iam_authentication():
+        assert caller(run).role == role
+        for job in jobs:
+            job(run)
+    if later:
+        disturb(run_as("administrator"), run)
+    with enable_iam_authentication():
+        for job in later:
+            job(run)
+    given = {each for statement in policy(role)["Statement"] for each in statement["Action"]}
+    assert given - run.cloud.called - UNSEEN == set()
+
+
+@pytest.mark.parametrize(
+    ("role", "call"),
+    [
+        ("releaser", lambda run: run.store.write("trusted/tarballs/0.json", {}, seen=None)),
+        ("pull-request", lambda run: run.store.write("trusted/tarballs/0.json", {}, seen=None)),
+        ("builder", lambda run: run.store.write("branches/tarballs/0.json", {}, seen=None)),
+        ("pull-request", lambda run: run.store.write("state/staging/release.json", {}, seen=None)),
+    ],
+)
+def test_an_object_too_many_is_denied(run_as, role, call):
+    run = run_as(role)
+    with enable_iam_authentication(), pytest.raises(BucketForbidden):
+        call(run)
+
+
+@pytest.mark.parametrize(
+    ("role", "service", "call", "options"),
+    [
+        ("builder", "s3", "delete_bucket", {"Bucket": "shop-releases"}),
+        ("releaser", "ec2", "create_image", {"InstanceId": "i-1", "Name": "own"}),
+        ("pull-request", "ec2", "stop_instances", {"InstanceIds": ["i-1"]}),
+        ("releaser", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
+        ("releaser", "iam", "create_user", {"UserName": "x"}),
+    ],
+)  # fmt: skip
+def test_a_call_too_many_is_denied(run_as, role, service, call, options):
+    run = run_as(role)
+    client = run.cloud.client(service)
+    with enable_iam_authentication(), pytest.raises(client.exceptions.ClientError) as denied:
+        getattr(client, call)(**options)
+    assert denied.value.response["Error"]["Code"] in (
+        "AccessDenied",
+        "UnauthorizedOperation",
+        "AccessDeniedException",
+    )
