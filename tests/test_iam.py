@@ -165,7 +165,8 @@ def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("project") / "shop")
     (root / "applications" / "tiny").mkdir()
     (root / "applications" / "tiny" / "profile.yml").write_text(
-        "options: {}\nbuild: []\nexclude: []\nenvironment: []\nserver: {php_extensions: [intl]}\nrelease: {}\n"
+        "layers: [{name: page, commands: [[touch, made]], outputs: [made]}]\n"
+        "server: {php_extensions: [intl]}\nrelease: {}\n"
     )
     pipeline = (root / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
     (root / "pipeline.yml").write_text(pipeline.partition("  options:")[0])
