@@ -20,7 +20,7 @@ from bench.release import DOIT, doit, project
 from tasks import process, profile, run
 
 TIMES = 3
-THEME = "app/design/frontend/Shop/spring/web/css/source/_variables.less"
+THEME = "app/app/design/frontend/Shop/spring/web/css/source/_variables.less"
 PHP = "app/app/code/Shop/Catalog/Products.php"
 
 
@@ -95,7 +95,7 @@ def critical(naive: list[dict[str, float]]) -> float:
 
 def everything(root: Path, number: int) -> None:
     """Another input for every layer."""
-    for name in (PHP, THEME, "app/design/frontend/Shop/base/web/css/source/_variables.less"):
+    for name in (PHP, THEME, "app/app/design/frontend/Shop/base/web/css/source/_variables.less"):
         change(root, name, lambda text: f"{text}// cold {number}\n")
 
 
