@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -18,6 +19,7 @@ class Plain(Cloud):
     def __init__(self, region: str) -> None:
         super().__init__(region)
         self.calls: Counter[str] = Counter()
+        self.turn = threading.RLock()
         self.dies_after: int | None = None
 
     def url(self, host_name: str) -> str:
@@ -33,6 +35,13 @@ class Plain(Cloud):
         client = boto3.client(service, region_name=self.region)
         client.meta.events.register("before-call", self._count)
         client.meta.events.register("after-call.s3", _date)
+        call = client._make_api_call
+
+        def one_at_a_time(*arguments: Any) -> Any:
+            with self.turn:  # moto's models are no more than dictionaries
+                return call(*arguments)
+
+        client._make_api_call = one_at_a_time
         return client
 
     def _count(self, model: Any, **_: Any) -> None:
