@@ -54,7 +54,7 @@ class SweepCommand(DoitCmdBase):
         most = run.pipeline.sweep.share if share is None else share
         if plan.share > most:
             raise SweepTooMuch(share=math.ceil(plan.share), most=most)
-        if not yes:
+        if not yes or not (found.things or found.objects):
             return 0
         removal.remember(run, plan.memory, etag)
         problems = removal.carry_out(run, found, plan)
