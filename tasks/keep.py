@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasks import ec2, ssh
 from tasks.estate import Place, Time
-from tasks.refusal import NoExpiry
+from tasks.refusal import NoExpiry, NoMachine
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -63,6 +63,8 @@ def extend(run: Run, days: int) -> Time:
     """Keep the environment for so many days from now. Hosts asleep are told when they wake. Raises NoExpiry, NoMachine."""
     if not run.environment.release.expires_after_days:
         raise NoExpiry(environment=run.environment_name)
+    if not ec2.find(run).machines:
+        raise NoMachine(stage="keep", identity=run.identity)
     until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     ec2.tag(run, {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
     tell(run)

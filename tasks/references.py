@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tasks import history
+from tasks import cache, history, pipeline
 from tasks.refusal import SweepBlind
 from tasks.store import NotADocument
 from tasks.sweep import older, stored
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 READERS = 16
 NAMES = re.compile(r"\b[0-9a-f]{64}\b")
-CURRENT = "runs/current.json"
 ALSO = 2
 """Releases that count beside those that a machine keeps: one may just be going live."""
 
@@ -47,14 +46,15 @@ def of(run: Run, estate: Estate, branches: Mapping[str, str]) -> frozenset[str]:
             for release in _last(value["releases"], kept[key])
         ]
         commits = {*branches.values(), *(commit for _, commit in releases)}
-        commits |= {str(value["commit"]) for _, value in read([CURRENT])}
-        zones = {key.partition("/")[0] for key in keys}
-        pointers = [f"{zone}/commits/{commit}.json" for zone in zones for commit in sorted(commits)]
-        runs = [f"runs/{commit}.json" for commit in sorted(commits)]
+        commits |= {str(value["commit"]) for _, value in read([pipeline.CURRENT])}
+        pointers = [f"{zone}/commits/{commit}.json" for zone in cache.ZONES for commit in sorted(commits)]
+        runs = [pipeline.key(commit) for commit in sorted(commits)]
         told = [value.get("digest") for _, value in itertools.chain(read(pointers), read(runs))]
         digests = {digest for digest, _ in releases} | {str(each) for each in told if each}
         manifests = [
-            f"{zone}/tarballs/{digest}.manifest.json" for zone in zones for digest in sorted(digests)
+            cache.beside(cache.archive_key(zone, "tarballs", digest), "manifest.json")
+            for zone in cache.ZONES
+            for digest in sorted(digests)
         ]
         layers = list(_young_layers(estate, run.pipeline.sweep))
         # whatever a manifest names, by whatever key: it is what the tarball is made of

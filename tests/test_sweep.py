@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import io
+import json
 import random
+import time
 
+import moto
 import pytest
 
-from tasks import keep, sweep
+from tasks import cost, estate, keep, references, removal, report, shared, source, sweep
+from tasks import run as runs
 from tasks.estate import Estate, Object, Thing
+from tasks.lease import Lease
+from tasks.refusal import BranchesUnknown, SweepBlind
 from tasks.run import branch_id
 from tasks.settings import Environment, Release, Sweep
 from tasks.sweep import Doomed, Known, Memory
+from tests.conftest import copy_project, git
+from tests.plain import Plain
 
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 LONG_AGO = NOW - datetime.timedelta(days=400)
@@ -274,3 +284,267 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
                 assert expired or (each.of.tags["branch"] not in alive and each.of.tags["pushed"])
             else:
                 assert not any(name in each.of.key for name in referred)
+
+
+# --- against the cloud's API, without hosts -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone of a remote that has main and the first of the branches, and one that knows main alone."""
+    folder = tmp_path_factory.mktemp("project")
+    root = copy_project(folder / "origin")
+    head = git(root, "rev-parse", "HEAD")
+    packed = "".join(f"{head} refs/heads/{name}\n" for name in BRANCHES[:LIVING])
+    (root / ".git" / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted\n{packed}")
+    git(folder, "clone", "-q", f"file://{root}", "clone")
+    git(folder, "clone", "-q", "--single-branch", "--depth", "1", f"file://{root}", "single")
+    return folder
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    """moto in this process."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setattr(report, "console", report.Console(io.StringIO()))
+    with moto.mock_aws():
+        yield
+
+
+def run_in(root, cloud, settings=LIMITS):
+    run = runs.read(root, {})
+    run = dataclasses.replace(run, pipeline=dataclasses.replace(run.pipeline, sweep=settings))
+    run.__dict__["cloud"] = cloud
+    return run
+
+
+def populate(run, branches, *, more=False):
+    """Environments as releases leave them, without the time that it takes to make them one by one."""
+    shared.make_shared(run)
+    cloud, project = run.cloud, run.pipeline.name
+    ec2, s3, ssm, route53 = (cloud.client(each) for each in ("ec2", "s3", "ssm", "route53"))
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    records = []
+
+    def put(key, value):
+        s3.put_object(Bucket=run.bucket, Key=key, Body=json.dumps(value).encode())
+
+    for name, branch in [
+        *([] if more else [("staging", "")]),
+        *((identity(each), each) for each in branches),
+    ]:
+        tags = {"project": project, "environment": name, "branch": branch, "pushed": "yes"}
+        tagged = [{"Key": key, "Value": value} for key, value in tags.items()]
+        ec2.run_instances(
+            ImageId=image,
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": kind, "Tags": tagged} for kind in ("instance", "volume")],
+        )
+        ec2.create_security_group(
+            GroupName=f"{project}-{name}{'-more' if more else ''}",
+            Description="x",
+            TagSpecifications=[{"ResourceType": "security-group", "Tags": tagged}],
+        )
+        ssm.put_parameter(Name=f"/{project}/{name}/key", Value="x", Type="SecureString", Overwrite=more)
+        records.append(
+            {
+                "Action": "UPSERT",
+                "ResourceRecordSet": {
+                    "Name": f"{name}.{run.pipeline.dns_zone}",
+                    "Type": "A",
+                    "TTL": 60,
+                    "ResourceRecords": [{"Value": "10.0.0.1"}],
+                },
+            }
+        )
+        put(f"state/{name}/release.json", {"doit": {}})
+        release = {"commit": "c", "branch": branch, "by": "x", "at": "x", "run": "x"}
+        put(f"history/{name}.json", {"releases": [{**release, "digest": digest_of(branch)}]})
+    zone = shared.zone_id(run)
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": records})
+
+
+def digest_of(branch):
+    """The tarball that runs in an environment; staging's is the first of all."""
+    return DIGESTS[BRANCHES.index(branch) + 1 if branch else 0]
+
+
+def look_and_plan(run):
+    """What there is, and what a sweep would do."""
+    branches = source.remote_branches(run.root, "main")
+    found = estate.survey(run)
+    memory, etag = removal.remembered(run)
+    known = Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
+    plan = sweep.plan(found, known, run.pipeline.sweep)
+    removal.remember(run, plan.memory, etag)
+    return found, plan
+
+
+def decided(run):
+    return look_and_plan(run)[1]
+
+
+def swept(run):
+    """A sweep as the command does it; what it takes, and what could not be taken."""
+    found, plan = look_and_plan(run)
+    return plan, removal.carry_out(run, found, plan)
+
+
+NOW_AND_ALL = Sweep(grace_hours=0, share=100)
+
+
+@pytest.mark.parametrize(
+    ("environments", "number"), [(20, 100), pytest.param(200, 1000, marks=pytest.mark.long)]
+)
+def test_exactly_the_right_environments_and_tarballs_go(aws, project, environments, number):
+    living, gone = BRANCHES[LIVING - environments * 9 // 10 : LIVING], BRANCHES[LIVING:][: environments // 10]
+    settings = dataclasses.replace(NOW_AND_ALL, tarballs=number // 10)
+    run = run_in(project / "clone", Plain("eu-central-1"), settings)
+    populate(run, [*living, *gone])
+    s3 = run.cloud.client("s3")
+    for digest in DIGESTS[-number:]:
+        s3.put_object(Bucket=run.bucket, Key=f"branches/tarballs/{digest}.tar.zst", Body=b"x")
+    run.cloud.calls.clear()
+    assert decided(run).take == (), "first sight"
+    assert run.cloud.calls["ListObjectsV2"] == 1 + (number + 2 * environments) // 1000, "in pages"
+    assert run.cloud.calls["DescribeParameters"] > 1, "in pages"
+    _, problems = swept(run)
+    assert problems == {}
+    left = estate.survey(run)
+    assert set(left.places) == {"staging", *map(identity, living)}
+    for kind in ("instance", "volume", "record", "secret", "security group"):
+        assert {each.identity for each in left.things if each.kind == kind} == set(left.places), kind
+    here = {
+        each.key.rpartition("/")[2].partition(".")[0] for each in left.objects if "/tarballs/" in each.key
+    }
+    running = {digest_of(each) for each in ["", *living, *gone]}
+    assert running & set(DIGESTS[-number:]) <= here
+    assert len(here - running) <= settings.tarballs
+    run = run_in(project / "single", run.cloud, settings)
+    assert {each for each in swept(run)[0].groups if "/" not in each} == set(), (
+        "another clone knows no fewer branches"
+    )
+
+
+@pytest.mark.long
+def test_a_sweep_of_200_environments_and_1000_tarballs_is_decided_within_10_seconds(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"))
+    populate(run, BRANCHES)
+    s3 = run.cloud.client("s3")
+    for digest in DIGESTS:
+        s3.put_object(Bucket=run.bucket, Key=f"branches/tarballs/{digest}.tar.zst", Body=b"x")
+    begun = time.process_time()  # other work on this machine is none of its
+    assert len(decided(run).wait) >= len(BRANCHES) - LIVING
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize("calls", [0, 2, 5, 9])
+def test_a_sweep_that_is_interrupted_is_completed_by_the_next(aws, project, calls):
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    populate(run, [BRANCHES[0], BRANCHES[-1]])
+    decided(run)
+    run.cloud.dies_after = calls
+    with contextlib.suppress(KeyboardInterrupt):
+        swept(run)
+    run.cloud.dies_after = None
+    for _ in range(2):  # what it had seen is remembered; its lease is of a run that is no more
+        run.__dict__["id"] = "another"
+        _free(run, identity(BRANCHES[-1]))
+        swept(run)
+    assert set(estate.survey(run).places) == {"staging", identity(BRANCHES[0])}
+
+
+def _free(run, name):
+    run.store.delete(f"leases/{name}.json")
+
+
+def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    held, grown = BRANCHES[-2:]
+    populate(run, [held, grown])
+    decided(run)
+    found, plan = look_and_plan(run)
+    other = removal.run_of(run, found, identity(held))
+    other.__dict__["id"] = "another"
+    lease = Lease(other)
+    lease.take(0)
+    populate(run, [grown], more=True)
+    problems = removal.carry_out(run, found, plan)
+    lease.free()
+    assert "is held by" in problems[identity(held)]
+    assert problems[identity(grown)] == "a machine was added meanwhile"
+    assert {identity(held), identity(grown)} <= set(estate.survey(run).places)
+
+
+def test_what_the_living_need_is_what_they_run_can_return_to_and_are_made_of(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"))
+    shared.make_shared(run)
+    head = git(project / "origin", "rev-parse", "HEAD")
+    release = {"branch": "x", "by": "x", "at": "x", "run": "x"}
+    releases = [{**release, "digest": each, "commit": f"c{each}"} for each in DIGESTS[:9]]
+    documents = {
+        "history/staging.json": {"releases": releases},
+        f"trusted/commits/{head}.json": {"digest": DIGESTS[20]},
+        "runs/current.json": {"commit": "waiting"},
+        "runs/waiting.json": {"digest": DIGESTS[21]},
+        f"trusted/tarballs/{DIGESTS[21]}.manifest.json": {"layers": {"x": {"key": DIGESTS[30]}}},
+        f"trusted/tarballs/{DIGESTS[22]}.manifest.json": {"layers": {"x": {"key": DIGESTS[31]}}},
+    }
+    for key, value in documents.items():
+        run.store.write(key, value, seen=None)
+    branches = source.remote_branches(run.root, "main")
+    found = references.of(run, estate.survey(run), branches)
+    kept = Release().keep + references.ALSO
+    assert {*DIGESTS[9 - kept : 9], DIGESTS[20], DIGESTS[21], DIGESTS[30], head, "waiting"} <= found
+    assert not found & {DIGESTS[0], DIGESTS[22], DIGESTS[31]}
+    run.cloud.client("s3").put_object(Bucket=run.bucket, Key="history/staging.json", Body=b"half")
+    with pytest.raises(SweepBlind, match=r"history/staging\.json"):
+        references.of(run, estate.survey(run), branches)
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (["remote", "remove", "origin"], "'origin' does not appear to be a git repository"),
+        (["remote", "set-url", "origin", "/nowhere"], "'/nowhere' does not appear to be a git repository"),
+        (["remote", "set-url", "origin", "."], "0 branches, and none is main"),
+    ],
+)
+def test_without_the_remote_s_branches_nothing_is_decided(tmp_path, broken, why):
+    git(tmp_path, "init", "-q", "-b", "other")
+    git(tmp_path, "remote", "add", "origin", "/somewhere")
+    git(tmp_path, *broken)
+    source.repository.cache_clear()
+    with pytest.raises(BranchesUnknown, match=why):
+        source.remote_branches(tmp_path, "main")
+
+
+# --- cost -----------------------------------------------------------------------------------------
+
+PRICES = cost.Prices(currency="USD", instance_hour={"t3.medium": 0.05}, disk_gb_month=0.073)
+
+
+@pytest.mark.parametrize(
+    ("thing", "hours", "money", "hourly"),
+    [
+        (machine(made=ago(hours=10)), 10, 0.5, 0.05),
+        (dataclasses.replace(machine(made=ago(hours=10), **{"hours-before": "4.00"}), state="stopped"), 4, 0.2, 0),
+        (machine(made=ago(hours=10), **{"hours-before": "4.00"}), 14, 0.7, 0.05),
+        (machine(made=ago(hours=10), **{"hours-before": "some"}), 10, 0.5, 0.05),
+        (dataclasses.replace(machine(made=ago(hours=10)), more={"type": "x1"}), 10, 0, 0),
+        (dataclasses.replace(volume(), made=ago(hours=10)), 0, 0.008, 0.0008),
+    ],
+)  # fmt: skip
+def test_an_estimate_is_of_hours_awake_and_of_disks(thing, hours, money, hourly):
+    found = cost.total([thing], NOW, PRICES)
+    assert (found.hours, found.money, found.hourly) == (
+        pytest.approx(hours),
+        pytest.approx(money),
+        pytest.approx(hourly),
+    )
+
+
+def test_the_repository_s_prices_have_the_size_of_the_settings(project):
+    assert runs.read(project / "clone", {}).pipeline.instance_type in cost.prices().instance_hour
