@@ -72,7 +72,8 @@ def public(key: minisign.SecretKey | None) -> str:
 
 
 def _parameter(run: Run) -> str:
-    return f"/{run.pipeline.name}/signing-key"
+    # beside the environments' secrets, whose folder more roles may read and write
+    return f"/{run.pipeline.name}-signing/key"
 
 
 def _key(run: Run) -> minisign.SecretKey | None:

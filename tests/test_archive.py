@@ -304,6 +304,19 @@ def test_ten_times_the_files_take_no_more_memory(tmp_path):
     assert large < small * 1.1, (small, large)
 
 
+@pytest.mark.parametrize(
+    ("at", "field"),
+    [(124, b"-0000000001"), (124, b"\xff" * 12), (124, b"many"), (100, b"none"), (148, b"000000")],
+)
+def test_a_header_with_impossible_numbers_is_damage(tmp_path, at, field):
+    header = bytearray(archive._header(Member(name="a", kind=FILE), 1))
+    header[at : at + len(field)] = field
+    if at != 148:
+        header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
+    with pytest.raises(Damaged, match="header"):
+        archive.unpack(io.BytesIO(zstandard.compress(bytes(header) + bytes(1024))), tmp_path)
+
+
 @pytest.mark.parametrize("kind", [FILE, FOLDER, LINK])
 @pytest.mark.parametrize("name", ["a", "ü" * 50, "u" * 99, "u" * 100, "u" * 101])
 def test_a_header_is_the_one_of_the_standard_library(name, kind):

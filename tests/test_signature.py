@@ -9,11 +9,13 @@ import subprocess
 import pytest
 
 from tasks import cache, release, signature, source, tarball
+from tasks import run as runs
 from tasks.member import Damaged
 from tasks.refusal import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
 from tests.cloud.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse
-from tests.conftest import commit
+from tests.conftest import commit, copy_project, doit
+from tests.test_reproducible import cloud  # noqa: F401  (a fixture)
 from tests.test_tarball import project, start  # noqa: F401  (fixtures)
 
 CONTENT = b"tarball" * 100_000
@@ -39,7 +41,7 @@ def _no_key(server):  # noqa: F811
     """The module's cloud is one for all tests."""
     yield
     ssm = Paperhouse(REGION, server.home.born()).client("ssm")
-    ssm.delete_parameters(Names=["/shop/signing-key"])
+    ssm.delete_parameters(Names=["/shop-signing/key"])
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_without_a_private_key_nothing_is_signed_and_what_requires_it_is_refused
     name = project / "environments" / "testing.yml"
     name.write_text(name.read_text().replace("signatures: optional", "signatures: required"))
     commit(project)
-    with pytest.raises(SigningKeyMissing, match="no key to sign with at /shop/signing-key"):
+    with pytest.raises(SigningKeyMissing, match="no key to sign with at /shop-signing/key"):
         signature.sign(start(project), DIGEST, io.BytesIO(CONTENT))
 
 
@@ -139,3 +141,16 @@ def test_production_requires_a_signature(project, start):  # noqa: F811
     run = start(project, environment="production")
     with pytest.raises(Unsigned, match="production takes signed tarballs only"):
         release.variables(run, DIGEST)
+
+
+def test_the_last_line_of_doit_key_is_a_setting_that_names_a_new_key_behind_the_old(tmp_path, cloud):  # noqa: F811
+    root, state = copy_project(tmp_path / "shop"), str(cloud()[0])
+    for typed in (["key"], ["key", "--replace"]):
+        answered = doit(root, *typed, XDG_STATE_HOME=state)
+        assert answered.returncode == 0, answered.stderr
+        settings = (root / "pipeline.yml").read_text().partition("public_keys")[0]
+        (root / "pipeline.yml").write_text(settings + answered.stdout.splitlines()[-1] + "\n")
+    assert len(runs.read(root, {}).pipeline.public_keys) == 2
+    again = doit(root, "key", XDG_STATE_HOME=state)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "doit key --replace" in again.stderr
