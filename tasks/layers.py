@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -75,6 +76,17 @@ def keyed(run: Run) -> dict[str, Keyed]:
             files=tuple(sorted(also.union(*matches.values()))),
         )
     return found
+
+
+def begin(run: Run) -> None:
+    """Find out the keys beside what else is looked at: git and tools take a while to answer."""
+    if "tarball" in run.environment.stages:
+        threading.Thread(target=_ahead, args=[run], daemon=True).start()
+
+
+def _ahead(run: Run) -> None:
+    with contextlib.suppress(Exception):  # whoever needs the keys asks again, and says so
+        _ = run.layers
 
 
 def tools(profile: Profile) -> dict[str, str]:
