@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tasks import cost, ec2, estate, infrastructure, keep, process, report
+from tasks import cost, ec2, estate, infrastructure, keep, process, report, server, ssh
 from tasks.lease import Lease
 from tasks.refusal import NothingToWake, SleepForbidden
 
@@ -44,7 +44,11 @@ def wake(run: Run) -> list[str]:
         asleep = [each.id for each in ec2.find(run).machines if each.state in ("stopping", "stopped")]
         if not asleep:
             raise NothingToWake(verb="wake", identity=run.identity, state="asleep")
-        infrastructure.converge(run, stage="wake")
+        hosts = dict(infrastructure.converge(run, stage="wake").facts)
+        for host in server.hosts(run, hosts):  # it runs some seconds before it can be told anything
+            for _ in ec2.patience(f"{host.name} not to be logged in to"):
+                if ssh.answer(host) is ssh.Answer.LOGIN:
+                    break
         found = estate.survey(run)
         end = keep.expiry(found.places[run.identity], run.environment)
         if end and end < found.at + datetime.timedelta(days=GRACE_DAYS):
