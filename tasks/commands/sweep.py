@@ -6,7 +6,7 @@ import math
 
 from doit.cmd_base import DoitCmdBase
 
-from tasks import report
+from tasks import report, report_page
 from tasks.commands import refusing, run_of
 from tasks.refusal import SweepIncomplete, SweepTooMuch, UnknownTask
 
@@ -49,8 +49,10 @@ class SweepCommand(DoitCmdBase):
         memory, etag = removal.remembered(run)
         known = sweep.Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
         plan = sweep.plan(found, known, run.pipeline.sweep)
-        for line in sweep.lines(plan, found, cost.prices()):
+        told = list(sweep.lines(plan, found, cost.prices()))
+        for line in told:
             report.console.line(line)
+        report_page.of_lines(run, f"sweep{' --yes' if yes else ''}", told)
         most = run.pipeline.sweep.share if share is None else share
         if plan.share > most:
             raise SweepTooMuch(share=math.ceil(plan.share), most=most)

@@ -23,7 +23,7 @@ def test_a_host_past_its_time_stays_as_long_as_somebody_keeps_it(site, tmp_path)
     assert "is kept until" in kept.stdout
     assert site.ssh("systemctl is-active guard.timer", tmp=tmp_path).strip() == "active"
     try:
-        site.ssh(f"touch --no-dereference --date=@0 {LINK} && systemctl start guard", tmp=tmp_path)
+        site.ssh(f"touch --no-dereference --date=@1 {LINK} && systemctl start guard", tmp=tmp_path)
         assert states(site) == ["running"]
     finally:
         site.ssh(f"touch --no-dereference {LINK} && rm /var/lib/guard/keep-until", tmp=tmp_path)
@@ -42,6 +42,6 @@ def test_what_slept_has_its_data_and_what_is_past_its_time_is_gone(project, tmp_
     assert woken.returncode == 0, woken.stderr
     assert site.ssh("cat /srv/shop/shared/kept", tmp=tmp_path).strip() == "data"
     until(lambda: site.get()[0] == 200)
-    site.ssh(f"touch --no-dereference --date=@0 {LINK} && systemctl start --no-block guard", tmp=tmp_path)
+    site.ssh(f"touch --no-dereference --date=@1 {LINK} && systemctl start --no-block guard", tmp=tmp_path)
     until(lambda: states(site) == [], 60)
     assert site.doit("teardown").returncode == 0
