@@ -30,7 +30,7 @@ def main() -> None:
         doit(root, "tarball")  # the cloud and its bucket are made
         naive = [sequential(root) for _ in range(TIMES)]
         together = statistics.median(sum(each.values()) for each in naive)
-        rows = [("one command after the other, then `tar | zstd`", naive_line(naive), together, "")]
+        rows = [("one command after the other, then tar and zstd", naive_line(naive), together, "")]
         cold, cpu = [], []
         for number in range(TIMES):
             change(
