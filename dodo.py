@@ -53,7 +53,7 @@ def task_infrastructure() -> Iterator[Task]:
         infrastructure.share,
         name="shared",
         world=infrastructure.shared_differences,
-        meanwhile=AS_RECORDED.begin,
+        meanwhile=[AS_RECORDED.begin, layers.begin],
     )
     yield stage(
         RUN,

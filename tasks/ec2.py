@@ -232,6 +232,7 @@ def _create_machine(run: Run, ec2: Any, change: Change) -> None:
         "KeyName": _name(run),
         "SecurityGroupIds": [_group_id(run)],
         "DisableApiTermination": settings.termination_protection,
+        "InstanceInitiatedShutdownBehavior": "terminate" if settings.ends_itself else "stop",
         "MetadataOptions": {"HttpTokens": "required"},
         "UserData": _user_data(run),
         "TagSpecifications": [

@@ -38,7 +38,7 @@ def stage(
     paths: Sequence[str] = (),
     parts: Mapping[str, object] | Callable[[], Mapping[str, object]] | None = None,
     world: Callable[[Run], list[str]] | None = None,
-    meanwhile: Callable[[Run], None] | None = None,
+    meanwhile: Sequence[Callable[[Run], None]] = (),
     after: Sequence[str] = (),
     always: bool = False,
     **needs: str,
@@ -46,7 +46,7 @@ def stage(
     """The doit task of a stage.
 
     `paths`: files and folders it depends on, by git id. `parts`: everything else, by name. `world`: asks
-    where the world is not as it should be. `meanwhile`: starts to find out what a later stage will ask.
+    where the world is not as it should be. `meanwhile`: start to find out what later stages will ask.
     `after`: tasks that come first. `needs`: tasks that come
     first and whose facts the action gets, under that keyword. Both leave out stages that the environment does
     not have. `always`: nothing to compare with, the action finds out what there is to do.
@@ -56,7 +56,7 @@ def stage(
     after = [each for each in after if each.partition(":")[0] in here]
     needs = {keyword: each for keyword, each in needs.items() if each.partition(":")[0] in here}
     # what is started comes first; it returns None, which doit does not count
-    checks: list[object] = [*([(meanwhile, [run])] if meanwhile else []), inputs.Named(parts or {})]
+    checks: list[object] = [*((each, [run]) for each in meanwhile), inputs.Named(parts or {})]
     if world:
         announced = getattr(world, "announced", False)
         checks.append(inputs.World(functools.partial(world, run), announced=announced))

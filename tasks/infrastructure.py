@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tasks import ec2, machines, report, secrets, shared
+from tasks import ec2, machines, report, secrets, shared, source
 from tasks.graph import Outcome
 from tasks.refusal import CloudTooSlow, NoMachine, NoMachineFound, OnlyAdditive
 
@@ -171,6 +171,7 @@ def tags(run: Run) -> dict[str, str]:
         "branch": run.branch if run.environment.per_branch else run.pipeline.default_branch,
         "owner": run.environment.infrastructure.owner,
         "cost_centre": run.environment.infrastructure.cost_centre,
+        **({"pushed": "yes"} if run.environment.per_branch and source.pushed(run.root, run.branch) else {}),
     }
 
 

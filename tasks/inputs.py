@@ -8,6 +8,8 @@ from typing import Any
 
 from tasks import source
 
+NEW = "has not run here yet"
+
 
 class GitIds:
     """doit's file checker, by content: the state of a file or folder is its git id.
@@ -65,7 +67,7 @@ class Named:
         task.value_savers.append(lambda: {"inputs": now})
         before = values.get("inputs")
         if before is None:
-            self.changed = ["has not run here yet"]
+            self.changed = [NEW]
             return False
         self.changed = [
             f"{name} {_shown(before.get(name))} → {_shown(now.get(name))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -60,21 +61,33 @@ def keyed(run: Run) -> dict[str, Keyed]:
         lines = {name: _lineage(run, name, value) for name, value in layer.chosen.items()}
         matches = {each: sorted(_matching(tree, _spread(each, lines))) for each in layer.files}
         also = {name for each in layer.present for name in _matching(tree, _spread(each, lines))}
-        inputs: dict[str, object] = {
-            **{each: _digest([(n, tree[n]) for n in names])[:12] for each, names in matches.items()},
-            **{f"layer {name}": found[name].key[:12] for name in layer.after},
-            **{f"{name} version": versions[name] for name in ("zstd", *layer.tools)},
-            **{f"variable {name}": _digest(os.environ.get(name))[:12] for name in layer.variables},
-            "definition": _digest([layer.chosen, layer.environment, layer.commands, layer.outputs, layer.promises, profile.exclude])[:12],
-            "code": _digest(code)[:12],
-        }  # fmt: skip
+        definition = [layer.chosen, layer.environment, layer.commands, layer.outputs, layer.promises]
+        digests = {
+            **{each: _digest([(name, tree[name]) for name in names]) for each, names in matches.items()},
+            **{f"layer {name}": found[name].key for name in layer.after},
+            **{f"variable {name}": _digest(os.environ.get(name)) for name in layer.variables},
+            "definition": _digest([definition, profile.exclude]),
+            "code": _digest(code),
+        }
+        used = {f"{name} version": versions[name] for name in ("zstd", *layer.tools)}
         found[layer.name] = Keyed(
             layer=layer,
-            key=_digest([layer.name, inputs, [found[name].key for name in layer.after]]),
-            inputs=inputs,
+            key=_digest([layer.name, digests, used]),
+            inputs={**{name: digest[:12] for name, digest in digests.items()}, **used},
             files=tuple(sorted(also.union(*matches.values()))),
         )
     return found
+
+
+def begin(run: Run) -> None:
+    """Find out the keys beside what else is looked at: git and tools take a while to answer."""
+    if "tarball" in run.environment.stages:
+        threading.Thread(target=_ahead, args=[run], daemon=True).start()
+
+
+def _ahead(run: Run) -> None:
+    with contextlib.suppress(Exception):  # whoever needs the keys asks again, and says so
+        _ = run.layers
 
 
 def tools(profile: Profile) -> dict[str, str]:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tasks import history, pipeline, promotion, source, tarball
-from tasks.graph import now
 from tasks.identity import caller
-from tasks.refusal import NotWaiting, OnlyByContinue, OtherBranch, UncommittedChanges
+from tasks.refusal import OnlyByContinue, OtherBranch, RecordTaken, UncommittedChanges
 
 if TYPE_CHECKING:
+    from tasks.refusal import Refusal
     from tasks.run import Run
 
 CONTINUE, START = "continue", "start"
@@ -55,7 +55,8 @@ def enter(run: Run, control: str, chosen: Sequence[str]) -> Callable[[int], None
 
 def _stage(run: Run, control: str) -> Callable[[int], None]:
     running = _newest(run, run.identity)
-    if running and (refused := _older(run, control, running.commit)):
+    frozen = promotion.frozen(_typed(control, "release"), run.environment_name, run.environment, _now())
+    if refused := frozen or (_older(run, control, running.commit) if running else None):
         raise refused
     before = pipeline.begin(run)
 
@@ -66,6 +67,7 @@ def _stage(run: Run, control: str) -> Callable[[int], None]:
         if code:
             ended.append("failed")
         else:
+            _remember(run, digest)
             # what has gone on before needs not go on again
             done = before and (before.state, before.digest) == ("live", digest)
             ended += ["staged", "live" if done else "waiting"]
@@ -79,20 +81,22 @@ def _go_on(run: Run) -> Callable[[int], None]:
         raise refused
     claim = pipeline.step(run, "continuing")
     if not pipeline.add(run.store, run.commit, claim, only_from=promotion.GOES_ON):
-        raise NotWaiting(commit=run.commit[:7], state="stopped", at=now(), by="somebody", words="")
+        raise refusal(run) or RecordTaken(key=pipeline.key(run.commit), by="somebody")
 
     def leave(code: int) -> None:
-        current = pipeline.current(run.store)
+        current, claimed = pipeline.current(run.store), pipeline.read(run.store, run.commit)
         state: pipeline.State = "live"
         if code:
             state = "waiting" if current and current.commit == run.commit else "superseded"
+        else:
+            _remember(run, claimed.digest if claimed else None)
         words = f"{run.environment_name} failed" if code else ""
         pipeline.add(run.store, run.commit, pipeline.step(run, state, words))
 
     return leave
 
 
-def refusal(run: Run) -> Exception | None:
+def refusal(run: Run) -> Refusal | None:
     """Why the checked-out commit may not go on, as things stand now; None if it may."""
     store, commit = run.store, run.commit
     current, running = pipeline.current(store), _newest(run, run.identity)
@@ -106,7 +110,7 @@ def refusal(run: Run) -> Exception | None:
         running=running.commit if running else None,
         contained=source.contains(run.root, commit, running.commit) if running else None,
         arn=caller(run).arn,
-        now=datetime.datetime.now(datetime.UTC),
+        now=_now(),
     )
     return promotion.refusal(run.environment_name, run.environment, facts)
 
@@ -116,7 +120,8 @@ def outgoing(run: Run) -> list[str]:
     record, running = pipeline.read(run.store, run.commit), _newest(run, run.identity)
     lines = [f"{run.commit[:7]} to {run.environment_name}, tarball {record.digest}" if record else run.commit]
     if record:
-        lines += [f"{each.state} {each.at} by {each.by}" for each in record.steps]
+        begun, last = record.starter, record.steps[-1]
+        lines.append(f"started {begun.at} by {begun.by}, {last.state} since {last.at}")
     commits = source.commits(run.root, running.commit if running else None, run.commit)
     since = (
         f"since {running.commit[:7]}, which went live {running.at}"
@@ -139,9 +144,19 @@ def _newest(run: Run, identity: str) -> history.Release | None:
     return next(reversed(history.read(run.store, identity)), None)
 
 
-def _older(run: Run, control: str, running: str) -> Exception | None:
+def _remember(run: Run, digest: str | None) -> None:
+    """A commit that changed nothing of what is released runs as well, and none before it may come after it."""
+    if digest:
+        history.add(run, digest)
+
+
+def _older(run: Run, control: str, running: str) -> Refusal | None:
     contained = source.contains(run.root, run.commit, running)
     return promotion.older(_typed(control, "release"), run.environment_name, run.commit, running, contained)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _typed(control: str, task: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.inputs import Named, World
 
+ALWAYS = "runs whenever it is asked for"
 FILES = {
     "missing_file_dep": "is missing",
     "added_file_dep": "is new among the inputs",
@@ -67,7 +68,7 @@ def why(task: Any, dep_manager: Any) -> list[str]:
         found = [
             f"the outcome of {' or '.join(sorted(each.partition(':')[0] for each in _feeds(task)))} differs"
         ]
-    return found or ["runs whenever it is asked for"]
+    return found or [ALWAYS]
 
 
 def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
@@ -114,4 +115,4 @@ def _reasons(status: Any) -> Iterator[str]:
         if isinstance(check, (Named, World)):
             yield from check.changed
     if status.reasons.get("has_no_dependencies"):
-        yield "runs whenever it is asked for"
+        yield ALWAYS

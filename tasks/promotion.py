@@ -110,10 +110,16 @@ def older(
 
 
 def _frozen(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    return frozen("continue", name, environment, facts.now)
+
+
+def frozen(control: str, name: str, environment: Environment, now: datetime.datetime) -> Refusal | None:
+    """The refusal of a release at a time that the environment's file excludes. Raises FreezeUnreadable."""
     for text in environment.freezes:
         begin, end = _span(name, text)
-        if begin <= facts.now < end:
-            return Frozen(environment=name, begin=f"{begin:%Y-%m-%d %H:%M}", end=f"{end:%Y-%m-%d %H:%M} UTC")
+        if begin <= now < end:
+            span = {"begin": f"{begin:%Y-%m-%d %H:%M}", "end": f"{end:%Y-%m-%d %H:%M %Z}"}
+            return Frozen(control=control, environment=name, **span)
     return None
 
 

@@ -456,7 +456,7 @@ class Frozen(Refusal):
     """The environment takes no release at this time."""
 
     sentence = (
-        "continue: {environment} is frozen from {begin} to {end} (environments/{environment}.yml: freezes)"
+        "{control}: {environment} is frozen from {begin} to {end} (environments/{environment}.yml: freezes)"
     )
     remedy = "doit plan"
 
@@ -704,3 +704,57 @@ class NoLedger(Refusal):
 
     sentence = "compare: {identity} has no ledger"
     remedy = "doit {named} server"
+
+
+# --- clearing up ----------------------------------------------------------------------------------
+
+
+class BranchesUnknown(Refusal):
+    """Nobody can tell what is orphaned: an empty list of branches is no reason to take everything away."""
+
+    sentence = "sweep: the remote origin does not say which branches there are ({problem})"
+    remedy = "git ls-remote --heads origin"
+
+
+class SweepTooMuch(Refusal):
+    """One sweep would take more of everything than the settings let it."""
+
+    sentence = "sweep: would take {share} % of everything, more than {most} % (pipeline.yml: sweep.share)"
+    remedy = "doit sweep --yes --share {share}"
+
+
+class SweepBlind(Refusal):
+    """A document that tells what is needed cannot be read, so nothing may be taken away."""
+
+    sentence = "sweep: {key} is no JSON, so nobody can tell what it refers to"
+    remedy = "doit sweep"
+
+
+class SweepIncomplete(Refusal):
+    """The cloud, or a run that holds an environment, kept some of it."""
+
+    sentence = "sweep: {number} of {all} could not be taken: {why}"
+    remedy = "doit sweep --yes"
+
+
+class NoExpiry(Refusal):
+    """An environment that stays anyway needs nobody to keep it."""
+
+    sentence = (
+        "keep: {environment} never expires (environments/{environment}.yml: release.expires_after_days)"
+    )
+    remedy = "doit environment={environment} list"
+
+
+class SleepForbidden(Refusal):
+    """Only environments that may be torn down may be put to sleep."""
+
+    sentence = "{verb}: {environment} may not sleep (environments/{environment}.yml: stages has no teardown)"
+    remedy = "doit environment={environment} list"
+
+
+class NothingToWake(Refusal):
+    """No machine is where the command would take it from: asleep, or awake."""
+
+    sentence = "{verb}: {identity} has no machine that is {state}"
+    remedy = "doit plan infrastructure"

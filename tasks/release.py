@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks import ansible, ec2, history, server, signature, tarball
+from tasks import ansible, ec2, history, server, signature, source, tarball
 from tasks.graph import Outcome, now
 
 if TYPE_CHECKING:
@@ -18,13 +18,17 @@ ID = 16
 
 
 def parts(run: Run) -> dict[str, object]:
-    """The settings that this stage reads, by name."""
-    return {
+    """The settings that this stage reads, by name; where no stage makes the tarball, the one that was made."""
+    found: dict[str, object] = {
         "release.keep": run.environment.release.keep,
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
         "profile": dict(run.profile.release),
     }
+    if "tarball" not in run.environment.stages:
+        pointer = tarball.pointer(run, source.commit(run.root))
+        found["tarball"] = pointer["digest"] if pointer else None
+    return found
 
 
 def go_live(

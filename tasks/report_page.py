@@ -25,6 +25,12 @@ def of_run(run: Run, content: Mapping[str, Any]) -> None:
     publish(run.root, text, url=url)
 
 
+def of_lines(run: Run, command: str, lines: Iterable[str]) -> None:
+    """Publish the report of a command that has no stages: what it has said."""
+    text = "".join(f"    {line}\n" for line in lines)
+    publish(run.root, f"## `doit {command}`, by {run.who}\n\n{text}")
+
+
 def publish(root: Path, text: str, *, url: str = "", environ: Mapping[str, str] = os.environ) -> None:
     """Put a report where CI takes it from: `.run/report.md` and `report.env`; GitHub names files of its own."""
     with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be released

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROLES = (
     *("begun", "packages", "base", "firewall", "mariadb", "redis"),
-    *("application", "php", "varnish", "nginx", "finished"),
+    *("application", "php", "varnish", "nginx", "guard", "finished"),
 )
 """The roles of playbooks/server.yml."""
 
@@ -26,6 +26,9 @@ def parts(run: Run) -> dict[str, object]:
         **{f"server.{name}": value for name, value in flat(run.environment.server).items()},
         "infrastructure.ssh_from": list(run.environment.infrastructure.ssh_from),
         "infrastructure.http_from": list(run.environment.infrastructure.http_from),
+        "infrastructure.ends_itself": run.environment.infrastructure.ends_itself,
+        "infrastructure.idle_hours": run.environment.infrastructure.idle_hours,
+        "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
         "host name": run.host_name,
         "profile": dict(run.profile.server),
@@ -98,6 +101,9 @@ def variables(run: Run) -> dict[str, object]:
     profile = run.profile.server
     return {
         **{name.replace(".", "_"): value for name, value in settings.items() if "." in name},
+        "guard_stands": run.environment.infrastructure.ends_itself,
+        "guard_days": run.environment.release.expires_after_days,
+        "guard_idle_hours": run.environment.infrastructure.idle_hours,
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
         "firewall_http_from": list(run.environment.infrastructure.http_from),
         "php_extensions": profile["php_extensions"],

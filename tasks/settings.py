@@ -54,6 +54,18 @@ class Application:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """When what nobody needs any more is taken away."""
+
+    grace_hours: int = setting("hours between the first sight of what nobody needs and its end", 24)
+    share: int = setting("percent of everything that one sweep may take", 50)
+    tarballs: int = setting("tarballs that stay, of the default branch and of all others; older ones go", 100)
+    tarball_days: int = setting("days that a tarball stays", 60)
+    layer_days: int = setting("days that a layer stays", 30)
+    record_days: int = setting("days that records of commits, builds and runs stay", 365)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """pipeline.yml: this project."""
 
@@ -68,6 +80,7 @@ class Pipeline:
     image: str = setting("name of the image that machines start from", "debian-12")
     instance_type: str = setting("size of a machine", "t3.medium")
     budget: int = setting("seconds that a release may take; printed, not enforced", 300)
+    sweep: Sweep = section(Sweep)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +94,10 @@ class Infrastructure:
     instances: int = setting("number of machines", 1)
     instance_type: str = setting("size of a machine; empty: the one of pipeline.yml", "")
     termination_protection: bool = setting("whether the cloud refuses to end a machine", False)
+    ends_itself: bool = setting(
+        "whether a machine that has expired or is idle shuts itself down, and is gone by that", False
+    )
+    idle_hours: int = setting("hours without a visitor or a login after which a machine is idle; 0: never", 0)
     ssh_from: tuple[str, ...] = setting("networks that may use SSH", ("0.0.0.0/0",))
     http_from: tuple[str, ...] = setting("networks that may use HTTP and HTTPS", ("0.0.0.0/0",))
     owner: str = setting("tag: who answers for it", "web")

@@ -11,6 +11,9 @@ from tasks.refusal import BucketForbidden, BucketGone, ZoneMissing
 if TYPE_CHECKING:
     from tasks.run import Run
 
+REPLACED_DAYS = 30
+"""Days that the bucket keeps what was removed or replaced."""
+
 
 def bucket_exists(run: Run) -> bool:
     """Whether the bucket is there and whole: its tag is the last thing that it gets."""
@@ -106,5 +109,13 @@ def _make_bucket(run: Run) -> None:
         "Filter": {"Prefix": ""},
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
     }
-    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [abort]})
+    # what was removed or replaced can be had back for a while, and then takes no more room
+    replaced = {
+        "ID": "forget-replaced-versions",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": REPLACED_DAYS},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [abort, replaced]})
     s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "project", "Value": run.pipeline.name}]})

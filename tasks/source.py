@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from tasks.refusal import CommandMissing, GitRefused, NoBranch, NoCommit, NoRepository, NotOurs
+from tasks.refusal import (
+    BranchesUnknown,
+    CommandMissing,
+    GitRefused,
+    NoBranch,
+    NoCommit,
+    NoRepository,
+    NotOurs,
+)
 
 if TYPE_CHECKING:
     import git
@@ -24,6 +32,8 @@ CI_BRANCH = (
     "BITBUCKET_BRANCH",
 )
 
+LS_REMOTE = 60
+"""Seconds that the remote gets to name its branches."""
 
 SNAPSHOT = threading.Lock()
 """Two stages may ask for the first snapshot at once."""
@@ -75,6 +85,33 @@ def branch(root: Path, environ: Mapping[str, str]) -> str:
     if not named:
         raise NoBranch(task="release")
     return named
+
+
+def remote_branches(root: Path, default: str) -> dict[str, str]:
+    """The branches that the remote has now, with their commits; never the clone's own. Raises BranchesUnknown."""
+    try:
+        found = _ls_remote(root)
+    except GitRefused as refusal:
+        raise BranchesUnknown(problem=refusal.facts["problem"]) from None
+    if default not in found:  # an empty list, or somebody else's repository
+        raise BranchesUnknown(problem=f"{len(found)} branches, and none is {default}")
+    return found
+
+
+@refusing
+def _ls_remote(root: Path) -> dict[str, str]:
+    import git
+
+    asked = git.Git(str(root))
+    asked.update_environment(GIT_TERMINAL_PROMPT="0")
+    lines = str(asked.ls_remote("--heads", "origin", kill_after_timeout=LS_REMOTE)).splitlines()
+    return {ref.removeprefix("refs/heads/"): commit for commit, ref in map(str.split, lines)}
+
+
+@refusing
+def pushed(root: Path, branch: str) -> bool:
+    """Whether a remote is known to have the branch."""
+    return bool(repository(root).git.for_each_ref(f"refs/remotes/*/{branch}"))
 
 
 @refusing

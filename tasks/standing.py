@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks import plan
+from tasks.inputs import NEW
 
-ORDER = ("unchanged", "maybe", "run")
+ON_DEMAND = "on demand"
+"""A task that compares with nothing: it is never due."""
+ORDER = (ON_DEMAND, "unchanged", "maybe", "run")
 SHOWN = 3
 """Reasons in a line."""
 
@@ -35,8 +38,9 @@ def of(task: Any, tasks: dict[str, Any], dep_manager: Any) -> Standing:
 
 def words(found: Standing) -> str:
     """The reasons in a line: of many, the first ones."""
-    first = [each for each in found.why if each == "has not run here yet"] or list(found.why[:SHOWN])
-    more = len(found.why) - len(first)
+    if NEW in found.why:
+        return NEW
+    first, more = found.why[:SHOWN], len(found.why[SHOWN:])
     since = f" ({found.at})" if found.what == "unchanged" and found.at else ""
     return "; ".join(first) + (f" and {more} more" if more else "") + since
 
@@ -50,5 +54,6 @@ def of_all(tasks: dict[str, Any], dep_manager: Any) -> list[Standing]:
 
 
 def _standing(verdict: plan.Verdict, dep_manager: Any) -> Standing:
+    what = ON_DEMAND if verdict.reasons == (plan.ALWAYS,) else verdict.what
     at = dep_manager.backend.at.get(verdict.task, "")
-    return Standing(task=verdict.task, what=verdict.what, why=verdict.reasons, at=at, seconds=verdict.seconds)
+    return Standing(task=verdict.task, what=what, why=verdict.reasons, at=at, seconds=verdict.seconds)

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import http.client
-import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tasks import history, lease, settings
-from tasks.aws_error import code
-from tasks.ec2 import ALIVE
+from tasks import cost, history, lease
+from tasks.estate import Estate, Place, survey
 
 if TYPE_CHECKING:
     from tasks.run import Run
 
 PATIENCE = 1.5
 """Seconds that a site has for its answer; all sites are asked at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """A machine of the project, as the cloud lists it."""
-
-    id: str
-    state: str
-    type: str
-    launched: datetime.datetime
-    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +36,8 @@ class Status:
     since: str = ""
     owner: str = ""
     expires: str = ""
+    cost: float = 0.0
+    """An estimate of what its machines and disks have taken so far."""
     busy: str = ""
     url: str = ""
     health: str = ""
@@ -55,33 +45,33 @@ class Status:
 
 def look(run: Run) -> list[Status]:
     """Every environment, by name; those that do not answer are named as such."""
-    run.cloud.client("s3")  # made once, before threads ask for it
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        machines = pool.submit(_machines, run)
-        released, held = pool.submit(_names, run, "history"), pool.submit(_names, run, "leases")
-        by_name: dict[str, list[Machine]] = {}
-        for each in machines.result():
-            by_name.setdefault(each.tags.get("environment", "none"), []).append(each)
-        identities = sorted(by_name.keys() | released.result())
-        last = pool.map(lambda name: _last(run, name), identities)
-        holders = pool.map(lambda name: _holder(run, name) if name in held.result() else "", identities)
-        sites = [host_name(run, name) for name in identities]
-        answers = pool.submit(health, run, [name for name in sites if name])
-        rows = zip(identities, last, holders, sites, strict=True)
+    found = survey(run)
+    # what is left of one, such as a name or a key, is the sweep's
+    known = {
+        name: host_name(run, found, name)
+        for name, place in found.places.items()
+        if found.names.environment(name)
+        and (place.instances or any(each.key == history.key(name) for each in place.objects))
+    }
+    prices = cost.prices()
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        answers = pool.submit(health, run, list(known.values()))
+        last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
+        holders = pool.map(lambda name: _holder(run, name), known)
+        rows = zip(known.items(), last, holders, strict=True)
         return [
-            _status(run, name, release, holder, site, by_name.get(name, []), answers.result())
-            for name, release, holder, site in rows
+            dataclasses.replace(
+                _status(run, found.places[name], site, release, holder, answers.result()),
+                cost=round(cost.of(found.places[name], found.at, prices).money, 2),
+            )
+            for (name, site), release, holder in rows
         ]
 
 
-def host_name(run: Run, identity: str) -> str:
-    """The host name of an environment, by its settings; empty where no settings are of that name."""
-    for path in sorted((run.root / "environments").glob("*.yml")):
-        found = settings.load(settings.Environment, path, run.root)
-        pattern = re.escape(path.stem) + (r"-[0-9a-f]{10}" if found.per_branch else "")
-        if re.fullmatch(pattern, identity):
-            return f"{found.host_name or identity}.{run.pipeline.dns_zone}"
-    return ""
+def host_name(run: Run, found: Estate, identity: str) -> str:
+    """The host name of an environment's site."""
+    name = found.names.environment(identity)
+    return f"{(name and found.settings[name].host_name) or identity}.{run.pipeline.dns_zone}"
 
 
 def health(run: Run, names: Iterable[str]) -> dict[str, str]:
@@ -98,7 +88,18 @@ def health(run: Run, names: Iterable[str]) -> dict[str, str]:
 
 def lines(found: Iterable[Status], now: datetime.datetime) -> list[str]:
     """What a person reads: a line for each environment, in columns."""
-    head = ("environment", "branch", "commit", "release", "age", "machine", "health", "owner", "")
+    head = (
+        "environment",
+        "branch",
+        "commit",
+        "release",
+        "age",
+        "machine",
+        "health",
+        "owner",
+        cost.prices().currency,
+        "",
+    )
     rows = [
         (
             each.environment,
@@ -109,6 +110,7 @@ def lines(found: Iterable[Status], now: datetime.datetime) -> list[str]:
             ", ".join(each.machines) or "none",
             each.health,
             each.owner,
+            f"{each.cost:.2f}",
             f"held by {each.busy}" if each.busy else each.url,
         )
         for each in found
@@ -137,30 +139,28 @@ def age(since: str, now: datetime.datetime) -> str:
 
 def _status(
     run: Run,
-    identity: str,
+    place: Place,
+    site: str,
     release: history.Release | None,
     holder: str,
-    site: str,
-    machines: list[Machine],
     answers: Mapping[str, str],
 ) -> Status:
-    tags = machines[0].tags if machines else {}
+    tags, machines = place.tags, place.instances
     running = any(each.state == "running" for each in machines)
-    unreachable = f"unreachable: no answer in {PATIENCE} s"
     return Status(
-        environment=identity,
+        environment=place.identity,
         branch=release.branch if release else tags.get("branch", ""),
         commit=release.commit if release else tags.get("commit", ""),
         digest=release.digest if release else "",
         released=release.at if release else "",
         by=release.by if release else "",
         machines=tuple(f"{each.id} {each.state}" for each in machines),
-        since=min(each.launched for each in machines).isoformat() if machines else "",
+        since=min((each.made.isoformat() for each in machines if each.made), default=""),
         owner=tags.get("owner", ""),
         expires=tags.get("expires", ""),
         busy=holder,
-        url=run.cloud.url(site) if site else "",
-        health=answers.get(site, unreachable) if running and site else "",
+        url=run.cloud.url(site),
+        health=answers.get(site, f"unreachable: no answer in {PATIENCE} s") if running else "",
     )
 
 
@@ -178,42 +178,6 @@ def _ask(run: Run, name: str, said: dict[str, str]) -> None:
         said[name] = f"{words}: {status} in {time.monotonic() - begun:.2f} s"
     finally:
         connection.close()
-
-
-def _machines(run: Run) -> list[Machine]:
-    filters = [
-        {"Name": "tag:project", "Values": [run.pipeline.name]},
-        {"Name": "instance-state-name", "Values": list(ALIVE)},
-    ]
-    pages = run.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters)
-    return [
-        Machine(
-            id=each["InstanceId"],
-            state=each["State"]["Name"],
-            type=each["InstanceType"],
-            launched=each["LaunchTime"],
-            tags={tag["Key"]: tag["Value"] for tag in each["Tags"]},
-        )
-        for page in pages
-        for reservation in page["Reservations"]
-        for each in reservation["Instances"]
-    ]
-
-
-def _names(run: Run, kind: str) -> set[str]:
-    """The environments that have a document of that kind."""
-    client: Any = run.cloud.client("s3")
-    try:
-        keys = list(run.store.keys(f"{kind}/"))
-    except client.exceptions.ClientError as error:
-        if code(error) != "NoSuchBucket":
-            raise
-        return set()
-    return {key.removeprefix(f"{kind}/").removesuffix(".json") for key in keys}
-
-
-def _last(run: Run, identity: str) -> history.Release | None:
-    return next(reversed(history.read(run.store, identity)), None)
 
 
 def _holder(run: Run, identity: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -143,7 +144,7 @@ def _sign(run: Run, digest: str) -> None:
 
 
 def _pack(run: Run, tree: str) -> dict[str, Any]:
-    with ThreadPoolExecutor() as pool:  # most of it is waiting for the bucket
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         found = pool.map(partial(layers.ensure, run), run.layers)
         made = dict(zip(run.layers, found, strict=True))
     say, packed, exported = run.say("tarball"), Path(run.bench.name) / "tarball", layers.exported(run)

@@ -19,7 +19,7 @@ from typing import IO
 from tasks import process
 from tasks.refusal import BuildFailed, BuildIncomplete, CommandFailed, DiskFull
 
-NEAR_FULL = 1 << 20
+NEAR_FULL = 16 << 20
 """A build that fails with less than this many bytes left has failed for want of space."""
 MOUNT = 'mount -t overlay overlay -o "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
 """In a mount namespace of the command's own: nothing is left mounted, however it ends."""
@@ -96,8 +96,7 @@ def run(
     """Run the commands in the tree that the bench shows. Raises BuildFailed or DiskFull."""
     overlay = overlays(bench.folder)
     if not overlay:
-        for lower in reversed(bench.lowers):
-            subprocess.run(["cp", "-a", "--reflink=auto", f"{lower}/.", bench.folder / "tree"], check=True)
+        _copy(bench)
     with log_path.open("ab") as raw:
         log = Hiding(raw, hidden)
         for command in commands:
@@ -113,8 +112,7 @@ def run(
                     log=log,  # type: ignore[arg-type]
                 )
             except CommandFailed as failed:
-                if shutil.disk_usage(bench.folder).free < NEAR_FULL:
-                    raise DiskFull(stage="tarball", path=".run") from None
+                _refuse_full_disk(bench)
                 raise BuildFailed(
                     step=layer,
                     log=shown,
@@ -196,6 +194,20 @@ def _mounted(bench: Bench, command: Sequence[str]) -> list[str]:
     lowers = ":".join(os.path.relpath(each, bench.folder) for each in bench.lowers)
     options = f"lowerdir={lowers},upperdir=made,workdir=work"
     return ["unshare", "--mount", *own_user, "sh", "-c", MOUNT, "sh", options, "tree", *command]
+
+
+def _refuse_full_disk(bench: Bench) -> None:
+    if shutil.disk_usage(bench.folder).free < NEAR_FULL:
+        raise DiskFull(stage="tarball", path=".run")
+
+
+def _copy(bench: Bench) -> None:
+    for lower in reversed(bench.lowers):
+        try:
+            process.run(["cp", "-a", "--reflink=auto", f"{lower}/.", str(bench.folder / "tree")])
+        except CommandFailed:
+            _refuse_full_disk(bench)
+            raise
 
 
 def _drop_whiteouts(folder: Path) -> None:

@@ -36,12 +36,17 @@ def allowed(
 
 
 def as_moto_judges(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a policy that moto's enforcement looks at: all of S3's, of the rest the names of actions."""
+    """The part of a policy that moto's enforcement looks at: all of S3's, of the rest the names of actions.
+
+    A batch of deletes moto judges by the bucket's name, not by the keys.
+    """
     statements = []
     for each in document["Statement"]:
         s3 = [action for action in each["Action"] if action.startswith("s3:")]
         rest = [action for action in each["Action"] if not action.startswith("s3:")]
-        statements += [{"Effect": each["Effect"], "Action": s3, "Resource": each["Resource"]}] if s3 else []
+        buckets = {resource.partition("/")[0] for resource in each["Resource"] if "s3:DeleteObject" in s3}
+        keys = [*each["Resource"], *sorted(buckets)]
+        statements += [{"Effect": each["Effect"], "Action": s3, "Resource": keys}] if s3 else []
         statements += [{"Effect": each["Effect"], "Action": rest, "Resource": "*"}] if rest else []
     return {"Version": document["Version"], "Statement": statements}
 
@@ -61,9 +66,11 @@ def _applies(statement: Statement, action: str, resource: str, context: Context)
 
 def _holds(operator: str, key: str, wanted: str | list[str], context: Context) -> bool:
     """One line of a condition. A key that the call does not have fulfils ForAllValues and nothing else."""
+    values = _list({name.lower(): value for name, value in context.items()}.get(key.lower(), []))
+    if operator == "Null":
+        return (not values) == (wanted == "true")
     every = operator.startswith("ForAllValues:")
     compare = {"StringEquals": str.__eq__, "StringLike": _like}[operator.removeprefix("ForAllValues:")]
-    values = _list({name.lower(): value for name, value in context.items()}.get(key.lower(), []))
     matched = [any(compare(each, value) for each in _list(wanted)) for value in values]
     assert every or len(matched) <= 1, f"{key} has several values: an operator for sets is needed"
     return all(matched) if every else any(matched)

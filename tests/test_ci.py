@@ -13,52 +13,41 @@ import threading
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.conftest import ROOT
+from tasks import ec2, infrastructure
+from tasks.cloud.home import Home
+from tests.cloud.conftest import REGION, Server
+from tests.clouds import Paperhouse, run_in
+from tests.conftest import ROOT, copy_project, git
+from tests.runners import CONTROL, FILES, Runner, content, line, lines
 
-FILES = {
-    ".github/workflows/pipeline.yml": ["vendor.github-workflows"],
-    ".gitlab-ci.yml": ["vendor.gitlab-ci", "--data-transform", "gitlab-ci"],
-    "bitbucket-pipelines.yml": ["vendor.bitbucket-pipelines"],
+SCHEMAS = {
+    "github": ["vendor.github-workflows"],
+    "gitlab": ["vendor.gitlab-ci", "--data-transform", "gitlab-ci"],
+    "bitbucket": ["vendor.bitbucket-pipelines"],
 }
-CONTROL = r'build/ci/run (?:(?:"branch=\$\w+"|branch=main) )?(start|continue|stop|sweep --yes|image)'
 CLONE = r'rm -rf checkout && git clone --quiet --depth 1 "\$CI_REPOSITORY_URL" checkout && cd checkout'
 
 
-def content(path: str) -> dict:
-    return yaml.load((ROOT / path).read_text(), Loader=yaml.BaseLoader)
-
-
-def lines(found: object) -> list[str]:
-    """Every line that a runner would type."""
-    if isinstance(found, list):
-        return [line for each in found for line in lines(each)]
-    if not isinstance(found, dict):
-        return []
-    typed = found.get("script", found.get("run", []))
-    typed = [typed] if isinstance(typed, str) else typed if isinstance(typed, list) else []
-    return [*typed, *(line for each in found.values() for line in lines(each))]
-
-
-@pytest.mark.parametrize(("path", "schema"), FILES.items())
-def test_a_file_is_valid_for_its_provider(path, schema):
-    command = [Path(sys.executable).parent / "check-jsonschema", "--builtin-schema", *schema, ROOT / path]
+@pytest.mark.parametrize("provider", FILES)
+def test_a_file_is_valid_for_its_provider(provider):
+    check = [Path(sys.executable).parent / "check-jsonschema", "--builtin-schema"]
+    command = [*check, *SCHEMAS[provider], ROOT / FILES[provider]]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", FILES.values())
 def test_every_line_is_a_control_and_each_provider_has_all_of_them(path):
     controls = set()
-    for line in lines(content(path)):
-        typed = re.fullmatch(rf'(?:AWS_ROLE_ARN="\$\w+" )?{CONTROL}', line)
-        assert typed or re.fullmatch(CLONE, line), line
+    for each in lines(content(path)):
+        typed = re.fullmatch(rf'(?:AWS_ROLE_ARN="\$\w+" )?{CONTROL}', each)
+        assert typed or re.fullmatch(CLONE, each), each
         controls |= {typed[1]} if typed else set()
     assert controls == {"start", "continue", "stop", "sweep --yes", "image"}
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", FILES.values())
 def test_no_expression_of_the_provider_is_pasted_into_a_shell(path):
     """A branch's name is somebody else's text."""
     assert not [
@@ -140,3 +129,71 @@ def test_github_gives_its_token_when_asked(entry, tmp_path):
     server.server_close()
     assert asked == [("/token?api-version=2&audience=sts.amazonaws.com", "Bearer bearer")]
     assert (tmp_path / ".run" / "token").read_text() == "signed"
+
+
+# --- the lines, as a runner types them: on a cloud whose machines are only names -------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    made = Server(Home(folder=tmp_path_factory.mktemp("state") / "release-pipeline" / "cloud"))
+    made.home.folder.parent.mkdir()
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The repository that everybody clones."""
+    root = copy_project(tmp_path_factory.mktemp("project") / "shop")
+    for provider in FILES:
+        git(root, "branch", f"feature/{provider}")
+    return root
+
+
+@pytest.fixture
+def runner(project, server, tmp_path, monkeypatch):
+    """A new runner of a provider, for a ref."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(server.home.folder.parents[1]))
+    return lambda provider, ref, **variables: Runner(tmp_path / provider, project, provider, ref, **variables)
+
+
+@pytest.mark.parametrize(
+    ("provider", "ref", "containing", "variables"),
+    [
+        # the event of a deleted branch: the default branch is checked out
+        ("github", "main", "", {"BRANCH": "feature/github"}),
+        ("gitlab", "main", "branch=", {"CI_COMMIT_REF_NAME": "feature/gitlab"}),
+        ("bitbucket", "feature/bitbucket", "PULL_REQUEST", {}),
+    ],
+)
+def test_what_one_runner_has_made_another_one_takes_away(
+    runner, project, server, provider, ref, containing, variables
+):
+    run = run_in(project, Paperhouse(REGION, server.home.born()), branch=f"feature/{provider}")
+    infrastructure.share(run)
+    infrastructure.converge(run)
+    other = runner(provider, ref, **variables)
+    stopped = other.type(line(provider, "stop", containing))
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"| by | kim-at-{provider} |" in (other.root / ".run" / "report.md").read_text()
+    assert f"{run.identity} is gone" in stopped.stdout
+    assert ec2.find(run) == infrastructure.Found()
+
+
+@pytest.mark.parametrize("provider", FILES)
+def test_nothing_goes_on_that_no_staging_has_proved(runner, provider):
+    refused = runner(provider, "main").type(line(provider, "continue"))
+    assert (refused.returncode, refused.stdout.count("done")) == (1, 0)
+    assert refused.stderr.startswith("continue: ")
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("provider", FILES)
+def test_a_sweep_runs_from_any_clone_and_leaves_its_report(runner, project, server, provider):
+    infrastructure.share(run_in(project, Paperhouse(REGION, server.home.born()), branch="main"))
+    other = runner(provider, "main")
+    swept = other.type(line(provider, "sweep --yes"))
+    assert swept.returncode == 0, swept.stderr
+    assert "`doit sweep --yes`" in (other.root / ".run" / "report.md").read_text()

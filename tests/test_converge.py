@@ -143,3 +143,19 @@ def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
     assert run.host_name != other.host_name
     assert secrets.ensure(run) != secrets.ensure(other)
     assert shared.bucket_exists(other)
+
+
+@pytest.mark.parametrize(("environment", "behaviour"), [("testing", "terminate"), ("staging", "stop")])
+def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
+    checkout,
+    server,  # noqa: F811
+    environment,
+    behaviour,
+):
+    run = run_in(checkout, Paperhouse(REGION, server.home.born()), environment=environment, branch="guarded")
+    infrastructure.share(run)
+    infrastructure.converge(run)
+    (machine,) = ec2.find(run).machines
+    ask = run.cloud.client("ec2").describe_instance_attribute
+    said = ask(InstanceId=machine.id, Attribute="instanceInitiatedShutdownBehavior")
+    assert said["InstanceInitiatedShutdownBehavior"]["Value"] == behaviour

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import email.utils
 import json
 import uuid
@@ -12,9 +14,23 @@ from moto import mock_aws
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 
-from tasks import ansible, history, image, infrastructure, ledger, signature, source
+from tasks import (
+    ansible,
+    estate,
+    history,
+    image,
+    infrastructure,
+    ledger,
+    references,
+    removal,
+    signature,
+    source,
+    sweep,
+    tarball,
+)
 from tasks import ec2 as ec2s
 from tasks import run as runs
+from tasks.cloud import refusal_of
 from tasks.cloud.aws import Aws
 from tasks.identity import caller
 from tasks.lease import Lease
@@ -28,9 +44,11 @@ ROLES = {
     "builder": ("builder", "releaser"),  # `start` on the default branch is one process
     "releaser": ("releaser",),
     "pull-request": ("pull-request",),
+    "sweeper": ("sweeper",),
 }
 """The policies that each role has."""
 S3_ACTIONS = {
+    "DeleteObjects": "DeleteObject",
     "HeadObject": "GetObject",
     "ListObjectsV2": "ListBucket",
     "UploadPart": "PutObject",
@@ -65,17 +83,17 @@ TABLE = [
     # who may, action, resource, what AWS knows of the call
     ("builder", "s3:PutObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("pull-request", "s3:PutObject", f"{BUCKET}/branches/tarballs/0.tar.zst", {}),
-    ("builder releaser pull-request", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
-    ("", "s3:DeleteObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("builder releaser pull-request sweeper", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("sweeper", "s3:DeleteObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("", "s3:GetObject", "arn:aws:s3:::another/trusted/x", {}),
     ("", "s3:PutBucketPolicy", BUCKET, {}),
     ("", "s3:DeleteBucket", BUCKET, {}),
     ("builder releaser pull-request", "s3:PutObject", f"{BUCKET}/state/{T}/release.json", {}),
     ("builder releaser", "s3:PutObject", f"{BUCKET}/state/{STAGING}/release.json", {}),
     ("builder releaser", "s3:PutObject", f"{BUCKET}/runs/current.json", {}),
-    ("builder releaser pull-request", "ec2:TerminateInstances", HOST, of(T)),
+    ("builder releaser pull-request sweeper", "ec2:TerminateInstances", HOST, of(T)),
     ("builder releaser", "ec2:TerminateInstances", HOST, of(STAGING)),
-    ("builder", "ec2:TerminateInstances", HOST, of("image")),
+    ("builder sweeper", "ec2:TerminateInstances", HOST, of("image")),
     ("", "ec2:TerminateInstances", HOST, of(PRODUCTION)),
     ("", "ec2:TerminateInstances", HOST, of(T, project="another")),
     ("", "ec2:TerminateInstances", HOST, {}),
@@ -90,20 +108,27 @@ TABLE = [
     ("builder releaser", "ec2:AuthorizeSecurityGroupIngress", GROUP, of(STAGING)),
     ("", "ec2:AuthorizeSecurityGroupIngress", GROUP, {}),
     ("", "ec2:ModifyInstanceAttribute", HOST, of(PRODUCTION)),
-    ("builder", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", of("image")),
+    ("builder releaser", "ec2:ModifyInstanceAttribute", HOST, {**of(PRODUCTION), "ec2:Attribute/DisableApiTermination": "true"}),
+    ("", "ec2:ModifyInstanceAttribute", HOST, {**of(PRODUCTION), "ec2:Attribute/DisableApiTermination": "false"}),
+    ("builder sweeper", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", of("image")),
     ("", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", {}),
-    ("builder releaser pull-request", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
+    ("builder releaser pull-request sweeper", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
     ("builder releaser", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{PRODUCTION}", {}),
     ("", "ssm:GetParametersByPath", f"{PARAMETER}/another/{T}", {}),
     ("builder", "ssm:GetParameter", f"{PARAMETER}/shop-signing/key", {}),
     ("", "ssm:PutParameter", f"{PARAMETER}/shop-signing/key", {}),
     ("", "ssm:GetParametersByPath", f"{PARAMETER}/shop-signing", {}),
-    ("builder releaser pull-request", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
+    ("builder releaser pull-request sweeper", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
     ("builder releaser", "route53:ChangeResourceRecordSets", ZONE, named("staging.shop.localhost")),
     ("", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost", "shop.localhost")),
     ("", "route53:DeleteHostedZone", ZONE, {}),
     ("", "iam:PassRole", "arn:aws:iam::1:role/builder", {}),
     ("", "sts:AssumeRole", "arn:aws:iam::1:role/builder", {}),
+    ("sweeper", "ec2:TerminateInstances", HOST, {"aws:ResourceTag/project": "shop"}),  # nobody's, of ours
+    ("sweeper", "ec2:DeleteVolume", "arn:aws:ec2:eu-central-1:1:volume/vol-1", of(T)),
+    ("", "ec2:DeleteVolume", "arn:aws:ec2:eu-central-1:1:volume/vol-1", of(STAGING)),
+    ("sweeper", "s3:PutObject", f"{BUCKET}/sweep/memory.json", {}),
+    ("", "s3:DeleteObject", f"{BUCKET}/sweep/memory.json", {}),
 ]  # fmt: skip
 
 
@@ -168,7 +193,8 @@ def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("project") / "shop")
     (root / "applications" / "tiny").mkdir()
     (root / "applications" / "tiny" / "profile.yml").write_text(
-        "options: {}\nlayers: []\nserver: {php_extensions: [intl]}\nrelease: {}\n"
+        "options: {}\ntools: {}\nexclude: []\nserver: {php_extensions: [intl]}\nrelease: {}\n"
+        "layers: [{name: pages, files: [pub], commands: [[mkdir, out]], outputs: [out]}]\n"
     )
     pipeline = (root / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
     (root / "pipeline.yml").write_text(pipeline.partition("  options:")[0])
@@ -188,10 +214,14 @@ def run_as(project, monkeypatch):
     # moto computes it from Route 53's query in lower case, and refuses what is right
     monkeypatch.setattr(IAMRequestBase, "check_signature", lambda request: None)
 
-    def started(role):
-        run = runs.read(project, {"branch": "main" if role == "builder" else "feature"})
-        keys = {"aws_access_key_id": "administrator", "aws_secret_access_key": "administrator"}
-        run.__dict__["cloud"] = Account(_credentials(role) if role in ROLES else keys)
+    keys = {"aws_access_key_id": "administrator", "aws_secret_access_key": "administrator"}
+    accounts = {}
+
+    def started(role, **variables):
+        run = runs.read(project, variables or {"branch": "feature"})
+        if role not in accounts:
+            accounts[role] = Account(_credentials(role) if role in ROLES else keys)
+        run.__dict__["cloud"] = accounts[role]
         return run
 
     with mock_aws():
@@ -216,6 +246,11 @@ def _credentials(role):
     }
 
 
+def build(run):
+    tarball.layer(run, name="pages")
+    tarball.build(run)
+
+
 def release(run):
     """All calls of a release but those that Ansible makes, which go to the host."""
     lease, state = Lease(run), BucketState(run, None)
@@ -238,11 +273,13 @@ def give_back(run):
 
 
 def disturb(administrator, run):
-    """What somebody does by hand, and a release puts right: a machine stopped, a port opened."""
+    """What somebody does by hand, and a release puts right: a machine stopped and unprotected, a port opened."""
     ec2 = administrator.cloud.client("ec2")
     ec2.stop_instances(InstanceIds=[each.id for each in ec2s.find(run).machines])
     rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     ec2.authorize_security_group_ingress(GroupId=ec2s.find(run).group, IpPermissions=[rule])
+    for each in ec2s.find(run).machines:
+        ec2.modify_instance_attribute(InstanceId=each.id, DisableApiTermination={"Value": False})
 
 
 def remove_images(run):
@@ -250,10 +287,51 @@ def remove_images(run):
         ec2s.remove_image(run, each.id, each.snapshots)
 
 
+def abandon(administrator, run):
+    """What a sweep finds: the environment of a branch that is gone, strays of each kind, images too many."""
+    gone = runs.read(administrator.root, {"branch": "gone"})
+    gone.__dict__["cloud"] = administrator.cloud
+    release(gone)
+    ec2, tags = administrator.cloud.client("ec2"), [{"Key": "project", "Value": "shop"}]
+
+    def tagged(kind):
+        return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags}]}
+
+    ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1, **tagged("volume"))
+    ec2.create_security_group(GroupName="stray", Description="stray", **tagged("security-group"))
+    ec2.create_key_pair(KeyName="stray", **tagged("key-pair"))
+    (machine,) = ec2s.find(gone).machines
+    for number in range(image.KEPT + 1):
+        mark = {"project": "shop", "fingerprint": str(number)}
+        ec2s.create_image(administrator, machine.id, name=f"image-{number}", tags=mark)
+
+
+def sweep_up(run):
+    """A sweep that has condemned everything it can long ago."""
+    found, (_, etag) = estate.survey(run), removal.remembered(run)
+    branches = {"main": "c"}
+    referred = references.of(run, found, branches)
+    known = sweep.Known(
+        branches=branches, referred=referred, memory=sweep.Memory(pushed=frozenset(found.places))
+    )
+    first = sweep.plan(found, known, run.pipeline.sweep)
+    seen = dict.fromkeys(first.memory.seen, found.at - datetime.timedelta(days=30))
+    memory = dataclasses.replace(first.memory, seen=seen)
+    plan = sweep.plan(found, dataclasses.replace(known, memory=memory), run.pipeline.sweep)
+    removal.remember(run, plan.memory, etag)
+    assert removal.carry_out(run, found, plan) == {}
+    left = estate.survey(run)
+    assert {each.kind for each in left.things} == {"image"}
+
+
 JOBS = {
-    "builder": ([signature.possible, image.bake, remove_images], []),
-    "releaser": ([release], [release, give_back]),
-    "pull-request": ([release], [release, give_back]),
+    "builder": [({"branch": "main"}, [signature.possible, build, image.bake, remove_images])],
+    "releaser": [
+        ({"environment": "staging"}, [release, disturb, release]),
+        ({"branch": "main"}, [release, give_back]),
+    ],
+    "pull-request": [({"branch": "feature"}, [build, release, disturb, release, give_back])],
+    "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
 }
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
 """Needed when an upload fails, and by calls that make a thing with its tags."""
@@ -261,16 +339,15 @@ UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
 
 @pytest.mark.parametrize("role", JOBS)
 def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
-    run, (jobs, later) = run_as(role), JOBS[role]
-    with enable_iam_authentication():
-        assert caller(run).role == role
+    for variables, jobs in JOBS[role]:
+        run = run_as(role, **variables)
         for job in jobs:
-            job(run)
-    if later:
-        disturb(run_as("administrator"), run)
-    with enable_iam_authentication():
-        for job in later:
-            job(run)
+            if job in (disturb, abandon):
+                job(run_as("administrator"), run)
+                continue
+            with enable_iam_authentication():
+                assert caller(run).role == role
+                job(run)
     given = {each for statement in policy(role)["Statement"] for each in statement["Action"]}
     assert given - run.cloud.called - UNSEEN == set()
 
@@ -290,13 +367,21 @@ def test_an_object_too_many_is_denied(run_as, role, call):
         call(run)
 
 
+def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
+    run = run_as("releaser")
+    (tmp_path / "file").write_bytes(b"poison")
+    with enable_iam_authentication(), pytest.raises(Exception, match="AccessDenied") as denied:
+        run.store.upload("trusted/tarballs/0.tar.zst", tmp_path / "file")
+    assert refusal_of(denied.value).text.startswith("cloud: PutObject: AccessDenied")
+
+
 @pytest.mark.parametrize(
     ("role", "service", "call", "options"),
     [
         ("builder", "s3", "delete_bucket", {"Bucket": "shop-releases"}),
         ("releaser", "ec2", "create_image", {"InstanceId": "i-1", "Name": "own"}),
         ("pull-request", "ec2", "stop_instances", {"InstanceIds": ["i-1"]}),
-        ("releaser", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
+        ("pull-request", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
         ("releaser", "iam", "create_user", {"UserName": "x"}),
     ],
 )  # fmt: skip

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tasks.infrastructure import Found, Machine, Wanted, key_mark, plan, teardown_plan
+import dataclasses
+
+from tasks import ec2
+from tasks.infrastructure import (
+    ADDITIONS,
+    Found,
+    Machine,
+    Wanted,
+    key_mark,
+    more_than_additions,
+    plan,
+    teardown_plan,
+)
 
 RULES = frozenset({(22, "10.0.0.0/8"), (80, "0.0.0.0/0")})
 TAGS = {"project": "shop", "environment": "testing-1"}
@@ -100,3 +112,31 @@ def test_teardown_ends_machines_before_the_group_that_they_use():
 
 def test_teardown_of_nothing_changes_nothing():
     assert teardown_plan("shop-testing-1", WANTED.host_name, Found()) == []
+
+
+def test_a_machine_is_protected_where_the_settings_ask_for_it():
+    wanted = dataclasses.replace(WANTED, protected=True)
+    for protected, due in ((False, ["protect machine i-1"]), (True, []), (None, [])):
+        machine = dataclasses.replace(MACHINE, protected=protected)
+        assert lines(plan(wanted, Found(**{**COMPLETE, "machines": (machine,)}))) == due
+        assert plan(WANTED, Found(**{**COMPLETE, "machines": (machine,)})) == []
+
+
+def test_only_what_leaves_everything_as_it_was_is_an_addition():
+    assert more_than_additions(plan(WANTED, Found())) == []
+    adopted = dataclasses.replace(MACHINE, tags={"project": "shop"}, protected=False)
+    wanted = dataclasses.replace(WANTED, protected=True)
+    assert more_than_additions(plan(wanted, Found(machines=(adopted,)))) == []
+    for found, change in (
+        ({"rules": RULES | {(21, "0.0.0.0/0")}}, "close port 21 for 0.0.0.0/0"),
+        ({"key": "another"}, "delete key shop-testing-1"),
+        ({"record": ("10.1.0.9",)}, "repoint testing-1.shop.localhost to 10.1.0.2"),
+        ({"machines": (dataclasses.replace(MACHINE, state="stopped"),)}, "start machine i-1"),
+        ({"machines": (dataclasses.replace(MACHINE, tags={**TAGS, "project": "x"}),)}, "retag machine i-1"),
+        ({"machines": (MACHINE, dataclasses.replace(MACHINE, id="i-2"))}, "end machine i-2"),
+    ):
+        assert lines(more_than_additions(plan(WANTED, Found(**{**COMPLETE, **found})))) == [change]
+
+
+def test_every_verb_of_a_plan_can_be_made_and_additions_are_verbs():
+    assert set(ec2._VERBS) > ADDITIONS

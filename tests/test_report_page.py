@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tasks import report_page
+from tasks import run as runs
 from tests.conftest import doit
 from tests.test_report import project  # noqa: F401  (a fixture)
 
@@ -93,3 +94,10 @@ def test_a_report_says_which_paths_have_changed(project):  # noqa: F811
         json.loads(each.read_text()) for each in sorted((project / ".run" / "logs").glob("*/*/run.json"))
     ]
     assert found[-1]["stages"]["machine"]["why"] == ["README.md changed"]
+
+
+def test_a_command_without_stages_reports_what_it_has_said(checkout):
+    run = runs.read(checkout, {})
+    report_page.of_lines(run, "sweep --yes", ["take  a", "leave b"])
+    text = (checkout / ".run" / "report.md").read_text()
+    assert text == f"## `doit sweep --yes`, by {run.who}\n\n    take  a\n    leave b\n"

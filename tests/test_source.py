@@ -84,3 +84,31 @@ def test_uncommitted_files_are_listed(checkout):
     (checkout / "app" / "a b.php").write_text("x")
     (checkout / "README.md").unlink()
     assert source.uncommitted(checkout) == ["README.md", "app/a b.php"]
+
+
+def test_a_commit_is_on_a_branch_when_its_history_has_it(checkout):
+    first = git(checkout, "rev-parse", "HEAD")
+    assert source.on_branch(checkout, "main")
+    assert not source.on_branch(checkout, "other")
+    git(checkout, "checkout", "-q", "-b", "other")
+    (checkout / "new").write_text("x")
+    second = commit(checkout)
+    assert not source.on_branch(checkout, "main")
+    git(checkout, "checkout", "-q", second)
+    assert not source.on_branch(checkout, "main")
+    assert source.on_branch(checkout, "other")
+    assert source.on_branch(checkout, "nothing-known-of-it")
+    git(checkout, "checkout", "-q", first)
+    assert source.on_branch(checkout, "main")
+
+
+def test_what_a_commit_has_and_another_has_not(checkout):
+    first = git(checkout, "rev-parse", "HEAD")
+    (checkout / "new").write_text("x")
+    second = commit(checkout, "Something new")
+    assert source.contains(checkout, second, first) is True
+    assert source.contains(checkout, second, second) is True
+    assert source.contains(checkout, first, second) is False
+    assert source.contains(checkout, second, "0" * 40) is None
+    assert source.commits(checkout, first, second) == [f"{second[:7]}  t  Something new"]
+    assert source.touched(checkout, first, second) == ["new"]

@@ -114,20 +114,6 @@ def test_without_a_bucket_there_is_no_environment(checkout, server):  # noqa: F8
 
 
 @pytest.mark.parametrize(
-    ("identity", "name"),
-    [
-        ("testing-0d6e4079e3", "testing-0d6e4079e3.shop.localhost"),
-        ("staging", "staging.shop.localhost"),
-        ("testing", ""),  # one for each branch, so none of that name
-        ("image", ""),
-    ],
-)
-def test_an_environments_name_leads_to_its_site(checkout, server, identity, name):  # noqa: F811
-    run = run_in(checkout, Paperhouse(REGION, server.home.born()), branch="main")
-    assert status.host_name(run, identity) == name
-
-
-@pytest.mark.parametrize(
     ("since", "shown"),
     [
         ("", ""),
@@ -143,13 +129,13 @@ def test_an_age_is_told_in_its_largest_unit(since, shown):
 def test_a_line_for_each_environment_in_columns():
     found = [
         status.Status(environment="staging", branch="main", commit="3fa9c2e71", digest="5d8c", machines=("i-1 running",),
-                      since="2026-11-24T07:00:00+00:00", owner="web", health="healthy: 200 in 0.02 s", url="http://staging/"),
+                      since="2026-11-24T07:00:00+00:00", owner="web", cost=0.21, health="healthy: 200 in 0.02 s", url="http://staging/"),
         status.Status(environment="testing-0d6e4079e3"),
     ]  # fmt: skip
     assert status.lines(found, NOW) == [
-        "environment         branch  commit   release  age  machine      health                  owner",
-        "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  web    http://staging/",
-        "testing-0d6e4079e3  -       -        -        -    none",
+        "environment         branch  commit   release  age  machine      health                  owner  USD",
+        "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  web    0.21  http://staging/",
+        "testing-0d6e4079e3  -       -        -        -    none         -                       -      0.00",
     ]
 
 

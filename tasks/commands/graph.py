@@ -40,7 +40,15 @@ class Graph(DoitCmdBase):
         self, svg: bool = False, status: bool = False, as_json: bool = False, pos_args: object = None
     ) -> int:
         tasks = {each.name: each for each in self.task_list}
-        due = {each.task: each.what for each in standing.of_all(tasks, self.dep_manager)} if status else None
+        due = (
+            {
+                each.task: each.what
+                for each in standing.of_all(tasks, self.dep_manager)
+                if each.what != standing.ON_DEMAND
+            }
+            if status
+            else None
+        )
         picture = mermaid.picture(self.task_list, due)
         if as_json:
             self.outstream.write(json_of(picture) + "\n")

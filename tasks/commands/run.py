@@ -106,7 +106,8 @@ class Run(doit.cmd_run.Run):
             self._take_lease()
             leave = passage.enter(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
             code = super()._execute(**options)
-            if leave:
+            if leave and self.lease:
+                self.lease.check()
                 leave(code)
             clean = True
             return code

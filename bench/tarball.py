@@ -1,0 +1,144 @@
+"""bench: how long a tarball takes as a graph of layers, beside the same build one command after the other.
+
+Prints Markdown. Runs in a copy of the checkout and in a cloud of its own, which it deletes at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.release import DOIT, doit, project
+from tasks import process, profile, run
+
+TIMES = 3
+THEME = "app/app/design/frontend/Shop/spring/web/css/source/_variables.less"
+PHP = "app/app/code/Shop/Catalog/Products.php"
+
+
+def main() -> None:
+    """Measure and print."""
+    with project() as root:
+        doit(root, "tarball")  # the cloud and its bucket are made
+        naive = [sequential(root) for _ in range(TIMES)]
+        together = statistics.median(sum(each.values()) for each in naive)
+        rows = [("one command after the other, then tar and zstd", naive_line(naive), together, "")]
+        cold, cpu = [], []
+        for number in range(TIMES):
+            change(
+                root,
+                "app/composer.json",
+                lambda text, n=number: text.replace("The example", f"{n} The example"),
+            )
+            everything(root, number)
+            before = children()
+            cold.append(timed(root))
+            cpu.append(children() - before)
+        idle = [timed(root)[0] for _ in range(TIMES * 3)]
+        path, half = critical(naive), statistics.median(cpu) / 2
+        bound = max(path, half) * 1.15
+        rows.append(("cold", built(cold), median(cold), f"{bound:.1f}"))
+        rows.append(("nothing changed", "", statistics.median(idle), "0.8"))
+        for what, name, comment in (
+            ("a PHP file changed", PHP, "// {}\n"),
+            ("a theme's stylesheet changed", THEME, "// {}\n"),
+            ("a README changed", "README.md", "{}\n"),
+        ):
+            seen = []
+            for number in range(TIMES):
+                change(root, name, lambda text, c=comment, n=number: text + c.format(n))
+                seen.append(timed(root))
+            rows.append((what, built(seen), median(seen), ""))
+    head = "| a tarball of the example | built | seconds | reference | × sequential |"
+    print(f"{head}\n| --- | --- | --- | --- | --- |")  # noqa: T201
+    for what, which, seconds, reference in rows:
+        print(f"| {what} | {which} | {seconds:.2f} | {reference} | {seconds / together:.2f} |")  # noqa: T201
+    print(f"\nCritical path {path:.1f} s; half of the CPU seconds {half:.1f} s (medians of {TIMES}).")  # noqa: T201
+
+
+def sequential(root: Path) -> dict[str, float]:
+    """Seconds of each of the profile's commands in one folder, and of tar and zstd at the end."""
+    here = run.read(root, {})
+    environ = {name: os.environ[name] for name in ("PATH",)} | {"LANG": "C.UTF-8", "TZ": "UTC"}
+    took: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run(["cp", "-a", root / "app", tree], check=True)
+        for layer in here.profile.layers:
+            values = {**layer.chosen, "key": "bench"}
+            begun = time.monotonic()
+            for command in layer.commands:
+                words = [profile.filled(word, values) for word in command]
+                process.run(words, cwd=tree, env={**environ, **layer.environment, "HOME": folder})
+            took[layer.name] = time.monotonic() - begun
+        begun = time.monotonic()
+        subprocess.run(
+            ["tar", "-C", tree, "-I", "zstd -3 -T0", "-cf", Path(folder) / "tarball", "."], check=True
+        )
+        took["pack"] = time.monotonic() - begun
+    return took
+
+
+def critical(naive: list[dict[str, float]]) -> float:
+    """Seconds of the longest way through the graph, by the seconds that its parts take alone."""
+    took = {name: statistics.median(each[name] for each in naive) for name in naive[0]}
+    return took["vendor"] + max(took[name] for name in took if name not in ("vendor", "pack")) + took["pack"]
+
+
+def everything(root: Path, number: int) -> None:
+    """Another input for every layer."""
+    for name in (PHP, THEME, "app/app/design/frontend/Shop/base/web/css/source/_variables.less"):
+        change(root, name, lambda text: f"{text}// cold {number}\n")
+
+
+def change(root: Path, name: str, how: Callable[[str], str]) -> None:
+    """Change a file and commit it."""
+    path = root / name
+    path.write_text(how(path.read_text()))
+    identity = ["-c", "user.name=b", "-c", "user.email=b@example.com"]
+    subprocess.run(["git", *identity, "commit", "-qam", "bench"], cwd=root, check=True)
+
+
+def timed(root: Path) -> tuple[float, list[str]]:
+    """Seconds of `doit tarball`, and the layers that it built."""
+    begun = time.monotonic()
+    done = subprocess.run([DOIT, "tarball"], cwd=root, capture_output=True, text=True)
+    seconds = time.monotonic() - begun
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("tarball")]
+    return seconds, [words[2].rstrip(":,") for words in lines if words[1] == "done"]
+
+
+def built(seen: list[tuple[float, list[str]]]) -> str:
+    """The layers that the last of these built."""
+    names = [name for name in seen[-1][1] if len(name) != 64]
+    return ", ".join(sorted(names)) or "none"
+
+
+def median(seen: list[tuple[float, list[str]]]) -> float:
+    """Seconds."""
+    return statistics.median(seconds for seconds, _ in seen)
+
+
+def naive_line(naive: list[dict[str, float]]) -> str:
+    """Seconds of each part."""
+    return ", ".join(f"{name} {statistics.median(each[name] for each in naive):.1f}" for name in naive[0])
+
+
+def children() -> float:
+    """CPU seconds of all that this process has started and that has ended."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""sweep: the command: shows what nobody needs any more; with a yes, takes it."""
+
+from __future__ import annotations
+
+import math
+
+from doit.cmd_base import DoitCmdBase
+
+from tasks import report, report_page
+from tasks.commands import refusing, run_of
+from tasks.refusal import SweepIncomplete, SweepTooMuch, UnknownTask
+
+
+class SweepCommand(DoitCmdBase):
+    """`doit sweep`: shows what nobody needs any more; with `--yes`, takes it."""
+
+    name = "sweep"
+    doc_purpose = "find what no branch owns; with --yes, give it back"
+    doc_usage = ""
+    doc_description = "Nothing is taken at first sight: only a sweep with --yes remembers what it has seen."
+    cmd_options = (
+        {
+            "name": "yes",
+            "short": "y",
+            "long": "yes",
+            "type": bool,
+            "default": False,
+            "help": "take it, and remember what was seen for the first time",
+        },
+        {
+            "name": "share",
+            "short": "",
+            "long": "share",
+            "type": int,
+            "default": None,
+            "help": "percent of everything that may go at once [pipeline.yml: sweep.share]",
+        },
+    )
+
+    @refusing
+    def _execute(self, yes: bool = False, share: int | None = None, pos_args: list[str] | None = None) -> int:
+        from tasks import cost, estate, references, removal, source, sweep
+
+        if pos_args:
+            raise UnknownTask(name=f"sweep {' '.join(pos_args)}", known="sweep, without a name")
+        run = run_of(self.task_list)
+        branches = source.remote_branches(run.root, run.pipeline.default_branch)
+        found = estate.survey(run)
+        memory, etag = removal.remembered(run)
+        known = sweep.Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
+        plan = sweep.plan(found, known, run.pipeline.sweep)
+        told = list(sweep.lines(plan, found, cost.prices()))
+        for line in told:
+            report.console.line(line)
+        report_page.of_lines(run, f"sweep{' --yes' if yes else ''}", told)
+        most = run.pipeline.sweep.share if share is None else share
+        if plan.share > most:
+            raise SweepTooMuch(share=math.ceil(plan.share), most=most)
+        if not yes or not (found.things or found.objects):
+            return 0
+        removal.remember(run, plan.memory, etag)
+        problems = removal.carry_out(run, found, plan)
+        for name, why in problems.items():
+            report.console.line(f"{'kept':<{report.WIDTH}} {name}: {why}")
+        if problems:
+            raise SweepIncomplete(
+                number=len(problems), all=len(plan.groups), why=next(iter(problems.values()))
+            )
+        return 0

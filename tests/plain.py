@@ -1,0 +1,58 @@
+"""Clouds of moto in this very process: many things in little time, and every call counted."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from email.utils import formatdate
+from typing import Any
+
+import boto3
+
+from tasks.cloud import Cloud
+
+
+class Plain(Cloud):
+    """Within `moto.mock_aws`. `calls`: how often each operation was asked for; it may be made to die of one."""
+
+    def __init__(self, region: str) -> None:
+        super().__init__(region)
+        self.calls: Counter[str] = Counter()
+        self.turn = threading.RLock()
+        self.dies_after: int | None = None
+
+    def url(self, host_name: str) -> str:
+        return f"http://{host_name}/"
+
+    def http_address(self, host_name: str) -> tuple[str, int]:
+        return host_name, 80
+
+    def _address(self, instance: Mapping[str, Any]) -> str:
+        return str(instance["PrivateIpAddress"])
+
+    def _connect(self, service: str) -> Any:
+        client = boto3.client(service, region_name=self.region)
+        client.meta.events.register("before-call", self._count)
+        client.meta.events.register("after-call.s3", _date)
+        call = client._make_api_call
+
+        def one_at_a_time(*arguments: Any) -> Any:
+            with self.turn:  # moto's models are no more than dictionaries
+                return call(*arguments)
+
+        client._make_api_call = one_at_a_time
+        return client
+
+    def _count(self, model: Any, **_: Any) -> None:
+        self.calls[model.name] += 1
+        changes = not model.name.startswith(("Get", "List", "Describe", "Head"))
+        if self.dies_after is not None and changes:
+            self.dies_after -= 1
+            if self.dies_after < 0:
+                raise KeyboardInterrupt
+
+
+def _date(parsed: Mapping[str, Any], **_: Any) -> None:
+    """S3 says what time it is; moto does not, unless it is a server."""
+    parsed["ResponseMetadata"]["HTTPHeaders"].setdefault("date", formatdate(usegmt=True))

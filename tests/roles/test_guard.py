@@ -1,0 +1,73 @@
+"""When a host ends itself, and when it does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+ROLE = Path(__file__).parents[2] / "roles" / "guard"
+NOW = 1_800_000_000.0
+DAY, HOUR = 86400, 3600
+
+
+@pytest.fixture
+def guard(tmp_path, monkeypatch):
+    """The host's program, on a host that is as old as the world."""
+    specification = importlib.util.spec_from_file_location("guard", ROLE / "files" / "guard.py")
+    made = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(made)
+    for name, value in {
+        "KEEP": str(tmp_path / "keep-until"),
+        "LOGS": (str(tmp_path / "access.log"),),
+        "started": lambda: 0.0,
+    }.items():
+        monkeypatch.setattr(made, name, value)
+    monkeypatch.setattr(made.glob, "glob", lambda pattern: [])
+    return made
+
+
+def at(path, when):
+    """A link that was made then."""
+    path.symlink_to("nowhere")
+    os.utime(path, (when, when), follow_symlinks=False)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("days", "idle_hours", "released", "seen", "kept", "why"),
+    [
+        (14, 0, 13 * DAY, 0, None, ""),
+        (14, 0, 14 * DAY, 0, None, "14 days have passed since the last release"),
+        (14, 0, 14 * DAY, 0, NOW + 1, ""),
+        (14, 0, 14 * DAY, 0, NOW - 1, "14 days have passed since the last release"),
+        (14, 0, 14 * DAY, 0, "soon", "14 days have passed since the last release"),
+        (0, 0, 999 * DAY, 999 * DAY, None, ""),
+        (14, 12, DAY, 11 * HOUR, None, ""),
+        (14, 12, DAY, 12 * HOUR, None, "idle for 12 hours"),
+        (14, 12, DAY, 12 * HOUR, NOW + 1, ""),
+        (14, 12, 11 * HOUR, 3 * DAY, None, ""),
+    ],
+)
+def test_a_host_ends_when_it_is_past_its_time_or_idle_unless_somebody_keeps_it(
+    guard, tmp_path, days, idle_hours, released, seen, kept, why
+):
+    link = at(tmp_path / "current", NOW - released)
+    at(tmp_path / "access.log", NOW - seen)
+    if kept is not None:
+        Path(guard.KEEP).write_text(f"{kept}\n")
+    assert guard.reason(NOW, days, idle_hours, link) == why
+
+
+def test_a_host_without_a_release_has_its_time_from_its_installation_on(guard, tmp_path):
+    installed = os.lstat(guard.__file__).st_mtime
+    nothing = str(tmp_path / "current")
+    assert guard.reason(installed + 13 * DAY, 14, 0, nothing) == ""
+    assert guard.reason(installed + 14 * DAY, 14, 0, nothing) != ""
+
+
+def test_who_is_logged_in_is_not_idle(guard, tmp_path, monkeypatch):
+    monkeypatch.setattr(guard.glob, "glob", lambda pattern: ["/dev/pts/0"])
+    assert guard.reason(NOW, 0, 1, at(tmp_path / "current", 0)) == ""
