@@ -48,15 +48,17 @@ def build(path, version="v1"):
     shutil.copytree(ROOT / "app", path, ignore=kept)
     profile = yaml.safe_load((PROFILE / "profile.yml").read_text())
     environment = {"PATH": os.environ["PATH"], "HOME": str(path.parent), "LANG": "C.UTF-8"}
-    for layer in profile["build"]:
+    for layer in profile["layers"]:
         over = {name: profile["options"][of] for name, of in layer.get("for_each", {}).items()}
         for values in itertools.product(*over.values()):
-            named = dict(zip(over, values, strict=True)) | {"version": version}
+            named = dict(zip(over, values, strict=True)) | {"key": version}
             for words in layer["commands"]:
                 command = [named.get(word.strip("{}"), word) for word in words]
                 seen = {**environment, **layer.get("environment", {})}
                 subprocess.run(command, cwd=path, env=seen, check=True, capture_output=True)
         assert all((path / output).exists() for output in layer["outputs"])
+    for stamp in profile["stamps"]:
+        (path / stamp).write_text(version)
     return App(path=path)
 
 
