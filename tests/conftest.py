@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What boots hosts comes first and shares them in one process; beside it goes the rest, file by file."""
     items.sort(key=lambda item: "end_to_end" not in item.keywords)
     for item in items:
-        group = "end_to_end" if "end_to_end" in item.keywords else item.nodeid.partition("::")[0]
+        group = "end_to_end" if "end_to_end" in item.path.parts else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 
 
