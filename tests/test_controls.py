@@ -274,7 +274,7 @@ def test_settings_of_production_hold_a_commit_back(root, changes, sentence):
         said(doit(root, "start"))
         assert sentence in refused(root, "continue")
     finally:
-        git(root, "revert", "--no-edit", "HEAD")
+        git(root, "-c", "user.name=t", "-c", "user.email=t@example.com", "revert", "--no-edit", "HEAD")
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import threading
@@ -17,6 +18,8 @@ LOGIN_USER = "deploy"
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 KEYS_WITHIN = 300
 """Seconds in which a new host's console shows its keys; AWS refreshes consoles reluctantly."""
+SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
+"""The services that are used."""
 
 
 class Cloud(ABC):
@@ -69,6 +72,27 @@ class Cloud(ABC):
                 raise HostDown(host=id, state=now["State"]["Name"])
             return self._address(now)
         raise HostDown(host=id, state="unknown")
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        """boto3's session, for one thread at a time; its clients are for all."""
+        import boto3
+        import botocore.loaders
+        import botocore.session
+
+        class Loader(botocore.loaders.Loader):
+            """The services are known: botocore would look through the folders of four hundred, once for each kind of file."""
+
+            def list_available_services(self, type_name: str) -> list[str]:
+                return SERVICES
+
+        session = botocore.session.Session()
+        session.register_component("data_loader", Loader())
+        self._prepare(session)
+        return boto3.Session(botocore_session=session, region_name=self.region)
+
+    def _prepare(self, session: Any) -> None:  # noqa: B027  nothing, mostly
+        """What a cloud needs of its session."""
 
     @abstractmethod
     def _address(self, instance: Mapping[str, Any]) -> str: ...

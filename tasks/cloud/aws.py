@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,13 +26,9 @@ class Aws(Cloud):
         """Port 80 of the name."""
         return host_name, 80
 
-    @functools.cached_property
-    def _session(self) -> Any:
-        import boto3
+    def _prepare(self, session: Any) -> None:
         import botocore.exceptions
-        import botocore.session
 
-        session = botocore.session.Session()
         for name, value in METADATA.items():
             session.set_config_variable(name, value)
         try:
@@ -41,7 +36,6 @@ class Aws(Cloud):
                 raise CredentialsMissing(problem="neither environment, AWS files nor a role has any")
         except botocore.exceptions.BotoCoreError as error:
             raise CredentialsMissing(problem=str(error)) from None
-        return boto3.Session(botocore_session=session, region_name=self.region)
 
     def _connect(self, service: str) -> Any:
         from botocore.config import Config

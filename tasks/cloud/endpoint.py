@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Mapping
@@ -37,19 +36,12 @@ class Embedded(Cloud):
     def _signer(self) -> Any:
         return self._client_at(self._identity.gateway, "s3")
 
-    @functools.cached_property
-    def _session(self) -> Any:
-        import boto3
-
-        return boto3.Session()
-
     def _client_at(self, address: str, service: str) -> Any:
         from botocore.config import Config
 
-        with self._making:  # a session is for one thread at a time, its clients are for all
+        with self._making:
             return self._session.client(
                 service,
-                region_name=self.region,
                 endpoint_url=f"http://{address}:{self._identity.port}",
                 config=Config(
                     retries={"mode": "standard", "total_max_attempts": 6},
