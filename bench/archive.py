@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import doit, project
 from tasks import archive, infrastructure, member, run
+from tasks.store import Store
 
 TIMES = 5
 FILES, BYTES = 50_000, 12_000
@@ -110,14 +111,14 @@ def whole(root: Path, tree: Path) -> None:
     bucket.exists("connect")
     begun = time.monotonic()
     target = tree.with_suffix(".packed")
-    packed = archive.pack({layer: _stored(root, tree, layer) for layer in LAYERS}, target, date=7)
+    packed = archive.pack({layer: _stored(bucket, tree, layer) for layer in LAYERS}, target, date=7)
     bucket.upload(f"bench/{packed.digest}", target)
     seconds = time.monotonic() - begun
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)  # noqa: T201
 
 
-def _stored(root: Path, tree: Path, layer: str) -> Iterator[member.Member]:
-    with contextlib.closing(run.read(root, {}).store.open(_key(tree, layer))) as body:
+def _stored(bucket: Store, tree: Path, layer: str) -> Iterator[member.Member]:
+    with contextlib.closing(bucket.open(_key(tree, layer))) as body:
         yield from member.of_archive(body)
 
 

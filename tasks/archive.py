@@ -25,6 +25,7 @@ from tasks.member import (
     encoded,
     of_archive,
     refuse_what_leaves,
+    summed,
 )
 from tasks.refusal import UnsafeFile
 
@@ -142,7 +143,7 @@ def _header(member: Member, date: int) -> bytes:
     numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, 0, 0, member.size, date)
     before = name.ljust(100, b"\0") + numbers
     behind = member.kind + target.ljust(100, b"\0") + OWNER
-    return b"%b%06o\0 %b" % (before, sum(before) + sum(b" " * 8) + sum(behind), behind)
+    return b"%b%06o\0 %b" % (before, summed(before + behind) + sum(b" " * 8), behind)
 
 
 # --- unpacking ------------------------------------------------------------------------------------

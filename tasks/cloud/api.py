@@ -57,7 +57,7 @@ class Request:
         stream = environ["wsgi.input"]
         # read before anything is locked: an upload may be slow
         self.body = stream.read(int(length)) if length else self._chunked(environ)
-        environ["wsgi.input"] = io.BytesIO(self.body)
+        environ |= {"wsgi.input": io.BytesIO(self.body), "wsgi.input_terminated": True}
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         credential = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", authorization)
         presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
