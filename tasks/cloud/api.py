@@ -28,7 +28,7 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 
 from tasks.cloud.answer import Answer, xml_error
-from tasks.cloud.body import SMALL
+from tasks.cloud.body import SMALL, written_ahead
 from tasks.cloud.disk import Disk
 from tasks.cloud.home import Identity, full_disk
 from tasks.cloud.hosts import Hosts
@@ -83,6 +83,11 @@ class Request:
     def changes(self) -> bool:
         """Whether something may be different afterwards."""
         return not READS.match(self.action)
+
+    @property
+    def upload(self) -> bytes:
+        """The content of an S3 object or of a part of one."""
+        return self.body if (self.service, self.method) == ("s3", "PUT") else b""
 
     @property
     def expired(self) -> bool:
@@ -153,28 +158,26 @@ class Application:
             return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
         if request.service == "ec2":
             self.hosts.judge()
-        with self.lock:
-            if request.service == "ec2":
-                self._before_ec2(request)
-            refused: Answer | None = (
-                self.awkward.before(request, environ, self.hosts) if self.awkward else None
-            )
-            if refused:
-                return refused
-            try:
-                with full_disk(self.disk.objects):
-                    answer = self._moto(request, environ)
-                    if request.changes:
-                        self.disk.save(request.service)
-            except DiskFull as refusal:  # 507: boto3 does not try this again
-                return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
-        return answer
+        try:
+            folder = self.disk.objects
+            with full_disk(folder), written_ahead(folder, request.upload), self.lock:
+                return self._in_turn(request, environ)
+        except DiskFull as refusal:  # 507: boto3 does not try this again
+            return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
 
-    def _before_ec2(self, request: Request) -> None:
-        self.hosts.forget_terminated()
-        if request.action == "DescribeImages":
-            self.base.retry()
-        self.base.register()
+    def _in_turn(self, request: Request, environ: dict[str, Any]) -> Answer:
+        if request.service == "ec2":
+            self.hosts.forget_terminated()
+            if request.action == "DescribeImages":
+                self.base.retry()
+            self.base.register()
+        refused: Answer | None = self.awkward.before(request, environ, self.hosts) if self.awkward else None
+        if refused:
+            return refused
+        answer = self._moto(request, environ)
+        if request.changes:
+            self.disk.save(request.service)
+        return answer
 
     def _moto(self, request: Request, environ: dict[str, Any]) -> Answer:
         answered: list[Any] = []

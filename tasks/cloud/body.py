@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,7 @@ SMALL = 1 << 20
 """Up to this size a body is read at once; above, it is handed on as a file."""
 JOINED = "joined-"
 """A finished upload whose object is about to take it over."""
+_here = threading.local()
 
 
 class Body:
@@ -48,6 +51,34 @@ class Body:
         self._file.close()
 
 
+@contextlib.contextmanager
+def written_ahead(folder: Path, content: bytes) -> Iterator[None]:
+    """Write a large body before its request gets its turn: moto then takes it over, in the same thread."""
+    if len(content) <= SMALL:
+        yield
+        return
+    path = folder / uuid.uuid4().hex
+    _here.ahead = (content, path.name, _written(path, [content]))
+    try:
+        yield
+    finally:
+        if _here.__dict__.pop("ahead", None):
+            path.unlink()
+
+
+def _written(path: Path, chunks: Iterable[bytes]) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                digest.update(chunk)
+                file.write(chunk)
+    except OSError:  # a full disk: what was written in part would only keep it full
+        path.unlink()
+        raise
+    return digest.hexdigest()
+
+
 def keep_bodies(folder: Path, discarded: list[str]) -> None:
     """Make moto write bodies below `folder`; ids of bodies that nobody wants any more go to `discarded`."""
 
@@ -60,19 +91,16 @@ def keep_bodies(folder: Path, discarded: list[str]) -> None:
             value = bytes(value)
         key.body = uuid.uuid4().hex
         key.contentsize = len(value)
+        ahead, name, etag = getattr(_here, "ahead", (None, "", ""))
+        if value is ahead:
+            key.body, key._etag = name, key._etag or etag
+            del _here.ahead
+            return
         if isinstance(value, Body) and value.path.name.startswith(JOINED):
             value.path.rename(folder / key.body)
             return
-        digest, path = hashlib.md5(usedforsecurity=False), folder / key.body
-        try:
-            with path.open("wb") as file:
-                for chunk in (value,) if isinstance(value, bytes) else value:
-                    digest.update(chunk)
-                    file.write(chunk)
-        except OSError:  # a full disk: what was written in part would only keep it full
-            path.unlink()
-            raise
-        key._etag = key._etag or digest.hexdigest()
+        written = _written(folder / key.body, (value,) if isinstance(value, bytes) else value)
+        key._etag = key._etag or written
 
     def dispose(key: Any, garbage: bool = False) -> None:
         if not key.disposed:
