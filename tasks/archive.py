@@ -16,6 +16,7 @@ from typing import IO, cast
 
 from tasks.member import (
     CHUNK,
+    EMPTY,
     FILE,
     FOLDER,
     LARGE,
@@ -107,7 +108,7 @@ def pack(layers: Mapping[str, Iterable[Member]], target: Path, *, date: int = EP
                         left -= len(chunk)
                     if left:
                         raise UnsafeFile(path=member.name, problem="changed while it was packed")
-                    out.write(bytes(-member.size % tarfile.BLOCKSIZE))
+                    out.write(EMPTY[: -member.size % tarfile.BLOCKSIZE])
                     files[layer] += 1
                     sizes[layer] += member.size
             out.write(END)
