@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import importlib
 import json
+import threading
 import uuid
 from typing import Any
+
+
+def load_ahead() -> None:
+    """Load the library beside a build that takes longer."""
+    threading.Thread(target=importlib.import_module, args=["cyclonedx.output.json"], daemon=True).start()
 
 
 def of_composer(lock: bytes, *, application: str, version: str, date: int) -> str:

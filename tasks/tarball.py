@@ -34,6 +34,8 @@ def layer(run: Run, name: str) -> Outcome:
     run.accept_source("tarball")
     if layers.known(run, name) or _stored(cache.of(run), _key(run)):
         return Outcome(facts={}, done="", unchanged="", changed=False)
+    if run.profile.sbom:
+        sbom.load_ahead()
     with full_disk("tarball", ".run"):
         made = layers.ensure(run, name)
     return Outcome(
