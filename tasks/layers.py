@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import archive, cache, member, process, source, workbench
 from tasks.profile import Layer, Profile, filled
+from tasks.refusal import BucketForbidden
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -215,11 +216,14 @@ def _make(run: Run, name: str, instead: cache.Found | None) -> Made:
         path = part.rename(_shelf(run) / f"{packed.digest}{cache.ARCHIVE}")
     finally:
         part.unlink(missing_ok=True)
-    kept.upload("layers", packed.digest, path, damaged=instead is not None)
     made = Made(digest=packed.digest, path=path, files=packed.files, content_size=packed.content_size)
     told = {"layer": name, "inputs": dict(run.layers[name].inputs), "by": run.who, "size": packed.size}
     counted = {"digest": made.digest, "files": made.files, "content_size": made.content_size}
-    kept.keep("layers", run.layers[name].key, {**told, **counted}, instead=instead)
+    try:
+        kept.upload("layers", packed.digest, path, damaged=instead is not None)
+        kept.keep("layers", run.layers[name].key, {**told, **counted}, instead=instead)
+    except BucketForbidden:  # who may only read builds for himself
+        run.warn("tarball", f"{name}: not kept, the cache may only be read")
     return made
 
 

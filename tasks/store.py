@@ -150,8 +150,17 @@ class Store:
                 )
 
     def upload(self, key: str, path: Path, heard: Callable[[int], None] | None = None) -> None:
-        """Store a file, in parts where it is large, without reading it whole; `heard` is told each part's bytes."""
-        self.client.upload_file(str(path), self.bucket, key, Callback=heard)
+        """Store a file, in parts where it is large, without reading it whole; `heard` is told each part's bytes.
+
+        Raises BucketForbidden.
+        """
+        from boto3.exceptions import S3UploadFailedError
+
+        with self._allowed("write", key):
+            try:
+                self.client.upload_file(str(path), self.bucket, key, Callback=heard)
+            except S3UploadFailedError as error:  # it wraps what the cloud said into words
+                raise (error.__context__ or error) from None
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Names of all objects that begin so."""

@@ -165,7 +165,7 @@ def runner(project, server, tmp_path, monkeypatch):
         # the event of a deleted branch: the default branch is checked out
         ("github", "main", "", {"BRANCH": "feature/github"}),
         ("gitlab", "main", "branch=", {"CI_COMMIT_REF_NAME": "feature/gitlab"}),
-        ("bitbucket", "feature/bitbucket", "PULL_REQUEST", {}),
+        ("bitbucket", "feature/bitbucket", "BRANCH_ROLE", {}),
     ],
 )
 def test_what_one_runner_has_made_another_one_takes_away(

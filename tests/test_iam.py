@@ -20,6 +20,7 @@ from tasks import (
     history,
     image,
     infrastructure,
+    layers,
     ledger,
     references,
     removal,
@@ -27,10 +28,10 @@ from tasks import (
     source,
     sweep,
     tarball,
+    verify,
 )
 from tasks import ec2 as ec2s
 from tasks import run as runs
-from tasks.cloud import refusal_of
 from tasks.cloud.aws import Aws
 from tasks.identity import caller
 from tasks.lease import Lease
@@ -43,6 +44,7 @@ REGION = "eu-central-1"
 ROLES = {
     "builder": ("builder", "releaser"),  # `start` on the default branch is one process
     "releaser": ("releaser",),
+    "branch": ("branch",),
     "pull-request": ("pull-request",),
     "sweeper": ("sweeper",),
 }
@@ -82,16 +84,17 @@ T, STAGING, PRODUCTION = "testing-0d6e4079e3", "staging", "production"
 TABLE = [
     # who may, action, resource, what AWS knows of the call
     ("builder", "s3:PutObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
-    ("pull-request", "s3:PutObject", f"{BUCKET}/branches/tarballs/0.tar.zst", {}),
-    ("builder releaser pull-request sweeper", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("branch", "s3:PutObject", f"{BUCKET}/branches/tarballs/0.tar.zst", {}),
+    ("builder releaser branch pull-request sweeper", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("builder releaser branch sweeper", "s3:GetObject", f"{BUCKET}/state/{T}/release.json", {}),
     ("sweeper", "s3:DeleteObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("", "s3:GetObject", "arn:aws:s3:::another/trusted/x", {}),
     ("", "s3:PutBucketPolicy", BUCKET, {}),
     ("", "s3:DeleteBucket", BUCKET, {}),
-    ("builder releaser pull-request", "s3:PutObject", f"{BUCKET}/state/{T}/release.json", {}),
+    ("builder releaser branch", "s3:PutObject", f"{BUCKET}/state/{T}/release.json", {}),
     ("builder releaser", "s3:PutObject", f"{BUCKET}/state/{STAGING}/release.json", {}),
     ("builder releaser", "s3:PutObject", f"{BUCKET}/runs/current.json", {}),
-    ("builder releaser pull-request sweeper", "ec2:TerminateInstances", HOST, of(T)),
+    ("builder releaser branch sweeper", "ec2:TerminateInstances", HOST, of(T)),
     ("builder releaser", "ec2:TerminateInstances", HOST, of(STAGING)),
     ("builder sweeper", "ec2:TerminateInstances", HOST, of("image")),
     ("", "ec2:TerminateInstances", HOST, of(PRODUCTION)),
@@ -100,11 +103,11 @@ TABLE = [
     ("", "ec2:StopInstances", HOST, of(PRODUCTION)),
     ("builder releaser", "ec2:CreateTags", HOST, of(PRODUCTION)),
     ("", "ec2:CreateTags", HOST, {}),  # what carries no tag of ours is not taken by tagging it
-    ("builder releaser pull-request", "ec2:RunInstances", HOST, asked(T)),
+    ("builder releaser branch", "ec2:RunInstances", HOST, asked(T)),
     ("builder releaser", "ec2:RunInstances", HOST, asked(STAGING)),
     ("", "ec2:RunInstances", HOST, {}),
     ("", "ec2:RunInstances", GROUP, of(T, project="another")),
-    ("builder releaser pull-request", "ec2:RunInstances", GROUP, of(T)),
+    ("builder releaser branch", "ec2:RunInstances", GROUP, of(T)),
     ("builder releaser", "ec2:AuthorizeSecurityGroupIngress", GROUP, of(STAGING)),
     ("", "ec2:AuthorizeSecurityGroupIngress", GROUP, {}),
     ("", "ec2:ModifyInstanceAttribute", HOST, of(PRODUCTION)),
@@ -112,13 +115,13 @@ TABLE = [
     ("", "ec2:ModifyInstanceAttribute", HOST, {**of(PRODUCTION), "ec2:Attribute/DisableApiTermination": "false"}),
     ("builder sweeper", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", of("image")),
     ("", "ec2:DeregisterImage", "arn:aws:ec2:eu-central-1::image/ami-1", {}),
-    ("builder releaser pull-request sweeper", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
+    ("builder releaser branch sweeper", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{T}", {}),
     ("builder releaser", "ssm:GetParametersByPath", f"{PARAMETER}/shop/{PRODUCTION}", {}),
     ("", "ssm:GetParametersByPath", f"{PARAMETER}/another/{T}", {}),
     ("builder", "ssm:GetParameter", f"{PARAMETER}/shop-signing/key", {}),
     ("", "ssm:PutParameter", f"{PARAMETER}/shop-signing/key", {}),
     ("", "ssm:GetParametersByPath", f"{PARAMETER}/shop-signing", {}),
-    ("builder releaser pull-request sweeper", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
+    ("builder releaser branch sweeper", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost")),
     ("builder releaser", "route53:ChangeResourceRecordSets", ZONE, named("staging.shop.localhost")),
     ("", "route53:ChangeResourceRecordSets", ZONE, named(f"{T}.shop.localhost", "shop.localhost")),
     ("", "route53:DeleteHostedZone", ZONE, {}),
@@ -251,6 +254,13 @@ def build(run):
     tarball.build(run)
 
 
+def try_to_build(run):
+    """Whether it can be built, twice alike, of what the cache has; nothing is kept."""
+    layers.ensure(run, "pages")
+    assert all(not each.differing for each in verify.verdicts(run))
+    assert list(run.store.keys("branches/")) == []
+
+
 def release(run):
     """All calls of a release but those that Ansible makes, which go to the host."""
     lease, state = Lease(run), BucketState(run, None)
@@ -330,7 +340,8 @@ JOBS = {
         ({"environment": "staging"}, [release, disturb, release]),
         ({"branch": "main"}, [release, give_back]),
     ],
-    "pull-request": [({"branch": "feature"}, [build, release, disturb, release, give_back])],
+    "pull-request": [({"branch": "feature"}, [try_to_build])],
+    "branch": [({"branch": "feature"}, [build, release, disturb, release, give_back])],
     "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
 }
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
@@ -356,9 +367,10 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
     ("role", "call"),
     [
         ("releaser", lambda run: run.store.write("trusted/tarballs/0.json", {}, seen=None)),
-        ("pull-request", lambda run: run.store.write("trusted/tarballs/0.json", {}, seen=None)),
+        ("branch", lambda run: run.store.write("trusted/tarballs/0.json", {}, seen=None)),
+        ("pull-request", lambda run: run.store.write("branches/layers/0.json", {}, seen=None)),
         ("builder", lambda run: run.store.write("branches/tarballs/0.json", {}, seen=None)),
-        ("pull-request", lambda run: run.store.write("state/staging/release.json", {}, seen=None)),
+        ("branch", lambda run: run.store.write("state/staging/release.json", {}, seen=None)),
     ],
 )
 def test_an_object_too_many_is_denied(run_as, role, call):
@@ -370,9 +382,12 @@ def test_an_object_too_many_is_denied(run_as, role, call):
 def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
     run = run_as("releaser")
     (tmp_path / "file").write_bytes(b"poison")
-    with enable_iam_authentication(), pytest.raises(Exception, match="AccessDenied") as denied:
+    with enable_iam_authentication(), pytest.raises(BucketForbidden) as denied:
         run.store.upload("trusted/tarballs/0.tar.zst", tmp_path / "file")
-    assert refusal_of(denied.value).text.startswith("cloud: PutObject: AccessDenied")
+    sentence = (
+        "state: the bucket shop-releases does not let us write trusted/tarballs/0.tar.zst (AccessDenied)"
+    )
+    assert denied.value.text.startswith(sentence)
 
 
 @pytest.mark.parametrize(
@@ -380,8 +395,8 @@ def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
     [
         ("builder", "s3", "delete_bucket", {"Bucket": "shop-releases"}),
         ("releaser", "ec2", "create_image", {"InstanceId": "i-1", "Name": "own"}),
-        ("pull-request", "ec2", "stop_instances", {"InstanceIds": ["i-1"]}),
-        ("pull-request", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
+        ("branch", "ec2", "stop_instances", {"InstanceIds": ["i-1"]}),
+        ("branch", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
         ("releaser", "iam", "create_user", {"UserName": "x"}),
     ],
 )  # fmt: skip

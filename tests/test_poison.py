@@ -24,7 +24,7 @@ def poison(run, tmp_path, commit):
 
 
 def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, tmp_path):  # noqa: F811
-    attacker, builder = run_as("pull-request"), run_as("builder", branch="main")
+    attacker, builder = run_as("branch"), run_as("builder", branch="main")
     with enable_iam_authentication():
         poison(attacker, tmp_path, builder.commit)
         theirs, ours = cache.of(attacker), cache.of(builder)
@@ -39,7 +39,7 @@ def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, t
 
 
 def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as, tmp_path):  # noqa: F811
-    run = run_as("pull-request")
+    run = run_as("branch")
     with enable_iam_authentication():
         for kind in ("layers", "keys", "commits", "tarballs"):
             with pytest.raises(BucketForbidden):
@@ -47,7 +47,7 @@ def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as,
 
 
 def test_another_branch_takes_the_default_branch_s_own_before_that_of_others(run_as, tmp_path):  # noqa: F811
-    builder, attacker = run_as("builder", branch="main"), run_as("pull-request")
+    builder, attacker = run_as("builder", branch="main"), run_as("branch")
     with enable_iam_authentication():
         cache.of(builder).keep("layers", KEY, {"digest": "good"})
         poison(attacker, tmp_path, COMMIT)

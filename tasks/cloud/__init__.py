@@ -114,13 +114,10 @@ class Cloud(ABC):
 
 def refusal_of(error: BaseException) -> Refusal | None:
     """What an error of the cloud's API is to a person; None if it is no such error."""
-    if "boto3" not in sys.modules or "botocore.exceptions" not in sys.modules:
+    if "botocore.exceptions" not in sys.modules:
         return None
-    from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
 
-    if isinstance(error, S3UploadFailedError):  # it wraps what the cloud said into words
-        error = error.__context__ or error
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         problem = f"{said.get('Code')}: {said.get('Message')}"

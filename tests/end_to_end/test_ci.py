@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.long]
 @pytest.mark.parametrize("provider", ["github", "gitlab", "bitbucket"])
 def test_one_runner_starts_what_another_one_stops(project, tmp_path, provider):
     git(project, "branch", f"ci/{provider}")
-    role = "PULL_REQUEST" if provider == "bitbucket" else ""
+    role = "BRANCH_ROLE" if provider == "bitbucket" else ""
     output = {"GITHUB_OUTPUT": str(tmp_path / "output")} if provider == "github" else {}
     first = Runner(tmp_path / "first", project, provider, f"ci/{provider}", **output)
     started = first.type(line(provider, "start", role))
