@@ -91,6 +91,14 @@ class UnknownOption(Refusal):
     exit_code = UNKNOWN
 
 
+class WordsNotTaken(Refusal):
+    """A command with other words than it takes."""
+
+    sentence = "command line: doit {typed}: the command is doit {usage}"
+    remedy = "doit help {command}"
+    exit_code = UNKNOWN
+
+
 class NotAtTheTop(Refusal):
     """doit is called elsewhere than at the top of the repository."""
 

@@ -154,13 +154,12 @@ class Store:
 
         Raises BucketForbidden.
         """
-        from boto3.exceptions import S3UploadFailedError
-
         with self._allowed("write", key):
             try:
                 self.client.upload_file(str(path), self.bucket, key, Callback=heard)
-            except S3UploadFailedError as error:  # it wraps what the cloud said into words
-                raise (error.__context__ or error) from None
+            except Exception as error:  # boto3 wraps what the cloud said into words
+                said = error.__context__
+                raise (said if isinstance(said, self.client.exceptions.ClientError) else error) from None
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Names of all objects that begin so."""

@@ -210,7 +210,9 @@ def test_a_stopped_run_does_not_go_on_and_no_machine_was_touched(root):
     change(root)
     said(doit(root, "start"))
     hosts = runs.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]
-    assert "goes no further; no machine was touched" in said(doit(root, "stop"))
+    ended = said(doit(root, "stop"))
+    assert "goes no further; no machine was touched" in ended
+    assert ended.strip() in (root / ".run" / "report.md").read_text()
     assert states(root)[-1] == "stopped"
     assert "does not wait: stopped since" in refused(root, "continue")
     after = runs.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]

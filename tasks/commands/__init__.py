@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import functools
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from tasks import cloud
-from tasks.refusal import Refusal, StageForbidden, UnknownTask
+from doit.cmd_base import DoitCmdBase
+from doit.cmdparse import CmdParseError
 
-AS_JSON: dict[str, Any] = {
-    "name": "as_json",
-    "short": "",
-    "long": "json",
-    "type": bool,
-    "default": False,
-    "help": "print JSON, for programs",
-}
+from tasks import cloud
+from tasks.refusal import Refusal, StageForbidden, UnknownOption, UnknownTask, WordsNotTaken
+
+
+def flag(name: str, help: str, *, long: str = "", short: str = "") -> dict[str, Any]:
+    """An option that is there or not."""
+    long = long or name
+    return {"name": name, "short": short, "long": long, "type": bool, "default": False, "help": help}
+
+
+AS_JSON = flag("as_json", "print JSON, for programs", long="json")
 """The option of every command that shows something."""
 
 
@@ -31,13 +35,19 @@ def json_of(value: object) -> str:
     return json.dumps(value, indent=1, default=plain)
 
 
-def refusing(method: Any) -> Any:
-    """A refusal on the way of a command is one sentence and an exit code, no traceback."""
+class Asked:
+    """Before any of doit's commands: one that is typed wrongly, or declines, is one sentence and an exit code, no traceback."""
 
-    @functools.wraps(method)
-    def guarded(self: Any, *args: Any, **keywords: Any) -> Any:
+    def parse_execute(self, in_args: list[str]) -> Any:
+        """Parse the command line and do what was asked for."""
         try:
-            return method(self, *args, **keywords)
+            return super().parse_execute(in_args)  # type: ignore[misc]
+        except CmdParseError as error:
+            # doit's own words go on with all options that it knows
+            problem = str(error).partition(" (parsing options")[0]
+            problem = re.sub(r"^Error parsing \w+: ", "", problem)
+            problem = re.sub(r"^Error parsing parameter '(\w+)' <class '\w+'>\.\s*", r"--\1: ", problem)
+            said: Refusal = UnknownOption(problem=problem.strip(), command=self.name)  # type: ignore[attr-defined]
         except Refusal as refusal:
             said = refusal
         except Exception as error:
@@ -47,7 +57,24 @@ def refusing(method: Any) -> Any:
         sys.stderr.write(f"{said.text}\n")
         return said.exit_code
 
-    return guarded
+
+class Command(Asked, DoitCmdBase):
+    """A command of our own. `doc_usage`: the words that it takes; `cmd_options`: its options, as keywords of `_execute`."""
+
+    doc_usage = ""
+    doc_description: str | None = None
+    cmd_options: tuple[Mapping[str, Any], ...] = ()
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Refuse words where none are taken, then do it."""
+        if args and not self.doc_usage:
+            raise self.misread(args)
+        return super().execute(params, args)
+
+    def misread(self, words: list[str]) -> Refusal:
+        """The refusal of words that are not the ones it takes."""
+        typed = " ".join([self.name, *words])
+        return WordsNotTaken(typed=typed, usage=f"{self.name} {self.doc_usage}".rstrip(), command=self.name)
 
 
 def run_of(tasks: list[Any]) -> Any:

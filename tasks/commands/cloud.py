@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import refusing
-from tasks.refusal import UnknownTask
+from tasks.commands import Command
 
 
-class CloudCommand(DoitCmdBase):
+class CloudCommand(Command):
     """`doit cloud VERB`: the embedded cloud's own switch."""
 
     name = "cloud"
     doc_purpose = "the embedded cloud: start, stop, status, delete"
     doc_usage = "start|stop|status|delete"
-    doc_description = None
-    cmd_options = ()
 
-    @refusing
     def _execute(self, pos_args: list[str] | None = None) -> int:
         from tasks.cloud import embedded
 
@@ -35,7 +29,7 @@ class CloudCommand(DoitCmdBase):
         }
         verb = pos_args[0] if pos_args else ""
         if verb not in verbs or len(pos_args or ()) != 1:
-            raise UnknownTask(name=f"cloud {' '.join(pos_args or ())}", known=", ".join(verbs))
+            raise self.misread(pos_args or [])
         for line in verbs[verb]():
             report.console.line(line)
         return 0

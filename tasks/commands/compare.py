@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import refusing, run_of
-from tasks.refusal import UnknownTask
+from tasks.commands import Command, run_of
 
 
-class Compare(DoitCmdBase):
+class Compare(Command):
     """`doit compare A B`: where the servers of two environments differ. Exit code 1 if they do."""
 
     name = "compare"
@@ -18,14 +15,12 @@ class Compare(DoitCmdBase):
     doc_description = (
         "A and B: an environment, a branch, or an environment's full name such as testing-0d6e4079e3."
     )
-    cmd_options = ()
 
-    @refusing
     def _execute(self, pos_args: list[str] | None = None) -> int:
         from tasks import compare
 
         if len(pos_args or ()) != 2:
-            raise UnknownTask(name=f"compare {' '.join(pos_args or ())}", known="compare A B")
+            raise self.misread(pos_args or [])
         run = run_of(self.task_list)
         first, second = (compare.view(compare.ledgers(run, each)) for each in pos_args or ())
         found = compare.lines(first, second)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import doit.cmd_run
 from doit import doit_cmd
 
-from tasks import passage, pipeline, plan, report, settings, source
+from tasks import passage, pipeline, plan, report, report_page, settings, source
 from tasks import run as runs
-from tasks.commands import run_of
+from tasks.commands import flag, run_of
 from tasks.commands.run import Run
 from tasks.refusal import ControlDecides, NotConfirmed, NothingGoesOn, OtherBranch, RunUnderWay
 
@@ -64,10 +64,7 @@ class Continue(Control):
 
     name = "continue"
     doc_purpose = "let what has proved itself go on, byte for byte"
-    cmd_options = (
-        *Run.cmd_options,
-        {"name": "yes", "short": "y", "long": "yes", "type": bool, "default": False, "help": "do not ask"},
-    )
+    cmd_options = (*Run.cmd_options, flag("yes", "do not ask", short="y"))
     yes = False
 
     def execute(self, params: Any, args: Any) -> Any:
@@ -123,21 +120,25 @@ class Stop(Control):
 
     @functools.wraps(doit.cmd_run.Run._execute)
     def _execute(self, **options: Any) -> Any:
-        return _end(run_of(self.task_list)) if self.ends_run else super()._execute(**options)
+        if not self.ends_run:
+            return super()._execute(**options)
+        run = run_of(self.task_list)
+        report.console.line(said := f"stop: {_end(run)}")
+        report_page.of_lines(run, self.name, [said])
+        return 0
 
 
-def _end(run: runs.Run) -> int:
-    """End the run that waits; no machine is touched. Raises RunUnderWay."""
+def _end(run: runs.Run) -> str:
+    """End the run that waits; no machine is touched. What became of it, in words. Raises RunUnderWay."""
     record, way = pipeline.current(run.store), pipeline.way(run.root)
     endable = (*pipeline.OPEN, "continuing")
     if not record or not way or record.state not in endable:
-        report.console.line("stop: no run waits")
-        return 0
+        return "no run waits"
     for name in dataclasses.astuple(way):
         _refuse_at_work(run, name, record.commit)
-    if pipeline.add(run.store, record.commit, pipeline.step(run, "stopped"), only_from=endable):
-        report.console.line(f"stop: the run of {record.commit[:7]} goes no further; no machine was touched")
-    return 0
+    if not pipeline.add(run.store, record.commit, pipeline.step(run, "stopped"), only_from=endable):
+        return f"the run of {record.commit[:7]} has ended already"
+    return f"the run of {record.commit[:7]} goes no further; no machine was touched"
 
 
 def _refuse_at_work(run: runs.Run, environment: str, commit: str) -> None:

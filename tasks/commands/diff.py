@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import refusing, run_of
-from tasks.refusal import UnknownTask
+from tasks.commands import Command, run_of
 
 
-class Diff(DoitCmdBase):
+class Diff(Command):
     """`doit diff A B`: what differs between two tarballs, and their sizes by layer. Exit code 1 if they differ."""
 
     name = "diff"
@@ -18,14 +15,12 @@ class Diff(DoitCmdBase):
     doc_description = (
         "A and B: a digest or its beginning, a commit, an environment or a branch with a release."
     )
-    cmd_options = ()
 
-    @refusing
     def _execute(self, pos_args: list[str] | None = None) -> int:
         from tasks import diff
 
         if len(pos_args or ()) != 2:
-            raise UnknownTask(name=f"diff {' '.join(pos_args or ())}", known="diff A B")
+            raise self.misread(pos_args or [])
         run = run_of(self.task_list)
         first, second = (diff.find(run, each) for each in pos_args or ())
         if first == second:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import refusing
+from tasks.commands import Command
 
 
-class Docs(DoitCmdBase):
+class Docs(Command):
     """`doit docs`: writes the pages that are made from the code."""
 
     name = "docs"
     doc_purpose = "write the pages of docs/ that are made from the code"
-    doc_usage = ""
-    doc_description = None
-    cmd_options = ()
 
-    @refusing
-    def _execute(self, pos_args: object = None) -> int:
+    def _execute(self) -> int:
         from tasks import docs
 
         for path, text in docs.pages().items():

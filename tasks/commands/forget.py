@@ -5,18 +5,16 @@ from __future__ import annotations
 import doit.cmd_forget
 import doit.cmd_ignore
 
-from tasks.commands import refusing
+from tasks.commands import Asked
 
 
-class Forget(doit.cmd_forget.Forget):
+class Forget(Asked, doit.cmd_forget.Forget):
     """`doit forget STAGE`: the stage runs again next time."""
 
     name = "forget"
-    execute = refusing(doit.cmd_forget.Forget.execute)
 
 
-class Ignore(doit.cmd_ignore.Ignore):
+class Ignore(Asked, doit.cmd_ignore.Ignore):
     """`doit ignore STAGE`: the stage is skipped until it is forgotten."""
 
     name = "ignore"
-    execute = refusing(doit.cmd_ignore.Ignore.execute)

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import mermaid, standing
-from tasks.commands import AS_JSON, json_of, refusing
+from tasks.commands import AS_JSON, Command, flag, json_of
 
 
-class Graph(DoitCmdBase):
+class Graph(Command):
     """`doit graph`: the graph as Mermaid, or as SVG."""
 
     name = "graph"
     doc_purpose = "print the graph (Mermaid; --svg for a picture)"
-    doc_usage = ""
-    doc_description = None
     cmd_options = (
-        {
-            "name": "svg",
-            "short": "",
-            "long": "svg",
-            "type": bool,
-            "default": False,
-            "help": "print SVG instead of Mermaid",
-        },
-        {
-            "name": "status",
-            "short": "s",
-            "long": "status",
-            "type": bool,
-            "default": False,
-            "help": "show which stages are due",
-        },
+        flag("svg", "print SVG instead of Mermaid"),
+        flag("status", "show which stages are due", short="s"),
         AS_JSON,
     )
 
-    @refusing
-    def _execute(
-        self, svg: bool = False, status: bool = False, as_json: bool = False, pos_args: object = None
-    ) -> int:
+    def _execute(self, svg: bool = False, status: bool = False, as_json: bool = False) -> int:
         tasks = {each.name: each for each in self.task_list}
         due = (
             {

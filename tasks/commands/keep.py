@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import refusing, run_of
-from tasks.refusal import UnknownTask
+from tasks.commands import Command, run_of
 
 MOST = 365
 
 
-class Keep(DoitCmdBase):
+class Keep(Command):
     """`doit keep DAYS`: the environment stays for so many days from now, whatever its branch does."""
 
     name = "keep"
     doc_purpose = "keep the environment for some days from now, whatever its branch does"
-    doc_usage = "DAYS"
-    doc_description = None
-    cmd_options = ()
+    doc_usage = f"DAYS (1 to {MOST})"
 
-    @refusing
     def _execute(self, pos_args: list[str] | None = None) -> int:
         from tasks import keep
 
         days = pos_args[0] if pos_args and len(pos_args) == 1 else ""
         if not days.isascii() or not days.isdigit() or not 0 < int(days) <= MOST:
-            raise UnknownTask(
-                name=f"keep {' '.join(pos_args or ())}".rstrip(), known=f"keep DAYS, 1 to {MOST}"
-            )
+            raise self.misread(pos_args or [])
         run = run_of(self.task_list)
         until = keep.extend(run, int(days))
         report.console.line(f"{run.identity} is kept until {until:%Y-%m-%d %H:%M} UTC")

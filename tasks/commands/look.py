@@ -10,16 +10,15 @@ import doit.cmd_info
 import doit.cmd_list
 
 from tasks import report, standing
-from tasks.commands import AS_JSON, json_of, missing, refusing
+from tasks.commands import AS_JSON, Asked, json_of, missing
 
 
-class List(doit.cmd_list.List):
+class List(Asked, doit.cmd_list.List):
     """`doit list`: the stages in the graph's order; `--deps` shows each path with its git id, `--status` what is due."""
 
     name = "list"
     cmd_options = (*doit.cmd_list.List.cmd_options, AS_JSON)
 
-    @refusing
     def execute(self, params: Any, args: Any) -> Any:
         """List the tasks."""
         params.update_defaults({"sort": "definition"})
@@ -50,15 +49,10 @@ class List(doit.cmd_list.List):
                 self.outstream.write(f" -  {line}\n")
 
 
-class Info(doit.cmd_info.Info):
+class Info(Asked, doit.cmd_info.Info):
     """`doit info STAGE`: doit's own, then each path with its git id."""
 
     name = "info"
-
-    @refusing
-    def execute(self, params: Any, args: Any) -> Any:
-        """Show one task."""
-        return super().execute(params, args)
 
     def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:
         tasks = {each.name: each for each in self.task_list}

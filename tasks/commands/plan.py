@@ -5,43 +5,29 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import plan, report
-from tasks.commands import known, refusing, run_of
+from tasks.commands import Command, flag, known, run_of
 from tasks.refusal import FAILED, NoMachine, Refusal
 
 SPEAK = ("", "environment", "pack")
 """Parts of a stage that speak for it; the others only when they have work to do."""
 
 
-class Plan(DoitCmdBase):
+class Plan(Command):
     """`doit plan [TASK...]`: what a run would do, and why; it changes nothing."""
 
     name = "plan"
     doc_purpose = "show what would run, and why"
     doc_usage = "[TASK ...]"
-    doc_description = None
     cmd_options = (
-        {
-            "name": "detailed_exitcode",
-            "short": "",
-            "long": "detailed-exitcode",
-            "type": bool,
-            "default": False,
-            "help": "exit with 0 when there is nothing to do, 2 when there is, 1 when the plan fails",
-        },
-        {
-            "name": "diff",
-            "short": "",
-            "long": "diff",
-            "type": bool,
-            "default": False,
-            "help": "show what Ansible's check mode says that `server` would change",
-        },
+        flag(
+            "detailed_exitcode",
+            "exit with 0 when there is nothing to do, 2 when there is, 1 when the plan fails",
+            long="detailed-exitcode",
+        ),
+        flag("diff", "show what Ansible's check mode says that `server` would change"),
     )
 
-    @refusing
     def execute(self, params: Any, args: Any) -> Any:
         """Load the graph and look; what goes wrong must not be taken for work to do."""
         try:
@@ -54,7 +40,7 @@ class Plan(DoitCmdBase):
             traceback.print_exc()
             return FAILED
 
-    def _execute(self, detailed_exitcode: bool = False, diff: bool = False, pos_args: object = None) -> int:
+    def _execute(self, detailed_exitcode: bool = False, diff: bool = False) -> int:
         chosen = known(self.task_list, self.sel_tasks)
         tasks = {each.name: each for each in self.task_list}
         found = plan.verdicts(tasks, chosen, self.dep_manager)
@@ -83,16 +69,13 @@ class Plan(DoitCmdBase):
             report.console.line(line)
 
 
-class Why(DoitCmdBase):
+class Why(Command):
     """`doit why STAGE`: why a stage would run, or that it would not."""
 
     name = "why"
     doc_purpose = "say why a stage would run"
     doc_usage = "STAGE"
-    doc_description = None
-    cmd_options = ()
 
-    @refusing
     def _execute(self, pos_args: list[str] | None = None) -> int:
         (name,) = known(self.task_list, pos_args or ["release"])[:1]
         tasks = {each.name: each for each in self.task_list}

@@ -5,24 +5,19 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import AS_JSON, json_of, refusing, run_of
+from tasks.commands import AS_JSON, Command, flag, json_of, run_of
 from tasks.refusal import HostUnknown
 
 
-class Open(DoitCmdBase):
+class Open(Command):
     """`doit open`: the site, in a browser where there is one."""
 
     name = "open"
     doc_purpose = "open the site in a browser, and print its address"
-    doc_usage = ""
-    doc_description = None
     cmd_options = (AS_JSON,)
 
-    @refusing
-    def _execute(self, as_json: bool = False, pos_args: object = None) -> int:
+    def _execute(self, as_json: bool = False) -> int:
         import webbrowser
 
         run = run_of(self.task_list)
@@ -34,7 +29,7 @@ class Open(DoitCmdBase):
         return 0
 
 
-class Ssh(DoitCmdBase):
+class Ssh(Command):
     """`doit ssh [HOST] [COMMAND...]`: log in to a host, known by the keys that it was born with."""
 
     name = "ssh"
@@ -45,7 +40,6 @@ class Ssh(DoitCmdBase):
     )
     cmd_options = (AS_JSON,)
 
-    @refusing
     def _execute(self, as_json: bool = False, pos_args: list[str] | None = None) -> int:
         from tasks import process, ssh
 
@@ -61,22 +55,14 @@ class Ssh(DoitCmdBase):
         return code
 
 
-class Logs(DoitCmdBase):
+class Logs(Command):
     """`doit logs [HOST]`: the journal of the environment's hosts."""
 
     name = "logs"
     doc_purpose = "show the journal of the environment's hosts"
     doc_usage = "[HOST]"
-    doc_description = None
     cmd_options = (
-        {
-            "name": "follow",
-            "short": "f",
-            "long": "follow",
-            "type": bool,
-            "default": False,
-            "help": "go on with what comes, until Ctrl-C",
-        },
+        flag("follow", "go on with what comes, until Ctrl-C", short="f"),
         {
             "name": "lines",
             "short": "n",
@@ -88,7 +74,6 @@ class Logs(DoitCmdBase):
         AS_JSON,
     )
 
-    @refusing
     def _execute(
         self,
         follow: bool = False,

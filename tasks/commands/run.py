@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import re
 import signal
 import sys
 import threading
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import doit.cmd_run
-from doit.cmdparse import CmdParseError
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
 from tasks import passage, process, report, source
-from tasks.commands import missing, refusing, run_of
-from tasks.refusal import BucketGone, LeaseLost, NotAtTheTop, TeardownAndMore, UnknownOption
+from tasks.commands import Asked, missing, run_of
+from tasks.refusal import BucketGone, LeaseLost, NotAtTheTop, TeardownAndMore
 
 if TYPE_CHECKING:
     from tasks.lease import Lease
@@ -30,7 +28,7 @@ PATIENCE = 4.0
 """Seconds that stages get to end after an interruption; their children are ended at once."""
 
 
-class Run(doit.cmd_run.Run):
+class Run(Asked, doit.cmd_run.Run):
     """`doit run`: refuses what is not there, runs alone in its environment, and ends all it started when interrupted."""
 
     name = "run"
@@ -47,16 +45,6 @@ class Run(doit.cmd_run.Run):
     )
     wait: float | None = None
     lease: Lease | None = None
-
-    @refusing
-    def parse_execute(self, in_args: Any) -> Any:
-        """Parse the command line and run what was asked for."""
-        try:
-            return super().parse_execute(in_args)
-        except CmdParseError as error:
-            # doit's own words go on with all options that it knows
-            problem = re.sub(r"^Error parsing \w+: ", "", str(error).partition(" (parsing options")[0])
-            raise UnknownOption(problem=problem, command=self.name) from None
 
     def execute(self, params: Any, args: Any) -> Any:
         """Load the graph and run what was asked for."""

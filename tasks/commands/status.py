@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import datetime
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import AS_JSON, json_of, refusing, run_of
+from tasks.commands import AS_JSON, Command, json_of, run_of
 
 
-class Status(DoitCmdBase):
+class Status(Command):
     """`doit status`: every environment, what runs there and whether it answers now."""
 
     name = "status"
     doc_purpose = "show every environment: what runs there, and whether it answers now"
-    doc_usage = ""
-    doc_description = None
     cmd_options = (AS_JSON,)
 
-    @refusing
-    def _execute(self, as_json: bool = False, pos_args: object = None) -> int:
+    def _execute(self, as_json: bool = False) -> int:
         from tasks import status
 
         found = status.look(run_of(self.task_list))
@@ -30,17 +25,14 @@ class Status(DoitCmdBase):
         return 0
 
 
-class History(DoitCmdBase):
+class History(Command):
     """`doit history`: what went live in the environment, when and by whom; the newest last."""
 
     name = "history"
     doc_purpose = "show what went live in the environment, when and by whom"
-    doc_usage = ""
-    doc_description = None
     cmd_options = (AS_JSON,)
 
-    @refusing
-    def _execute(self, as_json: bool = False, pos_args: object = None) -> int:
+    def _execute(self, as_json: bool = False) -> int:
         from tasks import history, status
 
         run = run_of(self.task_list)

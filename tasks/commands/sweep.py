@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import math
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report, report_page
-from tasks.commands import refusing, run_of
-from tasks.refusal import SweepIncomplete, SweepTooMuch, UnknownTask
+from tasks.commands import Command, flag, run_of
+from tasks.refusal import SweepIncomplete, SweepTooMuch
 
 
-class SweepCommand(DoitCmdBase):
+class SweepCommand(Command):
     """`doit sweep`: shows what nobody needs any more; with `--yes`, takes it."""
 
     name = "sweep"
     doc_purpose = "find what no branch owns; with --yes, give it back"
-    doc_usage = ""
     doc_description = "Nothing is taken at first sight: only a sweep with --yes remembers what it has seen."
     cmd_options = (
-        {
-            "name": "yes",
-            "short": "y",
-            "long": "yes",
-            "type": bool,
-            "default": False,
-            "help": "take it, and remember what was seen for the first time",
-        },
+        flag("yes", "take it, and remember what was seen for the first time", short="y"),
         {
             "name": "share",
             "short": "",
@@ -37,12 +27,9 @@ class SweepCommand(DoitCmdBase):
         },
     )
 
-    @refusing
-    def _execute(self, yes: bool = False, share: int | None = None, pos_args: list[str] | None = None) -> int:
+    def _execute(self, yes: bool = False, share: int | None = None) -> int:
         from tasks import cost, estate, references, removal, source, sweep
 
-        if pos_args:
-            raise UnknownTask(name=f"sweep {' '.join(pos_args)}", known="sweep, without a name")
         run = run_of(self.task_list)
         branches = source.remote_branches(run.root, run.pipeline.default_branch)
         found = estate.survey(run)

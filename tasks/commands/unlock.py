@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import refusing, run_of
-from tasks.refusal import UnknownTask, UnlockUnconfirmed
+from tasks.commands import Command, flag, run_of
+from tasks.refusal import UnlockUnconfirmed
 
 
-class Unlock(DoitCmdBase):
+class Unlock(Command):
     """`doit unlock`: takes the environment from the run that holds it."""
 
     name = "unlock"
     doc_purpose = "take the environment from the run that holds it"
-    doc_usage = ""
-    doc_description = None
-    cmd_options = (
-        {
-            "name": "yes",
-            "short": "y",
-            "long": "yes",
-            "type": bool,
-            "default": False,
-            "help": "do not ask",
-        },
-    )
+    cmd_options = (flag("yes", "do not ask", short="y"),)
 
-    @refusing
-    def _execute(self, yes: bool = False, pos_args: list[str] | None = None) -> int:
+    def _execute(self, yes: bool = False) -> int:
         from tasks.lease import Lease
 
-        if pos_args:
-            raise UnknownTask(name=f"unlock {' '.join(pos_args)}", known="unlock, without a stage")
         run = run_of(self.task_list)
         lease = Lease(run)
         found = lease.look()

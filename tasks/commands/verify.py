@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from doit.cmd_base import DoitCmdBase
-
 from tasks import report
-from tasks.commands import refusing, run_of
+from tasks.commands import Command, run_of
 
 SHOWN = 5
 """Paths that are named of a layer that differs."""
 
 
-class Verify(DoitCmdBase):
+class Verify(Command):
     """`doit verify`: builds each layer twice and compares. Exit code 1 if any differs."""
 
     name = "verify"
     doc_purpose = "build each layer twice and compare the results"
-    doc_usage = ""
-    doc_description = None
-    cmd_options = ()
 
-    @refusing
-    def _execute(self, pos_args: object = None) -> int:
+    def _execute(self) -> int:
         from tasks import process, verify
 
         run = run_of(self.task_list)
