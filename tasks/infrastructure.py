@@ -229,8 +229,9 @@ def converge(run: Run, stage: str = "infrastructure") -> Outcome:
     made: list[Change] = []
     known = secrets.ensure(run)
     for _ in range(ROUNDS):
-        changes = plan(wanted(run, known), ec2.find(run))
-        if not changes:
+        found = ec2.find(run)
+        changes = plan(wanted(run, known), found)
+        if not changes and all(each.state == "running" for each in found.machines):
             break
         if manage == "additive" and (more := more_than_additions(changes)):
             raise OnlyAdditive(environment=run.environment_name, changes="; ".join(map(str, more)))

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -202,11 +203,13 @@ def exported(run: Run) -> Path:
 
 
 def prune(run: Run, keep: Iterable[str]) -> None:
-    """Leave only these archives on this machine; the cache has them all."""
-    wanted = set(keep)
+    """Of archives older than a day, leave only these on this machine; the cache has them all."""
+    wanted, aged = set(keep), time.time() - 86400
     for path in _shelf(run).iterdir():
-        if path.name.removesuffix(cache.ARCHIVE) not in wanted:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            # what is younger may be another run's, at work
+            if path.name.removesuffix(cache.ARCHIVE) not in wanted and path.stat().st_mtime < aged:
+                path.unlink()
 
 
 def _make(run: Run, name: str, instead: cache.Found | None) -> Made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,3 @@ def _pattern(name: str) -> str:
 
 def _short(action: str) -> str:
     return action.rpartition(".")[2]
-
-
-def is_declared(task: str, patterns: Iterable[str]) -> bool:
-    """Whether a task still stands in the playbook or one of its roles."""
-    return any(re.fullmatch(each, task) for each in patterns)

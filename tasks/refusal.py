@@ -325,6 +325,13 @@ class BucketForbidden(Refusal):
     remedy = "aws sts get-caller-identity"
 
 
+class DocumentDamaged(Refusal):
+    """What lies in the bucket in a record's place is none; earlier versions of it are kept."""
+
+    sentence = "state: {key} in {bucket} is no record: somebody has overwritten it"
+    remedy = "aws s3api list-object-versions --bucket {bucket} --prefix {key}"
+
+
 class RecordTaken(Refusal):
     """Another run has written a record since this one has read it."""
 

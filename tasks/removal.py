@@ -56,7 +56,11 @@ def carry_out(run: Run, estate: Estate, plan: Plan) -> dict[str, str]:
     }
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         problems = pool.map(lambda name: _guarded(run, estate, name, groups[name]), groups)
-        return {name: problem for name, problem in zip(groups, problems, strict=True) if problem}
+        try:
+            return {name: problem for name, problem in zip(groups, problems, strict=True) if problem}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what is begun is ended, nothing else begun
+            raise
 
 
 def _guarded(run: Run, estate: Estate, name: str, items: Sequence[Doomed]) -> str:
@@ -102,9 +106,11 @@ def _end(run: Run, estate: Estate, identity: str, items: Sequence[Doomed]) -> st
         for each in items:
             if isinstance(each.of, Thing) and each.of.kind == "volume":
                 _delete_volume(there, each.of)
+        lease.check()
+        there.store.delete_all([key for key in keys if key != lease.key])
     finally:
         lease.free()
-    there.store.delete_all([*keys, lease.key])
+    there.store.delete_all([lease.key])
     return ""
 
 

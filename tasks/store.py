@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.aws_error import code, status
-from tasks.refusal import BucketForbidden, BucketMissing, RecordTaken
+from tasks.refusal import BucketForbidden, BucketMissing, DocumentDamaged, RecordTaken
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before a write is tried again that met another one in the middle (409)."""
@@ -33,11 +33,11 @@ class Document:
     age: float
 
 
-class NotADocument(ValueError):
+class NotADocument(DocumentDamaged):
     """What lies there is no JSON object; its version can still be replaced."""
 
-    def __init__(self, key: str, etag: str, age: float) -> None:
-        super().__init__(key)
+    def __init__(self, bucket: str, key: str, etag: str, age: float) -> None:
+        super().__init__(bucket=bucket, key=key)
         self.etag = etag
         self.age = age
 
@@ -65,7 +65,7 @@ class Store:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise NotADocument(key, answer["ETag"], age)
+            raise NotADocument(self.bucket, key, answer["ETag"], age)
         return Document(value=value, etag=answer["ETag"], age=age)
 
     def write(self, key: str, value: dict[str, Any], *, seen: str | None) -> str:
@@ -180,5 +180,5 @@ class Store:
     def _readable(self, key: str) -> Document | None:
         try:
             return self.read(key)
-        except ValueError:
+        except NotADocument:
             return None

@@ -110,11 +110,15 @@ def keep_bodies(folder: Path, discarded: list[str]) -> None:
     def complete(upload: Any, parts: Any) -> tuple[Body, str, Any]:
         chosen = list(_chosen(upload, parts))
         joined, digest = folder / f"{JOINED}{uuid.uuid4().hex}", hashlib.md5(usedforsecurity=False)
-        with joined.open("wb") as file:
-            for part in chosen:
-                digest.update(bytes.fromhex(part._etag))
-                with (folder / part.body).open("rb") as content:
-                    _append(file, content)
+        try:
+            with joined.open("wb") as file:
+                for part in chosen:
+                    digest.update(bytes.fromhex(part._etag))
+                    with (folder / part.body).open("rb") as content:
+                        _append(file, content)
+        except OSError:
+            joined.unlink()
+            raise
         body = Body(joined, 0, joined.stat().st_size)
         checksum = _checksum(upload.metadata, joined, [folder / part.body for part in chosen])
         return body, f"{digest.hexdigest()}-{len(chosen)}", checksum

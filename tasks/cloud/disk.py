@@ -66,8 +66,8 @@ class Disk:
         stored: dict[str, Any] = {"backends": list(backends.iter_backends())}
         if service == "s3":
             stored["bucket_accounts"] = s3_backends.bucket_accounts
-        buffer, objects = io.BytesIO(), dict[str, bytes]()
-        _Pickler(buffer, objects).dump(stored)
+        buffer, objects, fresh = io.BytesIO(), dict[str, bytes](), list[FakeKey]()
+        _Pickler(buffer, objects, fresh).dump(stored)
         state = buffer.getvalue()
         if state == self._written.get(service) and not objects and not self._discarded:
             return
@@ -76,6 +76,8 @@ class Disk:
         except sqlite3.OperationalError as error:
             with full_disk(self.objects):
                 raise OSError(28, str(error)) from None
+        for each in fresh:  # only now: an object without a row could never be loaded
+            each.__dict__["written"] = True
 
     def _commit(self, service: str, state: bytes, objects: dict[str, bytes]) -> None:
         execute = self._database.execute
@@ -103,9 +105,9 @@ class Disk:
 class _Pickler(pickle.Pickler):
     """Leaves S3 objects out, but for their ids; those that changed go to rows of their own."""
 
-    def __init__(self, file: io.BytesIO, objects: dict[str, bytes]) -> None:
+    def __init__(self, file: io.BytesIO, objects: dict[str, bytes], fresh: list[FakeKey]) -> None:
         super().__init__(file, protocol=5)
-        self.objects = objects
+        self.objects, self.fresh = objects, fresh
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FakeKey):
@@ -113,9 +115,9 @@ class _Pickler(pickle.Pickler):
                 return _key, (_state(obj),)
             if not obj.__dict__.get("written"):
                 buffer = io.BytesIO()
-                _Pickler(buffer, self.objects).dump(_state(obj))
+                _Pickler(buffer, self.objects, self.fresh).dump(_state(obj))
                 self.objects[obj.body] = buffer.getvalue()
-                obj.__dict__["written"] = True
+                self.fresh.append(obj)
             return _stored, (obj.body,)
         if isinstance(obj, collections.defaultdict | _VersionedKeyStore):
             # moto's own mappings: some need arguments to be made, one lists only its newest values
