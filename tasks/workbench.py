@@ -221,11 +221,15 @@ def _drop_whiteouts(folder: Path) -> None:
 
 def _keep_changes(bench: Bench) -> None:
     """Move what is new or changed in the copy to where an overlay would have put it."""
-    for parent, _, files in os.walk(bench.folder / "tree"):
-        for name in files:
+    for parent, folders, files in os.walk(bench.folder / "tree"):
+        for name in (*folders, *files):
             path = Path(parent) / name
             inside = path.relative_to(bench.folder / "tree")
             before = next((each / inside for each in bench.lowers if os.path.lexists(each / inside)), None)
+            if path.is_dir() and not path.is_symlink():
+                if not before:
+                    (bench.upper / inside).mkdir(parents=True, exist_ok=True)
+                continue
             if before and _same(before.lstat(), path.lstat()):
                 continue
             (bench.upper / inside).parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, 
     assert f"\n    {remedy}" in answered.stderr if remedy else True
     assert "Traceback" not in answered.stderr
     assert not (tmp_path / "state").exists()  # no cloud was started for it
+
+
+def test_nobody_has_to_listen_to_the_end(project):
+    read, write = os.pipe()
+    os.close(read)
+    answered = subprocess.run([DOIT, "docs"], cwd=project, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (answered.returncode, answered.stderr) == (141, "")
 
 
 def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):

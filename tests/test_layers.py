@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tasks import cache, layers, tarball, verify, workbench
+from tasks import cache, layers, member, tarball, verify, workbench
 from tasks.profile import Inheritance
 from tasks.refusal import BuildFailed, ProfileLayerUnknown
 from tests.cloud.conftest import server  # noqa: F401  (a fixture)
@@ -137,6 +139,26 @@ def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkey
     for name in run.layers:
         copied = layers.build(start(site), name, tmp_path / "layer")
         assert copied.digest == layers.ensure(run, name).digest, name
+
+
+def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatch, tmp_path):
+    (tmp_path / "lower" / "folder").mkdir(parents=True)
+    made = []
+    for overlay in (True, False):
+        monkeypatch.setattr(workbench, "overlays", lambda folder, answer=overlay: answer)
+        with workbench.opened(tmp_path, [tmp_path / "lower"]) as bench:
+            workbench.run(
+                bench,
+                [["sh", "-c", "mkdir empty && ln -s folder link"]],
+                layer="links",
+                environment={"PATH": os.environ["PATH"]},
+                hidden=[],
+                say=lambda _: None,
+                log_path=tmp_path / "log",
+                shown=Path("log"),
+            )
+            made.append([(each.name, each.kind, each.target) for each in member.of_folder(bench.upper)])
+    assert made[0] == made[1] == [("empty", member.FOLDER, ""), ("link", member.LINK, "folder")]
 
 
 def test_a_command_of_the_settings_replaces_the_profile_s_and_is_held_to_its_promises(site, built, start):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from doit.cmdparse import CmdParseError
 
 from tasks import cloud
 from tasks.refusal import Refusal, StageForbidden, UnknownOption, UnknownTask, WordsNotTaken
+
+PIPE_CLOSED = 141
+"""Exit code of whom nobody listens to, as a shell has it of SIGPIPE."""
 
 
 def flag(name: str, help: str, *, long: str = "", short: str = "") -> dict[str, Any]:
@@ -50,6 +54,9 @@ class Asked:
             said: Refusal = UnknownOption(problem=problem.strip(), command=self.name)  # type: ignore[attr-defined]
         except Refusal as refusal:
             said = refusal
+        except BrokenPipeError:  # `| head` has seen enough; what is still buffered must not complain at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
         except Exception as error:
             if not (unanswered := cloud.refusal_of(error)):
                 raise

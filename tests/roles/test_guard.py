@@ -68,6 +68,13 @@ def test_a_host_without_a_release_has_its_time_from_its_installation_on(guard, t
     assert guard.reason(installed + 14 * DAY, 14, 0, nothing) != ""
 
 
+@pytest.mark.parametrize(("since", "ends"), [(60, False), (2 * HOUR, True)])
+def test_a_host_on_which_a_release_is_at_work_stays_for_an_hour(guard, tmp_path, since, ends):
+    link = at(tmp_path / "current", NOW - 15 * DAY)
+    at(tmp_path / "unfinished.json", NOW - since)
+    assert bool(guard.reason(NOW, 14, 0, link)) == ends
+
+
 def test_who_is_logged_in_is_not_idle(guard, tmp_path, monkeypatch):
     monkeypatch.setattr(guard.glob, "glob", lambda pattern: ["/dev/pts/0"])
     assert guard.reason(NOW, 0, 1, at(tmp_path / "current", 0)) == ""

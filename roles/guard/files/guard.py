@@ -12,6 +12,9 @@ import time
 
 KEEP = "/var/lib/guard/keep-until"
 BUSY = ("/var/lib/provisioning",)
+UNFINISHED = (
+    "unfinished.json"  # beside the link while a release is at work; older than an hour it is of one that died
+)
 LOGS = ("/var/log/nginx/access.log", "/var/log/wtmp", "/var/log/lastlog")
 
 
@@ -42,7 +45,7 @@ def started():
 def reason(now, days, idle_hours, link):
     """Why this machine may end; empty when it may not."""
     released = changed(link) or changed(__file__)
-    if now < kept_until():
+    if now < max(kept_until(), changed(os.path.join(os.path.dirname(link), UNFINISHED)) + 3600):
         return ""
     if days and now >= released + days * 86400:
         return f"{days} days have passed since the last release"
