@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.release import DOIT, doit, project
 from tasks import process, profile, run
 
-TIMES = 3
+TIMES = 5
 THEME = "app/app/design/frontend/Shop/spring/web/css/source/_variables.less"
 PHP = "app/app/code/Shop/Catalog/Products.php"
 
@@ -44,7 +44,7 @@ def main() -> None:
             cold.append(timed(root))
             cpu.append(children() - before)
             inside.append(took(root))
-        idle = [timed(root)[0] for _ in range(TIMES * 3)]
+        idle = [timed(root)[0] for _ in range(TIMES * 2)]
         path, half = critical(inside), statistics.median(cpu) / 2
         bound = max(path, half) * 1.15
         nothing = statistics.median(idle)
