@@ -107,6 +107,18 @@ def test_an_awkward_cloud_gives_the_same(checkout, awkward):  # noqa: F811
     assert ec2.find(run) == infrastructure.Found()
 
 
+@pytest.mark.usefixtures("_no_records")
+def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, awkward):  # noqa: F811
+    run = run_in(checkout, Paperhouse(REGION, awkward._identity), branch="stopping")
+    infrastructure.share(run)
+    first = infrastructure.converge(run)
+    run.cloud.client("ec2").stop_instances(InstanceIds=[first.facts["hosts"][0]["id"]])
+    assert [each.state for each in ec2.find(run).machines] == ["stopping"]
+    again = infrastructure.converge(run)
+    assert [each["id"] for each in again.facts["hosts"]] == [first.facts["hosts"][0]["id"]]
+    teardown.tear_down(run)
+
+
 def test_a_launch_that_was_not_seen_is_asked_for_with_the_same_token(run):
     infrastructure.converge(run)
     token = machines.launch_token(run, "1")

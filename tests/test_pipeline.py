@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from tasks import infrastructure, pipeline
-from tasks.refusal import NoMachineFound, OnlyAdditive
+from tasks import history, infrastructure, pipeline
+from tasks.refusal import DocumentDamaged, NoMachineFound, OnlyAdditive
 from tests.cloud.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import commit
@@ -50,6 +50,27 @@ def test_a_run_begins_and_the_one_before_it_is_superseded(run):
     former = pipeline.read(run.store, run.commit)
     assert (former.state, former.digest, former.starter.by) == ("superseded", "d", run.who)
     assert former.steps[-1].words == f"by the run of {new.commit[:7]}"
+
+
+def test_what_a_newer_pipeline_adds_to_its_records_is_passed_over(run):
+    pipeline.begin(run)
+    history.add(run, "d")
+    for key, name in ((pipeline.key(run.commit), "steps"), (history.key(run.identity), "releases")):
+        kept = run.store.read(key)
+        more = [{**each, "mood": "good"} for each in kept.value[name]]
+        run.store.write(key, {**kept.value, name: more}, seen=kept.etag)
+    assert pipeline.current(run.store).state == "started"
+    assert [each.digest for each in history.read(run.store, run.identity)] == ["d"]
+
+
+def test_a_record_that_somebody_has_overwritten_is_a_sentence(run):
+    key = history.key(run.identity)
+    run.store.client.put_object(Bucket=run.bucket, Key=key, Body=b"[]")
+    with pytest.raises(DocumentDamaged) as damaged:
+        history.read(run.store, run.identity)
+    assert damaged.value.text.startswith(
+        f"state: {key} in {run.bucket} is no record: somebody has overwritten it"
+    )
 
 
 @pytest.mark.parametrize("ended", ["live", "failed", "stopped", "continuing"])

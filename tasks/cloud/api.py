@@ -30,9 +30,9 @@ from werkzeug.serving import make_server
 from tasks.cloud.answer import Answer, xml_error
 from tasks.cloud.body import SMALL, written_ahead
 from tasks.cloud.disk import Disk
-from tasks.cloud.home import Identity, full_disk
+from tasks.cloud.home import Identity
 from tasks.cloud.hosts import Hosts
-from tasks.refusal import DiskFull
+from tasks.refusal import DiskFull, full_disk
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
 """Imported when the server starts, so that no first request waits for them."""
@@ -160,7 +160,7 @@ class Application:
             self.hosts.judge()
         try:
             folder = self.disk.objects
-            with full_disk(folder), written_ahead(folder, request.upload), self.lock:
+            with full_disk("cloud", folder), written_ahead(folder, request.upload), self.lock:
                 return self._in_turn(request, environ)
         except DiskFull as refusal:  # 507: boto3 does not try this again
             return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")

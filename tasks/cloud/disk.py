@@ -21,7 +21,7 @@ from moto.s3.models import FakeKey, s3_backends
 from moto.s3.utils import _VersionedKeyStore
 
 from tasks.cloud.body import keep_bodies
-from tasks.cloud.home import full_disk
+from tasks.refusal import full_disk
 
 SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -74,7 +74,7 @@ class Disk:
         try:
             self._commit(service, state, objects)
         except sqlite3.OperationalError as error:
-            with full_disk(self.objects):
+            with full_disk("cloud", self.objects):
                 raise OSError(28, str(error)) from None
         for each in fresh:  # only now: an object without a row could never be loaded
             each.__dict__["written"] = True

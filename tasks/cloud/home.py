@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.refusal import DiskFull
+from tasks.refusal import full_disk
 
 LOOPBACK = "127.0.0.1"
 
@@ -94,7 +94,7 @@ class Home:
 
     def make(self) -> None:
         """Make the folders, for the user's eyes only."""
-        with full_disk(self.folder):
+        with full_disk("cloud", self.folder):
             for folder in (self.folder, self.objects, self.hosts):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -116,7 +116,7 @@ class Home:
 
     def _write(self, name: str, values: object) -> None:
         temporary = self.folder / f".{name}.{os.getpid()}"
-        with full_disk(self.folder):
+        with full_disk("cloud", self.folder):
             temporary.touch(mode=0o600)
             temporary.write_text(json.dumps(values, indent=2) + "\n")
             temporary.replace(self.folder / name)
@@ -140,14 +140,3 @@ def started_at(pid: int) -> int | None:
 def this_boot() -> str:
     """Names the current boot of this machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-@contextlib.contextmanager
-def full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left" into a refusal."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise DiskFull(stage="cloud", path=path) from None
-        raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
@@ -67,10 +66,6 @@ class Asked:
 
 class Command(Asked, DoitCmdBase):
     """A command of our own. `doc_usage`: the words that it takes; `cmd_options`: its options, as keywords of `_execute`."""
-
-    doc_usage = ""
-    doc_description: str | None = None
-    cmd_options: tuple[Mapping[str, Any], ...] = ()
 
     def execute(self, params: Any, args: list[str]) -> Any:
         """Refuse words where none are taken, then do it."""

@@ -12,9 +12,8 @@ import time
 
 KEEP = "/var/lib/guard/keep-until"
 BUSY = ("/var/lib/provisioning",)
-UNFINISHED = (
-    "unfinished.json"  # beside the link while a release is at work; older than an hour it is of one that died
-)
+# beside the link while a release is at work; older than an hour it is of one that died
+UNFINISHED = "unfinished.json"
 LOGS = ("/var/log/nginx/access.log", "/var/log/wtmp", "/var/log/lastlog")
 
 
