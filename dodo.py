@@ -12,24 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from tasks import (
-    drift,
-    image,
-    infrastructure,
-    inputs,
-    layers,
-    release,
-    run,
-    server,
-    settings,
-    tarball,
-    teardown,
-)
-from tasks.graph import Task, stage
+from tasks import image, run, settings, teardown
+from tasks.graph import inputs
+from tasks.graph.stage import Task, stage
+from tasks.infrastructure import stage as infrastructure
+from tasks.release import stage as release
+from tasks.server import drift
+from tasks.server import stage as server
+from tasks.tarball import stage as tarball
+from tasks.tarball.build import layers
 
 RUN = run.from_command_line(Path.cwd())
-PLAYS = ["tasks/ansible.py", "tasks/playbook_events.py", "tasks/ssh.py"]
-LEDGER = ["tasks/ledger.py", "tasks/ledger_host.py", "tasks/recording.py"]
+PLAYS = ["tasks/hosts/ansible.py", "tasks/hosts/playbook_events.py", "tasks/hosts/ssh.py"]
+LEDGER = ["tasks/server/ledger.py", "tasks/server/ledger_host.py", "tasks/hosts/managed.py"]
 AS_RECORDED = drift.AsRecorded("server")
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
@@ -59,7 +54,7 @@ def task_infrastructure() -> Iterator[Task]:
         RUN,
         infrastructure.converge,
         name="environment",
-        paths=["tasks/ec2.py", "tasks/infrastructure.py", "tasks/shared.py"],
+        paths=["tasks/infrastructure/apply.py", "tasks/infrastructure/stage.py", "tasks/bucket/create.py"],
         parts=lambda: infrastructure.parts(RUN),
         world=infrastructure.differences,
         after=["infrastructure:shared"],
@@ -80,7 +75,12 @@ def task_tarball() -> Iterator[Task]:
         RUN,
         tarball.build,
         name="pack",
-        paths=[RUN.pipeline.application.path, f"{PROFILE}/profile.yml", *layers.CODE, "tasks/tarball.py"],
+        paths=[
+            RUN.pipeline.application.path,
+            f"{PROFILE}/profile.yml",
+            *layers.CODE,
+            "tasks/tarball/stage.py",
+        ],
         parts=lambda: tarball.parts(RUN),
         world=tarball.differences,
         after=["infrastructure:shared", *(f"tarball:{each.name}" for each in RUN.profile.layers)],
@@ -98,7 +98,7 @@ def task_server() -> Task:
             PROFILE,
             *PLAYS,
             *LEDGER,
-            "tasks/server.py",
+            "tasks/server/stage.py",
         ],
         parts=lambda: server.parts(RUN),
         world=AS_RECORDED,
@@ -111,7 +111,7 @@ def task_release() -> Task:
     return stage(
         RUN,
         release.go_live,
-        paths=["playbooks/release.yml", "roles/release", *PLAYS, "tasks/release.py"],
+        paths=["playbooks/release.yml", "roles/release", *PLAYS, "tasks/release/stage.py"],
         parts=lambda: release.parts(RUN),
         after=["server"],
         infrastructure="infrastructure:environment",

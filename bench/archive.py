@@ -19,8 +19,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import doit, project
-from tasks import archive, infrastructure, member, run
-from tasks.store import Store
+from tasks import run
+from tasks.bucket.store import Store
+from tasks.infrastructure import stage as infrastructure
+from tasks.tarball.build import archive, tar
 
 TIMES = 5
 FILES, BYTES = 50_000, 12_000
@@ -77,7 +79,7 @@ def store(root: Path, tree: Path, files: int) -> Path:
             )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(" ".join(chosen.choices(words, k=BYTES // 7))[:BYTES].ljust(BYTES))
-        packed = archive.pack({layer: member.of_folder(tree, only=[layer])}, tree.with_suffix(".zst"))
+        packed = archive.pack({layer: tar.of_folder(tree, only=[layer])}, tree.with_suffix(".zst"))
         run.read(root, {}).store.upload(_key(tree, layer), tree.with_suffix(".zst"))
         print(f"{tree.name}: {layer}, {packed.size / 1e6:.0f} MB", file=sys.stderr)  # noqa: T201
     return tree
@@ -117,9 +119,9 @@ def whole(root: Path, tree: Path) -> None:
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)  # noqa: T201
 
 
-def _stored(bucket: Store, tree: Path, layer: str) -> Iterator[member.Member]:
+def _stored(bucket: Store, tree: Path, layer: str) -> Iterator[tar.Member]:
     with contextlib.closing(bucket.open(_key(tree, layer))) as body:
-        yield from member.of_archive(body)
+        yield from tar.of_archive(body)
 
 
 def _key(tree: Path, layer: str) -> str:

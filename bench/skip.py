@@ -17,7 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import DOIT, TIMES, doit, median, project
-from tasks import ansible, run, server
+from tasks import run
+from tasks.hosts import ansible
+from tasks.server import stage as server
 
 PLAYS = 3
 """Plays of a kind: they take seconds, and differ by little."""

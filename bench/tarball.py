@@ -18,7 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import DOIT, doit, project
-from tasks import process, profile, run
+from tasks import profile, run
+from tasks.process import children
 
 TIMES = 5
 THEME = "app/app/design/frontend/Shop/spring/web/css/source/_variables.less"
@@ -40,9 +41,9 @@ def main() -> None:
                 lambda text, n=number: text.replace("The example", f"{n} The example"),
             )
             everything(root, number)
-            before = children()
+            before = cpu_of_children()
             cold.append(timed(root))
-            cpu.append(children() - before)
+            cpu.append(cpu_of_children() - before)
             inside.append(took(root))
         idle = [timed(root)[0] for _ in range(TIMES * 2)]
         path, half = critical(inside), statistics.median(cpu) / 2
@@ -91,7 +92,7 @@ def sequential(root: Path) -> dict[str, float]:
             begun = time.monotonic()
             for command in layer.commands:
                 words = [profile.filled(word, values) for word in command]
-                process.run(words, cwd=tree, env={**environ, **layer.environment, "HOME": folder})
+                children.run(words, cwd=tree, env={**environ, **layer.environment, "HOME": folder})
             seconds[layer.name] = time.monotonic() - begun
         begun = time.monotonic()
         subprocess.run(
@@ -159,7 +160,7 @@ def naive_line(naive: list[dict[str, float]]) -> str:
     return ", ".join(f"{name} {statistics.median(each[name] for each in naive):.1f}" for name in naive[0])
 
 
-def children() -> float:
+def cpu_of_children() -> float:
     """CPU seconds of all that this process has started and that has ended."""
     spent = os.times()
     return spent.children_user + spent.children_system

@@ -11,11 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks import ansible, ec2, infrastructure, machines, process, report, server, source
-from tasks.aws_error import already
-from tasks.graph import Outcome
-from tasks.lease import Lease
+from tasks import source
+from tasks.bucket.lease import Lease
+from tasks.cloud.errors import already
+from tasks.graph import reporter
+from tasks.graph.stage import Outcome
+from tasks.hosts import ansible
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import launches
+from tasks.infrastructure import stage as infrastructure
+from tasks.process import children
 from tasks.refusal import Cancelled, CloudRefused, EnvironmentHeld
+from tasks.server import stage as server
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -111,7 +118,7 @@ def bake(run: Run) -> Outcome:
     image = ready(run, mark)
     made = image is None
     # the host is the project's: two bakes would take it away from each other
-    lease = Lease(builder, on_lost=process.interrupt)
+    lease = Lease(builder, on_lost=children.interrupt)
     try:
         lease.take(0 if image else None, run.say(NAME))
     except EnvironmentHeld:
@@ -166,11 +173,11 @@ def _make(run: Run, builder: Run, mark: str) -> str:
         log=run.log(NAME),
     )
     (host,) = (each["id"] for each in hosts["hosts"])
-    report.console.event(NAME, f"stop {host}")
+    reporter.console.event(NAME, f"stop {host}")
     # at rest: nothing is half written, and what the host forgot is not made anew by a reboot
     ec2.stop(builder, host)
     name = f"{run.pipeline.name}-{mark}"
-    report.console.event(NAME, f"create image {name}")
+    reporter.console.event(NAME, f"create image {name}")
     tags = {"Name": name, "project": run.pipeline.name, "fingerprint": mark, "base": run.pipeline.image}
     with already("InvalidAMIName.Duplicate"):  # another run was faster: its image is as good
         return ec2.create_image(run, host, name=name, tags=tags)
@@ -192,13 +199,13 @@ def _end(builder: Run) -> None:
     deadline = time.monotonic() + LAST_MOMENT
     while changes := list(_left(builder)):
         for change in changes:
-            report.console.event(NAME, str(change))
+            reporter.console.event(NAME, str(change))
             with contextlib.suppress(Cancelled):
                 ec2.apply(builder, change)
-        if process.cancelled() and time.monotonic() > deadline:
+        if children.cancelled() and time.monotonic() > deadline:
             return
-        time.sleep(ec2.POLL if process.cancelled() else 0)
-    machines.forget(builder)
+        time.sleep(ec2.POLL if children.cancelled() else 0)
+    launches.forget(builder)
 
 
 def _left(builder: Run) -> Iterator[infrastructure.Change]:
@@ -211,7 +218,7 @@ def _sweep(run: Run) -> int:
     images = found(run)
     gone = superfluous(images, ec2.images_in_use(run, [each.id for each in images]))
     for each in gone:
-        report.console.event(NAME, f"remove {each.id} of {each.made[:10]}")
+        reporter.console.event(NAME, f"remove {each.id} of {each.made[:10]}")
         ec2.remove_image(run, each.id, each.snapshots)
     return len(gone)
 
@@ -226,5 +233,5 @@ def start(run: Run) -> str | None:
     mark = fingerprint(run)
     image = ready(run, mark)
     words = f"the baked image {image.id}" if image else f"{run.pipeline.image}: no baked image of {mark}"
-    report.console.event("infrastructure", f"starts from {words}")
+    reporter.console.event("infrastructure", f"starts from {words}")
     return image.id if image else None

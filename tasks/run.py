@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tasks import cloud, journal, layers, profile, report, settings, source, workbench
+from tasks import profile, settings, source
+from tasks.bucket.store import Store
+from tasks.cloud import interface as cloud
+from tasks.console import journal
+from tasks.graph import reporter
 from tasks.refusal import Refusal, UncommittedChanges, UnknownEnvironment, UnknownVariable
-from tasks.store import Store
+from tasks.tarball.build import layers, overlay
 
 VARIABLES = ("environment", "branch")
 DEFAULT_ENVIRONMENT = "testing"
@@ -90,7 +94,7 @@ class Run:
     @cached_property
     def bench(self) -> tempfile.TemporaryDirectory[str]:
         """A folder to build in, gone when this process ends."""
-        return workbench.place(self.root)
+        return overlay.place(self.root)
 
     @cached_property
     def who(self) -> str:
@@ -100,11 +104,11 @@ class Run:
 
     def say(self, stage: str) -> Callable[[str], None]:
         """A function that tells what the stage is doing now."""
-        return lambda words: report.console.progress(stage, words)
+        return lambda words: reporter.console.progress(stage, words)
 
     def warn(self, stage: str, words: str) -> None:
         """Tell what a person should know, in a line of its own."""
-        report.console.event(stage, words)
+        reporter.console.event(stage, words)
 
     @cached_property
     def journal(self) -> Path:

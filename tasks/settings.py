@@ -11,13 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from tasks.refusal import (
-    SettingMissing,
-    SettingsBroken,
-    SettingsMissing,
-    SettingUnknown,
-    SettingWrong,
-)
+from tasks.refusal import SettingMissing, SettingsBroken, SettingsMissing, SettingUnknown, SettingWrong
 
 T = TypeVar("T")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks import ec2, history, infrastructure, ledger, machines, report, shared
-from tasks.graph import Outcome
+from tasks.bucket import create
+from tasks.graph import reporter
+from tasks.graph.stage import Outcome
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import launches
+from tasks.infrastructure import stage as infrastructure
+from tasks.release import history
+from tasks.server import ledger
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -23,10 +29,10 @@ def tear_down(run: Run) -> Outcome:
     name = f"{run.pipeline.name}-{run.identity}"
     changes = infrastructure.teardown_plan(name, run.host_name, ec2.find(run))
     for change in changes:
-        report.console.event("teardown", str(change))
+        reporter.console.event("teardown", str(change))
         ec2.apply(run, change)
-    if shared.bucket_exists(run):
-        machines.forget(run)
+    if create.bucket_exists(run):
+        launches.forget(run)
         ledger.forget(run)
         history.forget(run)
     return Outcome(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks import run as runs
-from tasks.cloud import embedded
+from tasks.cloud.embedded import lifecycle
 
 
 class Killed(BaseException):
     """The run dies here."""
 
 
-class Paperhouse(embedded.Embedded):
+class Paperhouse(lifecycle.Embedded):
     """Hosts without a console; and, when told so, a death after a number of calls that change something."""
 
     def __init__(self, region, identity):
@@ -35,7 +35,7 @@ class Paperhouse(embedded.Embedded):
             raise Killed(model.name)
 
 
-def run_in(root: Path, cloud: embedded.Embedded, **variables: str) -> runs.Run:
+def run_in(root: Path, cloud: lifecycle.Embedded, **variables: str) -> runs.Run:
     """A run of the checkout at `root` in that cloud."""
     run = runs.read(root, variables)
     run.__dict__["cloud"] = cloud  # what the cached property would connect to

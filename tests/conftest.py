@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import process
-from tasks.cloud import embedded
+from tasks.cloud.embedded import lifecycle
+from tasks.process import children
 
 ROOT = Path(__file__).parents[1]
 DOIT = Path(sys.executable).parent / "doit"
@@ -90,7 +90,7 @@ def _state_home(tmp_path_factory):
     before = os.environ.get("XDG_STATE_HOME")
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     yield
-    embedded.delete(lambda words: None)
+    lifecycle.delete(lambda words: None)
     os.environ.pop("XDG_STATE_HOME")
     if before is not None:
         os.environ["XDG_STATE_HOME"] = before
@@ -100,4 +100,4 @@ def _state_home(tmp_path_factory):
 def _uninterrupted():
     """An interruption of one test is none of the next one's."""
     yield
-    process._interrupted.clear()
+    children._interrupted.clear()

@@ -9,7 +9,7 @@ import yaml
 from tests.conftest import commit, copy_project
 
 INSTEAD = {
-    "tasks/ansible.py": """
+    "tasks/hosts/ansible.py": """
 def play(playbook, **_):
     import os
 
@@ -19,18 +19,18 @@ def play(playbook, **_):
         raise PlaybookFailed(stage=playbook, host="i-1", role=playbook, task="do it", message="no")
     return Recap(changed=1, ok=1, seconds=0.0, recorded={})
 """,
-    "tasks/ledger.py": """
+    "tasks/server/ledger.py": """
 def keep(*_, **__):
     pass
 """,
-    "tasks/drift.py": """
+    "tasks/server/drift.py": """
 AsRecorded.begin = lambda self, run: None
 AsRecorded.__call__ = lambda self, run: []
 """,
-    "tasks/cloud/endpoint.py": """
+    "tasks/cloud/embedded/client.py": """
 Embedded.host_keys = lambda self, id, say: [f"ssh-ed25519 {id}"]
 """,
-    "tasks/identity.py": """
+    "tasks/cloud/caller.py": """
 def caller(run):
     import os
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from tasks.cloud import Cloud
+from tasks.cloud.interface import Cloud
 
 
 class Plain(Cloud):

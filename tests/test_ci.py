@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import ec2, infrastructure
-from tasks.cloud.home import Home
-from tests.cloud.conftest import REGION, Server
+from tasks.cloud.embedded.home import Home
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import stage as infrastructure
+from tests.cloud.embedded.conftest import REGION, Server
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import ROOT, copy_project, git
 from tests.runners import CONTROL, FILES, Runner, content, line, lines

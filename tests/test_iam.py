@@ -14,29 +14,24 @@ from moto import mock_aws
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 
-from tasks import (
-    ansible,
-    estate,
-    history,
-    image,
-    infrastructure,
-    layers,
-    ledger,
-    references,
-    removal,
-    signature,
-    source,
-    sweep,
-    tarball,
-    verify,
-)
-from tasks import ec2 as ec2s
+from tasks import image, source
 from tasks import run as runs
+from tasks.bucket.lease import Lease
 from tasks.cloud.aws import Aws
-from tasks.identity import caller
-from tasks.lease import Lease
+from tasks.cloud.caller import caller
+from tasks.environments import inventory
+from tasks.graph.state import BucketState
+from tasks.hosts import ansible
+from tasks.infrastructure import apply as ec2s
+from tasks.infrastructure import stage as infrastructure
 from tasks.refusal import BucketForbidden
-from tasks.state import BucketState
+from tasks.release import history
+from tasks.server import ledger
+from tasks.sweep import apply, references
+from tasks.sweep import plan as sweep
+from tasks.tarball import signature, verify
+from tasks.tarball import stage as tarball
+from tasks.tarball.build import layers
 from tests.conftest import ROOT, commit, copy_project
 from tests.iam import allowed, as_moto_judges, policy
 
@@ -318,7 +313,7 @@ def abandon(administrator, run):
 
 def sweep_up(run):
     """A sweep that has condemned everything it can long ago."""
-    found, (_, etag) = estate.survey(run), removal.remembered(run)
+    found, (_, etag) = inventory.survey(run), apply.remembered(run)
     branches = {"main": "c"}
     referred = references.of(run, found, branches)
     known = sweep.Known(
@@ -328,9 +323,9 @@ def sweep_up(run):
     seen = dict.fromkeys(first.memory.seen, found.at - datetime.timedelta(days=30))
     memory = dataclasses.replace(first.memory, seen=seen)
     plan = sweep.plan(found, dataclasses.replace(known, memory=memory), run.pipeline.sweep)
-    removal.remember(run, plan.memory, etag)
-    assert removal.carry_out(run, found, plan) == {}
-    left = estate.survey(run)
+    apply.remember(run, plan.memory, etag)
+    assert apply.carry_out(run, found, plan) == {}
+    left = inventory.survey(run)
     assert {each.kind for each in left.things} == {"image"}
 
 

@@ -11,12 +11,16 @@ import zlib
 
 import pytest
 
-from tasks import ansible, ec2, image, infrastructure, report, source
+from tasks import image, source
 from tasks import run as runs
+from tasks.bucket.lease import Lease
+from tasks.graph import reporter
+from tasks.hosts import ansible
 from tasks.image import Image, superfluous
-from tasks.lease import Lease
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import stage as infrastructure
 from tasks.refusal import EnvironmentHeld, PlaybookBroken
-from tests.cloud.conftest import REGION, server  # noqa: F401  (fixtures)
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import Killed, Paperhouse, run_in
 from tests.conftest import commit, copy_project, git
 
@@ -30,7 +34,7 @@ def project(tmp_path_factory):
 def said(monkeypatch):
     """Everything that is said."""
     stream = io.StringIO()
-    monkeypatch.setattr(report, "console", report.Console(stream))
+    monkeypatch.setattr(reporter, "console", reporter.Console(stream))
     return stream
 
 

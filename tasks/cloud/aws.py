@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.cloud import Cloud
+from tasks.cloud.interface import Cloud
 from tasks.refusal import CredentialsMissing
 
 METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks import report
-from tasks.commands import Command
+from tasks.commands.base import Command
+from tasks.graph import reporter
 
 
 class CloudCommand(Command):
@@ -16,20 +16,20 @@ class CloudCommand(Command):
     doc_usage = "start|stop|status|delete"
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks.cloud import embedded
+        from tasks.cloud.embedded import lifecycle
 
         def say(words: str) -> None:
-            report.console.progress("cloud", words)
+            reporter.console.progress("cloud", words)
 
         verbs: dict[str, Callable[[], list[str]]] = {
-            "start": lambda: embedded.start(say),
-            "stop": lambda: embedded.stop(say),
-            "status": embedded.status,
-            "delete": lambda: embedded.delete(say),
+            "start": lambda: lifecycle.start(say),
+            "stop": lambda: lifecycle.stop(say),
+            "status": lifecycle.status,
+            "delete": lambda: lifecycle.delete(say),
         }
         verb = pos_args[0] if pos_args else ""
         if verb not in verbs or len(pos_args or ()) != 1:
             raise self.misread(pos_args or [])
         for line in verbs[verb]():
-            report.console.line(line)
+            reporter.console.line(line)
         return 0

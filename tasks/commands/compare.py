@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import report
-from tasks.commands import Command, run_of
+from tasks.commands.base import Command, run_of
+from tasks.graph import reporter
 
 
 class Compare(Command):
@@ -17,7 +17,7 @@ class Compare(Command):
     )
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks import compare
+        from tasks.environments import compare
 
         if len(pos_args or ()) != 2:
             raise self.misread(pos_args or [])
@@ -25,8 +25,8 @@ class Compare(Command):
         first, second = (compare.view(compare.ledgers(run, each)) for each in pos_args or ())
         found = compare.lines(first, second)
         for line in found:
-            report.console.line(line)
-        report.console.line(
+            reporter.console.line(line)
+        reporter.console.line(
             f"{' and '.join(pos_args or ())}: {f'{len(found)} differences' if found else 'the same'}"
         )
         return 1 if found else 0

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import doit.cmd_run
 from doit import doit_cmd
 
-from tasks import passage, pipeline, plan, report, report_page, settings, source
 from tasks import run as runs
-from tasks.commands import flag, run_of
+from tasks import settings, source
+from tasks.commands.base import flag, run_of
 from tasks.commands.run import Run
+from tasks.graph import plan, reporter, summary
+from tasks.promotion import gate
+from tasks.promotion import record as promotion_record
 from tasks.refusal import ControlDecides, NotConfirmed, NothingGoesOn, OtherBranch, RunUnderWay
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ class Start(Control):
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
         """Where the default branch begins its way, if it has one."""
-        way = pipeline.way(root)
+        way = promotion_record.way(root)
         return way.upstream if way and branch == default else None
 
 
@@ -74,7 +77,7 @@ class Continue(Control):
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
         """Where the tarball goes on to."""
-        way = pipeline.way(root)
+        way = promotion_record.way(root)
         if not way:
             raise NothingGoesOn
         if branch != default:
@@ -84,10 +87,10 @@ class Continue(Control):
     def _make_sense(self) -> None:
         super()._make_sense()
         run = run_of(self.task_list)
-        if refused := passage.refusal(run):
+        if refused := gate.refusal(run):
             raise refused
-        for line in [*passage.outgoing(run), *self._expected()]:
-            report.console.line(line)
+        for line in [*gate.outgoing(run), *self._expected()]:
+            reporter.console.line(line)
         # without a terminal the yes was given where the job was started: CI's own gate
         if (
             not self.yes
@@ -123,26 +126,28 @@ class Stop(Control):
         if not self.ends_run:
             return super()._execute(**options)
         run = run_of(self.task_list)
-        report.console.line(said := f"stop: {_end(run)}")
-        report_page.of_lines(run, self.name, [said])
+        reporter.console.line(said := f"stop: {_end(run)}")
+        summary.of_lines(run, self.name, [said])
         return 0
 
 
 def _end(run: runs.Run) -> str:
     """End the run that waits; no machine is touched. What became of it, in words. Raises RunUnderWay."""
-    record, way = pipeline.current(run.store), pipeline.way(run.root)
-    endable = (*pipeline.OPEN, "continuing")
+    record, way = promotion_record.current(run.store), promotion_record.way(run.root)
+    endable = (*promotion_record.OPEN, "continuing")
     if not record or not way or record.state not in endable:
         return "no run waits"
     for name in dataclasses.astuple(way):
         _refuse_at_work(run, name, record.commit)
-    if not pipeline.add(run.store, record.commit, pipeline.step(run, "stopped"), only_from=endable):
+    if not promotion_record.add(
+        run.store, record.commit, promotion_record.step(run, "stopped"), only_from=endable
+    ):
         return f"the run of {record.commit[:7]} has ended already"
     return f"the run of {record.commit[:7]} goes no further; no machine was touched"
 
 
 def _refuse_at_work(run: runs.Run, environment: str, commit: str) -> None:
-    from tasks.lease import Lease
+    from tasks.bucket.lease import Lease
 
     there = runs.read(run.root, {"environment": environment})
     there.__dict__["cloud"] = run.cloud  # connected already

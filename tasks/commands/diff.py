@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import report
-from tasks.commands import Command, run_of
+from tasks.commands.base import Command, run_of
+from tasks.graph import reporter
 
 
 class Diff(Command):
@@ -17,18 +17,18 @@ class Diff(Command):
     )
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks import diff
+        from tasks.environments import diff
 
         if len(pos_args or ()) != 2:
             raise self.misread(pos_args or [])
         run = run_of(self.task_list)
         first, second = (diff.find(run, each) for each in pos_args or ())
         if first == second:
-            report.console.line(f"{first[:12]}: the same")
+            reporter.console.line(f"{first[:12]}: the same")
             return 0
         before, after = diff.read(run, first), diff.read(run, second)
         found = list(diff.lines(before, after))
         for line in (*found, *diff.sizes(before, after)):
-            report.console.line(line)
-        report.console.line(f"{first[:12]} and {second[:12]}: {len(found)} differences")
+            reporter.console.line(line)
+        reporter.console.line(f"{first[:12]} and {second[:12]}: {len(found)} differences")
         return 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import report
-from tasks.commands import Command
+from tasks.commands.base import Command
+from tasks.graph import reporter
 
 
 class Docs(Command):
@@ -17,5 +17,5 @@ class Docs(Command):
 
         for path, text in docs.pages().items():
             path.write_text(text)
-            report.console.line(str(path))
+            reporter.console.line(str(path))
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import doit.cmd_forget
 import doit.cmd_ignore
 
-from tasks.commands import Asked
+from tasks.commands.base import Asked
 
 
 class Forget(Asked, doit.cmd_forget.Forget):

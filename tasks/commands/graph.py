@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import mermaid, standing
-from tasks.commands import AS_JSON, Command, flag, json_of
+from tasks.commands.base import AS_JSON, Command, flag, json_of
+from tasks.graph import diagram, due
 
 
 class Graph(Command):
@@ -19,18 +19,18 @@ class Graph(Command):
 
     def _execute(self, svg: bool = False, status: bool = False, as_json: bool = False) -> int:
         tasks = {each.name: each for each in self.task_list}
-        due = (
+        states = (
             {
                 each.task: each.what
-                for each in standing.of_all(tasks, self.dep_manager)
-                if each.what != standing.ON_DEMAND
+                for each in due.of_all(tasks, self.dep_manager)
+                if each.what != due.ON_DEMAND
             }
             if status
             else None
         )
-        picture = mermaid.picture(self.task_list, due)
+        picture = diagram.picture(self.task_list, states)
         if as_json:
             self.outstream.write(json_of(picture) + "\n")
             return 0
-        self.outstream.write(mermaid.svg(picture) if svg else mermaid.text(picture))
+        self.outstream.write(diagram.svg(picture) if svg else diagram.text(picture))
         return 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import report
-from tasks.commands import Command, run_of
+from tasks.commands.base import Command, run_of
+from tasks.graph import reporter
 
 MOST = 365
 
@@ -16,12 +16,12 @@ class Keep(Command):
     doc_usage = f"DAYS (1 to {MOST})"
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks import keep
+        from tasks.environments import expiry
 
         days = pos_args[0] if pos_args and len(pos_args) == 1 else ""
         if not days.isascii() or not days.isdigit() or not 0 < int(days) <= MOST:
             raise self.misread(pos_args or [])
         run = run_of(self.task_list)
-        until = keep.extend(run, int(days))
-        report.console.line(f"{run.identity} is kept until {until:%Y-%m-%d %H:%M} UTC")
+        until = expiry.extend(run, int(days))
+        reporter.console.line(f"{run.identity} is kept until {until:%Y-%m-%d %H:%M} UTC")
         return 0

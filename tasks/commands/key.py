@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import report
-from tasks.commands import Command, flag, run_of
+from tasks.commands.base import Command, flag, run_of
+from tasks.graph import reporter
 
 
 class Key(Command):
@@ -18,9 +18,9 @@ class Key(Command):
     cmd_options = (flag("replace", "put a new key in the place of the one that is there"),)
 
     def _execute(self, replace: bool = False) -> int:
-        from tasks import signature
+        from tasks.tarball import signature
 
         run = run_of(self.task_list)
         made = signature.make_key(run, replace=replace)
-        report.console.line(f"public_keys: [{', '.join([*run.pipeline.public_keys, made])}]")
+        reporter.console.line(f"public_keys: [{', '.join([*run.pipeline.public_keys, made])}]")
         return 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from tasks import plan, report
-from tasks.commands import Command, flag, known, run_of
+from tasks.commands.base import Command, flag, known, run_of
+from tasks.graph import plan, reporter
 from tasks.refusal import FAILED, NoMachine, Refusal
 
 SPEAK = ("", "environment", "pack")
@@ -48,25 +48,25 @@ class Plan(Command):
             if verdict.what == "unchanged" and verdict.task.partition(":")[2] not in SPEAK:
                 continue
             first, *more = verdict.reasons or ("",)
-            report.console.line(f"{verdict.stage:<{report.WIDTH}} {verdict.what:<10} {first}".rstrip())
+            reporter.console.line(f"{verdict.stage:<{reporter.WIDTH}} {verdict.what:<10} {first}".rstrip())
             for reason in more:
-                report.console.line(f"{'':<{report.WIDTH + 11}} {reason}")
+                reporter.console.line(f"{'':<{reporter.WIDTH + 11}} {reason}")
         work = any(verdict.what != "unchanged" for verdict in found)
         if work:
-            report.console.line(plan.expectation(tasks, found))
+            reporter.console.line(plan.expectation(tasks, found))
         if diff:
             self._show_difference()
         return 2 if work and detailed_exitcode else 0
 
     def _show_difference(self) -> None:
-        from tasks import server
+        from tasks.server import stage as server
 
         try:
             lines = server.preview(run_of(self.task_list))
         except NoMachine:
             lines = ["server: there is no machine yet to compare with"]
         for line in lines:
-            report.console.line(line)
+            reporter.console.line(line)
 
 
 class Why(Command):
@@ -82,7 +82,7 @@ class Why(Command):
         found = plan.verdicts(tasks, [name], self.dep_manager)
         for verdict in (each for each in found if each.stage == name.partition(":")[0]):
             for reason in verdict.reasons:
-                report.console.line(f"{verdict.task}: {verdict.what}: {reason}")
+                reporter.console.line(f"{verdict.task}: {verdict.what}: {reason}")
             if not verdict.reasons:
-                report.console.line(f"{verdict.task}: {verdict.what}: every input is as it was")
+                reporter.console.line(f"{verdict.task}: {verdict.what}: every input is as it was")
         return 0

@@ -14,12 +14,15 @@ import doit.cmd_run
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
-from tasks import passage, process, report, source
-from tasks.commands import Asked, missing, run_of
+from tasks import source
+from tasks.commands.base import Asked, missing, run_of
+from tasks.graph import reporter
+from tasks.process import children
+from tasks.promotion import gate
 from tasks.refusal import BucketGone, LeaseLost, NotAtTheTop, TeardownAndMore
 
 if TYPE_CHECKING:
-    from tasks.lease import Lease
+    from tasks.bucket.lease import Lease
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 LEASED = {"infrastructure:environment", "server", "release", "teardown"}
@@ -75,7 +78,7 @@ class Run(Asked, doit.cmd_run.Run):
                 raise self.lease.lost from None
             if not isinstance(end, _Interrupted):
                 raise
-            report.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
+            reporter.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
             return end.code
 
     def _make_sense(self) -> None:
@@ -85,15 +88,15 @@ class Run(Asked, doit.cmd_run.Run):
             raise TeardownAndMore(others=", ".join(sorted(chosen - {"teardown"})))
         if LEASED & selected(self.task_list, self.sel_tasks):
             _ = run.identity, source.commit(run.root)
-            passage.admit(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
+            gate.admit(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
 
     def _alone(self, options: dict[str, Any]) -> Any:
         """Run the tasks; with the lease, if they change the environment."""
-        process.guard(run_of(self.task_list).id)
+        children.guard(run_of(self.task_list).id)
         clean = False
         try:
             self._take_lease()
-            leave = passage.enter(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
+            leave = gate.enter(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
             code = super()._execute(**options)
             if leave and self.lease:
                 self.lease.check()
@@ -102,9 +105,9 @@ class Run(Asked, doit.cmd_run.Run):
             return code
         except BaseException:
             _ignore_signals()
-            process.interrupt()
-            process.rest(PATIENCE)
-            process.kill()
+            children.interrupt()
+            children.rest(PATIENCE)
+            children.kill()
             raise
         finally:
             if self.lease:
@@ -116,8 +119,8 @@ class Run(Asked, doit.cmd_run.Run):
         changes = LEASED & chosen
         if not changes:
             return
-        from tasks import fence
-        from tasks.lease import Lease
+        from tasks.bucket.lease import Lease
+        from tasks.hosts import kill_stale_sessions
 
         run = run_of(self.task_list)
         self.lease = lease = Lease(run, on_lost=_stop)  # known before it is taken: an interruption frees it
@@ -130,7 +133,7 @@ class Run(Asked, doit.cmd_run.Run):
         self.dep_manager.backend.lease = lease
         self.dep_manager.backend.read_anew()
         if lease.unclean:
-            lease.unclean = not fence.raise_around(run)
+            lease.unclean = not kill_stale_sessions.raise_around(run)
 
 
 def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
@@ -157,7 +160,7 @@ class _Interrupted(BaseException):
 
 def _interrupt(number: int, frame: object) -> None:
     _ignore_signals()
-    process.interrupt()
+    children.interrupt()
     raise _Interrupted(number)
 
 
@@ -169,5 +172,5 @@ def _ignore_signals() -> None:
 
 def _stop() -> None:
     """Called when the lease is lost, from its thread: end everything, and wake the main thread."""
-    process.interrupt()
+    children.interrupt()
     signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)  # type: ignore[arg-type]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import report
-from tasks.commands import Command, run_of
+from tasks.commands.base import Command, run_of
+from tasks.graph import reporter
 
 
 class Sleep(Command):
@@ -13,11 +13,13 @@ class Sleep(Command):
     doc_purpose = "stop the environment's machines; everything on them is kept"
 
     def _execute(self) -> int:
-        from tasks import sleep
+        from tasks.environments import sleep
 
         run = run_of(self.task_list)
         stopped = sleep.sleep(run)
-        report.console.line(f"{run.identity} sleeps: {', '.join(stopped)}; doit wake, or a release, wakes it")
+        reporter.console.line(
+            f"{run.identity} sleeps: {', '.join(stopped)}; doit wake, or a release, wakes it"
+        )
         return 0
 
 
@@ -28,9 +30,9 @@ class Wake(Command):
     doc_purpose = "start the environment's machines again"
 
     def _execute(self) -> int:
-        from tasks import sleep
+        from tasks.environments import sleep
 
         run = run_of(self.task_list)
-        report.console.line(f"{', '.join(sleep.wake(run))} is awake")
-        report.console.line(run.url)
+        reporter.console.line(f"{', '.join(sleep.wake(run))} is awake")
+        reporter.console.line(run.url)
         return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 
-from tasks import report
-from tasks.commands import AS_JSON, Command, json_of, run_of
+from tasks.commands.base import AS_JSON, Command, json_of, run_of
+from tasks.graph import reporter
 
 
 class Status(Command):
@@ -16,12 +16,12 @@ class Status(Command):
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False) -> int:
-        from tasks import status
+        from tasks.environments import status
 
         found = status.look(run_of(self.task_list))
         shown = [json_of(found)] if as_json else status.lines(found, datetime.datetime.now(datetime.UTC))
         for line in shown:
-            report.console.line(line)
+            reporter.console.line(line)
         return 0
 
 
@@ -33,7 +33,8 @@ class History(Command):
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False) -> int:
-        from tasks import history, status
+        from tasks.environments import status
+        from tasks.release import history
 
         run = run_of(self.task_list)
         found = history.read(run.store, run.identity)
@@ -42,5 +43,5 @@ class History(Command):
         for line in (
             [json_of(found)] if as_json else shown if rows else [f"{run.identity} has no release yet"]
         ):
-            report.console.line(line)
+            reporter.console.line(line)
         return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tasks import report, report_page
-from tasks.commands import Command, flag, run_of
+from tasks.commands.base import Command, flag, run_of
+from tasks.graph import reporter, summary
 from tasks.refusal import SweepIncomplete, SweepTooMuch
 
 
@@ -28,27 +28,30 @@ class SweepCommand(Command):
     )
 
     def _execute(self, yes: bool = False, share: int | None = None) -> int:
-        from tasks import cost, estate, references, removal, source, sweep
+        from tasks import source
+        from tasks.environments import cost, inventory
+        from tasks.sweep import apply, references
+        from tasks.sweep import plan as sweep
 
         run = run_of(self.task_list)
         branches = source.remote_branches(run.root, run.pipeline.default_branch)
-        found = estate.survey(run)
-        memory, etag = removal.remembered(run)
+        found = inventory.survey(run)
+        memory, etag = apply.remembered(run)
         known = sweep.Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
         plan = sweep.plan(found, known, run.pipeline.sweep)
         told = list(sweep.lines(plan, found, cost.prices()))
         for line in told:
-            report.console.line(line)
-        report_page.of_lines(run, f"sweep{' --yes' if yes else ''}", told)
+            reporter.console.line(line)
+        summary.of_lines(run, f"sweep{' --yes' if yes else ''}", told)
         most = run.pipeline.sweep.share if share is None else share
         if plan.share > most:
             raise SweepTooMuch(share=math.ceil(plan.share), most=most)
         if not yes or not (found.things or found.objects):
             return 0
-        removal.remember(run, plan.memory, etag)
-        problems = removal.carry_out(run, found, plan)
+        apply.remember(run, plan.memory, etag)
+        problems = apply.carry_out(run, found, plan)
         for name, why in problems.items():
-            report.console.line(f"{'kept':<{report.WIDTH}} {name}: {why}")
+            reporter.console.line(f"{'kept':<{reporter.WIDTH}} {name}: {why}")
         if problems:
             raise SweepIncomplete(
                 number=len(problems), all=len(plan.groups), why=next(iter(problems.values()))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tasks import report
-from tasks.commands import Command, flag, run_of
+from tasks.commands.base import Command, flag, run_of
+from tasks.graph import reporter
 from tasks.refusal import UnlockUnconfirmed
 
 
@@ -17,20 +17,20 @@ class Unlock(Command):
     cmd_options = (flag("yes", "do not ask", short="y"),)
 
     def _execute(self, yes: bool = False) -> int:
-        from tasks.lease import Lease
+        from tasks.bucket.lease import Lease
 
         run = run_of(self.task_list)
         lease = Lease(run)
         found = lease.look()
         if found.readable and not found.holder:
-            report.console.line(f"{run.identity} is held by nobody")
+            reporter.console.line(f"{run.identity} is held by nobody")
             return 0
         holder = str(found.holder or "nobody can tell whom")
         life = f"last sign of life {found.age:.0f} s ago"
         if not yes and not _confirmed(f"{run.identity} is held by {holder}, {life}. Take it? [y/N] "):
             raise UnlockUnconfirmed(identity=run.identity, holder=f"{holder}, {life}")
         lease.seize(run.say("unlock"))
-        report.console.line(f"{run.identity} is taken from {holder}: the next run may begin")
+        reporter.console.line(f"{run.identity} is taken from {holder}: the next run may begin")
         return 0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import report
-from tasks.commands import Command, run_of
+from tasks.commands.base import Command, run_of
+from tasks.graph import reporter
 
 SHOWN = 5
 """Paths that are named of a layer that differs."""
@@ -16,17 +16,18 @@ class Verify(Command):
     doc_purpose = "build each layer twice and compare the results"
 
     def _execute(self) -> int:
-        from tasks import process, verify
+        from tasks.process import children
+        from tasks.tarball import verify
 
         run = run_of(self.task_list)
-        process.guard(run.id)
+        children.guard(run.id)
         code = 0
         for each in verify.verdicts(run):
             if each.differing:
                 code = 1
                 paths = ", ".join(each.differing[:SHOWN])
                 more = f" and {len(each.differing) - SHOWN} more" if len(each.differing) > SHOWN else ""
-                report.console.line(f"{each.layer}: {len(each.differing)} paths differ: {paths}{more}")
+                reporter.console.line(f"{each.layer}: {len(each.differing)} paths differ: {paths}{more}")
             else:
-                report.console.line(f"{each.layer}: the same, {each.files} files")
+                reporter.console.line(f"{each.layer}: the same, {each.files} files")
         return code

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import infrastructure, process, server
 from tasks import run as runs
-from tasks.ssh import Host, options
+from tasks.hosts.ssh import Host, options
+from tasks.infrastructure import stage as infrastructure
+from tasks.process import children
+from tasks.server import stage as server
 from tests.conftest import copy_project, doit
 
 
@@ -63,7 +65,7 @@ class Site:
         key.write_text(host.key)
         known.write_text("".join(f"{host.address} {line}\n" for line in host.host_keys))
         login = ["ssh", *options(known), "-i", str(key), f"{host.user}@{host.address}"]
-        return process.run([*login, "sudo", "sh", "-c", f"'{' '.join(command)}'"])
+        return children.run([*login, "sudo", "sh", "-c", f"'{' '.join(command)}'"])
 
 
 @pytest.fixture(scope="session")

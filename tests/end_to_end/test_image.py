@@ -10,7 +10,10 @@ import time
 
 import pytest
 
-from tasks import ec2, image, infrastructure, secrets
+from tasks import image
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import secrets
+from tasks.infrastructure import stage as infrastructure
 from tests.conftest import DOIT
 from tests.end_to_end.conftest import Site
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import ec2
-from tasks.lease import Lease
-from tasks.state import BucketState
-from tests.cloud.conftest import until
+from tasks.bucket.lease import Lease
+from tasks.graph.state import BucketState
+from tasks.infrastructure import apply as ec2
+from tests.cloud.embedded.conftest import until
 from tests.conftest import DOIT, commit
 from tests.end_to_end.test_release import UNCHANGED, processes_of
 

@@ -7,7 +7,10 @@ import time
 
 import pytest
 
-from tasks import ansible, drift, ledger, secrets, server
+from tasks.hosts import ansible
+from tasks.infrastructure import secrets
+from tasks.server import drift, ledger
+from tasks.server import stage as server
 from tests.conftest import commit
 from tests.end_to_end.conftest import Site
 

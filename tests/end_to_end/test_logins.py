@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tasks.ansible import play
+from tasks.hosts.ansible import play
 from tasks.refusal import HostKeyChanged, LoginRefused
 
 pytestmark = pytest.mark.end_to_end

@@ -12,7 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks import ec2, history, infrastructure, pipeline
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import stage as infrastructure
+from tasks.promotion import record as promotion_record
+from tasks.release import history
 from tests.conftest import commit, copy_project, doit, git
 from tests.end_to_end.conftest import Site
 
@@ -142,7 +145,7 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
     assert min(map(len, answers)) > 10
     assert set(itertools.chain(*answers)) == {200}
     assert "and more" in site["production"].get()[1]
-    record = pipeline.read(site["production"].run.store, new)
+    record = promotion_record.read(site["production"].run.store, new)
     assert (record.state, record.steps[-1].by) == ("live", "lee")
     assert digests(site) == {record.digest}
 
@@ -161,14 +164,14 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
     assert "weight" in columns
     for seen in answers:
         assert [status for status, _ in itertools.groupby(seen)] in ([200], [200, 503, 200])
-    record = pipeline.current(site["production"].run.store)
+    record = promotion_record.current(site["production"].run.store)
     assert digests(site) == {record.digest}
 
     # a testing host ends itself some day, these never do
     timers = "systemctl list-timers --all --plain --no-legend"
-    assert "guard.timer" in site["one"].ssh(timers, tmp=tmp_path)
+    assert "self_shutdown.timer" in site["one"].ssh(timers, tmp=tmp_path)
     for name in ("staging", "production"):
-        assert "guard.timer" not in site[name].ssh(timers, tmp=tmp_path)
+        assert "self_shutdown.timer" not in site[name].ssh(timers, tmp=tmp_path)
 
     # a bad commit fails on staging, and production never hears of it
     bad = change(root, "app/pub/health_check.php", lambda text: "<?php http_response_code(500);\n")
@@ -185,4 +188,4 @@ def digests(site):
 
 
 def digest_of(site, commit):
-    return pipeline.read(site.run.store, commit).digest
+    return promotion_record.read(site.run.store, commit).digest

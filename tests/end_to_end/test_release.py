@@ -129,7 +129,7 @@ def test_the_tarball_prints_its_digest_also_when_unchanged(site):
 
 
 def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
-    from tasks import secrets
+    from tasks.infrastructure import secrets
 
     run = site.run
     known = secrets.ensure(run)

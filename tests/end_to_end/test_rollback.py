@@ -6,9 +6,12 @@ import threading
 
 import pytest
 
-from tasks import infrastructure, release, server, tarball
-from tasks.ansible import play
+from tasks.hosts.ansible import play
+from tasks.infrastructure import stage as infrastructure
 from tasks.refusal import PlaybookFailed
+from tasks.release import stage as release
+from tasks.server import stage as server
+from tasks.tarball import stage as tarball
 
 pytestmark = pytest.mark.end_to_end
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import minisign
 import pytest
 
-from tasks import tarball
 from tasks.refusal import PlaybookFailed
+from tasks.tarball import stage as tarball
 from tests.end_to_end.test_rollback import current, go_live  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.end_to_end

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jinja2 import nodes
 
-from tasks import server
+from tasks.server import stage as server
 from tasks.settings import Server, flat
 
 ROOT = Path(__file__).parents[2]

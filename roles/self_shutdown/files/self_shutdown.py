@@ -1,0 +1,66 @@
+#!/usr/bin/python3
+"""self_shutdown: shut this machine down when it is past its time, or idle. Arguments: days, idle hours, the release's link.
+
+The time begins with the last release, or with the installation of this file where there was none.
+"""
+
+import glob
+import os
+import subprocess
+import sys
+import time
+
+KEEP = "/var/lib/self_shutdown/keep-until"
+BUSY = ("/var/lib/provisioning",)
+# beside the link while a release is at work; older than an hour it is of one that died
+UNFINISHED = "unfinished.json"
+LOGS = ("/var/log/nginx/access.log", "/var/log/wtmp", "/var/log/lastlog")
+
+
+def changed(path):
+    """When a file, or a link itself, was written last; 0 where there is none."""
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def kept_until():
+    """Until when somebody keeps this machine; 0 where nobody does."""
+    try:
+        with open(KEEP) as told:
+            return float(told.read())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def started():
+    """When the machine has."""
+    with open("/proc/1/stat") as stat:
+        ticks = int(stat.read().rpartition(")")[2].split()[19])
+    return time.time() - (time.monotonic() - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def reason(now, days, idle_hours, link):
+    """Why this machine may end; empty when it may not."""
+    released = changed(link) or changed(__file__)
+    if now < max(kept_until(), changed(os.path.join(os.path.dirname(link), UNFINISHED)) + 3600):
+        return ""
+    if days and now >= released + days * 86400:
+        return f"{days} days have passed since the last release"
+    used = max([released, started(), *map(changed, LOGS)])
+    if idle_hours and now >= used + idle_hours * 3600 and not glob.glob("/dev/pts/[0-9]*"):
+        return f"idle for {idle_hours} hours"
+    return ""
+
+
+def main(days, idle_hours, link):
+    """Look once."""
+    why = reason(time.time(), int(days), int(idle_hours), link)
+    if why and not any(map(os.path.exists, BUSY)):
+        print(f"shuts down: {why}", flush=True)
+        subprocess.run(["systemctl", "poweroff"], check=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

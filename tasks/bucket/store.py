@@ -1,0 +1,184 @@
+"""store: the bucket's objects: small documents, each replaced only by who has seen the last one; and files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.cloud.errors import code, status
+from tasks.refusal import BucketForbidden, BucketMissing, DocumentDamaged, RecordTaken
+
+CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
+"""Seconds before a write is tried again that met another one in the middle (409)."""
+BATCH = 1000
+"""Objects that S3 removes in one request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A JSON object of the bucket, and the version that was seen.
+
+    `age`: seconds since it was written, by the bucket's own clock alone, so that nobody's clock must be right.
+    """
+
+    value: dict[str, Any]
+    etag: str
+    age: float
+
+
+class NotADocument(DocumentDamaged):
+    """What lies there is no JSON object; its version can still be replaced."""
+
+    def __init__(self, bucket: str, key: str, etag: str, age: float) -> None:
+        super().__init__(bucket=bucket, key=key)
+        self.etag = etag
+        self.age = age
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """A bucket. `client` is an S3 client."""
+
+    client: Any
+    bucket: str
+
+    def read(self, key: str) -> Document | None:
+        """A document, or None where there is none. Raises NotADocument or BucketForbidden."""
+        try:
+            with self._allowed("read", key):
+                answer = self.client.get_object(Bucket=self.bucket, Key=key)
+        except self.client.exceptions.ClientError as error:
+            if code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
+                return None
+            raise
+        sent = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        age = (sent - answer["LastModified"]).total_seconds()
+        try:
+            value = json.loads(answer["Body"].read())
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise NotADocument(self.bucket, key, answer["ETag"], age)
+        return Document(value=value, etag=answer["ETag"], age=age)
+
+    def write(self, key: str, value: dict[str, Any], *, seen: str | None) -> str:
+        """Write a document if it is still the version `seen` (None: if there is none). Returns its version.
+
+        Raises RecordTaken when somebody else was faster, BucketMissing, BucketForbidden. Every write carries a nonce: equal
+        values get different versions, and a request that the SDK repeated after a lost answer knows itself.
+        """
+        nonce = uuid.uuid4().hex
+        body = json.dumps({**value, "nonce": nonce}, indent=1, sort_keys=True).encode()
+        condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
+        for pause in (*CONFLICT_PAUSES, None):
+            try:
+                with self._allowed("write", key):
+                    answer = self.client.put_object(
+                        Bucket=self.bucket,
+                        Key=key,
+                        Body=body,
+                        ContentType="application/json",
+                        **condition,
+                    )
+                return str(answer["ETag"])
+            except self.client.exceptions.ClientError as error:
+                if code(error) == "NoSuchBucket":
+                    raise BucketMissing(bucket=self.bucket) from None
+                if code(error) == "ConditionalRequestConflict" and pause:
+                    time.sleep(pause)
+                    continue
+                if status(error) not in (404, 409, 412):
+                    raise
+            break
+        now = self._readable(key)
+        if now and now.value.get("nonce") == nonce:
+            return now.etag
+        raise RecordTaken(key=key, by=now.value.get("by", "somebody") if now else "somebody")
+
+    def open(self, key: str) -> Any:
+        """An object's bytes on their way, None where there is none; for `read(size)`."""
+        try:
+            with self._allowed("read", key):
+                return self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
+        except self.client.exceptions.ClientError as error:
+            if code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
+                return None
+            raise
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store bytes that are the same whoever makes them: an object that is there stays."""
+        try:
+            with self._allowed("write", key):
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+        except self.client.exceptions.ClientError as error:
+            if status(error) not in (409, 412):
+                raise
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of that name."""
+        return self.size(key) is not None
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+        try:
+            return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
+        except self.client.exceptions.ClientError as error:
+            if status(error) == 404:
+                return None
+            raise
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Remove objects, a thousand at once, in their order. Raises BucketForbidden."""
+        for start in range(0, len(keys), BATCH):
+            batch = [{"Key": key} for key in keys[start : start + BATCH]]
+            asked = {"Objects": batch, "Quiet": True}
+            kept = self.client.delete_objects(Bucket=self.bucket, Delete=asked).get("Errors", ())
+            for each in kept:
+                raise BucketForbidden(
+                    bucket=self.bucket, verb="delete", key=each["Key"], problem=each.get("Code")
+                )
+
+    def upload(self, key: str, path: Path, heard: Callable[[int], None] | None = None) -> None:
+        """Store a file, in parts where it is large, without reading it whole; `heard` is told each part's bytes.
+
+        Raises BucketForbidden.
+        """
+        with self._allowed("write", key):
+            try:
+                self.client.upload_file(str(path), self.bucket, key, Callback=heard)
+            except Exception as error:  # boto3 wraps what the cloud said into words
+                said = error.__context__
+                raise (said if isinstance(said, self.client.exceptions.ClientError) else error) from None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Names of all objects that begin so."""
+        pages = self.client.get_paginator("list_objects_v2")
+        with contextlib.suppress(self.client.exceptions.NoSuchBucket):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
+                yield from (each["Key"] for each in page.get("Contents", ()))
+
+    @contextlib.contextmanager
+    def _allowed(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except self.client.exceptions.ClientError as error:
+            if status(error) != 403:
+                raise
+            raise BucketForbidden(bucket=self.bucket, verb=verb, key=key, problem=code(error)) from None
+
+    def _readable(self, key: str) -> Document | None:
+        try:
+            return self.read(key)
+        except NotADocument:
+            return None

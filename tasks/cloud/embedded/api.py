@@ -1,0 +1,218 @@
+"""api: every request to the embedded cloud: one at a time, and answered only when it is stored."""
+
+from __future__ import annotations
+
+import calendar
+import hmac
+import io
+import ipaddress
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
+
+import moto.backends
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from moto.ec2.models import ec2_backends
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+from tasks.cloud.embedded.disk import Disk
+from tasks.cloud.embedded.errors import Answer, xml_error
+from tasks.cloud.embedded.home import Identity
+from tasks.cloud.embedded.instances import Hosts
+from tasks.cloud.embedded.objects import SMALL, written_ahead
+from tasks.refusal import DiskFull, full_disk
+
+SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
+"""Imported when the server starts, so that no first request waits for them."""
+READS = re.compile(r"(Describe|Get|List|Head)")
+
+
+def region(account: str, name: str) -> None:
+    """Make the services of a region ready."""
+    for service in SERVICES:
+        moto.backends.get_backend(service)
+    ec2_backends[account][name]
+
+
+class Request:
+    """What must be known of a request before moto sees it: its service, its action, its body."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self.method = str(environ["REQUEST_METHOD"])
+        self.path = str(environ["PATH_INFO"])
+        self.query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        length = environ.get("CONTENT_LENGTH")
+        stream = environ["wsgi.input"]
+        # read before anything is locked: an upload may be slow
+        self.body = stream.read(int(length)) if length else self._chunked(environ)
+        environ |= {"wsgi.input": io.BytesIO(self.body), "wsgi.input_terminated": True}
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        credential = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", authorization)
+        presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
+        self.service = credential[3] if credential else presigned[3] if len(presigned) == 5 else ""
+        self.key = credential[1] if credential else ""
+        self.host = str(environ.get("HTTP_HOST", ""))
+        self.action = self._action(environ)
+
+    def _chunked(self, environ: dict[str, Any]) -> bytes:
+        if environ.get("wsgi.input_terminated"):
+            return bytes(environ["wsgi.input"].read())
+        return b""
+
+    def _action(self, environ: dict[str, Any]) -> str:
+        if target := environ.get("HTTP_X_AMZ_TARGET"):
+            return str(target).rpartition(".")[2]
+        if self.service in ("s3", "route53"):
+            return {"GET": "Get", "HEAD": "Head"}.get(self.method, self.method)
+        found = re.match(rb"(?:.*&)?Action=(\w+)", self.body)
+        return found[1].decode() if found else ""
+
+    @property
+    def changes(self) -> bool:
+        """Whether something may be different afterwards."""
+        return not READS.match(self.action)
+
+    @property
+    def upload(self) -> bytes:
+        """The content of an S3 object or of a part of one."""
+        return self.body if (self.service, self.method) == ("s3", "PUT") else b""
+
+    @property
+    def expired(self) -> bool:
+        """Whether its presigned URL has had its time."""
+        if "X-Amz-Expires" not in self.query:
+            return False
+        signed = time.strptime(self.query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
+        return time.time() > calendar.timegm(signed) + int(self.query["X-Amz-Expires"][0])
+
+    def signed_with(self, key: str, secret: str) -> bool:
+        """Whether it carries our signature in its address, and only asks for an object.
+
+        Signed anew by botocore for the moment that it names, and compared.
+        """
+        if "X-Amz-Signature" not in self.query or self.method not in ("GET", "HEAD"):
+            return False
+        own = [(name, values[0]) for name, values in self.query.items() if not name.startswith("X-Amz-")]
+        address = f"http://{self.host}{quote(self.path)}" + (f"?{urlencode(own)}" if own else "")
+        request = AWSRequest(method=self.method, url=address)
+        request.context["timestamp"] = self.query["X-Amz-Date"][0]
+        signer = S3SigV4QueryAuth(
+            Credentials(key, secret),
+            "s3",
+            self.query["X-Amz-Credential"][0].split("/")[2],
+            int(self.query["X-Amz-Expires"][0]),
+        )
+        signer._modify_request_before_signing(request)
+        text = signer.string_to_sign(request, signer.canonical_request(request))
+        return hmac.compare_digest(signer.signature(text, request), self.query["X-Amz-Signature"][0])
+
+    def replace(self, environ: dict[str, Any], **values: object) -> None:
+        """Put other values into a JSON body."""
+        self.body = json.dumps({**json.loads(self.body), **values}).encode()
+        environ.update({"wsgi.input": io.BytesIO(self.body), "CONTENT_LENGTH": str(len(self.body))})
+
+
+class Application:
+    """The WSGI application around moto's."""
+
+    def __init__(
+        self,
+        *,
+        lock: threading.RLock,
+        disk: Disk,
+        hosts: Hosts,
+        base: Any,
+        awkward: Any,
+        identity: Identity,
+    ) -> None:
+        self.key, self.secret = identity.key or "nobody", identity.secret or "nobody"
+        self.lock, self.disk, self.hosts, self.base, self.awkward = lock, disk, hosts, base, awkward
+        self.moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a WSGI request."""
+        request = Request(environ)
+        status, headers, body = self.answer(request, environ)
+        start_response(status, headers)
+        return body
+
+    def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
+        """Refuse, or let moto answer and store what that changed."""
+        # other users of this machine reach loopback, a web page too; and on a host anything may run
+        own = request.key and request.key == self.key and not environ.get("cloud.hosts")
+        if not (own or request.signed_with(self.key, self.secret)) or request.path.startswith("/moto-api"):
+            return xml_error("403 Forbidden", "AccessDenied", "Requests must be signed", root="")
+        if request.expired:
+            return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
+        if request.service == "ec2":
+            self.hosts.judge()
+        try:
+            folder = self.disk.objects
+            with full_disk("cloud", folder), written_ahead(folder, request.upload), self.lock:
+                return self._in_turn(request, environ)
+        except DiskFull as refusal:  # 507: boto3 does not try this again
+            return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
+
+    def _in_turn(self, request: Request, environ: dict[str, Any]) -> Answer:
+        if request.service == "ec2":
+            self.hosts.forget_terminated()
+            if request.action == "DescribeImages":
+                self.base.retry()
+            self.base.register()
+        refused: Answer | None = self.awkward.before(request, environ, self.hosts) if self.awkward else None
+        if refused:
+            return refused
+        answer = self._moto(request, environ)
+        if request.changes:
+            self.disk.save(request.service)
+        return answer
+
+    def _moto(self, request: Request, environ: dict[str, Any]) -> Answer:
+        answered: list[Any] = []
+        chunks = self.moto(environ, lambda status, headers, *_: answered.extend((status, headers)))
+        status, headers = answered
+        length = next((value for name, value in headers if name.lower() == "content-length"), 0)
+        if request.service == "s3" and request.method == "GET" and int(length) > SMALL:
+            return status, headers, chunks  # a body in a file: sent without holding up anybody
+        try:
+            return status, headers, [b"".join(chunks)]
+        finally:
+            chunks.close()
+
+
+class _Handler(MotoRequestHandler):
+    def log_request(self, *_: Any) -> None:
+        """Requests leave no trace: the log would grow with them."""
+
+
+def serve(application: Application, listener: socket.socket, allowed: ipaddress.IPv4Network) -> None:
+    """Serve on a socket, to this machine and to the cloud's own hosts. Never returns."""
+    address, port = listener.getsockname()
+    server = make_server(
+        address, port, application, threaded=True, request_handler=_Handler, fd=listener.fileno()
+    )
+
+    def verify_request(_: Any, client: tuple[str, int]) -> bool:
+        peer = ipaddress.ip_address(client[0])
+        return peer.is_loopback or peer in allowed
+
+    def for_hosts(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ["cloud.hosts"] = True
+        return application(environ, start_response)
+
+    if not ipaddress.ip_address(address).is_loopback:
+        server.app = for_hosts  # hosts get what a presigned address leads to, and nothing else
+    server.verify_request = verify_request
+    server.serve_forever()

@@ -1,0 +1,66 @@
+"""client: the embedded cloud from the side of those who use it. Costs next to nothing while it runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.cloud.embedded import home
+from tasks.cloud.embedded.home import LOOPBACK, Identity
+from tasks.cloud.interface import Cloud, Say
+
+
+class Embedded(Cloud):
+    """The cloud that answers on loopback; the way to it is AWS's own."""
+
+    def __init__(self, region: str, identity: Identity) -> None:
+        super().__init__(region)
+        self._identity = identity
+        self._making = threading.Lock()
+
+    def _address(self, instance: Mapping[str, Any]) -> str:
+        return str(instance["PrivateIpAddress"])  # running: podman has confirmed that the host has it
+
+    def url(self, host_name: str) -> str:
+        """The name and the forwarder's port; `*.localhost` is loopback to every browser."""
+        return f"http://{host_name}:{self._identity.forward_port}/"
+
+    def http_address(self, host_name: str) -> tuple[str, int]:
+        """The forwarder."""
+        return LOOPBACK, self._identity.forward_port
+
+    def _connect(self, service: str) -> Any:
+        return self._client_at(LOOPBACK, service)
+
+    def _signer(self) -> Any:
+        return self._client_at(self._identity.gateway, "s3")
+
+    def _client_at(self, address: str, service: str) -> Any:
+        from botocore.config import Config
+
+        with self._making:
+            return self._session.client(
+                service,
+                endpoint_url=f"http://{address}:{self._identity.port}",
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": 6},
+                    # as over HTTPS: of what is sent there is a CRC; a SHA-256 in the signature would be a second one
+                    s3={"addressing_style": "path", "payload_signing_enabled": False},
+                    signature_version="v4" if service != "s3" else "s3v4",
+                    proxies={},  # this machine's proxy does not lead to this machine
+                ),
+                aws_access_key_id=self._identity.key or "nobody",
+                aws_secret_access_key=self._identity.secret or "nobody",
+            )
+
+
+def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> Embedded:
+    """The running cloud of this user; started if it does not run."""
+    place = home.of(environ)
+    if not place.running():
+        from tasks.cloud.embedded import lifecycle  # 20 ms, and mostly it runs
+
+        lifecycle.start(say, environ)
+    return Embedded(region, place.born())

@@ -1,0 +1,114 @@
+"""daemon: the embedded cloud's daemon: moto on two addresses, hosts, disk and forwarder behind one lock.
+
+Started by `embedded` as `python -m tasks.cloud.server FOLDER`; it outlives the command that needed it.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from tasks.cloud.embedded import debian_root, forwarder
+from tasks.cloud.embedded.containers import Containers
+from tasks.cloud.embedded.home import LOOPBACK, Home, Identity, this_boot
+from tasks.cloud.embedded.listen import listen, listen_somewhere
+
+REGION, ACCOUNT = "eu-central-1", "123456789012"
+HOME_GONE_EVERY = 10.0
+"""Seconds between two looks whether somebody has removed the home: then there is nobody to serve."""
+SETTINGS = {
+    "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 1,300 images that cannot be launched here
+    "MOTO_DISABLE_GLOBAL_CORS": "true",  # no web page has business with this cloud
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def serve(home: Home, identity: Identity, runtime: object | None = None) -> None:
+    """Be the cloud of this home until SIGTERM. `runtime` stands in for containers in tests."""
+    os.environ.update(SETTINGS)
+    from tasks.cloud.embedded import (
+        api,
+        instances,  # moto reads its settings when it is imported
+        moto_patches,
+    )
+    from tasks.cloud.embedded.debian_ami import BaseImage
+    from tasks.cloud.embedded.disk import Disk
+    from tasks.cloud.embedded.faults import PACE, Awkward
+
+    api_socket = _bind(identity.port)
+    forward_socket = _bind(identity.forward_port, 8080)
+    identity = home.change(
+        identity,
+        port=api_socket.getsockname()[1],
+        forward_port=forward_socket.getsockname()[1],
+    )
+    lock = threading.RLock()
+    disk = Disk(home.state, home.objects)
+    key = debian_root.key()
+    awkward = Awkward() if identity.awkward else None
+    machines = instances.Hosts(
+        runtime=runtime or Containers(identity.id),  # type: ignore[arg-type]
+        lock=lock,
+        save=functools.partial(disk.save, "ec2"),
+        folder=home.hosts,
+        base=(f"ami-{key.ljust(17, '0')}", debian_root.reference(key)),
+        subnet=identity.subnet,
+        pace=PACE if awkward else instances.Pace(),
+    )
+    moto_patches.close(machines)
+    disk.load()
+    claim = machines.runtime.image(machines.base_ami)
+    base = BaseImage(machines.base_ami, claim, lock, disk, made=runtime is not None)
+    api.region(ACCOUNT, REGION)
+    base.register()
+    with lock:
+        machines.resume(bring_back=identity.paused or identity.boot != this_boot())
+        disk.save("ec2")
+    identity = home.change(identity, paused=False, boot=this_boot())
+
+    application = api.Application(
+        lock=lock, disk=disk, hosts=machines, base=base, awkward=awkward, identity=identity
+    )
+    gateway = [] if runtime else [listen(identity.gateway, identity.port, freebind=True)]
+    allowed = ipaddress.ip_network(identity.subnet)
+    threads = [
+        threading.Thread(target=api.serve, args=(application, each, allowed), daemon=True)
+        for each in (api_socket, *gateway)
+    ]
+    threads.append(threading.Thread(target=machines.watch, daemon=True))
+    names = forwarder.Names(machines, lock)
+    threads.append(threading.Thread(target=forwarder.serve, args=(forward_socket, names), daemon=True))
+    for thread in threads:
+        thread.start()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    home.announce()
+    while not stop.wait(HOME_GONE_EVERY) and home.folder.exists():
+        pass
+    base.close()
+    machines.close()
+    lock.acquire()  # whatever was being answered is answered and stored
+    os._exit(0)
+
+
+def _bind(port: int, *preferred: int) -> socket.socket:
+    return listen(LOOPBACK, port) if port else listen_somewhere(LOOPBACK, *preferred)
+
+
+def main() -> None:
+    """Serve the folder that the command line names."""
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    home = Home(folder=Path(sys.argv[1]))
+    serve(home, home.born())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""faults: the cloud made as reluctant as AWS is, by counting and never by chance."""
+
+from __future__ import annotations
+
+import collections
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from moto.core.responses import ActionResult
+from moto.ec2.responses import EC2Response
+
+from tasks.cloud.embedded.errors import Answer, json_error, xml_error
+from tasks.cloud.embedded.instances import Hosts, Pace
+
+PACE = Pace(pending=3.0, shutting_down=4.0, stopping=2.0)
+PAGE = 5
+"""Most items that a list gives at once."""
+THROTTLED = {"ec2": 7, "s3": 11, "route53": 5, "ssm": 5}
+"""Of a service's requests every so many is told to slow down."""
+CONFLICT = 3
+"""Of the conditional writes every so many meets another one."""
+LISTS = {
+    "describe_images": "Images",
+    "describe_instances": "Reservations",
+    "describe_network_interfaces": "NetworkInterfaces",
+    "describe_security_group_rules": "SecurityGroupRules",
+    "describe_security_groups": "SecurityGroups",
+    "describe_subnets": "Subnets",
+    "describe_tags": "Tags",
+    "describe_volumes": "Volumes",
+    "describe_vpcs": "Vpcs",
+}
+PAGED = {"s3": "max-keys", "route53": "maxitems"}
+
+
+class Awkward:
+    """Says no to some requests, and gives lists in pages."""
+
+    def __init__(self) -> None:
+        self.count: collections.Counter[str] = collections.Counter()
+        for method, items in LISTS.items():
+            setattr(EC2Response, method, _paged(getattr(EC2Response, method), items))
+
+    def before(self, request: Any, environ: dict[str, Any], hosts: Hosts) -> Answer | None:
+        """The refusal of a request, if it gets one; called one request at a time."""
+        if refusal := self._throttled(request.service) or self._conflict(request, environ):
+            return refusal
+        if request.action == "DescribeInstances" and (unseen := _unseen(request, hosts)):
+            text = f"The instance ID '{unseen}' does not exist"
+            return xml_error("400 Bad Request", "InvalidInstanceID.NotFound", text)
+        _shorten(request, environ)
+        return None
+
+    def _throttled(self, service: str) -> Answer | None:
+        if not self._every(service, THROTTLED.get(service, 0)):
+            return None
+        if service == "ec2":
+            text = "Request limit exceeded."
+            return xml_error("503 Service Unavailable", "RequestLimitExceeded", text)
+        if service == "s3":
+            text = "Please reduce your request rate."
+            return xml_error("503 Slow Down", "SlowDown", text, root="")
+        if service == "route53":
+            return xml_error("400 Bad Request", "Throttling", "Rate exceeded", root="ErrorResponse")
+        return json_error("400 Bad Request", "ThrottlingException", "Rate exceeded")
+
+    def _conflict(self, request: Any, environ: dict[str, Any]) -> Answer | None:
+        conditional = "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ
+        if request.service != "s3" or request.method not in ("PUT", "POST") or not conditional:
+            return None
+        if not self._every("conditional", CONFLICT):
+            return None
+        text = "The conditional request cannot succeed due to a conflicting operation."
+        return xml_error("409 Conflict", "ConditionalRequestConflict", text, root="")
+
+    def _every(self, what: str, times: int) -> bool:
+        self.count[what] += 1
+        return bool(times) and self.count[what] % times == 0
+
+
+def _unseen(request: Any, hosts: Hosts) -> str | None:
+    """A new instance that somebody asks for by its id for the first time."""
+    asked = set(re.findall(rb"InstanceId\.\d+=(i-\w+)", request.body))
+    for _, instance in hosts.instances():
+        if instance.id.encode() in asked and not getattr(instance, "seen", False):
+            instance.seen = True
+            return str(instance.id)
+    return None
+
+
+def _shorten(request: Any, environ: dict[str, Any]) -> None:
+    """Ask moto for a short page where it pages by itself."""
+    if request.method == "GET" and (name := PAGED.get(request.service)):
+        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        listing = request.service == "route53" or request.path.strip("/").count("/") == 0
+        asked = int(query.get(name, ["1000"])[0])
+        if listing and asked > PAGE:
+            query[name] = [str(PAGE)]
+            environ["QUERY_STRING"] = urlencode(query, doseq=True)
+    elif request.action in ("GetParametersByPath", "DescribeParameters"):
+        request.replace(environ, MaxResults=PAGE)
+
+
+def _paged(method: Any, items: str) -> Any:
+    def page(response: Any) -> Any:
+        result = method(response)
+        if any(name.endswith("Ids") for name in response.data):
+            return result
+        start = int(response._get_param("NextToken") or 0)
+        whole = list(result.result[items])
+        following = str(start + PAGE) if len(whole) > start + PAGE else None
+        return ActionResult({items: whole[start : start + PAGE], "NextToken": following})
+
+    return page

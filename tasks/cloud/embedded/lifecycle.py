@@ -1,0 +1,195 @@
+"""lifecycle: the life of the user's own cloud on this machine: birth, start, stop, end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.cloud.embedded import containers, debian_root, home
+from tasks.cloud.embedded.client import Embedded
+from tasks.cloud.embedded.home import LOOPBACK, Home, Identity
+from tasks.cloud.embedded.listen import listen
+from tasks.cloud.interface import Say
+from tasks.process import children
+from tasks.refusal import DiskFull, NoAddressRange, PortTaken, PortWrong, ServerFailed
+
+ROOT = Path(__file__).parents[3]
+START_WITHIN, STOP_WITHIN = 90.0, 60.0
+FREED_WITHIN = 1.0
+"""A server that was killed may hold its ports for a moment."""
+POLL = 0.02
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
+"""So that what an upload took of the server's memory goes back to the machine."""
+
+
+def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Start the cloud unless it runs; at its first start it is born.
+
+    CLOUD_PORT demands a port for the forwarder, CLOUD_AWKWARD=1 makes a new cloud as awkward as AWS is.
+    Raises PodmanMissing, PodmanRefused, NoAddressRange, PortTaken, ServerFailed or DiskFull.
+    """
+    place = home.of(environ)
+    with place.locked():  # of eight commands that start at once one starts the server
+        if place.running():
+            return ["cloud: runs already"]
+        identity = place.identity() or _birth(place, say, environ)
+        _accept_ports(identity)
+        say("starting the embedded cloud")
+        _spawn(place)
+    return ["cloud: started", *_described(place)]
+
+
+def stop(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """End the server and the hosts; data and disks stay, and the next start brings everything back."""
+    place = home.of(environ)
+    with place.locked():
+        identity = place.identity()
+        if not identity:
+            return ["cloud: there is none"]
+        say("stopping the server")
+        _end_server(place)
+        say("stopping the hosts")
+        place.change(identity, paused=True)
+        stopped = containers.Containers(identity.id).stop_all()
+    return [f"cloud: stopped, {stopped} hosts with it; their disks and all data are kept"]
+
+
+def delete(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Remove the cloud: processes, hosts, images, network, files."""
+    place = home.of(environ)
+    if not place.folder.exists():
+        return ["cloud: there is none"]
+    with place.locked():
+        identity = place.identity()
+        say("stopping the server")
+        _end_server(place)
+        if identity:
+            say("removing hosts, images and network")
+            containers.Containers(identity.id).remove_all()
+            debian_root.remove_unclaimed()
+        place.remove()
+    with contextlib.suppress(OSError):
+        place.folder.parent.rmdir()
+    return [f"cloud: deleted, nothing of it is left below {place.folder.parent}"]
+
+
+def status(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """What the cloud is and what it runs, line by line."""
+    place = home.of(environ)
+    identity = place.identity()
+    if not identity:
+        return ["cloud: there is none (doit cloud start)"]
+    if not place.running():
+        return [f"cloud: stopped, its data lies in {place.folder} (doit cloud start)"]
+    lines = [*_described(place)]
+    ec2 = Embedded("eu-central-1", identity).client("ec2")
+    for each in ec2.describe_images(Owners=["self", "136693071363"])["Images"]:
+        why = f" ({reason})" if (reason := each.get("StateReason", {}).get("Message")) else ""
+        lines.append(f"image  {each['ImageId']}  {each['Name']}  {each['State']}{why}")
+    for reservation in ec2.describe_instances()["Reservations"]:
+        for each in reservation["Instances"]:
+            tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
+            address = each.get("PrivateIpAddress", "")
+            state, name = each["State"]["Name"], tags.get("Name", "")
+            lines.append(f"host   {each['InstanceId']}  {name}  {state}  {address}")
+    return lines
+
+
+def _described(place: Home) -> list[str]:
+    identity = place.born()
+    return [
+        f"cloud {identity.id}  {place.folder}",
+        f"api    http://{LOOPBACK}:{identity.port}  (hosts: {identity.gateway}, {identity.subnet})",
+        f"names  http://NAME:{identity.forward_port}/",
+    ]
+
+
+def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
+    port = _demanded_port(environ)
+    say("preparing a network")
+    containers.usable()
+    id = secrets.token_hex(4)
+    ours = containers.Containers(id)
+    for subnet in containers.ranges(id):
+        if ours.create_network(subnet):
+            identity = Identity(
+                id=id,
+                subnet=subnet,
+                gateway=subnet.replace(".0/24", ".1"),
+                forward_port=port,
+                key=secrets.token_hex(16),
+                secret=secrets.token_hex(32),
+                awkward=environ.get("CLOUD_AWKWARD") == "1",
+                boot=home.this_boot(),
+            )
+            try:
+                return place.change(identity)
+            except DiskFull:
+                ours.remove_all()  # nobody would know whose network it is
+                raise
+    raise NoAddressRange
+
+
+def _demanded_port(environ: Mapping[str, str]) -> int:
+    """The port that CLOUD_PORT names; 0 for any. Raises PortWrong."""
+    demanded = environ.get("CLOUD_PORT") or "0"
+    if not demanded.isdecimal() or int(demanded) > 65535:
+        raise PortWrong(value=demanded)
+    return int(demanded)
+
+
+def _accept_ports(identity: Identity) -> None:
+    for port, what in ((identity.port, "the API"), (identity.forward_port, "sites by name")):
+        deadline = time.monotonic() + FREED_WITHIN
+        while port:
+            try:
+                listen(LOOPBACK, port).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise PortTaken(port=port, what=what) from None
+            time.sleep(POLL)
+
+
+def _spawn(place: Home) -> None:
+    place.log.touch(mode=0o600)
+    # the checkout may go while its server runs: so it runs from its own folder, and imports at once
+    environment = {**os.environ, **MEMORY, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with place.log.open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tasks.cloud.embedded.daemon", str(place.folder)],
+            cwd=place.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_WITHIN
+    while place.running() != server.pid:
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            problem = "ended at once" if server.returncode else f"was not ready in {START_WITHIN:.0f} s"
+            tail = children.tail(place.log.read_text(errors="replace"))
+            raise ServerFailed(problem=problem, log=place.log, tail=tail)
+        children.wait(POLL, stage="cloud")
+
+
+def _end_server(place: Home) -> None:
+    pid = place.running()
+    if not pid:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_WITHIN
+    while place.running() == pid:
+        if time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL)

@@ -1,0 +1,263 @@
+"""moto_patches: where moto is kinder or vaguer than AWS, it is made to do as AWS does."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.core.types import Base64EncodedString
+from moto.core.utils import utcnow
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import EC2Backend
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instances import Instance
+from moto.ec2.models.subnets import Subnet
+from moto.ec2.responses.general import General
+from moto.ec2.responses.instances import InstanceResponse
+from moto.route53.exceptions import Route53ClientError
+from moto.route53.models import Route53Backend
+from moto.s3.exceptions import PreconditionFailed
+from moto.s3.responses import S3Response
+
+from tasks.cloud.embedded.instances import Hosts
+
+
+def close(hosts: Hosts) -> None:
+    """Change moto, in this process, for good."""
+    _network(hosts)
+    _launches(hosts)
+    _lives(hosts)
+    _images(hosts)
+    _names_and_groups()
+    _conditions()
+
+
+def _network(hosts: Hosts) -> None:
+    """The default VPC is the one network that there is, and a host's address is all that it has."""
+
+    def create_default_vpc(backend: Any) -> Any:
+        vpc = backend.create_vpc(cidr_block=str(hosts.subnet), is_default=True)
+        zone = f"{backend.region_name}a"
+        backend.create_subnet(vpc.id, cidr_block=str(hosts.subnet), availability_zone=zone)
+        return vpc
+
+    def assign(interface: Any) -> None:
+        automatic = str(interface.public_ip_auto_assign).lower() == "true"
+        interface.public_ip = interface.private_ip_address if automatic else None
+
+    EC2Backend.create_default_vpc = create_default_vpc
+    Subnet.get_available_subnet_ip = lambda subnet, instance: hosts.free_address()
+    Subnet.request_ip = lambda subnet, ip, instance: _accept_address(hosts, ip)
+    NetworkInterface.check_auto_public_ip = assign
+
+
+def _accept_address(hosts: Hosts, address: str) -> None:
+    taken = (each.private_ip for _, each in hosts.instances() if each.state != "terminated")
+    if address in taken:
+        raise EC2ClientError("InvalidIPAddress.InUse", f"Address {address} is in use.")
+
+
+def _launches(hosts: Hosts) -> None:
+    """RunInstances: idempotent, checked before anything is made, and pending until the host runs."""
+    respond, run = InstanceResponse.run_instances, EC2Backend.run_instances
+
+    def run_once(
+        backend: Any, image_id: str, count: int, user_data: Any, group_names: Any, **options: Any
+    ) -> Any:
+        request = repr((image_id, count, str(user_data), group_names, sorted(options.items(), key=str)))
+        earlier = _launched_with(backend, options["client_token"])
+        if earlier:
+            return _same(earlier, request)
+        _accept_launch(backend, image_id, options)
+        if not options.get("subnet_id") and not options.get("nics"):
+            options["subnet_id"] = next(iter(backend.get_default_subnets().values())).id
+        reservation = run(backend, image_id, count, user_data, group_names, **options)
+        reservation.request = request
+        for instance in reservation.instances:
+            hosts.change(instance, "pending")
+        return reservation
+
+    def with_protection(response: Any) -> Any:
+        result = respond(response)
+        for instance in result.result.instances:
+            if response._get_bool_param("DisableApiTermination", False):
+                instance.disable_api_termination = True
+        return result
+
+    EC2Backend.run_instances = run_once
+    InstanceResponse.run_instances = with_protection
+
+
+def _launched_with(backend: Any, token: str) -> Any:
+    return next(
+        (
+            reservation
+            for reservation in backend.reservations.values()
+            if token != "ABCDE"  # moto's word for none  # noqa: S105
+            and any(each.client_token == token for each in reservation.instances)
+        ),
+        None,
+    )
+
+
+def _same(reservation: Any, request: str) -> Any:
+    if reservation.request != request:
+        raise EC2ClientError(
+            "IdempotentParameterMismatch", "The client token was used with other parameters."
+        )
+    if all(each.state in ("shutting-down", "terminated") for each in reservation.instances):
+        raise EC2ClientError(
+            "IdempotentInstanceTerminated", "The instance of this client token was terminated."
+        )
+    return reservation
+
+
+def _accept_launch(backend: Any, image_id: str, options: dict[str, Any]) -> None:
+    ami = backend.amis.get(image_id)
+    if not ami:
+        raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+    if ami.state != "available":
+        raise EC2ClientError("InvalidAMIID.Unavailable", f"The image {image_id} is {ami.state}")
+    if options["instance_type"] not in INSTANCE_TYPES:
+        raise EC2ClientError(
+            "InvalidParameterValue", f"Invalid value '{options['instance_type']}' for InstanceType."
+        )
+    if options.get("key_name"):
+        backend.describe_key_pairs(key_names=[options["key_name"]])
+    subnets = {options.get("subnet_id"), *(each.get("SubnetId") for each in options.get("nics", ()))}
+    if subnets - {None, *(each.id for each in backend.get_default_subnets().values())}:
+        raise EC2ClientError("Unsupported", "Hosts of this cloud live in its default subnet.")
+
+
+def _lives(hosts: Hosts) -> None:
+    """Start, stop, reboot, terminate: from the states that EC2 allows, and done to the host."""
+    end = Instance.terminate
+
+    def start(instance: Any) -> Any:
+        previous = copy.copy(instance._state)
+        if instance.state not in ("pending", "running"):
+            _demand(instance, "started", "stopped")
+            for interface in instance.nics.values():
+                interface.start()
+            hosts.change(instance, "pending")
+        return previous
+
+    def stop(instance: Any) -> Any:
+        previous = copy.copy(instance._state)
+        if instance.state not in ("stopping", "stopped"):
+            _demand(instance, "stopped", "running")
+            for interface in instance.nics.values():
+                interface.stop()
+            hosts.change(instance, "stopping", "Client.UserInitiatedShutdown: User initiated")
+        return previous
+
+    def terminate(instance: Any) -> Any:
+        previous = copy.copy(instance._state)
+        if instance.state not in ("shutting-down", "terminated"):
+            end(instance)
+            for interface in instance.nics.values():  # moto would keep them for ever
+                instance.ec2_backend.enis.pop(interface.id, None)
+            hosts.change(instance, "shutting-down", "Client.UserInitiatedShutdown: User initiated")
+        return previous
+
+    def reboot(instance: Any) -> None:
+        _demand(instance, "rebooted", "running")
+        hosts.reboot(instance)
+
+    def console(response: Any) -> ActionResult:
+        instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
+        output = Base64EncodedString.from_raw_string(hosts.console(instance.id)[-65536:])
+        return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
+
+    Instance.start, Instance.stop, Instance.reboot = start, stop, reboot
+    Instance.terminate = terminate
+    General.get_console_output = console
+
+
+def _demand(instance: Any, verb: str, state: str) -> None:
+    if instance.state != state:
+        raise EC2ClientError(
+            "IncorrectInstanceState",
+            f"The instance '{instance.id}' is {instance.state} and cannot be {verb}.",
+        )
+
+
+def _images(hosts: Hosts) -> None:
+    """CreateImage commits the host; DeregisterImage removes what it made."""
+    create, deregister = EC2Backend.create_image, EC2Backend.deregister_image
+
+    def create_image(
+        backend: Any, instance_id: str, name: str, description: str, tag_specifications: Any
+    ) -> Any:
+        instance = backend.get_instance(instance_id)
+        if instance.state not in ("running", "stopped"):
+            _demand(instance, "imaged", "running")
+        if any(ami.name == name for ami in backend.amis.values()):
+            raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use")
+        tags = {each["ResourceType"]: each["Tags"] for each in tag_specifications}
+        of_image = [each for each in tag_specifications if each["ResourceType"] != "snapshot"]
+        ami = create(backend, instance_id, name, description, of_image)
+        for tag in tags.get("snapshot", ()):
+            ami.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
+        ami.root_device_type = "ebs"
+        hosts.create_image(ami, instance_id)
+        return ami
+
+    def deregister_image(backend: Any, ami_id: str) -> None:
+        if ami_id == hosts.base_ami:
+            raise EC2ClientError("AuthFailure", f"Not authorized for image {ami_id}")
+        deregister(backend, ami_id)
+        hosts.forget_image(ami_id)
+
+    EC2Backend.create_image, EC2Backend.deregister_image = create_image, deregister_image
+
+
+def _names_and_groups() -> None:
+    delete, create = EC2Backend._delete_security_group, Route53Backend.create_hosted_zone
+
+    def delete_group(backend: Any, vpc_id: str | None, group_id: str) -> None:
+        for reservation in backend.reservations.values():
+            for instance in reservation.instances:
+                groups = {group.id for group in instance.security_groups}
+                if instance.state != "terminated" and group_id in groups:
+                    text = f"resource {group_id} has a dependent object"
+                    raise EC2ClientError("DependencyViolation", text)
+        delete(backend, vpc_id, group_id)
+
+    def create_zone(backend: Any, *arguments: Any, **named: Any) -> Any:
+        reference = named.get("caller_reference")
+        if any(reference == zone.caller_reference for zone in backend.zones.values()):
+            raise Route53ClientError("HostedZoneAlreadyExists", "The hosted zone already exists.")
+        return create(backend, *arguments, **named)
+
+    EC2Backend._delete_security_group = delete_group
+    Route53Backend.create_hosted_zone = create_zone
+
+
+def _conditions() -> None:
+    """If-Match and If-None-Match hold for copies and finished uploads too."""
+    copy_object, post = S3Response.copy_object, S3Response._key_response_post
+
+    def copy_checked(response: Any) -> Any:
+        present = response.backend.get_object(response.bucket_name, response.parse_key_name())
+        _match(response, present)
+        if response.headers.get("If-None-Match") == "*" and present is not None:
+            raise PreconditionFailed("If-None-Match")
+        return copy_object(response)
+
+    def post_checked(response: Any, request: Any, body: Any, bucket: str, query: Any, key: str) -> Any:
+        present = response.backend.get_object(response.bucket_name, key)
+        finished = present and present.multipart and [present.multipart.id] == query.get("uploadId")
+        if not finished:  # else it is the same request again, and was answered before
+            _match(response, present)
+        return post(response, request, body, bucket, query, key)
+
+    S3Response.copy_object, S3Response._key_response_post = copy_checked, post_checked
+
+
+def _match(response: Any, present: Any) -> None:
+    wanted = response.headers.get("If-Match")
+    if wanted and (present is None or wanted.strip('"') != present.etag.strip('"')):
+        raise PreconditionFailed("If-Match")

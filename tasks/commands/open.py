@@ -1,0 +1,110 @@
+"""open: `doit open`, `doit ssh` and `doit logs`: to the site, onto its hosts, and what they tell."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
+from tasks.graph import reporter
+from tasks.refusal import HostUnknown
+
+
+class Open(Command):
+    """`doit open`: the site, in a browser where there is one."""
+
+    name = "open"
+    doc_purpose = "open the site in a browser, and print its address"
+    cmd_options = (AS_JSON,)
+
+    def _execute(self, as_json: bool = False) -> int:
+        import webbrowser
+
+        run = run_of(self.task_list)
+        if as_json:
+            reporter.console.line(json_of({"url": run.url}))
+            return 0
+        reporter.console.line(run.url)
+        webbrowser.open(run.url)
+        return 0
+
+
+class Ssh(Command):
+    """`doit ssh [HOST] [COMMAND...]`: log in to a host, known by the keys that it was born with."""
+
+    name = "ssh"
+    doc_purpose = "log in to a host, or run a command on it"
+    doc_usage = "[HOST] [COMMAND ...]"
+    doc_description = (
+        "HOST: an instance id; without it, the environment's first host. The exit code is the command's."
+    )
+    cmd_options = (AS_JSON,)
+
+    def _execute(self, as_json: bool = False, pos_args: list[str] | None = None) -> int:
+        from tasks.hosts import ssh
+        from tasks.process import children
+
+        found, words = _hosts(run_of(self.task_list), pos_args or [])
+        if as_json:
+            reporter.console.line(json_of([_public(each) for each in found]))
+            return 0
+        terminal = ["-t"] if sys.stdin.isatty() else []
+        with ssh.login(found[0]) as command:
+            code = children.hand_over([command[0], *terminal, *command[1:], *words])
+        if code == ssh.FAILED and (refusal := ssh.refusal("ssh", found[0])):
+            raise refusal
+        return code
+
+
+class Logs(Command):
+    """`doit logs [HOST]`: the journal of the environment's hosts."""
+
+    name = "logs"
+    doc_purpose = "show the journal of the environment's hosts"
+    doc_usage = "[HOST]"
+    cmd_options = (
+        flag("follow", "go on with what comes, until Ctrl-C", short="f"),
+        {
+            "name": "lines",
+            "short": "n",
+            "long": "lines",
+            "type": int,
+            "default": 100,
+            "help": "lines of each host's past [default: %(default)s]",
+        },
+        AS_JSON,
+    )
+
+    def _execute(
+        self,
+        follow: bool = False,
+        lines: int = 100,
+        as_json: bool = False,
+        pos_args: list[str] | None = None,
+    ) -> int:
+        from tasks.hosts import logs
+
+        found, words = _hosts(run_of(self.task_list), pos_args or [])
+        if words:
+            raise HostUnknown(host=words[0], known=", ".join(each.name for each in found))
+        show = logs.Show(lines=lines, follow=follow, as_json=as_json, named=len(found) > 1)
+        return logs.tell(found, show, reporter.console.line)
+
+
+def _hosts(run: Any, words: list[str]) -> tuple[list[Any], list[str]]:
+    """The hosts that are meant, and the words that name none. Raises HostUnknown, or that there is no machine."""
+    from tasks.infrastructure import stage as infrastructure
+    from tasks.server import stage as server
+
+    hosts = server.hosts(run, infrastructure.existing(run))
+    if not words or not words[0].startswith("i-"):
+        return hosts, words
+    named = [each for each in hosts if each.name == words[0]]
+    if not named:
+        raise HostUnknown(host=words[0], known=", ".join(each.name for each in hosts))
+    return named, words[1:]
+
+
+def _public(host: Any) -> dict[str, object]:
+    """What may be shown of a host: not its key."""
+    return {name: getattr(host, name) for name in ("name", "address", "port", "user", "host_keys")}

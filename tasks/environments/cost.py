@@ -1,0 +1,81 @@
+"""cost: what an environment has taken so far and takes in an hour: an estimate, from tags and tasks/environments/prices.yml."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tasks.environments.inventory import Place, Thing, Time
+from tasks.settings import LOADER
+
+HOURS_TAG = "hours-before"
+"""Hours that a machine has run before its last start: it is written when a machine goes to sleep."""
+MONTH = 730
+"""Hours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """tasks/environments/prices.yml."""
+
+    currency: str
+    instance_hour: Mapping[str, float]
+    disk_gb_month: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """`hours`: of running machines. `money`: what these and the disks have taken. `hourly`: what they take now."""
+
+    hours: float = 0.0
+    money: float = 0.0
+    hourly: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            hours=self.hours + other.hours,
+            money=self.money + other.money,
+            hourly=self.hourly + other.hourly,
+        )
+
+
+@functools.cache
+def prices() -> Prices:
+    """The repository's table."""
+    return Prices(**yaml.load(Path(__file__).with_name("prices.yml").read_text(), Loader=LOADER))  # noqa: S506
+
+
+def of(place: Place, at: Time, table: Prices) -> Cost:
+    """What the machines and disks of an environment have taken until `at`."""
+    return total(place.things, at, table)
+
+
+def total(things: Iterable[Thing], at: Time, table: Prices) -> Cost:
+    """What machines and disks have taken until `at`; one asleep takes its disk alone."""
+    found = Cost()
+    for each in things:
+        if each.kind == "instance":
+            hourly = table.instance_hour.get(each.more["type"], 0.0)
+            awake = each.state in ("pending", "running")
+            hours = hours_before(each.tags) + (_hours(each, at) if awake else 0.0)
+            found += Cost(hours=hours, money=hours * hourly, hourly=hourly if awake else 0.0)
+        elif each.kind == "volume":
+            hourly = each.more["gb"] * table.disk_gb_month / MONTH
+            found += Cost(money=_hours(each, at) * hourly, hourly=hourly)
+    return found
+
+
+def hours_before(tags: Mapping[str, str]) -> float:
+    """What the tag says; none where somebody has made it no number."""
+    try:
+        return float(tags.get(HOURS_TAG, 0))
+    except ValueError:
+        return 0.0
+
+
+def _hours(each: Thing, at: Time) -> float:
+    return max(0.0, (at - each.made).total_seconds() / 3600) if each.made else 0.0

@@ -1,0 +1,113 @@
+"""diff: what differs between two tarballs: files, layers, tools."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks import source
+from tasks.bucket import cache
+from tasks.environments import compare
+from tasks.refusal import ArchiveDamaged, NoSuchTarball
+from tasks.release import history
+from tasks.tarball import stage as tarball
+from tasks.tarball.build import tar
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tarball:
+    """What is compared. `members`: what a file, folder or link is, by its path; dates are not compared."""
+
+    digest: str
+    manifest: Mapping[str, Any]
+    members: Mapping[str, str]
+
+
+def find(run: Run, name: str) -> str:
+    """The digest that a name stands for: an environment, a digest or its beginning, a commit. Raises NoSuchTarball."""
+    for found in (_released(run, name), _named(run, name), _pointed(run, name)):
+        if found and tarball.key_of(run, found):
+            return found
+    raise NoSuchTarball(name=name)
+
+
+def read(run: Run, digest: str) -> Tarball:
+    """A stored tarball, read through without keeping it. Raises ArchiveDamaged."""
+    key = tarball.stored_key(run, digest)
+    manifest = run.store.read(cache.beside(key, "manifest.json"))
+    try:
+        stream = tar.of_archive(run.store.open(key), digest=digest)
+        members = {each.name: _told(each) for each in stream}
+    except tar.Damaged as damaged:
+        raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
+    return Tarball(digest=digest, manifest=manifest.value if manifest else {}, members=members)
+
+
+def lines(first: Tarball, second: Tarball) -> Iterator[str]:
+    """A line for each file and each named fact of the manifest that differs."""
+    yield from _differing(_facts(first.manifest), _facts(second.manifest), "not named")
+    yield from _differing(first.members, second.members, "not there")
+
+
+def sizes(first: Tarball, second: Tarball) -> Iterator[str]:
+    """A line for each layer: files and megabytes, before and after."""
+    shares = [each.manifest.get("layers", {}) for each in (first, second)]
+    for layer in sorted({*shares[0], *shares[1]}):
+        told = [_share(each.get(layer)) for each in shares]
+        yield f"{layer}: {' → '.join(told if told[0] != told[1] else told[:1])}"
+
+
+def _released(run: Run, name: str) -> str | None:
+    releases = history.read(run.store, compare.resolve(run, name)) or history.read(run.store, name)
+    return releases[-1].digest if releases else None
+
+
+def _named(run: Run, name: str) -> str | None:
+    found = list(tarball.named(run, name)) if re.fullmatch(r"[0-9a-f]{8,64}", name) else []
+    return found[0] if len(found) == 1 else None
+
+
+def _pointed(run: Run, name: str) -> str | None:
+    commit = source.revision(run.root, name)
+    pointer = tarball.pointer(run, commit) if commit else None
+    return pointer["digest"] if pointer else None
+
+
+def _told(each: tar.Member) -> str:
+    if each.kind == tar.LINK:
+        return f"link to {each.target}"
+    if each.kind == tar.FOLDER:
+        return "folder"
+    digest = hashlib.sha256()
+    for chunk in each.content:
+        digest.update(chunk)
+    executable = ", executable" if each.executable else ""
+    return f"{each.size} bytes{executable}, {digest.hexdigest()[:12]}"
+
+
+def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The tree, tools, options and layers' keys of a manifest, by dotted name."""
+    groups = {name: manifest.get(name, {}) for name in ("tools", "options")}
+    keys = {name: each["key"] for name, each in manifest.get("layers", {}).items() if "key" in each}
+    return {
+        "tree": str(manifest.get("tree", "")),
+        **{f"{group}.{name}": str(value) for group, each in groups.items() for name, value in each.items()},
+        **{f"layers.{name}": key[:12] for name, key in keys.items()},
+    }
+
+
+def _differing(first: Mapping[str, str], second: Mapping[str, str], absent: str) -> Iterator[str]:
+    for name in sorted({*first, *second}):
+        before, after = first.get(name, absent), second.get(name, absent)
+        if before != after:
+            yield f"{name}: {before} → {after}"
+
+
+def _share(share: Mapping[str, int] | None) -> str:
+    return f"{share['files']} files, {share['content_size'] / 1e6:.1f} MB" if share else "none"

@@ -1,0 +1,87 @@
+"""expiry: how long an environment may stay: what its tags say, and its hosts are told the same."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tasks.environments.inventory import Place, Time
+from tasks.hosts import ssh
+from tasks.infrastructure import apply as ec2
+from tasks.refusal import NoExpiry, NoMachine
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+    from tasks.settings import Environment
+
+UNTIL = "keep-until"
+PIN = "pin"
+"""A tag of any value that holds a thing for good."""
+ALWAYS = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+TOLD = "/var/lib/self_shutdown/keep-until"
+"""The file of a host that the role self_shutdown reads: seconds since 1970."""
+TELL = """
+import os, sys
+os.makedirs("{folder}", exist_ok=True)
+with open("{file}.new", "w") as told:
+    told.write("{seconds}\\n")
+os.replace("{file}.new", "{file}")
+"""
+
+
+def kept_until(tags: Mapping[str, str]) -> Time | None:
+    """Until when a thing is left alone because somebody said so; who is not understood is believed."""
+    if tags.get(PIN):
+        return ALWAYS
+    return moment(tags[UNTIL]) or ALWAYS if tags.get(UNTIL) else None
+
+
+def expiry(place: Place, environment: Environment) -> Time | None:
+    """When an environment has had its time; None where that never comes, or no machine tells."""
+    days = environment.release.expires_after_days
+    found = [ALWAYS] if not place.instances else []
+    for each in place.instances:
+        made = each.made + datetime.timedelta(days=days) if each.made and days else ALWAYS
+        end = moment(each.tags.get("expires", "")) or made
+        found.append(max(end, kept_until(each.tags) or end))
+    return None if ALWAYS in found else max(found)
+
+
+def moment(text: str) -> Time | None:
+    """A date, which lasts to its end, or a time; in UTC where it does not say. None for anything else."""
+    try:
+        if len(text) == len("2026-11-24"):
+            day = datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
+            return day + datetime.timedelta(days=1)
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def extend(run: Run, days: int) -> Time:
+    """Keep the environment for so many days from now. Hosts asleep are told when they wake. Raises NoExpiry, NoMachine."""
+    if not run.environment.release.expires_after_days:
+        raise NoExpiry(environment=run.environment_name)
+    if not ec2.find(run).machines:
+        raise NoMachine(stage="keep", identity=run.identity)
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    ec2.tag(run, {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
+    tell(run)
+    return until
+
+
+def tell(run: Run) -> None:
+    """Tell each running host that shuts itself down until when it is kept."""
+    from tasks.infrastructure import stage as infrastructure
+    from tasks.server import stage as server
+
+    tags = [each.tags for each in ec2.find(run).machines if each.state == "running"]
+    until = max((found for each in tags if (found := kept_until(each))), default=None)
+    if not until or not run.environment.infrastructure.ends_itself:
+        return
+    folder, _, _ = TOLD.rpartition("/")
+    program = TELL.format(folder=folder, file=TOLD, seconds=int(until.timestamp()))
+    for host in server.hosts(run, infrastructure.existing(run)):
+        ssh.python(host, "keep", program, quick=True)

@@ -1,0 +1,261 @@
+"""inventory: all that the project has in the cloud, by environment: found in pages, judged by nobody here."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks.bucket import create
+from tasks.run import branch_id
+from tasks.settings import Environment, load
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+Time = datetime.datetime
+Kind = Literal["instance", "volume", "key pair", "security group", "record", "secret", "image"]
+ENDED = ("shutting-down", "terminated")
+BAKERY = "image"
+"""The identity of the throw-away host that images are made of."""
+OWN = re.compile(r"(?:state|ledgers)/(?P<folder>[^/]+)/|(?:leases|machines|history)/(?P<file>[^/]+)\.json$")
+"""Documents of one environment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """What carries our tag, or a name that only we give. `identity`: empty where nothing tells the environment."""
+
+    kind: Kind
+    id: str
+    identity: str = ""
+    state: str = ""
+    made: Time | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What only its kind has: the address of an instance, the snapshots of an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Object:
+    """A document or file of the bucket."""
+
+    key: str
+    size: int
+    written: Time
+
+    @property
+    def identity(self) -> str:
+        """The environment whose own it is, else empty."""
+        found = OWN.match(self.key)
+        return (found["folder"] or found["file"]) if found else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """All of one environment."""
+
+    identity: str
+    things: tuple[Thing, ...] = ()
+    objects: tuple[Object, ...] = ()
+
+    def all(self, kind: Kind) -> list[Thing]:
+        """Its things of a kind."""
+        return [each for each in self.things if each.kind == kind]
+
+    @property
+    def instances(self) -> list[Thing]:
+        """Its machines, the stopped ones too."""
+        return self.all("instance")
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What its machines say of it; of several, the first."""
+        return next((each.tags for each in self.instances), {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estate:
+    """What there was at the moment `at`. `settings`: the environments' files, by name."""
+
+    at: Time
+    settings: Mapping[str, Environment]
+    things: tuple[Thing, ...] = ()
+    objects: tuple[Object, ...] = ()
+
+    @cached_property
+    def places(self) -> Mapping[str, Place]:
+        """Each environment of which there is anything, by identity."""
+        names = ({each.identity for each in self.things} | {each.identity for each in self.objects}) - {""}
+        things: dict[str, list[Thing]] = {name: [] for name in sorted(names)}
+        objects: dict[str, list[Object]] = {name: [] for name in names}
+        for thing in self.things:
+            things.get(thing.identity, []).append(thing)
+        for each in self.objects:
+            objects.get(each.identity, []).append(each)
+        return {
+            name: Place(identity=name, things=tuple(found), objects=tuple(objects[name]))
+            for name, found in things.items()
+        }
+
+    @cached_property
+    def names(self) -> Names:
+        """Who can tell an environment by its identity."""
+        return Names(self.settings)
+
+
+class Names:
+    """Identities, as the environments' files make them."""
+
+    def __init__(self, settings: Mapping[str, Environment]) -> None:
+        self.settings = settings
+        self.fixed = {name for name, each in settings.items() if not each.per_branch}
+        self.per_branch = set(settings) - self.fixed
+        self._made = re.compile(rf"({'|'.join(map(re.escape, sorted(self.per_branch)))})-[0-9a-f]{{10}}")
+
+    def environment(self, identity: str) -> str | None:
+        """The name of the environment's file; None where no file makes such an identity."""
+        if identity in self.fixed:
+            return identity
+        found = self._made.fullmatch(identity) if self.per_branch else None
+        return found[1] if found else None
+
+    def of_branch(self, branch: str) -> set[str]:
+        """The identities that a branch may have."""
+        return {f"{name}-{branch_id(branch)}" for name in self.per_branch}
+
+    def of_label(self, label: str) -> str | None:
+        """The environment whose site has that name below the zone; None where it is somebody else's."""
+        for name in self.fixed:
+            if label == (self.settings[name].host_name or name):
+                return name
+        return label if label == BAKERY or self.environment(label) in self.per_branch else None
+
+
+def survey(run: Run) -> Estate:
+    """Look at everything that is ours. One question does not wait for another's answer."""
+    files = sorted((run.root / "environments").glob("*.yml"))
+    settings = {path.stem: load(Environment, path, run.root) for path in files}
+    names = Names(settings)
+    looks: list[Callable[[], Iterator[Thing]]] = [
+        lambda: _instances(run),
+        lambda: _volumes(run),
+        lambda: _keys(run),
+        lambda: _groups(run),
+        lambda: _images(run),
+        lambda: _records(run, names),
+        lambda: _secrets(run),
+    ]
+    with ThreadPoolExecutor(max_workers=len(looks) + 1) as pool:
+        objects = pool.submit(lambda: tuple(_objects(run)))
+        things = list(pool.map(lambda look: list(look()), looks))
+    return Estate(
+        at=datetime.datetime.now(datetime.UTC),
+        settings=settings,
+        things=tuple(each for found in things for each in found),
+        objects=objects.result(),
+    )
+
+
+def _instances(run: Run) -> Iterator[Thing]:
+    for each in _pages(run, "describe_instances", "Reservations", "Instances"):
+        if each["State"]["Name"] not in ENDED:
+            yield _tagged(
+                "instance",
+                each["InstanceId"],
+                each,
+                state=each["State"]["Name"],
+                made=each["LaunchTime"],
+                more={
+                    "type": each["InstanceType"],
+                    "image": each["ImageId"],
+                    "address": each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
+                },
+            )
+
+
+def _volumes(run: Run) -> Iterator[Thing]:
+    for each in _pages(run, "describe_volumes", "Volumes"):
+        more = {"gb": each["Size"], "of": [at["InstanceId"] for at in each.get("Attachments", ())]}
+        yield _tagged(
+            "volume", each["VolumeId"], each, state=each["State"], made=each["CreateTime"], more=more
+        )
+
+
+def _keys(run: Run) -> Iterator[Thing]:
+    for each in run.cloud.client("ec2").describe_key_pairs(Filters=_ours(run))["KeyPairs"]:
+        yield _tagged("key pair", each["KeyName"], each, made=each.get("CreateTime"))
+
+
+def _groups(run: Run) -> Iterator[Thing]:
+    for each in _pages(run, "describe_security_groups", "SecurityGroups"):
+        yield _tagged("security group", each["GroupId"], each, more={"name": each["GroupName"]})
+
+
+def _images(run: Run) -> Iterator[Thing]:
+    for each in _pages(run, "describe_images", "Images", Owners=["self"]):
+        disks = [disk.get("Ebs", {}) for disk in each.get("BlockDeviceMappings", ())]
+        yield _tagged(
+            "image",
+            each["ImageId"],
+            each,
+            state=each["State"],
+            made=_time(each["CreationDate"]),
+            more={"snapshots": [disk["SnapshotId"] for disk in disks if "SnapshotId" in disk]},
+        )
+
+
+def _records(run: Run, names: Names) -> Iterator[Thing]:
+    zone = create.zone_id(run)
+    pages = run.cloud.client("route53").get_paginator("list_resource_record_sets")
+    for page in pages.paginate(HostedZoneId=zone) if zone else ():
+        for each in page["ResourceRecordSets"]:
+            name = each["Name"].rstrip(".")
+            identity = names.of_label(name.removesuffix(f".{run.pipeline.dns_zone}"))
+            if each["Type"] == "A" and identity:
+                addresses = tuple(sorted(value["Value"] for value in each.get("ResourceRecords", ())))
+                yield Thing(kind="record", id=name, identity=identity, more={"addresses": addresses})
+
+
+def _secrets(run: Run) -> Iterator[Thing]:
+    # described, not read: no value leaves the parameter store for a look around
+    pages = run.cloud.client("ssm").get_paginator("describe_parameters")
+    below = {"Key": "Path", "Option": "Recursive", "Values": [f"/{run.pipeline.name}"]}
+    for page in pages.paginate(ParameterFilters=[below], PaginationConfig={"PageSize": 50}):
+        for each in page["Parameters"]:
+            identity = each["Name"].split("/")[2] if each["Name"].count("/") > 2 else ""
+            yield Thing(kind="secret", id=each["Name"], identity=identity, made=each.get("LastModifiedDate"))
+
+
+def _objects(run: Run) -> Iterator[Object]:
+    if not create.bucket_exists(run):
+        return
+    pages = run.cloud.client("s3").get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=run.bucket):
+        for each in page.get("Contents", ()):
+            yield Object(key=each["Key"], size=each["Size"], written=each["LastModified"])
+
+
+def _pages(run: Run, operation: str, *fields: str, **more: Any) -> Iterator[dict[str, Any]]:
+    pages = run.cloud.client("ec2").get_paginator(operation)
+    size = {} if operation == "describe_images" else {"PaginationConfig": {"PageSize": 1000}}
+    for page in pages.paginate(Filters=_ours(run), **more, **size):
+        found = page[fields[0]]
+        yield from found if len(fields) == 1 else (each for outer in found for each in outer[fields[1]])
+
+
+def _ours(run: Run) -> list[dict[str, Any]]:
+    return [{"Name": "tag:project", "Values": [run.pipeline.name]}]
+
+
+def _tagged(kind: Kind, id: str, found: Mapping[str, Any], **facts: Any) -> Thing:
+    tags = {each["Key"]: each["Value"] for each in found.get("Tags", ())}
+    return Thing(kind=kind, id=id, identity=tags.get("environment", ""), tags=tags, **facts)
+
+
+def _time(text: str) -> Time:
+    return datetime.datetime.fromisoformat(text)

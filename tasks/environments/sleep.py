@@ -1,0 +1,77 @@
+"""sleep: an environment that nobody needs for a while: its machines are stopped, and cost their disks alone."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tasks.bucket.lease import Lease
+from tasks.environments import cost, expiry, inventory
+from tasks.graph import reporter
+from tasks.hosts import ssh
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import stage as infrastructure
+from tasks.process import children
+from tasks.refusal import NothingToWake, SleepForbidden
+from tasks.server import stage as server
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+GRACE_DAYS = 1
+"""Days that an environment gets which wakes after its time."""
+
+
+def sleep(run: Run) -> list[str]:
+    """Stop every machine; their ids. Raises SleepForbidden, NothingToWake or EnvironmentHeld."""
+    with _alone(run, "sleep"):
+        place = inventory.survey(run).places.get(run.identity, inventory.Place(identity=run.identity))
+        awake = [each for each in place.instances if each.state in ("pending", "running")]
+        if not awake:
+            raise NothingToWake(verb="sleep", identity=run.identity, state="running")
+        for each in awake:
+            now = datetime.datetime.now(datetime.UTC)
+            hours = cost.total([each], now, cost.prices()).hours
+            tags = [{"Key": cost.HOURS_TAG, "Value": f"{hours:.2f}"}]
+            run.cloud.client("ec2").create_tags(Resources=[each.id], Tags=tags)
+            reporter.console.event("sleep", f"stop {each.id}")
+            ec2.stop(run, each.id)
+    return [each.id for each in awake]
+
+
+def wake(run: Run) -> list[str]:
+    """Start every machine that is stopped, with its name pointing to it; their ids. What has expired gets a day.
+
+    Raises SleepForbidden, NothingToWake or EnvironmentHeld.
+    """
+    with _alone(run, "wake"):
+        asleep = [each.id for each in ec2.find(run).machines if each.state in ("stopping", "stopped")]
+        if not asleep:
+            raise NothingToWake(verb="wake", identity=run.identity, state="asleep")
+        hosts = dict(infrastructure.converge(run, stage="wake").facts)
+        for host in server.hosts(run, hosts):  # it runs some seconds before it can be told anything
+            for _ in ec2.patience(f"{host.name} not to be logged in to"):
+                if ssh.answer(host) is ssh.Answer.LOGIN:
+                    break
+        found = inventory.survey(run)
+        end = expiry.expiry(found.places[run.identity], run.environment)
+        if end and end < found.at + datetime.timedelta(days=GRACE_DAYS):
+            expiry.extend(run, GRACE_DAYS)
+            reporter.console.event("wake", f"its time was over: kept for {GRACE_DAYS} day")
+        else:
+            expiry.tell(run)
+    return asleep
+
+
+@contextlib.contextmanager
+def _alone(run: Run, verb: str) -> Iterator[None]:
+    if "teardown" not in run.environment.stages:
+        raise SleepForbidden(verb=verb, environment=run.environment_name)
+    lease = Lease(run, on_lost=children.interrupt)
+    lease.take(say=run.say(verb))
+    try:
+        yield
+    finally:
+        lease.free()

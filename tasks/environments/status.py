@@ -1,0 +1,187 @@
+"""status: every environment that there is: what runs there, since when, for whom, and whether it answers now."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import http.client
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.bucket import lease
+from tasks.environments import cost
+from tasks.environments.inventory import Estate, Place, survey
+from tasks.release import history
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+PATIENCE = 1.5
+"""Seconds that a site has for its answer; all sites are asked at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One environment. `health`: what it answered just now; `busy`: who changes it now."""
+
+    environment: str
+    branch: str = ""
+    commit: str = ""
+    digest: str = ""
+    released: str = ""
+    by: str = ""
+    machines: tuple[str, ...] = ()
+    since: str = ""
+    owner: str = ""
+    expires: str = ""
+    cost: float = 0.0
+    """An estimate of what its machines and disks have taken so far."""
+    busy: str = ""
+    url: str = ""
+    health: str = ""
+
+
+def look(run: Run) -> list[Status]:
+    """Every environment, by name; those that do not answer are named as such."""
+    found = survey(run)
+    # what is left of one, such as a name or a key, is the sweep's
+    known = {
+        name: host_name(run, found, name)
+        for name, place in found.places.items()
+        if found.names.environment(name)
+        and (place.instances or any(each.key == history.key(name) for each in place.objects))
+    }
+    prices = cost.prices()
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        answers = pool.submit(health, run, list(known.values()))
+        last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
+        holders = pool.map(lambda name: _holder(run, name), known)
+        rows = zip(known.items(), last, holders, strict=True)
+        return [
+            dataclasses.replace(
+                _status(run, found.places[name], site, release, holder, answers.result()),
+                cost=round(cost.of(found.places[name], found.at, prices).money, 2),
+            )
+            for (name, site), release, holder in rows
+        ]
+
+
+def host_name(run: Run, found: Estate, identity: str) -> str:
+    """The host name of an environment's site."""
+    name = found.names.environment(identity)
+    return f"{(name and found.settings[name].host_name) or identity}.{run.pipeline.dns_zone}"
+
+
+def health(run: Run, names: Iterable[str]) -> dict[str, str]:
+    """What each site answers, in words: `healthy, 0.02 s`. Who is slow is left behind."""
+    said: dict[str, str] = {}
+    threads = [threading.Thread(target=_ask, args=(run, name, said), daemon=True) for name in names]
+    for each in threads:
+        each.start()
+    end = time.monotonic() + PATIENCE
+    for each in threads:
+        each.join(max(0.0, end - time.monotonic()))
+    return dict(said)
+
+
+def lines(found: Iterable[Status], now: datetime.datetime) -> list[str]:
+    """What a person reads: a line for each environment, in columns."""
+    head = (
+        "environment",
+        "branch",
+        "commit",
+        "release",
+        "age",
+        "machine",
+        "health",
+        "owner",
+        cost.prices().currency,
+        "",
+    )
+    rows = [
+        (
+            each.environment,
+            each.branch,
+            each.commit[:7] + ("-dirty" if each.commit.endswith("-dirty") else ""),
+            each.digest[:16],
+            age(each.since, now),
+            ", ".join(each.machines) or "none",
+            each.health,
+            each.owner,
+            f"{each.cost:.2f}",
+            f"held by {each.busy}" if each.busy else each.url,
+        )
+        for each in found
+    ]
+    return columns([head, *rows]) if rows else ["there is no environment"]
+
+
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows with their cells one below the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell or '-':<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(" -")
+        for row in rows
+    ]
+
+
+def age(since: str, now: datetime.datetime) -> str:
+    """How long ago: `3 d`, `5 h`, `12 min`."""
+    if not since:
+        return ""
+    minutes = int((now - datetime.datetime.fromisoformat(since)).total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} d"
+
+
+def _status(
+    run: Run,
+    place: Place,
+    site: str,
+    release: history.Release | None,
+    holder: str,
+    answers: Mapping[str, str],
+) -> Status:
+    tags, machines = place.tags, place.instances
+    running = any(each.state == "running" for each in machines)
+    return Status(
+        environment=place.identity,
+        branch=release.branch if release else tags.get("branch", ""),
+        commit=release.commit if release else tags.get("commit", ""),
+        digest=release.digest if release else "",
+        released=release.at if release else "",
+        by=release.by if release else "",
+        machines=tuple(f"{each.id} {each.state}" for each in machines),
+        since=min((each.made.isoformat() for each in machines if each.made), default=""),
+        owner=tags.get("owner", ""),
+        expires=tags.get("expires", ""),
+        busy=holder,
+        url=run.cloud.url(site),
+        health=answers.get(site, f"unreachable: no answer in {PATIENCE} s") if running else "",
+    )
+
+
+def _ask(run: Run, name: str, said: dict[str, str]) -> None:
+    begun = time.monotonic()
+    connection = http.client.HTTPConnection(*run.cloud.http_address(name), timeout=PATIENCE)
+    try:
+        path = run.profile.release.get("health_path", "/")
+        connection.request("GET", path, headers={"Host": name, "Connection": "close"})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        said[name] = f"unreachable: {error or type(error).__name__}"
+    else:
+        words = "healthy" if status == 200 else "unreachable" if status in (502, 504) else "ill"
+        said[name] = f"{words}: {status} in {time.monotonic() - begun:.2f} s"
+    finally:
+        connection.close()
+
+
+def _holder(run: Run, identity: str) -> str:
+    found = lease.look(run.store, lease.key(identity))
+    return str(found.holder) if found.holder and not found.dead else ""

@@ -1,0 +1,56 @@
+"""diagram: the graph as a picture: Mermaid's text, or SVG drawn by Graphviz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Tasks in the graph's order, and which of them waits for which."""
+
+    nodes: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...]
+    due: Mapping[str, str] | None = None
+    """What each task is: `run`, `maybe` or `unchanged`; None where nobody has asked."""
+
+
+COLOURS = {"run": "#f5b7a8", "maybe": "#f8e3a1", "unchanged": "#bfe3c0"}
+
+
+def picture(tasks: Iterable[Any], due: Mapping[str, str] | None = None) -> Picture:
+    """What there is to draw; a group stands for nothing but its parts."""
+    real = [each for each in tasks if not each.has_subtask]
+    found = [(upstream, each.name) for each in real for upstream in each.task_dep]
+    # an edge says nothing that a longer way says too
+    edges = [(a, b) for a, b in found if not any((a, c) in found and (c, b) in found for c, _ in found)]
+    return Picture(nodes=tuple(each.name for each in real), edges=tuple(dict.fromkeys(edges)), due=due)
+
+
+def text(drawn: Picture) -> str:
+    """Mermaid, which code hosts draw by themselves."""
+    nodes = [f"    {_id(name)}[{name}]" for name in drawn.nodes]
+    edges = [f"    {_id(a)} --> {_id(b)}" for a, b in drawn.edges]
+    colours = [f"    classDef {what} fill:{colour},color:#000" for what, colour in COLOURS.items()]
+    states = [f"    class {_id(name)} {what}" for name, what in (drawn.due or {}).items()]
+    return "\n".join(["graph LR", *nodes, *edges, *(colours + states if states else [])]) + "\n"
+
+
+def svg(drawn: Picture) -> str:
+    """SVG."""
+    import pygraphviz
+
+    graph = pygraphviz.AGraph(directed=True, rankdir="LR")
+    graph.node_attr.update(shape="box", style="rounded", fontname="sans-serif")
+    graph.add_nodes_from(drawn.nodes)
+    graph.add_edges_from(drawn.edges)
+    for name, what in (drawn.due or {}).items():
+        graph.get_node(name).attr.update(style="rounded,filled", fillcolor=COLOURS[what])
+    image: bytes = graph.draw(format="svg", prog="dot")
+    return image.decode()
+
+
+def _id(name: str) -> str:
+    return name.replace(":", "_").replace("-", "_")

@@ -1,0 +1,59 @@
+"""due: where each stage of the graph stands: as it was left, or due, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.graph import plan
+from tasks.graph.inputs import NEW
+
+ON_DEMAND = "on demand"
+"""A task that compares with nothing: it is never due."""
+ORDER = (ON_DEMAND, "unchanged", "maybe", "run")
+SHOWN = 3
+"""Reasons in a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One task, or a group of tasks. `what`: as a plan says it; `at`: when its record was written."""
+
+    task: str
+    what: str
+    why: tuple[str, ...]
+    at: str = ""
+    seconds: float | None = None
+
+
+def of(task: Any, tasks: dict[str, Any], dep_manager: Any) -> Standing:
+    """Where a task stands; a group stands where the part does that has most to do."""
+    parts = [each for each in task.task_dep if tasks[each].subtask_of == task.name] or [task.name]
+    by_task = {each.task: each for each in plan.verdicts(tasks, parts, dep_manager)}
+    found = [_standing(by_task[each], dep_manager) for each in parts]
+    first = max(found, key=lambda each: ORDER.index(each.what))
+    why = tuple(dict.fromkeys(reason for each in found if each.what == first.what for reason in each.why))
+    return Standing(task=task.name, what=first.what, why=why, at=first.at, seconds=first.seconds)
+
+
+def words(found: Standing) -> str:
+    """The reasons in a line: of many, the first ones."""
+    if NEW in found.why:
+        return NEW
+    first, more = found.why[:SHOWN], len(found.why[SHOWN:])
+    since = f" ({found.at})" if found.what == "unchanged" and found.at else ""
+    return "; ".join(first) + (f" and {more} more" if more else "") + since
+
+
+def of_all(tasks: dict[str, Any], dep_manager: Any) -> list[Standing]:
+    """Where every task that does something stands."""
+    return [
+        _standing(each, dep_manager)
+        for each in plan.verdicts(tasks, [name for name in tasks if tasks[name].actions], dep_manager)
+    ]
+
+
+def _standing(verdict: plan.Verdict, dep_manager: Any) -> Standing:
+    what = ON_DEMAND if verdict.reasons == (plan.ALWAYS,) else verdict.what
+    at = dep_manager.backend.at.get(verdict.task, "")
+    return Standing(task=verdict.task, what=what, why=verdict.reasons, at=at, seconds=verdict.seconds)

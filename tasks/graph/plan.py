@@ -1,0 +1,118 @@
+"""plan: what a run would do, and why, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.graph.inputs import Named, World
+
+ALWAYS = "runs whenever it is asked for"
+FILES = {
+    "missing_file_dep": "is missing",
+    "added_file_dep": "is new among the inputs",
+    "removed_file_dep": "is no longer an input",
+    "changed_file_dep": "changed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What would become of one task: `run`, `maybe` (when an upstream's outcome differs) or `unchanged`.
+
+    `reasons`: why; of an unchanged one, what holds.
+    """
+
+    task: str
+    what: str
+    reasons: tuple[str, ...]
+    seconds: float | None = None
+    """What it took when it last changed something here: the median of a few."""
+
+    @property
+    def stage(self) -> str:
+        """The stage that the task is a part of."""
+        return self.task.partition(":")[0]
+
+
+def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> list[Verdict]:
+    """A verdict for each task that the selected ones lead to, upstreams first."""
+    found: dict[str, Verdict] = {}
+    for name in _in_order(tasks, selected):
+        task = tasks[name]
+        reasons = tuple(_reasons(dep_manager.get_status(task, tasks, get_log=True)))
+        moving = [each for each in task.task_dep if each in found and found[each].what != "unchanged"]
+        seconds = dep_manager.backend.expected(name)
+        if reasons:
+            found[name] = Verdict(task=name, what="run", reasons=reasons, seconds=seconds)
+        elif any(found[each].task in _feeds(task) for each in moving):
+            why = f"if the outcome of {' or '.join(sorted({found[each].stage for each in moving}))} differs"
+            found[name] = Verdict(task=name, what="maybe", reasons=(why,), seconds=seconds)
+        else:
+            holds = dep_manager.get_values(name).get("unchanged")
+            found[name] = Verdict(task=name, what="unchanged", reasons=(holds,) if holds else ())
+    return list(found.values())
+
+
+def why(task: Any, dep_manager: Any) -> list[str]:
+    """Why a task runs, from what was found when it was looked at: asks nobody anew."""
+    found = [
+        each for check, *_ in task.uptodate if isinstance(check, (Named, World)) for each in check.changed
+    ]
+    for path in sorted(task.file_dep):
+        before = dep_manager.backend.get(task.name, path)
+        if before and before != dep_manager.checker.id(path):
+            found.append(f"{path} changed")
+    if not found and task.getargs:
+        found = [
+            f"the outcome of {' or '.join(sorted(each.partition(':')[0] for each in _feeds(task)))} differs"
+        ]
+    return found or [ALWAYS]
+
+
+def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
+    """How long the work will take, in words: what comes after another waits for it, the rest goes side by side."""
+    due = {each.task: each for each in found if each.what != "unchanged"}
+    unknown = sorted({each.stage for each in due.values() if each.seconds is None})
+    ends: dict[str, float] = {}
+    for name in _in_order(tasks, list(due)):
+        begins = max((ends.get(upstream, 0.0) for upstream in tasks[name].task_dep), default=0.0)
+        ends[name] = begins + ((due[name].seconds or 0.0) if name in due else 0.0)
+    known = f"about {max(ends.values(), default=0.0):.0f} s" if len(unknown) < len(due) else ""
+    missing = f"no history here of {', '.join(unknown)}" if unknown else ""
+    return f"expected: {', '.join(filter(None, (known, missing)))}"
+
+
+def _in_order(tasks: dict[str, Any], selected: list[str]) -> Iterator[str]:
+    seen: set[str] = set()
+
+    def visit(name: str) -> Iterator[str]:
+        if name not in seen:
+            seen.add(name)
+            for upstream in tasks[name].task_dep:
+                yield from visit(upstream)
+            if tasks[name].actions:
+                yield name
+
+    for name in selected:
+        yield from visit(name)
+
+
+def _feeds(task: Any) -> set[str]:
+    """The tasks whose outcome is an input."""
+    return {upstream for upstream, _ in task.getargs.values()}
+
+
+def _reasons(status: Any) -> Iterator[str]:
+    """Each reason to run, by its name; that an upstream would run is none yet."""
+    told: set[str] = set()  # doit calls a new input changed as well
+    for kind, words in FILES.items():
+        for path in sorted(set(status.reasons.get(kind) or ()) - told):
+            told.add(path)
+            yield f"{path} {words}"
+    for check, _, _ in status.reasons.get("uptodate_false") or ():
+        if isinstance(check, (Named, World)):
+            yield from check.changed
+    if status.reasons.get("has_no_dependencies"):
+        yield ALWAYS

@@ -1,0 +1,228 @@
+"""reporter: what a person sees: a line for each stage, its seconds last, and the budget at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tasks.console.journal import Journal
+from tasks.console.terminal import Lines, moves, plain
+from tasks.graph import plan, summary
+from tasks.process import children
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+EVERY, SAME_EVERY = 1.0, 10.0
+"""Seconds between two progress lines of one stage, and between two that say the same."""
+WIDTH = 15
+LOADED = time.monotonic()
+"""When the run began, for its last line: to connect, and to wait for the lease, is part of it."""
+
+
+class Console:
+    """The terminal, or the CI's log. Stages speak from threads of their own.
+
+    On a terminal each stage at work has one line that says what it does now; elsewhere that is a line now and then.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream
+        self.lock = threading.Lock()
+        self.spoken: dict[str, tuple[float, str]] = {}
+        self.lines: Lines | None = None
+        self.journal: Journal | None = None
+
+    def begin(self, stage: str) -> None:
+        """A stage starts to work."""
+        out = self.stream or sys.__stdout__
+        if self.lines is None and out and moves(out):
+            self.lines = Lines(out)
+        if self.lines:
+            self.lines.begin(stage)
+
+    def end(self, stage: str | None = None) -> None:
+        """A stage, or every one, works no more."""
+        if self.lines:
+            self.lines.end(stage)
+
+    def line(self, text: str) -> None:
+        """One line, at once."""
+        if self.lines:
+            self.lines.above(text)
+            return
+        with self.lock:
+            out = self.stream or sys.__stdout__
+            if out:
+                out.write(text + "\n")
+                out.flush()
+
+    def progress(self, stage: str, words: str) -> None:
+        """What a stage is doing; not every word, so that a log stays readable."""
+        if self.lines and self.lines.say(stage, words):
+            return
+        now, (before, last) = time.monotonic(), self.spoken.get(stage, (0.0, ""))
+        if now - before >= (SAME_EVERY if words == last else EVERY):
+            self.spoken[stage] = now, words
+            self._indented(stage, words)
+
+    def event(self, stage: str, words: str) -> None:
+        """What a stage has done or is about to: always a line."""
+        if self.lines:
+            self.lines.say(stage, words)
+        if self.journal:
+            self.journal.note(stage, words)
+        self._indented(stage, words)
+
+    def _indented(self, stage: str, words: str) -> None:
+        self.line(f"  {stage:<{WIDTH - 2}} {plain(words)[:100]}")
+
+
+console = Console()
+
+
+def title(task: Any) -> str:
+    """The stage of a task: the parts of one stage speak with its name."""
+    return str(task.name).partition(":")[0]
+
+
+class Stages:
+    """doit's reporter: `server  done  62 tasks, 58 changed  48.0 s`."""
+
+    desc = "a line per stage, its seconds last"
+
+    def __init__(self, outstream: TextIO, options: object) -> None:
+        self.console = console
+        self.started: dict[str, float] = {}
+        self.begun = LOADED
+        self.failures: list[str] = []
+        self.run: Run | None = None
+        self.selected: list[str] = []
+        self.changed = False
+        self.working: dict[str, Any] = {}
+        self.journal: Journal | None = None
+        self.why: dict[str, list[str]] = {}
+
+    def initialize(self, tasks: dict[str, Any], selected: list[str]) -> None:
+        """Remember what was asked for."""
+        self.selected = list(selected)
+        self.run = next((each.meta["run"] for each in tasks.values() if each.meta), None)
+        if self.run:
+            self._open_journal(self.run)
+
+    def get_status(self, task: Any) -> None:
+        """Called before a task is looked at: the look counts into its seconds."""
+        self.started.setdefault(task.name, time.monotonic())
+
+    def execute_task(self, task: Any) -> None:
+        """Called when a task starts, from its own thread."""
+        from doit import Globals
+
+        if task.actions:
+            self.started[task.name] = time.monotonic()
+            self.working[task.name] = task
+            self.why[task.name] = plan.why(task, Globals.dep_manager)
+            self.console.begin(title(task))
+
+    def add_success(self, task: Any) -> None:
+        """A task ended well."""
+        if not task.actions:
+            return
+        if task.values.get("changed", True):
+            self.changed = True
+            self._stage(task, "done", task.values.get("done", ""))
+        else:
+            self._unchanged(task, task.values)
+
+    def skip_uptodate(self, task: Any) -> None:
+        """A task has nothing to do."""
+        from doit import Globals
+
+        if task.actions:
+            self._unchanged(task, Globals.dep_manager.get_values(task.name))
+
+    def skip_ignore(self, task: Any) -> None:
+        """A task is ignored by `doit ignore`."""
+        self._stage(task, "ignored", "doit forget " + task.name)
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """A task failed, or could not start because another one failed."""
+        name = fail.get_name()
+        if name != "UnmetDependency":
+            self._stage(task, "interrupted" if children.cancelled() else "failed", "")
+            if not children.cancelled():
+                self.failures.append(fail.message if name == "TaskFailed" else fail.get_msg())
+
+    def cleanup_error(self, error: Any) -> None:
+        """A teardown of doit's own failed."""
+        self.failures.append(error.get_msg())
+
+    def runtime_error(self, message: str) -> None:
+        """doit itself refused."""
+        self.failures.append(message)
+
+    def teardown_task(self, task: Any) -> None:
+        """Nothing to say."""
+
+    def complete_run(self) -> None:
+        """The last words: what failed, or where the site is and how the budget was kept."""
+        for task in list(self.working.values()):  # nobody waits for their end
+            self._stage(task, "interrupted" if children.cancelled() else "failed", "")
+        self.console.end()
+        outcome = self._outcome()
+        if self.journal and self.run:
+            self.journal.end(outcome, self.failures)
+            summary.of_run(self.run, self.journal.content)
+        for failure in dict.fromkeys(self.failures):
+            sys.stderr.write(f"{failure}\n")
+        if (
+            sys.exc_info()[0]
+            or outcome in ("failed", "interrupted")
+            or not self.run
+            or "release" not in self.selected
+        ):
+            return
+        seconds = time.monotonic() - self.begun
+        verb = "released" if self.changed else "nothing to do"
+        self.console.line(self.run.url)
+        self.console.line(f"{verb} in {_seconds(seconds)} (budget {self.run.pipeline.budget} s)")
+
+    def _outcome(self) -> str:
+        if children.cancelled():
+            return "interrupted"
+        return "failed" if self.failures else "done" if self.changed else "nothing to do"
+
+    def _open_journal(self, run: Run) -> None:
+        with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be released
+            self.journal = self.console.journal = Journal(
+                run.journal,
+                command=" ".join(["doit", *sys.argv[1:]]),
+                environment=run.identity,
+                by=run.who,
+                commit=run.commit,
+                budget=run.pipeline.budget,
+            )
+
+    def _unchanged(self, task: Any, values: Mapping[str, Any]) -> None:
+        if values.get("unchanged"):
+            self._stage(task, "unchanged", values["unchanged"])
+        elif self.working.pop(task.name, None):
+            self.console.end(title(task))
+
+    def _stage(self, task: Any, state: str, words: str) -> None:
+        seconds = time.monotonic() - self.started.get(task.name, self.begun)
+        self.working.pop(task.name, None)
+        self.console.end(title(task))
+        self.console.line(f"{title(task):<{WIDTH}} {state:<10} {words}  {_seconds(seconds)}")
+        if self.journal:
+            why = self.why.get(task.name, ()) if state != "unchanged" else ()
+            self.journal.note(title(task), f"{state} {words}")
+            self.journal.stage(task.name, outcome=state, words=words, seconds=seconds, why=why)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 99.5 else f"{seconds:.0f} s"

@@ -1,0 +1,167 @@
+"""state: the graph's memory in the bucket: one record for each environment and task, a doit backend.
+
+doit's own backends write when the run ends, so that a kill forgets everything that was done. Here each task's
+record is written when the task ends, and voided before the task changes anything: whoever finds no record
+runs the task again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tasks.bucket.store import Document, NotADocument
+from tasks.graph.stage import now
+from tasks.refusal import BucketMissing
+
+if TYPE_CHECKING:
+    from tasks.bucket.lease import Lease
+    from tasks.bucket.store import Store
+    from tasks.run import Run
+
+UNRECORDED = {"teardown"}
+"""Tasks that look for themselves what there is to do, whatever was done before."""
+REMEMBERED = 5
+"""Times that a task took, from which the next one is expected."""
+LAST_KEY = "deps:"
+"""doit sets this key last when it saves a success: the moment to write the record."""
+
+
+class BucketState:
+    """doit backend whose "file name" is the run: DOIT_CONFIG's `dep_file` holds it.
+
+    A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, `took` (seconds
+    of the last times that it changed something), and of a success `seconds` and `outcome`.
+    """
+
+    desc = "one record per environment and task, in the bucket"
+
+    def __init__(self, name: Run, codec: object, *, module_name: str | None = None) -> None:
+        self.name = name
+        self.records: dict[str, dict[str, Any]] = {}
+        self.seen: dict[str, str | None] = {}
+        self.took: dict[str, list[float]] = {}
+        self.at: dict[str, str] = {}
+        self.forgotten: set[str] = set()
+        self.lease: Lease | None = None
+        self.lock = threading.RLock()  # tasks void their records from worker threads
+
+    @property
+    def store(self) -> Store:
+        """The bucket; the first use connects to the cloud."""
+        return self.name.store
+
+    def key(self, task: str) -> str:
+        """Where the record of a task lies."""
+        return f"state/{self.name.identity}/{task.replace(':', '.')}.json"
+
+    # --- what doit calls ---
+
+    def get(self, task: str, key: str) -> Any:
+        """One value of a record, or None."""
+        return self._record(task).get(key)
+
+    def in_(self, task: str) -> bool:
+        """Whether the task has succeeded here."""
+        return bool(self._record(task))
+
+    def set(self, task: str, key: str, value: Any) -> None:
+        """Keep one value, and write the record with the last one."""
+        if task in UNRECORDED:
+            return
+        with self.lock:
+            self._record(task)[key] = value
+            if key in (LAST_KEY, "ignore:"):
+                self._write(task)
+
+    def remove(self, task: str) -> None:
+        """Forget a task. Written at the end only: doit calls this from a mere `list` as well."""
+        with self.lock:
+            self._record(task)  # which version is forgotten counts when that is written
+            self.records[task] = {}
+            self.forgotten.add(task)
+
+    def remove_all(self) -> None:
+        """Forget every task of this environment."""
+        for task in self._recorded(""):
+            self.remove(task)
+
+    def dump(self) -> None:
+        """Write what was forgotten."""
+        for task in list(self.forgotten):
+            self.void(task)
+
+    # --- what the stages call ---
+
+    def expected(self, task: str) -> float | None:
+        """Seconds that the task takes here when it has work to do; None where it never had any."""
+        self._record(task)
+        took = self.took.get(task)
+        return statistics.median(took) if took else None
+
+    def void(self, task: str) -> None:
+        """From now on nobody believes the old record. Call before a task changes anything."""
+        if task in UNRECORDED:
+            return
+        with self.lock:
+            had_record = bool(self._record(task)) or task in self.forgotten
+            self.records[task] = {}
+            self.forgotten.discard(task)
+            if had_record or self.seen.get(task):
+                with contextlib.suppress(BucketMissing):  # then there is no record to be believed
+                    self._write(task)
+
+    def read_anew(self) -> None:
+        """Forget what was read: another run may have written since. Call when the lease is ours."""
+        with self.lock:
+            self.records.clear()
+            self.seen.clear()
+
+    def _record(self, task: str) -> dict[str, Any]:
+        with self.lock:
+            if task not in self.records:
+                parts = [task] if ":" not in task else {task, *self._recorded(f"{task.partition(':')[0]}:")}
+                new = [each for each in parts if each not in self.records]
+                with ThreadPoolExecutor() as pool:  # a stage of many parts is read as fast as one of one
+                    for each, document in zip(new, pool.map(self._read, new), strict=True):
+                        self._remember(each, document)
+            return self.records[task]
+
+    def _recorded(self, beginning: str) -> list[str]:
+        prefix = f"state/{self.name.identity}/"
+        found = self.store.keys(prefix + beginning.replace(":", "."))
+        return [key.removeprefix(prefix).removesuffix(".json").replace(".", ":") for key in found]
+
+    def _read(self, task: str) -> Document | NotADocument | None:
+        try:
+            return self.store.read(self.key(task))
+        except NotADocument as found:
+            return found
+
+    def _remember(self, task: str, document: Document | NotADocument | None) -> None:
+        if isinstance(document, NotADocument):
+            self.name.say("state")(f"{self.key(task)} is no JSON: taken as never run")
+        self.seen[task] = document.etag if document else None
+        known = document.value if isinstance(document, Document) else {}
+        value = known.get("doit")
+        self.at[task] = str(known.get("at", ""))
+        self.took[task] = list(known.get("took") or ())
+        self.records[task] = value if isinstance(value, dict) else {}
+
+    def _write(self, task: str) -> None:
+        kept = self._record(task)
+        record: dict[str, Any] = {"doit": kept, "run": self.name.id, "by": self.name.who, "at": now()}
+        values = kept.get("_values_:") or {}
+        if "done" in values:
+            outcome = values["done"] if values.get("changed", True) else values["unchanged"]
+            record |= {"seconds": values.get("seconds"), "outcome": outcome}
+            if values.get("changed", True) and values.get("seconds"):
+                self.took[task] = [*self.took.get(task, []), values["seconds"]][-REMEMBERED:]
+        record["took"] = self.took.get(task, [])
+        if self.lease:
+            self.lease.check()
+        self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
+        self.forgotten.discard(task)

@@ -1,0 +1,80 @@
+"""summary: the run in short, as Markdown, for the place where each CI's users look."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+LONGEST = 200
+"""Characters of a cell: a report is read, a log is searched."""
+
+
+def of_run(run: Run, content: Mapping[str, Any]) -> None:
+    """Publish the report of a run of stages; `content` is its journal's, and its folder keeps one, too."""
+    # a run that never reached the cloud has no address to tell
+    url = run.url if "cloud" in run.__dict__ and content["outcome"] in ("done", "nothing to do") else ""
+    text = page(content, url=url)
+    with contextlib.suppress(OSError):
+        (run.journal / "report.md").write_text(text)
+    publish(run.root, text, url=url)
+
+
+def of_lines(run: Run, command: str, lines: Iterable[str]) -> None:
+    """Publish the report of a command that has no stages: what it has said."""
+    text = "".join(f"    {line}\n" for line in lines)
+    publish(run.root, f"## `doit {command}`, by {run.who}\n\n{text}")
+
+
+def publish(root: Path, text: str, *, url: str = "", environ: Mapping[str, str] = os.environ) -> None:
+    """Put a report where CI takes it from: `.run/report.md` and `report.env`; GitHub names files of its own."""
+    with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be released
+        (root / ".run").mkdir(exist_ok=True)
+        (root / ".run" / "report.md").write_text(text)
+        (root / ".run" / "report.env").write_text(f"URL={url}\n")
+        for name, more in (("GITHUB_STEP_SUMMARY", text), ("GITHUB_OUTPUT", f"url={url}\n")):
+            if environ.get(name):
+                with Path(environ[name]).open("a") as file:
+                    file.write(more)
+
+
+def page(content: Mapping[str, Any], *, url: str = "") -> str:
+    """A run's journal as Markdown."""
+    stages = content["stages"]
+    facts = {
+        "URL": url,
+        "commit": content["commit"],
+        "by": content["by"],
+        "took": f"{content['seconds']:.1f} s (budget {content['budget']} s), from {content['at']}",
+    }
+    rows = [
+        (name, told["outcome"], told["words"], "; ".join(told["why"]), f"{told['seconds']:.1f}")
+        for name, told in stages.items()
+    ]
+    text = f"## `{content['command']}`: {content['outcome']}, {content['environment']}\n\n"
+    text += table(("", ""), [(name, value) for name, value in facts.items() if value])
+    if rows:
+        text += "\n" + table(("stage", "outcome", "what", "why", "seconds"), rows)
+    for failure in content.get("failures", ()):
+        text += "\n" + "".join(f"    {line}\n" for line in failure.splitlines())
+    return text
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; what would break it is put differently."""
+    lines = [list(head), *(map(_cell, row) for row in rows)]
+    shown = ["| " + " | ".join(line) + " |\n" for line in lines]
+    columns = shown[0].count("|") - 1
+    return "".join([shown[0], "|" + " --- |" * columns + "\n", *shown[1:]])
+
+
+def _cell(text: str) -> str:
+    words = " ".join(text.split())
+    return (
+        (words if len(words) <= LONGEST else words[:LONGEST] + "…").replace("|", "\\|").replace("<", "&lt;")
+    )

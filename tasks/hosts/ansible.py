@@ -1,0 +1,249 @@
+"""ansible: play a playbook on hosts, and say in one sentence what failed."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.graph import reporter
+from tasks.hosts.managed import Recorded
+from tasks.hosts.playbook_events import Story
+from tasks.hosts.ssh import Host, known_hosts, options, refusal
+from tasks.process import children
+from tasks.refusal import Cancelled
+
+ROOT = Path(__file__).parents[2]
+PLAIN = "linear"
+"""Ansible's own strategy, which works wherever Ansible does."""
+CHANGES_ONLY = {"ANSIBLE_DISPLAY_OK_HOSTS": "False"}
+"""What Ansible prints of tasks that change nothing: not a line."""
+_given_up = threading.Event()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recap:
+    """What a playbook that succeeded did, over all hosts; `recorded`: what it manages on each."""
+
+    changed: int
+    ok: int
+    seconds: float
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+
+def play(
+    playbook: str,
+    *,
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    strategy: str,
+    say: Callable[[str], None],
+    log: Path | None,
+) -> Recap:
+    """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints."""
+    started = time.monotonic()
+    strategy = _working(strategy, playbook)
+    status, story = _play(playbook, hosts, variables, strategy, say, log)
+    if status == "failed" and not story.begun and strategy != PLAIN and not children.cancelled():
+        # nothing was touched, so it can be played again: mitogen may not know this Ansible
+        _give_up(playbook, f"{strategy} did not get to a first task")
+        status, story = _play(playbook, hosts, variables, PLAIN, say, log)
+    _accept(status, story, playbook, hosts)
+    return Recap(
+        changed=story.changed,
+        ok=story.ok,
+        seconds=time.monotonic() - started,
+        recorded=story.recording.hosts,
+    )
+
+
+def preview(
+    playbook: str,
+    *,
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    say: Callable[[str], None],
+) -> list[str]:
+    """What a play would change, as Ansible's check mode prints it with `--diff`; it changes nothing."""
+    with tempfile.TemporaryDirectory(prefix="preview-") as folder:
+        log = Path(folder) / "log"
+        # plain: of mitogen's modules not all know check mode
+        status, story = _play(playbook, hosts, variables, PLAIN, say, log, check=True)
+        _accept(status, story, playbook, hosts)
+        return log.read_text().splitlines()
+
+
+def _accept(status: str, story: Story, playbook: str, hosts: Sequence[Host]) -> None:
+    """Raise what went wrong, if anything did."""
+    if status == "canceled" or children.cancelled():
+        raise Cancelled(stage=playbook)
+    for host in hosts:
+        if host.name in story.unreachable:
+            raise refusal(playbook, host) or story.failure()
+    if status != "successful":
+        raise story.failure()
+
+
+def _play(
+    playbook: str,
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    strategy: str,
+    say: Callable[[str], None],
+    log: Path | None,
+    *,
+    check: bool = False,
+) -> tuple[str, Story]:
+    # 0700: it holds the key and the variables; its name tells whose it is should the run be killed
+    private = Path(tempfile.mkdtemp(prefix=f"play-{children.mark()}"))
+    story = Story(playbook=playbook, say=say, log=log)
+    try:
+        status = _run(
+            private,
+            playbook=ROOT / "playbooks" / f"{playbook}.yml",
+            inventory=_inventory(private, hosts, variables),
+            environment=children.marked(
+                {**_environment(private, strategy), **(CHANGES_ONLY if check else {})}
+            ),
+            story=story,
+            check=check,
+        )
+    finally:
+        story.close()
+        shutil.rmtree(private, ignore_errors=True)
+    return status, story
+
+
+def _run(
+    private: Path,
+    *,
+    playbook: Path,
+    inventory: Path,
+    environment: Mapping[str, str],
+    story: Story,
+    check: bool,
+) -> str:
+    """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers."""
+    import ansible_runner  # takes half a second, which only those who play should spend
+
+    over = threading.Event()
+
+    def stop() -> bool:
+        if over.is_set() or children.cancelled():
+            _end_all(private)
+            return True
+        return False
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="play") as thread:
+        try:
+            run = thread.submit(
+                ansible_runner.run,
+                private_data_dir=str(private),
+                playbook=str(playbook),
+                inventory=str(inventory),
+                envvars=dict(environment),
+                quiet=True,
+                suppress_env_files=True,
+                fact_cache_type="memory",
+                event_handler=story.hear,
+                cancel_callback=stop,
+                **({"cmdline": "--check --diff"} if check else {}),
+            )
+            while wait([run], timeout=0.2).not_done:
+                stop()  # ansible-runner itself asks every five seconds only
+            return str(run.result().status)
+        finally:
+            over.set()
+            _end_all(private)
+
+
+def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, object]) -> Path:
+    """Write hosts and variables to a file that only we can read; no secret is ever an argument."""
+    _write(private / "known_hosts", known_hosts(hosts))
+    entries = {}
+    for number, host in enumerate(hosts):
+        key = _write(private / f"key-{number}", host.key.rstrip("\n") + "\n")
+        entries[host.name] = {
+            "ansible_host": host.address,
+            "ansible_port": host.port,
+            "ansible_user": host.user,
+            "ansible_ssh_private_key_file": str(key),
+            "ansible_ssh_common_args": " ".join(options(private / "known_hosts")),
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+    inventory = {"all": {"hosts": entries, "vars": dict(variables)}}
+    return _write(private / "inventory.json", json.dumps(inventory))
+
+
+def _working(strategy: str, playbook: str) -> str:
+    """The strategy, or Ansible's own where mitogen is missing or has refused in this run."""
+    if strategy != PLAIN and not mitogen():
+        _give_up(playbook, "mitogen is not installed")
+    return PLAIN if _given_up.is_set() else strategy
+
+
+def _give_up(playbook: str, reason: str) -> None:
+    if not _given_up.is_set():
+        reporter.console.event(playbook, f"{reason}: plays with {PLAIN}, slower")
+    _given_up.set()
+
+
+@functools.cache
+def mitogen() -> Path | None:
+    """The folder of mitogen's strategies, found without loading it."""
+    found = importlib.util.find_spec("ansible_mitogen")
+    return Path(found.origin).parent / "plugins" / "strategy" if found and found.origin else None
+
+
+def _environment(private: Path, strategy: str) -> dict[str, str]:
+    """Decide every setting here: neither the working directory nor the user's own configuration do."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "ANSIBLE_CONFIG": str(_write(private / "ansible.cfg", "")),
+        "ANSIBLE_HOME": str(private / "home"),
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        "TMPDIR": str(private),  # mitogen leaves its sockets behind
+        "ANSIBLE_STRATEGY": strategy,
+        "ANSIBLE_STRATEGY_PLUGINS": str(mitogen() or ""),
+        "ANSIBLE_FORKS": "10",
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_TIMEOUT": "10",
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=30s",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "ssh"),
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "False",
+        "ANSIBLE_NOCOLOR": "True",
+    }
+
+
+def _write(path: Path, content: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(content)
+    return path
+
+
+def _end_all(private: Path) -> None:
+    """End everything that the play started, wherever it detached itself to.
+
+    Ansible's workers, mitogen and SSH's master connections leave the process group; but each of them has
+    our private folder in its environment, or, where it wrote a title over that, in its command line.
+    """
+    mark = f"{private}/".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(mark in (folder / name).read_bytes() for name in ("cmdline", "environ")):
+                os.kill(int(folder.name), signal.SIGKILL)
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue  # ended meanwhile, or somebody else's

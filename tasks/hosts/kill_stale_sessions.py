@@ -1,0 +1,59 @@
+"""kill_stale_sessions: before a host is changed, nothing that a former run left there may still be changing it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.graph import reporter
+from tasks.hosts.ssh import PATIENCE, Host, known_hosts, options
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import launches, secrets
+from tasks.process import children
+from tasks.refusal import CommandFailed, HostDown
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+PROGRAM = Path(__file__).parents[1] / "process" / "orphans.py"
+
+
+def raise_around(run: Run) -> bool:
+    """End every login of the deploy user on the environment's hosts, with what it started. False if one was not reached.
+
+    No playbook ever ran where no host key is known yet or no machine runs.
+    """
+    known = launches.host_keys(run)
+    reached = True
+    for each in (each for each in ec2.find(run).machines if each.state == "running" and each.id in known):
+        try:
+            host = Host(
+                name=each.id,
+                address=run.cloud.reachable_at({"InstanceId": each.id}),
+                user=run.cloud.login_user,
+                key=secrets.ensure(run).deploy_key,
+                host_keys=tuple(known[each.id]),
+            )
+            ended = _end_sessions(host)
+        except (CommandFailed, HostDown):
+            reporter.console.event(
+                "lease", f"{each.id} does not answer: what a former run left there may go on"
+            )
+            reached = False
+        else:
+            reporter.console.event("lease", f"{each.id}: ended {ended} processes of a former run")
+    return reached
+
+
+def _end_sessions(host: Host) -> int:
+    with tempfile.TemporaryDirectory(prefix="fence-") as folder:
+        known, key = Path(folder, "known_hosts"), Path(folder, "key")
+        known.write_text(known_hosts([host]))
+        key.touch(mode=0o600)
+        key.write_text(host.key.rstrip("\n") + "\n")
+        login = ["ssh", *options(known), "-o", f"ConnectTimeout={PATIENCE}", "-i", str(key)]
+        there = ["-p", str(host.port), "-l", host.user, host.address]
+        program = ["sudo", "-n", "python3", "-IS", "-", "sessions", host.user]
+        printed = children.run([*login, *there, *program], stdin=PROGRAM.read_bytes())
+    return int(printed.split()[-1])

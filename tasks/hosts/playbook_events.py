@@ -1,0 +1,114 @@
+"""playbook_events: what Ansible does, as it tells it, and the one sentence when it fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.hosts.managed import Recording
+from tasks.refusal import PlaybookBroken, PlaybookFailed, Refusal
+
+LINES = 3
+"""Last lines of a failed command that go into the sentence."""
+
+HIDDEN = "its output is hidden, because it may hold secrets"
+
+
+SKIPPED_WITHIN = 0.3
+"""Seconds in which a task that a condition skips is known to be skipped."""
+
+
+class Story:
+    """Listens to ansible-runner's events."""
+
+    def __init__(self, *, playbook: str, say: Callable[[str], None], log: Path | None) -> None:
+        self.changed = 0
+        self.ok = 0
+        self.begun = False
+        self.unreachable: set[str] = set()
+        self.recording = Recording()
+        self._playbook = playbook
+        self._say = say
+        self._log = log
+        self._failures: list[Mapping[str, Any]] = []
+        self._last_words: list[str] = []
+        self._soon = threading.Timer(0, print)
+
+    def hear(self, event: Mapping[str, Any]) -> bool:
+        """Take in one event; False tells ansible-runner to write it nowhere."""
+        self._note(str(event.get("stdout") or ""))
+        self.recording.hear(event)
+        told = event.get("event_data") or {}
+        match event.get("event"):
+            case "playbook_on_task_start" | "playbook_on_handler_task_start":
+                self.begun = True
+                self._begin(": ".join(filter(None, [told.get("role"), told.get("task")])))
+            case "runner_on_skipped":
+                self._soon.cancel()
+            case "runner_on_failed" if not told.get("ignore_errors"):
+                self._failures.append(told)
+            case "runner_on_unreachable":
+                self._failures.append(told)
+                self.unreachable.add(told["host"])
+            case "playbook_on_stats":
+                self.changed = sum(told["changed"].values())
+                self.ok = sum(told["ok"].values())
+        return False
+
+    def _begin(self, words: str) -> None:
+        """Say what is done now, once it takes longer than finding out that it is skipped."""
+        self._soon.cancel()
+        if "Validating arguments" not in words:  # Ansible's own, of every role
+            self._soon = threading.Timer(SKIPPED_WITHIN, self._say, [words])
+            self._soon.daemon = True
+            self._soon.start()
+
+    def close(self) -> None:
+        """Nothing more is done."""
+        self._soon.cancel()
+
+    def failure(self) -> Refusal:
+        """What went wrong.
+
+        The first failed task is named. When a role went on from there to say in its own words where that
+        leaves the host, these are the message.
+        """
+        if not self._failures:
+            return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words))
+        first = self._failures[0]
+        said = [told for told in self._failures if _is_sentence(told)]
+        return PlaybookFailed(
+            stage=self._playbook,
+            host=first.get("host", ""),
+            role=first.get("role") or self._playbook,
+            task=first.get("task", ""),
+            message=message((said[-1] if said else first).get("res") or {}),
+        )
+
+    def _note(self, printed: str) -> None:
+        lines = [line.rstrip() for line in printed.splitlines() if line.strip()]
+        self._last_words = (self._last_words + lines)[-LINES:]
+        if self._log and lines:
+            with self._log.open("a") as log:
+                log.write("\n".join(lines) + "\n")
+
+
+def message(result: Mapping[str, Any]) -> str:
+    """A failed task's reason in one line, without what the task hides."""
+    items = [item for item in result.get("results", []) if item.get("failed")]
+    result = items[0] if items else result
+    if "censored" in result:
+        return HIDDEN
+    said = str(result.get("msg", "")).splitlines()
+    printed = str(result.get("stderr") or (result.get("stdout") if result.get("rc") else "") or "")
+    lines = printed.strip().splitlines()[-LINES:]
+    if not result.get("rc"):  # not a command that failed: the module's own words tell what it tried
+        lines = said + lines
+    lines = lines or said
+    return " / ".join(line.strip() for line in lines if line.strip())
+
+
+def _is_sentence(told: Mapping[str, Any]) -> bool:
+    return str(told.get("task_action", "")).rpartition(".")[2] in {"fail", "assert"}

@@ -1,0 +1,131 @@
+"""ssh: a host that we may log in to, known by its keys, and how it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.process import children
+from tasks.refusal import CommandFailed, HostKeyChanged, HostUnreachable, LoginRefused, Refusal
+
+PATIENCE = 5
+"""Seconds that a host has for an answer."""
+FAILED = 255
+"""OpenSSH's own exit code, when it did not get as far as the command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A machine, and what is needed to log in to it and to know that it is the right one."""
+
+    name: str
+    address: str
+    user: str
+    key: str = field(repr=False)
+    host_keys: tuple[str, ...]
+    port: int = 22
+
+    @property
+    def pattern(self) -> str:
+        """What OpenSSH looks up in a file of known hosts."""
+        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+
+
+class Answer(enum.Enum):
+    """What comes back from a host."""
+
+    NOTHING = enum.auto()
+    OTHER_KEY = enum.auto()
+    NO_LOGIN = enum.auto()
+    LOGIN = enum.auto()
+
+
+def options(known: Path) -> list[str]:
+    """Options with which OpenSSH trusts the known keys alone, whatever the user has configured."""
+    return [
+        "-F",
+        "/dev/null",
+        *("-o", "StrictHostKeyChecking=yes"),
+        *("-o", f"UserKnownHostsFile={known}"),
+        *("-o", "GlobalKnownHostsFile=/dev/null"),
+        *("-o", "IdentitiesOnly=yes"),
+        *("-o", "IdentityAgent=none"),
+        *("-o", "BatchMode=yes"),
+    ]
+
+
+def known_hosts(hosts: Sequence[Host]) -> str:
+    """The hosts' keys as OpenSSH reads them."""
+    return "".join(f"{host.pattern} {_bare(key)}\n" for host in hosts for key in host.host_keys)
+
+
+def answer(host: Host) -> Answer:
+    """Ask a host, step by step, how far one gets with it."""
+    scan = ["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address]
+    lines = map(str.split, (_ask(scan) or "").splitlines())
+    offered = {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == host.pattern}
+    if not offered:
+        return Answer.NOTHING
+    if not offered & {_bare(key) for key in host.host_keys}:
+        return Answer.OTHER_KEY
+    with login(host) as command:
+        asked = _ask([*command, "true"])
+    return Answer.NO_LOGIN if asked is None else Answer.LOGIN
+
+
+def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
+    """What a Python program prints that the host's own Python runs as root: one connection, nothing left there.
+
+    `quick`: nothing secret passes, so keys are exchanged the classical way, without the quarter of a second
+    that the one takes which withstands quantum computers.
+    Raises HostUnreachable, HostKeyChanged, LoginRefused, or CommandFailed with what the program said.
+    """
+    try:
+        with login(host) as command:
+            exchange = ["-o", "KexAlgorithms=^curve25519-sha256"] if quick else []
+            command = [command[0], *exchange, *command[1:], "sudo", "-n", "python3", "-IS", "-"]
+            return children.run(command, stdin=program.encode())
+    except CommandFailed as failed:
+        raise refusal(stage, host) or failed from None
+
+
+def refusal(stage: str, host: Host) -> Refusal | None:
+    """Why a host cannot be reached, by asking it rather than by reading anybody's words. None: it can be."""
+    facts = {"stage": stage, "host": host.name, "address": host.address, "port": host.port}
+    match answer(host):
+        case Answer.NOTHING:
+            return HostUnreachable(**facts)
+        case Answer.OTHER_KEY:
+            return HostKeyChanged(**facts)
+        case Answer.NO_LOGIN:
+            return LoginRefused(**facts, user=host.user)
+    return None
+
+
+@contextlib.contextmanager
+def login(host: Host) -> Iterator[list[str]]:
+    """The command that logs in to a host, as long as its key and known hosts lie in a folder of ours."""
+    with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
+        known, key = Path(folder, "known_hosts"), Path(folder, "key")
+        known.write_text(known_hosts([host]))
+        key.touch(mode=0o600)
+        key.write_text(host.key.rstrip("\n") + "\n")
+        trust = [*options(known), "-o", f"ConnectTimeout={PATIENCE}", "-i", str(key)]
+        yield ["ssh", *trust, "-p", str(host.port), "-l", host.user, host.address]
+
+
+def _ask(command: Sequence[str]) -> str | None:
+    """What a command prints, or None when it fails."""
+    try:
+        return children.run(command)
+    except CommandFailed:
+        return None
+
+
+def _bare(key: str) -> str:
+    """A key without its comment."""
+    return " ".join(key.split()[:2])

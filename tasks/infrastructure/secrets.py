@@ -1,0 +1,87 @@
+"""secrets: made on first use, kept encrypted in the cloud's parameter store, and nowhere else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tasks.cloud.errors import already
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """One environment's secrets. Their text never shows in a representation."""
+
+    deploy_key: str = field(repr=False)
+    deploy_key_public: str
+    database_password: str = field(repr=False)
+    crypt_key: str = field(repr=False)
+
+
+def _deploy_key() -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    return private.decode()
+
+
+Made = Mapping[str, str]
+MAKE: dict[str, Callable[[Made], str]] = {
+    "deploy_key": lambda made: _deploy_key(),
+    # kept beside it, so that asking for it does not cost loading a library for keys
+    "deploy_key_public": lambda made: public_key(made["deploy_key"]),
+    "database_password": lambda made: secrets.token_urlsafe(24),
+    "crypt_key": lambda made: secrets.token_hex(16),
+}
+"""Each from those before it."""
+
+
+def folder(run: Run) -> str:
+    """The parameters' common path."""
+    return f"/{run.pipeline.name}/{run.identity}"
+
+
+def ensure(run: Run) -> Secrets:
+    """The environment's secrets; those that do not exist yet are made."""
+    ssm = run.cloud.client("ssm")
+    found = _read(ssm, folder(run))
+    for name, make in MAKE.items():
+        if name not in found:
+            with already("ParameterAlreadyExists"):  # another run was faster: its value counts
+                ssm.put_parameter(Name=f"{folder(run)}/{name}", Value=make(found), Type="SecureString")
+            found = _read(ssm, folder(run))
+    return Secrets(**{name: found[name] for name in MAKE})
+
+
+def known(run: Run) -> Secrets | None:
+    """The environment's secrets if all of them exist; makes none."""
+    found = _read(run.cloud.client("ssm"), folder(run))
+    return Secrets(**{name: found[name] for name in MAKE}) if found.keys() >= MAKE.keys() else None
+
+
+def names(run: Run) -> list[str]:
+    """Full names of all parameters of the environment."""
+    return [f"{folder(run)}/{name}" for name in sorted(_read(run.cloud.client("ssm"), folder(run)))]
+
+
+def public_key(deploy_key: str) -> str:
+    """The OpenSSH line of the public half."""
+    from cryptography.hazmat.primitives import serialization
+
+    public = serialization.load_ssh_private_key(deploy_key.encode(), password=None).public_key()
+    return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def _read(ssm: Any, path: str) -> dict[str, str]:
+    pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=path, WithDecryption=True)
+    return {each["Name"].rpartition("/")[2]: each["Value"] for page in pages for each in page["Parameters"]}

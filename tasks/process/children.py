@@ -1,0 +1,205 @@
+"""children: every child of the pipeline, started here and ended here.
+
+Tasks run in threads, and a thread cannot be interrupted: so an interruption sets one event, ends every
+child's process group, and whoever waits finds out (`wait`, `cancelled`).
+
+A run that is killed can end nothing any more: so a guard, a process of its own, waits for its end (`guard`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from tasks.refusal import Cancelled, CommandFailed, CommandMissing
+
+TAIL = 12
+"""Lines of a failed command's output that are shown."""
+
+MARK = "DOIT_RUN"
+"""Variable that tells a child's children whose they are."""
+
+_interrupted = threading.Event()
+_at_work: list[None] = []
+_guards: dict[str, subprocess.Popen[bytes]] = {}
+_marks: list[str] = []
+_children: set[subprocess.Popen[bytes]] = set()
+_children_lock = threading.RLock()  # a signal handler may find its own thread holding it
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    say: Callable[[str], None] | None = None,
+    log: IO[bytes] | None = None,
+    stdin: bytes | None = None,
+) -> str:
+    """Run a command to its end and return what it printed (stdout and stderr, in order).
+
+    `say` hears each line as it comes; `log` gets all of them. Raises CommandMissing, CommandFailed (with
+    the last lines) or Cancelled.
+    """
+    output: list[str] = []
+    with _started(command, cwd=cwd, env=env, stdin=stdin) as child:
+        for line in child.stdout or ():
+            if log:
+                log.write(line)
+            text = line.decode(errors="replace").rstrip()
+            output.append(text)
+            if say and text.strip():
+                say(text.strip())
+        code = child.wait()
+    if cancelled():
+        raise Cancelled(stage="release")
+    if code:
+        raise CommandFailed(command=shlex.join(command), code=code, tail=tail("\n".join(output)), status=code)
+    return "\n".join(output)
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    stdin: bytes | None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    with _children_lock:  # an interruption sees the child or comes before it, never in between
+        if cancelled():
+            raise Cancelled(stage="release")
+        try:
+            child = subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                env=marked(os.environ if env is None else env),
+                stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            if error.filename != command[0]:
+                raise
+            raise CommandMissing(command=command[0]) from None
+        _children.add(child)
+    try:
+        if stdin is not None and child.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(stdin)
+            child.stdin.close()
+        yield child
+    finally:
+        if child.poll() is None:
+            _end(child)
+            child.wait()
+        with _children_lock:
+            _children.discard(child)
+
+
+def hand_over(command: Sequence[str]) -> int:
+    """Run a command on this very terminal, for as long as the person likes; its exit code."""
+    try:
+        return subprocess.call(list(command), env=marked(os.environ))
+    except FileNotFoundError:
+        raise CommandMissing(command=command[0]) from None
+
+
+def guard(mark: str) -> None:
+    """From now on no child outlives this process: should it be killed, what carries the mark is ended.
+
+    A death signal would not do: it is bound to the thread that started the child, and grandchildren have none.
+    """
+    _marks.append(mark)
+
+
+def mark() -> str:
+    """The mark of this process's children, who are guarded from the first one on; empty where nobody guards them."""
+    if not _marks:
+        return ""
+    with _children_lock:
+        if _marks[-1] not in _guards:
+            _guards[_marks[-1]] = _start_guard(_marks[-1])
+    return _marks[-1]
+
+
+def marked(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child, with its mark."""
+    return {**environment, MARK: mark()} if _marks else dict(environment)
+
+
+def _start_guard(mark: str) -> subprocess.Popen[bytes]:
+    """It reads from a pipe that nobody else holds the other end of: that ends with us, however we end."""
+    program = str(Path(__file__).with_name("orphans.py"))
+    return subprocess.Popen(
+        [sys.executable, "-IS", program, "marked", mark, tempfile.gettempdir()],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def tail(output: str, lines: int = TAIL) -> str:
+    """The last lines of an output, indented so that they stand apart from our sentence."""
+    return "\n".join(f"    | {line}" for line in output.strip().splitlines()[-lines:])
+
+
+@contextlib.contextmanager
+def at_work() -> Iterator[None]:
+    """While it lasts, a stage is at work: who ends the run waits for it (`rest`)."""
+    _at_work.append(None)
+    try:
+        yield
+    finally:
+        _at_work.pop()
+
+
+def rest(seconds: float) -> None:
+    """Wait until no stage is at work, but no longer than so many seconds."""
+    deadline = time.monotonic() + seconds
+    while _at_work and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def cancelled() -> bool:
+    """Whether the run was interrupted."""
+    return _interrupted.is_set()
+
+
+def wait(seconds: float, stage: str = "release") -> None:
+    """Sleep, but not through an interruption: then Cancelled is raised at once."""
+    if _interrupted.wait(seconds):
+        raise Cancelled(stage=stage)
+
+
+def interrupt() -> None:
+    """End every child and wake everybody who waits. Safe in a signal handler's caller, and twice."""
+    _interrupted.set()
+    with _children_lock:
+        for child in _children:
+            _end(child)
+
+
+def kill() -> None:
+    """Kill the children that an interruption has not ended."""
+    with _children_lock:
+        for child in _children:
+            _end(child, signal.SIGKILL)
+
+
+def _end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, how)

@@ -1,0 +1,169 @@
+"""gate: who comes into an environment that all branches share, and what is written down of it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tasks import source
+from tasks.cloud.caller import caller
+from tasks.promotion import record as promotion_record
+from tasks.promotion import rules
+from tasks.refusal import OnlyByContinue, OtherBranch, RecordTaken, UncommittedChanges
+from tasks.release import history
+from tasks.tarball import stage as tarball
+
+if TYPE_CHECKING:
+    from tasks.refusal import Refusal
+    from tasks.run import Run
+
+CONTINUE, START = "continue", "start"
+SHOWN = 20
+"""Commits that are listed; of more their number is told."""
+
+
+def admit(run: Run, control: str, task: str) -> None:
+    """Refuse what the checkout and the settings refuse. Asks no cloud.
+
+    Raises OtherBranch, OnlyByContinue or UncommittedChanges.
+    """
+    environment, name = run.environment, run.environment_name
+    shared = not environment.per_branch
+    if control == START or shared:
+        changed = source.uncommitted(run.root)
+    if shared:
+        default = run.pipeline.default_branch
+        if run.branch != default or not source.on_branch(run.root, default):
+            branch = run.branch if run.branch != default else f"no commit of {default}"
+            raise OtherBranch(task=_typed(control, task), environment=name, default=default, branch=branch)
+        if environment.takes_from and control != CONTINUE:
+            raise OnlyByContinue(task=task, environment=name, upstream=environment.takes_from)
+    if (control == START or (shared and environment.uncommitted == "refused")) and changed:
+        files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
+        raise UncommittedChanges(stage=_typed(control, task), environment=name, files=files)
+
+
+def enter(run: Run, control: str, chosen: Sequence[str]) -> Callable[[int], None] | None:
+    """Begin or continue the run of the commit, with the environment's lease held; what comes back is told the exit code.
+
+    Raises a refusal where the commit may not come in, as things stand now.
+    """
+    way = promotion_record.way(run.root)
+    if not way or "release" not in chosen:
+        return None
+    if run.environment_name == way.upstream:
+        return _stage(run, control)
+    return _go_on(run) if run.environment_name == way.downstream else None
+
+
+def _stage(run: Run, control: str) -> Callable[[int], None]:
+    running = _newest(run, run.identity)
+    frozen = rules.frozen(_typed(control, "release"), run.environment_name, run.environment, _now())
+    if refused := frozen or (_older(run, control, running.commit) if running else None):
+        raise refused
+    before = promotion_record.begin(run)
+
+    def leave(code: int) -> None:
+        found = tarball.pointer(run, run.commit)
+        digest = found["digest"] if found else None
+        ended: list[promotion_record.State] = ["built"] if found else []
+        if code:
+            ended.append("failed")
+        else:
+            _remember(run, digest)
+            # what has gone on before needs not go on again
+            done = before and (before.state, before.digest) == ("live", digest)
+            ended += ["staged", "live" if done else "waiting"]
+        promotion_record.add(
+            run.store, run.commit, *(promotion_record.step(run, state) for state in ended), digest=digest
+        )
+
+    return leave
+
+
+def _go_on(run: Run) -> Callable[[int], None]:
+    if refused := refusal(run):
+        raise refused
+    claim = promotion_record.step(run, "continuing")
+    if not promotion_record.add(run.store, run.commit, claim, only_from=rules.GOES_ON):
+        raise refusal(run) or RecordTaken(key=promotion_record.key(run.commit), by="somebody")
+
+    def leave(code: int) -> None:
+        current, claimed = promotion_record.current(run.store), promotion_record.read(run.store, run.commit)
+        state: promotion_record.State = "live"
+        if code:
+            state = "waiting" if current and current.commit == run.commit else "superseded"
+        else:
+            _remember(run, claimed.digest if claimed else None)
+        words = f"{run.environment_name} failed" if code else ""
+        promotion_record.add(run.store, run.commit, promotion_record.step(run, state, words))
+
+    return leave
+
+
+def refusal(run: Run) -> Refusal | None:
+    """Why the checked-out commit may not go on, as things stand now; None if it may."""
+    store, commit = run.store, run.commit
+    current, running = promotion_record.current(store), _newest(run, run.identity)
+    proved = _newest(run, run.environment.takes_from)
+    facts = rules.Facts(
+        commit=commit,
+        record=promotion_record.read(store, commit),
+        current=current.commit if current else None,
+        pointer=tarball.pointer(run, commit),
+        proved=proved.digest if proved else None,
+        running=running.commit if running else None,
+        contained=source.contains(run.root, commit, running.commit) if running else None,
+        arn=caller(run).arn,
+        now=_now(),
+    )
+    return rules.refusal(run.environment_name, run.environment, facts)
+
+
+def outgoing(run: Run) -> list[str]:
+    """What would go out, for the one who decides: commits, their authors, and what they touch."""
+    record, running = promotion_record.read(run.store, run.commit), _newest(run, run.identity)
+    lines = [f"{run.commit[:7]} to {run.environment_name}, tarball {record.digest}" if record else run.commit]
+    if record:
+        begun, last = record.starter, record.steps[-1]
+        lines.append(f"started {begun.at} by {begun.by}, {last.state} since {last.at}")
+    commits = source.commits(run.root, running.commit if running else None, run.commit)
+    since = (
+        f"since {running.commit[:7]}, which went live {running.at}"
+        if running
+        else "in all: the first release"
+    )
+    lines.append(f"{len(commits)} commits {since}")
+    lines += [f"  {each}" for each in commits[:SHOWN]]
+    if len(commits) > SHOWN:
+        lines.append(f"  and {len(commits) - SHOWN} more")
+    if running:
+        paths = source.touched(run.root, running.commit, run.commit)
+        kinds = rules.kinds(paths, run.pipeline.application.path, run.profile.migrations)
+        told = ", ".join(f"{kind} ({number} files)" for kind, number in kinds.items())
+        lines.append(f"touches {told or 'nothing'}")
+    return lines
+
+
+def _newest(run: Run, identity: str) -> history.Release | None:
+    return next(reversed(history.read(run.store, identity)), None)
+
+
+def _remember(run: Run, digest: str | None) -> None:
+    """A commit that changed nothing of what is released runs as well, and none before it may come after it."""
+    if digest:
+        history.add(run, digest)
+
+
+def _older(run: Run, control: str, running: str) -> Refusal | None:
+    contained = source.contains(run.root, run.commit, running)
+    return rules.older(_typed(control, "release"), run.environment_name, run.commit, running, contained)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _typed(control: str, task: str) -> str:
+    return task if control == "run" else control

@@ -1,0 +1,167 @@
+"""record: the run of one commit from environment to environment, as a record: built, staged, waiting, live.
+
+`runs/COMMIT.json` is the record, `runs/current.json` names the commit whose run is the last to have begun. Each is replaced
+only by who has seen its last version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks import settings
+from tasks.cloud.caller import caller
+from tasks.graph.stage import now
+from tasks.refusal import RecordTaken
+
+if TYPE_CHECKING:
+    from tasks.bucket.store import Store
+    from tasks.run import Run
+
+CURRENT = "runs/current.json"
+TRIES = 5
+"""Times that a change is made anew because somebody else's came first."""
+State = Literal[
+    "started", "built", "staged", "waiting", "continuing", "live", "failed", "stopped", "superseded"
+]
+OPEN = ("started", "built", "staged", "waiting")
+"""States of a run that another one may end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One change of state. `arn`: who, as the cloud says; `by`: for display."""
+
+    state: State
+    at: str
+    arn: str
+    by: str
+    words: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The run of one commit; its steps, the newest last."""
+
+    commit: str
+    branch: str
+    digest: str | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self.steps[-1].state
+
+    @property
+    def starter(self) -> Step:
+        """Who has started it last."""
+        return next(each for each in reversed(self.steps) if each.state == "started")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """From which environment to which a tarball goes on."""
+
+    upstream: str
+    downstream: str
+
+
+def way(root: Path) -> Way | None:
+    """What the environments' files say: the first that takes tarballs from another one."""
+    for path in sorted((root / "environments").glob("*.yml")):
+        upstream = settings.load(settings.Environment, path, root).takes_from
+        if upstream:
+            return Way(upstream=upstream, downstream=path.stem)
+    return None
+
+
+# --- the record -----------------------------------------------------------------------------------
+
+
+def key(commit: str) -> str:
+    """Where the record of a commit's run lies in the bucket."""
+    return f"runs/{commit}.json"
+
+
+def read(store: Store, commit: str) -> Record | None:
+    """The run of a commit, or None where there was none."""
+    document = store.read(key(commit))
+    return _record(document.value) if document else None
+
+
+def current(store: Store) -> Record | None:
+    """The run that was the last to begin."""
+    pointer = store.read(CURRENT)
+    return read(store, pointer.value["commit"]) if pointer else None
+
+
+def step(run: Run, state: State, words: str = "") -> Step:
+    """A step that is made now, by who runs this."""
+    return Step(state=state, at=now(), arn=caller(run).arn, by=run.who, words=words)
+
+
+def change(store: Store, commit: str, changed: Callable[[Record | None], Record | None]) -> Record | None:
+    """Replace a record by what `changed` makes of it; None leaves it as it is. Raises RecordTaken."""
+    for attempt in range(TRIES):
+        document = store.read(key(commit))
+        before = _record(document.value) if document else None
+        after = changed(before)
+        if after is None or after == before:
+            return before
+        value = {**dataclasses.asdict(after), "state": after.state, "by": after.steps[-1].by}
+        try:
+            store.write(key(commit), value, seen=document.etag if document else None)
+        except RecordTaken:
+            if attempt == TRIES - 1:
+                raise
+        else:
+            return after
+    raise AssertionError("RecordTaken was raised")
+
+
+def add(
+    store: Store, commit: str, *new: Step, digest: str | None = None, only_from: tuple[str, ...] = ()
+) -> bool:
+    """Add steps to a run; with `only_from` only where it stands in one of these states. Whether they were added."""
+    added = False
+
+    def changed(before: Record | None) -> Record | None:
+        nonlocal added
+        added = before is not None and (not only_from or before.state in only_from)
+        if not added or before is None:
+            return None
+        return dataclasses.replace(before, steps=(*before.steps, *new), digest=digest or before.digest)
+
+    change(store, commit, changed)
+    return added
+
+
+def begin(run: Run) -> Record | None:
+    """Begin the run of the checked-out commit; the one before it is superseded. Returns what this commit's was before."""
+    store, new = run.store, step(run, "started")
+    before = read(store, run.commit)
+    change(
+        store,
+        run.commit,
+        lambda old: Record(commit=run.commit, branch=run.branch, steps=(*(old.steps if old else ()), new)),
+    )
+    pointer = store.read(CURRENT)
+    former = pointer.value["commit"] if pointer else None
+    if former != run.commit:
+        value = {"commit": run.commit, "by": run.who, "at": new.at}
+        store.write(CURRENT, value, seen=pointer.etag if pointer else None)
+        if former:
+            words = f"by the run of {run.commit[:7]}"
+            add(store, former, dataclasses.replace(new, state="superseded", words=words), only_from=OPEN)
+    return before
+
+
+def _record(value: dict[str, Any]) -> Record:
+    # of what a newer pipeline on another branch has added nothing is known here
+    known = {field.name for field in dataclasses.fields(Step)}
+    steps = tuple(Step(**{k: v for k, v in each.items() if k in known}) for each in value["steps"])
+    return Record(commit=value["commit"], branch=value["branch"], digest=value["digest"], steps=steps)

@@ -1,0 +1,173 @@
+"""rules: may this commit go on, and what would go out: decided from facts, without asking anybody."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.refusal import (
+    BuiltByOthers,
+    Downgrade,
+    FreezeUnreadable,
+    Frozen,
+    NobodyInPerson,
+    NotStaged,
+    NotWaiting,
+    OtherTarball,
+    Refusal,
+    SamePerson,
+    UnknownRunning,
+)
+
+if TYPE_CHECKING:
+    from tasks.promotion.record import Record
+    from tasks.settings import Environment
+
+SHORT, ID = 7, 12
+GOES_ON = ("waiting", "continuing", "live")
+"""States from which a run goes on; `continuing` is one that was interrupted, `live` one that is made sure of."""
+MADE_UP = re.compile(r":assumed-role/[^/]+/botocore-session-\d+$")
+"""A session that nobody has named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was found out about a commit that wants to go on.
+
+    `pointer`: the commit's, with digest and role. `proved`: the digest that runs upstream. `running`: the commit that
+    runs downstream, `contained`: whether this one contains it, None if the clone cannot tell. `arn`: who continues.
+    """
+
+    commit: str
+    record: Record | None
+    current: str | None
+    pointer: Mapping[str, Any] | None
+    proved: str | None
+    running: str | None
+    contained: bool | None
+    arn: str
+    now: datetime.datetime
+
+
+def refusal(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    """Why the commit may not go on to the environment; None if it may."""
+    reasons = (_not_proved, _other_tarball, _built_by_others, _older, _frozen, _not_approved)
+    return next(filter(None, (reason(name, environment, facts) for reason in reasons)), None)
+
+
+def _not_proved(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    commit, record = facts.commit[:SHORT], facts.record
+    if not record:
+        upstream = environment.takes_from
+        runs = f", which runs {facts.current[:SHORT]}" if facts.current else ""
+        return NotStaged(commit=commit, upstream=upstream, runs=runs)
+    if record.state not in GOES_ON:
+        last = record.steps[-1]
+        words = f" ({last.words})" if last.words else ""
+        return NotWaiting(commit=commit, state=last.state, at=last.at, by=last.by, words=words)
+    if facts.current != facts.commit and record.state != "live":  # its successor was killed before it said so
+        last, words = record.steps[-1], f" (by the run of {str(facts.current)[:SHORT]})"
+        return NotWaiting(commit=commit, state="superseded", at=last.at, by=last.by, words=words)
+    return None
+
+
+def _other_tarball(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    digest = (facts.record.digest if facts.record else None) or "any tarball of it"
+    pointed = facts.pointer["digest"] if facts.pointer else None
+    if pointed != digest:
+        why = "the commit's tarball is another one now" if pointed else "the commit has no tarball"
+        return OtherTarball(upstream=environment.takes_from, digest=(pointed or digest)[:ID], why=why)
+    if facts.proved != digest:
+        why = f"it runs {facts.proved[:ID]}" if facts.proved else "it runs nothing"
+        return OtherTarball(upstream=environment.takes_from, digest=digest[:ID], why=why)
+    return None
+
+
+def _built_by_others(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    role = (facts.pointer or {}).get("role") or "nobody knows whom"
+    if not environment.builders or role in environment.builders:
+        return None
+    digest, builders = str((facts.pointer or {}).get("digest"))[:ID], ", ".join(environment.builders)
+    return BuiltByOthers(environment=name, builders=builders, digest=digest, role=role)
+
+
+def _older(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    return older("continue", name, facts.commit, facts.running, facts.contained)
+
+
+def older(
+    control: str, name: str, commit: str, running: str | None, contained: bool | None
+) -> Refusal | None:
+    """The refusal of a commit that lacks something of what runs."""
+    if not running or contained:
+        return None
+    kind = UnknownRunning if contained is None else Downgrade
+    return kind(control=control, environment=name, running=running[:SHORT], commit=commit[:SHORT])
+
+
+def _frozen(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    return frozen("continue", name, environment, facts.now)
+
+
+def frozen(control: str, name: str, environment: Environment, now: datetime.datetime) -> Refusal | None:
+    """The refusal of a release at a time that the environment's file excludes. Raises FreezeUnreadable."""
+    for text in environment.freezes:
+        begin, end = _span(name, text)
+        if begin <= now < end:
+            span = {"begin": f"{begin:%Y-%m-%d %H:%M}", "end": f"{end:%Y-%m-%d %H:%M %Z}"}
+            return Frozen(control=control, environment=name, **span)
+    return None
+
+
+def _span(name: str, text: str) -> tuple[datetime.datetime, datetime.datetime]:
+    """Begin and end; a date without a time is that day's first moment."""
+    try:
+        begin, end = map(datetime.datetime.fromisoformat, text.split("/"))
+    except ValueError:
+        raise FreezeUnreadable(environment=name, text=repr(text)) from None
+    zone = datetime.UTC
+    return begin.replace(tzinfo=begin.tzinfo or zone), end.replace(tzinfo=end.tzinfo or zone)
+
+
+def _not_approved(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    if environment.approvals == "none" or not facts.record:
+        return None
+    starter = facts.record.starter.arn
+    for arn in (starter, facts.arn):
+        if MADE_UP.search(arn):
+            return NobodyInPerson(environment=name, who=arn)
+    return SamePerson(environment=name, who=facts.arn) if facts.arn == starter else None
+
+
+# --- what would go out ----------------------------------------------------------------------------
+
+
+def kinds(paths: Iterable[str], application: str, migrations: Iterable[str]) -> dict[str, int]:
+    """How many of the paths are of which kind; those that reach no machine are `other`."""
+    count = dict.fromkeys(("code", "migrations", "roles", "settings", "infrastructure", "other"), 0)
+    for path in paths:
+        count[_kind(path, application, tuple(migrations))] += 1
+    return {kind: number for kind, number in count.items() if number}
+
+
+def _kind(path: str, application: str, migrations: tuple[str, ...]) -> str:
+    if path.startswith(f"{application}/"):
+        return "migrations" if any(fnmatch.fnmatch(path, each) for each in migrations) else "code"
+    if path.startswith(("roles/", "playbooks/", "applications/")):
+        return "roles"
+    if path.startswith("environments/") or path == "pipeline.yml":
+        return "settings"
+    if path.startswith(
+        (
+            "tasks/infrastructure/stage.py",
+            "tasks/infrastructure/apply.py",
+            "tasks/bucket/create.py",
+            "tasks/cloud/",
+        )
+    ):
+        return "infrastructure"
+    return "other"

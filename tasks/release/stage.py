@@ -1,0 +1,91 @@
+"""stage: the tarball goes live on every machine: fetched, verified, unpacked beside, switched, checked."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from tasks import source
+from tasks.graph.stage import Outcome, now
+from tasks.hosts import ansible
+from tasks.infrastructure import apply as ec2
+from tasks.release import history
+from tasks.server import stage as server
+from tasks.tarball import signature
+from tasks.tarball import stage as tarball
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+LINK_SECONDS = 3600
+"""How long a machine may take to begin its download."""
+ID = 16
+"""Hex digits of the tarball's digest that name a release's folder."""
+
+
+def parts(run: Run) -> dict[str, object]:
+    """The settings that this stage reads, by name; where no stage makes the tarball, the one that was made."""
+    found: dict[str, object] = {
+        "release.keep": run.environment.release.keep,
+        "signatures": run.environment.signatures,
+        "public_keys": list(run.pipeline.public_keys),
+        "profile": dict(run.profile.release),
+    }
+    if "tarball" not in run.environment.stages:
+        pointer = tarball.pointer(run, source.commit(run.root))
+        found["tarball"] = pointer["digest"] if pointer else None
+    return found
+
+
+def go_live(
+    run: Run,
+    tarball: dict[str, Any] | None = None,
+    infrastructure: dict[str, Any] | None = None,
+    **_: Any,
+) -> Outcome:
+    """Run playbooks/release.yml on the machines, with a link to the tarball that works for an hour."""
+    digest = (tarball or _existing_tarball(run))["digest"]
+    found = infrastructure or server.existing(run)
+    ansible.play(
+        "release",
+        hosts=server.hosts(run, found),
+        variables={**server.application(run), **variables(run, digest)},
+        strategy=run.environment.strategy,
+        say=run.say("release"),
+        log=run.log("release"),
+    )
+    _tag(run)
+    history.add(run, digest)
+    return Outcome(
+        facts={"digest": digest, "machines": [each["id"] for each in found["hosts"]]},
+        done=f"{digest[:ID]} is live",
+        unchanged=f"{digest[:ID]} is live since {now()}",
+    )
+
+
+def variables(run: Run, digest: str) -> dict[str, object]:
+    """What the role `release` is told. Raises Unsigned."""
+    signed = tarball.signature_of(run, digest)
+    signature.accept(run, digest, signed)
+    return {
+        "release_id": digest[:ID],
+        "release_url": run.cloud.presigned_url(run.bucket, tarball.stored_key(run, digest), LINK_SECONDS),
+        "release_sha256": digest,
+        "release_signature": signed,
+        "release_public_keys": list(run.pipeline.public_keys),
+        "release_signatures": run.environment.signatures,
+        "release_keep": run.environment.release.keep,
+        "release_profile": dict(run.profile.release),
+    }
+
+
+def _existing_tarball(run: Run) -> dict[str, str]:
+    return tarball.existing(run)
+
+
+def _tag(run: Run) -> None:
+    """Tell by tags what runs and until when: they are no input of `infrastructure`."""
+    days = run.environment.release.expires_after_days
+    today = datetime.datetime.now(datetime.UTC).date()
+    expiry = {"expires": (today + datetime.timedelta(days=days)).isoformat()} if days else {}
+    ec2.tag(run, {"commit": run.commit, **expiry})

@@ -1,0 +1,116 @@
+"""drift: asks the hosts whether they still are what their ledgers say, before a provisioning is skipped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tasks.graph import reporter
+from tasks.refusal import HostDown, Refusal
+from tasks.server import ledger, ledger_host
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+UPSTREAM = "infrastructure:environment"
+
+
+class AsRecorded:
+    """A stage's `world`: every host is what the last provisioning left.
+
+    `begin` asks ahead, in a thread, so that the answer is there when it is needed. `strange` has files that
+    nobody knows in folders that the roles fill.
+    """
+
+    announced = True
+
+    def __init__(self, playbook: str) -> None:
+        self.playbook = playbook
+        self.strange: list[str] = []
+        self.seconds = 0.0
+        self._early: Future[tuple[list[str], Answers]] | None = None
+
+    def begin(self, run: Run) -> None:
+        """Start asking the hosts of the last success."""
+        if self._early is None:
+            early: Future[tuple[list[str], Answers]] = Future()
+            self._early = early
+            # a daemon: nobody waits for it who does not need the answer
+            threading.Thread(target=self._ahead, args=[run, early], daemon=True).start()
+
+    def __call__(self, run: Run) -> list[str]:
+        """What drifted, in words. Raises HostUnreachable and other refusals of SSH."""
+        found = _hosts(run)
+        names, answers = self._said_ahead()
+        if not found or names != _ids(found):
+            try:
+                answers = self._ask(run, found)
+            except HostDown as down:  # a plan asks before `infrastructure` has started the machine
+                answers = {"": ([down.text.splitlines()[0]], [])}
+        self.strange = [each for answer in answers.values() for each in answer[1]]
+        for each in self.strange:
+            reporter.console.event(self.playbook, f"not ours: {each}, in a folder that the roles fill")
+        reasons = [each for answer in answers.values() for each in answer[0]]
+        return reasons if found else ["there is no machine yet"]
+
+    def _ahead(self, run: Run, early: Future[tuple[list[str], Answers]]) -> None:
+        try:
+            found = _recorded_hosts()
+            early.set_result((_ids(found), self._ask(run, found)))
+        except BaseException as error:  # it is asked again by whoever needs the answer
+            early.set_exception(error)
+
+    def _said_ahead(self) -> tuple[list[str], Answers]:
+        try:
+            return self._early.result() if self._early else ([], {})
+        except Exception:  # a machine may have been started meanwhile
+            return [], {}
+
+    def _ask(self, run: Run, found: Mapping[str, Any]) -> Answers:
+        from tasks.server import stage as server
+
+        recorded = {id: ledger.read(run, id, self.playbook) for id in _ids(found)}
+        answers: Answers = {id: ([f"{id} has no ledger yet"], []) for id in recorded}
+        if any(recorded.values()):
+            hosts = [each for each in server.hosts(run, dict(found)) if recorded[each.name]]
+            begun = time.monotonic()
+            with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
+                probed = pool.map(lambda each: self._probe(each, recorded[each.name]), hosts)
+                answers |= {host.name: answer for host, answer in zip(hosts, probed, strict=True)}
+            self.seconds = time.monotonic() - begun
+        return answers
+
+    def _probe(self, host: Any, known: Any) -> tuple[list[str], list[str]]:
+        request = {"names": list(known["things"]), "folders": known["folders"], "files": known["files"]}
+        answer = ledger.ask(host, self.playbook, ledger_host.probe, request, quick=True)
+        drifted = ledger.differences(known["things"], answer["facts"])
+        return [f"host drifted: {each}" for each in drifted], answer["strange"]
+
+
+Answers = dict[str, tuple[list[str], list[str]]]
+"""For each host: why it must be provisioned, and what is strange on it."""
+
+
+def _recorded_hosts() -> dict[str, Any]:
+    from doit import Globals
+
+    return dict(Globals.dep_manager.get_values(UPSTREAM))
+
+
+def _hosts(run: Run) -> dict[str, Any]:
+    """The machines: those of the record, or those that exist where the environment makes none."""
+    if "infrastructure" in run.environment.stages:
+        return _recorded_hosts()
+    from tasks.server import stage as server
+
+    try:
+        return server.existing(run)
+    except Refusal:
+        return {}  # the stage itself says so
+
+
+def _ids(found: Mapping[str, Any]) -> list[str]:
+    return sorted(each["id"] for each in found.get("hosts", ()))

@@ -1,0 +1,121 @@
+"""ledger: what a playbook has left on each host, kept there and in the bucket; and what it left over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.bucket.store import NotADocument
+from tasks.graph import reporter
+from tasks.graph.stage import now
+from tasks.hosts import managed, ssh
+from tasks.server import ledger_host
+
+if TYPE_CHECKING:
+    from tasks.hosts.managed import Recorded
+    from tasks.run import Run
+
+
+def key(identity: str, host: str, playbook: str) -> str:
+    """Where a ledger lies in the bucket."""
+    return f"ledgers/{identity}/{host}/{playbook}.json"
+
+
+def read(run: Run, host: str, playbook: str) -> dict[str, Any] | None:
+    """The ledger of a host; one that cannot be read is none."""
+    try:
+        document = run.store.read(key(run.identity, host, playbook))
+    except NotADocument:
+        return None
+    return document.value if document else None
+
+
+def keep(
+    run: Run,
+    playbook: str,
+    *,
+    hosts: Sequence[ssh.Host],
+    recorded: Mapping[str, Recorded],
+    seconds: float,
+    own: Mapping[str, str],
+    settings: Mapping[str, object],
+) -> None:
+    """Write the ledgers of a provisioning that ran whole and succeeded, and take its leftovers away.
+
+    `own`: values that no other environment has; comparisons leave them out. They are not written.
+    """
+    declared = managed.declared(run.root, playbook)
+    for host in hosts:
+        known = recorded.get(host.name) or managed.Recorded()
+        answer = ask(
+            host,
+            playbook,
+            ledger_host.settle,
+            {
+                "playbook": playbook,
+                "previous": read(run, host.name, playbook),
+                "things": known.things,
+                "whole": sorted(known.whole),
+                "declared": declared,
+                "data": [f"/srv/{run.pipeline.name}"],
+                "mode": run.environment.server.leftovers,
+                "own": dict(own),
+                "seconds": seconds,
+                "about": {"settings": dict(settings), "by": run.who, "at": now()},
+            },
+        )
+        for name, done in answer["done"].items():
+            reporter.console.event(playbook, f"leftover {name}: {done}")
+        for name, why in answer["stays"].items():
+            reporter.console.event(playbook, f"leftover {name}: stays, {why}")
+        _write(run, key(run.identity, host.name, playbook), answer["ledger"])
+    _forget_others(run, {host.name for host in hosts})
+
+
+def forget(run: Run) -> None:
+    """Forget the ledgers of an environment that is gone."""
+    _forget_others(run, set())
+
+
+def ask(host: ssh.Host, stage: str, function: Any, request: Mapping[str, Any], *, quick: bool = False) -> Any:
+    """Call a function of `ledger_host` on the host: one round trip, no Ansible."""
+    program = Path(ledger_host.__file__).read_text()
+    call = f"print(json.dumps({function.__name__}(json.loads({json.dumps(request)!r}))))\n"
+    return json.loads(ssh.python(host, stage, f"{program}\n\n{call}", quick=quick).splitlines()[-1])
+
+
+def differences(things: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """What is not as recorded, each as a person names it: `/etc/nginx/nginx.conf`, `mode of /etc/motd`."""
+    found = []
+    for name, thing in sorted(things.items()):
+        before, after = thing["facts"], facts.get(name)
+        kind, _, rest = name.partition(" ")
+        shown = rest if kind == "file" else name
+        if kind == "package":  # security updates come by themselves: the version is for comparisons
+            before, after = bool(before), bool(after)
+        if before == after:
+            continue
+        if not before or not after:
+            found.append(f"{shown} {'is gone' if before else 'is there'}")
+        else:
+            fields = [each for each in before if each != "content" and before[each] != after.get(each)]
+            found += [shown if each == "digest" else f"{each} of {shown}" for each in fields]
+    return found
+
+
+def _write(run: Run, name: str, value: dict[str, Any]) -> None:
+    try:
+        document = run.store.read(name)
+        seen = document.etag if document else None
+    except NotADocument as found:
+        seen = found.etag
+    run.store.write(name, value, seen=seen)
+
+
+def _forget_others(run: Run, hosts: Iterable[str]) -> None:
+    prefix = f"ledgers/{run.identity}/"
+    for name in list(run.store.keys(prefix)):
+        if name.removeprefix(prefix).partition("/")[0] not in hosts:
+            run.store.delete(name)

@@ -1,0 +1,147 @@
+"""stage: packages, services and configuration on every machine of the environment, by Ansible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tasks.graph.stage import Outcome, now
+from tasks.hosts import ansible
+from tasks.hosts.ssh import Host
+from tasks.infrastructure import secrets
+from tasks.server import ledger
+from tasks.settings import flat
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+ROLES = (
+    *("provisioning_started", "packages", "base", "firewall", "mariadb", "redis"),
+    *("application", "php", "varnish", "nginx", "self_shutdown", "provisioning_finished"),
+)
+"""The roles of playbooks/server.yml."""
+
+
+def parts(run: Run) -> dict[str, object]:
+    """The settings that this stage reads, by name."""
+    return {
+        **{f"server.{name}": value for name, value in flat(run.environment.server).items()},
+        "infrastructure.ssh_from": list(run.environment.infrastructure.ssh_from),
+        "infrastructure.http_from": list(run.environment.infrastructure.http_from),
+        "infrastructure.ends_itself": run.environment.infrastructure.ends_itself,
+        "infrastructure.idle_hours": run.environment.infrastructure.idle_hours,
+        "release.expires_after_days": run.environment.release.expires_after_days,
+        "release.test_data": run.environment.release.test_data,
+        "host name": run.host_name,
+        "profile": dict(run.profile.server),
+    }
+
+
+def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome:
+    """Run playbooks/server.yml on the machines that `infrastructure` made, or on those that exist."""
+    found = infrastructure or existing(run)
+    reached, told = hosts(run, found), application(run)
+    recap = ansible.play(
+        "server",
+        hosts=reached,
+        variables={**variables(run), **told},
+        strategy=run.environment.strategy,
+        say=run.say("server"),
+        log=run.log("server"),
+    )
+    ledger.keep(
+        run,
+        "server",
+        hosts=reached,
+        recorded=recap.recorded,
+        seconds=recap.seconds,
+        own=own(told),
+        settings={name: value for name, value in parts(run).items() if name not in ("host name", "profile")},
+    )
+    machines = [each["id"] for each in found["hosts"]]
+    return Outcome(
+        facts={"machines": machines},
+        done=f"{recap.ok} tasks on {', '.join(machines)}, {recap.changed} changed",
+        unchanged=f"roles, settings and machines as on {now()}",
+    )
+
+
+def preview(run: Run) -> list[str]:
+    """What provisioning would change on the machines, as Ansible's check mode says it. Raises NoMachine."""
+    return ansible.preview(
+        "server",
+        hosts=hosts(run, existing(run)),
+        variables={**variables(run), **application(run)},
+        say=run.say("server"),
+    )
+
+
+def existing(run: Run) -> dict[str, Any]:
+    """The machines of an environment that makes none."""
+    from tasks.infrastructure import stage as infrastructure
+
+    return infrastructure.existing(run)
+
+
+def hosts(run: Run, infrastructure: dict[str, Any]) -> list[Host]:
+    """The machines as Ansible reaches them."""
+    return [
+        Host(
+            name=each["id"],
+            address=run.cloud.reachable_at({"InstanceId": each["id"]}),
+            user=run.cloud.login_user,
+            key=secrets.ensure(run).deploy_key,
+            host_keys=tuple(each["host_keys"]),
+        )
+        for each in infrastructure["hosts"]
+    ]
+
+
+def variables(run: Run) -> dict[str, object]:
+    """What the roles of a machine are told: the setting `server.ROLE.NAME` is ROLE_NAME."""
+    settings = flat(run.environment.server)
+    profile = run.profile.server
+    return {
+        **{name.replace(".", "_"): value for name, value in settings.items() if "." in name},
+        "self_shutdown_enabled": run.environment.infrastructure.ends_itself,
+        "self_shutdown_days": run.environment.release.expires_after_days,
+        "self_shutdown_idle_hours": run.environment.infrastructure.idle_hours,
+        "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
+        "firewall_http_from": list(run.environment.infrastructure.http_from),
+        "php_extensions": profile["php_extensions"],
+        "nginx_site": str(run.profile.folder / profile["site"]),
+        "varnish_vcl": str(run.profile.folder / profile["vcl"]),
+    }
+
+
+def application(run: Run) -> dict[str, Any]:
+    """What the roles are told of the application; includes its secrets."""
+    name, profile, known = run.pipeline.name, run.profile.server, secrets.ensure(run)
+    return {
+        "application_name": name,
+        "application_user": name,
+        "application_path": f"/srv/{name}",
+        "application_host_name": run.host_name,
+        "application_base_url": run.url,
+        "application_database": {"name": name, "user": name, "password": known.database_password},
+        "application_crypt_key": known.crypt_key,
+        "application_test_data": run.environment.release.test_data,
+        "application_configuration": [
+            {**each, "template": str(run.profile.folder / each["template"])}
+            for each in profile["configuration"]
+        ],
+        "application_shared_directories": profile["shared_directories"],
+        "application_shared_files": profile["shared_files"],
+        "application_web_root": profile["web_root"],
+        "application_cron": profile["cron"],
+    }
+
+
+def own(application: Mapping[str, Any]) -> dict[str, str]:
+    """What only this environment has, by name: other environments' files are the same but for these."""
+    return {
+        "host name": application["application_host_name"],
+        "base URL": application["application_base_url"],
+        "password": application["application_database"]["password"],
+        "key": application["application_crypt_key"],
+    }

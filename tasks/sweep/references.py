@@ -1,0 +1,86 @@
+"""references: what the living need of the bucket: names of tarballs, of their layers, and of commits."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tasks.bucket import cache
+from tasks.bucket.store import NotADocument
+from tasks.promotion import record as promotion_record
+from tasks.refusal import SweepBlind
+from tasks.release import history
+from tasks.sweep.plan import older, stored
+
+if TYPE_CHECKING:
+    from tasks.environments.inventory import Estate
+    from tasks.run import Run
+    from tasks.settings import Sweep
+
+READERS = 16
+NAMES = re.compile(r"\b[0-9a-f]{64}\b")
+ALSO = 2
+"""Releases that count beside those that a machine keeps: one may just be going live."""
+
+
+def of(run: Run, estate: Estate, branches: Mapping[str, str]) -> frozenset[str]:
+    """Names that must stay: of what runs or can be rolled back to, of each branch's head, of the run that waits.
+
+    Raises SweepBlind for a document that cannot be read.
+    """
+    keys = {each.key for each in estate.objects}
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+
+        def read(wanted: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+            here = [key for key in wanted if key in keys]
+            found = pool.map(lambda key: _read(run, key), here)
+            return ((key, value) for key, value in zip(here, found, strict=True) if value)
+
+        live = [(estate.names.environment(name), history.key(name)) for name in estate.places]
+        kept = {key: estate.settings[name].release.keep + ALSO for name, key in live if name}
+        releases = [
+            (release["digest"], release["commit"].removesuffix("-dirty"))
+            for key, value in read(kept)
+            for release in _last(value["releases"], kept[key])
+        ]
+        commits = {*branches.values(), *(commit for _, commit in releases)}
+        commits |= {str(value["commit"]) for _, value in read([promotion_record.CURRENT])}
+        pointers = [f"{zone}/commits/{commit}.json" for zone in cache.ZONES for commit in sorted(commits)]
+        runs = [promotion_record.key(commit) for commit in sorted(commits)]
+        told = [value.get("digest") for _, value in itertools.chain(read(pointers), read(runs))]
+        digests = {digest for digest, _ in releases} | {str(each) for each in told if each}
+        manifests = [
+            cache.beside(cache.archive_key(zone, "tarballs", digest), "manifest.json")
+            for zone in cache.ZONES
+            for digest in sorted(digests)
+        ]
+        layers = list(_young_layers(estate, run.pipeline.sweep))
+        # whatever a manifest names, by whatever key: it is what the tarball is made of
+        named = {name for _, value in read(manifests + layers) for name in NAMES.findall(json.dumps(value))}
+    return frozenset(digests | commits | named)
+
+
+def _young_layers(estate: Estate, settings: Sweep) -> Iterator[str]:
+    """Records of layers that stay, if there is an archive that would go: it may be the same bytes as long ago."""
+    layers = [(each, found["suffix"]) for each, found in stored(estate.objects) if found["kind"] == "layers"]
+    old = {each.key for each, _ in layers if older(estate, each, settings.layer_days)}
+    if any(suffix != ".json" and each.key in old for each, suffix in layers):
+        yield from (each.key for each, suffix in layers if suffix == ".json" and each.key not in old)
+
+
+def _last(releases: list[dict[str, str]], number: int) -> list[dict[str, str]]:
+    """The newest releases, of as many tarballs."""
+    newest = list(dict.fromkeys(each["digest"] for each in reversed(releases)))[:number]
+    return [each for each in releases if each["digest"] in newest]
+
+
+def _read(run: Run, key: str) -> dict[str, Any] | None:
+    try:
+        document = run.store.read(key)
+    except NotADocument:
+        raise SweepBlind(key=key) from None
+    return document.value if document else None

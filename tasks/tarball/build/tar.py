@@ -1,0 +1,227 @@
+"""tar: a file, folder or link on its way into an archive, from a folder or from another archive."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+from tasks.refusal import UnsafeFile
+
+CHUNK = 1 << 20
+"""Bytes that are read at once: this, and not the size of a tree or file, bounds the memory."""
+EMPTY = bytes(tarfile.BLOCKSIZE)
+FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
+LARGE = 8 << 30
+"""Bytes of a file whose size has a notation of its own in a header."""
+
+
+class Damaged(Exception):
+    """An archive that is not what was packed: cut off, changed, or no archive at all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A file, folder or link. `content` is a file's bytes in chunks, to be read before the next member is asked for."""
+
+    name: str
+    kind: bytes
+    executable: bool = False
+    size: int = 0
+    target: str = ""
+    content: Iterator[bytes] = iter(())
+
+
+class Readable(Protocol):
+    """A file, a bucket's object on its way: anything that bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+def of_folder(folder: Path, *, exclude: Sequence[str] = (), only: Sequence[str] = ("",)) -> Iterator[Member]:
+    """Everything below a folder; or only these paths of it, with the folders that lead to them."""
+    wanted = _Choice(exclude, only)
+
+    # paths are bytes: what a name's bytes mean depends on the locale
+    def below(here: bytes, prefix: str) -> Iterator[Member]:
+        with os.scandir(here) as found:
+            entries = sorted(found, key=lambda entry: _text(entry.name))
+        for entry in entries:
+            name = prefix + _text(entry.name)
+            if not wanted(name):
+                continue
+            yield _member(entry, name)
+            if entry.is_dir(follow_symlinks=False):
+                yield from below(entry.path, f"{name}/")
+
+    return below(os.fsencode(folder), "")
+
+
+def of_archive(raw: Readable, *, exclude: Sequence[str] = (), digest: str = "") -> Iterator[Member]:
+    """Everything in an archive, as it is read. Raises Damaged, also at the end when its SHA-256 is not `digest`."""
+    import zstandard
+
+    wanted, hashed = _Choice(exclude, ("",)), Digested(raw)
+    try:
+        unpacked = zstandard.ZstdDecompressor().stream_reader(
+            cast("IO[bytes]", hashed), read_across_frames=True, closefd=False
+        )
+        for member in _members(io.BufferedReader(cast("io.RawIOBase", unpacked), CHUNK)):
+            if wanted(member.name):
+                yield member
+        while hashed.read(CHUNK):
+            pass
+    except zstandard.ZstdError as error:
+        raise Damaged(str(error)) from None
+    if digest and hashed.sha256.hexdigest() != digest:
+        raise Damaged(f"its digest is {hashed.sha256.hexdigest()[:12]}, not {digest[:12]}")
+
+
+class _Choice:
+    """Whether a name is among the wanted ones: on the way to one or below it, and not below an excluded one."""
+
+    def __init__(self, exclude: Sequence[str], only: Sequence[str]) -> None:
+        self.exclude, self.only = (
+            frozenset(exclude),
+            tuple(path.strip("/").split("/") for path in only if path),
+        )
+
+    def __call__(self, name: str) -> bool:
+        parts = name.split("/")
+        if self.exclude and any("/".join(parts[:end]) in self.exclude for end in range(1, len(parts) + 1)):
+            return False
+        return not self.only or any(all(map(str.__eq__, parts, path)) for path in self.only)
+
+
+def encoded(name: str) -> bytes:
+    """A name's bytes, the same in every locale."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _member(entry: os.DirEntry[bytes], name: str) -> Member:
+    found = entry.stat(follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        return Member(name=name, kind=LINK, target=_text(os.readlink(entry.path)))  # noqa: PTH115
+    if stat.S_ISDIR(found.st_mode):
+        return Member(name=name, kind=FOLDER, executable=True)
+    if stat.S_ISREG(found.st_mode):
+        return Member(
+            name=name,
+            kind=FILE,
+            executable=bool(found.st_mode & stat.S_IXUSR),
+            size=found.st_size,
+            content=_content(entry.path),
+        )
+    raise UnsafeFile(path=name, problem="is neither a file, a folder nor a link")
+
+
+def _content(path: bytes) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  a path in bytes
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def refuse_what_leaves(member: Member) -> None:
+    """A link may climb only where it begins: behind another link, `..` is not where it seems to be."""
+    parts = member.name.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts):
+        raise UnsafeFile(path=member.name, problem="is a path that leaves the application")
+    if member.kind != LINK:
+        return
+    if member.target.startswith("/"):
+        raise UnsafeFile(path=member.name, problem=f"is an absolute link, to {member.target}")
+    steps = [step for step in member.target.split("/") if step not in ("", ".")]
+    climbs = next((at for at, step in enumerate(steps) if step != ".."), len(steps))
+    if climbs >= len(parts) or ".." in steps[climbs:]:
+        raise UnsafeFile(
+            path=member.name, problem=f"is a link that leaves the application, to {member.target}"
+        )
+
+
+def _members(stream: IO[bytes]) -> Iterator[Member]:
+    """The members of a tar stream. Its end must be there: a stream that is cut off between two would look whole."""
+    names = {tarfile.GNUTYPE_LONGNAME: "", tarfile.GNUTYPE_LONGLINK: ""}
+    while (block := _exactly(stream, tarfile.BLOCKSIZE)) != EMPTY:
+        kind, mode, size = _numbers(block)
+        padding = -size % tarfile.BLOCKSIZE
+        if kind in names:
+            names[kind] = _until_nul(_exactly(stream, size + padding)[:size])
+            continue
+        name = (names[tarfile.GNUTYPE_LONGNAME] or _until_nul(block[:100])).rstrip("/")
+        if kind not in (FILE, FOLDER, LINK):
+            raise UnsafeFile(path=name, problem="is neither a file, a folder nor a link")
+        yield Member(
+            name=name,
+            kind=kind,
+            executable=bool(mode & stat.S_IXUSR),
+            size=size,
+            target=names[tarfile.GNUTYPE_LONGLINK] or _until_nul(block[157:257]),
+            content=(content := _part(stream, size)),
+        )
+        for _ in content:  # what nobody has read stands in front of the next one
+            pass
+        _exactly(stream, padding)
+        names = dict.fromkeys(names, "")
+    _exactly(stream, tarfile.BLOCKSIZE)
+    if stream.read(1):
+        raise Damaged("something stands behind its end")
+
+
+def _numbers(block: bytes) -> tuple[bytes, int, int]:
+    """Kind, mode and size of a header, if it is one. (tarfile reads one in 16 µs, this in 4.)"""
+    try:
+        mode, sum_wanted = int(block[100:107], 8), int(block[148:154], 8)
+        large = block[124] >= 0x80
+        size = tarfile.TarInfo.frombuf(block, "utf-8", "").size if large else int(block[124:135], 8)
+    except (ValueError, tarfile.HeaderError):
+        raise Damaged("it holds no header where one should be") from None
+    if summed(block) - sum(block[148:156]) + sum(b" " * 8) != sum_wanted or size < 0:
+        raise Damaged("a header is wrong")
+    return block[156:157], mode, size
+
+
+def summed(block: bytes) -> int:
+    """The sum of a header's 512 bytes, as Adler-32 has it in its lower half: of 256 bytes it stays below its modulus."""
+    return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+
+
+def _until_nul(field: bytes) -> str:
+    return _text(field.partition(b"\0")[0])
+
+
+def _part(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size:
+        yield (chunk := _exactly(stream, min(size, CHUNK)))
+        size -= len(chunk)
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) != size:
+        raise Damaged("it is cut off")
+    return data
+
+
+class Digested:
+    """A file that knows the digest of what came out of it."""
+
+    def __init__(self, raw: Readable) -> None:
+        self.raw, self.sha256 = raw, hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes."""
+        data = self.raw.read(size)
+        self.sha256.update(data)
+        return data

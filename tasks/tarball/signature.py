@@ -1,0 +1,90 @@
+"""signature: who vouches for a tarball: minisign, its private key in the cloud, the public ones in the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.cloud.errors import code
+from tasks.refusal import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
+from tasks.tarball.build.tar import Damaged, Digested, Readable
+
+if TYPE_CHECKING:
+    import minisign
+
+    from tasks.run import Run
+
+
+def make_key(run: Run, *, replace: bool = False) -> str:
+    """Keep a new private key in the cloud; returns its public one, for pipeline.yml. Raises SigningKeyExists."""
+    import minisign
+
+    pair = minisign.KeyPair.generate()
+    ssm = run.cloud.client("ssm")
+    try:
+        ssm.put_parameter(
+            Name=_parameter(run),
+            Value=bytes(pair.secret_key).decode(),
+            Type="SecureString",
+            Overwrite=replace,
+        )
+    except ssm.exceptions.ParameterAlreadyExists:
+        raise SigningKeyExists(parameter=_parameter(run), public=public(_key(run))) from None
+    return public(pair.secret_key)
+
+
+def sign(run: Run, digest: str, tarball: Readable) -> str | None:
+    """The signature of a tarball, None where nobody asks for one. The same for the same content and key.
+
+    Raises SigningKeyMissing where the environment requires it, SigningKeyUnknown, or Damaged when the tarball is another.
+    """
+    keys = run.pipeline.public_keys
+    if not keys:
+        return None
+    key = _key(run)
+    if key is None:
+        if run.environment.signatures == "required":
+            raise SigningKeyMissing(parameter=_parameter(run))
+        return None
+    if public(key) not in keys:
+        raise SigningKeyUnknown(parameter=_parameter(run), public=public(key))
+    read = Digested(tarball)
+    made = key.sign(read, untrusted_comment=f"{run.pipeline.name}: {digest}", trusted_comment=digest)
+    if read.sha256.hexdigest() != digest:
+        raise Damaged(f"its digest is {read.sha256.hexdigest()[:12]}, not {digest[:12]}")
+    return bytes(made).decode() + "\n"
+
+
+def possible(run: Run) -> bool:
+    """Whether there is a key to sign with, or else nothing may go on without one."""
+    return run.environment.signatures == "required" or _key(run) is not None
+
+
+def accept(run: Run, digest: str, signature: str) -> None:
+    """Refuse to release what nobody signed where that is required; hosts check what was signed. Raises Unsigned."""
+    if run.environment.signatures == "required" and not (signature and run.pipeline.public_keys):
+        problem = "it has no signature" if run.pipeline.public_keys else "pipeline.yml names no public key"
+        raise Unsigned(digest=digest[:12], environment=run.environment_name, problem=problem)
+
+
+def public(key: minisign.SecretKey | None) -> str:
+    """The public half, as settings have it."""
+    return key.get_public_key().to_base64().decode() if key else ""
+
+
+def _parameter(run: Run) -> str:
+    # beside the environments' secrets, whose folder more roles may read and write
+    return f"/{run.pipeline.name}-signing/key"
+
+
+def _key(run: Run) -> minisign.SecretKey | None:
+    """The private key; None where there is none, or where this role may not read it."""
+    import minisign
+
+    ssm = run.cloud.client("ssm")
+    try:
+        kept = ssm.get_parameter(Name=_parameter(run), WithDecryption=True)["Parameter"]["Value"]
+    except ssm.exceptions.ClientError as error:
+        if code(error) not in ("ParameterNotFound", "AccessDenied", "AccessDeniedException"):
+            raise
+        return None
+    return minisign.SecretKey.from_bytes(kept.encode())

@@ -1,0 +1,261 @@
+"""stage: the application built once, of its layers, and kept under its content's name."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import source
+from tasks.bucket import cache
+from tasks.cloud import caller
+from tasks.graph.stage import Outcome, now
+from tasks.refusal import ArchiveDamaged, NoTarball, RecordTaken, TarballGone, full_disk
+from tasks.tarball import sbom, signature
+from tasks.tarball.build import archive, layers, tar
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+CODE = ("tasks/tarball/build/archive.py", "tasks/tarball/build/tar.py", "tasks/tarball/stage.py")
+"""What else decides about a tarball's bytes."""
+
+
+def layer_parts(run: Run, name: str) -> dict[str, object]:
+    """What a layer depends on, by name."""
+    return {f"{name}: {part}": value for part, value in run.layers[name].inputs.items()}
+
+
+def layer(run: Run, name: str) -> Outcome:
+    """Build a layer, unless it or the whole tarball is stored. Nothing is brought here before it is needed."""
+    run.accept_source("tarball")
+    if layers.known(run, name) or _stored(cache.of(run), _key(run)):
+        return Outcome(facts={}, done="", unchanged="", changed=False)
+    if run.profile.sbom:
+        sbom.load_ahead()
+    with full_disk("tarball", ".run"):
+        made = layers.ensure(run, name)
+    return Outcome(
+        facts={},
+        done=f"{name}: {made.files} files, {made.content_size / 1e6:.1f} MB",
+        unchanged="",
+    )
+
+
+def parts(run: Run) -> dict[str, object]:
+    """What the tarball depends on beside files, by name."""
+    options = {f"application.options.{k}": list(v) for k, v in run.profile.options.items()}
+    keys = {f"layer {name}": each.key[:12] for name, each in run.layers.items()}
+    return {**options, **keys, "zstd version": archive.version()}
+
+
+def differences(run: Run) -> list[str]:
+    """Whether the commit points to a tarball that is there. Uncommitted files belong to no commit."""
+    commit = source.snapshot(run.root).commit
+    if not commit:
+        return []
+    known = pointer(run, commit)
+    if not known:
+        return [f"commit {commit[:7]} points to no tarball yet"]
+    key = key_of(run, known["digest"])
+    if not key:
+        return [f"the tarball {known['digest'][:12]} is gone"]
+    unsigned = run.pipeline.public_keys and not run.store.exists(cache.beside(key, "minisig"))
+    return (
+        [f"the tarball {known['digest'][:12]} is not signed"] if unsigned and signature.possible(run) else []
+    )
+
+
+def build(run: Run) -> Outcome:
+    """Put the layers, building those that nobody has, and the application together and store it, unless a tarball of the same inputs is stored already."""
+    run.accept_source("tarball")
+    kept, tree, key = cache.of(run), _application_tree(run), _key(run)
+    manifest = _stored(kept, key)
+    changed = manifest is None
+    if manifest is None:
+        with full_disk("tarball", ".run"):
+            manifest = _pack(run, tree)
+        kept.keep("keys", key, manifest)
+    _sign(run, manifest["digest"])
+    _point(run, manifest["digest"])
+    size = f"{manifest['size'] / 1e6:.1f} MB, {manifest['files']} files"
+    return Outcome(
+        facts={"digest": manifest["digest"]},
+        done=f"{manifest['digest']}, {size}",
+        unchanged=f"{manifest['digest']}, tree {tree[:7]} is stored",
+        changed=changed,
+    )
+
+
+def existing(run: Run) -> dict[str, str]:
+    """The tarball that the checked-out commit points to, for environments that build none. Raises NoTarball."""
+    commit = source.commit(run.root)
+    known = pointer(run, commit)
+    if not known:
+        raise NoTarball(commit=commit[:7], bucket=run.bucket)
+    return {"digest": known["digest"]}
+
+
+def pointer(run: Run, commit: str) -> dict[str, Any] | None:
+    """What is known of a commit's tarball: digest, branch, by, role, at. None where this run believes nobody's."""
+    found = cache.of(run).record("commits", commit)
+    return found.value if found else None
+
+
+def key_of(run: Run, digest: str) -> str | None:
+    """Where a tarball lies in the bucket, None where it does not; beside it what is told of it (`cache.beside`)."""
+    return cache.of(run).archive("tarballs", digest)
+
+
+def stored_key(run: Run, digest: str) -> str:
+    """Where a tarball lies that must be there. Raises TarballGone."""
+    key = key_of(run, digest)
+    if not key:
+        raise TarballGone(digest=digest[:12], bucket=run.bucket)
+    return key
+
+
+def named(run: Run, beginning: str) -> set[str]:
+    """Digests of the stored tarballs that begin so."""
+    return set(cache.of(run).archives("tarballs", beginning))
+
+
+def signature_of(run: Run, digest: str) -> str:
+    """The tarball's signature, empty where there is none."""
+    key = key_of(run, digest) if run.pipeline.public_keys else None
+    kept = run.store.open(cache.beside(key, "minisig")) if key else None
+    return kept.read().decode() if kept else ""
+
+
+def _sign(run: Run, digest: str) -> None:
+    """Vouch for what lies in the bucket, where that is asked for and was not done before."""
+    if not run.pipeline.public_keys:
+        return
+    key = stored_key(run, digest)
+    if run.store.exists(cache.beside(key, "minisig")):
+        return
+    try:
+        made = signature.sign(run, digest, run.store.open(key))
+    except tar.Damaged as damaged:
+        raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
+    if made:
+        run.store.put(cache.beside(key, "minisig"), made.encode())
+
+
+def _pack(run: Run, tree: str) -> dict[str, Any]:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        found = pool.map(partial(layers.ensure, run), run.layers)
+        made = dict(zip(run.layers, found, strict=True))
+    say, packed, exported = run.say("tarball"), Path(run.bench.name) / "tarball", layers.exported(run)
+    say("packs")
+    with contextlib.ExitStack() as opened:
+        # what is built upon others stands above them, and all of it above the application's own files
+        archives = {
+            name: tar.of_archive(opened.enter_context(made[name].path.open("rb")), digest=made[name].digest)
+            for name in reversed(made)
+        }
+        application = tar.of_folder(exported, exclude=run.profile.exclude)
+        stamps = {"stamps": _stamps(run)} if run.profile.stamps else {}
+        members: dict[str, Iterable[tar.Member]] = {**stamps, **archives, "application": application}
+        result = archive.pack(members, packed, date=archive.date_of(tree))
+    keys = {name: {"key": each.key} for name, each in run.layers.items()}
+    manifest = {
+        "tree": tree,
+        "digest": result.digest,
+        "size": result.size,
+        "files": result.files,
+        "content_size": result.content_size,
+        "layers": {
+            name: {**dataclasses.asdict(share), **keys.get(name, {})} for name, share in result.layers.items()
+        },
+        "tools": layers.tools(run.profile),
+        "options": {name: list(values) for name, values in run.profile.options.items()},
+    }
+    sent: list[int] = []  # parts are sent by several threads
+
+    def heard(size: int) -> None:
+        sent.append(size)
+        say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
+
+    key = cache.of(run).upload("tarballs", result.digest, packed, heard)
+    packed.unlink()
+    with contextlib.suppress(RecordTaken):
+        run.store.write(cache.beside(key, "manifest.json"), manifest, seen=None)
+    _list_parts(run, tree, exported, key)
+    layers.prune(run, (each.digest for each in made.values()))
+    return manifest
+
+
+def _stamps(run: Run) -> list[tar.Member]:
+    """Files that say which content some layers have: the digest of their keys."""
+    found = []
+    for path, names in sorted(run.profile.stamps.items()):
+        keys = [each.key for each in run.layers.values() if each.layer.declared in names]
+        text = hashlib.sha256("".join(keys).encode()).hexdigest()[:12].encode()
+        found.append(tar.Member(name=path, kind=tar.FILE, size=len(text), content=iter([text])))
+    return found
+
+
+def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
+    """Keep the software bill of materials beside the tarball, where the profile names a lock file."""
+    lock = folder / run.profile.sbom
+    if run.profile.sbom and lock.exists():
+        made = sbom.of_composer(
+            lock.read_bytes(),
+            application=run.pipeline.name,
+            version=tree[:12],
+            date=archive.date_of(tree),
+        )
+        run.store.put(cache.beside(key, "sbom.json"), made.encode())
+
+
+def _application_tree(run: Run) -> str:
+    path = run.pipeline.application.path
+    return str(source.snapshot(run.root).ids([path])[path])
+
+
+def _key(run: Run) -> str:
+    """The digest of everything that the tarball's bytes come from."""
+    recipe: Mapping[str, object] = {
+        "tree": _application_tree(run),
+        "parts": {name: each.key for name, each in run.layers.items()},
+        "zstd": archive.version(),
+        "exclude": run.profile.exclude,
+        "stamps": {path: list(names) for path, names in run.profile.stamps.items()},
+        "code": source.snapshot(run.root).ids(CODE),
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def _stored(kept: cache.Cache, key: str) -> dict[str, Any] | None:
+    """The manifest of the tarball made of these inputs, if both are there."""
+    for found in kept.records("keys", key):
+        if kept.archive("tarballs", found.value["digest"], found.value["size"]):
+            return found.value
+    return None
+
+
+def _point(run: Run, digest: str) -> None:
+    """Let the commit point to the tarball of its tree, once: what was staged stays what goes live."""
+    commit = source.snapshot(run.root).commit
+    if not commit:
+        return
+    kept = cache.of(run)
+    before = kept.record("commits", commit)
+    if before and kept.archive("tarballs", before.value["digest"]):
+        return
+    value = {
+        "digest": digest,
+        "branch": run.branch,
+        "by": run.who,
+        "role": caller.caller(run).role,
+        "at": now(),
+    }
+    kept.keep("commits", commit, value, instead=before)

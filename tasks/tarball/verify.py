@@ -1,0 +1,51 @@
+"""verify: each layer built twice and compared: what differs would make another tarball of the same commit."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.tarball.build import layers, tar
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How two builds of a layer compare. `differing`: paths that are not the same, none when all is well."""
+
+    layer: str
+    files: int
+    differing: tuple[str, ...]
+
+
+def verdicts(run: Run) -> Iterator[Verdict]:
+    """Build every layer twice, upon the same layers below. Nothing is stored of what may be wrong."""
+    for name in run.layers:
+        with tempfile.TemporaryDirectory(dir=run.bench.name) as folder:
+            first, second = Path(folder) / "first", Path(folder) / "second"
+            packed = layers.build(run, name, first)
+            again = layers.build(run, name, second)
+            differing = () if packed.digest == again.digest else _differing(first, second)
+            yield Verdict(layer=name, files=packed.files, differing=differing)
+
+
+def _differing(first: Path, second: Path) -> tuple[str, ...]:
+    one, other = _members(first), _members(second)
+    return tuple(sorted(path for path in {*one, *other} if one.get(path) != other.get(path)))
+
+
+def _members(path: Path) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    with path.open("rb") as file:
+        for each in tar.of_archive(file):
+            digest = hashlib.sha256()
+            for chunk in each.content:
+                digest.update(chunk)
+            found[each.name] = (each.kind, each.executable, each.target, digest.digest())
+    return found

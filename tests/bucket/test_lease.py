@@ -1,0 +1,494 @@
+"""One run at a time: who waits, who takes over, who stops, and what is never written by whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.bucket import create, lease
+from tasks.bucket.lease import Lease
+from tasks.cloud.embedded.home import Home
+from tasks.graph.state import BucketState
+from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import secrets
+from tasks.infrastructure import stage as infrastructure
+from tasks.refusal import (
+    BucketForbidden,
+    BucketGone,
+    EnvironmentHeld,
+    LeaseLost,
+    LeaseUnreadable,
+    RecordTaken,
+)
+from tests.cloud.embedded.conftest import REGION, Server, awkward  # noqa: F401  (a fixture)
+from tests.clouds import Paperhouse, run_in
+from tests.conftest import ROOT, copy_project, doit
+from tests.graph.test_state import Twice, saved
+
+TTL = 3.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server without containers, where doit looks for the user's cloud."""
+    made = Server(Home(folder=tmp_path_factory.mktemp("state") / "release-pipeline" / "cloud"))
+    made.home.folder.parent.mkdir()
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def run(checkout, server):
+    made = run_in(checkout, Paperhouse(REGION, server.home.born()), branch=checkout.parent.name)
+    infrastructure.share(made)
+    return made
+
+
+def another(run):
+    """A run of somebody else in the same environment."""
+    return run_in(run.root, run.cloud, branch=run.named_branch)
+
+
+def body(run, key=None):
+    key = key or Lease(run).key
+    return json.loads(run.cloud.client("s3").get_object(Bucket=run.bucket, Key=key)["Body"].read())
+
+
+def elsewhere(run, seen=None, **changes):
+    """The lease as a run on another machine has written it."""
+    holder = lease.dataclasses.asdict(lease.this_process(another(run), TTL))
+    holder |= {"host": "elsewhere", "machine": "elsewhere", **changes}
+    return run.store.write(Lease(run).key, holder, seen=seen)
+
+
+PROGRAM = """
+    import sys, time
+    from pathlib import Path
+    from tasks.bucket.lease import Lease
+    from tasks.cloud.embedded import client
+    from tasks.cloud.embedded.home import Home
+    from tasks.process import children
+    from tests.clouds import run_in
+
+    home, root, branch, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+    def run():
+        return run_in(Path(root), client.Embedded("eu-central-1", Home(folder=Path(home)).born()), branch=branch)
+"""
+
+
+def program(run, server, text, *words):
+    """A process with a run of its own."""
+    code = textwrap.dedent(PROGRAM) + textwrap.dedent(text)
+    arguments = [str(server.home.folder), str(run.root), run.named_branch, *words]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+
+
+HOLDS = f"""
+    held = Lease(run(), ttl={TTL})
+    held.take()
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run, server, tmp_path):
+    sections = """
+        for number in range(12):
+            held = Lease(run())
+            held.take(300)
+            with open(words[0], "x"):
+                time.sleep(0.02)
+            Path(words[0]).unlink()
+            held.free()
+            print("entered", flush=True)
+            time.sleep(0.05)
+    """
+    lease.POLL, before = 0.1, lease.POLL
+    try:
+        text = "\nfrom tasks.bucket import lease\nlease.POLL = 0.05\n" + textwrap.dedent(sections)
+        processes = [program(run, server, text, str(tmp_path / "inside")) for _ in range(6)]
+        outputs = [each.communicate(timeout=300)[0] for each in processes]
+    finally:
+        lease.POLL = before
+    assert [each.returncode for each in processes] == [0] * 6
+    assert sum(output.count("entered") for output in outputs) == 72
+
+
+def test_who_was_killed_on_this_machine_is_followed_at_once(run, server):
+    holder = program(run, server, HOLDS.replace(f"ttl={TTL}", "ttl=60"))
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(EnvironmentHeld):
+        Lease(run).take(0)
+    holder.send_signal(signal.SIGKILL)  # not waited for: what is left of it still has its number
+    begun = time.monotonic()
+    follower = Lease(run)
+    follower.take()
+    assert time.monotonic() - begun < 3
+    assert follower.unclean
+    follower.free()
+    assert body(run)["unclean"] is True  # nobody has looked after the hosts in between
+    holder.wait()
+
+
+def test_who_fell_silent_elsewhere_is_followed_after_its_time_to_live(run):
+    elsewhere(run)
+    begun = time.monotonic()
+    follower = Lease(run, ttl=TTL)
+    follower.take()
+    assert TTL - 1 < time.monotonic() - begun < TTL + 3
+    assert follower.unclean
+    follower.free()
+
+
+def test_a_living_holder_is_waited_for_and_named(run, server):
+    holder, said = program(run, server, HOLDS), []
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(EnvironmentHeld, match=r"last sign of life [01] s ago\n    doit --wait 600 release"):
+        Lease(run, ttl=TTL).take(say=said.append)
+    assert re.fullmatch(rf"waits for .+@.+ on .+ \(process {holder.pid}: doit .*, since .* UTC\)", said[0])
+    holder.kill()
+    holder.wait()
+
+
+def test_an_end_as_it_should_be_is_followed_at_once_and_nothing_is_to_look_after(run):
+    first = Lease(run)
+    first.take(0)
+    first.free()
+    second = Lease(another(run))
+    second.take(0)
+    assert not second.unclean
+    second.free()
+
+
+def test_an_interrupted_run_frees_the_lease_and_says_that_hosts_are_to_be_looked_after(run):
+    first = Lease(run)
+    first.take(0)
+    first.free(unclean=True)
+    second = Lease(another(run))
+    second.take(0)
+    assert second.unclean
+    second.free()
+
+
+def test_a_sign_of_life_keeps_it(run):
+    holder = Lease(run, ttl=TTL)
+    holder.take()
+    with pytest.raises(EnvironmentHeld):
+        Lease(another(run), ttl=TTL).take(TTL * 2)
+    holder.check()
+    holder.free()
+    assert body(run)["free"] is True
+
+
+def test_a_theft_is_noticed_with_the_next_sign_of_life_and_nothing_can_be_written(run):
+    told = threading.Event()
+    robbed = Lease(run, ttl=TTL, on_lost=told.set)
+    robbed.take()
+    thief = elsewhere(run, seen=run.store.read(robbed.key).etag, by="thief@elsewhere")
+    assert told.wait(TTL)
+    state = BucketState(run, None)
+    state.lease = robbed
+    for write in (lambda: state.set("server", "deps:", []), robbed.check):
+        with pytest.raises(LeaseLost, match=r"held by thief@elsewhere on elsewhere"):
+            write()
+    assert not BucketState(run, None).in_("server")
+    robbed.free()
+    assert run.store.read(robbed.key).etag == thief
+
+
+def test_a_theft_between_two_signs_of_life_is_noticed_before_a_record_is_written(run):
+    told = threading.Event()
+    robbed = Lease(run, on_lost=told.set)
+    robbed.take()
+    state = BucketState(run, None)
+    state.lease = robbed
+    state.set("tarball", "deps:", [])
+    elsewhere(run, seen=run.store.read(robbed.key).etag)
+    with pytest.raises(LeaseLost):
+        state.set("server", "deps:", [])
+    assert told.is_set()
+    assert not BucketState(run, None).in_("server")
+    assert BucketState(run, None).in_("tarball")
+
+
+class Deaf:
+    """An S3 client through which nothing more gets, once told so."""
+
+    def __init__(self, client):
+        self.client, self.deaf = client, False
+
+    def __getattr__(self, name):
+        return getattr(self.client, name)
+
+    def put_object(self, **request):
+        if self.deaf:
+            raise OSError("no route")
+        return self.client.put_object(**request)
+
+
+def test_who_cannot_reach_the_bucket_stops_before_anybody_may_follow(run):
+    deaf, told = Deaf(run.cloud.client("s3")), threading.Event()
+    run.cloud._clients["s3"] = deaf
+    holder = Lease(run, ttl=TTL, on_lost=told.set)
+    holder.take()
+    deaf.deaf = True
+    begun = time.monotonic()
+    assert told.wait(TTL * 2)
+    assert time.monotonic() - begun <= TTL
+    with pytest.raises(LeaseLost, match="no sign of life got through"):
+        holder.check()
+
+
+class Unheard(Deaf):
+    """Writes get through, their answers do not, every other time."""
+
+    def put_object(self, **request):
+        answer = self.client.put_object(**request)
+        self.deaf = not self.deaf
+        if self.deaf:
+            raise OSError("connection reset")
+        return answer
+
+
+def test_ones_own_write_is_known_again_when_its_answer_was_lost(run):
+    client = run.cloud.client("s3")
+    run.cloud._clients["s3"] = Twice(client)
+    holder = Lease(run, ttl=1.5)
+    holder.take(0)
+    run.cloud._clients["s3"] = unheard = Unheard(client)
+    holder._store = run.store
+    time.sleep(2)
+    holder.check()
+    unheard.deaf = True  # so that the last one is heard
+    holder.free()
+    assert body(run)["free"] is True
+
+
+def test_on_a_cloud_that_answers_409_now_and_then_it_is_the_same(checkout, awkward):  # noqa: F811
+    run = run_in(checkout, awkward)
+    infrastructure.share(run)
+    for _ in range(5):
+        holder = Lease(run, ttl=TTL)
+        holder.take(0)
+        with pytest.raises(EnvironmentHeld):
+            Lease(another(run), ttl=TTL).take(0)
+        holder.check()
+        holder.free()
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"[]", b"{}", b'{"free": "yes"}', b'{"run": 1, "pid": "x"}', b""])
+def test_a_damaged_lease_is_nobody_s_until_it_is_unlocked(run, damaged):
+    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=Lease(run).key, Body=damaged)
+    with pytest.raises(LeaseUnreadable, match=r"nobody can tell whom.*\n    doit unlock"):
+        Lease(run).take(0)
+    Lease(run).seize(lambda words: None)
+    follower = Lease(run)
+    follower.take(0)
+    assert follower.unclean
+    follower.free()
+
+
+def test_unlocking_waits_until_a_living_holder_has_noticed(run):
+    told = threading.Event()
+    holder = Lease(run, ttl=TTL, on_lost=told.set)
+    holder.take()
+    Lease(another(run)).seize(lambda words: None)
+    assert told.is_set()
+    Lease(another(run)).take(0)
+
+
+def test_no_secret_is_in_a_lease_or_a_record(run):
+    known = secrets.ensure(run)
+    holder = Lease(run)
+    holder.take(0)
+    saved(run, "infrastructure:environment", **{"_values_:": {"inputs": infrastructure.parts(run)}})
+    from tasks.release import stage as release
+    from tasks.server import stage
+
+    saved(run, "server", **{"_values_:": {"inputs": stage.parts(run)}})
+    saved(run, "release", **{"_values_:": {"inputs": release.parts(run)}})
+    for key in run.store.keys(""):
+        data = run.cloud.client("s3").get_object(Bucket=run.bucket, Key=key)["Body"].read()
+        for secret in (known.database_password, known.crypt_key, known.deploy_key.splitlines()[2]):
+            assert secret.encode() not in data, key
+    holder.free()
+
+
+# --- the bucket: missing, gone, unreadable, read-only ---------------------------------------------
+
+
+def named(run, bucket):
+    run.__dict__["pipeline"] = run.pipeline.__class__(**{**vars(run.pipeline), "bucket": bucket})
+    return run
+
+
+def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
+    runs = [
+        named(run_in(checkout, Paperhouse(REGION, server.home.born())), "first-releases") for _ in range(4)
+    ]
+    proceeded, refused, begin = [], [], threading.Barrier(len(runs))
+
+    def first(run):
+        begin.wait()
+        held = Lease(run)
+        try:
+            held.take(0)
+            proceeded.append(held)
+        except EnvironmentHeld:
+            refused.append(run)
+
+    threads = [threading.Thread(target=first, args=(each,)) for each in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(proceeded), len(refused)) == (1, 3)
+    infrastructure.share(runs[0])
+    assert create.bucket_exists(runs[0])
+    proceeded[0].free()
+
+
+def test_a_missing_bucket_is_refused_where_machines_have_our_tags(run):
+    infrastructure.converge(run)
+    named(run, "not-where-it-was")
+    for make in (lambda: Lease(run).take(0), lambda: infrastructure.share(run)):
+        with pytest.raises(
+            BucketGone, match=r"not-where-it-was is gone, and i-[0-9a-f]+.* of shop are still"
+        ):
+            make()
+    with pytest.raises(run.cloud.client("s3").exceptions.ClientError):
+        run.cloud.client("s3").head_bucket(Bucket="not-where-it-was")
+    ours = [each.id for each in ec2.find(run).machines]
+    run.cloud.client("ec2").terminate_instances(InstanceIds=ours)
+    infrastructure.share(run)
+
+
+def denied(run, *actions):
+    """From now on the bucket's policy denies these actions to everybody."""
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": list(actions),
+                "Resource": f"arn:aws:s3:::{run.bucket}/*",
+            }
+        ],
+    }
+    run.cloud.client("s3").put_bucket_policy(Bucket=run.bucket, Policy=json.dumps(policy))
+
+
+@pytest.mark.parametrize(
+    ("actions", "sentence"),
+    [
+        (["s3:GetObject"], r"does not let us read leases/.* \(.+\)"),
+        (["s3:PutObject"], r"does not let us write leases/.* \(.+\)"),
+    ],
+)
+def test_a_bucket_that_says_no_is_named_and_nothing_is_lost(checkout, server, actions, sentence):
+    run = run_in(checkout, Paperhouse(REGION, server.home.born()))
+    named(run, f"no-{actions[0][3:].lower()}")
+    infrastructure.share(run)
+    saved(run, value=1)
+    denied(run, *actions)
+    with pytest.raises(BucketForbidden, match=sentence):
+        Lease(run).take(0)
+    state = BucketState(run, None)
+    with pytest.raises(BucketForbidden):
+        state.void("server")
+    run.cloud.client("s3").delete_bucket_policy(Bucket=run.bucket)
+    assert BucketState(run, None).get("server", "value") == 1
+
+
+# --- what is typed --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of this repository, whose commands find the cloud without containers."""
+    return copy_project(tmp_path_factory.mktemp("project") / "shop")
+
+
+@pytest.fixture
+def typed(project, server, monkeypatch):
+    """Run doit in the project, in that cloud."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(server.home.folder.parents[1]))
+
+    def call(*arguments):
+        return doit(project, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def held(project, server):
+    """The project's environment, held by a run on another machine."""
+    run = run_in(project, Paperhouse(REGION, server.home.born()))
+    infrastructure.share(run)
+    document = Lease(run).look()
+    elsewhere(run, seen=document.etag, ttl=600, by="kim@elsewhere", command="doit release")
+    return run
+
+
+def test_what_changes_an_environment_needs_the_lease_and_the_rest_does_not(project):
+    code = "import dodo, tasks.commands.run as c; from doit.loader import load_tasks; "
+    code += "t = load_tasks(vars(dodo)); "
+    code += "print([bool(c.LEASED & c.selected(t, [n])) for n in ('tarball', 'release', 'server', 'teardown', 'inf*')])"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, env={**os.environ, "PYTHONPATH": str(project)},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert printed == "[False, True, True, True, True]\n"
+
+
+def test_who_does_not_wait_is_told_who_holds_it(held, typed):
+    answered = typed("--wait", "0", "release")
+    assert answered.returncode == 1
+    assert re.search(
+        r"lease: testing-\w+ is held by kim@elsewhere on elsewhere \(process \d+: doit release, since .* UTC\)"
+        r"; last sign of life \d+ s ago\n",
+        answered.stderr,
+    ), answered.stderr
+    assert "Traceback" not in answered.stderr
+    assert "released" not in answered.stdout
+
+
+def test_reading_needs_no_lease(held, typed):
+    for command in (["list"], ["list", "--deps"], ["graph"], ["plan", "tarball"]):
+        assert typed(*command).returncode == 0, command
+
+
+def test_unlocking_without_a_yes_is_refused_and_with_one_it_names_the_holder(held, typed):
+    refused = typed("unlock")
+    assert refused.returncode == 1
+    assert "held by kim@elsewhere" in refused.stderr
+    assert "\n    doit unlock --yes" in refused.stderr
+    assert Lease(held).look().holder.by == "kim@elsewhere"
+    elsewhere(held, seen=Lease(held).look().etag, ttl=1, by="kim@elsewhere")
+    time.sleep(2.1)
+    taken = typed("unlock", "--yes")
+    assert taken.returncode == 0, taken.stderr
+    assert "is taken from kim@elsewhere on elsewhere" in taken.stdout
+    assert "held by nobody" in typed("unlock").stdout
+
+
+def test_a_record_taken_in_the_middle_is_named(run):
+    state = BucketState(run, None)
+    state.get("server", "x")
+    saved(run)
+    with pytest.raises(RecordTaken):
+        state.set("server", "deps:", [])

@@ -1,0 +1,89 @@
+"""Clouds of the tests' own: never the user's, and gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.cloud.embedded import client, lifecycle
+from tasks.cloud.embedded.home import Home
+
+REGION = "eu-central-1"
+ROOT = Path(__file__).parents[3]
+
+
+def until(claim: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until a claim holds, or fail."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+@dataclass
+class Server:
+    """A server without containers, in a home of its own."""
+
+    home: Home
+    words: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> client.Embedded:
+        """Start it and connect to it."""
+        command = [sys.executable, "-m", "tests.cloud.embedded.without_containers", str(self.home.folder)]
+        with (self.home.folder.parent / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *self.words],
+                cwd=ROOT,
+                env={**os.environ, **lifecycle.MEMORY},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(lambda: self.home.running() == self.process.pid or self.process.poll() is not None)
+        return client.Embedded(REGION, self.home.born())
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    made = Server(Home(folder=tmp_path_factory.mktemp("state") / "cloud"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def awkward(tmp_path_factory) -> Iterator[client.Embedded]:
+    made = Server(Home(folder=tmp_path_factory.mktemp("awkward") / "cloud"), words=("awkward",))
+    yield made.start()
+    made.kill()
+
+
+@pytest.fixture
+def cloud(server) -> client.Embedded:
+    return client.Embedded(REGION, server.home.born())
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Callable[[str], None]:
+    return lambda words: None
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory, quiet) -> Iterator[dict[str, str]]:
+    """The environment of a user whose embedded cloud, a real one, ends with the tests."""
+    values = {**os.environ, "XDG_STATE_HOME": str(tmp_path_factory.mktemp("home"))}
+    yield values
+    lifecycle.delete(quiet, values)

@@ -1,0 +1,349 @@
+"""The embedded cloud's API, without containers: what it keeps, and where it is as strict as AWS."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tasks.cloud.interface import Cloud
+from tests.cloud.embedded.conftest import Server, until
+
+MIB = 1 << 20
+
+
+def code(call, **parameters) -> str:
+    """The code of the error that a call ends with."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    return caught.value.response["Error"]["Code"]
+
+
+def bucket(cloud: Cloud, versioned: bool = True) -> str:
+    name = f"b-{uuid.uuid4().hex[:10]}"
+    where = {"LocationConstraint": cloud.region}
+    cloud.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=where)
+    if versioned:
+        cloud.client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return name
+
+
+def image(cloud: Cloud) -> str:
+    images = cloud.client("ec2").describe_images(
+        Filters=[{"Name": "name", "Values": ["debian-12"]}], Owners=["self", "136693071363"]
+    )["Images"]
+    return images[0]["ImageId"]
+
+
+def launch(cloud: Cloud, **more) -> dict:
+    request = {"InstanceType": "t3.medium", "ImageId": image(cloud), "MinCount": 1, "MaxCount": 1}
+    return cloud.client("ec2").run_instances(**{**request, **more})["Instances"][0]
+
+
+def state(cloud: Cloud, instance: dict) -> str:
+    found = cloud.client("ec2").describe_instances(InstanceIds=[instance["InstanceId"]])
+    return found["Reservations"][0]["Instances"][0]["State"]["Name"]
+
+
+def remembered(cloud: Cloud, name: str) -> list:
+    """Everything that a restart must give back, as the API tells it."""
+    versions = cloud.client("s3").list_object_versions(Bucket=name)
+    ec2, route53, ssm = cloud.client("ec2"), cloud.client("route53"), cloud.client("ssm")
+    zones = route53.list_hosted_zones()["HostedZones"]
+    return [
+        versions["Versions"],
+        versions["DeleteMarkers"],
+        ec2.describe_instances()["Reservations"],
+        ec2.describe_security_groups()["SecurityGroups"],
+        ec2.describe_key_pairs()["KeyPairs"],
+        ec2.describe_subnets()["Subnets"],
+        ec2.describe_images(Owners=["self", "136693071363"])["Images"],
+        zones,
+        [route53.list_resource_record_sets(HostedZoneId=z["Id"])["ResourceRecordSets"] for z in zones],
+        ssm.get_parameters_by_path(Path="/", Recursive=True, WithDecryption=True)["Parameters"],
+        cloud.client("s3").get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"],
+        cloud.client("s3").head_object(Bucket=name, Key="large"),
+    ]
+
+
+def fill(cloud: Cloud, large: Path) -> str:
+    name = bucket(cloud)
+    s3, ec2, route53 = cloud.client("s3"), cloud.client("ec2"), cloud.client("route53")
+    default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    encryption = {"Rules": [default]}
+    s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration=encryption)
+    for content in (b"one", b"two", b"three"):
+        s3.put_object(Bucket=name, Key="small", Body=content, Metadata={"who": "me"})
+    s3.put_object(Bucket=name, Key="gone", Body=b"")
+    s3.delete_object(Bucket=name, Key="gone")
+    s3.upload_file(str(large), name, "large")
+    ec2.create_key_pair(KeyName=name, KeyType="ed25519")
+    group = ec2.create_security_group(GroupName=name, Description="test")["GroupId"]
+    launch(cloud, SecurityGroupIds=[group], KeyName=name)
+    zone = route53.create_hosted_zone(Name=f"{name}.localhost", CallerReference=name)["HostedZone"]
+    record = {"Name": f"www.{name}.localhost", "Type": "A", "TTL": 60}
+    record["ResourceRecords"] = [{"Value": "10.0.0.1"}]
+    changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
+    route53.change_resource_record_sets(HostedZoneId=zone["Id"], ChangeBatch={"Changes": changes})
+    cloud.client("ssm").put_parameter(Name=f"/{name}/secret", Value="s3cret", Type="SecureString")
+    return name
+
+
+def without_metadata(value):
+    if isinstance(value, dict):
+        return {k: without_metadata(v) for k, v in value.items() if k != "ResponseMetadata"}
+    return [without_metadata(v) for v in value] if isinstance(value, list) else value
+
+
+def test_a_killed_server_gives_everything_back(tmp_path, tmp_path_factory):
+    from tasks.cloud.embedded.home import Home
+
+    server = Server(Home(folder=tmp_path_factory.mktemp("killed") / "cloud"))
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(20 * MIB))
+    try:
+        cloud = server.start()
+        name = fill(cloud, large)
+        until(lambda: "pending" not in str(cloud.client("ec2").describe_instances()))
+        before = without_metadata(remembered(cloud, name))
+        server.kill()
+        cloud = server.start()
+        assert without_metadata(remembered(cloud, name)) == before
+        s3 = cloud.client("s3")
+        assert s3.get_object(Bucket=name, Key="large")["Body"].read() == large.read_bytes()
+        small = s3.list_object_versions(Bucket=name, Prefix="small")["Versions"]
+        bodies = [s3.get_object(Bucket=name, Key="small", VersionId=each["VersionId"]) for each in small]
+        assert {each["Body"].read() for each in bodies} == {b"one", b"two", b"three"}
+        assert bodies[0]["Metadata"] == {"who": "me"}
+    finally:
+        server.kill()
+
+
+def test_an_upload_under_way_can_be_finished_after_a_kill(server):
+    cloud = server_of(server)
+    name, s3 = bucket(cloud), cloud.client("s3")
+    upload = s3.create_multipart_upload(Bucket=name, Key="k")["UploadId"]
+    same = {"Bucket": name, "Key": "k", "UploadId": upload}
+    first = s3.upload_part(**same, PartNumber=1, Body=b"a" * (5 * MIB))["ETag"]
+    server.kill()
+    s3 = server.start().client("s3")
+    second = s3.upload_part(**same, PartNumber=2, Body=b"b")["ETag"]
+    parts = [{"ETag": first, "PartNumber": 1}, {"ETag": second, "PartNumber": 2}]
+    s3.complete_multipart_upload(**same, MultipartUpload={"Parts": parts})
+    assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"a" * (5 * MIB) + b"b"
+    assert s3.get_object(Bucket=name, Key="k", Range="bytes=5242879-")["Body"].read() == b"ab"
+
+
+def server_of(server: Server) -> Cloud:
+    from tasks.cloud.embedded import client
+
+    return client.Embedded("eu-central-1", server.home.born())
+
+
+def test_bodies_lie_in_files_and_go_with_their_objects(server, cloud):
+    name, s3 = bucket(cloud, versioned=False), cloud.client("s3")
+    before = set(server.home.objects.iterdir())
+    s3.put_object(Bucket=name, Key="k", Body=b"x" * MIB)
+    s3.put_object(Bucket=name, Key="k", Body=b"y" * (2 * MIB))
+    assert [f.stat().st_size for f in set(server.home.objects.iterdir()) - before] == [2 * MIB]
+    s3.delete_object(Bucket=name, Key="k")
+    assert set(server.home.objects.iterdir()) == before
+
+
+def test_memory_does_not_grow_with_uploads(server, cloud, tmp_path):
+    name, s3 = bucket(cloud), cloud.client("s3")
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(40 * MIB))
+
+    def resident() -> int:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+
+    s3.upload_file(str(large), name, "0")
+    s3.download_file(name, "0", str(tmp_path / "back"))
+    before = resident()
+    for number in range(6):
+        s3.upload_file(str(large), name, str(number))
+        s3.download_file(name, str(number), str(tmp_path / "back"))
+    assert resident() - before < 60
+
+
+def test_secrets_are_for_the_users_eyes_only(server):
+    for path in (server.home.folder, server.home.state, server.home.folder / "cloud.json"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_of_many_writers_one_wins(cloud):
+    name, s3 = bucket(cloud), cloud.client("s3")
+
+    def write(key: str) -> int:
+        try:
+            s3.put_object(Bucket=name, Key=key, Body=b"", IfNoneMatch="*")
+        except s3.exceptions.ClientError as error:
+            return 0 if error.response["Error"]["Code"] == "PreconditionFailed" else 100
+        return 1
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            assert sum(pool.map(write, [f"k{number}"] * 8)) == 1
+
+
+def test_conditions_hold_for_copies_and_finished_uploads(cloud):
+    name, s3 = bucket(cloud), cloud.client("s3")
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    source = {"Bucket": name, "Key": "k"}
+    assert (
+        code(
+            s3.copy_object,
+            Bucket=name,
+            Key="k",
+            CopySource=source,
+            MetadataDirective="REPLACE",
+            IfNoneMatch="*",
+        )
+        == "PreconditionFailed"
+    )
+    upload = s3.create_multipart_upload(Bucket=name, Key="k")["UploadId"]
+    same = {"Bucket": name, "Key": "k", "UploadId": upload}
+    part = {"ETag": s3.upload_part(**same, PartNumber=1, Body=b"y")["ETag"], "PartNumber": 1}
+    finish = {**same, "MultipartUpload": {"Parts": [part]}}
+    assert code(s3.complete_multipart_upload, **finish, IfMatch='"wrong"') == "PreconditionFailed"
+    s3.complete_multipart_upload(**finish)
+
+
+def test_a_client_token_makes_one_instance(cloud):
+    token = uuid.uuid4().hex
+    first = launch(cloud, ClientToken=token)
+    assert launch(cloud, ClientToken=token)["InstanceId"] == first["InstanceId"]
+    ec2 = cloud.client("ec2")
+    other = {"ImageId": image(cloud), "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.large"}
+    assert code(ec2.run_instances, **other, ClientToken=token) == "IdempotentParameterMismatch"
+    ec2.terminate_instances(InstanceIds=[first["InstanceId"]])
+    again = {**other, "InstanceType": "t3.medium"}
+    assert code(ec2.run_instances, **again, ClientToken=token) == "IdempotentInstanceTerminated"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"ImageId": "ami-12345678"}, "InvalidAMIID.NotFound"),
+        ({"InstanceType": "t3.enormous"}, "InvalidParameterValue"),
+        ({"KeyName": "nobody"}, "InvalidKeyPair.NotFound"),
+        ({"SecurityGroupIds": ["sg-12345678"]}, "InvalidGroup.NotFound"),
+    ],
+)
+def test_what_does_not_exist_is_not_launched(cloud, wrong, expected):
+    request = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1}
+    count = len(cloud.client("ec2").describe_instances()["Reservations"])
+    assert code(cloud.client("ec2").run_instances, **{**request, **wrong}) == expected
+    assert len(cloud.client("ec2").describe_instances()["Reservations"]) == count
+
+
+def test_protection_at_launch_holds(cloud):
+    ec2 = cloud.client("ec2")
+    id = launch(cloud, DisableApiTermination=True)["InstanceId"]
+    assert code(ec2.terminate_instances, InstanceIds=[id]) == "OperationNotPermitted"
+    ec2.modify_instance_attribute(InstanceId=id, DisableApiTermination={"Value": False})
+    ec2.terminate_instances(InstanceIds=[id])
+
+
+def test_a_group_in_use_is_not_deleted(cloud):
+    ec2 = cloud.client("ec2")
+    group = ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"]
+    instance = launch(cloud, SecurityGroupIds=[group])
+    assert code(ec2.delete_security_group, GroupId=group) == "DependencyViolation"
+    ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    until(lambda: state(cloud, instance) == "terminated")
+    ec2.delete_security_group(GroupId=group)
+
+
+def test_a_caller_reference_makes_one_zone(cloud):
+    route53, reference = cloud.client("route53"), uuid.uuid4().hex
+    route53.create_hosted_zone(Name="a.localhost", CallerReference=reference)
+    same = {"Name": "a.localhost", "CallerReference": reference}
+    assert code(route53.create_hosted_zone, **same) == "HostedZoneAlreadyExists"
+
+
+def test_states_are_those_of_ec2(cloud):
+    ec2, instance = cloud.client("ec2"), launch(cloud)
+    same = {"InstanceIds": [instance["InstanceId"]]}
+    until(lambda: state(cloud, instance) == "running")
+    ec2.stop_instances(**same)
+    until(lambda: state(cloud, instance) == "stopped")
+    assert code(ec2.reboot_instances, **same) == "IncorrectInstanceState"
+    ec2.start_instances(**same)
+    until(lambda: state(cloud, instance) == "running")
+    ec2.terminate_instances(**same)
+    until(lambda: state(cloud, instance) == "terminated")
+    assert code(ec2.start_instances, **same) == "IncorrectInstanceState"
+
+
+def test_addresses_are_of_the_clouds_range_and_never_shared(cloud):
+    made = [launch(cloud) for _ in range(4)]
+    addresses = {each["PrivateIpAddress"] for each in made}
+    assert len(addresses) == 4
+    assert all(each.startswith("10.250.250.") for each in addresses)
+    found = cloud.client("ec2").describe_instances(InstanceIds=[made[0]["InstanceId"]])
+    instance = found["Reservations"][0]["Instances"][0]
+    assert instance["PublicIpAddress"] == instance["PrivateIpAddress"]
+
+
+def test_a_request_that_nobody_signed_is_refused(cloud, server):
+    for path in ("/", "/moto-api/reset", "/moto-api/data.json"):
+        url = f"http://127.0.0.1:{server.home.born().port}{path}"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(url, data=b"Action=DescribeInstances")
+        assert caught.value.code == 403
+
+
+def test_a_presigned_url_ends(cloud):
+    name, s3 = bucket(cloud), cloud.client("s3")
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    fresh, spent = (
+        s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"}, ExpiresIn=seconds)
+        for seconds in (60, -1)
+    )
+    assert urllib.request.urlopen(fresh).read() == b"x"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(spent)
+    assert caught.value.code == 403
+
+
+def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
+    name, s3 = bucket(cloud), cloud.client("s3")
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"}, ExpiresIn=60)
+    signature = re.search("X-Amz-Signature=([0-9a-f]+)", url)[1]
+    for forged in (
+        url.replace(signature, "0" * 64),
+        url.replace("/k?", "/other?"),
+        url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(forged)
+        assert caught.value.code == 403
+    assert urllib.request.urlopen(url).read() == b"x"
+    guessed = "AWS4-HMAC-SHA256 Credential=embedded/20260101/eu-central-1/ssm/aws4_request, Signature=0"
+    headers = {"Authorization": guessed, "X-Amz-Target": "AmazonSSM.GetParametersByPath"}
+    port = server.home.born().port
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", data=b'{"Path": "/"}', headers=headers)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 403
+
+
+def test_a_forwarder_says_which_names_it_knows(cloud, server):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.home.born().forward_port}/", headers={"Host": "no.such.localhost"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 404
+    assert "No host is named no.such.localhost (known: " in caught.value.read().decode()

@@ -1,0 +1,421 @@
+"""The embedded cloud's hosts, for real: containers that boot, answer, end and come back as EC2's machines do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.cloud.embedded import client, containers, home, lifecycle
+from tests.cloud.embedded.conftest import REGION, ROOT, until
+from tests.cloud.embedded.test_api import bucket, image
+
+pytestmark = pytest.mark.end_to_end
+
+USER_DATA = """#cloud-config
+users: [{{name: deploy, groups: sudo, sudo: "ALL=(ALL) NOPASSWD:ALL", shell: /bin/bash, ssh_authorized_keys: ["{key}"]}}]
+{more}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A machine of the tests, reached as the pipeline reaches one: with its key checked."""
+
+    cloud: client.Embedded
+    id: str
+    key: Path
+
+    def found(self) -> dict:
+        answer = self.cloud.client("ec2").describe_instances(InstanceIds=[self.id])
+        return answer["Reservations"][0]["Instances"][0]
+
+    @property
+    def state(self) -> str:
+        return self.found()["State"]["Name"]
+
+    def ssh(self, command: str) -> str:
+        known = self.key.with_name(f"known-{self.id}")
+        address = self.cloud.reachable_at(self.found())
+        if not known.exists():
+            keys = self.cloud.host_keys(self.id, say=print)
+            known.write_text("".join(f"{address} {key}\n" for key in keys))
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": "2",
+            "ServerAliveInterval": "1",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": str(known),
+        }
+        flags = [f"-o{name}={value}" for name, value in options.items()]
+        done = subprocess.run(
+            ["ssh", *flags, "-i", str(self.key), f"deploy@{address}", command],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise ConnectionError(done.stderr)
+        return done.stdout.strip()
+
+    def leave(self, command: str) -> None:
+        self.ssh("systemctl is-system-running --wait || true")  # systemd ends no boot halfway
+        with contextlib.suppress(ConnectionError):  # it ends our connection
+            self.ssh(command)
+
+    def answers(self) -> bool:
+        try:
+            return self.state == "running" and self.ssh("true") == ""
+        except ConnectionError:
+            return False
+
+    def do(self, method: str, state: str) -> None:
+        getattr(self.cloud.client("ec2"), method)(InstanceIds=[self.id])
+        until(lambda: self.state == state)
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "deploy"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cloud(environ, quiet) -> client.Embedded:
+    return ready(client.connect(REGION, quiet, environ))
+
+
+def ready(cloud: client.Embedded) -> client.Embedded:
+    def built() -> bool:
+        images = cloud.client("ec2").describe_images(ImageIds=[image(cloud)])["Images"]
+        assert images[0]["State"] != "failed", images[0]["StateReason"]
+        return images[0]["State"] == "available"
+
+    until(built, seconds=240)
+    return cloud
+
+
+def boot(cloud: client.Embedded, key: Path, more: str = "", **request) -> Host:
+    data = USER_DATA.format(key=key.with_suffix(".pub").read_text().strip(), more=more)
+    wanted = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1}
+    made = cloud.client("ec2").run_instances(**{**wanted, **request}, UserData=data)["Instances"][0]
+    host = Host(cloud=cloud, id=made["InstanceId"], key=key)
+    until(lambda: host.state == "running")
+    until(host.answers)
+    return host
+
+
+@pytest.fixture(scope="module")
+def host(cloud, key) -> Host:
+    """One that no test ends."""
+    return boot(cloud, key)
+
+
+def container(host: Host, field: str = "{{.Id}} {{.State.StartedAt}}") -> str:
+    names = podman("ps", "-a", "--format", "{{.Names}}").split()
+    name = next((each for each in names if each.endswith(host.id)), None)
+    return podman("container", "inspect", name, "--format", field) if name else "none"
+
+
+def podman(*words: str) -> str:
+    done = subprocess.run(["podman", *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def traces(id: str) -> list[str]:
+    """What is left of a cloud, anywhere."""
+    label = f"label=release-pipeline.cloud={id}"
+    left = podman("ps", "-aq", "--filter", label).split()
+    left += podman("network", "ls", "-q", "--filter", label).split()
+    left += podman("images", "-aq", "--filter", label).split()
+    left += podman("images", "-q", "--filter", f"reference=localhost/release-pipeline-{id}").split()
+    return left
+
+
+def test_a_host_boots_where_the_api_says_and_admits_the_deploy_key(host):
+    address = host.found()["PrivateIpAddress"]
+    assert address in host.ssh("ip -brief -4 address")
+    assert host.ssh("hostname") == "ip-" + address.replace(".", "-")
+    assert host.ssh("sudo id -u") == "0"
+    assert host.ssh("systemctl is-system-running --wait") == "running"
+
+
+def test_a_host_can_install_packages_and_has_a_firewall_of_its_own(host):
+    host.ssh("sudo apt-get update -qq && sudo apt-get install -qq -y hello > /dev/null 2>&1")
+    assert host.ssh("hello") == "Hello, world!"
+    assert "table" in host.ssh("sudo nft add table inet x && sudo nft list tables")
+
+
+def test_every_host_has_keys_of_its_own(cloud, host, key):
+    other = boot(cloud, key)
+    keys = [set(cloud.host_keys(each.id, say=print)) for each in (host, other)]
+    assert keys[0]
+    assert not keys[0] & keys[1]
+    assert host.ssh("cat /etc/machine-id") != other.ssh("cat /etc/machine-id")
+    other.do("terminate_instances", "terminated")
+    assert container(other) == "none"
+
+
+def test_stop_and_start_keep_disk_and_address(cloud, key):
+    host = boot(cloud, key)
+    address = host.found()["PrivateIpAddress"]
+    host.ssh("echo kept > file")
+    host.do("stop_instances", "stopped")
+    assert "PublicIpAddress" not in host.found()
+    with pytest.raises(Exception, match="is stopped, not running"):
+        cloud.reachable_at(host.found())
+    host.do("start_instances", "running")
+    until(host.answers)
+    assert (host.found()["PrivateIpAddress"], host.ssh("cat file")) == (address, "kept")
+    host.do("terminate_instances", "terminated")
+
+
+@pytest.mark.parametrize("who", ["api", "inside"])
+def test_a_reboot_stays_a_reboot(cloud, key, who):
+    host = boot(cloud, key)
+    host.ssh("sudo touch /run/gone; touch kept")
+    before, seen = container(host), set()
+    if who == "api":
+        cloud.client("ec2").reboot_instances(InstanceIds=[host.id])
+    else:
+        host.leave("sudo systemctl reboot")
+
+    def rebooted() -> bool:
+        seen.add(host.state)
+        return container(host) != before and host.answers()
+
+    until(rebooted)
+    assert seen == {"running"}
+    assert host.ssh("ls; ls /run/gone 2> /dev/null || true") == "kept"
+    host.do("terminate_instances", "terminated")
+
+
+@pytest.mark.parametrize(("behaviour", "state"), [("stop", "stopped"), ("terminate", "terminated")])
+def test_a_host_that_shuts_itself_down_ends_as_it_was_launched(cloud, key, behaviour, state):
+    host = boot(cloud, key, InstanceInitiatedShutdownBehavior=behaviour)
+    host.leave("sudo systemctl poweroff")
+    until(lambda: host.state == state)
+    if state == "stopped":
+        host.do("terminate_instances", "terminated")
+    assert container(host) == "none"
+
+
+def test_a_killed_host_is_not_running(cloud, key):
+    host = boot(cloud, key)
+    init = int(container(host, "{{.State.Pid}}"))
+    os.kill(init, signal.SIGKILL)
+    until(lambda: home.started_at(init) is None)
+    assert host.state in ("stopping", "stopped")
+    until(lambda: host.state == "stopped")
+    host.do("terminate_instances", "terminated")
+
+
+def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, quiet, host):
+    place = home.of(environ)
+    before = host.found(), container(host), podman("ps", "-aq")
+    os.kill(place.running(), signal.SIGKILL)
+    until(lambda: not place.running())
+    client.connect(REGION, quiet, environ)
+    assert (host.found(), container(host), podman("ps", "-aq")) == before
+    assert host.answers()
+
+
+def test_stop_ends_everything_and_start_brings_it_back(cloud, environ, quiet, key, host):
+    stopped = boot(cloud, key)
+    stopped.do("stop_instances", "stopped")
+    before = host.found()
+    host.ssh("echo kept > file")
+    lifecycle.stop(quiet, environ)
+    assert not home.of(environ).running()
+    assert "running" not in container(host, "{{.State.Status}}")
+    lifecycle.start(quiet, environ)
+    until(lambda: host.state == "running")
+    until(host.answers)
+    after = host.found()
+    same = ("InstanceId", "PrivateIpAddress", "LaunchTime", "ImageId")
+    assert [after[name] for name in same] == [before[name] for name in same]
+    assert host.ssh("cat file") == "kept"
+    assert stopped.state == "stopped"
+    stopped.do("terminate_instances", "terminated")
+
+
+def test_a_stop_in_the_middle_of_a_launch_leaves_nothing_running(cloud, environ, quiet, host):
+    request = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 3, "MaxCount": 3}
+    made = cloud.client("ec2").run_instances(**request)["Instances"]
+    lifecycle.stop(quiet, environ)
+    label = f"label=release-pipeline.cloud={home.of(environ).born().id}"
+    assert podman("ps", "--quiet", "--filter", label) == ""
+    lifecycle.start(quiet, environ)
+    hosts = [Host(cloud=cloud, id=each["InstanceId"], key=Path()) for each in made]
+    until(lambda: {each.state for each in hosts} == {"running"})
+    until(host.answers)
+    cloud.client("ec2").terminate_instances(InstanceIds=[each.id for each in hosts])
+    until(lambda: {each.state for each in hosts} == {"terminated"})
+
+
+def test_an_image_of_a_host_boots_as_another_host(cloud, key, host, tmp_path):
+    ec2, s3 = cloud.client("ec2"), cloud.client("s3")
+    name, slowest, committing = bucket(cloud), [0.0], threading.Event()
+
+    def renew() -> None:
+        while not committing.wait(0.05):
+            begun = time.monotonic()
+            s3.put_object(Bucket=name, Key="lease", Body=b"")
+            slowest[0] = max(slowest[0], time.monotonic() - begun)
+
+    host.ssh("sudo sh -c 'echo baked > /srv/file'")
+    renewing = threading.Thread(target=renew)
+    renewing.start()
+    ami = ec2.create_image(InstanceId=host.id, Name="baked")["ImageId"]
+
+    def images() -> dict:
+        return ec2.describe_images(ImageIds=[ami])["Images"][0]
+
+    assert images()["State"] == "pending"
+    until(lambda: images()["State"] != "pending", seconds=60)
+    committing.set()
+    renewing.join()
+    assert images()["State"] == "available"
+    assert slowest[0] < 1.0
+
+    other_key = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other_key)], check=True)
+    made = boot(cloud, other_key, ImageId=ami)
+    assert made.ssh("cat /srv/file") == "baked"
+    assert not set(cloud.host_keys(made.id, print)) & set(cloud.host_keys(host.id, print))
+    assert key.with_suffix(".pub").read_text().strip() not in made.ssh("cat .ssh/authorized_keys")
+    assert made.ssh("cat /etc/machine-id") != host.ssh("cat /etc/machine-id")
+    run = (*containers.runtime_options(), "run", "--rm", "--network=none", *containers._limits())
+    inside = podman(*run, images_name(ami), "/bin/sh", "-c", LEAKS)
+    assert inside == ""
+    ec2.deregister_image(ImageId=ami)
+    made.do("terminate_instances", "terminated")
+    until(lambda: not traces_of_images(ami, cloud))
+
+
+LEAKS = (
+    "ls -d /etc/ssh/ssh_host_* /var/lib/cloud /home/*/.ssh/authorized_keys 2>/dev/null; cat /etc/machine-id"
+)
+
+
+def images_name(ami: str) -> str:
+    listed = podman("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    return next(each for each in listed if each.endswith(f":{ami}"))
+
+
+def traces_of_images(ami: str, cloud: client.Embedded) -> list[str]:
+    label = f"label=release-pipeline.cloud={cloud._identity.id}"
+    return podman("images", "-aq", "--filter", label).split()
+
+
+def test_a_host_fetches_from_the_store_by_a_presigned_url(cloud, host):
+    name = bucket(cloud)
+    cloud.client("s3").put_object(Bucket=name, Key="k", Body=b"x" * 3_000_000)
+    url = cloud.presigned_url(name, "k", 60)
+    assert host.ssh(f"curl -s '{url}' | wc -c") == "3000000"
+    # nothing else, whatever key a host may have seen
+    key = cloud._identity.key
+    credential = f"AWS4-HMAC-SHA256 Credential={key}/20260101/eu-central-1/ssm/aws4_request, Signature=0"
+    asked = f"-H 'Authorization: {credential}' -H 'X-Amz-Target: AmazonSSM.GetParametersByPath'"
+    address = url.split("?")[0].rsplit("/", 2)[0]
+    assert host.ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {asked} -d '{{}}' {address}/") == "403"
+
+
+WEB = """
+write_files:
+- path: /srv/index.html
+  content: |
+    the shop
+runcmd:
+- [systemd-run, --working-directory=/srv, python3, -m, http.server, "80"]
+"""
+
+
+def test_a_name_leads_to_its_host(cloud, key):
+    host = boot(cloud, key, more=WEB)
+    host.ssh("sudo truncate -s 20M /srv/large")
+    route53 = cloud.client("route53")
+    zone = route53.create_hosted_zone(Name="shop.localhost", CallerReference="1")["HostedZone"]["Id"]
+    record = {"Name": "b-1.shop.localhost", "Type": "A", "TTL": 60}
+    record["ResourceRecords"] = [{"Value": host.found()["PrivateIpAddress"]}]
+    changes = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=changes)
+
+    def get(path: str = "/") -> bytes:
+        address, port = cloud.http_address("b-1.shop.localhost")
+        assert cloud.url("b-1.shop.localhost") == f"http://b-1.shop.localhost:{port}/"
+        named = {"Host": f"b-1.shop.localhost:{port}"}
+        request = urllib.request.Request(f"http://{address}:{port}{path}", headers=named)
+        return urllib.request.urlopen(request, timeout=5).read()
+
+    until(lambda: served(get))
+    assert get() == b"the shop\n"
+    assert len(get("/large")) == 20 << 20
+    host.do("stop_instances", "stopped")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get()
+    assert caught.value.code == 502
+    assert "is not running" in caught.value.read().decode()
+    host.do("terminate_instances", "terminated")
+
+
+def served(get) -> bool:
+    try:
+        return bool(get())
+    except urllib.error.HTTPError:
+        return False
+
+
+def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, key, tmp_path, environ, quiet):
+    other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
+    script = (
+        "import os; from tasks.cloud.embedded import client, home;"
+        f"client.connect('{REGION}', lambda words: None);"
+        "print(home.of(os.environ).running())"
+    )
+    try:
+        commands = [
+            subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=other, stdout=subprocess.PIPE)
+            for _ in range(8)
+        ]
+        assert len({command.communicate()[0] for command in commands}) == 1
+        second = ready(client.connect(REGION, quiet, other))
+        ours, theirs = home.of(environ).born(), home.of(other).born()
+        assert ours.subnet != theirs.subnet
+        assert len({ours.port, ours.forward_port, theirs.port, theirs.forward_port}) == 4
+        beside = boot(second, key)
+        assert beside.ssh("hostname") != host.ssh("hostname")
+        assert len(second.client("ec2").describe_instances()["Reservations"]) == 1
+    finally:
+        lifecycle.delete(quiet, other)
+    assert not traces(theirs.id)
+    assert host.answers()
+
+
+def test_delete_leaves_nothing(environ, quiet, key, tmp_path):
+    other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
+    cloud = ready(client.connect(REGION, quiet, other))
+    host = boot(cloud, key)
+    ami = cloud.client("ec2").create_image(InstanceId=host.id, Name="left")["ImageId"]
+    until(lambda: cloud.client("ec2").describe_images(ImageIds=[ami])["Images"][0]["State"] == "available")
+    identity, server = home.of(other).born(), home.of(other).running()
+    assert len(traces(identity.id)) >= 3
+    lifecycle.delete(quiet, other)
+    assert traces(identity.id) == []
+    assert not Path(f"/proc/{server}").exists()
+    assert not (tmp_path / "release-pipeline").exists()
+    interfaces = Path("/proc/net/route").read_text()
+    third, second, first = (int(each) for each in reversed(identity.subnet.split(".")[:3]))
+    assert f"{third:02X}{second:02X}{first:02X}\t" not in interfaces
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,123 @@
+"""What keeps the embedded cloud from starting, each said in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import subprocess
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tasks.cloud import interface as cloud
+from tasks.cloud.embedded import home, lifecycle
+from tasks.cloud.embedded.home import Home, Identity
+from tasks.refusal import CredentialsMissing, DiskFull, PodmanMissing, PodmanRefused, PortTaken, ServerFailed
+from tests.cloud.embedded.conftest import Server
+
+
+@pytest.fixture
+def place(tmp_path) -> Home:
+    made = home.of({"XDG_STATE_HOME": str(tmp_path)})
+    made.make()
+    return made
+
+
+def born(place: Home, **values) -> dict[str, str]:
+    """A cloud that was born already; its network does not matter before the server starts."""
+    identity = Identity(id="test", subnet="10.250.251.0/24", gateway="10.250.251.1")
+    place.change(identity, **values)
+    return {**os.environ, "XDG_STATE_HOME": str(place.folder.parents[1])}
+
+
+def program(folder, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_no_podman(tmp_path, monkeypatch, quiet):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PodmanMissing, match="apt-get install podman"):
+        lifecycle.start(quiet, {"XDG_STATE_HOME": str(tmp_path)})
+
+
+def test_a_podman_that_refuses(tmp_path, monkeypatch, quiet):
+    program(tmp_path, "podman", "echo 'Error: cgroups: no such thing' >&2; exit 125")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(PodmanRefused, match="podman version: cgroups: no such thing"):
+        lifecycle.start(quiet, {"XDG_STATE_HOME": str(tmp_path)})
+
+
+def test_a_port_that_somebody_else_has(place, quiet):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"port {port} \\(sites by name\\) is in use"):
+            lifecycle.start(quiet, born(place, forward_port=port))
+
+
+def test_a_server_that_cannot_start_shows_its_last_lines(place, quiet):
+    environ = born(place)
+    place.state.write_text("this is no database" * 100)
+    with pytest.raises(ServerFailed, match="file is not a database"):
+        lifecycle.start(quiet, environ)
+    assert not place.running()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_refuses_the_upload_and_loses_nothing(small_disk):
+    server = Server(Home(folder=small_disk / "cloud"))
+    s3 = server.start().client("s3")
+    try:
+        where = {"LocationConstraint": "eu-central-1"}
+        s3.create_bucket(Bucket="bucket", CreateBucketConfiguration=where)
+        s3.put_object(Bucket="bucket", Key="k", Body=b"x")
+        with pytest.raises(ClientError, match="no space left at") as caught:
+            s3.put_object(Bucket="bucket", Key="large", Body=b"x" * (9 << 20))
+        assert caught.value.response["Error"]["Code"] == "DiskFull"
+        server.kill()
+        s3 = server.start().client("s3")
+        assert [each["Key"] for each in s3.list_objects_v2(Bucket="bucket")["Contents"]] == ["k"]
+        s3.put_object(Bucket="bucket", Key="small", Body=b"y" * (1 << 20))
+    finally:
+        server.kill()
+
+
+def test_a_full_disk_at_the_birth_of_a_cloud(small_disk, tmp_path, monkeypatch, quiet):
+    program(tmp_path, "podman", f'echo "$@" >> {tmp_path}/asked')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with contextlib.suppress(OSError), (small_disk / "large").open("wb") as file:
+        file.write(b"x" * (9 << 20))
+    with pytest.raises(DiskFull, match="no space left at"):
+        lifecycle.start(quiet, {**os.environ, "XDG_STATE_HOME": str(small_disk)})
+    asked = (tmp_path / "asked").read_text()
+    made = asked.partition("network create ")[2].splitlines()[0].split()[-1]
+    assert f"network rm --force {made}\n" in asked
+
+
+def test_no_credentials_for_aws(tmp_path, monkeypatch, quiet):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    aws = cloud.connect(name="aws", region="eu-central-1", say=quiet)
+    assert aws.url("www.example.org") == "http://www.example.org/"
+    assert aws.http_address("www.example.org") == ("www.example.org", 80)
+    with pytest.raises(CredentialsMissing, match="no credentials for AWS"):
+        aws.client("s3")

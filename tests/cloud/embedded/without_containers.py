@@ -1,0 +1,74 @@
+"""without_containers: the embedded cloud's server, whose hosts are only names; run as a program by tests."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from tasks.cloud.embedded import daemon
+from tasks.cloud.embedded.home import Home, Identity
+from tasks.cloud.embedded.runtime import Launch
+
+
+class Names:
+    """A runtime whose hosts run because it says so."""
+
+    def __init__(self) -> None:
+        self.running: set[str] = set()
+
+    def run(self, launch: Launch) -> None:
+        self.running.add(launch.id)
+
+    def start(self, host: str, address: str) -> None:
+        self.running.add(host)
+
+    def attach(self, host: str, address: str) -> bool:
+        self.running.add(host)
+        return True
+
+    def alive(self, host: str) -> bool:
+        return host in self.running
+
+    def wait(self, seconds: float) -> list[str]:
+        threading.Event().wait(seconds)
+        return []
+
+    def exit_code(self, host: str) -> int | None:
+        return 0
+
+    def stop(self, host: str) -> None:
+        self.running.discard(host)
+
+    def remove(self, host: str) -> None:
+        self.running.discard(host)
+
+    def commit(self, host: str, ami: str) -> None:
+        pass
+
+    def remove_image(self, ami: str) -> None:
+        pass
+
+    def image(self, ami: str) -> str:
+        return ami
+
+    def all(self) -> list[str]:
+        return []
+
+
+if __name__ == "__main__":
+    home = Home(folder=Path(sys.argv[1]))
+    home.make()
+    identity = home.identity() or home.change(
+        Identity(
+            id="names",
+            subnet="10.250.250.0/24",
+            gateway="10.250.250.1",
+            key="key",
+            secret="secret",
+            awkward="awkward" in sys.argv,
+        )
+    )
+    runtime = Names()
+    runtime.all = lambda: [path.name for path in home.hosts.iterdir()]  # type: ignore[method-assign]
+    daemon.serve(home, identity, runtime)

@@ -1,0 +1,314 @@
+"""The three controls as they are typed: a commit's way to production, and everything that is refused on it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+
+import pytest
+import yaml
+
+from tasks import run as runs
+from tasks.bucket.lease import Lease
+from tasks.cloud.embedded.home import Home
+from tasks.promotion import record as promotion_record
+from tests.cloud.embedded.conftest import Server
+from tests.conftest import commit, doit, git
+from tests.hollow import copy_hollow
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """A server without containers, where doit looks for the user's cloud."""
+    made = Server(Home(folder=tmp_path_factory.mktemp("state") / "release-pipeline" / "cloud"))
+    made.home.folder.parent.mkdir()
+    made.start()
+    before = os.environ["XDG_STATE_HOME"]
+    os.environ["XDG_STATE_HOME"] = str(made.home.folder.parents[1])
+    yield made
+    os.environ["XDG_STATE_HOME"] = before
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def root(cloud, tmp_path_factory):
+    """A project whose staging has released once, and which waits."""
+    made = copy_hollow(tmp_path_factory.mktemp("project") / "shop")
+    adds = {"manage": "additive", "termination_protection": True}
+    settings(made, infrastructure=adds, signatures="optional")
+    said(doit(made, "start"))
+    return made
+
+
+def settings(root, **changes):
+    """Change production's settings, and commit."""
+    path = root / "environments" / "production.yml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+    return commit(root, "settings of production")
+
+
+def said(answered, code=0):
+    assert answered.returncode == code, answered.stdout + answered.stderr
+    assert "Traceback" not in answered.stderr
+    return answered.stderr if code else answered.stdout
+
+
+def refused(root, *typed, code=1, **environ):
+    """The sentence of a refusal, which must have changed nothing."""
+    before = objects(root)
+    sentence = said(doit(root, *typed, **environ), code)
+    assert objects(root) == before
+    assert "\n    " in sentence
+    return sentence
+
+
+def objects(root):
+    """Everything in the bucket but the leases' signs of life."""
+    run = runs.read(root, {"environment": "staging"})
+    pages = run.cloud.client("s3").get_paginator("list_objects_v2").paginate(Bucket=run.bucket)
+    return {
+        each["Key"]: each["ETag"]
+        for page in pages
+        for each in page.get("Contents", ())
+        if not each["Key"].startswith("leases/")
+    }
+
+
+def document(root, key):
+    run = runs.read(root, {"environment": "staging"})
+    return json.loads(run.cloud.client("s3").get_object(Bucket=run.bucket, Key=key)["Body"].read())
+
+
+def states(root):
+    return [each["state"] for each in document(root, f"runs/{git(root, 'rev-parse', 'HEAD')}.json")["steps"]]
+
+
+def change(root, name="README.md"):
+    (root / name).write_text(f"{datetime.datetime.now()}\n")
+    return commit(root, f"changes {name}")
+
+
+def live(root, environment="production"):
+    return document(root, f"history/{environment}.json")["releases"][-1]
+
+
+def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
+    said(doit(root, "continue"))
+    before = live(root)
+    for name in ("app/pub/new.php", "app/app/code/Shop/Catalog/Setup/New.php", "roles/nginx/new", "docs/new"):
+        (root / name).write_text("x")
+    new = commit(root, "Sell a new thing")
+    said(doit(root, "start"))
+    assert states(root) == ["started", "built", "staged", "waiting"]
+    assert (live(root), live(root, "staging")["commit"]) == (before, new)
+    printed = said(doit(root, "continue", PERSON="lee"))
+    assert states(root)[-2:] == ["continuing", "live"]
+    assert (live(root)["digest"], live(root)["commit"]) == (live(root, "staging")["digest"], new)
+    steps = document(root, f"runs/{new}.json")["steps"]
+    assert [steps[0]["arn"].split("/")[1], steps[-1]["arn"].split("/")[1]] == ["kim", "lee"]
+    shown, _, done = printed.partition("infrastructure  unchanged")
+    assert done
+    assert f"{new[:7]} to production, tarball {live(root)['digest']}" in shown
+    assert f"1 commits since {before['commit'][:7]}" in shown
+    assert "  t  Sell a new thing" in shown
+    assert "touches code (1 files), migrations (1 files), roles (1 files), other (1 files)" in shown
+    assert "runs server, release\nexpected: " in shown
+    again = said(doit(root, "continue"))
+    assert "0 commits since" in again
+    assert "nothing to do" in again
+    assert states(root)[-1] == "live"
+    assert "no run waits" in said(doit(root, "stop"))
+
+
+@pytest.mark.long
+def test_a_release_of_staging_by_name_takes_the_same_path_as_start(root):
+    change(root)
+    said(doit(root, "environment=staging", "release"))
+    assert states(root) == ["started", "built", "staged", "waiting"]
+
+
+@pytest.mark.parametrize(
+    ("branch", "typed", "code", "sentence"),
+    [
+        ("feature", ["continue"], 1, "continue: production takes the branch main only, and this is feature\n    git switch main"),
+        ("feature", ["environment=staging", "release"], 1, "release: staging takes the branch main only, and this is feature"),
+        ("feature", ["environment=production", "release"], 1, "release: production takes the branch main only"),
+        ("feature", ["branch=main", "start"], 1, "start: staging takes the branch main only, and this is no commit of main"),
+        ("feature", ["branch=main", "continue"], 1, "production takes the branch main only, and this is no commit of main"),
+        ("feature", ["environment=staging", "teardown"], 3, "teardown: does not exist in staging"),
+        ("feature", ["environment=production", "teardown"], 3, "teardown: does not exist in production"),
+        ("main", ["environment=production", "release"], 1, "production takes what staging has proved, and only by this\n    doit continue"),
+        ("main", ["environment=production", "server"], 1, "server: production takes what staging has proved"),
+        ("main", ["environment=production", "infrastructure"], 1, "infrastructure: production takes what staging has proved"),
+        ("main", ["environment=staging", "teardown"], 3, "teardown: does not exist in staging"),
+        ("main", ["environment=production", "teardown"], 3, "teardown: does not exist in production"),
+        ("main", ["environment=production", "tarball"], 3, "tarball: does not exist in production"),
+        ("main", ["environment=production", "continue"], 3, "continue: the branch decides what it does: it takes no environment=production"),
+        ("main", ["start", "server"], 3, "start: the branch decides what it does: it takes no server"),
+        ("main", ["stop", "release"], 3, "stop: the branch decides what it does"),
+    ],
+)  # fmt: skip
+def test_what_the_table_refuses_is_refused(root, branch, typed, code, sentence):
+    git(root, "branch", "-f", "feature")
+    git(root, "checkout", "-q", branch)
+    try:
+        if branch == "feature":
+            change(root)
+        assert sentence in refused(root, *typed, code=code)
+    finally:
+        git(root, "checkout", "-q", "main")
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["start"], "start: staging takes committed files only, these differ: README.md\n    git commit"),
+        (["environment=staging", "release"], "release: staging takes committed files only"),
+        (["continue"], "continue: production takes committed files only"),
+        (["branch=other", "start"], "start: testing takes committed files only"),
+    ],
+)
+def test_a_dirty_tree_is_not_begun_with(root, typed, sentence):
+    (root / "README.md").write_text("not committed\n")
+    try:
+        assert sentence in refused(root, *typed)
+    finally:
+        git(root, "checkout", "-q", "README.md")
+
+
+def test_a_commit_that_was_not_on_staging_does_not_go_on(root):
+    said(doit(root, "start"))
+    before = git(root, "rev-parse", "--short=7", "HEAD")
+    new = change(root)
+    assert f"{new[:7]} has not been on staging, which runs {before}\n    doit start" in refused(
+        root, "continue"
+    )
+
+
+def test_a_bad_commit_fails_on_staging_and_does_not_go_on(root):
+    bad = change(root, "app/pub/bad.php")
+    said(doit(root, "start", FAILS="release"), code=1)
+    assert states(root) == ["started", "built", "failed"]
+    assert f"the run of {bad[:7]} does not wait: failed since" in refused(root, "continue")
+    said(doit(root, "start"))  # what was wrong is mended, outside of the commit
+    assert states(root)[-1] == "waiting"
+
+
+@pytest.mark.long
+def test_what_fails_in_production_waits_again(root):
+    change(root, "app/pub/half.php")
+    said(doit(root, "start"))
+    said(doit(root, "continue", FAILS="release"), code=1)
+    assert states(root)[-2:] == ["continuing", "waiting"]
+    said(doit(root, "continue"))
+    assert states(root)[-1] == "live"
+
+
+@pytest.mark.long
+def test_a_stopped_run_does_not_go_on_and_no_machine_was_touched(root):
+    change(root)
+    said(doit(root, "start"))
+    hosts = runs.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]
+    ended = said(doit(root, "stop"))
+    assert "goes no further; no machine was touched" in ended
+    assert ended.strip() in (root / ".run" / "report.md").read_text()
+    assert states(root)[-1] == "stopped"
+    assert "does not wait: stopped since" in refused(root, "continue")
+    after = runs.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]
+    assert after == hosts
+
+
+@pytest.mark.long
+def test_a_new_run_supersedes_the_one_that_waits(root):
+    first = change(root)
+    said(doit(root, "start"))
+    second = change(root)
+    said(doit(root, "start"))
+    assert document(root, f"runs/{first}.json")["state"] == "superseded"
+    git(root, "checkout", "-q", first)
+    try:
+        sentence = refused(root, "branch=main", "continue")
+        assert "does not wait: superseded since" in sentence
+        assert f"(by the run of {second[:7]})" in sentence
+        downgrade = refused(root, "branch=main", "start")
+        assert f"start: staging runs {second[:7]}, which {first[:7]} does not contain" in downgrade
+    finally:
+        git(root, "checkout", "-q", "main")
+
+
+@pytest.mark.long
+def test_a_clone_that_lacks_what_runs_is_told_to_fetch_it(root, tmp_path):
+    said(doit(root, "start"))
+    said(doit(root, "continue"))
+    change(root)
+    said(doit(root, "start"))
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{root}", "shallow")
+    sentence = refused(tmp_path / "shallow", "continue")
+    assert "which is not in this clone\n    git fetch --unshallow" in sentence
+
+
+@pytest.mark.long
+def test_another_tarball_than_staging_has_seen_is_refused(root):
+    said(doit(root, "start"))
+    run = runs.read(root, {"environment": "staging"})
+    key = promotion_record.key(run.commit)
+    kept = run.store.read(key)
+    etag = run.store.write(key, {**kept.value, "digest": "e" * 64}, seen=kept.etag)
+    try:
+        assert "the commit's tarball is another one now" in refused(root, "continue")
+    finally:
+        run.store.write(key, kept.value, seen=etag)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"builders": ["somebody"]}, "production takes tarballs of somebody, and"),
+        ({"freezes": ["2020-01-01/2999-01-01"]}, "production is frozen from 2020-01-01 00:00"),
+        ({"approvals": "different_person"}, "another person's approval, and arn:aws:iam::123456789012:user/kim has started"),
+    ],
+)  # fmt: skip
+def test_settings_of_production_hold_a_commit_back(root, changes, sentence):
+    settings(root, **changes)
+    try:
+        said(doit(root, "start"))
+        assert sentence in refused(root, "continue")
+    finally:
+        git(root, "-c", "user.name=t", "-c", "user.email=t@example.com", "revert", "--no-edit", "HEAD")
+
+
+@pytest.mark.long
+def test_a_run_at_work_is_not_stopped_by_another(root):
+    change(root)
+    said(doit(root, "start"))
+    git(root, "branch", "-f", "busy")
+    for variables, typed, sentence in (
+        ({"environment": "staging"}, ["stop"], "does not wait, it is at work: staging is held by"),
+        ({"environment": "production"}, ["stop"], "does not wait, it is at work: production is held by"),
+        ({"branch": "busy"}, ["branch=busy", "stop", "--wait", "0"], "is held by"),
+    ):
+        held = Lease(runs.read(root, variables))
+        held.take()
+        try:
+            assert sentence in refused(root, *typed)
+        finally:
+            held.free()
+
+
+@pytest.mark.long
+def test_a_branch_is_started_and_stopped_from_any_checkout(root):
+    git(root, "branch", "-f", "gone")
+    said(doit(root, "branch=gone", "start"))
+    assert "is gone" in said(doit(root, "branch=gone", "stop"))
+    assert "nothing of" in said(doit(root, "branch=gone", "stop"))
+
+
+@pytest.mark.long
+def test_the_default_branch_has_a_testing_environment_of_its_own(root):
+    before = objects(root)
+    assert "testing-" in said(doit(root, "release"))
+    said(doit(root, "teardown"))
+    changed = {key for key, etag in objects(root).items() if before.get(key) != etag}
+    assert not [key for key in changed if key.startswith(("runs/", "history/"))]

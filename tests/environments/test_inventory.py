@@ -1,0 +1,73 @@
+"""What is ours is found by tag or name, and told apart by environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.environments import inventory
+from tasks.environments.inventory import Names, Object
+from tasks.infrastructure import secrets
+from tasks.infrastructure import stage as infrastructure
+from tasks.run import branch_id
+from tasks.settings import Environment
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
+from tests.clouds import Paperhouse, run_in
+from tests.conftest import copy_project
+
+NAMES = Names({"testing": Environment(per_branch=True), "live": Environment(host_name="www")})
+SHOP = f"testing-{branch_id('shop')}"
+
+
+@pytest.mark.parametrize(
+    ("key", "identity"),
+    [
+        ("state/live/release.json", "live"),
+        ("ledgers/live/i-1/server.json", "live"),
+        ("leases/live.json", "live"),
+        ("machines/live.json", "live"),
+        ("history/live.json", "live"),
+        ("trusted/tarballs/0123.tar.zst", ""),
+        ("runs/current.json", ""),
+        ("sweep/seen.json", ""),
+    ],
+)
+def test_a_document_says_whose_it_is(key, identity):
+    assert Object(key=key, size=1, written=inventory.datetime.datetime.now()).identity == identity
+
+
+@pytest.mark.parametrize(
+    ("label", "identity"),
+    [("www", "live"), (SHOP, SHOP), ("image", "image"), ("live", None), ("testing-1", None), ("mail", None)],
+)
+def test_a_name_of_the_zone_is_ours_only_if_we_give_such_names(label, identity):
+    assert NAMES.of_label(label) == identity
+
+
+def test_an_identity_is_of_the_file_that_makes_such():
+    assert NAMES.environment("live") == "live"
+    assert NAMES.environment(SHOP) == "testing"
+    assert NAMES.environment("testing") is None
+    assert NAMES.of_branch("shop") == {SHOP}
+
+
+def test_all_of_an_environment_is_found_and_nothing_when_it_is_gone(server, tmp_path):  # noqa: F811
+    cloud = Paperhouse(REGION, server.home.born())
+    run = run_in(copy_project(tmp_path / "shop"), cloud, branch="shop")
+    assert inventory.survey(run).places == {}
+    infrastructure.share(run)
+    infrastructure.converge(run)
+    place = inventory.survey(run).places[SHOP]
+    kinds = sorted(each.kind for each in place.things)
+    assert kinds == [
+        "instance",
+        "key pair",
+        "record",
+        *["secret"] * len(secrets.MAKE),
+        "security group",
+        "volume",
+    ]
+    assert [each.key for each in place.objects] == [f"machines/{SHOP}.json"]
+    assert place.tags["branch"] == "shop"
+    (machine,) = place.instances
+    assert (machine.state, machine.more["type"]) == ("running", run.pipeline.instance_type)
+    assert machine.made <= inventory.survey(run).at

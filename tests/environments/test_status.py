@@ -1,0 +1,151 @@
+"""What there is, told at once: whatever hangs is named and not waited for."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from tasks.bucket import lease
+from tasks.environments import status
+from tasks.infrastructure import stage as infrastructure
+from tasks.release import history
+from tasks.release import stage as release
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import Paperhouse, run_in
+
+NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """Ten sites: healthy, ill or silent, by the first word of their names."""
+
+    def do_GET(self):
+        if self.headers["Host"] == self.server.silent:
+            time.sleep(20)
+        self.send_response(503 if self.headers["Host"] == self.server.ill else 200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def sites():
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    made.daemon_threads, made.silent, made.ill = True, "", ""
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def run(checkout, server, sites):  # noqa: F811
+    settings = checkout / "pipeline.yml"
+    settings.write_text(settings.read_text().replace("name: shop", f"name: shop{sites.server_port}"))
+    cloud = Paperhouse(REGION, server.home.born())
+    cloud.http_address = lambda name: ("127.0.0.1", sites.server_port)
+    made = run_in(checkout, cloud, branch="main")
+    infrastructure.share(made)
+    return made
+
+
+def environment(run, branch):
+    """An environment of that branch, as a release leaves it."""
+    made = run_in(run.root, run.cloud, branch=branch)
+    infrastructure.converge(made)
+    history.add(made, "5d8c628c510ad252" + "0" * 48)
+    release._tag(made)
+    return made
+
+
+def test_ten_environments_one_of_them_silent_are_told_within_three_seconds(run, sites):
+    made = [environment(run, f"branch-{number}") for number in range(10)]
+    sites.silent, sites.ill = made[3].host_name, made[4].host_name
+    begun = time.monotonic()
+    found = {each.environment: each for each in status.look(run)}
+    assert time.monotonic() - begun < 3
+    assert found.keys() == {each.identity for each in made}
+    health = {name: each.health.partition(":")[0] for name, each in found.items()}
+    assert health.pop(made[3].identity) == "unreachable"
+    assert health.pop(made[4].identity) == "ill"
+    assert set(health.values()) == {"healthy"}
+    one = found[made[0].identity]
+    assert (one.branch, one.commit, one.owner) == ("branch-0", made[0].commit, "web")
+    assert one.digest.startswith("5d8c628c510ad252")
+    assert one.machines[0].endswith(" running")
+    assert one.expires > "2026"
+    assert one.url == made[0].url
+
+
+def test_a_host_that_refuses_connections_is_unreachable(run):
+    made = environment(run, "main")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        run.cloud.http_address = lambda name: free.getsockname()
+        (found,) = [each for each in status.look(run) if each.environment == made.identity]
+    assert found.health.startswith("unreachable: ")
+
+
+def test_who_holds_an_environment_is_told(run):
+    made = environment(run, "held")
+    held = lease.Lease(made)
+    held.take()
+    (found,) = [each for each in status.look(run) if each.environment == made.identity]
+    held.free()
+    assert made.who in found.busy
+    assert f"held by {found.busy}" in "\n".join(status.lines([found], NOW))
+
+
+def test_a_stopped_machine_is_not_asked_for_its_health(run, sites):
+    made = environment(run, "asleep")
+    (machine,) = infrastructure.ec2.find(made).machines
+    infrastructure.ec2.stop(made, machine.id)
+    (found,) = [each for each in status.look(run) if each.environment == made.identity]
+    assert (found.machines, found.health) == ((f"{machine.id} stopped",), "")
+
+
+def test_without_a_bucket_there_is_no_environment(checkout, server):  # noqa: F811
+    settings = checkout / "pipeline.yml"
+    settings.write_text(settings.read_text().replace("name: shop", "name: nobodys"))
+    found = status.look(run_in(checkout, Paperhouse(REGION, server.home.born()), branch="main"))
+    assert status.lines(found, NOW) == ["there is no environment"]
+
+
+@pytest.mark.parametrize(
+    ("since", "shown"),
+    [
+        ("", ""),
+        ("2026-11-24T11:48:00+00:00", "12 min"),
+        ("2026-11-24T07:00:00+00:00", "5 h"),
+        ("2026-11-21T11:00:00+00:00", "3 d"),
+    ],
+)
+def test_an_age_is_told_in_its_largest_unit(since, shown):
+    assert status.age(since, NOW) == shown
+
+
+def test_a_line_for_each_environment_in_columns():
+    found = [
+        status.Status(environment="staging", branch="main", commit="3fa9c2e71", digest="5d8c", machines=("i-1 running",),
+                      since="2026-11-24T07:00:00+00:00", owner="web", cost=0.21, health="healthy: 200 in 0.02 s", url="http://staging/"),
+        status.Status(environment="testing-0d6e4079e3"),
+    ]  # fmt: skip
+    assert status.lines(found, NOW) == [
+        "environment         branch  commit   release  age  machine      health                  owner  USD",
+        "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  web    0.21  http://staging/",
+        "testing-0d6e4079e3  -       -        -        -    none         -                       -      0.00",
+    ]
+
+
+def test_a_status_is_json_for_programs():
+    from tasks.commands.base import json_of
+
+    (told,) = json.loads(json_of([status.Status(environment="staging", machines=("i-1 running",))]))
+    assert told["environment"] == "staging"
+    assert told["machines"] == ["i-1 running"]

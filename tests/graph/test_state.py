@@ -1,0 +1,148 @@
+"""Records: written per task, voided before a change, never written over what was not seen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tasks.bucket.store import Store
+from tasks.graph.state import BucketState
+from tasks.infrastructure import stage as infrastructure
+from tasks.refusal import BucketMissing, RecordTaken
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import Paperhouse, run_in
+
+
+@pytest.fixture
+def run(checkout, server):  # noqa: F811
+    made = run_in(checkout, Paperhouse(REGION, server.home.born()), branch=checkout.parent.name)
+    infrastructure.share(made)
+    return made
+
+
+def saved(run, task="server", **values):
+    state = BucketState(run, None)
+    for key, value in {**values, "deps:": []}.items():
+        state.set(task, key, value)
+    return state
+
+
+def test_a_success_is_there_for_everybody_else(run):
+    saved(run, value=1)
+    other = BucketState(run, None)
+    assert other.in_("server")
+    assert other.get("server", "value") == 1
+    assert not other.in_("release")
+
+
+def test_nothing_is_written_before_the_last_key(run):
+    BucketState(run, None).set("server", "value", 1)
+    assert not BucketState(run, None).in_("server")
+
+
+def test_a_voided_record_is_believed_by_nobody(run):
+    saved(run, value=1)
+    BucketState(run, None).void("server")
+    assert not BucketState(run, None).in_("server")
+
+
+def test_who_comes_second_is_told(run):
+    one, two = BucketState(run, None), BucketState(run, None)
+    assert (one.get("server", "x"), two.get("server", "x")) == (None, None)
+    saved(run)
+    with pytest.raises(RecordTaken, match=r"server\.json was changed by .*@"):
+        one.set("server", "deps:", [])
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"doit": 3}', b""])
+def test_a_corrupted_record_is_a_warning_and_a_miss(run, body, capsys):
+    state = saved(run, value=1)
+    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=state.key("server"), Body=body)
+    assert not BucketState(run, None).in_("server")
+    saved(run, value=2)
+    assert BucketState(run, None).get("server", "value") == 2
+
+
+def test_forgetting_is_written_at_the_end(run):
+    saved(run, value=1)
+    state = BucketState(run, None)
+    state.remove("server")
+    assert BucketState(run, None).in_("server")
+    state.dump()
+    assert not BucketState(run, None).in_("server")
+
+
+def test_forgetting_everything_forgets_this_environment_only(run, checkout):
+    other = run_in(checkout, run.cloud, branch="other")
+    saved(run, "server")
+    saved(run, "infrastructure:environment")
+    saved(other, "server")
+    state = BucketState(run, None)
+    state.remove_all()
+    state.dump()
+    assert not any(BucketState(run, None).in_(each) for each in ("server", "infrastructure:environment"))
+    assert BucketState(other, None).in_("server")
+
+
+def test_a_record_says_who_and_when(run):
+    state = saved(run)
+    record = json.loads(
+        run.cloud.client("s3").get_object(Bucket=run.bucket, Key=state.key("server"))["Body"].read()
+    )
+    assert record["by"] == run.who
+    assert record["at"].endswith(" UTC")
+
+
+def test_without_a_bucket_nothing_is_known_and_voiding_is_no_error(checkout, server):  # noqa: F811
+    run = run_in(checkout, Paperhouse(REGION, server.home.born()))
+    run.__dict__["pipeline"] = run.pipeline.__class__(**{**vars(run.pipeline), "bucket": "no-such-bucket"})
+    state = BucketState(run, None)
+    assert not state.in_("server")
+    state.void("server")
+    with pytest.raises(BucketMissing):
+        state.set("server", "deps:", [])
+
+
+class Twice:
+    """An S3 client whose every write arrives twice, as when the first answer is lost and the SDK asks again."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def __getattr__(self, name):
+        return getattr(self.client, name)
+
+    def put_object(self, **request):
+        self.client.put_object(**request)
+        return self.client.put_object(**request)
+
+
+def test_a_request_that_was_repeated_recognises_itself(run):
+    store = Store(client=Twice(run.cloud.client("s3")), bucket=run.bucket)
+    first = store.write("twice.json", {"a": 1}, seen=None)
+    store.write("twice.json", {"a": 2}, seen=first)
+    assert store.read("twice.json").value["a"] == 2
+
+
+def test_equal_values_get_different_versions(run):
+    first = run.store.write("same.json", {"a": 1}, seen=None)
+    second = run.store.write("same.json", {"a": 1}, seen=first)
+    assert first != second
+    with pytest.raises(RecordTaken):
+        run.store.write("same.json", {"a": 1}, seen=first)
+
+
+def test_what_a_task_takes_is_remembered_of_the_times_that_it_had_work(run):
+    state = BucketState(run, None)
+    assert state.expected("server") is None
+    for seconds, changed in ((40.0, True), (0.3, False), (44.0, True), (42.0, True)):
+        values = {"done": "", "unchanged": "", "changed": changed, "seconds": seconds}
+        state.void("server")
+        saved(run, "server", _values_=None)
+        state = BucketState(run, None)
+        state.set("server", "_values_:", values)
+        state.set("server", "deps:", [])
+    assert BucketState(run, None).expected("server") == 42.0
+    BucketState(run, None).void("server")
+    assert BucketState(run, None).expected("server") == 42.0

@@ -1,0 +1,169 @@
+"""Playing a playbook: what is said of it, what it leaves behind, and how it stops."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.graph import reporter
+from tasks.hosts import ansible
+from tasks.hosts.ansible import play
+from tasks.hosts.playbook_events import HIDDEN, SKIPPED_WITHIN, Story, message
+from tasks.hosts.ssh import Host, known_hosts
+from tasks.process import children
+from tasks.refusal import Cancelled, HostUnreachable, PlaybookBroken
+
+ENOUGH = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
+"""Variables without which the first role would not even connect."""
+STRATEGIES = ["mitogen_linear", "linear"]
+
+
+def silent(_words):
+    """Nobody listens."""
+
+
+def a_host(**changes):
+    known = Host(
+        name="i-1", address="127.0.0.1", user="deploy", key="none", host_keys=("ssh-ed25519 AAAA root@i-1",)
+    )
+    return dataclasses.replace(known, **changes)
+
+
+def attempt(playbook="server", *, host, strategy="linear", log=None):
+    return play(playbook, hosts=[host], variables=ENOUGH, strategy=strategy, say=silent, log=log)
+
+
+def born_of_a_play():
+    """Command lines of processes that a play left running."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if f"{tempfile.gettempdir()}/play-" in line]
+
+
+@pytest.fixture
+def temporary(tmp_path_factory, monkeypatch):
+    """A folder for temporary files, short enough for the sockets in it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_host_that_does_not_answer_is_named_and_nothing_is_left(strategy, temporary):
+    with pytest.raises(HostUnreachable, match=r"server: i-1 \(127\.0\.0\.1\) does not answer"):
+        attempt(host=a_host(port=1), strategy=strategy)
+    assert list(temporary.iterdir()) == []
+    assert born_of_a_play() == []
+
+
+def test_a_strategy_that_refuses_is_replaced_and_named_once(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(ansible, "_given_up", threading.Event())
+    monkeypatch.setattr(reporter, "console", reporter.Console(said))
+    for _ in range(2):
+        with pytest.raises(HostUnreachable):  # which plain linear has found out
+            attempt(host=a_host(port=1), strategy="unknown_to_this_ansible")
+    (line,) = said.getvalue().splitlines()
+    assert line.split(maxsplit=1) == [
+        "server",
+        "unknown_to_this_ansible did not get to a first task: plays with linear, slower",
+    ]
+
+
+def test_a_playbook_that_cannot_begin_is_named():
+    with pytest.raises(PlaybookBroken, match=r"playbooks/nothing\.yml .*could not be found"):
+        attempt("nothing", host=a_host())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_interruption_ends_a_play_within_three_seconds(strategy, temporary):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    interrupted = []
+
+    def interrupt():
+        interrupted.append(time.monotonic())
+        children.interrupt()
+
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections and says nothing
+        threading.Timer(2, interrupt).start()
+        with pytest.raises(Cancelled):
+            attempt(host=a_host(port=mute.getsockname()[1]), strategy=strategy)
+    assert time.monotonic() - interrupted[0] < 3
+    assert list(temporary.iterdir()) == []
+    assert born_of_a_play() == []
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ({"msg": "no space"}, "no space"),
+        ({"msg": "two\nlines"}, "two / lines"),
+        ({"rc": 1, "msg": "non-zero return code", "stderr": "a\nb\nc\nd\n"}, "b / c / d"),
+        ({"rc": 1, "msg": "non-zero return code", "stdout": "only here"}, "only here"),
+        ({"rc": 2, "msg": "[Errno 2] No such file", "stderr": ""}, "[Errno 2] No such file"),
+        (
+            {"msg": "failed to validate", "stderr": "unknown directive"},
+            "failed to validate / unknown directive",
+        ),
+        ({"msg": "items", "results": [{"msg": "fine"}, {"failed": True, "msg": "bad"}]}, "bad"),
+        ({"censored": "the output has been hidden"}, HIDDEN),
+    ],
+)
+def test_a_failed_task_is_one_line(result, said):
+    assert message(result) == said
+
+
+def told(task, action, **result):
+    failed = {"host": "i-1", "role": "release", "task": task, "task_action": action, "res": result}
+    return {"event": "runner_on_failed", "event_data": failed}
+
+
+def test_the_first_failure_is_named_and_the_roles_own_words_are_the_message():
+    story = Story(playbook="release", say=silent, log=None)
+    story.hear(told("Migrate", "ansible.builtin.command", rc=1, stderr="broken"))
+    story.hear(told("Say so", "ansible.builtin.fail", msg="broken; r1 runs as before"))
+    assert str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: broken; r1 runs as before"
+
+
+def test_an_ignored_failure_is_none():
+    story = Story(playbook="release", say=silent, log=None)
+    failed = told("Look", "ansible.builtin.command", rc=1, stderr="x")
+    failed["event_data"]["ignore_errors"] = True
+    story.hear(failed)
+    assert isinstance(story.failure(), PlaybookBroken)
+
+
+def test_a_task_is_said_with_its_role_and_everything_printed_is_logged(tmp_path):
+    said, log = [], tmp_path / "log"
+    story = Story(playbook="server", say=said.append, log=log)
+    event = {"role": "nginx", "task": "Configure nginx"}
+    story.hear({"event": "playbook_on_task_start", "event_data": event, "stdout": "\nTASK [nginx]\n"})
+    deadline = time.monotonic() + 5
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert said == ["nginx: Configure nginx"]
+    story.hear({"event": "playbook_on_task_start", "event_data": {"task": "Remove the site"}})
+    story.hear({"event": "runner_on_skipped", "event_data": {}})
+    time.sleep(2 * SKIPPED_WITHIN)
+    assert said == ["nginx: Configure nginx"]
+    assert log.read_text() == "TASK [nginx]\n"
+
+
+@pytest.mark.parametrize(
+    ("port", "line"), [(22, "127.0.0.1 ssh-ed25519 AAAA\n"), (2222, "[127.0.0.1]:2222 ssh-ed25519 AAAA\n")]
+)
+def test_a_known_host_is_written_as_openssh_looks_it_up(port, line):
+    assert known_hosts([a_host(port=port)]) == line
+
+
+def test_a_key_is_never_shown():
+    assert "none" not in repr(a_host())

@@ -1,0 +1,161 @@
+"""The record of a commit's run: replaced only by who has seen it, ended only from where it may end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tasks.infrastructure import stage as infrastructure
+from tasks.promotion import record as promotion_record
+from tasks.refusal import DocumentDamaged, NoMachineFound, OnlyAdditive
+from tasks.release import history
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import Paperhouse, run_in
+from tests.conftest import commit
+
+
+@pytest.fixture
+def run(checkout, server):  # noqa: F811
+    (checkout / "README.md").write_text(str(checkout))
+    commit(checkout)  # of no other test
+    made = run_in(checkout, Paperhouse(REGION, server.home.born()), environment="staging")
+    made.__dict__["identity"] = checkout.parent.name
+    infrastructure.share(made)
+    made.store.delete(promotion_record.CURRENT)
+    return made
+
+
+def later(run):
+    """A run of the next commit."""
+    (run.root / "README.md").write_text(run.commit)
+    commit(run.root)
+    made = run_in(run.root, run.cloud, environment="staging")
+    made.__dict__["commit"] = commit_of(run)
+    return made
+
+
+def commit_of(run):
+    from tasks import source
+
+    return source.commit(run.root)
+
+
+def test_a_run_begins_and_the_one_before_it_is_superseded(run):
+    assert promotion_record.current(run.store) is None
+    assert promotion_record.begin(run) is None
+    assert promotion_record.current(run.store).state == "started"
+    promotion_record.add(run.store, run.commit, promotion_record.step(run, "waiting"), digest="d")
+    new = later(run)
+    promotion_record.begin(new)
+    assert promotion_record.current(run.store).commit == new.commit
+    former = promotion_record.read(run.store, run.commit)
+    assert (former.state, former.digest, former.starter.by) == ("superseded", "d", run.who)
+    assert former.steps[-1].words == f"by the run of {new.commit[:7]}"
+
+
+def test_what_a_newer_pipeline_adds_to_its_records_is_passed_over(run):
+    promotion_record.begin(run)
+    history.add(run, "d")
+    for key, name in ((promotion_record.key(run.commit), "steps"), (history.key(run.identity), "releases")):
+        kept = run.store.read(key)
+        more = [{**each, "mood": "good"} for each in kept.value[name]]
+        run.store.write(key, {**kept.value, name: more}, seen=kept.etag)
+    assert promotion_record.current(run.store).state == "started"
+    assert [each.digest for each in history.read(run.store, run.identity)] == ["d"]
+
+
+def test_a_record_that_somebody_has_overwritten_is_a_sentence(run):
+    key = history.key(run.identity)
+    run.store.client.put_object(Bucket=run.bucket, Key=key, Body=b"[]")
+    with pytest.raises(DocumentDamaged) as damaged:
+        history.read(run.store, run.identity)
+    assert damaged.value.text.startswith(
+        f"state: {key} in {run.bucket} is no record: somebody has overwritten it"
+    )
+
+
+@pytest.mark.parametrize("ended", ["live", "failed", "stopped", "continuing"])
+def test_what_has_ended_or_goes_on_is_not_superseded(run, ended):
+    promotion_record.begin(run)
+    promotion_record.add(run.store, run.commit, promotion_record.step(run, ended))
+    promotion_record.begin(later(run))
+    assert promotion_record.read(run.store, run.commit).state == ended
+
+
+def test_the_same_commit_begins_anew_with_its_former_steps(run):
+    promotion_record.begin(run)
+    promotion_record.add(run.store, run.commit, promotion_record.step(run, "failed"))
+    assert promotion_record.begin(run).state == "failed"
+    assert [each.state for each in promotion_record.read(run.store, run.commit).steps] == [
+        "started",
+        "failed",
+        "started",
+    ]
+
+
+def test_of_two_that_change_a_run_at_once_both_are_heard_and_one_decides(run):
+    promotion_record.begin(run)
+    waits = promotion_record.step(run, "waiting")
+    promotion_record.add(run.store, run.commit, waits)
+
+    def stopped_meanwhile(before):
+        if before.state == "waiting":  # between reading and writing somebody else stops the run
+            promotion_record.add(run.store, run.commit, promotion_record.step(run, "stopped"))
+            return dataclasses.replace(
+                before, steps=(*before.steps, promotion_record.step(run, "continuing"))
+            )
+        return None
+
+    assert promotion_record.change(run.store, run.commit, stopped_meanwhile).state == "stopped"
+    assert not promotion_record.add(run.store, run.commit, waits, only_from=("waiting",))
+    assert promotion_record.read(run.store, run.commit).state == "stopped"
+
+
+def test_the_way_is_what_the_environments_say(checkout):
+    assert promotion_record.way(checkout) == promotion_record.Way(upstream="staging", downstream="production")
+    path = checkout / "environments" / "production.yml"
+    path.write_text(path.read_text().replace("takes_from: staging\n", ""))
+    assert promotion_record.way(checkout) is None
+
+
+def managed(run, manage):
+    """The same environment, whose infrastructure is managed so."""
+    settings = dataclasses.replace(run.environment.infrastructure, manage=manage, termination_protection=True)
+    made = dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
+    made.__dict__.update(cloud=run.cloud, identity=run.identity, host_name=f"{run.identity}.shop.localhost")
+    return made
+
+
+def test_a_plan_changes_nothing_and_asks_for_a_machine_to_adopt(run, capfd):
+    run.cloud.calls.clear()
+    with pytest.raises(NoMachineFound, match=f"tags project=shop environment={run.identity}"):
+        infrastructure.converge(managed(run, "plan"))
+    assert "would create machine 1 of 1" in capfd.readouterr().out
+    assert run.cloud.calls == []
+
+
+def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
+    ec2 = run.cloud.client("ec2")
+    image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12"]}])["Images"][0]["ImageId"]
+    tags = [{"Key": "project", "Value": "shop"}, {"Key": "environment", "Value": run.identity}]
+    specification = [{"ResourceType": "instance", "Tags": tags}]
+    launched = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=specification)
+    id = launched["Instances"][0]["InstanceId"]
+    planned = infrastructure.converge(managed(run, "plan"))
+    assert [each["id"] for each in planned.facts["hosts"]] == [id]
+    assert not planned.changed
+    adding = managed(run, "additive")
+    added = infrastructure.converge(adding)
+    assert [each["id"] for each in added.facts["hosts"]] == [id]
+    assert infrastructure.differences(adding) == []
+    with pytest.raises(ec2.exceptions.ClientError, match="disableApiTermination"):
+        ec2.terminate_instances(InstanceIds=[id])
+    ec2.create_tags(Resources=[id], Tags=[{"Key": "owner", "Value": "somebody"}])
+    run.cloud.calls.clear()
+    with pytest.raises(
+        OnlyAdditive, match=f"only lets things be added, and the plan says: retag machine {id}"
+    ):
+        infrastructure.converge(adding)
+    assert run.cloud.calls == []
+    assert infrastructure.converge(managed(run, "all")).changed

@@ -1,0 +1,112 @@
+"""What goes on, and what does not: a table of reasons; and what would go out, by kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+import pytest
+
+from tasks.promotion.record import Record, Step
+from tasks.promotion.rules import Facts, kinds, refusal
+from tasks.refusal import FreezeUnreadable
+from tasks.settings import Environment
+
+COMMIT, OTHER, DIGEST = "c" * 40, "b" * 40, "d" * 64
+KIM, LEE = "arn:aws:iam::1:user/kim", "arn:aws:iam::1:user/lee"
+NAMELESS = "arn:aws:sts::1:assumed-role/releaser/botocore-session-1764000000"
+NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+
+
+def run_of(*states, digest=DIGEST, arn=KIM):
+    steps = [Step(state=state, at="2026-11-24 11:00 UTC", arn=arn, by="kim") for state in states]
+    return Record(commit=COMMIT, branch="main", digest=digest, steps=tuple(steps))
+
+
+WAITING = run_of("started", "built", "staged", "waiting")
+GOOD = Facts(
+    commit=COMMIT,
+    record=WAITING,
+    current=COMMIT,
+    pointer={"digest": DIGEST, "role": "builder"},
+    proved=DIGEST,
+    running=OTHER,
+    contained=True,
+    arn=LEE,
+    now=NOON,
+)
+PLAIN = Environment(takes_from="staging")
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts"),
+    [
+        ({}, {}),
+        ({}, {"running": None, "contained": None}),
+        ({}, {"record": run_of("started", "waiting", "continuing")}),
+        ({}, {"record": run_of("started", "waiting", "live"), "current": OTHER}),
+        ({"builders": ("builder",)}, {}),
+        ({"freezes": ("2026-11-25/2026-11-30",)}, {}),
+        ({"freezes": ("2026-11-20/2026-11-24T12:00",)}, {}),
+        ({"approvals": "different_person"}, {}),
+        ({"approvals": "none"}, {"arn": KIM}),
+    ],
+)
+def test_what_has_proved_itself_goes_on(settings, facts):
+    environment = dataclasses.replace(PLAIN, **settings)
+    assert refusal("production", environment, dataclasses.replace(GOOD, **facts)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "sentence"),
+    [
+        ({}, {"record": None}, "continue: ccccccc has not been on staging, which runs ccccccc"),
+        ({}, {"record": None, "current": None}, "continue: ccccccc has not been on staging\n"),
+        ({}, {"record": run_of("started")}, "the run of ccccccc does not wait: started since"),
+        ({}, {"record": run_of("started", "built", "failed")}, "does not wait: failed since 2026-11-24 11:00 UTC by kim"),
+        ({}, {"record": run_of("started", "waiting", "stopped")}, "does not wait: stopped"),
+        ({}, {"record": run_of("started", "waiting", "superseded")}, "does not wait: superseded"),
+        ({}, {"current": OTHER}, "does not wait: superseded since 2026-11-24 11:00 UTC by kim (by the run of bbbbbbb)"),
+        ({}, {"pointer": None}, "staging has not seen dddddddddddd, the commit has no tarball"),
+        ({}, {"pointer": {"digest": "e" * 64}}, "staging has not seen eeeeeeeeeeee, the commit's tarball is another one"),
+        ({}, {"proved": "e" * 64}, "staging has not seen dddddddddddd, it runs eeeeeeeeeeee"),
+        ({}, {"proved": None}, "staging has not seen dddddddddddd, it runs nothing"),
+        ({}, {"record": run_of("started", "waiting", digest=None), "pointer": None, "proved": None}, "has not seen any tarball"),
+        ({"builders": ("ci", "image")}, {}, "production takes tarballs of ci, image, and dddddddddddd was built by builder"),
+        ({"builders": ("ci",)}, {"pointer": {"digest": DIGEST}}, "was built by nobody knows whom"),
+        ({}, {"contained": False}, "continue: production runs bbbbbbb, which ccccccc does not contain\n    git merge bbbbbbb"),
+        ({}, {"contained": None}, "production runs bbbbbbb, which is not in this clone\n    git fetch --unshallow"),
+        ({"freezes": ("2026-11-24/2026-11-25",)}, {}, "production is frozen from 2026-11-24 00:00 to 2026-11-25 00:00 UTC"),
+        ({"freezes": ("2026-11-24T13:59+02:00/2026-11-24T14:01+02:00",)}, {}, "production is frozen from"),
+        ({"approvals": "different_person"}, {"arn": KIM}, "another person's approval, and arn:aws:iam::1:user/kim has started"),
+        ({"approvals": "different_person"}, {"arn": NAMELESS}, "botocore-session-1764000000 tells of no person"),
+        ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=NAMELESS)}, "tells of no person"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_on_is_told_why(settings, facts, sentence):
+    environment = dataclasses.replace(PLAIN, **settings)
+    refused = refusal("production", environment, dataclasses.replace(GOOD, **facts))
+    assert sentence in refused.text
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "2026-11-24", "2026-11-24/soon", "a/b/c"])
+def test_a_freeze_that_is_no_time_span_is_refused_and_named(text):
+    with pytest.raises(FreezeUnreadable, match=f"production.yml: freezes: .* not '{text}'"):
+        refusal("production", dataclasses.replace(PLAIN, freezes=(text,)), GOOD)
+
+
+def test_what_goes_out_is_told_by_kind():
+    paths = {
+        "app/app/code/Shop/Catalog/Setup/Patch/Schema/AddQuantity.php": "migrations",
+        "app/app/code/Shop/Catalog/etc/db_schema.xml": "migrations",
+        "app/pub/index.php": "code",
+        "roles/nginx/tasks/main.yml": "roles",
+        "applications/magento2/nginx.conf.j2": "roles",
+        "environments/production.yml": "settings",
+        "pipeline.yml": "settings",
+        "tasks/infrastructure/apply.py": "infrastructure",
+        "README.md": "other",
+    }
+    for path, kind in paths.items():
+        assert kinds([path], "app", ["*/Setup/*", "*/etc/db_schema.xml"]) == {kind: 1}, path
+    assert kinds([], "app", []) == {}

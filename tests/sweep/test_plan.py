@@ -1,0 +1,555 @@
+"""What a sweep takes, and above all what it never takes: its plan, and its life against the cloud's API."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import io
+import json
+import random
+import time
+
+import moto
+import pytest
+
+from tasks import run as runs
+from tasks import source
+from tasks.bucket import create
+from tasks.bucket.lease import Lease
+from tasks.environments import cost, expiry, inventory
+from tasks.environments.inventory import Estate, Object, Thing
+from tasks.graph import reporter
+from tasks.refusal import BranchesUnknown, SweepBlind
+from tasks.run import branch_id
+from tasks.settings import Environment, Release, Sweep
+from tasks.sweep import apply, references
+from tasks.sweep import plan as sweep
+from tasks.sweep.plan import Doomed, Known, Memory
+from tests.conftest import copy_project, git
+from tests.plain import Plain
+
+NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+LONG_AGO = NOW - datetime.timedelta(days=400)
+LIMITS = Sweep()
+FILES = {
+    "testing": Environment(per_branch=True, release=Release(expires_after_days=14)),
+    "live": Environment(),
+}
+BRANCHES = sorted(f"branch-{number:03}" for number in range(200))
+LIVING = 180
+"""Branches that the remote still has."""
+DIGESTS = [f"{number:064x}" for number in range(1000)]
+
+
+def identity(branch):
+    return f"testing-{branch_id(branch)}"
+
+
+def ago(**of):
+    return NOW - datetime.timedelta(**of)
+
+
+def machine(branch="shop", *, id="i-1", made=None, **tags):
+    return Thing(
+        kind="instance",
+        id=id,
+        identity=identity(branch),
+        state="running",
+        made=made or ago(days=1),
+        tags={"project": "shop", "environment": identity(branch), "branch": branch, "pushed": "yes", **tags},
+        more={"type": "t3.medium", "image": "ami-1", "address": None},
+    )
+
+
+def stored(key, **age):
+    return Object(key=key, size=1, written=ago(**age) if age else ago(days=400))
+
+
+def look(*found):
+    return Estate(
+        at=NOW,
+        settings=FILES,
+        things=tuple(each for each in found if isinstance(each, Thing)),
+        objects=tuple(each for each in found if isinstance(each, Object)),
+    )
+
+
+def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS):
+    """Why each group is condemned, or left."""
+    known = Known(
+        branches=dict.fromkeys(branches, "c0ffee"),
+        referred=frozenset(referred),
+        memory=Memory(pushed=frozenset(map(identity, pushed))),
+    )
+    said = sweep.condemned(look(*found), known, settings)
+    return {each.group: ("" if isinstance(each, Doomed) else "left: ") + each.why for each in said}
+
+
+# --- environments ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("things", "branches", "why"),
+    [
+        ([machine()], ["shop"], None),
+        ([machine()], [], "its branch shop is gone"),
+        ([machine(made=LONG_AGO, expires="2026-11-30")], ["shop"], None),
+        ([machine(expires="2026-11-24")], ["shop"], None),
+        ([machine(expires="2026-11-23")], ["shop"], "expired on 2026-11-24 00:00 UTC"),
+        ([machine(expires="2026-11-23", **{"keep-until": "2026-11-25T10:00Z"})], ["shop"], None),
+        ([machine(expires="2026-11-23", **{"keep-until": "2026-11-24T10:00Z"})], ["shop"], "expired on 2026-11-24 10:00 UTC"),
+        ([machine(made=ago(days=15))], ["shop"], "expired on 2026-11-23 12:00 UTC"),
+        ([machine(**{"keep-until": "2026-12-01"})], [], "left: its branch shop is gone, but kept until 2026-12-02 00:00 UTC"),
+        ([machine(**{"keep-until": "next week"})], [], "left: its branch shop is gone, but pinned"),
+        ([machine(pin="demo")], [], "left: its branch shop is gone, but pinned"),
+        ([machine(pushed="")], [], None),
+        ([machine(pushed="", expires="2026-11-20")], [], "expired on 2026-11-21 00:00 UTC"),
+        ([Thing(kind="key pair", id="k", identity=identity("shop"))], ["shop"], "half made: it has no machine"),
+        ([stored(f"state/{identity('shop')}/release.json")], ["shop"], None),
+        ([stored(f"leases/{identity('shop')}.json")], [], "records of a branch that is gone"),
+    ],
+)  # fmt: skip
+def test_an_environment_goes_with_its_branch_its_time_or_its_machine(things, branches, why):
+    assert doomed(*things, branches=["main", *branches]).get(identity("shop")) == why
+
+
+def test_a_branch_that_a_sweep_has_seen_and_that_is_gone_was_pushed():
+    assert doomed(machine(pushed=""), pushed=["shop"]) == {identity("shop"): "its branch shop is gone"}
+
+
+@pytest.mark.parametrize("name", ["live", "image", "other"])
+def test_what_is_no_branch_s_environment_is_no_branch_s_to_take(name):
+    found = [dataclasses.replace(machine(), identity=name), stored(f"state/{name}/release.json")]
+    expected = {
+        "image": {"image": "a bake that did not end"},
+        "other": {"other": "left: no file in environments/ makes other"},
+    }
+    assert doomed(*found) == expected.get(name, {})
+
+
+# --- what belongs to no environment ---------------------------------------------------------------
+
+
+def volume(identity="", **more):
+    return Thing(
+        kind="volume", id="vol-1", identity=identity, state="available", more={"gb": 8, "of": []}, **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("thing", "why"),
+    [
+        (Thing(kind="instance", id="i-9", more={"image": ""}), "it carries the tag of no environment"),
+        (Thing(kind="key pair", id="k"), "it carries the tag of no environment"),
+        (Thing(kind="security group", id="sg-1"), "it carries the tag of no environment"),
+        (Thing(kind="security group", id="sg-1", tags={"pin": "x"}), "left: it carries the tag of no environment, but pinned"),
+        (volume(), "it carries the tag of no environment"),
+        (volume("live"), "left: attached to nothing, but it is live's"),
+        (volume(identity("main")), "attached to nothing"),
+        (Thing(kind="volume", id="vol-1", state="in-use", more={"gb": 8, "of": ["i-1"]}), None),
+        (Thing(kind="secret", id="/shop/signing-key"), None),
+    ],
+)  # fmt: skip
+def test_a_stray_is_what_no_environment_claims(thing, why):
+    assert doomed(machine("main"), thing).get(f"{thing.kind} {thing.id}") == why
+
+
+def test_old_images_go_unless_a_machine_runs_on_them():
+    def baked(number, state="available"):
+        made, tags = ago(days=number), {"fingerprint": "f"}
+        return Thing(kind="image", id=f"ami-{number}", state=state, made=made, tags=tags)
+
+    found = doomed(machine("main"), *(baked(number) for number in range(5)), baked(9, "failed"))
+    # ami-0 is the newest; the machine runs on ami-1
+    assert set(found) == {"image ami-2", "image ami-3", "image ami-4", "image ami-9"}
+    on_older = dataclasses.replace(machine("main"), more={**machine().more, "image": "ami-3"})
+    assert "image ami-3" not in doomed(on_older, *(baked(number) for number in range(5)))
+
+
+# --- the bucket -----------------------------------------------------------------------------------
+
+
+def test_tarballs_go_beyond_age_or_number_with_what_lies_beside_them():
+    old, young = DIGESTS[0], DIGESTS[1:]
+    beside = [stored(f"branches/tarballs/{old}.{kind}") for kind in ("tar.zst", "manifest.json", "minisig")]
+    new = [stored(f"branches/tarballs/{each}.tar.zst", hours=n) for n, each in enumerate(young[:4])]
+    settings = dataclasses.replace(LIMITS, tarballs=3)
+    found = doomed(*beside, *new, settings=settings)
+    assert found == {
+        f"branches/tarballs/{old}": "older than 60 days, and nothing living refers to it",
+        f"branches/tarballs/{young[3]}": "beyond 3 tarballs, and nothing living refers to it",
+    }
+    assert doomed(*beside, *new, settings=settings, referred=[old, young[3]]) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "goes"),
+    [
+        ("trusted/layers/{}.tar.zst", True),
+        ("trusted/layers/{}.json", True),
+        ("trusted/keys/{}.json", True),
+        ("trusted/commits/{}.json", True),
+        ("runs/{}.json", True),
+        ("runs/current.json", False),
+        ("history/live.json", False),
+        ("sweep/memory.json", False),
+        ("somebody/else.txt", False),
+    ],
+)
+def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goes):
+    key = key.format(DIGESTS[0])
+    assert bool(doomed(stored(key))) == goes
+    assert doomed(stored(key), referred=DIGESTS[:1]) == {}
+    assert doomed(stored(key, days=1)) == {}
+
+
+# --- the grace time -------------------------------------------------------------------------------
+
+
+def planned(found, seen, **known):
+    memory = Memory(seen=seen, **known)
+    return sweep.plan(look(*found), Known(branches={"main": "c"}, memory=memory), LIMITS)
+
+
+def test_nothing_is_taken_at_first_sight_and_all_of_it_after_the_grace_time():
+    first = planned([machine()], {})
+    assert (first.take, list(first.wait)) == ((), [identity("shop")])
+    assert first.memory.seen == {"instance i-1": NOW}
+    assert planned([machine()], {"instance i-1": ago(hours=23)}).take == ()
+    (taken,) = planned([machine()], {"instance i-1": ago(hours=24)}).take
+    assert taken.of.id == "i-1"
+
+
+def test_a_machine_that_is_new_gives_its_environment_a_new_grace_time():
+    seen = {"instance i-1": LONG_AGO}
+    assert planned([machine(), machine(id="i-2")], seen).take == ()
+
+
+def test_what_is_held_again_is_forgotten():
+    assert planned([machine("main")], {"instance i-1": LONG_AGO}).memory.seen == {}
+
+
+def test_the_share_is_of_everything_and_a_few_may_always_go():
+    many = [stored(f"runs/{each}.json") for each in DIGESTS[: sweep.FEW + 1]]
+    living = [stored(f"runs/{each}.json", days=1) for each in DIGESTS[100 : 100 + 3 * len(many)]]
+    seen = {each.key: LONG_AGO for each in many}
+    assert planned([*many, *living], seen).share == 25
+    assert planned(many[1:], seen).share == 0
+
+
+def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
+    for seed in range(300):
+        chance = random.Random(seed)
+        branches = [f"branch-{number}" for number in range(8)]
+        alive = {"main", *chance.sample(branches, 4)}
+        referred = set(chance.sample(DIGESTS[:40], 12))
+        things = [
+            machine(
+                branch,
+                id=f"i-{number}",
+                made=ago(days=chance.randrange(40)),
+                pushed=chance.choice(["yes", ""]),
+                pin=chance.choice(["", "", "x"]),
+                **{"keep-until": chance.choice(["", "2026-11-20", "2026-11-30"])},
+            )
+            for number, branch in enumerate([*branches, "main"])
+        ]
+        kinds = (
+            "tarballs/{}.tar.zst",
+            "layers/{}.json",
+            "layers/{}.tar.zst",
+            "commits/{}.json",
+            "keys/{}.json",
+        )
+        objects = [
+            stored(f"{chance.choice(['trusted', 'branches'])}/{chance.choice(kinds).format(each)}", days=chance.randrange(800))
+            for each in DIGESTS[:40]
+        ]  # fmt: skip
+        live = [
+            dataclasses.replace(machine(), identity="live", id="i-live"),
+            stored("state/live/release.json"),
+        ]
+        found = look(*things, *objects, *live)
+        names = [f"instance {each.id}" for each in found.things] + [each.key for each in found.objects]
+        seen = {name: ago(hours=chance.randrange(60)) for name in names if chance.random() < 0.7}
+        known = Known(
+            branches=dict.fromkeys(alive, "c"), referred=frozenset(referred), memory=Memory(seen=seen)
+        )
+        settings = dataclasses.replace(LIMITS, tarballs=chance.randrange(20))
+        taken = sweep.plan(found, known, settings).take
+        for each in taken:
+            assert each.name in seen
+            assert seen[each.name] <= ago(hours=24)
+            assert each.of.identity != "live"
+            if isinstance(each.of, Thing):
+                assert not each.of.tags["pin"]
+                assert each.of.tags["keep-until"] != "2026-11-30"
+                expired = expiry.expiry(found.places[each.of.identity], FILES["testing"]) <= NOW
+                assert expired or (each.of.tags["branch"] not in alive and each.of.tags["pushed"])
+            else:
+                assert not any(name in each.of.key for name in referred)
+
+
+# --- against the cloud's API, without hosts -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone of a remote that has main and the first of the branches, and one that knows main alone."""
+    folder = tmp_path_factory.mktemp("project")
+    root = copy_project(folder / "origin")
+    head = git(root, "rev-parse", "HEAD")
+    packed = "".join(f"{head} refs/heads/{name}\n" for name in BRANCHES[:LIVING])
+    (root / ".git" / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted\n{packed}")
+    git(folder, "clone", "-q", f"file://{root}", "clone")
+    git(folder, "clone", "-q", "--single-branch", "--depth", "1", f"file://{root}", "single")
+    return folder
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    """moto in this process."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setattr(reporter, "console", reporter.Console(io.StringIO()))
+    with moto.mock_aws():
+        yield
+
+
+def run_in(root, cloud, settings=LIMITS):
+    run = runs.read(root, {})
+    run = dataclasses.replace(run, pipeline=dataclasses.replace(run.pipeline, sweep=settings))
+    run.__dict__["cloud"] = cloud
+    return run
+
+
+def populate(run, branches, *, more=False):
+    """Environments as releases leave them, without the time that it takes to make them one by one."""
+    create.make_shared(run)
+    cloud, project = run.cloud, run.pipeline.name
+    ec2, s3, ssm, route53 = (cloud.client(each) for each in ("ec2", "s3", "ssm", "route53"))
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    records = []
+
+    def put(key, value):
+        s3.put_object(Bucket=run.bucket, Key=key, Body=json.dumps(value).encode())
+
+    for name, branch in [
+        *([] if more else [("staging", "")]),
+        *((identity(each), each) for each in branches),
+    ]:
+        tags = {"project": project, "environment": name, "branch": branch, "pushed": "yes"}
+        tagged = [{"Key": key, "Value": value} for key, value in tags.items()]
+        ec2.run_instances(
+            ImageId=image,
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": kind, "Tags": tagged} for kind in ("instance", "volume")],
+        )
+        ec2.create_security_group(
+            GroupName=f"{project}-{name}{'-more' if more else ''}",
+            Description="x",
+            TagSpecifications=[{"ResourceType": "security-group", "Tags": tagged}],
+        )
+        ssm.put_parameter(Name=f"/{project}/{name}/key", Value="x", Type="SecureString", Overwrite=more)
+        records.append(
+            {
+                "Action": "UPSERT",
+                "ResourceRecordSet": {
+                    "Name": f"{name}.{run.pipeline.dns_zone}",
+                    "Type": "A",
+                    "TTL": 60,
+                    "ResourceRecords": [{"Value": "10.0.0.1"}],
+                },
+            }
+        )
+        put(f"state/{name}/release.json", {"doit": {}})
+        release = {"commit": "c", "branch": branch, "by": "x", "at": "x", "run": "x"}
+        put(f"history/{name}.json", {"releases": [{**release, "digest": digest_of(branch)}]})
+    zone = create.zone_id(run)
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": records})
+
+
+def digest_of(branch):
+    """The tarball that runs in an environment; staging's is the first of all."""
+    return DIGESTS[BRANCHES.index(branch) + 1 if branch else 0]
+
+
+def look_and_plan(run):
+    """What there is, and what a sweep would do."""
+    branches = source.remote_branches(run.root, "main")
+    found = inventory.survey(run)
+    memory, etag = apply.remembered(run)
+    known = Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
+    plan = sweep.plan(found, known, run.pipeline.sweep)
+    apply.remember(run, plan.memory, etag)
+    return found, plan
+
+
+def decided(run):
+    return look_and_plan(run)[1]
+
+
+def swept(run):
+    """A sweep as the command does it; what it takes, and what could not be taken."""
+    found, plan = look_and_plan(run)
+    return plan, apply.carry_out(run, found, plan)
+
+
+NOW_AND_ALL = Sweep(grace_hours=0, share=100)
+
+
+@pytest.mark.parametrize(
+    ("environments", "number"), [(20, 100), pytest.param(200, 1000, marks=pytest.mark.long)]
+)
+def test_exactly_the_right_environments_and_tarballs_go(aws, project, environments, number):
+    living, gone = BRANCHES[LIVING - environments * 9 // 10 : LIVING], BRANCHES[LIVING:][: environments // 10]
+    settings = dataclasses.replace(NOW_AND_ALL, tarballs=number // 10)
+    run = run_in(project / "clone", Plain("eu-central-1"), settings)
+    populate(run, [*living, *gone])
+    s3 = run.cloud.client("s3")
+    for digest in DIGESTS[-number:]:
+        s3.put_object(Bucket=run.bucket, Key=f"branches/tarballs/{digest}.tar.zst", Body=b"x")
+    run.cloud.calls.clear()
+    assert decided(run).take == (), "first sight"
+    assert run.cloud.calls["ListObjectsV2"] == 1 + (number + 2 * environments) // 1000, "in pages"
+    assert run.cloud.calls["DescribeParameters"] > 1, "in pages"
+    _, problems = swept(run)
+    assert problems == {}
+    left = inventory.survey(run)
+    assert set(left.places) == {"staging", *map(identity, living)}
+    for kind in ("instance", "volume", "record", "secret", "security group"):
+        assert {each.identity for each in left.things if each.kind == kind} == set(left.places), kind
+    here = {
+        each.key.rpartition("/")[2].partition(".")[0] for each in left.objects if "/tarballs/" in each.key
+    }
+    running = {digest_of(each) for each in ["", *living, *gone]}
+    assert running & set(DIGESTS[-number:]) <= here
+    assert len(here - running) <= settings.tarballs
+    run = run_in(project / "single", run.cloud, settings)
+    assert {each for each in swept(run)[0].groups if "/" not in each} == set(), (
+        "another clone knows no fewer branches"
+    )
+
+
+@pytest.mark.long
+def test_a_sweep_of_200_environments_and_1000_tarballs_is_decided_within_10_seconds(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"))
+    populate(run, BRANCHES)
+    s3 = run.cloud.client("s3")
+    for digest in DIGESTS:
+        s3.put_object(Bucket=run.bucket, Key=f"branches/tarballs/{digest}.tar.zst", Body=b"x")
+    begun = time.process_time()  # other work on this machine is none of its
+    assert len(decided(run).wait) >= len(BRANCHES) - LIVING
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize("calls", [0, 2, 5, 9])
+def test_a_sweep_that_is_interrupted_is_completed_by_the_next(aws, project, calls):
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    populate(run, [BRANCHES[0], BRANCHES[-1]])
+    decided(run)
+    run.cloud.dies_after = calls
+    with contextlib.suppress(KeyboardInterrupt):
+        swept(run)
+    run.cloud.dies_after = None
+    for _ in range(2):  # what it had seen is remembered; its lease is of a run that is no more
+        run.__dict__["id"] = "another"
+        _free(run, identity(BRANCHES[-1]))
+        swept(run)
+    assert set(inventory.survey(run).places) == {"staging", identity(BRANCHES[0])}
+
+
+def _free(run, name):
+    run.store.delete(f"leases/{name}.json")
+
+
+def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    held, grown = BRANCHES[-2:]
+    populate(run, [held, grown])
+    decided(run)
+    found, plan = look_and_plan(run)
+    other = apply.run_of(run, found, identity(held))
+    other.__dict__["id"] = "another"
+    lease = Lease(other)
+    lease.take(0)
+    populate(run, [grown], more=True)
+    problems = apply.carry_out(run, found, plan)
+    lease.free()
+    assert "is held by" in problems[identity(held)]
+    assert problems[identity(grown)] == "a machine was added meanwhile"
+    assert {identity(held), identity(grown)} <= set(inventory.survey(run).places)
+
+
+def test_what_the_living_need_is_what_they_run_can_return_to_and_are_made_of(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"))
+    create.make_shared(run)
+    head = git(project / "origin", "rev-parse", "HEAD")
+    release = {"branch": "x", "by": "x", "at": "x", "run": "x"}
+    releases = [{**release, "digest": each, "commit": f"c{each}"} for each in DIGESTS[:9]]
+    documents = {
+        "history/staging.json": {"releases": releases},
+        f"trusted/commits/{head}.json": {"digest": DIGESTS[20]},
+        "runs/current.json": {"commit": "waiting"},
+        "runs/waiting.json": {"digest": DIGESTS[21]},
+        f"trusted/tarballs/{DIGESTS[21]}.manifest.json": {"layers": {"x": {"key": DIGESTS[30]}}},
+        f"trusted/tarballs/{DIGESTS[22]}.manifest.json": {"layers": {"x": {"key": DIGESTS[31]}}},
+    }
+    for key, value in documents.items():
+        run.store.write(key, value, seen=None)
+    branches = source.remote_branches(run.root, "main")
+    found = references.of(run, inventory.survey(run), branches)
+    kept = Release().keep + references.ALSO
+    assert {*DIGESTS[9 - kept : 9], DIGESTS[20], DIGESTS[21], DIGESTS[30], head, "waiting"} <= found
+    assert not found & {DIGESTS[0], DIGESTS[22], DIGESTS[31]}
+    run.cloud.client("s3").put_object(Bucket=run.bucket, Key="history/staging.json", Body=b"half")
+    with pytest.raises(SweepBlind, match=r"history/staging\.json"):
+        references.of(run, inventory.survey(run), branches)
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (["remote", "remove", "origin"], "'origin' does not appear to be a git repository"),
+        (["remote", "set-url", "origin", "/nowhere"], "'/nowhere' does not appear to be a git repository"),
+        (["remote", "set-url", "origin", "."], "0 branches, and none is main"),
+    ],
+)
+def test_without_the_remote_s_branches_nothing_is_decided(tmp_path, broken, why):
+    git(tmp_path, "init", "-q", "-b", "other")
+    git(tmp_path, "remote", "add", "origin", "/somewhere")
+    git(tmp_path, *broken)
+    source.repository.cache_clear()
+    with pytest.raises(BranchesUnknown, match=why):
+        source.remote_branches(tmp_path, "main")
+
+
+# --- cost -----------------------------------------------------------------------------------------
+
+PRICES = cost.Prices(currency="USD", instance_hour={"t3.medium": 0.05}, disk_gb_month=0.073)
+
+
+@pytest.mark.parametrize(
+    ("thing", "hours", "money", "hourly"),
+    [
+        (machine(made=ago(hours=10)), 10, 0.5, 0.05),
+        (dataclasses.replace(machine(made=ago(hours=10), **{"hours-before": "4.00"}), state="stopped"), 4, 0.2, 0),
+        (machine(made=ago(hours=10), **{"hours-before": "4.00"}), 14, 0.7, 0.05),
+        (machine(made=ago(hours=10), **{"hours-before": "some"}), 10, 0.5, 0.05),
+        (dataclasses.replace(machine(made=ago(hours=10)), more={"type": "x1"}), 10, 0, 0),
+        (dataclasses.replace(volume(), made=ago(hours=10)), 0, 0.008, 0.0008),
+    ],
+)  # fmt: skip
+def test_an_estimate_is_of_hours_awake_and_of_disks(thing, hours, money, hourly):
+    found = cost.total([thing], NOW, PRICES)
+    assert (found.hours, found.money, found.hourly) == (
+        pytest.approx(hours),
+        pytest.approx(money),
+        pytest.approx(hourly),
+    )
+
+
+def test_the_repository_s_prices_have_the_size_of_the_settings(project):
+    assert runs.read(project / "clone", {}).pipeline.instance_type in cost.prices().instance_hour

@@ -1,0 +1,332 @@
+"""The tarball's bytes: the same for the same content, and nothing in them that a server must not unpack."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+
+import pytest
+import zstandard
+
+from tasks.refusal import UnsafeFile
+from tasks.tarball.build import archive
+from tasks.tarball.build.tar import FILE, FOLDER, LINK, Damaged, Member, of_archive, of_folder
+from tests.conftest import ROOT
+
+
+def tree(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+def pack(folder, *, date=1, **choice):
+    target = folder.parent / f"{folder.name}.zst"
+    return archive.pack({"files": of_folder(folder, **choice)}, target, date=date), target
+
+
+def members(path):
+    with path.open("rb") as raw, tarfile.open(fileobj=zstandard.open(raw, "rb"), mode="r|") as packed:
+        return {each.name: each for each in packed}
+
+
+def content(folder):
+    return {
+        path.relative_to(folder).as_posix(): (
+            str(path.readlink()) if path.is_symlink() else path.is_file() and path.read_text(),
+            oct(path.lstat().st_mode),
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def hostile(*wanted):
+    """An archive that `pack` would not make: names, kinds and targets as they are given."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as made:
+        for name, kind, target in wanted:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            made.addfile(info)
+    return zstandard.compress(raw.getvalue())
+
+
+def test_order_times_modes_owner_and_umask_leave_no_trace(tmp_path):
+    one = tree(tmp_path / "one", {"b/x": "1", "a": "2", "c.sh": "3"})
+    two = tree(tmp_path / "two", {"c.sh": "3", "a": "2", "b/x": "1"})
+    (one / "c.sh").chmod(0o755)
+    (two / "c.sh").chmod(0o700)
+    (two / "a").chmod(0o600)
+    os.utime(two / "a", (1, 1))
+    os.chown(two / "a", 12, 13)
+    (first, path), (second, _) = (pack(each, date=1_000_000_001) for each in (one, two))
+    assert first == second
+    assert {n: (oct(m.mode), m.uid, m.uname, m.mtime) for n, m in members(path).items()} == {
+        "a": ("0o644", 0, "root", 1_000_000_001),
+        "b": ("0o755", 0, "root", 1_000_000_001),
+        "b/x": ("0o644", 0, "root", 1_000_000_001),
+        "c.sh": ("0o755", 0, "root", 1_000_000_001),
+    }
+
+
+PACK = """
+import os, pathlib, sys
+import zstandard  # while everything may still be read
+from tasks.tarball.build import archive, tar
+os.umask(int(sys.argv[4], 8))
+if sys.argv[3] != "0":
+    os.setgid(int(sys.argv[3])), os.setuid(int(sys.argv[3]))
+source, target = map(pathlib.Path, sys.argv[1:3])
+os.cpu_count = lambda: int(sys.argv[5])
+archive.pack({"files": tar.of_folder(source)}, target, date=7)
+"""
+
+
+def test_another_path_user_umask_time_zone_locale_and_number_of_cores_give_the_same_bytes(tmp_path):
+    files = {f"größe/{each}.txt": str(each) * 9999 for each in range(300)} | {"ÿ": "", "z/\U0001f33f": "x"}
+    for folder in (tmp_path, *tmp_path.parents):  # another user has to get there
+        if folder.stat().st_mode & 0o005 == 0o005:
+            break
+        folder.chmod(0o755)
+    for name, user, umask, cores, environ in (
+        ("one", "0", "022", "1", {"LC_ALL": "C.UTF-8", "TZ": "UTC"}),
+        (
+            "a/b",
+            "0" if os.getuid() else "12345",
+            "077",
+            "7",
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "Asia/Tokyo"},
+        ),
+    ):
+        folder = tree(tmp_path / name, dict(sorted(files.items(), reverse=name == "one")))
+        (folder / os.fsdecode(b"not-\xff-text")).write_text("bytes")
+        made = tmp_path / f"made-on-{cores}"
+        made.mkdir()
+        made.chmod(0o777)
+        subprocess.run(
+            [sys.executable, "-c", PACK, folder, made / "t.zst", user, umask, cores],
+            env={"PYTHONPATH": str(ROOT), "PYTHONCOERCECLOCALE": "0", **environ},
+            check=True,
+        )
+    assert (tmp_path / "made-on-1" / "t.zst").read_bytes() == (tmp_path / "made-on-7" / "t.zst").read_bytes()
+
+
+def test_the_digest_is_that_of_the_file(tmp_path):
+    packed, path = pack(tree(tmp_path / "t", {"a": "x"}))
+    printed = subprocess.run(["sha256sum", path], capture_output=True, text=True).stdout
+    assert printed.split()[0] == packed.digest
+    assert packed.size == path.stat().st_size
+    assert (packed.files, packed.content_size) == (1, 1)
+
+
+def test_what_is_excluded_is_left_out_with_everything_below_it(tmp_path):
+    folder = tree(tmp_path / "t", {"var/log/x": "", "variable": "", "app/env.php": "", "app/config.php": ""})
+    _, path = pack(folder, exclude=("var", "app/env.php"))
+    assert sorted(members(path)) == ["app", "app/config.php", "variable"]
+
+
+def test_only_the_wanted_paths_are_packed_with_the_folders_that_lead_to_them(tmp_path):
+    folder = tree(tmp_path / "t", {"pub/static/a/x": "", "pub/static/b": "", "pub/index": "", "bin/do": ""})
+    _, path = pack(folder, only=("pub/static/a", "bin/do"))
+    assert sorted(members(path)) == ["bin", "bin/do", "pub", "pub/static", "pub/static/a", "pub/static/a/x"]
+
+
+def test_links_inside_stay_links(tmp_path):
+    folder = tree(tmp_path / "t", {"a/b": "x"})
+    (folder / "a" / "link").symlink_to("../a/b")
+    (folder / "folder").symlink_to("a")
+    found = members(pack(folder)[1])
+    assert (found["a/link"].linkname, found["folder"].linkname) == ("../a/b", "a")
+    assert "folder/b" not in found
+
+
+LINKS = [
+    ("/etc/passwd", "absolute link"),
+    ("../../x", "leaves the application"),
+    ("up/../../x", "leaves the application"),  # where `up` is a link to .., this is outside
+]
+
+
+@pytest.mark.parametrize(("target", "problem"), LINKS)
+def test_a_link_to_elsewhere_is_refused(tmp_path, target, problem):
+    folder = tree(tmp_path / "t", {"a/b": "x"})
+    (folder / "a" / "link").symlink_to(target)
+    with pytest.raises(UnsafeFile, match=problem):
+        pack(folder)
+
+
+def test_a_pipe_is_refused_and_setuid_is_dropped(tmp_path):
+    folder = tree(tmp_path / "t", {"a": "x"})
+    (folder / "a").chmod(0o6755)
+    assert members(pack(folder)[1])["a"].mode == 0o755
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(UnsafeFile, match="pipe: is neither"):
+        pack(folder)
+
+
+def test_a_file_that_grows_while_it_is_packed_is_refused(tmp_path):
+    files = of_folder(tree(tmp_path / "t", {"a": "x", "b": "y"}))
+
+    def growing():
+        for each in files:
+            (tmp_path / "t" / each.name).write_text("much more")
+            yield each
+
+    with pytest.raises(UnsafeFile, match="a: changed while"):
+        archive.pack({"files": growing()}, tmp_path / "t.zst")
+
+
+def test_layers_are_packed_as_the_folder_that_they_make_and_the_first_one_counts(tmp_path):
+    files = {"a/x": "new", "a-b": "1", "a/y/z": "2", "pub/static/s": "3", "vendor/v": "4"}
+    whole, _ = pack(tree(tmp_path / "whole", files))
+    application = tree(tmp_path / "application", {"a/x": "older", "a-b": "1", "a/y/z": "2"})
+    static = tree(tmp_path / "static", {"pub/static/s": "3", "a/x": "new"})
+    vendor = tree(tmp_path / "vendor", {"vendor/v": "4"})
+    (_, static_path), (_, vendor_path) = pack(static), pack(vendor, date=9)
+    with static_path.open("rb") as first, vendor_path.open("rb") as second:
+        layers = {
+            "static": of_archive(first),
+            "vendor": of_archive(second),
+            "application": of_folder(application),
+        }
+        packed = archive.pack(layers, tmp_path / "packed.zst", date=1)
+    assert packed.digest == whole.digest
+    assert {name: share.files for name, share in packed.layers.items()} == {
+        "static": 2,
+        "vendor": 1,
+        "application": 2,
+    }
+
+
+def test_nothing_of_one_layer_lands_behind_the_link_of_another(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a").symlink_to("b")
+    two = tree(tmp_path / "two", {"a/x": "", "b/y": ""})
+    archive.pack({"one": of_folder(tmp_path / "one"), "two": of_folder(two)}, tmp_path / "t.zst")
+    assert sorted(members(tmp_path / "t.zst")) == ["a", "b", "b/y"]
+
+
+def test_what_is_unpacked_is_what_was_packed_whatever_lay_there(tmp_path):
+    long = "/".join(["a-long-name-of-a-folder"] * 8)
+    folder = tree(tmp_path / "t", {"a/b": "x" * 3_000_000, "run.sh": "do", "leer": "", long: "deep"})
+    (folder / "run.sh").chmod(0o755)
+    (folder / "a" / "link").symlink_to("b")
+    (folder / "folder").symlink_to("a")
+    packed, path = pack(folder)
+    target = tree(tmp_path / "target", {"a/link/below": "old", "run.sh": "old"})
+    (target / "leer").symlink_to(tmp_path / "elsewhere")
+    umask = os.umask(0o077)
+    with path.open("rb") as raw:
+        archive.unpack(raw, target, digest=packed.digest)
+    os.umask(umask)
+    assert content(target) == content(folder)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_archive_that_is_cut_off_or_changed_is_damaged(tmp_path):
+    packed, path = pack(tree(tmp_path / "t", {f"{each}": os.urandom(2000).hex() for each in range(50)}))
+    good = path.read_bytes()
+    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(good)).read()
+    one_file = 512 + 4096
+    for name, bad, digest in (
+        ("empty", b"", ""),
+        ("cut off", good[: len(good) // 2], ""),
+        ("cut off at its end", good[:-1], packed.digest),
+        ("without its last blocks", zstandard.compress(raw[:-1024]), ""),
+        ("without its last file", zstandard.compress(raw[: -1024 - one_file]), ""),
+        ("with something behind it", good + zstandard.compress(b"x"), ""),
+        ("no archive", b"<html>", ""),
+        ("another", zstandard.compress(b"x" * 1024), ""),
+        ("a changed byte", good[:9000] + bytes([good[9000] ^ 1]) + good[9001:], packed.digest),
+    ):
+        target = tmp_path / name
+        target.mkdir()
+        with pytest.raises(Damaged):
+            archive.unpack(io.BytesIO(bad), target, digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        ([("../x", tarfile.REGTYPE, "")], "path that leaves"),
+        ([("/tmp/x", tarfile.REGTYPE, "")], "path that leaves"),
+        ([("a/../../x", tarfile.REGTYPE, "")], "path that leaves"),
+        ([("a", tarfile.SYMTYPE, "/etc")], "absolute link"),
+        ([("a", tarfile.SYMTYPE, "..")], "leaves the application"),
+        ([("a", tarfile.SYMTYPE, "b"), ("a/x", tarfile.REGTYPE, "")], "is a link, and there are files below"),
+        ([("a", tarfile.LNKTYPE, "/etc/passwd")], "neither a file"),
+        ([("a", tarfile.CHRTYPE, "")], "neither a file"),
+        ([("a", tarfile.BLKTYPE, "")], "neither a file"),
+        ([("a", tarfile.FIFOTYPE, "")], "neither a file"),
+    ],
+)
+def test_a_hostile_archive_is_refused(tmp_path, wanted, problem):
+    (tmp_path / "target").mkdir()
+    with pytest.raises(UnsafeFile, match=problem):
+        archive.unpack(io.BytesIO(hostile(*wanted)), tmp_path / "target")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["target"]
+
+
+MEASURE = """
+import io, pathlib, resource, sys
+from tasks.tarball.build import archive, tar
+size = int(sys.argv[1])
+kind = tar.FILE
+files = (
+    tar.Member(name=f"{n // 100:05}/{n % 100:02}", kind=kind, size=20_000, content=iter([b"%020d" % n * 1000]))
+    for n in range(size)
+)
+target = pathlib.Path(sys.argv[2])
+archive.pack({"files": files}, target)
+with target.open("rb") as raw:
+    for each in tar.of_archive(raw):
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_ten_times_the_files_take_no_more_memory(tmp_path):
+    small, large = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MEASURE, size, tmp_path / "t.zst"],
+                env={"PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                check=True,
+            ).stdout
+        )
+        for size in ("2000", "20000")
+    )
+    assert large < small * 1.1, (small, large)
+
+
+@pytest.mark.parametrize(
+    ("at", "field"),
+    [(124, b"-0000000001"), (124, b"\xff" * 12), (124, b"many"), (100, b"none"), (148, b"000000")],
+)
+def test_a_header_with_impossible_numbers_is_damage(tmp_path, at, field):
+    header = bytearray(archive._header(Member(name="a", kind=FILE), 1))
+    header[at : at + len(field)] = field
+    if at != 148:
+        header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
+    with pytest.raises(Damaged, match="header"):
+        archive.unpack(io.BytesIO(zstandard.compress(bytes(header) + bytes(1024))), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [FILE, FOLDER, LINK])
+@pytest.mark.parametrize("name", ["a", "ü" * 50, "u" * 99, "u" * 100, "u" * 101])
+def test_a_header_is_the_one_of_the_standard_library(name, kind):
+    made = archive._header(Member(name=name, kind=kind, target="b" * (kind == LINK)), 77)
+    info = tarfile.TarInfo.frombuf(made[-512:], "utf-8", "surrogateescape")
+    info.name = name
+    assert info.tobuf(tarfile.GNU_FORMAT) == made
+
+
+def test_dates_are_past_and_differ_between_trees():
+    one, two = archive.date_of("0000000" + "a" * 33), archive.date_of("fffffff" + "a" * 33)
+    assert one != two
+    assert max(one, two) < 1_300_000_000

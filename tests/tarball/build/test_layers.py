@@ -1,0 +1,315 @@
+"""Layers: named by what they are made of, built once, taken from the cache, and built again when that is damaged."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.bucket import cache
+from tasks.profile import Inheritance
+from tasks.refusal import BuildFailed, ProfileLayerUnknown
+from tasks.tarball import stage as tarball
+from tasks.tarball import verify
+from tasks.tarball.build import layers, overlay, tar
+from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
+from tests.conftest import commit
+from tests.tarball.test_stage import change_profile, content, project, start  # noqa: F401  (fixtures)
+
+SITE = """
+options: {themes: [plain, child]}
+tools: {shell: [sh, -c, echo 1]}
+inherits: {theme: {file: "themes/{theme}/parent", match: "(.+)"}}
+layers:
+  - name: library
+    files: [library.txt]
+    commands: [[sh, -c, "mkdir -p lib && cp library.txt lib/ && echo built >&2"]]
+    outputs: [.]
+    promises: [lib/library.txt]
+  - name: style
+    after: [library]
+    for_each: {theme: themes}
+    files: ["themes/{theme}", "code/**/*.css"]
+    commands:
+      - [sh, -c, "mkdir -p out/{theme} && cat lib/* themes/*/style code/*/*.css > out/{theme}/style; echo {key} > out/version"]
+    outputs: [out]
+    promises: ["out/{theme}/*"]
+  - name: listing
+    files: [.gitattributes]
+    present: [code]
+    commands: [[sh, -c, "find . -type f ! -name listing | sort > listing; rm -f code/a/one.php"]]
+    outputs: [listing]
+stamps: {out/version: [style]}
+server: {}
+release: {}
+"""
+
+
+@pytest.fixture
+def site(project):  # noqa: F811
+    """A project of another kind than a shop: its profile is all that knows."""
+    (project / "applications" / "tiny" / "profile.yml").write_text(SITE)
+    files = {
+        "library.txt": "library\n",
+        "themes/plain/style": "plain\n",
+        "themes/child/style": "child\n",
+        "themes/child/parent": "plain",
+        "code/a/x.css": "css\n",
+        "code/a/one.php": "php\n",
+        "readme": "read\n",
+    }
+    for name, text in files.items():
+        path = project / "app" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    commit(project)
+    return project
+
+
+@pytest.fixture
+def built(site, start, monkeypatch):  # noqa: F811
+    """What a new run builds, by layer."""
+    seen = []
+    real = layers.build
+
+    def build(run, name, target):
+        seen.append(name)
+        return real(run, name, target)
+
+    monkeypatch.setattr(layers, "build", build)
+
+    def again(**variables):
+        seen.clear()
+        run = start(site, **variables)
+        outcome = tarball.build(run)
+        return run, outcome, sorted(seen)
+
+    return again
+
+
+def change(site, name, text="changed\n"):
+    (site / "app" / name).write_text(text)
+    commit(site)
+
+
+@pytest.mark.parametrize(
+    ("changed", "rebuilt"),
+    [
+        ("readme", []),
+        ("code/a/one.php", []),
+        ("code/a/x.css", ["style-child", "style-plain"]),
+        ("themes/child/style", ["style-child"]),
+        ("themes/plain/style", ["style-child", "style-plain"]),
+        ("library.txt", ["library", "style-child", "style-plain"]),
+    ],
+)
+def test_a_change_builds_the_layers_that_are_made_of_it_and_no_others(site, built, changed, rebuilt):
+    _, first, _ = built()
+    change(site, changed, f"{time.time_ns()}\n")  # of which no other test has stored anything
+    run, outcome, seen = built()
+    assert seen == rebuilt
+    assert outcome.facts != first.facts
+    assert content(run, outcome.facts["digest"])[changed].strip().isdigit()
+
+
+def test_a_layer_sees_what_it_names_and_no_more_and_what_it_removes_stays(built):
+    run, outcome, _ = built()
+    files = content(run, outcome.facts["digest"])
+    assert files["listing"].split() == ["./code/a/one.php", "./code/a/x.css"]
+    assert files["code/a/one.php"] == "php\n"
+    assert files["out/plain/style"] == "library\nplain\ncss\n"
+    assert files["out/child/style"] == "library\nchild\nplain\ncss\n"
+
+
+def test_a_stamp_stands_for_the_layers_that_it_names(site, built):
+    run, outcome, _ = built()
+    before = content(run, outcome.facts["digest"])["out/version"]
+    change(site, "readme", "other\n")
+    run, outcome, _ = built()
+    assert content(run, outcome.facts["digest"])["out/version"] == before
+    change(site, "themes/child/style", "other\n")
+    run, outcome, _ = built()
+    assert content(run, outcome.facts["digest"])["out/version"] != before
+
+
+def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkeypatch, tmp_path):  # noqa: F811
+    run, _, _ = built()
+    monkeypatch.setattr(overlay, "overlays", lambda folder: False)
+    for name in run.layers:
+        copied = layers.build(start(site), name, tmp_path / "layer")
+        assert copied.digest == layers.ensure(run, name).digest, name
+
+
+def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatch, tmp_path):
+    (tmp_path / "lower" / "folder").mkdir(parents=True)
+    made = []
+    for mounted in (True, False):
+        monkeypatch.setattr(overlay, "overlays", lambda folder, answer=mounted: answer)
+        with overlay.opened(tmp_path, [tmp_path / "lower"]) as bench:
+            overlay.run(
+                bench,
+                [["sh", "-c", "mkdir empty && ln -s folder link"]],
+                layer="links",
+                environment={"PATH": os.environ["PATH"]},
+                hidden=[],
+                say=lambda _: None,
+                log_path=tmp_path / "log",
+                shown=Path("log"),
+            )
+            made.append([(each.name, each.kind, each.target) for each in tar.of_folder(bench.upper)])
+    assert made[0] == made[1] == [("empty", tar.FOLDER, ""), ("link", tar.LINK, "folder")]
+
+
+def test_a_command_of_the_settings_replaces_the_profile_s_and_is_held_to_its_promises(site, built, start):  # noqa: F811
+    built()
+    settings = site / "pipeline.yml"
+    told = "profile: tiny\n  commands: {style: [sh, -c, 'mkdir -p out/{theme} && echo fast > out/{theme}/style']}"
+    settings.write_text(settings.read_text().replace("profile: tiny", told))
+    run, outcome, seen = built()
+    assert seen == ["style-child", "style-plain"]
+    assert content(run, outcome.facts["digest"])["out/child/style"] == "fast\n"
+    settings.write_text(settings.read_text().replace("{style:", "{stile:"))
+    with pytest.raises(ProfileLayerUnknown, match=r"commands\.stile: unknown layer of tiny \(known: library"):
+        _ = start(site).profile
+
+
+def objects(run, name):
+    found = cache.of(run).record("layers", run.layers[name].key)
+    return found, cache.archive_key(found.zone, "layers", found.value["digest"])
+
+
+@pytest.mark.parametrize("damage", ["cut off", "replaced", "replaced, as long", "missing", "here as well"])
+def test_a_damaged_layer_is_a_warning_and_a_miss(site, built, start, damage, capfd):  # noqa: F811
+    run, first, _ = built()
+    _, key = objects(run, "library")
+    whole = run.store.open(key).read()
+    shelf = site / ".run" / "layers"
+    here = shelf / key.rpartition("/")[2]
+    bad = {"cut off": whole[:-9], "replaced, as long": whole[:-1] + b"x", "here as well": whole[:9]}
+    run.store.delete(key)
+    if damage != "missing":
+        run.cloud.client("s3").put_object(Bucket=run.bucket, Key=key, Body=bad.get(damage, b"<html>"))
+    here.write_bytes(b"damaged here")
+    run.store.delete(tarball.stored_key(run, first.facts["digest"]))
+    run, outcome, seen = built()
+    assert seen == ["library"]
+    assert outcome.facts == first.facts
+    assert "library: the stored layer" in capfd.readouterr().out
+    assert run.store.open(key).read() == whole
+
+
+def test_a_layer_of_another_machine_is_taken_and_nothing_is_built(site, built):
+    run, first, _ = built()
+    for path in (site / ".run" / "layers").iterdir():
+        path.unlink()
+    run.store.delete(tarball.stored_key(run, first.facts["digest"]))
+    _, outcome, seen = built()
+    assert (seen, outcome.facts) == ([], first.facts)
+
+
+def test_the_default_branch_builds_a_layer_that_only_another_branch_has(site, built):
+    change(site, "library.txt", f"{time.time_ns()}\n")
+    _, _, theirs = built(branch="feature")
+    assert "library" in theirs
+    run, _, ours = built(branch="main")
+    assert "library" in ours
+    assert objects(run, "library")[0].zone == "trusted"
+
+
+def test_credentials_reach_the_command_and_neither_its_log_nor_the_refusal(site, start, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("LOGIN", '{"host": {"user": "someone", "password": "geheim-123"}}')
+    change_profile(site, "after: [library]", "credentials: [LOGIN]\n    after: [library]")
+    change_profile(site, "mkdir -p out/{theme} &&", "echo $LOGIN; exit 3;")
+    with pytest.raises(BuildFailed, match="exit code 3") as caught:
+        tarball.build(start(site))
+    assert "geheim-123" not in caught.value.text
+    assert "***" in caught.value.text
+    log = site / caught.value.text.split("whole output: ")[1].split(")")[0]
+    assert "geheim-123" not in log.read_text()
+    before = start(site).layers["style-child"].key
+    monkeypatch.setenv("LOGIN", "another-one")
+    assert start(site).layers["style-child"].key == before
+
+
+def test_a_layer_that_differs_between_two_builds_is_named(site, start):  # noqa: F811
+    change_profile(site, "mkdir -p lib &&", "mkdir -p lib && date +%N > lib/time &&")
+    found = {each.layer: each.differing for each in verify.verdicts(start(site))}
+    assert found.pop("library") == ("lib/time",)
+    assert set(found.values()) == {()}
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(site):
+    code = "from pathlib import Path; from tasks.tarball.build import overlay; p = overlay.place(Path('.'));"
+    code += "(Path(p.name) / 'layer').mkdir(); print(p.name, flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=site, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        left = site / child.stdout.readline().strip()
+        kept = overlay.place(site)
+        assert left.exists()  # it is alive
+    finally:
+        child.kill()
+        child.communicate()
+    del kept
+    overlay.place(site)
+    assert not left.exists()
+
+
+def test_a_run_that_dies_in_a_layer_an_upload_or_a_pack_leaves_nothing_that_is_believed(
+    site, built, monkeypatch
+):
+    class Died(BaseException):
+        pass
+
+    def dies(*_, **__):
+        raise Died
+
+    for subject, name in (
+        (overlay, "check"),
+        (cache.Cache, "upload"),
+        (cache.Cache, "keep"),
+        (layers.archive, "pack"),
+    ):
+        change(site, "library.txt", f"{time.time_ns()}\n")
+        with monkeypatch.context() as patched:
+            patched.setattr(subject, name, dies)
+            with pytest.raises(Died):
+                built()
+        run, outcome, seen = built()
+        assert "library" in seen
+        assert (
+            content(run, outcome.facts["digest"])["lib/library.txt"]
+            == (site / "app" / "library.txt").read_text()
+        )
+
+
+def test_values_inherit_as_the_files_say_and_a_circle_ends(site, start):  # noqa: F811
+    change(site, "themes/plain/parent", "child")
+    run = start(site)
+    assert run.profile.inherits == {"theme": Inheritance(file="themes/{theme}/parent", match="(.+)")}
+    assert layers._lineage(run, "theme", "child") == ["child", "plain"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("code", ["code/a/one.php", "code/a/x.css"]),
+        ("cod", []),
+        ("code/**/*.php", ["code/a/one.php"]),
+        ("**/*.css", ["code/a/x.css", "top.css"]),
+        ("*.css", ["top.css"]),
+        ("code/*", ["code/a/one.php", "code/a/x.css"]),
+        ("c.de", []),
+    ],
+)
+def test_patterns(pattern, found):
+    assert list(layers._matching(["code/a/one.php", "code/a/x.css", "top.css"], [pattern])) == found
+
+
+def test_nothing_stays_mounted():
+    assert ".run/build" not in open("/proc/mounts").read()  # noqa: PTH123, SIM115

@@ -1,0 +1,160 @@
+"""Who vouches for a tarball: Debian's minisign agrees with what is made here, and nothing else passes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+
+import pytest
+
+from tasks import run as runs
+from tasks import source
+from tasks.bucket import cache
+from tasks.refusal import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
+from tasks.release import stage as release
+from tasks.tarball import signature
+from tasks.tarball import stage as tarball
+from tasks.tarball.build.tar import Damaged
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import Paperhouse
+from tests.conftest import commit, copy_project, doit
+from tests.tarball.test_reproducible import cloud  # noqa: F401  (a fixture)
+from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
+
+CONTENT = b"tarball" * 100_000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+def name_keys(root, *keys, environment="testing", signatures="optional"):
+    with (root / "pipeline.yml").open("a") as file:
+        file.write(f"\npublic_keys: [{', '.join(keys)}]\n")
+    with (root / "environments" / f"{environment}.yml").open("a") as file:
+        file.write(f"\nsignatures: {signatures}\n")
+    commit(root)
+
+
+def verified(tmp_path, key, made, content=CONTENT):
+    (tmp_path / "t").write_bytes(content)
+    (tmp_path / "t.minisig").write_text(made)
+    return subprocess.run(["minisign", "-V", "-q", "-H", "-P", key, "-m", tmp_path / "t"]).returncode == 0
+
+
+@pytest.fixture(autouse=True)
+def _no_key(server):  # noqa: F811
+    """The module's cloud is one for all tests."""
+    yield
+    ssm = Paperhouse(REGION, server.home.born()).client("ssm")
+    ssm.delete_parameters(Names=["/shop-signing/key"])
+
+
+@pytest.fixture
+def key(project, start):  # noqa: F811
+    """A key of the project's, which its settings name."""
+    made = signature.make_key(start(project))
+    name_keys(project, made)
+    return made
+
+
+def test_debian_s_minisign_accepts_the_signature_and_no_other_bytes_or_key(project, start, key, tmp_path):  # noqa: F811
+    run = start(project)
+    made = signature.sign(run, DIGEST, io.BytesIO(CONTENT))
+    assert verified(tmp_path, key, made)
+    assert not verified(tmp_path, key, made, CONTENT[:-1] + b"?")
+    other = signature.make_key(run, replace=True)
+    assert not verified(tmp_path, other, made)
+
+
+def test_the_same_tarball_gets_the_same_signature(project, start, key):  # noqa: F811
+    run = start(project)
+    first, second = (signature.sign(run, DIGEST, io.BytesIO(CONTENT)) for _ in range(2))
+    assert first == second
+    assert DIGEST in first
+
+
+def test_another_tarball_than_the_named_one_is_not_signed(project, start, key):  # noqa: F811
+    with pytest.raises(Damaged, match="its digest is"):
+        signature.sign(start(project), DIGEST, io.BytesIO(CONTENT[1:]))
+
+
+def test_a_key_is_not_replaced_in_passing(project, start, key):  # noqa: F811
+    run = start(project)
+    with pytest.raises(SigningKeyExists, match=r"public: RW"):
+        signature.make_key(run)
+    assert signature.make_key(run, replace=True) != key
+
+
+def test_a_key_that_the_settings_do_not_name_signs_nothing(project, start, key):  # noqa: F811
+    run = start(project)
+    signature.make_key(run, replace=True)
+    with pytest.raises(SigningKeyUnknown, match="which pipeline"):
+        signature.sign(run, DIGEST, io.BytesIO(CONTENT))
+
+
+def test_without_a_private_key_nothing_is_signed_and_what_requires_it_is_refused(project, start):  # noqa: F811
+    name_keys(project, "RWQ")
+    run = start(project)
+    assert signature.sign(run, DIGEST, io.BytesIO(CONTENT)) is None
+    assert not signature.possible(run)
+    name = project / "environments" / "testing.yml"
+    name.write_text(name.read_text().replace("signatures: optional", "signatures: required"))
+    commit(project)
+    with pytest.raises(SigningKeyMissing, match="no key to sign with at /shop-signing/key"):
+        signature.sign(start(project), DIGEST, io.BytesIO(CONTENT))
+
+
+def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_asked_for_again(
+    project,  # noqa: F811
+    start,  # noqa: F811
+    tmp_path,
+):
+    digest = tarball.build(start(project)).facts["digest"]
+    assert tarball.signature_of(start(project), digest) == ""
+    key = signature.make_key(start(project))
+    name_keys(project, key)
+    run = start(project)
+    again = tarball.build(run)
+    assert (again.facts["digest"], again.changed) == (digest, False)
+    stored = run.store.open(tarball.stored_key(run, digest)).read()
+    assert verified(tmp_path, key, tarball.signature_of(run, digest), stored)
+    assert tarball.differences(run) == []
+    run.store.delete(cache.beside(tarball.stored_key(run, digest), "minisig"))
+    assert tarball.differences(run) == [f"the tarball {digest[:12]} is not signed"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "signature_text", "problem"),
+    [
+        ((), "", "pipeline.yml names no public key"),
+        (("RWQ",), "", "it has no signature"),
+        (("RWQ",), "s", ""),
+    ],
+)
+def test_where_signatures_are_required_nothing_else_goes_live(project, start, keys, signature_text, problem):  # noqa: F811
+    name_keys(project, *keys, signatures="required")
+    run = start(project)
+    if problem:
+        with pytest.raises(Unsigned, match=problem):
+            signature.accept(run, DIGEST, signature_text)
+    else:
+        signature.accept(run, DIGEST, signature_text)
+
+
+def test_production_requires_a_signature(project, start):  # noqa: F811
+    source._snapshot.cache_clear()
+    run = start(project, environment="production")
+    with pytest.raises(Unsigned, match="production takes signed tarballs only"):
+        release.variables(run, DIGEST)
+
+
+def test_the_last_line_of_doit_key_is_a_setting_that_names_a_new_key_behind_the_old(tmp_path, cloud):  # noqa: F811
+    root, state = copy_project(tmp_path / "shop"), str(cloud()[0])
+    for typed in (["key"], ["key", "--replace"]):
+        answered = doit(root, *typed, XDG_STATE_HOME=state)
+        assert answered.returncode == 0, answered.stderr
+        settings = (root / "pipeline.yml").read_text().partition("public_keys")[0]
+        (root / "pipeline.yml").write_text(settings + answered.stdout.splitlines()[-1] + "\n")
+    assert len(runs.read(root, {}).pipeline.public_keys) == 2
+    again = doit(root, "key", XDG_STATE_HOME=state)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "doit key --replace" in again.stderr

@@ -1,0 +1,304 @@
+"""The tarball: built in a clean export, kept under its content's name, pointed to by its commit."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+
+import pytest
+import zstandard
+
+from tasks import source
+from tasks.bucket import cache
+from tasks.infrastructure import stage as infrastructure
+from tasks.refusal import (
+    BuildFailed,
+    BuildIncomplete,
+    DiskFull,
+    NoTarball,
+    ProfileOptionUnknown,
+    TarballGone,
+    UncommittedChanges,
+)
+from tasks.tarball import stage as tarball
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import Paperhouse, run_in
+from tests.conftest import commit, git
+
+PROFILE = """
+options: {languages: [en, de]}
+tools: {shell: [sh, -c, echo 1]}
+layers:
+  - name: pages
+    for_each: {language: languages}
+    files: [index.php]
+    tools: [shell]
+    variables: [ALLOWED]
+    commands: [[sh, -c, "mkdir -p out && cp index.php out/{language} && env | grep -v -e HOME= -e PWD= > out/environment"]]
+    outputs: [out]
+    promises: ["out/{language}"]
+exclude: [var]
+server: {}
+release: {}
+"""
+
+
+@pytest.fixture
+def project(checkout):
+    (checkout / "applications" / "tiny").mkdir()
+    (checkout / "applications" / "tiny" / "profile.yml").write_text(PROFILE)
+    pipeline = (checkout / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
+    (checkout / "pipeline.yml").write_text(pipeline)
+    (checkout / ".gitignore").write_text("/.run/\n/app/var/\n")
+    for name in ("archive", "member", "tarball"):
+        (checkout / "tasks").mkdir(exist_ok=True)
+        (checkout / "tasks" / f"{name}.py").write_text("code\n")
+    (checkout / "app" / "index.php").write_text(f"<?php // {checkout}\n")
+    commit(checkout)
+    return checkout
+
+
+@pytest.fixture
+def start(server):  # noqa: F811
+    """A run of a checkout as a new process would see it."""
+
+    def started(root, **variables):
+        source._snapshot.cache_clear()
+        run = run_in(root, Paperhouse(REGION, server.home.born()), **variables)
+        infrastructure.share(run)
+        return run
+
+    yield started
+    source._snapshot.cache_clear()
+
+
+def content(run, digest):
+    body = (
+        run.cloud.client("s3").get_object(Bucket=run.bucket, Key=tarball.key_of(run, digest))["Body"].read()
+    )
+    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body)).read()
+    with tarfile.open(fileobj=io.BytesIO(raw)) as packed:
+        return {each.name: packed.extractfile(each).read().decode() for each in packed if each.isfile()}
+
+
+def change_profile(project, before, after):
+    path = project / "applications" / "tiny" / "profile.yml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    commit(project)
+
+
+def test_it_is_built_once_and_kept_under_its_digest(project, start):
+    run = start(project)
+    first = tarball.build(run)
+    assert first.changed
+    files = content(run, first.facts["digest"])
+    assert {"index.php", "out/en", "out/de"} <= files.keys()
+    again = tarball.build(start(project))
+    assert (again.changed, again.facts) == (False, first.facts)
+    assert first.facts["digest"] in again.unchanged
+
+
+def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
+    run = start(project)
+    digest = tarball.build(run).facts["digest"]
+    manifest = run.store.read(cache.beside(tarball.key_of(run, digest), "manifest.json")).value
+    assert manifest["tree"] == git(project, "rev-parse", "HEAD:app")
+    assert manifest["digest"] == digest
+    assert manifest["tools"].keys() == {"shell", "zstd"}
+    pointer = tarball.pointer(run, git(project, "rev-parse", "HEAD"))
+    assert (pointer["digest"], pointer["branch"], pointer["by"]) == (digest, "main", run.who)
+    assert pointer["role"]
+    assert tarball.existing(run) == {"digest": digest}
+    assert tarball.differences(run) == []
+
+
+def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project, start):
+    digest = tarball.build(start(project)).facts["digest"]
+    (project / "README.md").write_text("another\n")
+    commit(project)
+    run = start(project)
+    assert "points to no tarball yet" in tarball.differences(run)[0]
+    with pytest.raises(NoTarball, match="doit tarball"):
+        tarball.existing(run)
+    outcome = tarball.build(run)
+    assert (outcome.changed, outcome.facts["digest"]) == (False, digest)
+    assert tarball.existing(run) == {"digest": digest}
+
+
+def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start):
+    run = start(project)
+    before = git(project, "rev-parse", "HEAD")
+    source.snapshot(project)
+    (project / "app" / "later.php").write_text("x")
+    after = commit(project)
+    digest = tarball.build(run).facts["digest"]
+    assert "later.php" not in content(run, digest)
+    assert tarball.pointer(run, before)["digest"] == digest
+    assert tarball.pointer(run, after) is None
+
+
+def test_a_commit_s_pointer_stays_with_the_tarball_that_was_staged(project, start, monkeypatch):
+    run = start(project)
+    digest = tarball.build(run).facts["digest"]
+    monkeypatch.setenv("ALLOWED", "another")
+    assert tarball.build(start(project)).facts["digest"] != digest
+    assert tarball.pointer(run, git(project, "rev-parse", "HEAD"))["digest"] == digest
+
+
+def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_path):
+    (project / "app" / "index.php").write_text("<?php // everywhere the same\n")
+    commit(project)
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{project}", "elsewhere")
+    one = start(project)
+    digest = tarball.build(one).facts["digest"]
+    s3 = one.cloud.client("s3")
+    for key in list(one.store.keys("trusted/")):  # nothing to restore from
+        s3.delete_object(Bucket=one.bucket, Key=key)
+    other = tarball.build(start(tmp_path / "elsewhere", branch="main"))
+    assert other.changed
+    assert other.facts["digest"] == digest
+
+
+def test_the_working_copy_s_leftovers_and_what_is_excluded_stay_out(project, start):
+    (project / "app" / "var").mkdir()
+    (project / "app" / "var" / "cache").write_text("x")
+    run = start(project)
+    assert not any(name.startswith("var") for name in content(run, tarball.build(run).facts["digest"]))
+
+
+def test_a_build_sees_only_the_variables_that_its_profile_names(project, start, monkeypatch):
+    monkeypatch.setenv("ALLOWED", "yes")
+    monkeypatch.setenv("FORBIDDEN", "no")
+    run = start(project)
+    seen = content(run, tarball.build(run).facts["digest"])["out/environment"]
+    assert "ALLOWED=yes" in seen
+    assert "FORBIDDEN" not in seen
+    assert "TZ=UTC" in seen
+
+
+def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, start):
+    change_profile(project, "mkdir -p out &&", "echo about to; echo broken >&2; exit 7;")
+    with pytest.raises(BuildFailed) as caught:
+        tarball.build(start(project))
+    assert "tarball: pages-" in caught.value.text
+    assert "exit code 7" in caught.value.text
+    assert "    | about to\n    | broken" in caught.value.text
+    log = project / caught.value.text.split("whole output: ")[1].split(")")[0]
+    assert "broken" in log.read_text()
+    assert not list((project / ".run" / "build").glob("*/*/made"))
+
+
+def test_a_build_that_leaves_out_what_it_promises_is_refused(project, start):
+    change_profile(project, 'promises: ["out/{language}"]', "promises: [out/fr]")
+    with pytest.raises(BuildIncomplete, match=r"pages-.* ended with exit code 0 and left no out/fr"):
+        tarball.build(start(project))
+
+
+def test_an_option_that_the_profile_does_not_know_is_refused(project, start):
+    pipeline = (project / "pipeline.yml").read_text()
+    (project / "pipeline.yml").write_text(
+        pipeline.replace("profile: tiny", "profile: tiny\n  options: {langs: [fr]}")
+    )
+    with pytest.raises(
+        ProfileOptionUnknown, match=r"options\.langs: unknown option of tiny \(known: languages\)"
+    ):
+        tarball.build(start(project))
+
+
+def test_another_option_makes_another_tarball(project, start):
+    one = tarball.build(start(project)).facts["digest"]
+    pipeline = (project / "pipeline.yml").read_text()
+    (project / "pipeline.yml").write_text(
+        pipeline.replace("profile: tiny", "profile: tiny\n  options: {languages: [fr]}")
+    )
+    commit(project)
+    run = start(project)
+    two = tarball.build(run).facts["digest"]
+    assert two != one
+    assert "out/fr" in content(run, two)
+
+
+def test_uncommitted_changes_get_no_pointer_and_are_refused_elsewhere(project, start):
+    (project / "app" / "new.php").write_text("x")
+    run = start(project)
+    digest = tarball.build(run).facts["digest"]
+    assert "new.php" in content(run, digest)
+    assert tarball.pointer(run, git(project, "rev-parse", "HEAD")) is None
+    with pytest.raises(
+        UncommittedChanges, match=r"staging takes committed files only, these differ: app/new\.php"
+    ):
+        tarball.build(start(project, environment="staging"))
+
+
+def test_a_stored_tarball_that_is_gone_or_cut_off_is_built_again(project, start):
+    run = start(project)
+    digest = tarball.build(run).facts["digest"]
+    s3, key = run.cloud.client("s3"), tarball.key_of(run, digest)
+    for damage in (
+        lambda: s3.delete_object(Bucket=run.bucket, Key=key),
+        lambda: s3.put_object(Bucket=run.bucket, Key=key, Body=b"half"),
+    ):
+        damage()
+        outcome = tarball.build(start(project))
+        assert (outcome.changed, outcome.facts["digest"]) == (True, digest)
+        assert content(run, digest)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
+    run = start(project)
+    change_profile(project, "mkdir -p out &&", "head -c 9M /dev/zero > big &&")
+    (project / ".run").mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", project / ".run"], check=True)
+    try:
+        with pytest.raises(DiskFull, match=r"tarball: no space left at \.run"):
+            tarball.build(start(project))
+        assert not list((project / ".run" / "build").glob("*/*/made"))
+    finally:
+        subprocess.run(["umount", "--lazy", project / ".run"], check=True)
+    assert list(run.store.keys(f"state/{run.identity}")) == []
+
+
+def test_equal_content_is_kept_once(project, start):
+    run = start(project)
+    tarball.build(run)
+    change_profile(project, "exclude: [var]", "exclude: [var, log]")
+    again = tarball.build(start(project))
+    assert again.changed
+    stored = [
+        key for key in run.store.keys("trusted/tarballs/") if key.endswith(f"{again.facts['digest']}.tar.zst")
+    ]
+    versions = run.cloud.client("s3").list_object_versions(Bucket=run.bucket, Prefix=stored[0])["Versions"]
+    assert len(versions) == 1
+
+
+def test_the_key_of_a_tarball_is_readable_by_people(project, start):
+    run = start(project)
+    digest = tarball.build(run).facts["digest"]
+    keys = [key for key in run.store.keys("trusted/keys/") if run.store.read(key).value["digest"] == digest]
+    assert keys
+    assert json.dumps(run.store.read(keys[0]).value)
+
+
+def test_the_default_branch_takes_nothing_that_another_branch_made(project, start):
+    ours, theirs = start(project, branch="main"), start(project, branch="feature")
+    digest = tarball.build(theirs).facts["digest"]
+    commit_id = git(project, "rev-parse", "HEAD")
+    assert tarball.pointer(ours, commit_id) is None
+    assert tarball.key_of(ours, digest) is None
+    assert tarball.build(ours).changed
+    assert tarball.key_of(ours, digest) == f"trusted/tarballs/{digest}.tar.zst"
+
+
+def test_another_branch_takes_what_the_default_branch_made_and_changes_nothing_of_it(project, start):
+    digest = tarball.build(start(project, branch="main")).facts["digest"]
+    theirs = start(project, branch="feature")
+    before = list(theirs.store.keys("branches/"))
+    assert tarball.differences(theirs) == []
+    outcome = tarball.build(theirs)
+    assert (outcome.changed, outcome.facts["digest"]) == (False, digest)
+    assert list(theirs.store.keys("branches/")) == before
+    with pytest.raises(TarballGone, match="no tarball 000000000000 in"):
+        tarball.stored_key(theirs, "0" * 64)
