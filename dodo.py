@@ -5,33 +5,31 @@
     tarball ────────────────────┘
 
 `doit list` names the stages, `doit info STAGE` what each depends on, docs/ has a page for each.
+What a stage is, and what its properties mean: tasks/graph/stage.py.
 """
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
-from tasks import image, run, settings, teardown
-from tasks.graph import inputs
+from tasks import image, teardown
+from tasks.commands import command_line
 from tasks.graph.stage import Task, stage
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import stage as release
 from tasks.server import drift
 from tasks.server import stage as server
 from tasks.tarball import stage as tarball
-from tasks.tarball.build import layers
+from tasks.tarball.build.layers import Build
 
-RUN = run.from_command_line(Path.cwd())
-PLAYS = ["tasks/hosts/ansible.py", "tasks/hosts/playbook_events.py", "tasks/hosts/ssh.py"]
-LEDGER = ["tasks/server/ledger.py", "tasks/server/ledger_host.py", "tasks/hosts/managed.py"]
+RUN = command_line.this_run(Path.cwd())
+BUILD = Build(RUN)
 AS_RECORDED = drift.AsRecorded("server")
+APPLICATION = RUN.pipeline.application.path
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
 DOIT_CONFIG = {
     "backend": "bucket",
-    "dep_file": RUN,
-    "check_file_uptodate": inputs.GitIds,
     "reporter": "stages",
     "default_tasks": ["release"],
     "num_process": 2,
@@ -48,16 +46,18 @@ def task_infrastructure() -> Iterator[Task]:
         infrastructure.share,
         name="shared",
         world=infrastructure.shared_differences,
-        meanwhile=[AS_RECORDED.begin, layers.begin],
+        meanwhile=[partial(AS_RECORDED.begin, RUN), BUILD.begin],
+        speaks=False,
     )
     yield stage(
         RUN,
         infrastructure.converge,
         name="environment",
-        paths=["tasks/infrastructure/apply.py", "tasks/infrastructure/stage.py", "tasks/bucket/create.py"],
-        parts=lambda: infrastructure.parts(RUN),
+        inputs=["tasks/infrastructure", "tasks/bucket", "tasks/cloud", "tasks/image.py", "tasks/source.py"],
+        parts=infrastructure.parts,
         world=infrastructure.differences,
         after=["infrastructure:shared"],
+        leased=True,
     )
 
 
@@ -68,20 +68,18 @@ def task_tarball() -> Iterator[Task]:
             RUN,
             partial(tarball.layer, name=layer.name),
             name=layer.name,
-            parts=partial(tarball.layer_parts, RUN, layer.name),
+            subject=BUILD,
+            parts=partial(tarball.layer_parts, name=layer.name),
             after=["infrastructure:shared", *(f"tarball:{each}" for each in layer.after)],
+            speaks=False,
         )
     yield stage(
         RUN,
-        tarball.build,
+        tarball.pack,
         name="pack",
-        paths=[
-            RUN.pipeline.application.path,
-            f"{PROFILE}/profile.yml",
-            *layers.CODE,
-            "tasks/tarball/stage.py",
-        ],
-        parts=lambda: tarball.parts(RUN),
+        subject=BUILD,
+        inputs=[APPLICATION, PROFILE, "tasks/tarball", "tasks/bucket", "tasks/cloud", "tasks/source.py"],
+        parts=tarball.parts,
         world=tarball.differences,
         after=["infrastructure:shared", *(f"tarball:{each.name}" for each in RUN.profile.layers)],
     )
@@ -92,17 +90,20 @@ def task_server() -> Task:
     return stage(
         RUN,
         server.provision,
-        paths=[
+        inputs=[
             "playbooks/server.yml",
             *(f"roles/{role}" for role in server.ROLES),
             PROFILE,
-            *PLAYS,
-            *LEDGER,
-            "tasks/server/stage.py",
+            "tasks/server",
+            "tasks/hosts",
+            "tasks/infrastructure",
+            "tasks/bucket",
+            "tasks/cloud",
         ],
-        parts=lambda: server.parts(RUN),
+        parts=server.parts,
         world=AS_RECORDED,
         infrastructure="infrastructure:environment",
+        leased=True,
     )
 
 
@@ -111,17 +112,36 @@ def task_release() -> Task:
     return stage(
         RUN,
         release.go_live,
-        paths=["playbooks/release.yml", "roles/release", *PLAYS, "tasks/release/stage.py"],
-        parts=lambda: release.parts(RUN),
+        inputs=[
+            "playbooks/release.yml",
+            "roles/release",
+            "tasks/release",
+            "tasks/server",
+            "tasks/hosts",
+            "tasks/infrastructure",
+            "tasks/tarball",
+            "tasks/bucket",
+            "tasks/cloud",
+        ],
+        parts=release.parts,
         after=["server"],
         infrastructure="infrastructure:environment",
         tarball="tarball:pack",
+        leased=True,
     )
 
 
 def task_teardown() -> Task:
     """Leave nothing of the environment: machines, name, keys, secrets."""
-    return stage(RUN, teardown.tear_down, always=True)
+    return stage(
+        RUN,
+        teardown.tear_down,
+        always=True,
+        leased=True,
+        recorded=False,
+        voids=["release", "server", "infrastructure:environment"],
+        offered=False,
+    )
 
 
 def task_image() -> Task:
@@ -129,13 +149,19 @@ def task_image() -> Task:
     return stage(
         RUN,
         image.bake,
-        paths=[*image.PATHS, *PLAYS, "tasks/image.py"],
-        parts=lambda: image.parts(RUN),
+        inputs=[
+            *image.PATHS,
+            "tasks/image.py",
+            "tasks/hosts",
+            "tasks/infrastructure",
+            "tasks/server",
+            "tasks/cloud",
+        ],
+        parts=image.parts,
         world=image.differences,
         after=["infrastructure:shared"],
+        offered=False,
     )
 
 
-# what an environment's file does not name does not exist there
-for forbidden in set(get_args(settings.Stage)) - set(RUN.environment.stages):
-    del globals()[f"task_{forbidden}"]
+command_line.declare(globals(), RUN)

@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tasks.commands import command_line
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import doit, project
-from tasks import run
 from tasks.bucket.store import Store
 from tasks.infrastructure import stage as infrastructure
 from tasks.tarball.build import archive, tar
@@ -34,7 +35,7 @@ def main() -> None:
     """Measure and print."""
     with project() as root, tempfile.TemporaryDirectory(prefix="bench-") as folder:
         doit(root, "cloud", "start")
-        infrastructure.share(run.read(root, {}))
+        infrastructure.share(command_line.read(root, {}))
         small, large = (store(root, Path(folder) / str(files), files) for files in (FILES // 10, FILES))
         ours, plain, peaks = [], [], []
         for _ in range(TIMES):
@@ -80,7 +81,7 @@ def store(root: Path, tree: Path, files: int) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(" ".join(chosen.choices(words, k=BYTES // 7))[:BYTES].ljust(BYTES))
         packed = archive.pack({layer: tar.of_folder(tree, only=[layer])}, tree.with_suffix(".zst"))
-        run.read(root, {}).store.upload(_key(tree, layer), tree.with_suffix(".zst"))
+        command_line.read(root, {}).store.upload(_key(tree, layer), tree.with_suffix(".zst"))
         print(f"{tree.name}: {layer}, {packed.size / 1e6:.0f} MB", file=sys.stderr)  # noqa: T201
     return tree
 
@@ -109,7 +110,7 @@ def apart(root: Path, tree: Path) -> tuple[float, int]:
 
 def whole(root: Path, tree: Path) -> None:
     """Layers from the bucket become one tarball in the bucket."""
-    bucket = run.read(root, {}).store
+    bucket = command_line.read(root, {}).store
     bucket.exists("connect")
     begun = time.monotonic()
     target = tree.with_suffix(".packed")

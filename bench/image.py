@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+from tasks.commands import command_line
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import doit, once, project
-from tasks import run
 
 BRANCHES = 3
 
@@ -42,7 +43,7 @@ def branch(root: Path, name: str) -> float:
     """Seconds from the command to a page of the new environment."""
     begun = time.monotonic()
     doit(root, f"branch={name}", "release")
-    here = run.read(root, {"branch": name})
+    here = command_line.read(root, {"branch": name})
     connection = http.client.HTTPConnection(*here.cloud.http_address(here.host_name), timeout=20)
     connection.request("GET", "/", headers={"Host": here.host_name})
     if connection.getresponse().status != 200:

@@ -14,10 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from tasks.commands import command_line
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import DOIT, TIMES, doit, median, project
-from tasks import run
 from tasks.hosts import ansible
 from tasks.server import stage as server
 
@@ -52,7 +53,7 @@ def table(root: Path) -> None:
 
 def again(root: Path, folder: Path, strategy: str) -> float:
     """Seconds of the playbook on a host where it has nothing to change; fails if it changes something."""
-    here = run.read(root, {})
+    here = command_line.read(root, {})
     hosts = server.hosts(here, server.existing(here))
     variables = {**server.variables(here), **server.application(here)}
     inventory = ansible._inventory(folder, hosts, variables)

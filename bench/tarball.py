@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tasks.commands import command_line
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import DOIT, doit, project
-from tasks import profile, run
+from tasks import profile
 from tasks.process import children
 
 TIMES = 5
@@ -81,7 +83,7 @@ def main() -> None:
 
 def sequential(root: Path) -> dict[str, float]:
     """Seconds of each of the profile's commands in one folder, and of tar and zstd at the end."""
-    here = run.read(root, {})
+    here = command_line.read(root, {})
     environ = {name: os.environ[name] for name in ("PATH",)} | {"LANG": "C.UTF-8", "TZ": "UTC"}
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import refusal, settings
+import tasks
+from tasks import settings
+from tasks.refusal import Refusal
 
+ROOMS = (
+    "commands",
+    "run",
+    "source",
+    "settings",
+    "profile",
+    "infrastructure",
+    "tarball",
+    "server",
+    "release",
+    "promotion",
+)
+"""What a user meets first stands first; the rest follows by name."""
 MADE = "<!-- made by `doit docs`, a test fails when it is stale -->\n"
 
 
@@ -16,22 +33,43 @@ def pages() -> dict[Path, str]:
 
 
 def errors() -> str:
-    """Every refusal: when it happens, what it says, what to type, how the command ends."""
+    """Every refusal, by the room that raises it: when it happens, what it says, what to type, how the command ends."""
     lines = [
         "# Errors",
         MADE,
         "Each refusal is one sentence and, indented below it, what to type next. Exit codes: 1 failed or "
         "refused, 2 a mistake of ours, 3 no such stage, environment or setting, 130 and 143 interrupted.\n",
     ]
-    for each in sorted(refusal.Refusal.__subclasses__(), key=lambda kind: kind.__name__):
-        lines += [
-            f"## {each.__name__}",
-            f"{each.__doc__} Exit code {each.exit_code}.\n",
-            "```text",
-            each.sentence + (f"\n    {each.remedy}" if each.remedy else ""),
-            "```\n",
-        ]
+    rooms: dict[str, list[type[Refusal]]] = {}
+    for each in refusals():
+        rooms.setdefault(_room(each), []).append(each)
+    for room in sorted(rooms, key=lambda room: (ROOMS.index(room) if room in ROOMS else len(ROOMS), room)):
+        lines.append(f"## {room}\n")
+        for each in sorted(rooms[room], key=lambda kind: kind.__name__):
+            lines += [
+                f"### {each.__name__}",
+                f"{each.__doc__} Exit code {each.exit_code}.\n",
+                "```text",
+                each.sentence + (f"\n    {each.remedy}" if each.remedy else ""),
+                "```\n",
+            ]
     return "\n".join(lines)
+
+
+def refusals() -> list[type[Refusal]]:
+    """Every refusal that a module declares; all of them are loaded for that."""
+    for module in pkgutil.walk_packages(tasks.__path__, "tasks."):
+        importlib.import_module(module.name)
+    return [
+        each
+        for each in Refusal.__subclasses__()
+        if each.__module__.startswith("tasks.") and "sentence" in vars(each)
+    ]
+
+
+def _room(kind: type[Refusal]) -> str:
+    """The folder that raises it, or the module where that lies in none: `tarball`, `settings`."""
+    return kind.__module__.split(".")[1]
 
 
 def all_settings() -> str:

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks import source
-from tasks.bucket.lease import Lease
+from tasks.bucket.lease import EnvironmentHeld, Lease
 from tasks.cloud.errors import already
-from tasks.graph import reporter
 from tasks.graph.stage import Outcome
-from tasks.hosts import ansible
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import launches
 from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.apply import CloudRefused
 from tasks.process import children
-from tasks.refusal import Cancelled, CloudRefused, EnvironmentHeld
+from tasks.process.children import Cancelled
 from tasks.server import stage as server
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def bake(run: Run) -> Outcome:
     # the host is the project's: two bakes would take it away from each other
     lease = Lease(builder, on_lost=children.interrupt)
     try:
-        lease.take(0 if image else None, run.say(NAME))
+        lease.take(0 if image else None, run.console.say(NAME))
     except EnvironmentHeld:
         if not image:
             raise
@@ -153,15 +152,13 @@ def _builder(run: Run) -> Run:
         run.environment.infrastructure, instances=1, termination_protection=False, http_from=()
     )
     environment = dataclasses.replace(run.environment, per_branch=False, host_name="", infrastructure=lone)
-    builder = dataclasses.replace(run, environment=environment, environment_name=NAME)
-    builder.__dict__.update(cloud=run.cloud, id=run.id)  # one connection, one process
-    return builder
+    return dataclasses.replace(run, environment=environment, environment_name=NAME)
 
 
 def _make(run: Run, builder: Run, mark: str) -> str:
     """The id of a new image, which the cloud is still making."""
     hosts = dict(infrastructure.converge(builder, stage=NAME).facts)
-    ansible.play(
+    run.hosts.play(
         NAME,
         hosts=server.hosts(builder, hosts),
         variables={
@@ -169,15 +166,15 @@ def _make(run: Run, builder: Run, mark: str) -> str:
             "php_extensions": run.profile.server["php_extensions"],
         },
         strategy=run.environment.strategy,
-        say=run.say(NAME),
+        console=run.console,
         log=run.log(NAME),
     )
     (host,) = (each["id"] for each in hosts["hosts"])
-    reporter.console.event(NAME, f"stop {host}")
+    run.console.event(NAME, f"stop {host}")
     # at rest: nothing is half written, and what the host forgot is not made anew by a reboot
     ec2.stop(builder, host)
     name = f"{run.pipeline.name}-{mark}"
-    reporter.console.event(NAME, f"create image {name}")
+    run.console.event(NAME, f"create image {name}")
     tags = {"Name": name, "project": run.pipeline.name, "fingerprint": mark, "base": run.pipeline.image}
     with already("InvalidAMIName.Duplicate"):  # another run was faster: its image is as good
         return ec2.create_image(run, host, name=name, tags=tags)
@@ -191,7 +188,7 @@ def _await(run: Run, id: str) -> None:
             return
         if image and image.state in SPENT:
             raise CloudRefused(change=f"create image {id}", problem=f"the image is {image.state}")
-        run.say(NAME)(f"waits for the copy of the disk, {id}")
+        run.console.say(NAME)(f"waits for the copy of the disk, {id}")
 
 
 def _end(builder: Run) -> None:
@@ -199,7 +196,7 @@ def _end(builder: Run) -> None:
     deadline = time.monotonic() + LAST_MOMENT
     while changes := list(_left(builder)):
         for change in changes:
-            reporter.console.event(NAME, str(change))
+            builder.console.event(NAME, str(change))
             with contextlib.suppress(Cancelled):
                 ec2.apply(builder, change)
         if children.cancelled() and time.monotonic() > deadline:
@@ -218,7 +215,7 @@ def _sweep(run: Run) -> int:
     images = found(run)
     gone = superfluous(images, ec2.images_in_use(run, [each.id for each in images]))
     for each in gone:
-        reporter.console.event(NAME, f"remove {each.id} of {each.made[:10]}")
+        run.console.event(NAME, f"remove {each.id} of {each.made[:10]}")
         ec2.remove_image(run, each.id, each.snapshots)
     return len(gone)
 
@@ -233,5 +230,5 @@ def start(run: Run) -> str | None:
     mark = fingerprint(run)
     image = ready(run, mark)
     words = f"the baked image {image.id}" if image else f"{run.pipeline.image}: no baked image of {mark}"
-    reporter.console.event("infrastructure", f"starts from {words}")
+    run.console.event("infrastructure", f"starts from {words}")
     return image.id if image else None

@@ -10,8 +10,24 @@ from typing import Any
 
 import yaml
 
-from tasks.refusal import ProfileLayerUnknown, ProfileOptionUnknown, SettingsBroken, SettingsMissing
-from tasks.settings import LOADER, Application
+from tasks.refusal import UNKNOWN, Refusal
+from tasks.settings import LOADER, Application, SettingsBroken, SettingsMissing
+
+
+class ProfileOptionUnknown(Refusal):
+    """An option under `application.options` that the profile does not have."""
+
+    sentence = "pipeline.yml: application.options.{option}: unknown option of {profile} (known: {known})"
+    remedy = "$EDITOR pipeline.yml"
+    exit_code = UNKNOWN
+
+
+class ProfileLayerUnknown(Refusal):
+    """A layer under `application.commands` that the profile does not have."""
+
+    sentence = "pipeline.yml: application.commands.{layer}: unknown layer of {profile} (known: {known})"
+    remedy = "$EDITOR pipeline.yml"
+    exit_code = UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)

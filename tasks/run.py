@@ -1,47 +1,64 @@
-"""run: one call of the pipeline: which environment, of which branch, in which cloud."""
+"""run: one call of the pipeline: which environment, of which branch, in which cloud. A value: nothing happens when it is asked."""
 
 from __future__ import annotations
 
-import gc
-import getpass
+import dataclasses
 import hashlib
 import os
-import socket
-import sys
-import tempfile
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks import profile, settings, source
-from tasks.bucket.store import Store
-from tasks.cloud import interface as cloud
-from tasks.console import journal
-from tasks.graph import reporter
-from tasks.refusal import Refusal, UncommittedChanges, UnknownEnvironment, UnknownVariable
-from tasks.tarball.build import layers, overlay
+from tasks.clock import SYSTEM, Clock
+from tasks.refusal import UNKNOWN, Refusal
 
-VARIABLES = ("environment", "branch")
+if TYPE_CHECKING:
+    from tasks.bucket.store import Store
+    from tasks.cloud.interface import Cloud
+    from tasks.console.console import Console
+    from tasks.hosts.hosts import Hosts
+
 DEFAULT_ENVIRONMENT = "testing"
-CI_PERSON = ("GITHUB_TRIGGERING_ACTOR", "GITLAB_USER_LOGIN", "BITBUCKET_STEP_TRIGGERER_UUID")
+
+
+class UnknownEnvironment(Refusal):
+    """`environment=NAME` without a file of that name in `environments/`."""
+
+    sentence = "command line: environment={name}: there is no environments/{name}.yml (known: {known})"
+    remedy = "ls environments"
+    exit_code = UNKNOWN
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything that a stage may ask. What costs time is found out when it is asked for."""
+    """What a stage may ask of the call that it is a part of.
+
+    `id` names the run in its lease, its records and its processes; `who` runs it, for display; `variables` are the
+    `name=value` that were typed; `began` is the clock's monotonic time at its start.
+    """
 
     root: Path
     pipeline: settings.Pipeline
     environment: settings.Environment
     environment_name: str
+    profile: profile.Profile
+    cloud: Cloud
+    store: Store
+    hosts: Hosts
+    console: Console
+    who: str
     named_branch: str | None = None
-
-    @cached_property
-    def id(self) -> str:
-        """Names this run in its lease, its records and its processes; no other run has it."""
-        return uuid.uuid4().hex[:12]
+    variables: tuple[str, ...] = ()
+    clock: Clock = SYSTEM
+    id: str = field(default_factory=_new_id)
+    began: float = 0.0
 
     @cached_property
     def branch(self) -> str:
@@ -54,9 +71,14 @@ class Run:
         """The environment's own name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
         if not self.environment.per_branch:
             return self.environment_name
-        return f"{self.environment_name}-{branch_id(self.branch)}"
+        return branch_identity(self.environment_name, self.branch)
 
-    @cached_property
+    @property
+    def name(self) -> str:
+        """What everything of the environment is called in the cloud: `shop-testing-0d6e4079e3`."""
+        return f"{self.pipeline.name}-{self.identity}"
+
+    @property
     def host_name(self) -> str:
         """The site's full host name."""
         return f"{self.environment.host_name or self.identity}.{self.pipeline.dns_zone}"
@@ -68,113 +90,39 @@ class Run:
 
     @property
     def bucket(self) -> str:
-        """The bucket for tarballs and records."""
-        return self.pipeline.bucket or f"{self.pipeline.name}-releases"
-
-    @cached_property
-    def cloud(self) -> cloud.Cloud:
-        """The cloud, started if it is the embedded one and does not run."""
-        return cloud.connect(name=self.pipeline.cloud, region=self.pipeline.region, say=self.say("cloud"))
-
-    @property
-    def store(self) -> Store:
-        """The bucket's objects."""
-        return Store(client=self.cloud.client("s3"), bucket=self.bucket)
-
-    @cached_property
-    def profile(self) -> profile.Profile:
-        """The application's profile with this project's options."""
-        return profile.load(self.root, self.pipeline.application)
-
-    @cached_property
-    def layers(self) -> Mapping[str, layers.Keyed]:
-        """The parts of the application's build, in order, each with its key."""
-        return layers.keyed(self)
-
-    @cached_property
-    def bench(self) -> tempfile.TemporaryDirectory[str]:
-        """A folder to build in, gone when this process ends."""
-        return overlay.place(self.root)
-
-    @cached_property
-    def who(self) -> str:
-        """Who runs this, for display: in CI, who started the job."""
-        named = next((os.environ[name] for name in CI_PERSON if os.environ.get(name)), None)
-        return named or f"{getpass.getuser()}@{socket.gethostname()}"
-
-    def say(self, stage: str) -> Callable[[str], None]:
-        """A function that tells what the stage is doing now."""
-        return lambda words: reporter.console.progress(stage, words)
-
-    def warn(self, stage: str, words: str) -> None:
-        """Tell what a person should know, in a line of its own."""
-        reporter.console.event(stage, words)
-
-    @cached_property
-    def journal(self) -> Path:
-        """The folder of what this run leaves: run.json and a log for each stage."""
-        return journal.new(self.root / ".run" / "logs" / self.identity)
-
-    def log(self, stage: str) -> Path:
-        """The file that gets the whole output of a stage."""
-        return self.journal / f"{stage}.log"
+        """The name of the bucket for tarballs and records."""
+        return self.store.bucket
 
     @cached_property
     def commit(self) -> str:
         """The checked-out commit, as tags and records name it."""
         return source.snapshot(self.root).version
 
-    def accept_source(self, stage: str) -> None:
-        """Refuse uncommitted changes where the environment does, and name them elsewhere. Raises UncommittedChanges."""
-        if self.environment.uncommitted == "refused" and (changed := source.uncommitted(self.root)):
-            files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
-            raise UncommittedChanges(stage=stage, environment=self.environment_name, files=files)
-        _ = self._named_uncommitted
+    @property
+    def logs(self) -> Path:
+        """The folder with the logs of this environment's runs."""
+        return self.root / ".run" / "logs" / self.identity
 
-    @cached_property
-    def _named_uncommitted(self) -> bool:
-        """Said once in a run."""
-        changed = source.uncommitted(self.root)
-        if changed:
-            self.warn("tarball", f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
-        return bool(changed)
+    def log(self, stage: str) -> Path:
+        """The file that gets the whole output of a stage."""
+        return self.console.logs(self.logs) / f"{stage}.log"
 
 
-def branch_id(branch: str) -> str:
-    """Ten hex digits (40 bits) that no other branch of a project shares."""
-    return hashlib.sha256(branch.encode()).hexdigest()[:10]
+def branch_identity(environment: str, branch: str) -> str:
+    """The name of a branch's own environment: ten hex digits (40 bits) that no other branch of a project shares."""
+    return f"{environment}-{hashlib.sha256(branch.encode()).hexdigest()[:10]}"
 
 
-def read(root: Path, variables: Mapping[str, str]) -> Run:
-    """The run that the command line asks for. Raises UnknownVariable, UnknownEnvironment or a setting's refusal."""
-    for name, value in variables.items():
-        if name not in VARIABLES:
-            raise UnknownVariable(name=name, value=value, known=", ".join(VARIABLES))
-    name = variables.get("environment") or DEFAULT_ENVIRONMENT
+def elsewhere(run: Run, name: str) -> Run:
+    """The same call in another environment. Raises UnknownEnvironment or a setting's refusal."""
+    return dataclasses.replace(run, environment=environment(run.root, name), environment_name=name)
+
+
+def environment(root: Path, name: str) -> settings.Environment:
+    """The settings of an environment.
+
+    Raises UnknownEnvironment or a setting's refusal."""
     known = sorted(each.stem for each in (root / "environments").glob("*.yml"))
     if name not in known:
         raise UnknownEnvironment(name=name, known=", ".join(known))
-    return Run(
-        root=root,
-        pipeline=settings.load(settings.Pipeline, root / "pipeline.yml", root),
-        environment=settings.load(settings.Environment, root / "environments" / f"{name}.yml", root),
-        environment_name=name,
-        named_branch=variables.get("branch"),
-    )
-
-
-def from_command_line(root: Path) -> Run:
-    """The run of this doit process; a refusal ends the process with its sentence and exit code.
-
-    doit itself would show a traceback: while it loads dodo.py it knows its own errors only.
-    """
-    from doit import doit_cmd
-
-    gc.set_threshold(100_000)  # a fifth of the time that boto3 takes to load goes into looking for cycles
-    variables = doit_cmd._CMDLINE_VARS or {}
-    Refusal.variables = tuple(f"{name}={value}" for name, value in variables.items())
-    try:
-        return read(root, variables)
-    except Refusal as refusal:
-        sys.stderr.write(f"{refusal.text}\n")
-        raise SystemExit(refusal.exit_code) from None
+    return settings.load(settings.Environment, root / "environments" / f"{name}.yml", root)

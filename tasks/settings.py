@@ -3,21 +3,61 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 
-from tasks.refusal import SettingMissing, SettingsBroken, SettingsMissing, SettingUnknown, SettingWrong
+from tasks.refusal import UNKNOWN, Refusal
 
 T = TypeVar("T")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same language; in C where PyYAML has it."""
-Stage = Literal["infrastructure", "tarball", "server", "release", "teardown", "image"]
 Options = Mapping[str, tuple[str, ...]]
+
+
+class SettingsMissing(Refusal):
+    """A settings file that must exist does not."""
+
+    sentence = "{path}: is missing"
+    remedy = "git checkout -- {path}"
+    exit_code = UNKNOWN
+
+
+class SettingsBroken(Refusal):
+    """A settings file that is no YAML, or no mapping."""
+
+    sentence = "{path}:{line}: {problem}"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
+class SettingUnknown(Refusal):
+    """A key that no setting declares."""
+
+    sentence = "{path}:{line}: {key}: unknown key (known: {known})"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
+class SettingMissing(Refusal):
+    """A setting without a default that the file does not give."""
+
+    sentence = "{path}: {key}: is missing ({help})"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
+class SettingWrong(Refusal):
+    """A value of the wrong type, or not one of those known."""
+
+    sentence = "{path}:{line}: {key}: should be {expected}, not {value}"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
 
 
 def setting(help: str, default: Any = dataclasses.MISSING) -> Any:
@@ -172,9 +212,8 @@ class Environment:
 
     per_branch: bool = setting("one environment for each branch, named by its hash", False)
     host_name: str = setting("host name below the zone; empty: the environment's own name", "")
-    stages: tuple[Stage, ...] = setting(
-        "stages that exist here", ("infrastructure", "tarball", "server", "release")
-    )
+    stages: tuple[str, ...] = setting("stages that exist here, no others; none: all that dodo.py offers", ())
+    also: tuple[str, ...] = setting("stages that exist here beside those that dodo.py offers", ())
     uncommitted: Literal["allowed", "refused"] = setting(
         "whether files that no commit holds may be released", "refused"
     )
@@ -193,6 +232,27 @@ class Environment:
     infrastructure: Infrastructure = section(Infrastructure)
     server: Server = section(Server)
     release: Release = section(Release)
+
+    @property
+    def named_stages(self) -> tuple[str, ...]:
+        """The stages that the file names."""
+        return (*self.stages, *self.also)
+
+    def has(self, stage: str, *, offered: bool = True) -> bool:
+        """Whether a stage exists here, given whether dodo.py offers it to everybody."""
+        return stage in self.named_stages or (offered and not self.stages)
+
+
+def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]) -> SettingWrong:
+    """The refusal of a stage that an environment's file names and dodo.py does not make."""
+    path = f"environments/{environment}.yml"
+    lines = (root / path).read_text().splitlines()
+    line = next(
+        (number for number, text in enumerate(lines, 1) if re.search(rf"\b{re.escape(stage)}\b", text)), 1
+    )
+    return SettingWrong(
+        path=path, line=line, key="stages", expected=f"one of {', '.join(known)}", value=repr(stage)
+    )
 
 
 def load(kind: type[T], path: Path, root: Path) -> T:

@@ -12,15 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from tasks.refusal import (
-    BranchesUnknown,
-    CommandMissing,
-    GitRefused,
-    NoBranch,
-    NoCommit,
-    NoRepository,
-    NotOurs,
-)
+from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
     import git
@@ -42,15 +34,72 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+class NoRepository(Refusal):
+    """The pipeline is called outside of a git repository."""
+
+    sentence = "git: {path} is not in a git repository, so there is nothing to release"
+    remedy = "git init && git add -A && git commit -m 'first'"
+
+
+class NoCommit(Refusal):
+    """The repository has no commit yet, or the named one does not exist."""
+
+    sentence = "git: there is no commit {name} here"
+    remedy = "git add -A && git commit"
+
+
+class NoBranch(Refusal):
+    """A detached HEAD, and no CI variable tells the branch."""
+
+    sentence = "git: HEAD is detached and no CI variable names the branch"
+    remedy = "doit branch=NAME {task}"
+    exit_code = UNKNOWN
+
+
+class GitRefused(Refusal):
+    """git itself fails: a checkout of another user, a broken index, a full disk."""
+
+    sentence = "git: {problem}"
+    remedy = "git status"
+
+
+class GitMissing(Refusal):
+    """The program git is not installed."""
+
+    sentence = "git: is not installed"
+    remedy = "rm -f .run/installed-* && build/ci/run list"
+
+
+class NotOurs(Refusal):
+    """The checkout belongs to another user, as in a CI container; git asks for a word before it trusts it."""
+
+    sentence = "git: {path} belongs to another user"
+    remedy = "git config --global --add safe.directory {path}"
+
+
+class UncommittedChanges(Refusal):
+    """Only environments that say `uncommitted: allowed` take changes that no commit holds."""
+
+    sentence = "{stage}: {environment} takes committed files only, these differ: {files}"
+    remedy = "git commit"
+
+
+class BranchesUnknown(Refusal):
+    """Nobody can tell what is orphaned: an empty list of branches is no reason to take everything away."""
+
+    sentence = "sweep: the remote origin does not say which branches there are ({problem})"
+    remedy = "git ls-remote --heads origin"
+
+
 def refusing(ask: Callable[P, T]) -> Callable[P, T]:
-    """What git says no to becomes a refusal. Raises GitRefused, NotOurs or CommandMissing."""
+    """What git says no to becomes a refusal. Raises GitRefused, NotOurs or GitMissing."""
 
     @functools.wraps(ask)
     def guarded(*args: P.args, **keywords: P.kwargs) -> T:
         try:
             import git
         except ImportError:  # GitPython looks for the program when it is imported
-            raise CommandMissing(command="git") from None
+            raise GitMissing from None
         try:
             return ask(*args, **keywords)
         except git.GitCommandError as error:

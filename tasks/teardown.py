@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.bucket import create
-from tasks.graph import reporter
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import launches
@@ -16,20 +15,13 @@ from tasks.server import ledger
 if TYPE_CHECKING:
     from tasks.run import Run
 
-VOID = ("release", "server", "infrastructure:environment")
-"""Records that say what was true of the machines. Voided first: a killed teardown must not look released."""
-
 
 def tear_down(run: Run) -> Outcome:
     """Plan for nothing, and apply."""
-    from doit import Globals
-
-    for task in VOID:
-        Globals.dep_manager.backend.void(task)
     name = f"{run.pipeline.name}-{run.identity}"
     changes = infrastructure.teardown_plan(name, run.host_name, ec2.find(run))
     for change in changes:
-        reporter.console.event("teardown", str(change))
+        run.console.event("teardown", str(change))
         ec2.apply(run, change)
     if create.bucket_exists(run):
         launches.forget(run)

@@ -15,16 +15,13 @@ from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 
 from tasks import image, source
-from tasks import run as runs
 from tasks.bucket.lease import Lease
+from tasks.bucket.store import BucketForbidden
 from tasks.cloud.aws import Aws
-from tasks.cloud.caller import caller
 from tasks.environments import inventory
-from tasks.graph.state import BucketState
-from tasks.hosts import ansible
+from tasks.graph.state import BucketState, Memory
 from tasks.infrastructure import apply as ec2s
 from tasks.infrastructure import stage as infrastructure
-from tasks.refusal import BucketForbidden
 from tasks.release import history
 from tasks.server import ledger
 from tasks.sweep import apply, references
@@ -32,6 +29,8 @@ from tasks.sweep import plan as sweep
 from tasks.tarball import signature, verify
 from tasks.tarball import stage as tarball
 from tasks.tarball.build import layers
+from tasks.tarball.build.layers import Build
+from tests.clouds import IdleHosts, run_in
 from tests.conftest import ROOT, commit, copy_project
 from tests.iam import allowed, as_moto_judges, policy
 
@@ -205,9 +204,6 @@ def project(tmp_path_factory):
 @pytest.fixture
 def run_as(project, monkeypatch):
     """A run of a role, in an account that has the bucket, the zone and Debian's image."""
-    monkeypatch.setattr(
-        ansible, "play", lambda *_, **__: ansible.Recap(changed=0, ok=0, seconds=0, recorded={})
-    )
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # moto computes it from Route 53's query in lower case, and refuses what is right
     monkeypatch.setattr(IAMRequestBase, "check_signature", lambda request: None)
@@ -216,11 +212,9 @@ def run_as(project, monkeypatch):
     accounts = {}
 
     def started(role, **variables):
-        run = runs.read(project, variables or {"branch": "feature"})
         if role not in accounts:
             accounts[role] = Account(_credentials(role) if role in ROLES else keys)
-        run.__dict__["cloud"] = accounts[role]
-        return run
+        return run_in(project, accounts[role], hosts=IdleHosts(), **(variables or {"branch": "feature"}))
 
     with mock_aws():
         administrator = started("administrator")
@@ -245,20 +239,21 @@ def _credentials(role):
 
 
 def build(run):
-    tarball.layer(run, name="pages")
-    tarball.build(run)
+    build = Build(run)
+    tarball.layer(build, name="pages")
+    tarball.pack(build)
 
 
 def try_to_build(run):
     """Whether it can be built, twice alike, of what the cache has; nothing is kept."""
-    layers.ensure(run, "pages")
-    assert all(not each.differing for each in verify.verdicts(run))
+    layers.ensure(Build(run), "pages")
+    assert all(not each.differing for each in verify.verdicts(Build(run)))
     assert list(run.store.keys("branches/")) == []
 
 
 def release(run):
     """All calls of a release but those that Ansible makes, which go to the host."""
-    lease, state = Lease(run), BucketState(run, None)
+    lease, state = Lease(run), BucketState(Memory(run=run), None)
     lease.take()
     assert infrastructure.shared_differences(run) == []
     infrastructure.converge(run)
@@ -294,8 +289,7 @@ def remove_images(run):
 
 def abandon(administrator, run):
     """What a sweep finds: the environment of a branch that is gone, strays of each kind, images too many."""
-    gone = runs.read(administrator.root, {"branch": "gone"})
-    gone.__dict__["cloud"] = administrator.cloud
+    gone = run_in(administrator.root, administrator.cloud, hosts=IdleHosts(), branch="gone")
     release(gone)
     ec2, tags = administrator.cloud.client("ec2"), [{"Key": "project", "Value": "shop"}]
 
@@ -352,7 +346,7 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
                 job(run_as("administrator"), run)
                 continue
             with enable_iam_authentication():
-                assert caller(run).role == role
+                assert run.cloud.caller().role == role
                 job(run)
     given = {each for statement in policy(role)["Statement"] for each in statement["Action"]}
     assert given - run.cloud.called - UNSEEN == set()

@@ -12,16 +12,15 @@ import zlib
 import pytest
 
 from tasks import image, source
-from tasks import run as runs
-from tasks.bucket.lease import Lease
-from tasks.graph import reporter
-from tasks.hosts import ansible
+from tasks.bucket.lease import EnvironmentHeld, Lease
+from tasks.commands import command_line
+from tasks.console.console import Console
+from tasks.hosts.playbook_events import PlaybookBroken
 from tasks.image import Image, superfluous
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import stage as infrastructure
-from tasks.refusal import EnvironmentHeld, PlaybookBroken
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
-from tests.clouds import Killed, Paperhouse, run_in
+from tests.clouds import IdleHosts, Killed, Paperhouse, run_in
 from tests.conftest import commit, copy_project, git
 
 
@@ -31,23 +30,18 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture
-def said(monkeypatch):
+def said():
     """Everything that is said."""
-    stream = io.StringIO()
-    monkeypatch.setattr(reporter, "console", reporter.Console(stream))
-    return stream
+    return io.StringIO()
 
 
 @pytest.fixture
-def run(project, server, monkeypatch, request):  # noqa: F811
+def run(project, server, said, request):  # noqa: F811
     """A run in which Ansible has nothing to do, for a project of its own."""
-    recap = ansible.Recap(changed=0, ok=0, seconds=0, recorded={})
-    monkeypatch.setattr(ansible, "play", lambda *_, **__: recap)
     cloud = Paperhouse(REGION, server.home.born())
-    shop = run_in(project, cloud, branch="main")
+    shop = run_in(project, cloud, hosts=IdleHosts(), console=Console(said), branch="main")
     name = f"shop-{zlib.crc32(request.node.name.encode()):08x}"
     made = dataclasses.replace(shop, pipeline=dataclasses.replace(shop.pipeline, name=name))
-    made.__dict__["cloud"] = cloud
     infrastructure.share(made)
     return made
 
@@ -58,9 +52,7 @@ def nothing_of_the_host(run):
 
 def another(run):
     """The same project's throw-away host, in another process."""
-    builder = image._builder(run)
-    builder.__dict__["id"] = uuid.uuid4().hex
-    return builder
+    return dataclasses.replace(image._builder(run), id=uuid.uuid4().hex)
 
 
 # --- the fingerprint ------------------------------------------------------------------------------
@@ -68,7 +60,9 @@ def another(run):
 
 def test_the_fingerprint_is_the_same_in_a_shallow_clone_at_another_place(project, tmp_path):
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{project}", "other")
-    assert image.fingerprint(runs.read(tmp_path / "other", {})) == image.fingerprint(runs.read(project, {}))
+    assert image.fingerprint(command_line.read(tmp_path / "other", {})) == image.fingerprint(
+        command_line.read(project, {})
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,18 +85,18 @@ def test_the_fingerprint_is_that_of_roles_playbook_and_image_settings(
     text = file.read_text()
     assert before in text
     file.write_text(text.replace(before, after, 1))
-    changed = image.fingerprint(runs.read(tmp_path / "other", {}))
-    assert (changed == image.fingerprint(runs.read(project, {}))) is same
+    changed = image.fingerprint(command_line.read(tmp_path / "other", {}))
+    assert (changed == image.fingerprint(command_line.read(project, {}))) is same
 
 
 def test_an_image_of_uncommitted_changes_is_known_by_its_content(project, tmp_path):
     git(tmp_path, "clone", "-q", str(project), "other")
     role = tmp_path / "other" / "roles" / "nginx" / "tasks" / "main.yml"
     role.write_text(role.read_text() + "# a change\n")
-    uncommitted = image.fingerprint(runs.read(tmp_path / "other", {}))
+    uncommitted = image.fingerprint(command_line.read(tmp_path / "other", {}))
     source._snapshot.cache_clear()
     commit(tmp_path / "other")
-    assert image.fingerprint(runs.read(tmp_path / "other", {})) == uncommitted
+    assert image.fingerprint(command_line.read(tmp_path / "other", {})) == uncommitted
 
 
 # --- which images go ------------------------------------------------------------------------------
@@ -183,7 +177,7 @@ def test_a_host_on_which_the_playbook_fails_is_ended(run, monkeypatch):
     def fail(*_, **__):
         raise PlaybookBroken(stage="image", message="broken")
 
-    monkeypatch.setattr(ansible, "play", fail)
+    run.hosts.play = fail
     with pytest.raises(PlaybookBroken):
         image.bake(run)
     nothing_of_the_host(run)

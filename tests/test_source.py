@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks import source
-from tasks.refusal import NoBranch, NoCommit, NoRepository
+from tasks.source import NoBranch, NoCommit, NoRepository
 from tests.conftest import commit, git
 
 

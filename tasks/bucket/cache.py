@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks import source
-from tasks.bucket.store import NotADocument, Store
-from tasks.refusal import RecordTaken
+from tasks.bucket.store import NotADocument, RecordTaken, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,14 +5,29 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from tasks.bucket.store import BucketForbidden
 from tasks.cloud.errors import already, code, status
-from tasks.refusal import BucketForbidden, BucketGone, ZoneMissing
+from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
     from tasks.run import Run
 
 REPLACED_DAYS = 30
 """Days that the bucket keeps what was removed or replaced."""
+
+
+class ZoneMissing(Refusal):
+    """The DNS zone does not exist and is not ours to make."""
+
+    sentence = "infrastructure: no hosted zone {zone} in this account (pipeline.yml: dns_zone)"
+    remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
+
+
+class BucketGone(Refusal):
+    """The bucket is missing although machines of the project run: a new, empty one would forget what they are."""
+
+    sentence = "state: the bucket {bucket} is gone, and {machines} of {project} are still there"
+    remedy = "aws s3api head-bucket --bucket {bucket}"
 
 
 def bucket_exists(run: Run) -> bool:

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import create
-from tasks.bucket.store import Document, NotADocument, Store
-from tasks.cloud.embedded.home import started_at, this_boot
-from tasks.graph.stage import now
+from tasks.bucket.store import BucketMissing, Document, NotADocument, RecordTaken, Store
 from tasks.process import children
-from tasks.refusal import BucketMissing, EnvironmentHeld, LeaseLost, LeaseUnreadable, RecordTaken
+from tasks.process.life import started_at, this_boot
+from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -37,6 +36,27 @@ BEATS = 3
 SILENCE = 0.9
 """Part of that time after which a holder that cannot reach the bucket gives up: before anybody else takes over."""
 POLL = 1.0
+
+
+class EnvironmentHeld(Refusal):
+    """Another run changes the environment, and has not ended while this one waited."""
+
+    sentence = "lease: {identity} is held by {holder}; last sign of life {age} s ago"
+    remedy = "doit --wait 600 {task}"
+
+
+class LeaseUnreadable(Refusal):
+    """The lease says nothing that can be understood, so nobody can tell whether a run is under way."""
+
+    sentence = "lease: {key} is damaged: held by nobody can tell whom, written {age} s ago"
+    remedy = "doit unlock"
+
+
+class LeaseLost(Refusal):
+    """Another run has taken the environment, or this one could not show for too long that it lives."""
+
+    sentence = "lease: {identity} is lost: {why}; this run has stopped, and records nothing more"
+    remedy = "doit {task}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +99,7 @@ def this_process(run: Run, ttl: float) -> Holder:
         pid=os.getpid(),
         started=started_at(os.getpid()) or 0,
         command=shlex.join(["doit", *sys.argv[1:]]),
-        at=now(),
+        at=run.clock.stamp(),
         ttl=ttl,
     )
 
@@ -192,7 +212,12 @@ class Lease:
         if self._beats.ident is None or self.lost:
             return
         self._beats.join()
-        document = {"by": self._me.by, "free": True, "unclean": unclean or self.unclean, "at": now()}
+        document = {
+            "by": self._me.by,
+            "free": True,
+            "unclean": unclean or self.unclean,
+            "at": self._run.clock.stamp(),
+        }
         with contextlib.suppress(RecordTaken, BucketMissing):
             self._write(document)
 
@@ -209,7 +234,7 @@ class Lease:
             pause = found.holder.ttl / BEATS + 1
             say(f"waits {pause:.0f} s: so long may the former holder take to notice")
             children.wait(pause, "unlock")
-        document = {"by": self._me.by, "free": True, "unclean": True, "at": now()}
+        document = {"by": self._me.by, "free": True, "unclean": True, "at": self._run.clock.stamp()}
         self._store.write(self.key, document, seen=self._seen)
         return found
 

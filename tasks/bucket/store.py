@@ -13,12 +13,41 @@ from pathlib import Path
 from typing import Any
 
 from tasks.cloud.errors import code, status
-from tasks.refusal import BucketForbidden, BucketMissing, DocumentDamaged, RecordTaken
+from tasks.cloud.interface import Cloud
+from tasks.refusal import Refusal
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before a write is tried again that met another one in the middle (409)."""
 BATCH = 1000
 """Objects that S3 removes in one request."""
+
+
+class BucketMissing(Refusal):
+    """The bucket for tarballs and records does not exist."""
+
+    sentence = "state: there is no bucket {bucket}"
+    remedy = "doit infrastructure"
+
+
+class BucketForbidden(Refusal):
+    """The bucket exists and does not let us read or write; nothing was changed by the request."""
+
+    sentence = "state: the bucket {bucket} does not let us {verb} {key} ({problem})"
+    remedy = "aws sts get-caller-identity"
+
+
+class DocumentDamaged(Refusal):
+    """What lies in the bucket in a record's place is none; earlier versions of it are kept."""
+
+    sentence = "state: {key} in {bucket} is no record: somebody has overwritten it"
+    remedy = "aws s3api list-object-versions --bucket {bucket} --prefix {key}"
+
+
+class RecordTaken(Refusal):
+    """Another run has written a record since this one has read it."""
+
+    sentence = "state: {key} was changed by {by} in the meantime"
+    remedy = "doit release"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +73,15 @@ class NotADocument(DocumentDamaged):
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A bucket. `client` is an S3 client."""
+    """A bucket of a cloud; whether there is one turns out when it is asked for something."""
 
-    client: Any
+    cloud: Cloud
     bucket: str
+
+    @property
+    def client(self) -> Any:
+        """The S3 client."""
+        return self.cloud.client("s3")
 
     def read(self, key: str) -> Document | None:
         """A document, or None where there is none. Raises NotADocument or BucketForbidden."""

@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.cloud.interface import Cloud
-from tasks.refusal import CredentialsMissing
+from tasks.refusal import Refusal
 
 METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}
 """Off EC2 nobody answers at the metadata address: ask once, for a second."""
+
+
+class CredentialsMissing(Refusal):
+    """`cloud: aws`, and no credentials in the environment, the AWS files or the instance's role."""
+
+    sentence = "cloud: no credentials for AWS ({problem})"
+    remedy = "aws configure"
 
 
 class Aws(Cloud):

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tasks.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +17,3 @@ class Caller:
         kind, _, path = self.arn.rpartition(":")[2].partition("/")
         name = path.split("/")[0] if kind == "assumed-role" else path.rpartition("/")[2]
         return name or kind
-
-
-def caller(run: Run) -> Caller:
-    """Who this process is for the cloud."""
-    return Caller(arn=str(run.cloud.client("sts").get_caller_identity()["Arn"]))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
+from tasks.cloud.caller import Caller
 from tasks.process import children
-from tasks.refusal import CloudSaysNo, CloudUnreachable, HostDown, HostKeysMissing, Refusal
+from tasks.refusal import Refusal
 
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
@@ -20,6 +20,20 @@ KEYS_WITHIN = 300
 """Seconds in which a new host's console shows its keys; AWS refreshes consoles reluctantly."""
 SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
 """The services that are used."""
+
+
+class HostDown(Refusal):
+    """A host is not running, so its address may be anybody's."""
+
+    sentence = "cloud: {host} is {state}, not running"
+    remedy = "doit cloud status"
+
+
+class HostKeysMissing(Refusal):
+    """A host's console does not show its SSH keys, so nobody can tell it from another."""
+
+    sentence = "cloud: the console of {host} shows no SSH host keys after {seconds} s"
+    remedy = "doit cloud status"
 
 
 class Cloud(ABC):
@@ -31,7 +45,7 @@ class Cloud(ABC):
     def __init__(self, region: str) -> None:
         self.region = region
         self._clients: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def client(self, service: str) -> Any:
         """The boto3 client of a service."""
@@ -39,6 +53,15 @@ class Cloud(ABC):
             if service not in self._clients:
                 self._clients[service] = self._connect(service)
             return self._clients[service]
+
+    def caller(self) -> Caller:
+        """Who this process is for the cloud."""
+        return Caller(arn=str(self.client("sts").get_caller_identity()["Arn"]))
+
+    @property
+    def connected(self) -> bool:
+        """Whether anybody has asked it for anything."""
+        return bool(self._clients)
 
     def presigned_url(self, bucket: str, key: str, seconds: int) -> str:
         """A URL by which a host may fetch an object for some time."""
@@ -110,30 +133,3 @@ class Cloud(ABC):
 
     def _signer(self) -> Any:
         return self.client("s3")
-
-
-def refusal_of(error: BaseException) -> Refusal | None:
-    """What an error of the cloud's API is to a person; None if it is no such error."""
-    if "botocore.exceptions" not in sys.modules:
-        return None
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    if isinstance(error, ClientError):
-        said = error.response.get("Error", {})
-        problem = f"{said.get('Code')}: {said.get('Message')}"
-        return CloudSaysNo(action=error.operation_name, problem=problem)
-    return CloudUnreachable(problem=str(error)) if isinstance(error, BotoCoreError) else None
-
-
-def connect(*, name: Literal["embedded", "aws"], region: str, say: Say) -> Cloud:
-    """The cloud that a project's settings name; the embedded one is started if it does not run.
-
-    Raises a refusal of the embedded cloud's start.
-    """
-    if name == "embedded":
-        from tasks.cloud.embedded import client
-
-        return client.connect(region, say)
-    from tasks.cloud import aws
-
-    return aws.Aws(region)

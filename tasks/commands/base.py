@@ -10,11 +10,45 @@ from typing import Any
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
 
-from tasks.cloud import interface as cloud
-from tasks.refusal import Refusal, StageForbidden, UnknownOption, UnknownTask, WordsNotTaken
+from tasks.cloud import errors
+from tasks.commands.command_line import typed
+from tasks.console.console import Console
+from tasks.refusal import UNKNOWN, Refusal
 
 PIPE_CLOSED = 141
 """Exit code of whom nobody listens to, as a shell has it of SIGPIPE."""
+
+
+class UnknownTask(Refusal):
+    """A task or command that does not exist."""
+
+    sentence = "command line: no task or command named {name} (known: {known})"
+    remedy = "doit list"
+    exit_code = UNKNOWN
+
+
+class UnknownOption(Refusal):
+    """An option that the command does not have."""
+
+    sentence = "command line: {problem}"
+    remedy = "doit help {command}"
+    exit_code = UNKNOWN
+
+
+class WordsNotTaken(Refusal):
+    """A command with other words than it takes."""
+
+    sentence = "command line: doit {typed}: the command is doit {usage}"
+    remedy = "doit help {command}"
+    exit_code = UNKNOWN
+
+
+class StageForbidden(Refusal):
+    """A stage that the environment's file does not allow."""
+
+    sentence = "{stage}: does not exist in {environment} (environments/{environment}.yml: stages)"
+    remedy = "doit environment={environment} list"
+    exit_code = UNKNOWN
 
 
 def flag(name: str, help: str, *, long: str = "", short: str = "") -> dict[str, Any]:
@@ -57,11 +91,17 @@ class Asked:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         except Exception as error:
-            if not (unanswered := cloud.refusal_of(error)):
+            if not (unanswered := errors.refusal_of(error)):
                 raise
             said = unanswered
-        sys.stderr.write(f"{said.text}\n")
+        sys.stderr.write(f"{said.told([f'{name}={value}' for name, value in typed().items()])}\n")
         return said.exit_code
+
+    @property
+    def console(self) -> Console:
+        """Where it speaks."""
+        found: Console = run_of(self.task_list).console  # type: ignore[attr-defined]
+        return found
 
 
 class Command(Asked, DoitCmdBase):
@@ -86,10 +126,8 @@ def run_of(tasks: list[Any]) -> Any:
 
 def missing(tasks: list[Any], name: str) -> Refusal:
     """The refusal for a task that is not in the graph: forbidden here, or unknown."""
-    from tasks.settings import Stage
-
     run = run_of(tasks)
-    if name in Stage.__args__:  # type: ignore[attr-defined]
+    if name in next(each.meta["elsewhere"] for each in tasks if each.meta):
         return StageForbidden(stage=name, environment=run.environment_name)
     return UnknownTask(name=name, known=", ".join(each.name for each in tasks if not each.subtask_of))
 

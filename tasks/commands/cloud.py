@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tasks.commands.base import Command
-from tasks.graph import reporter
 
 
 class CloudCommand(Command):
@@ -19,7 +18,7 @@ class CloudCommand(Command):
         from tasks.cloud.embedded import lifecycle
 
         def say(words: str) -> None:
-            reporter.console.progress("cloud", words)
+            self.console.progress("cloud", words)
 
         verbs: dict[str, Callable[[], list[str]]] = {
             "start": lambda: lifecycle.start(say),
@@ -31,5 +30,5 @@ class CloudCommand(Command):
         if verb not in verbs or len(pos_args or ()) != 1:
             raise self.misread(pos_args or [])
         for line in verbs[verb]():
-            reporter.console.line(line)
+            self.console.line(line)
         return 0

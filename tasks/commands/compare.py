@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
-from tasks.graph import reporter
 
 
 class Compare(Command):
@@ -25,8 +24,8 @@ class Compare(Command):
         first, second = (compare.view(compare.ledgers(run, each)) for each in pos_args or ())
         found = compare.lines(first, second)
         for line in found:
-            reporter.console.line(line)
-        reporter.console.line(
+            self.console.line(line)
+        self.console.line(
             f"{' and '.join(pos_args or ())}: {f'{len(found)} differences' if found else 'the same'}"
         )
         return 1 if found else 0

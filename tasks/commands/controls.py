@@ -14,15 +14,47 @@ from doit import doit_cmd
 
 from tasks import run as runs
 from tasks import settings, source
+from tasks.bucket import lease
 from tasks.commands.base import flag, run_of
 from tasks.commands.run import Run
-from tasks.graph import plan, reporter, summary
+from tasks.graph import plan, summary
 from tasks.promotion import gate
 from tasks.promotion import record as promotion_record
-from tasks.refusal import ControlDecides, NotConfirmed, NothingGoesOn, OtherBranch, RunUnderWay
+from tasks.promotion.gate import OtherBranch
+from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class ControlDecides(Refusal):
+    """A control is told an environment, or stages: both follow from the branch."""
+
+    sentence = "{control}: the branch decides what it does: it takes no {more}"
+    remedy = "git switch BRANCH && build/ci/run {control}"
+    exit_code = UNKNOWN
+
+
+class NothingGoesOn(Refusal):
+    """`doit continue`, and no environment takes tarballs from another one."""
+
+    sentence = "continue: no environment takes a tarball from another one (environments/*.yml: takes_from)"
+    remedy = "$EDITOR environments"
+    exit_code = UNKNOWN
+
+
+class NotConfirmed(Refusal):
+    """The question on the terminal was not answered with yes."""
+
+    sentence = "continue: nothing was changed, without a yes"
+    remedy = "doit continue --yes"
+
+
+class RunUnderWay(Refusal):
+    """`doit stop` on the default branch while the run is at work on an environment."""
+
+    sentence = "stop: the run of {commit} does not wait, it is at work: {environment} is held by {holder}"
+    remedy = "doit stop"
 
 
 class Control(Run):
@@ -90,7 +122,7 @@ class Continue(Control):
         if refused := gate.refusal(run):
             raise refused
         for line in [*gate.outgoing(run), *self._expected()]:
-            reporter.console.line(line)
+            self.console.line(line)
         # without a terminal the yes was given where the job was started: CI's own gate
         if (
             not self.yes
@@ -126,7 +158,7 @@ class Stop(Control):
         if not self.ends_run:
             return super()._execute(**options)
         run = run_of(self.task_list)
-        reporter.console.line(said := f"stop: {_end(run)}")
+        self.console.line(said := f"stop: {_end(run)}")
         summary.of_lines(run, self.name, [said])
         return 0
 
@@ -147,11 +179,7 @@ def _end(run: runs.Run) -> str:
 
 
 def _refuse_at_work(run: runs.Run, environment: str, commit: str) -> None:
-    from tasks.bucket.lease import Lease
-
-    there = runs.read(run.root, {"environment": environment})
-    there.__dict__["cloud"] = run.cloud  # connected already
-    found = Lease(there).look()
+    found = lease.look(run.store, lease.key(runs.elsewhere(run, environment).identity))
     if not found.readable or (found.holder and not found.dead):
         holder = found.holder or "nobody can tell whom"
         raise RunUnderWay(commit=commit[:7], environment=environment, holder=holder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
-from tasks.graph import reporter
 
 
 class Diff(Command):
@@ -24,11 +23,11 @@ class Diff(Command):
         run = run_of(self.task_list)
         first, second = (diff.find(run, each) for each in pos_args or ())
         if first == second:
-            reporter.console.line(f"{first[:12]}: the same")
+            self.console.line(f"{first[:12]}: the same")
             return 0
         before, after = diff.read(run, first), diff.read(run, second)
         found = list(diff.lines(before, after))
         for line in (*found, *diff.sizes(before, after)):
-            reporter.console.line(line)
-        reporter.console.line(f"{first[:12]} and {second[:12]}: {len(found)} differences")
+            self.console.line(line)
+        self.console.line(f"{first[:12]} and {second[:12]}: {len(found)} differences")
         return 1

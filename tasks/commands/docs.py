@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command
-from tasks.graph import reporter
 
 
 class Docs(Command):
@@ -17,5 +16,5 @@ class Docs(Command):
 
         for path, text in docs.pages().items():
             path.write_text(text)
-            reporter.console.line(str(path))
+            self.console.line(str(path))
         return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
-from tasks.graph import reporter
 
 MOST = 365
 
@@ -23,5 +22,5 @@ class Keep(Command):
             raise self.misread(pos_args or [])
         run = run_of(self.task_list)
         until = expiry.extend(run, int(days))
-        reporter.console.line(f"{run.identity} is kept until {until:%Y-%m-%d %H:%M} UTC")
+        self.console.line(f"{run.identity} is kept until {until:%Y-%m-%d %H:%M} UTC")
         return 0

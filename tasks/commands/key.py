@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, flag, run_of
-from tasks.graph import reporter
 
 
 class Key(Command):
@@ -22,5 +21,5 @@ class Key(Command):
 
         run = run_of(self.task_list)
         made = signature.make_key(run, replace=replace)
-        reporter.console.line(f"public_keys: [{', '.join([*run.pipeline.public_keys, made])}]")
+        self.console.line(f"public_keys: [{', '.join([*run.pipeline.public_keys, made])}]")
         return 0

@@ -10,7 +10,8 @@ import doit.cmd_info
 import doit.cmd_list
 
 from tasks.commands.base import AS_JSON, Asked, json_of, missing
-from tasks.graph import due, reporter
+from tasks.console.console import WIDTH
+from tasks.graph import due
 
 
 class List(Asked, doit.cmd_list.List):
@@ -39,7 +40,7 @@ class List(Asked, doit.cmd_list.List):
             self.shown.append({**told, "doc": task.doc})
             return
         if found:
-            self.outstream.write(f"{found.task:<{reporter.WIDTH}} {found.what:<10} {due.words(found)}\n")
+            self.outstream.write(f"{found.task:<{WIDTH}} {found.what:<10} {due.words(found)}\n")
             return
         super()._print_task(template, task, False, False, tasks)
         if not list_deps:

@@ -6,8 +6,15 @@ import sys
 from typing import Any
 
 from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
-from tasks.graph import reporter
-from tasks.refusal import HostUnknown
+from tasks.refusal import UNKNOWN, Refusal
+
+
+class HostUnknown(Refusal):
+    """A host is named that the environment does not have."""
+
+    sentence = "command line: {host} is no host of this environment (known: {known})"
+    remedy = "doit status"
+    exit_code = UNKNOWN
 
 
 class Open(Command):
@@ -22,9 +29,9 @@ class Open(Command):
 
         run = run_of(self.task_list)
         if as_json:
-            reporter.console.line(json_of({"url": run.url}))
+            self.console.line(json_of({"url": run.url}))
             return 0
-        reporter.console.line(run.url)
+        self.console.line(run.url)
         webbrowser.open(run.url)
         return 0
 
@@ -46,7 +53,7 @@ class Ssh(Command):
 
         found, words = _hosts(run_of(self.task_list), pos_args or [])
         if as_json:
-            reporter.console.line(json_of([_public(each) for each in found]))
+            self.console.line(json_of([_public(each) for each in found]))
             return 0
         terminal = ["-t"] if sys.stdin.isatty() else []
         with ssh.login(found[0]) as command:
@@ -88,7 +95,7 @@ class Logs(Command):
         if words:
             raise HostUnknown(host=words[0], known=", ".join(each.name for each in found))
         show = logs.Show(lines=lines, follow=follow, as_json=as_json, named=len(found) > 1)
-        return logs.tell(found, show, reporter.console.line)
+        return logs.tell(found, show, self.console.line)
 
 
 def _hosts(run: Any, words: list[str]) -> tuple[list[Any], list[str]]:

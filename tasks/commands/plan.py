@@ -6,11 +6,11 @@ import traceback
 from typing import Any
 
 from tasks.commands.base import Command, flag, known, run_of
-from tasks.graph import plan, reporter
-from tasks.refusal import FAILED, NoMachine, Refusal
-
-SPEAK = ("", "environment", "pack")
-"""Parts of a stage that speak for it; the others only when they have work to do."""
+from tasks.console.console import WIDTH
+from tasks.graph import plan
+from tasks.graph.stage import properties
+from tasks.infrastructure.stage import NoMachine
+from tasks.refusal import FAILED, Refusal
 
 
 class Plan(Command):
@@ -45,15 +45,15 @@ class Plan(Command):
         tasks = {each.name: each for each in self.task_list}
         found = plan.verdicts(tasks, chosen, self.dep_manager)
         for verdict in found:
-            if verdict.what == "unchanged" and verdict.task.partition(":")[2] not in SPEAK:
+            if verdict.what == "unchanged" and not properties(tasks[verdict.task]).speaks:
                 continue
             first, *more = verdict.reasons or ("",)
-            reporter.console.line(f"{verdict.stage:<{reporter.WIDTH}} {verdict.what:<10} {first}".rstrip())
+            self.console.line(f"{verdict.stage:<{WIDTH}} {verdict.what:<10} {first}".rstrip())
             for reason in more:
-                reporter.console.line(f"{'':<{reporter.WIDTH + 11}} {reason}")
+                self.console.line(f"{'':<{WIDTH + 11}} {reason}")
         work = any(verdict.what != "unchanged" for verdict in found)
         if work:
-            reporter.console.line(plan.expectation(tasks, found))
+            self.console.line(plan.expectation(tasks, found))
         if diff:
             self._show_difference()
         return 2 if work and detailed_exitcode else 0
@@ -66,7 +66,7 @@ class Plan(Command):
         except NoMachine:
             lines = ["server: there is no machine yet to compare with"]
         for line in lines:
-            reporter.console.line(line)
+            self.console.line(line)
 
 
 class Why(Command):
@@ -82,7 +82,7 @@ class Why(Command):
         found = plan.verdicts(tasks, [name], self.dep_manager)
         for verdict in (each for each in found if each.stage == name.partition(":")[0]):
             for reason in verdict.reasons:
-                reporter.console.line(f"{verdict.task}: {verdict.what}: {reason}")
+                self.console.line(f"{verdict.task}: {verdict.what}: {reason}")
             if not verdict.reasons:
-                reporter.console.line(f"{verdict.task}: {verdict.what}: every input is as it was")
+                self.console.line(f"{verdict.task}: {verdict.what}: every input is as it was")
         return 0

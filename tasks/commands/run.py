@@ -15,20 +15,36 @@ from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
 from tasks import source
+from tasks.bucket.create import BucketGone
+from tasks.bucket.lease import LeaseLost
 from tasks.commands.base import Asked, missing, run_of
-from tasks.graph import reporter
+from tasks.graph.stage import properties
 from tasks.process import children
 from tasks.promotion import gate
-from tasks.refusal import BucketGone, LeaseLost, NotAtTheTop, TeardownAndMore
+from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
     from tasks.bucket.lease import Lease
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
-LEASED = {"infrastructure:environment", "server", "release", "teardown"}
-"""Tasks that change an environment: one run at a time."""
 PATIENCE = 4.0
 """Seconds that stages get to end after an interruption; their children are ended at once."""
+
+
+class TeardownAndMore(Refusal):
+    """A stage that takes away what others have made, and another one in one command: nothing says which comes first."""
+
+    sentence = "command line: {stage} goes alone, not together with {others}"
+    remedy = "doit {stage} && doit {others}"
+    exit_code = UNKNOWN
+
+
+class NotAtTheTop(Refusal):
+    """doit is called elsewhere than at the top of the repository."""
+
+    sentence = "command line: there is no dodo.py in {path}"
+    remedy = 'cd "$(git rev-parse --show-toplevel)"'
+    exit_code = UNKNOWN
 
 
 class Run(Asked, doit.cmd_run.Run):
@@ -78,15 +94,16 @@ class Run(Asked, doit.cmd_run.Run):
                 raise self.lease.lost from None
             if not isinstance(end, _Interrupted):
                 raise
-            reporter.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
+            self.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
             return end.code
 
     def _make_sense(self) -> None:
         """Refuse what would be refused in the end, before anything is changed."""
         run, chosen = run_of(self.task_list), set(self.sel_tasks or ())
-        if "teardown" in chosen and len(chosen) > 1:
-            raise TeardownAndMore(others=", ".join(sorted(chosen - {"teardown"})))
-        if LEASED & selected(self.task_list, self.sel_tasks):
+        for each in self.task_list:
+            if each.name in chosen and properties(each).voids and len(chosen) > 1:
+                raise TeardownAndMore(stage=each.name, others=", ".join(sorted(chosen - {each.name})))
+        if self._leased():
             _ = run.identity, source.commit(run.root)
             gate.admit(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
 
@@ -115,9 +132,8 @@ class Run(Asked, doit.cmd_run.Run):
             gc.freeze()  # a sixth of a run with nothing to do went into looking for cycles at exit
 
     def _take_lease(self) -> None:
-        chosen = selected(self.task_list, self.sel_tasks)
-        changes = LEASED & chosen
-        if not changes:
+        leased = self._leased()
+        if not leased:
             return
         from tasks.bucket.lease import Lease
         from tasks.hosts import kill_stale_sessions
@@ -125,15 +141,20 @@ class Run(Asked, doit.cmd_run.Run):
         run = run_of(self.task_list)
         self.lease = lease = Lease(run, on_lost=_stop)  # known before it is taken: an interruption frees it
         try:
-            lease.take(self.wait, run.say("lease"))
+            lease.take(self.wait, run.console.say("lease"))
         except BucketGone:
-            if changes != {"teardown"}:
+            if any(properties(each).recorded for each in leased):
                 raise
             return  # nobody else gets a lease either, and giving the machines back must be possible
         self.dep_manager.backend.lease = lease
         self.dep_manager.backend.read_anew()
         if lease.unclean:
             lease.unclean = not kill_stale_sessions.raise_around(run)
+
+    def _leased(self) -> list[Any]:
+        """Those of the tasks to run that change the environment."""
+        chosen = selected(self.task_list, self.sel_tasks)
+        return [each for each in self.task_list if each.name in chosen and properties(each).leased]
 
 
 def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:

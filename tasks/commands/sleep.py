@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
-from tasks.graph import reporter
 
 
 class Sleep(Command):
@@ -17,9 +16,7 @@ class Sleep(Command):
 
         run = run_of(self.task_list)
         stopped = sleep.sleep(run)
-        reporter.console.line(
-            f"{run.identity} sleeps: {', '.join(stopped)}; doit wake, or a release, wakes it"
-        )
+        self.console.line(f"{run.identity} sleeps: {', '.join(stopped)}; doit wake, or a release, wakes it")
         return 0
 
 
@@ -33,6 +30,6 @@ class Wake(Command):
         from tasks.environments import sleep
 
         run = run_of(self.task_list)
-        reporter.console.line(f"{', '.join(sleep.wake(run))} is awake")
-        reporter.console.line(run.url)
+        self.console.line(f"{', '.join(sleep.wake(run))} is awake")
+        self.console.line(run.url)
         return 0

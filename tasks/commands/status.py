@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
-from tasks.graph import reporter
 
 
 class Status(Command):
@@ -21,7 +20,7 @@ class Status(Command):
         found = status.look(run_of(self.task_list))
         shown = [json_of(found)] if as_json else status.lines(found, datetime.datetime.now(datetime.UTC))
         for line in shown:
-            reporter.console.line(line)
+            self.console.line(line)
         return 0
 
 
@@ -43,5 +42,5 @@ class History(Command):
         for line in (
             [json_of(found)] if as_json else shown if rows else [f"{run.identity} has no release yet"]
         ):
-            reporter.console.line(line)
+            self.console.line(line)
         return 0

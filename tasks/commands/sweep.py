@@ -5,8 +5,23 @@ from __future__ import annotations
 import math
 
 from tasks.commands.base import Command, flag, run_of
-from tasks.graph import reporter, summary
-from tasks.refusal import SweepIncomplete, SweepTooMuch
+from tasks.console.console import WIDTH
+from tasks.graph import summary
+from tasks.refusal import Refusal
+
+
+class SweepTooMuch(Refusal):
+    """One sweep would take more of everything than the settings let it."""
+
+    sentence = "sweep: would take {share} % of everything, more than {most} % (pipeline.yml: sweep.share)"
+    remedy = "doit sweep --yes --share {share}"
+
+
+class SweepIncomplete(Refusal):
+    """The cloud, or a run that holds an environment, kept some of it."""
+
+    sentence = "sweep: {number} of {all} could not be taken: {why}"
+    remedy = "doit sweep --yes"
 
 
 class SweepCommand(Command):
@@ -41,7 +56,7 @@ class SweepCommand(Command):
         plan = sweep.plan(found, known, run.pipeline.sweep)
         told = list(sweep.lines(plan, found, cost.prices()))
         for line in told:
-            reporter.console.line(line)
+            self.console.line(line)
         summary.of_lines(run, f"sweep{' --yes' if yes else ''}", told)
         most = run.pipeline.sweep.share if share is None else share
         if plan.share > most:
@@ -51,7 +66,7 @@ class SweepCommand(Command):
         apply.remember(run, plan.memory, etag)
         problems = apply.carry_out(run, found, plan)
         for name, why in problems.items():
-            reporter.console.line(f"{'kept':<{reporter.WIDTH}} {name}: {why}")
+            self.console.line(f"{'kept':<{WIDTH}} {name}: {why}")
         if problems:
             raise SweepIncomplete(
                 number=len(problems), all=len(plan.groups), why=next(iter(problems.values()))

@@ -5,8 +5,14 @@ from __future__ import annotations
 import sys
 
 from tasks.commands.base import Command, flag, run_of
-from tasks.graph import reporter
-from tasks.refusal import UnlockUnconfirmed
+from tasks.refusal import Refusal
+
+
+class UnlockUnconfirmed(Refusal):
+    """Taking a lease from its holder needs a yes."""
+
+    sentence = "unlock: {identity} is held by {holder}: not taken without a yes"
+    remedy = "doit unlock --yes"
 
 
 class Unlock(Command):
@@ -23,14 +29,14 @@ class Unlock(Command):
         lease = Lease(run)
         found = lease.look()
         if found.readable and not found.holder:
-            reporter.console.line(f"{run.identity} is held by nobody")
+            self.console.line(f"{run.identity} is held by nobody")
             return 0
         holder = str(found.holder or "nobody can tell whom")
         life = f"last sign of life {found.age:.0f} s ago"
         if not yes and not _confirmed(f"{run.identity} is held by {holder}, {life}. Take it? [y/N] "):
             raise UnlockUnconfirmed(identity=run.identity, holder=f"{holder}, {life}")
-        lease.seize(run.say("unlock"))
-        reporter.console.line(f"{run.identity} is taken from {holder}: the next run may begin")
+        lease.seize(run.console.say("unlock"))
+        self.console.line(f"{run.identity} is taken from {holder}: the next run may begin")
         return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
-from tasks.graph import reporter
 
 SHOWN = 5
 """Paths that are named of a layer that differs."""
@@ -18,16 +17,17 @@ class Verify(Command):
     def _execute(self) -> int:
         from tasks.process import children
         from tasks.tarball import verify
+        from tasks.tarball.build.layers import Build
 
         run = run_of(self.task_list)
         children.guard(run.id)
         code = 0
-        for each in verify.verdicts(run):
+        for each in verify.verdicts(Build(run)):
             if each.differing:
                 code = 1
                 paths = ", ".join(each.differing[:SHOWN])
                 more = f" and {len(each.differing) - SHOWN} more" if len(each.differing) > SHOWN else ""
-                reporter.console.line(f"{each.layer}: {len(each.differing)} paths differ: {paths}{more}")
+                self.console.line(f"{each.layer}: {len(each.differing)} paths differ: {paths}{more}")
             else:
-                reporter.console.line(f"{each.layer}: the same, {each.files} files")
+                self.console.line(f"{each.layer}: the same, {each.files} files")
         return code

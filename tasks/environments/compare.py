@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.refusal import NoLedger
+from tasks.refusal import Refusal
+from tasks.run import DEFAULT_ENVIRONMENT, branch_identity, elsewhere
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -17,15 +18,20 @@ IGNORED = {"digest"}
 """A file's digest differs where host names and passwords do; `content` is the one without them."""
 
 
+class NoLedger(Refusal):
+    """`doit compare` is asked for an environment that was never provisioned, or is gone."""
+
+    sentence = "compare: {identity} has no ledger"
+    remedy = "doit {named} server"
+
+
 def resolve(run: Run, name: str) -> str:
     """The identity that a name stands for: an environment, an identity, or a branch."""
-    from tasks.run import DEFAULT_ENVIRONMENT, branch_id, read
-
     if _is_environment(run, name):
-        return read(run.root, {"environment": name}).identity
+        return elsewhere(run, name).identity
     if next(run.store.keys(f"ledgers/{name}/"), None):
         return name
-    return f"{DEFAULT_ENVIRONMENT}-{branch_id(name)}"
+    return branch_identity(DEFAULT_ENVIRONMENT, name)
 
 
 def ledgers(run: Run, name: str) -> list[dict[str, Any]]:

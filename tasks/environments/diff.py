@@ -11,13 +11,24 @@ from typing import TYPE_CHECKING, Any
 from tasks import source
 from tasks.bucket import cache
 from tasks.environments import compare
-from tasks.refusal import ArchiveDamaged, NoSuchTarball
+from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history
-from tasks.tarball import stage as tarball
+from tasks.tarball import stored
 from tasks.tarball.build import tar
+from tasks.tarball.stored import ArchiveDamaged
 
 if TYPE_CHECKING:
     from tasks.run import Run
+
+
+class NoSuchTarball(Refusal):
+    """`doit diff` is asked for something that is no digest, commit or environment with a tarball."""
+
+    sentence = (
+        "diff: {name} is no tarball's digest, no commit with a tarball and no environment with a release"
+    )
+    remedy = "doit tarball"
+    exit_code = UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +43,14 @@ class Tarball:
 def find(run: Run, name: str) -> str:
     """The digest that a name stands for: an environment, a digest or its beginning, a commit. Raises NoSuchTarball."""
     for found in (_released(run, name), _named(run, name), _pointed(run, name)):
-        if found and tarball.key_of(run, found):
+        if found and stored.key_of(run, found):
             return found
     raise NoSuchTarball(name=name)
 
 
 def read(run: Run, digest: str) -> Tarball:
     """A stored tarball, read through without keeping it. Raises ArchiveDamaged."""
-    key = tarball.stored_key(run, digest)
+    key = stored.stored_key(run, digest)
     manifest = run.store.read(cache.beside(key, "manifest.json"))
     try:
         stream = tar.of_archive(run.store.open(key), digest=digest)
@@ -69,13 +80,13 @@ def _released(run: Run, name: str) -> str | None:
 
 
 def _named(run: Run, name: str) -> str | None:
-    found = list(tarball.named(run, name)) if re.fullmatch(r"[0-9a-f]{8,64}", name) else []
+    found = list(stored.named(run, name)) if re.fullmatch(r"[0-9a-f]{8,64}", name) else []
     return found[0] if len(found) == 1 else None
 
 
 def _pointed(run: Run, name: str) -> str | None:
     commit = source.revision(run.root, name)
-    pointer = tarball.pointer(run, commit) if commit else None
+    pointer = stored.pointer(run, commit) if commit else None
     return pointer["digest"] if pointer else None
 
 

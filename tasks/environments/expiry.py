@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tasks.environments.inventory import Place, Time
-from tasks.hosts import ssh
 from tasks.infrastructure import apply as ec2
-from tasks.refusal import NoExpiry, NoMachine
+from tasks.infrastructure.stage import NoMachine
+from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -28,6 +28,15 @@ with open("{file}.new", "w") as told:
     told.write("{seconds}\\n")
 os.replace("{file}.new", "{file}")
 """
+
+
+class NoExpiry(Refusal):
+    """An environment that stays anyway needs nobody to keep it."""
+
+    sentence = (
+        "keep: {environment} never expires (environments/{environment}.yml: release.expires_after_days)"
+    )
+    remedy = "doit environment={environment} list"
 
 
 def kept_until(tags: Mapping[str, str]) -> Time | None:
@@ -84,4 +93,4 @@ def tell(run: Run) -> None:
     folder, _, _ = TOLD.rpartition("/")
     program = TELL.format(folder=folder, file=TOLD, seconds=int(until.timestamp()))
     for host in server.hosts(run, infrastructure.existing(run)):
-        ssh.python(host, "keep", program, quick=True)
+        run.hosts.python(host, "keep", program, quick=True)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.bucket import create
-from tasks.run import branch_id
+from tasks.run import branch_identity
 from tasks.settings import Environment, load
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Names:
 
     def of_branch(self, branch: str) -> set[str]:
         """The identities that a branch may have."""
-        return {f"{name}-{branch_id(branch)}" for name in self.per_branch}
+        return {branch_identity(name, branch) for name in self.per_branch}
 
     def of_label(self, label: str) -> str | None:
         """The environment whose site has that name below the zone; None where it is somebody else's."""

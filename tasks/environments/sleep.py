@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from tasks.bucket.lease import Lease
 from tasks.environments import cost, expiry, inventory
-from tasks.graph import reporter
 from tasks.hosts import ssh
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
-from tasks.refusal import NothingToWake, SleepForbidden
+from tasks.refusal import Refusal
 from tasks.server import stage as server
 
 if TYPE_CHECKING:
@@ -22,6 +21,20 @@ if TYPE_CHECKING:
 
 GRACE_DAYS = 1
 """Days that an environment gets which wakes after its time."""
+
+
+class SleepForbidden(Refusal):
+    """Only environments that may be torn down may be put to sleep."""
+
+    sentence = "{verb}: {environment} may not sleep (environments/{environment}.yml: stages has no teardown)"
+    remedy = "doit environment={environment} list"
+
+
+class NothingToWake(Refusal):
+    """No machine is where the command would take it from: asleep, or awake."""
+
+    sentence = "{verb}: {identity} has no machine that is {state}"
+    remedy = "doit plan infrastructure"
 
 
 def sleep(run: Run) -> list[str]:
@@ -36,7 +49,7 @@ def sleep(run: Run) -> list[str]:
             hours = cost.total([each], now, cost.prices()).hours
             tags = [{"Key": cost.HOURS_TAG, "Value": f"{hours:.2f}"}]
             run.cloud.client("ec2").create_tags(Resources=[each.id], Tags=tags)
-            reporter.console.event("sleep", f"stop {each.id}")
+            run.console.event("sleep", f"stop {each.id}")
             ec2.stop(run, each.id)
     return [each.id for each in awake]
 
@@ -59,7 +72,7 @@ def wake(run: Run) -> list[str]:
         end = expiry.expiry(found.places[run.identity], run.environment)
         if end and end < found.at + datetime.timedelta(days=GRACE_DAYS):
             expiry.extend(run, GRACE_DAYS)
-            reporter.console.event("wake", f"its time was over: kept for {GRACE_DAYS} day")
+            run.console.event("wake", f"its time was over: kept for {GRACE_DAYS} day")
         else:
             expiry.tell(run)
     return asleep
@@ -67,10 +80,10 @@ def wake(run: Run) -> list[str]:
 
 @contextlib.contextmanager
 def _alone(run: Run, verb: str) -> Iterator[None]:
-    if "teardown" not in run.environment.stages:
+    if not run.environment.has("teardown", offered=False):
         raise SleepForbidden(verb=verb, environment=run.environment_name)
     lease = Lease(run, on_lost=children.interrupt)
-    lease.take(say=run.say(verb))
+    lease.take(say=run.console.say(verb))
     try:
         yield
     finally:

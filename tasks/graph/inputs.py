@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ class GitIds:
     """
 
     CheckerError = OSError
-    wanted: set[str] = set()  # noqa: RUF012  one git call answers for the paths of the whole graph
+    root = Path()
+    wanted: frozenset[str] = frozenset()
+    """The paths of the whole graph: one git call answers for them all."""
 
     def __init__(self) -> None:
         self.known: dict[str, str | None] = {}
@@ -27,7 +29,7 @@ class GitIds:
     def id(self, path: str) -> str | None:
         """The git id of a path, None where git knows no such path."""
         if path not in self.known:
-            self.known |= source.snapshot(Path.cwd()).ids({path, *self.wanted})
+            self.known |= source.snapshot(self.root).ids({path, *self.wanted})
         return self.known[path]
 
     def exists(self, path: str) -> bool:
@@ -50,20 +52,25 @@ class GitIds:
         return self.info(path)
 
 
+def checker(root: Path, paths: Iterable[str]) -> type[GitIds]:
+    """The checker of a graph; doit makes one of it without arguments."""
+    return type("GitIdsOfTheGraph", (GitIds,), {"root": root, "wanted": frozenset(paths)})
+
+
 class Named:
     """doit's `uptodate` for everything that is no file: each part by name, so that "why" has an answer.
 
-    `parts` maps names to values, or is a function that gives such a mapping when it is needed. Measured before
-    the action and saved with its success. One per task.
+    `parts` gives a mapping of names to values when it is needed. Measured before the action and saved with its
+    success. One per task.
     """
 
-    def __init__(self, parts: Mapping[str, object] | Callable[[], Mapping[str, object]]) -> None:
+    def __init__(self, parts: Callable[[], Mapping[str, object]]) -> None:
         self.parts = parts
         self.changed: list[str] = []
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Whether every part is what it was at the last success."""
-        now = dict(self.parts() if callable(self.parts) else self.parts)
+        now = dict(self.parts())
         task.value_savers.append(lambda: {"inputs": now})
         before = values.get("inputs")
         if before is None:

@@ -4,85 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tasks.console.console import WIDTH, Console
 from tasks.console.journal import Journal
-from tasks.console.terminal import Lines, moves, plain
 from tasks.graph import plan, summary
 from tasks.process import children
 
 if TYPE_CHECKING:
     from tasks.run import Run
-
-EVERY, SAME_EVERY = 1.0, 10.0
-"""Seconds between two progress lines of one stage, and between two that say the same."""
-WIDTH = 15
-LOADED = time.monotonic()
-"""When the run began, for its last line: to connect, and to wait for the lease, is part of it."""
-
-
-class Console:
-    """The terminal, or the CI's log. Stages speak from threads of their own.
-
-    On a terminal each stage at work has one line that says what it does now; elsewhere that is a line now and then.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = stream
-        self.lock = threading.Lock()
-        self.spoken: dict[str, tuple[float, str]] = {}
-        self.lines: Lines | None = None
-        self.journal: Journal | None = None
-
-    def begin(self, stage: str) -> None:
-        """A stage starts to work."""
-        out = self.stream or sys.__stdout__
-        if self.lines is None and out and moves(out):
-            self.lines = Lines(out)
-        if self.lines:
-            self.lines.begin(stage)
-
-    def end(self, stage: str | None = None) -> None:
-        """A stage, or every one, works no more."""
-        if self.lines:
-            self.lines.end(stage)
-
-    def line(self, text: str) -> None:
-        """One line, at once."""
-        if self.lines:
-            self.lines.above(text)
-            return
-        with self.lock:
-            out = self.stream or sys.__stdout__
-            if out:
-                out.write(text + "\n")
-                out.flush()
-
-    def progress(self, stage: str, words: str) -> None:
-        """What a stage is doing; not every word, so that a log stays readable."""
-        if self.lines and self.lines.say(stage, words):
-            return
-        now, (before, last) = time.monotonic(), self.spoken.get(stage, (0.0, ""))
-        if now - before >= (SAME_EVERY if words == last else EVERY):
-            self.spoken[stage] = now, words
-            self._indented(stage, words)
-
-    def event(self, stage: str, words: str) -> None:
-        """What a stage has done or is about to: always a line."""
-        if self.lines:
-            self.lines.say(stage, words)
-        if self.journal:
-            self.journal.note(stage, words)
-        self._indented(stage, words)
-
-    def _indented(self, stage: str, words: str) -> None:
-        self.line(f"  {stage:<{WIDTH - 2}} {plain(words)[:100]}")
-
-
-console = Console()
 
 
 def title(task: Any) -> str:
@@ -96,11 +28,11 @@ class Stages:
     desc = "a line per stage, its seconds last"
 
     def __init__(self, outstream: TextIO, options: object) -> None:
-        self.console = console
         self.started: dict[str, float] = {}
-        self.begun = LOADED
         self.failures: list[str] = []
         self.run: Run | None = None
+        self.console = Console()
+        self.begun = time.monotonic()
         self.selected: list[str] = []
         self.changed = False
         self.working: dict[str, Any] = {}
@@ -112,6 +44,7 @@ class Stages:
         self.selected = list(selected)
         self.run = next((each.meta["run"] for each in tasks.values() if each.meta), None)
         if self.run:
+            self.console, self.begun = self.run.console, self.run.began
             self._open_journal(self.run)
 
     def get_status(self, task: Any) -> None:
@@ -199,7 +132,7 @@ class Stages:
     def _open_journal(self, run: Run) -> None:
         with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be released
             self.journal = self.console.journal = Journal(
-                run.journal,
+                run.console.logs(run.logs),
                 command=" ".join(["doit", *sys.argv[1:]]),
                 environment=run.identity,
                 by=run.who,

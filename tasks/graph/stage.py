@@ -1,21 +1,27 @@
-"""stage: how a stage becomes a doit task: its inputs, what it waits for, and what its end leaves behind."""
+"""stage: how a stage of dodo.py becomes a doit task: its inputs, what it waits for, and what its end leaves behind."""
 
 from __future__ import annotations
 
-import datetime
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.cloud import interface as cloud
-from tasks.graph import inputs, reporter
+from tasks import settings
+from tasks.cloud import errors
+from tasks.full_disk import full_disk
+from tasks.graph.inputs import Named, World, checker
+from tasks.graph.state import Memory
 from tasks.process import children
-from tasks.refusal import Refusal, full_disk
-from tasks.run import Run
+from tasks.refusal import Refusal
+
+if TYPE_CHECKING:
+    from tasks.run import Run
 
 Task = dict[str, Any]
+CREATOR = "task_"
+"""How a function of dodo.py is called that makes the tasks of a stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,75 +38,167 @@ class Outcome:
     changed: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Properties:
+    """What the graph, the commands and the records treat a task by.
+
+    `leased`: it changes the environment, so one run at a time does it. `recorded`: what it did is remembered, so that it can be
+    skipped. `voids`: tasks whose records are untrue from the moment it begins. `offered`: it exists in every environment whose
+    file does not list its stages. `speaks`: a plan has a line for it even when it has nothing to do.
+    """
+
+    leased: bool = False
+    recorded: bool = True
+    voids: tuple[str, ...] = ()
+    offered: bool = True
+    speaks: bool = True
+
+
 def stage(
     run: Run,
     action: Callable[..., Outcome],
     *,
     name: str | None = None,
-    paths: Sequence[str] = (),
-    parts: Mapping[str, object] | Callable[[], Mapping[str, object]] | None = None,
-    world: Callable[[Run], list[str]] | None = None,
-    meanwhile: Sequence[Callable[[Run], None]] = (),
+    subject: object = None,
+    inputs: Sequence[str] = (),
+    parts: Callable[[Any], Mapping[str, object]] | None = None,
+    world: Callable[[Any], list[str]] | None = None,
+    meanwhile: Sequence[Callable[[], None]] = (),
     after: Sequence[str] = (),
     always: bool = False,
+    leased: bool = False,
+    recorded: bool = True,
+    voids: Sequence[str] = (),
+    offered: bool = True,
+    speaks: bool = True,
     **needs: str,
 ) -> Task:
-    """The doit task of a stage.
+    """The doit task of a stage, or of the part `name` of one.
 
-    `paths`: files and folders it depends on, by git id. `parts`: everything else, by name. `world`: asks
-    where the world is not as it should be. `meanwhile`: start to find out what later stages will ask.
-    `after`: tasks that come first. `needs`: tasks that come
-    first and whose facts the action gets, under that keyword. Both leave out stages that the environment does
-    not have. `always`: nothing to compare with, the action finds out what there is to do.
+    `subject`: what action, parts and world are called with; the run, unless something else is given. `inputs`: folders
+    (and modules or files that lie in none) that it depends on, by git id. `parts`: everything else, by name. `world`: asks
+    where the world is not as it should be. `meanwhile`: start to find out what later stages will ask. `after`: tasks that
+    come first. `needs`: tasks that come first and whose facts the action gets, under that keyword. `always`: nothing to
+    compare with, the action finds out what there is to do. The rest: see `Properties`.
     """
-    inputs.GitIds.wanted.update(paths)
-    here = run.environment.stages
-    after = [each for each in after if each.partition(":")[0] in here]
-    needs = {keyword: each for keyword, each in needs.items() if each.partition(":")[0] in here}
+    subject = run if subject is None else subject
+    properties = Properties(
+        leased=leased, recorded=recorded, voids=tuple(voids), offered=offered, speaks=speaks
+    )
     # what is started comes first; it returns None, which doit does not count
-    checks: list[object] = [*((each, [run]) for each in meanwhile), inputs.Named(parts or {})]
+    checks: list[object] = [
+        *((each, []) for each in meanwhile),
+        Named(functools.partial(parts, subject) if parts else dict),
+    ]
     if world:
         announced = getattr(world, "announced", False)
-        checks.append(inputs.World(functools.partial(world, run), announced=announced))
+        checks.append(World(functools.partial(world, subject), announced=announced))
     task: Task = {
-        "actions": [(perform, [action, run])],
-        "file_dep": list(paths),
+        "actions": [(perform, [action, run, subject])],
+        "file_dep": list(inputs),
         "uptodate": [] if always else checks,
         # both: getargs alone would not run the stage when its upstream changes (doit #367)
         "task_dep": [*after, *needs.values()],
         "getargs": {keyword: (upstream, None) for keyword, upstream in needs.items()},
-        "meta": {"run": run},
+        "meta": {"run": run, "properties": properties},
         # threads share one stdout: stages speak through the console instead
         "io": {"capture": False},
     }
     return task | ({"name": name} if name else {})
 
 
-def now() -> str:
-    """This moment, for records and for people: `2026-11-24 07:46 UTC`."""
-    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+def declare(namespace: dict[str, Any], run: Run) -> None:
+    """Make of dodo.py's functions the graph of this environment: a stage that its file does not allow does not exist there.
+
+    Completes DOIT_CONFIG with what follows from the graph. Raises SettingWrong for a stage that no function makes.
+    """
+    made = {
+        name.removeprefix(CREATOR): (creator, _listed(creator()))
+        for name, creator in namespace.items()
+        if name.startswith(CREATOR)
+    }
+    for each in run.environment.named_stages:
+        if each not in made:
+            raise settings.stage_unknown(run.root, run.environment_name, each, made)
+    here = {
+        name: tasks
+        for name, (_, tasks) in made.items()
+        if run.environment.has(name, offered=all(each["meta"]["properties"].offered for each in tasks))
+    }
+    elsewhere = made.keys() - here.keys()
+    for name, (creator, tasks) in made.items():
+        if name in here:
+            namespace[f"{CREATOR}{name}"] = _made(creator, [_within(each, here, elsewhere) for each in tasks])
+        else:
+            del namespace[f"{CREATOR}{name}"]
+    all_here = [(name, each) for name, found in here.items() for each in found]
+    config = namespace["DOIT_CONFIG"]
+    config["check_file_uptodate"] = checker(
+        run.root, {path for _, each in all_here for path in each["file_dep"]}
+    )
+    config["dep_file"] = Memory(
+        run=run,
+        unrecorded=frozenset(
+            f"{name}:{each['name']}" if "name" in each else name
+            for name, each in all_here
+            if not each["meta"]["properties"].recorded
+        ),
+    )
 
 
-def perform(action: Callable[..., Outcome], run: Run, task: Any, **needs: Any) -> Any:
-    """Run one stage: void its record, act, keep its facts. A refusal becomes doit's failed task."""
+def properties(task: Any) -> Properties:
+    """The properties of a doit task; a group of parts has none of its own."""
+    found: Properties = (task.meta or {}).get("properties") or Properties(speaks=False)
+    return found
+
+
+def _listed(made: Task | Iterator[Task]) -> list[Task]:
+    return [made] if isinstance(made, dict) else list(made)
+
+
+def _within(task: Task, here: Iterable[str], elsewhere: Iterable[str]) -> Task:
+    """A task that needs nothing of the stages that exist elsewhere only; it knows their names, so that they can be told."""
+    return {
+        **task,
+        "meta": {**task["meta"], "elsewhere": frozenset(elsewhere)},
+        "task_dep": [each for each in task["task_dep"] if each.partition(":")[0] in here],
+        "getargs": {
+            keyword: need for keyword, need in task["getargs"].items() if need[0].partition(":")[0] in here
+        },
+    }
+
+
+def _made(creator: Callable[[], Any], tasks: list[Task]) -> Callable[[], Any]:
+    """The creator again, which doit reads the place and the docstring of, with its tasks made already."""
+
+    @functools.wraps(creator)
+    def again() -> Any:
+        return (each for each in tasks) if "name" in tasks[0] else tasks[0]
+
+    return again
+
+
+def perform(action: Callable[..., Outcome], run: Run, subject: object, task: Any, **needs: Any) -> Any:
+    """Run one stage: void records, act, keep its facts. A refusal becomes doit's failed task."""
     from doit import Globals
     from doit.exceptions import TaskFailed
 
     started = time.monotonic()
     stage_name = task.name.partition(":")[0]
     for check, *_ in task.uptodate:
-        for reason in check.changed if isinstance(check, inputs.World) and check.announced else ():
-            reporter.console.event(stage_name, reason)
+        for reason in check.changed if isinstance(check, World) and check.announced else ():
+            run.console.event(stage_name, reason)
     try:
         with children.at_work(), full_disk(stage_name, ".run"):
-            Globals.dep_manager.backend.void(task.name)
-            outcome = action(run, **needs)
+            for each in (*properties(task).voids, task.name):
+                Globals.dep_manager.backend.void(each)
+            outcome = action(subject, **needs)
     except Refusal as refusal:
-        return TaskFailed(refusal.text)
+        return TaskFailed(refusal.told(run.variables))
     except Exception as error:
-        if not (unanswered := cloud.refusal_of(error)):
+        if not (unanswered := errors.refusal_of(error)):
             raise
-        return TaskFailed(unanswered.text)
+        return TaskFailed(unanswered.told(run.variables))
     told = {"done": outcome.done, "unchanged": outcome.unchanged, "changed": outcome.changed}
     told["seconds"] = round(time.monotonic() - started, 1)
     task.value_savers.append(lambda: told)

@@ -11,27 +11,32 @@ import contextlib
 import statistics
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.bucket.store import Document, NotADocument
-from tasks.graph.stage import now
-from tasks.refusal import BucketMissing
+from tasks.bucket.store import BucketMissing, Document, NotADocument
 
 if TYPE_CHECKING:
     from tasks.bucket.lease import Lease
     from tasks.bucket.store import Store
     from tasks.run import Run
 
-UNRECORDED = {"teardown"}
-"""Tasks that look for themselves what there is to do, whatever was done before."""
 REMEMBERED = 5
 """Times that a task took, from which the next one is expected."""
 LAST_KEY = "deps:"
 """doit sets this key last when it saves a success: the moment to write the record."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Whose records these are. `unrecorded`: tasks that look for themselves what there is to do."""
+
+    run: Run
+    unrecorded: frozenset[str] = frozenset()
+
+
 class BucketState:
-    """doit backend whose "file name" is the run: DOIT_CONFIG's `dep_file` holds it.
+    """doit backend whose "file name" is a `Memory`: DOIT_CONFIG's `dep_file` holds it.
 
     A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, `took` (seconds
     of the last times that it changed something), and of a success `seconds` and `outcome`.
@@ -39,8 +44,9 @@ class BucketState:
 
     desc = "one record per environment and task, in the bucket"
 
-    def __init__(self, name: Run, codec: object, *, module_name: str | None = None) -> None:
-        self.name = name
+    def __init__(self, name: Memory, codec: object, *, module_name: str | None = None) -> None:
+        self.name = name  # doit asks for it
+        self.run, self.unrecorded = name.run, name.unrecorded
         self.records: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, str | None] = {}
         self.took: dict[str, list[float]] = {}
@@ -52,11 +58,11 @@ class BucketState:
     @property
     def store(self) -> Store:
         """The bucket; the first use connects to the cloud."""
-        return self.name.store
+        return self.run.store
 
     def key(self, task: str) -> str:
         """Where the record of a task lies."""
-        return f"state/{self.name.identity}/{task.replace(':', '.')}.json"
+        return f"state/{self.run.identity}/{task.replace(':', '.')}.json"
 
     # --- what doit calls ---
 
@@ -70,7 +76,7 @@ class BucketState:
 
     def set(self, task: str, key: str, value: Any) -> None:
         """Keep one value, and write the record with the last one."""
-        if task in UNRECORDED:
+        if task in self.unrecorded:
             return
         with self.lock:
             self._record(task)[key] = value
@@ -104,7 +110,7 @@ class BucketState:
 
     def void(self, task: str) -> None:
         """From now on nobody believes the old record. Call before a task changes anything."""
-        if task in UNRECORDED:
+        if task in self.unrecorded:
             return
         with self.lock:
             had_record = bool(self._record(task)) or task in self.forgotten
@@ -131,7 +137,7 @@ class BucketState:
             return self.records[task]
 
     def _recorded(self, beginning: str) -> list[str]:
-        prefix = f"state/{self.name.identity}/"
+        prefix = f"state/{self.run.identity}/"
         found = self.store.keys(prefix + beginning.replace(":", "."))
         return [key.removeprefix(prefix).removesuffix(".json").replace(".", ":") for key in found]
 
@@ -143,7 +149,7 @@ class BucketState:
 
     def _remember(self, task: str, document: Document | NotADocument | None) -> None:
         if isinstance(document, NotADocument):
-            self.name.say("state")(f"{self.key(task)} is no JSON: taken as never run")
+            self.run.console.say("state")(f"{self.key(task)} is no JSON: taken as never run")
         self.seen[task] = document.etag if document else None
         known = document.value if isinstance(document, Document) else {}
         value = known.get("doit")
@@ -153,7 +159,12 @@ class BucketState:
 
     def _write(self, task: str) -> None:
         kept = self._record(task)
-        record: dict[str, Any] = {"doit": kept, "run": self.name.id, "by": self.name.who, "at": now()}
+        record: dict[str, Any] = {
+            "doit": kept,
+            "run": self.run.id,
+            "by": self.run.who,
+            "at": self.run.clock.stamp(),
+        }
         values = kept.get("_values_:") or {}
         if "done" in values:
             outcome = values["done"] if values.get("changed", True) else values["unchanged"]

@@ -18,10 +18,10 @@ LONGEST = 200
 def of_run(run: Run, content: Mapping[str, Any]) -> None:
     """Publish the report of a run of stages; `content` is its journal's, and its folder keeps one, too."""
     # a run that never reached the cloud has no address to tell
-    url = run.url if "cloud" in run.__dict__ and content["outcome"] in ("done", "nothing to do") else ""
+    url = run.url if run.cloud.connected and content["outcome"] in ("done", "nothing to do") else ""
     text = page(content, url=url)
     with contextlib.suppress(OSError):
-        (run.journal / "report.md").write_text(text)
+        run.log("report").with_suffix(".md").write_text(text)
     publish(run.root, text, url=url)
 
 

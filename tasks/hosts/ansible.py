@@ -17,19 +17,18 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.graph import reporter
+from tasks.console.console import Console
 from tasks.hosts.managed import Recorded
 from tasks.hosts.playbook_events import Story
 from tasks.hosts.ssh import Host, known_hosts, options, refusal
 from tasks.process import children
-from tasks.refusal import Cancelled
+from tasks.process.children import Cancelled
 
 ROOT = Path(__file__).parents[2]
 PLAIN = "linear"
 """Ansible's own strategy, which works wherever Ansible does."""
 CHANGES_ONLY = {"ANSIBLE_DISPLAY_OK_HOSTS": "False"}
 """What Ansible prints of tasks that change nothing: not a line."""
-_given_up = threading.Event()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +47,18 @@ def play(
     hosts: Sequence[Host],
     variables: Mapping[str, object],
     strategy: str,
-    say: Callable[[str], None],
+    console: Console,
     log: Path | None,
 ) -> Recap:
     """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints."""
-    started = time.monotonic()
-    strategy = _working(strategy, playbook)
+    started, say = time.monotonic(), console.say(playbook)
+    if strategy != PLAIN and not mitogen():
+        console.once(playbook, f"mitogen is not installed: plays with {PLAIN}, slower")
+        strategy = PLAIN
     status, story = _play(playbook, hosts, variables, strategy, say, log)
     if status == "failed" and not story.begun and strategy != PLAIN and not children.cancelled():
         # nothing was touched, so it can be played again: mitogen may not know this Ansible
-        _give_up(playbook, f"{strategy} did not get to a first task")
+        console.once(playbook, f"{strategy} did not get to a first task: plays with {PLAIN}, slower")
         status, story = _play(playbook, hosts, variables, PLAIN, say, log)
     _accept(status, story, playbook, hosts)
     return Recap(
@@ -184,19 +185,6 @@ def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, obj
         }
     inventory = {"all": {"hosts": entries, "vars": dict(variables)}}
     return _write(private / "inventory.json", json.dumps(inventory))
-
-
-def _working(strategy: str, playbook: str) -> str:
-    """The strategy, or Ansible's own where mitogen is missing or has refused in this run."""
-    if strategy != PLAIN and not mitogen():
-        _give_up(playbook, "mitogen is not installed")
-    return PLAIN if _given_up.is_set() else strategy
-
-
-def _give_up(playbook: str, reason: str) -> None:
-    if not _given_up.is_set():
-        reporter.console.event(playbook, f"{reason}: plays with {PLAIN}, slower")
-    _given_up.set()
 
 
 @functools.cache

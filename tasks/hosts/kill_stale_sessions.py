@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.graph import reporter
+from tasks.cloud.interface import HostDown
 from tasks.hosts.ssh import PATIENCE, Host, known_hosts, options
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import launches, secrets
 from tasks.process import children
-from tasks.refusal import CommandFailed, HostDown
+from tasks.process.children import CommandFailed
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -37,12 +37,10 @@ def raise_around(run: Run) -> bool:
             )
             ended = _end_sessions(host)
         except (CommandFailed, HostDown):
-            reporter.console.event(
-                "lease", f"{each.id} does not answer: what a former run left there may go on"
-            )
+            run.console.event("lease", f"{each.id} does not answer: what a former run left there may go on")
             reached = False
         else:
-            reporter.console.event("lease", f"{each.id}: ended {ended} processes of a former run")
+            run.console.event("lease", f"{each.id}: ended {ended} processes of a former run")
     return reached
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tasks.hosts import ssh
 from tasks.process import children
-from tasks.refusal import Cancelled, CommandFailed
+from tasks.process.children import Cancelled, CommandFailed
 
 INTERRUPTED = 130
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.hosts.managed import Recording
-from tasks.refusal import PlaybookBroken, PlaybookFailed, Refusal
+from tasks.refusal import Refusal
 
 LINES = 3
 """Last lines of a failed command that go into the sentence."""
@@ -18,6 +18,20 @@ HIDDEN = "its output is hidden, because it may hold secrets"
 
 SKIPPED_WITHIN = 0.3
 """Seconds in which a task that a condition skips is known to be skipped."""
+
+
+class PlaybookFailed(Refusal):
+    """A task of a playbook failed on a host."""
+
+    sentence = "{stage}: {host}: {role}: {task}: {message}"
+    remedy = "doit {stage}"
+
+
+class PlaybookBroken(Refusal):
+    """Ansible could not even begin a playbook."""
+
+    sentence = "{stage}: playbooks/{stage}.yml cannot be played: {message}"
+    remedy = "ansible-lint --offline playbooks/{stage}.yml"
 
 
 class Story:

@@ -10,12 +10,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.process import children
-from tasks.refusal import CommandFailed, HostKeyChanged, HostUnreachable, LoginRefused, Refusal
+from tasks.process.children import CommandFailed
+from tasks.refusal import Refusal
 
 PATIENCE = 5
 """Seconds that a host has for an answer."""
 FAILED = 255
 """OpenSSH's own exit code, when it did not get as far as the command."""
+
+
+class HostUnreachable(Refusal):
+    """A host does not answer on its SSH port."""
+
+    sentence = "{stage}: {host} ({address}) does not answer on port {port}"
+    remedy = "doit plan infrastructure"
+
+
+class HostKeyChanged(Refusal):
+    """A host shows other SSH keys than the ones that its console told when it first started."""
+
+    sentence = "{stage}: {host} ({address}) shows an SSH host key that is not its own"
+    remedy = "doit teardown && doit release"
+
+
+class LoginRefused(Refusal):
+    """A host answers, and does not accept our key."""
+
+    sentence = "{stage}: {host} ({address}) refuses the key of the user {user}"
+    remedy = "doit teardown && doit release"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from tasks.bucket import create
 from tasks.cloud.errors import already, code
 from tasks.infrastructure import launches, secrets
 from tasks.process import children
-from tasks.refusal import CloudRefused, CloudTooSlow, ImageMissing
+from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
     from tasks.infrastructure.stage import Change, Found, Machine
@@ -33,6 +33,27 @@ POLL_IMAGE = 1.0
 NOT_FOUND_YET = ("InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidGroupId.NotFound")
 TTL = 60
 """Seconds that a resolver keeps an address."""
+
+
+class ImageMissing(Refusal):
+    """The image of the settings is not known to the cloud."""
+
+    sentence = "infrastructure: no image named {image} in {region} (pipeline.yml: image)"
+    remedy = "$EDITOR pipeline.yml"
+
+
+class CloudRefused(Refusal):
+    """The cloud said no to a change."""
+
+    sentence = "infrastructure: {change}: {problem}"
+    remedy = "doit infrastructure"
+
+
+class CloudTooSlow(Refusal):
+    """The cloud did not do in time what it had accepted."""
+
+    sentence = "infrastructure: {what} after {seconds} s"
+    remedy = "doit infrastructure"
 
 
 # --- finding --------------------------------------------------------------------------------
@@ -277,7 +298,7 @@ def _image_id(run: Run) -> str:
 
 
 def _settings_image(run: Run) -> str:
-    ec2, say = run.cloud.client("ec2"), run.say("infrastructure")
+    ec2, say = run.cloud.client("ec2"), run.console.say("infrastructure")
     filters = [{"Name": "name", "Values": [run.pipeline.image, f"{run.pipeline.image}-amd64-*"]}]
     for _ in patience(f"the image {run.pipeline.image} not ready", pause=POLL_IMAGE):
         images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]

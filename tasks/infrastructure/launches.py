@@ -15,7 +15,7 @@ def pinned(run: Run, machines: Iterable[Machine]) -> list[dict[str, object]]:
     """Address and SSH host keys of machines; keys come from the console once, and count from then on."""
     known = _remember(run, lambda document: document).get("host_keys", {})
     machines = sorted(machines, key=lambda each: each.id)
-    say = run.say("infrastructure")
+    say = run.console.say("infrastructure")
     new = {each.id: run.cloud.host_keys(each.id, say) for each in machines if each.id not in known}
     if new:
         _remember(run, lambda d: {**d, "host_keys": {**d.get("host_keys", {}), **new}})

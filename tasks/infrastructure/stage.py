@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from tasks import source
 from tasks.bucket import create
-from tasks.graph import reporter
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import launches, secrets
-from tasks.refusal import CloudTooSlow, NoMachine, NoMachineFound, OnlyAdditive
+from tasks.infrastructure.apply import CloudTooSlow
+from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -34,6 +34,27 @@ ADDITIONS = {
 
 Rules = frozenset[tuple[int, str]]
 """Ports that are open, each with the network (CIDR) for which it is."""
+
+
+class NoMachine(Refusal):
+    """An environment that makes its machines has none that runs."""
+
+    sentence = "{stage}: {identity} has no running machine"
+    remedy = "doit infrastructure"
+
+
+class NoMachineFound(Refusal):
+    """An environment that makes no machines has none that carries its tags and runs."""
+
+    sentence = "{stage}: no running machine carries the tags project={project} environment={identity}"
+    remedy = "aws ec2 create-tags --resources ID --tags Key=project,Value={project} Key=environment,Value={identity}"
+
+
+class OnlyAdditive(Refusal):
+    """An environment that lets nothing be changed or removed has a plan that would; nothing of it is done."""
+
+    sentence = "infrastructure: {environment} only lets things be added, and the plan says: {changes}"
+    remedy = "doit plan infrastructure"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,10 +261,10 @@ def converge(run: Run, stage: str = "infrastructure") -> Outcome:
         if manage == "additive" and (more := more_than_additions(changes)):
             raise OnlyAdditive(environment=run.environment_name, changes="; ".join(map(str, more)))
         for change in changes:
-            reporter.console.event(stage, str(change))
+            run.console.event(stage, str(change))
             ec2.apply(run, change)
             made.append(change)
-        ec2.settle(run, run.say(stage))
+        ec2.settle(run, run.console.say(stage))
     else:
         left = "; ".join(map(str, changes))
         raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)
@@ -256,7 +277,7 @@ def converge(run: Run, stage: str = "infrastructure") -> Outcome:
 def _only_planned(run: Run, stage: str) -> Outcome:
     changes = differences(run)
     for change in changes:
-        reporter.console.event(stage, f"would {change}")
+        run.console.event(stage, f"would {change}")
     hosts = existing(run)
     summary = ", ".join(f"{each['id']} at {each['address']}" for each in hosts["hosts"])
     held = f"{len(changes)} changes only planned" if changes else "all as wanted"
@@ -267,7 +288,7 @@ def existing(run: Run) -> dict[str, list[dict[str, object]]]:
     """The environment's running machines with their pinned host keys. Raises NoMachine or NoMachineFound."""
     running = [each for each in ec2.find(run).machines if each.state == "running"]
     if not running:
-        makes = "infrastructure" in run.environment.stages and run.environment.infrastructure.manage != "plan"
+        makes = run.environment.has("infrastructure") and run.environment.infrastructure.manage != "plan"
         kind = NoMachine if makes else NoMachineFound
         raise kind(stage="server", identity=run.identity, project=run.pipeline.name)
     return {"hosts": launches.pinned(run, running)}

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from tasks.refusal import Cancelled, CommandFailed, CommandMissing
+from tasks.refusal import Refusal
 
 TAIL = 12
 """Lines of a failed command's output that are shown."""
@@ -35,6 +35,27 @@ _guards: dict[str, subprocess.Popen[bytes]] = {}
 _marks: list[str] = []
 _children: set[subprocess.Popen[bytes]] = set()
 _children_lock = threading.RLock()  # a signal handler may find its own thread holding it
+
+
+class Cancelled(Refusal):
+    """Somebody pressed Ctrl-C, or the run was told to end."""
+
+    sentence = "{stage}: interrupted"
+    remedy = "doit {stage}"
+
+
+class CommandFailed(Refusal):
+    """A child process ended with an error; its last lines are shown."""
+
+    sentence = "{command}: exit code {code}\n{tail}"
+    remedy = ""
+
+
+class CommandMissing(Refusal):
+    """A program that a stage needs is not installed."""
+
+    sentence = "{command}: is not installed"
+    remedy = "rm -f .run/installed-* && build/ci/run list"
 
 
 def run(

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tasks import source
-from tasks.cloud.caller import caller
+from tasks.bucket.store import RecordTaken
 from tasks.promotion import record as promotion_record
 from tasks.promotion import rules
-from tasks.refusal import OnlyByContinue, OtherBranch, RecordTaken, UncommittedChanges
+from tasks.refusal import Refusal
 from tasks.release import history
-from tasks.tarball import stage as tarball
+from tasks.source import UncommittedChanges
+from tasks.tarball import stored
 
 if TYPE_CHECKING:
     from tasks.refusal import Refusal
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 CONTINUE, START = "continue", "start"
 SHOWN = 20
 """Commits that are listed; of more their number is told."""
+
+
+class OtherBranch(Refusal):
+    """An environment that all branches share is asked for another branch than the default one."""
+
+    sentence = "{task}: {environment} takes the branch {default} only, and this is {branch}"
+    remedy = "git switch {default}"
+
+
+class OnlyByContinue(Refusal):
+    """An environment that takes what another one has proved is asked for directly."""
+
+    sentence = "{task}: {environment} takes what {upstream} has proved, and only by this"
+    remedy = "doit continue"
+    any_environment = True
 
 
 def admit(run: Run, control: str, task: str) -> None:
@@ -65,7 +81,7 @@ def _stage(run: Run, control: str) -> Callable[[int], None]:
     before = promotion_record.begin(run)
 
     def leave(code: int) -> None:
-        found = tarball.pointer(run, run.commit)
+        found = stored.pointer(run, run.commit)
         digest = found["digest"] if found else None
         ended: list[promotion_record.State] = ["built"] if found else []
         if code:
@@ -111,11 +127,11 @@ def refusal(run: Run) -> Refusal | None:
         commit=commit,
         record=promotion_record.read(store, commit),
         current=current.commit if current else None,
-        pointer=tarball.pointer(run, commit),
+        pointer=stored.pointer(run, commit),
         proved=proved.digest if proved else None,
         running=running.commit if running else None,
         contained=source.contains(run.root, commit, running.commit) if running else None,
-        arn=caller(run).arn,
+        arn=run.cloud.caller().arn,
         now=_now(),
     )
     return rules.refusal(run.environment_name, run.environment, facts)

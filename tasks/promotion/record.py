@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks import settings
-from tasks.cloud.caller import caller
-from tasks.graph.stage import now
-from tasks.refusal import RecordTaken
+from tasks.bucket.store import RecordTaken
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
@@ -101,7 +99,7 @@ def current(store: Store) -> Record | None:
 
 def step(run: Run, state: State, words: str = "") -> Step:
     """A step that is made now, by who runs this."""
-    return Step(state=state, at=now(), arn=caller(run).arn, by=run.who, words=words)
+    return Step(state=state, at=run.clock.stamp(), arn=run.cloud.caller().arn, by=run.who, words=words)
 
 
 def change(store: Store, commit: str, changed: Callable[[Record | None], Record | None]) -> Record | None:

@@ -9,19 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.refusal import (
-    BuiltByOthers,
-    Downgrade,
-    FreezeUnreadable,
-    Frozen,
-    NobodyInPerson,
-    NotStaged,
-    NotWaiting,
-    OtherTarball,
-    Refusal,
-    SamePerson,
-    UnknownRunning,
-)
+from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
     from tasks.promotion.record import Record
@@ -32,6 +20,82 @@ GOES_ON = ("waiting", "continuing", "live")
 """States from which a run goes on; `continuing` is one that was interrupted, `live` one that is made sure of."""
 MADE_UP = re.compile(r":assumed-role/[^/]+/botocore-session-\d+$")
 """A session that nobody has named."""
+
+
+class NotStaged(Refusal):
+    """`doit continue` for a commit that no run has brought this far."""
+
+    sentence = "continue: {commit} has not been on {upstream}{runs}"
+    remedy = "doit start"
+    any_environment = True
+
+
+class NotWaiting(Refusal):
+    """`doit continue` for a commit whose run has ended, or not come so far."""
+
+    sentence = "continue: the run of {commit} does not wait: {state} since {at} by {by}{words}"
+    remedy = "doit start"
+    any_environment = True
+
+
+class OtherTarball(Refusal):
+    """What would go on is not what was proved, byte for byte."""
+
+    sentence = "continue: {upstream} has not seen {digest}, {why}"
+    remedy = "doit start"
+    any_environment = True
+
+
+class BuiltByOthers(Refusal):
+    """The tarball was built by a role whose tarballs the environment does not take."""
+
+    sentence = "continue: {environment} takes tarballs of {builders}, and {digest} was built by {role}"
+    remedy = "$EDITOR environments/{environment}.yml"
+
+
+class Downgrade(Refusal):
+    """The commit does not have everything that already runs."""
+
+    sentence = "{control}: {environment} runs {running}, which {commit} does not contain"
+    remedy = "git merge {running}"
+
+
+class UnknownRunning(Refusal):
+    """The clone does not have the commit that runs, so nobody can tell which is older."""
+
+    sentence = "{control}: {environment} runs {running}, which is not in this clone"
+    remedy = "git fetch --unshallow origin || git fetch origin"
+
+
+class Frozen(Refusal):
+    """The environment takes no release at this time."""
+
+    sentence = (
+        "{control}: {environment} is frozen from {begin} to {end} (environments/{environment}.yml: freezes)"
+    )
+    remedy = "doit plan"
+
+
+class FreezeUnreadable(Refusal):
+    """A freeze that is no time span."""
+
+    sentence = "environments/{environment}.yml: freezes: should be FROM/TO in ISO 8601, not {text}"
+    remedy = "$EDITOR environments/{environment}.yml"
+    exit_code = UNKNOWN
+
+
+class SamePerson(Refusal):
+    """Who started wants to continue where that takes another person."""
+
+    sentence = "continue: {environment} wants another person's approval, and {who} has started this run"
+    remedy = "aws sts get-caller-identity"
+
+
+class NobodyInPerson(Refusal):
+    """The cloud's name for who acts is one that a program made up, so nobody can tell people apart."""
+
+    sentence = "continue: {environment} wants another person's approval, and {who} tells of no person"
+    remedy = "export AWS_ROLE_SESSION_NAME=NAME"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.graph.stage import now
-
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
     from tasks.run import Run
@@ -49,7 +47,9 @@ def add(run: Run, digest: str) -> None:
     before = document.value["releases"] if document else []
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
-    new = Release(digest=digest, commit=run.commit, branch=run.branch, by=run.who, at=now(), run=run.id)
+    new = Release(
+        digest=digest, commit=run.commit, branch=run.branch, by=run.who, at=run.clock.stamp(), run=run.id
+    )
     releases = [*before, dataclasses.asdict(new)][-KEPT:]
     store.write(key(run.identity), {"releases": releases}, seen=document.etag if document else None)
 

@@ -6,13 +6,11 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
-from tasks.graph.stage import Outcome, now
-from tasks.hosts import ansible
+from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
 from tasks.release import history
 from tasks.server import stage as server
-from tasks.tarball import signature
-from tasks.tarball import stage as tarball
+from tasks.tarball import signature, stored
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -31,8 +29,8 @@ def parts(run: Run) -> dict[str, object]:
         "public_keys": list(run.pipeline.public_keys),
         "profile": dict(run.profile.release),
     }
-    if "tarball" not in run.environment.stages:
-        pointer = tarball.pointer(run, source.commit(run.root))
+    if not run.environment.has("tarball"):
+        pointer = stored.pointer(run, source.commit(run.root))
         found["tarball"] = pointer["digest"] if pointer else None
     return found
 
@@ -46,12 +44,12 @@ def go_live(
     """Run playbooks/release.yml on the machines, with a link to the tarball that works for an hour."""
     digest = (tarball or _existing_tarball(run))["digest"]
     found = infrastructure or server.existing(run)
-    ansible.play(
+    run.hosts.play(
         "release",
         hosts=server.hosts(run, found),
         variables={**server.application(run), **variables(run, digest)},
         strategy=run.environment.strategy,
-        say=run.say("release"),
+        console=run.console,
         log=run.log("release"),
     )
     _tag(run)
@@ -59,17 +57,17 @@ def go_live(
     return Outcome(
         facts={"digest": digest, "machines": [each["id"] for each in found["hosts"]]},
         done=f"{digest[:ID]} is live",
-        unchanged=f"{digest[:ID]} is live since {now()}",
+        unchanged=f"{digest[:ID]} is live since {run.clock.stamp()}",
     )
 
 
 def variables(run: Run, digest: str) -> dict[str, object]:
     """What the role `release` is told. Raises Unsigned."""
-    signed = tarball.signature_of(run, digest)
+    signed = stored.signature_of(run, digest)
     signature.accept(run, digest, signed)
     return {
         "release_id": digest[:ID],
-        "release_url": run.cloud.presigned_url(run.bucket, tarball.stored_key(run, digest), LINK_SECONDS),
+        "release_url": run.cloud.presigned_url(run.bucket, stored.stored_key(run, digest), LINK_SECONDS),
         "release_sha256": digest,
         "release_signature": signed,
         "release_public_keys": list(run.pipeline.public_keys),
@@ -80,7 +78,7 @@ def variables(run: Run, digest: str) -> dict[str, object]:
 
 
 def _existing_tarball(run: Run) -> dict[str, str]:
-    return tarball.existing(run)
+    return stored.existing(run)
 
 
 def _tag(run: Run) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tasks.graph import reporter
-from tasks.refusal import HostDown, Refusal
+from tasks.cloud.interface import HostDown
+from tasks.refusal import Refusal
 from tasks.server import ledger, ledger_host
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class AsRecorded:
                 answers = {"": ([down.text.splitlines()[0]], [])}
         self.strange = [each for answer in answers.values() for each in answer[1]]
         for each in self.strange:
-            reporter.console.event(self.playbook, f"not ours: {each}, in a folder that the roles fill")
+            run.console.event(self.playbook, f"not ours: {each}, in a folder that the roles fill")
         reasons = [each for answer in answers.values() for each in answer[0]]
         return reasons if found else ["there is no machine yet"]
 
@@ -78,14 +78,14 @@ class AsRecorded:
             hosts = [each for each in server.hosts(run, dict(found)) if recorded[each.name]]
             begun = time.monotonic()
             with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
-                probed = pool.map(lambda each: self._probe(each, recorded[each.name]), hosts)
+                probed = pool.map(lambda each: self._probe(run, each, recorded[each.name]), hosts)
                 answers |= {host.name: answer for host, answer in zip(hosts, probed, strict=True)}
             self.seconds = time.monotonic() - begun
         return answers
 
-    def _probe(self, host: Any, known: Any) -> tuple[list[str], list[str]]:
+    def _probe(self, run: Run, host: Any, known: Any) -> tuple[list[str], list[str]]:
         request = {"names": list(known["things"]), "folders": known["folders"], "files": known["files"]}
-        answer = ledger.ask(host, self.playbook, ledger_host.probe, request, quick=True)
+        answer = ledger.ask(run.hosts, host, self.playbook, ledger_host.probe, request, quick=True)
         drifted = ledger.differences(known["things"], answer["facts"])
         return [f"host drifted: {each}" for each in drifted], answer["strange"]
 
@@ -102,7 +102,7 @@ def _recorded_hosts() -> dict[str, Any]:
 
 def _hosts(run: Run) -> dict[str, Any]:
     """The machines: those of the record, or those that exist where the environment makes none."""
-    if "infrastructure" in run.environment.stages:
+    if run.environment.has("infrastructure"):
         return _recorded_hosts()
     from tasks.server import stage as server
 

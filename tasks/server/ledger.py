@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket.store import NotADocument
-from tasks.graph import reporter
-from tasks.graph.stage import now
 from tasks.hosts import managed, ssh
 from tasks.server import ledger_host
 
 if TYPE_CHECKING:
+    from tasks.hosts.hosts import Hosts
     from tasks.hosts.managed import Recorded
     from tasks.run import Run
 
@@ -50,6 +49,7 @@ def keep(
     for host in hosts:
         known = recorded.get(host.name) or managed.Recorded()
         answer = ask(
+            run.hosts,
             host,
             playbook,
             ledger_host.settle,
@@ -63,13 +63,13 @@ def keep(
                 "mode": run.environment.server.leftovers,
                 "own": dict(own),
                 "seconds": seconds,
-                "about": {"settings": dict(settings), "by": run.who, "at": now()},
+                "about": {"settings": dict(settings), "by": run.who, "at": run.clock.stamp()},
             },
         )
         for name, done in answer["done"].items():
-            reporter.console.event(playbook, f"leftover {name}: {done}")
+            run.console.event(playbook, f"leftover {name}: {done}")
         for name, why in answer["stays"].items():
-            reporter.console.event(playbook, f"leftover {name}: stays, {why}")
+            run.console.event(playbook, f"leftover {name}: stays, {why}")
         _write(run, key(run.identity, host.name, playbook), answer["ledger"])
     _forget_others(run, {host.name for host in hosts})
 
@@ -79,11 +79,19 @@ def forget(run: Run) -> None:
     _forget_others(run, set())
 
 
-def ask(host: ssh.Host, stage: str, function: Any, request: Mapping[str, Any], *, quick: bool = False) -> Any:
+def ask(
+    hosts: Hosts,
+    host: ssh.Host,
+    stage: str,
+    function: Any,
+    request: Mapping[str, Any],
+    *,
+    quick: bool = False,
+) -> Any:
     """Call a function of `ledger_host` on the host: one round trip, no Ansible."""
     program = Path(ledger_host.__file__).read_text()
     call = f"print(json.dumps({function.__name__}(json.loads({json.dumps(request)!r}))))\n"
-    return json.loads(ssh.python(host, stage, f"{program}\n\n{call}", quick=quick).splitlines()[-1])
+    return json.loads(hosts.python(host, stage, f"{program}\n\n{call}", quick=quick).splitlines()[-1])
 
 
 def differences(things: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.graph.stage import Outcome, now
+from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import secrets
@@ -41,12 +41,12 @@ def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome
     """Run playbooks/server.yml on the machines that `infrastructure` made, or on those that exist."""
     found = infrastructure or existing(run)
     reached, told = hosts(run, found), application(run)
-    recap = ansible.play(
+    recap = run.hosts.play(
         "server",
         hosts=reached,
         variables={**variables(run), **told},
         strategy=run.environment.strategy,
-        say=run.say("server"),
+        console=run.console,
         log=run.log("server"),
     )
     ledger.keep(
@@ -62,7 +62,7 @@ def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome
     return Outcome(
         facts={"machines": machines},
         done=f"{recap.ok} tasks on {', '.join(machines)}, {recap.changed} changed",
-        unchanged=f"roles, settings and machines as on {now()}",
+        unchanged=f"roles, settings and machines as on {run.clock.stamp()}",
     )
 
 
@@ -72,7 +72,7 @@ def preview(run: Run) -> list[str]:
         "server",
         hosts=hosts(run, existing(run)),
         variables={**variables(run), **application(run)},
-        say=run.say("server"),
+        say=run.console.say("server"),
     )
 
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.bucket.lease import Lease
 from tasks.bucket.store import NotADocument
-from tasks.cloud import interface as cloud
+from tasks.cloud import errors
 from tasks.cloud.errors import already
 from tasks.environments.expiry import kept_until
 from tasks.environments.inventory import Estate, Object, Thing
-from tasks.graph import reporter
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
@@ -80,7 +79,7 @@ def _guarded(run: Run, estate: Estate, name: str, items: Sequence[Doomed]) -> st
     except Refusal as refusal:
         return refusal.text.splitlines()[0]
     except Exception as error:
-        if not (unanswered := cloud.refusal_of(error)):
+        if not (unanswered := errors.refusal_of(error)):
             raise
         return unanswered.text.splitlines()[0]
 
@@ -104,7 +103,7 @@ def _end(run: Run, estate: Estate, identity: str, items: Sequence[Doomed]) -> st
         there.store.delete_all([key for key in keys if key.startswith("state/")])
         name = f"{there.pipeline.name}-{identity}"
         for change in infrastructure.teardown_plan(name, there.host_name, found):
-            reporter.console.event("sweep", f"{identity}: {change}")
+            run.console.event("sweep", f"{identity}: {change}")
             lease.check()
             ec2.apply(there, change)
         for each in items:
@@ -123,9 +122,7 @@ def run_of(run: Run, estate: Estate, identity: str) -> Run:
     name = estate.names.environment(identity)
     settings = estate.settings[name] if name else run.environment
     environment = dataclasses.replace(settings, per_branch=False, host_name="")
-    made = dataclasses.replace(run, environment=environment, environment_name=identity)
-    made.__dict__.update(cloud=run.cloud, id=run.id)  # one connection, one process
-    return made
+    return dataclasses.replace(run, environment=environment, environment_name=identity)
 
 
 # --- strays ---------------------------------------------------------------------------------------

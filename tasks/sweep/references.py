@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.bucket import cache
 from tasks.bucket.store import NotADocument
 from tasks.promotion import record as promotion_record
-from tasks.refusal import SweepBlind
+from tasks.refusal import Refusal
 from tasks.release import history
 from tasks.sweep.plan import older, stored
 
@@ -25,6 +25,13 @@ READERS = 16
 NAMES = re.compile(r"\b[0-9a-f]{64}\b")
 ALSO = 2
 """Releases that count beside those that a machine keeps: one may just be going live."""
+
+
+class SweepBlind(Refusal):
+    """A document that tells what is needed cannot be read, so nothing may be taken away."""
+
+    sentence = "sweep: {key} is no JSON, so nobody can tell what it refers to"
+    remedy = "doit sweep"
 
 
 def of(run: Run, estate: Estate, branches: Mapping[str, str]) -> frozenset[str]:

@@ -5,13 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.cloud.errors import code
-from tasks.refusal import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
+from tasks.refusal import Refusal
 from tasks.tarball.build.tar import Damaged, Digested, Readable
 
 if TYPE_CHECKING:
     import minisign
 
     from tasks.run import Run
+
+
+class Unsigned(Refusal):
+    """The environment's file says `signatures: required`, and nobody vouches for the tarball."""
+
+    sentence = "release: {environment} takes signed tarballs only, and for {digest} {problem}"
+    remedy = "doit key | tail -n 1 >> pipeline.yml"
+
+
+class SigningKeyMissing(Refusal):
+    """`signatures: required`, and there is no private key, or this role may not read it."""
+
+    sentence = "tarball: there is no key to sign with at {parameter}, or you may not read it"
+    remedy = "doit key | tail -n 1 >> pipeline.yml"
+
+
+class SigningKeyExists(Refusal):
+    """`doit key` would replace the private key, and nobody could vouch for older tarballs again."""
+
+    sentence = "key: there is a key at {parameter} (public: {public})"
+    remedy = "doit key --replace"
+
+
+class SigningKeyUnknown(Refusal):
+    """The private key's public half is not among `public_keys`: no host would believe it."""
+
+    sentence = "tarball: the key at {parameter} is {public}, which pipeline.yml does not name (public_keys)"
+    remedy = "doit key --replace"
 
 
 def make_key(run: Run, *, replace: bool = False) -> str:

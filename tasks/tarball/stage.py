@@ -15,33 +15,42 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import source
 from tasks.bucket import cache
-from tasks.cloud import caller
-from tasks.graph.stage import Outcome, now
-from tasks.refusal import ArchiveDamaged, NoTarball, RecordTaken, TarballGone, full_disk
-from tasks.tarball import sbom, signature
-from tasks.tarball.build import archive, layers, tar
+from tasks.bucket.store import RecordTaken
+from tasks.full_disk import full_disk
+from tasks.graph.stage import Outcome
+from tasks.source import UncommittedChanges
+from tasks.tarball import sbom, signature, stored
+from tasks.tarball.build import archive, keys, layers, tar
+from tasks.tarball.build.layers import Build
 
 if TYPE_CHECKING:
     from tasks.run import Run
 
-CODE = ("tasks/tarball/build/archive.py", "tasks/tarball/build/tar.py", "tasks/tarball/stage.py")
-"""What else decides about a tarball's bytes."""
+
+def accept_source(run: Run) -> None:
+    """Refuse uncommitted changes where the environment does, and name them elsewhere. Raises UncommittedChanges."""
+    changed = source.uncommitted(run.root)
+    if changed and run.environment.uncommitted == "refused":
+        files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
+        raise UncommittedChanges(stage="tarball", environment=run.environment_name, files=files)
+    if changed:
+        run.console.once("tarball", f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
 
 
-def layer_parts(run: Run, name: str) -> dict[str, object]:
+def layer_parts(build: Build, name: str) -> dict[str, object]:
     """What a layer depends on, by name."""
-    return {f"{name}: {part}": value for part, value in run.layers[name].inputs.items()}
+    return {f"{name}: {part}": value for part, value in build.keys[name].inputs.items()}
 
 
-def layer(run: Run, name: str) -> Outcome:
+def layer(build: Build, name: str) -> Outcome:
     """Build a layer, unless it or the whole tarball is stored. Nothing is brought here before it is needed."""
-    run.accept_source("tarball")
-    if layers.known(run, name) or _stored(cache.of(run), _key(run)):
+    accept_source(build.run)
+    if layers.known(build, name) or _stored(cache.of(build.run), _key(build)):
         return Outcome(facts={}, done="", unchanged="", changed=False)
-    if run.profile.sbom:
+    if build.run.profile.sbom:
         sbom.load_ahead()
     with full_disk("tarball", ".run"):
-        made = layers.ensure(run, name)
+        made = layers.ensure(build, name)
     return Outcome(
         facts={},
         done=f"{name}: {made.files} files, {made.content_size / 1e6:.1f} MB",
@@ -49,22 +58,23 @@ def layer(run: Run, name: str) -> Outcome:
     )
 
 
-def parts(run: Run) -> dict[str, object]:
+def parts(build: Build) -> dict[str, object]:
     """What the tarball depends on beside files, by name."""
-    options = {f"application.options.{k}": list(v) for k, v in run.profile.options.items()}
-    keys = {f"layer {name}": each.key[:12] for name, each in run.layers.items()}
+    options = {f"application.options.{k}": list(v) for k, v in build.run.profile.options.items()}
+    keys = {f"layer {name}": each.key[:12] for name, each in build.keys.items()}
     return {**options, **keys, "zstd version": archive.version()}
 
 
-def differences(run: Run) -> list[str]:
+def differences(build: Build) -> list[str]:
     """Whether the commit points to a tarball that is there. Uncommitted files belong to no commit."""
+    run = build.run
     commit = source.snapshot(run.root).commit
     if not commit:
         return []
-    known = pointer(run, commit)
+    known = stored.pointer(run, commit)
     if not known:
         return [f"commit {commit[:7]} points to no tarball yet"]
-    key = key_of(run, known["digest"])
+    key = stored.key_of(run, known["digest"])
     if not key:
         return [f"the tarball {known['digest'][:12]} is gone"]
     unsigned = run.pipeline.public_keys and not run.store.exists(cache.beside(key, "minisig"))
@@ -73,15 +83,16 @@ def differences(run: Run) -> list[str]:
     )
 
 
-def build(run: Run) -> Outcome:
+def pack(build: Build) -> Outcome:
     """Put the layers, building those that nobody has, and the application together and store it, unless a tarball of the same inputs is stored already."""
-    run.accept_source("tarball")
-    kept, tree, key = cache.of(run), _application_tree(run), _key(run)
+    run = build.run
+    accept_source(run)
+    kept, tree, key = cache.of(run), _application_tree(run), _key(build)
     manifest = _stored(kept, key)
     changed = manifest is None
     if manifest is None:
         with full_disk("tarball", ".run"):
-            manifest = _pack(run, tree)
+            manifest = _pack(build, tree)
         kept.keep("keys", key, manifest)
     _sign(run, manifest["digest"])
     _point(run, manifest["digest"])
@@ -94,66 +105,27 @@ def build(run: Run) -> Outcome:
     )
 
 
-def existing(run: Run) -> dict[str, str]:
-    """The tarball that the checked-out commit points to, for environments that build none. Raises NoTarball."""
-    commit = source.commit(run.root)
-    known = pointer(run, commit)
-    if not known:
-        raise NoTarball(commit=commit[:7], bucket=run.bucket)
-    return {"digest": known["digest"]}
-
-
-def pointer(run: Run, commit: str) -> dict[str, Any] | None:
-    """What is known of a commit's tarball: digest, branch, by, role, at. None where this run believes nobody's."""
-    found = cache.of(run).record("commits", commit)
-    return found.value if found else None
-
-
-def key_of(run: Run, digest: str) -> str | None:
-    """Where a tarball lies in the bucket, None where it does not; beside it what is told of it (`cache.beside`)."""
-    return cache.of(run).archive("tarballs", digest)
-
-
-def stored_key(run: Run, digest: str) -> str:
-    """Where a tarball lies that must be there. Raises TarballGone."""
-    key = key_of(run, digest)
-    if not key:
-        raise TarballGone(digest=digest[:12], bucket=run.bucket)
-    return key
-
-
-def named(run: Run, beginning: str) -> set[str]:
-    """Digests of the stored tarballs that begin so."""
-    return set(cache.of(run).archives("tarballs", beginning))
-
-
-def signature_of(run: Run, digest: str) -> str:
-    """The tarball's signature, empty where there is none."""
-    key = key_of(run, digest) if run.pipeline.public_keys else None
-    kept = run.store.open(cache.beside(key, "minisig")) if key else None
-    return kept.read().decode() if kept else ""
-
-
 def _sign(run: Run, digest: str) -> None:
     """Vouch for what lies in the bucket, where that is asked for and was not done before."""
     if not run.pipeline.public_keys:
         return
-    key = stored_key(run, digest)
+    key = stored.stored_key(run, digest)
     if run.store.exists(cache.beside(key, "minisig")):
         return
     try:
         made = signature.sign(run, digest, run.store.open(key))
     except tar.Damaged as damaged:
-        raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
+        raise stored.ArchiveDamaged(digest=digest[:12], problem=damaged) from None
     if made:
         run.store.put(cache.beside(key, "minisig"), made.encode())
 
 
-def _pack(run: Run, tree: str) -> dict[str, Any]:
+def _pack(build: Build, tree: str) -> dict[str, Any]:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = pool.map(partial(layers.ensure, run), run.layers)
-        made = dict(zip(run.layers, found, strict=True))
-    say, packed, exported = run.say("tarball"), Path(run.bench.name) / "tarball", layers.exported(run)
+        found = pool.map(partial(layers.ensure, build), build.keys)
+        made = dict(zip(build.keys, found, strict=True))
+    run, packed, exported = build.run, build.folder / "tarball", layers.exported(build)
+    say = run.console.say("tarball")
     say("packs")
     with contextlib.ExitStack() as opened:
         # what is built upon others stands above them, and all of it above the application's own files
@@ -162,10 +134,10 @@ def _pack(run: Run, tree: str) -> dict[str, Any]:
             for name in reversed(made)
         }
         application = tar.of_folder(exported, exclude=run.profile.exclude)
-        stamps = {"stamps": _stamps(run)} if run.profile.stamps else {}
+        stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
         members: dict[str, Iterable[tar.Member]] = {**stamps, **archives, "application": application}
         result = archive.pack(members, packed, date=archive.date_of(tree))
-    keys = {name: {"key": each.key} for name, each in run.layers.items()}
+    key_of = {name: {"key": each.key} for name, each in build.keys.items()}
     manifest = {
         "tree": tree,
         "digest": result.digest,
@@ -173,9 +145,10 @@ def _pack(run: Run, tree: str) -> dict[str, Any]:
         "files": result.files,
         "content_size": result.content_size,
         "layers": {
-            name: {**dataclasses.asdict(share), **keys.get(name, {})} for name, share in result.layers.items()
+            name: {**dataclasses.asdict(share), **key_of.get(name, {})}
+            for name, share in result.layers.items()
         },
-        "tools": layers.tools(run.profile),
+        "tools": keys.tools(run.profile),
         "options": {name: list(values) for name, values in run.profile.options.items()},
     }
     sent: list[int] = []  # parts are sent by several threads
@@ -189,16 +162,16 @@ def _pack(run: Run, tree: str) -> dict[str, Any]:
     with contextlib.suppress(RecordTaken):
         run.store.write(cache.beside(key, "manifest.json"), manifest, seen=None)
     _list_parts(run, tree, exported, key)
-    layers.prune(run, (each.digest for each in made.values()))
+    layers.prune(build, (each.digest for each in made.values()))
     return manifest
 
 
-def _stamps(run: Run) -> list[tar.Member]:
+def _stamps(build: Build) -> list[tar.Member]:
     """Files that say which content some layers have: the digest of their keys."""
     found = []
-    for path, names in sorted(run.profile.stamps.items()):
-        keys = [each.key for each in run.layers.values() if each.layer.declared in names]
-        text = hashlib.sha256("".join(keys).encode()).hexdigest()[:12].encode()
+    for path, names in sorted(build.run.profile.stamps.items()):
+        known = [each.key for each in build.keys.values() if each.layer.declared in names]
+        text = hashlib.sha256("".join(known).encode()).hexdigest()[:12].encode()
         found.append(tar.Member(name=path, kind=tar.FILE, size=len(text), content=iter([text])))
     return found
 
@@ -221,15 +194,16 @@ def _application_tree(run: Run) -> str:
     return str(source.snapshot(run.root).ids([path])[path])
 
 
-def _key(run: Run) -> str:
+def _key(build: Build) -> str:
     """The digest of everything that the tarball's bytes come from."""
+    run = build.run
     recipe: Mapping[str, object] = {
         "tree": _application_tree(run),
-        "parts": {name: each.key for name, each in run.layers.items()},
+        "parts": {name: each.key for name, each in build.keys.items()},
         "zstd": archive.version(),
         "exclude": run.profile.exclude,
         "stamps": {path: list(names) for path, names in run.profile.stamps.items()},
-        "code": source.snapshot(run.root).ids(CODE),
+        "code": source.snapshot(run.root).ids(keys.CODE),
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
@@ -255,7 +229,7 @@ def _point(run: Run, digest: str) -> None:
         "digest": digest,
         "branch": run.branch,
         "by": run.who,
-        "role": caller.caller(run).role,
-        "at": now(),
+        "role": run.cloud.caller().role,
+        "at": run.clock.stamp(),
     }
     kept.keep("commits", commit, value, instead=before)

@@ -7,12 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasks.tarball.build import layers, tar
-
-if TYPE_CHECKING:
-    from tasks.run import Run
+from tasks.tarball.build.layers import Build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +21,13 @@ class Verdict:
     differing: tuple[str, ...]
 
 
-def verdicts(run: Run) -> Iterator[Verdict]:
+def verdicts(build: Build) -> Iterator[Verdict]:
     """Build every layer twice, upon the same layers below. Nothing is stored of what may be wrong."""
-    for name in run.layers:
-        with tempfile.TemporaryDirectory(dir=run.bench.name) as folder:
+    for name in build.keys:
+        with tempfile.TemporaryDirectory(dir=build.folder) as folder:
             first, second = Path(folder) / "first", Path(folder) / "second"
-            packed = layers.build(run, name, first)
-            again = layers.build(run, name, second)
+            packed = layers.make(build, name, first)
+            again = layers.make(build, name, second)
             differing = () if packed.digest == again.digest else _differing(first, second)
             yield Verdict(layer=name, files=packed.files, differing=differing)
 

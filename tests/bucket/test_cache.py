@@ -6,8 +6,8 @@ import pytest
 from moto.core.authorization import enable_iam_authentication
 
 from tasks.bucket import cache
-from tasks.refusal import BucketForbidden
-from tasks.tarball import stage as tarball
+from tasks.bucket.store import BucketForbidden
+from tasks.tarball import stored
 from tests.iam import allowed, policy
 from tests.test_iam import BUCKET, ROLES, project, run_as  # noqa: F401  (fixtures)
 
@@ -36,7 +36,7 @@ def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, t
         for kind in ("layers", "tarballs"):
             assert ours.archive(kind, DIGEST) is None
             assert list(ours.archives(kind)) == []
-        assert tarball.pointer(builder, builder.commit) is None
+        assert stored.pointer(builder, builder.commit) is None
 
 
 def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as, tmp_path):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -16,20 +17,14 @@ from pathlib import Path
 import pytest
 
 from tasks.bucket import create, lease
-from tasks.bucket.lease import Lease
+from tasks.bucket.create import BucketGone
+from tasks.bucket.lease import EnvironmentHeld, Lease, LeaseLost, LeaseUnreadable
+from tasks.bucket.store import BucketForbidden, RecordTaken
 from tasks.cloud.embedded.home import Home
-from tasks.graph.state import BucketState
+from tasks.graph.state import BucketState, Memory
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import secrets
 from tasks.infrastructure import stage as infrastructure
-from tasks.refusal import (
-    BucketForbidden,
-    BucketGone,
-    EnvironmentHeld,
-    LeaseLost,
-    LeaseUnreadable,
-    RecordTaken,
-)
 from tests.cloud.embedded.conftest import REGION, Server, awkward  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import ROOT, copy_project, doit
@@ -83,7 +78,7 @@ PROGRAM = """
 
     home, root, branch, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
     def run():
-        return run_in(Path(root), client.Embedded("eu-central-1", Home(folder=Path(home)).born()), branch=branch)
+        return run_in(Path(root), client.Embedded("eu-central-1", Home(folder=Path(home)).born), branch=branch)
 """
 
 
@@ -199,12 +194,12 @@ def test_a_theft_is_noticed_with_the_next_sign_of_life_and_nothing_can_be_writte
     robbed.take()
     thief = elsewhere(run, seen=run.store.read(robbed.key).etag, by="thief@elsewhere")
     assert told.wait(TTL)
-    state = BucketState(run, None)
+    state = BucketState(Memory(run=run), None)
     state.lease = robbed
     for write in (lambda: state.set("server", "deps:", []), robbed.check):
         with pytest.raises(LeaseLost, match=r"held by thief@elsewhere on elsewhere"):
             write()
-    assert not BucketState(run, None).in_("server")
+    assert not BucketState(Memory(run=run), None).in_("server")
     robbed.free()
     assert run.store.read(robbed.key).etag == thief
 
@@ -213,15 +208,15 @@ def test_a_theft_between_two_signs_of_life_is_noticed_before_a_record_is_written
     told = threading.Event()
     robbed = Lease(run, on_lost=told.set)
     robbed.take()
-    state = BucketState(run, None)
+    state = BucketState(Memory(run=run), None)
     state.lease = robbed
     state.set("tarball", "deps:", [])
     elsewhere(run, seen=run.store.read(robbed.key).etag)
     with pytest.raises(LeaseLost):
         state.set("server", "deps:", [])
     assert told.is_set()
-    assert not BucketState(run, None).in_("server")
-    assert BucketState(run, None).in_("tarball")
+    assert not BucketState(Memory(run=run), None).in_("server")
+    assert BucketState(Memory(run=run), None).in_("tarball")
 
 
 class Deaf:
@@ -265,7 +260,7 @@ class Unheard(Deaf):
 
 def test_ones_own_write_is_known_again_when_its_answer_was_lost(run):
     client = run.cloud.client("s3")
-    run.cloud._clients["s3"] = Twice(client)
+    run.cloud._clients["s3"] = Twice(run.cloud)
     holder = Lease(run, ttl=1.5)
     holder.take(0)
     run.cloud._clients["s3"] = unheard = Unheard(client)
@@ -331,8 +326,7 @@ def test_no_secret_is_in_a_lease_or_a_record(run):
 
 
 def named(run, bucket):
-    run.__dict__["pipeline"] = run.pipeline.__class__(**{**vars(run.pipeline), "bucket": bucket})
-    return run
+    return dataclasses.replace(run, store=dataclasses.replace(run.store, bucket=bucket))
 
 
 def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
@@ -363,7 +357,7 @@ def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
 
 def test_a_missing_bucket_is_refused_where_machines_have_our_tags(run):
     infrastructure.converge(run)
-    named(run, "not-where-it-was")
+    run = named(run, "not-where-it-was")
     for make in (lambda: Lease(run).take(0), lambda: infrastructure.share(run)):
         with pytest.raises(
             BucketGone, match=r"not-where-it-was is gone, and i-[0-9a-f]+.* of shop are still"
@@ -407,11 +401,11 @@ def test_a_bucket_that_says_no_is_named_and_nothing_is_lost(checkout, server, ac
     denied(run, *actions)
     with pytest.raises(BucketForbidden, match=sentence):
         Lease(run).take(0)
-    state = BucketState(run, None)
+    state = BucketState(Memory(run=run), None)
     with pytest.raises(BucketForbidden):
         state.void("server")
     run.cloud.client("s3").delete_bucket_policy(Bucket=run.bucket)
-    assert BucketState(run, None).get("server", "value") == 1
+    assert BucketState(Memory(run=run), None).get("server", "value") == 1
 
 
 # --- what is typed --------------------------------------------------------------------------------
@@ -445,9 +439,9 @@ def held(project, server):
 
 
 def test_what_changes_an_environment_needs_the_lease_and_the_rest_does_not(project):
-    code = "import dodo, tasks.commands.run as c; from doit.loader import load_tasks; "
+    code = "import dodo, tasks.commands.run as c; from doit.loader import load_tasks; from tasks.graph.stage import properties; "
     code += "t = load_tasks(vars(dodo)); "
-    code += "print([bool(c.LEASED & c.selected(t, [n])) for n in ('tarball', 'release', 'server', 'teardown', 'inf*')])"
+    code += "print([any(properties(e).leased for e in t if e.name in c.selected(t, [n])) for n in ('tarball', 'release', 'server', 'teardown', 'inf*')])"
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=project, env={**os.environ, "PYTHONPATH": str(project)},
         capture_output=True, text=True, check=True,
@@ -487,7 +481,7 @@ def test_unlocking_without_a_yes_is_refused_and_with_one_it_names_the_holder(hel
 
 
 def test_a_record_taken_in_the_middle_is_named(run):
-    state = BucketState(run, None)
+    state = BucketState(Memory(run=run), None)
     state.get("server", "x")
     saved(run)
     with pytest.raises(RecordTaken):

@@ -49,6 +49,18 @@ def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, 
     assert not (tmp_path / "state").exists()  # no cloud was started for it
 
 
+def test_a_stage_that_nobody_makes_is_refused_where_it_is_named(project, tmp_path):
+    shop = shutil.copytree(project, tmp_path / "shop")
+    path = shop / "environments" / "production.yml"
+    path.write_text(path.read_text().replace("server, release]", "server, relese]"))
+    answered = doit(shop, "environment=production", "list")
+    assert answered.returncode == 3
+    assert answered.stderr.startswith(
+        "environments/production.yml:2: stages: should be one of infrastructure, tarball, server, release"
+    )
+    assert "not 'relese'\n    $EDITOR environments/production.yml" in answered.stderr
+
+
 def test_nobody_has_to_listen_to_the_end(project):
     read, write = os.pipe()
     os.close(read)
@@ -72,7 +84,7 @@ def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):
 
 def test_the_list_shows_each_path_with_its_git_id(project):
     listed = doit(project, "list", "--deps").stdout
-    for path in ("app", "roles/nginx", "playbooks/release.yml", "tasks/infrastructure/stage.py"):
+    for path in ("app", "roles/nginx", "playbooks/release.yml", "tasks/infrastructure"):
         short = git(project, "rev-parse", f"HEAD:{path}")[:12]
         assert any(line.split()[1:] == [path, short] for line in listed.splitlines()), path
 

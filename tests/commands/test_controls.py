@@ -9,13 +9,13 @@ import os
 import pytest
 import yaml
 
-from tasks import run as runs
 from tasks.bucket.lease import Lease
 from tasks.cloud.embedded.home import Home
+from tasks.commands import command_line
 from tasks.promotion import record as promotion_record
 from tests.cloud.embedded.conftest import Server
 from tests.conftest import commit, doit, git
-from tests.hollow import copy_hollow
+from tests.paper import copy_paper
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def cloud(tmp_path_factory):
 @pytest.fixture(scope="module")
 def root(cloud, tmp_path_factory):
     """A project whose staging has released once, and which waits."""
-    made = copy_hollow(tmp_path_factory.mktemp("project") / "shop")
+    made = copy_paper(tmp_path_factory.mktemp("project") / "shop")
     adds = {"manage": "additive", "termination_protection": True}
     settings(made, infrastructure=adds, signatures="optional")
     said(doit(made, "start"))
@@ -65,7 +65,7 @@ def refused(root, *typed, code=1, **environ):
 
 def objects(root):
     """Everything in the bucket but the leases' signs of life."""
-    run = runs.read(root, {"environment": "staging"})
+    run = command_line.read(root, {"environment": "staging"})
     pages = run.cloud.client("s3").get_paginator("list_objects_v2").paginate(Bucket=run.bucket)
     return {
         each["Key"]: each["ETag"]
@@ -76,7 +76,7 @@ def objects(root):
 
 
 def document(root, key):
-    run = runs.read(root, {"environment": "staging"})
+    run = command_line.read(root, {"environment": "staging"})
     return json.loads(run.cloud.client("s3").get_object(Bucket=run.bucket, Key=key)["Body"].read())
 
 
@@ -209,13 +209,13 @@ def test_what_fails_in_production_waits_again(root):
 def test_a_stopped_run_does_not_go_on_and_no_machine_was_touched(root):
     change(root)
     said(doit(root, "start"))
-    hosts = runs.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]
+    hosts = command_line.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]
     ended = said(doit(root, "stop"))
     assert "goes no further; no machine was touched" in ended
     assert ended.strip() in (root / ".run" / "report.md").read_text()
     assert states(root)[-1] == "stopped"
     assert "does not wait: stopped since" in refused(root, "continue")
-    after = runs.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]
+    after = command_line.read(root, {}).cloud.client("ec2").describe_instances()["Reservations"]
     assert after == hosts
 
 
@@ -251,7 +251,7 @@ def test_a_clone_that_lacks_what_runs_is_told_to_fetch_it(root, tmp_path):
 @pytest.mark.long
 def test_another_tarball_than_staging_has_seen_is_refused(root):
     said(doit(root, "start"))
-    run = runs.read(root, {"environment": "staging"})
+    run = command_line.read(root, {"environment": "staging"})
     key = promotion_record.key(run.commit)
     kept = run.store.read(key)
     etag = run.store.write(key, {**kept.value, "digest": "e" * 64}, seen=kept.etag)
@@ -289,7 +289,7 @@ def test_a_run_at_work_is_not_stopped_by_another(root):
         ({"environment": "production"}, ["stop"], "does not wait, it is at work: production is held by"),
         ({"branch": "busy"}, ["branch=busy", "stop", "--wait", "0"], "is held by"),
     ):
-        held = Lease(runs.read(root, variables))
+        held = Lease(command_line.read(root, variables))
         held.take()
         try:
             assert sentence in refused(root, *typed)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import run as runs
+from tasks.commands import command_line
 from tasks.hosts.ssh import Host, options
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
@@ -27,7 +28,7 @@ class Site:
     @property
     def run(self) -> runs.Run:
         """The run that this environment's commands have."""
-        return runs.read(self.root, self.variables)
+        return command_line.read(self.root, self.variables)
 
     @property
     def host(self) -> Host:

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tasks.hosts.ansible import play
-from tasks.refusal import HostKeyChanged, LoginRefused
+from tasks.hosts.ssh import HostKeyChanged, LoginRefused
 
 pytestmark = pytest.mark.end_to_end
 

@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from tasks.hosts.ansible import play
+from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import stage as infrastructure
-from tasks.refusal import PlaybookFailed
 from tasks.release import stage as release
 from tasks.server import stage as server
-from tasks.tarball import stage as tarball
+from tasks.tarball import stored
 
 pytestmark = pytest.mark.end_to_end
 
@@ -26,7 +26,7 @@ def go_live(site):
 
     def go_live(name, *, strategy="mitogen_linear", commands=None, **facts):
         run = site.run
-        known = release.variables(run, tarball.existing(run)["digest"])
+        known = release.variables(run, stored.existing(run)["digest"])
         return play(
             "release",
             hosts=server.hosts(run, infrastructure.existing(run)),

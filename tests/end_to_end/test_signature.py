@@ -5,8 +5,8 @@ from __future__ import annotations
 import minisign
 import pytest
 
-from tasks.refusal import PlaybookFailed
-from tasks.tarball import stage as tarball
+from tasks.hosts.playbook_events import PlaybookFailed
+from tasks.tarball import stored
 from tests.end_to_end.test_rollback import current, go_live  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.end_to_end
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.end_to_end
 def signed(site):
     """The site's tarball signed by a new key: its public half and the signature."""
     run, pair = site.run, minisign.KeyPair.generate()
-    content = run.store.open(tarball.stored_key(run, tarball.existing(run)["digest"]))
+    content = run.store.open(stored.stored_key(run, stored.existing(run)["digest"]))
     return pair.public_key.to_base64().decode(), bytes(pair.secret_key.sign(content)).decode() + "\n"
 
 

@@ -6,9 +6,12 @@ import pytest
 
 from tasks import source
 from tasks.environments import diff
-from tasks.refusal import ArchiveDamaged, NoSuchTarball
+from tasks.environments.diff import NoSuchTarball
 from tasks.release import history
 from tasks.tarball import stage as tarball
+from tasks.tarball import stored
+from tasks.tarball.build.layers import Build
+from tasks.tarball.stored import ArchiveDamaged
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
 from tests.conftest import commit
 from tests.tarball.test_stage import change_profile, project, start  # noqa: F401  (fixtures)
@@ -20,14 +23,14 @@ def two(project, start):  # noqa: F811
     (project / "app" / "old").write_text("")
     (project / "app" / "run").write_text("x")
     before = commit(project)
-    tarball.build(start(project))
+    tarball.pack(Build(start(project)))
     (project / "app" / "old").unlink()
     (project / "app" / "new").symlink_to("run")
     (project / "app" / "run").chmod(0o755)
     (project / "app" / "index.php").write_text("<?php // other\n")
     change_profile(project, "[en, de]", "[en]")
     run = start(project)
-    history.add(run, tarball.build(run).facts["digest"])
+    history.add(run, tarball.pack(Build(run)).facts["digest"])
     return run, before
 
 
@@ -54,7 +57,7 @@ def test_sizes_are_told_by_layer(two):
 
 def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
     run, _ = two
-    digest = tarball.existing(run)["digest"]
+    digest = stored.existing(run)["digest"]
     for name in (digest, digest[:10], source.commit(run.root), "HEAD", "main", "testing", run.identity):
         assert diff.find(run, name) == digest, name
 
@@ -62,7 +65,7 @@ def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
 @pytest.mark.parametrize("name", ["nothing", "0" * 12, "--all", "production", "HEAD~1"])
 def test_what_has_no_tarball_is_refused(two, name):
     run, before = two
-    run.store.delete(tarball.stored_key(run, diff.find(run, before)))
+    run.store.delete(stored.stored_key(run, diff.find(run, before)))
     with pytest.raises(NoSuchTarball, match=f"diff: {name} is no tarball"):
         diff.find(run, name)
 
@@ -70,6 +73,6 @@ def test_what_has_no_tarball_is_refused(two, name):
 def test_a_damaged_tarball_is_refused(two):
     run, _ = two
     digest = diff.find(run, "HEAD")
-    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=tarball.stored_key(run, digest), Body=b"<html>")
+    run.cloud.client("s3").put_object(Bucket=run.bucket, Key=stored.stored_key(run, digest), Body=b"<html>")
     with pytest.raises(ArchiveDamaged, match="is damaged"):
         diff.read(run, digest)

@@ -8,14 +8,14 @@ from tasks.environments import inventory
 from tasks.environments.inventory import Names, Object
 from tasks.infrastructure import secrets
 from tasks.infrastructure import stage as infrastructure
-from tasks.run import branch_id
+from tasks.run import branch_identity
 from tasks.settings import Environment
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import copy_project
 
 NAMES = Names({"testing": Environment(per_branch=True), "live": Environment(host_name="www")})
-SHOP = f"testing-{branch_id('shop')}"
+SHOP = branch_identity("testing", "shop")
 
 
 @pytest.mark.parametrize(

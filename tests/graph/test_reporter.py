@@ -15,6 +15,7 @@ import pexpect
 import pytest
 
 from tasks.console import journal, terminal
+from tasks.console.console import Console
 from tasks.graph import reporter
 from tasks.process import children
 from tests.conftest import DOIT, ROOT, copy_project, doit
@@ -22,12 +23,11 @@ from tests.conftest import DOIT, ROOT, copy_project, doit
 DODO = '''
 import time
 from pathlib import Path
-from tasks import run
-from tasks.graph import reporter
+from tasks.commands import command_line
 from tasks.graph.stage import Outcome, stage
-from tasks.refusal import NoCommit
+from tasks.source import NoCommit
 
-RUN = run.from_command_line(Path.cwd())
+RUN = command_line.this_run(Path.cwd())
 DOIT_CONFIG = {
     "backend": "json", "dep_file": ".run/doit.json", "reporter": "stages", "default_tasks": ["machine"],
     "num_process": 2, "par_type": "thread", "verbosity": 2,
@@ -39,15 +39,15 @@ JsonDB.void = lambda self, task: None
 
 
 def build(run):
-    run.say("tarball")("layer \\x1b[31mone\\nof two")
+    run.console.say("tarball")("layer \\x1b[31mone\\nof two")
     time.sleep(0.7)
     return Outcome(facts={"digest": "d"}, done="built", unchanged="the tree is stored")
 
 
 def provision(run, **_):
-    reporter.console.event("machine", "an event")
+    run.console.event("machine", "an event")
     for number in range(30):
-        run.say("machine")(f"task {number} " + "x" * 200)
+        run.console.say("machine")(f"task {number} " + "x" * 200)
         run.log("machine").open("a").write(f"TASK {number}\\n")
         time.sleep(0.05)
     return Outcome(facts={}, done="30 tasks", unchanged="roles as before")
@@ -65,12 +65,12 @@ def last(run):
 
 def task_tarball():
     """Build."""
-    return stage(RUN, build, parts={"a": 1})
+    return stage(RUN, build, parts=lambda run: {"a": 1})
 
 
 def task_machine():
     """Provision."""
-    return stage(RUN, provision, parts={"a": 1}, tarball="tarball")
+    return stage(RUN, provision, parts=lambda run: {"a": 1}, tarball="tarball")
 
 
 def task_failing():
@@ -209,7 +209,7 @@ def test_without_a_terminal_lines_are_plain(project):
 
 def test_the_same_words_are_not_said_twice_at_once():
     stream = io.StringIO()
-    console = reporter.Console(stream)
+    console = Console(stream)
     console.progress("server", "one")
     console.progress("server", "one")
     console.progress("server", "two")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tasks import run as runs
+from tasks.commands import command_line
 from tasks.graph import summary
 from tests.conftest import doit
 from tests.graph.test_reporter import project  # noqa: F401  (a fixture)
@@ -79,13 +79,14 @@ def test_a_run_leaves_its_report_beside_its_logs(project):  # noqa: F811
 def test_a_report_says_which_paths_have_changed(project):  # noqa: F811
     text = (project / "dodo.py").read_text()
     (project / "dodo.py").write_text(
-        text.replace("provision, parts", 'provision, paths=["README.md"], parts')
+        text.replace("provision, parts", 'provision, inputs=["README.md"], parts')
     )
     (project / "dodo.py").write_text(
         (project / "dodo.py")
         .read_text()
         .replace(
-            '"reporter"', '"check_file_uptodate": __import__("tasks.graph.inputs").graph.inputs.GitIds, "reporter"'
+            '"reporter"',
+            '"check_file_uptodate": __import__("tasks.graph.inputs").graph.inputs.GitIds, "reporter"',
         )
     )
     doit(project, "machine")
@@ -99,7 +100,7 @@ def test_a_report_says_which_paths_have_changed(project):  # noqa: F811
 
 
 def test_a_command_without_stages_reports_what_it_has_said(checkout):
-    run = runs.read(checkout, {})
+    run = command_line.read(checkout, {})
     summary.of_lines(run, "sweep --yes", ["take  a", "leave b"])
     text = (checkout / ".run" / "report.md").read_text()
     assert text == f"## `doit sweep --yes`, by {run.who}\n\n    take  a\n    leave b\n"

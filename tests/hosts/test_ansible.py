@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.graph import reporter
-from tasks.hosts import ansible
+from tasks.console.console import Console
 from tasks.hosts.ansible import play
-from tasks.hosts.playbook_events import HIDDEN, SKIPPED_WITHIN, Story, message
-from tasks.hosts.ssh import Host, known_hosts
+from tasks.hosts.playbook_events import HIDDEN, SKIPPED_WITHIN, PlaybookBroken, Story, message
+from tasks.hosts.ssh import Host, HostUnreachable, known_hosts
 from tasks.process import children
-from tasks.refusal import Cancelled, HostUnreachable, PlaybookBroken
+from tasks.process.children import Cancelled
 
 ENOUGH = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
 """Variables without which the first role would not even connect."""
@@ -38,8 +37,15 @@ def a_host(**changes):
     return dataclasses.replace(known, **changes)
 
 
-def attempt(playbook="server", *, host, strategy="linear", log=None):
-    return play(playbook, hosts=[host], variables=ENOUGH, strategy=strategy, say=silent, log=log)
+def attempt(playbook="server", *, host, strategy="linear", log=None, console=None):
+    return play(
+        playbook,
+        hosts=[host],
+        variables=ENOUGH,
+        strategy=strategy,
+        console=console or Console(io.StringIO()),
+        log=log,
+    )
 
 
 def born_of_a_play():
@@ -64,14 +70,13 @@ def test_a_host_that_does_not_answer_is_named_and_nothing_is_left(strategy, temp
     assert born_of_a_play() == []
 
 
-def test_a_strategy_that_refuses_is_replaced_and_named_once(monkeypatch):
+def test_a_strategy_that_refuses_is_replaced_and_named_once():
     said = io.StringIO()
-    monkeypatch.setattr(ansible, "_given_up", threading.Event())
-    monkeypatch.setattr(reporter, "console", reporter.Console(said))
+    console = Console(said)
     for _ in range(2):
         with pytest.raises(HostUnreachable):  # which plain linear has found out
-            attempt(host=a_host(port=1), strategy="unknown_to_this_ansible")
-    (line,) = said.getvalue().splitlines()
+            attempt(host=a_host(port=1), strategy="unknown_to_this_ansible", console=console)
+    (line,) = (each for each in said.getvalue().splitlines() if "plays with" in each)
     assert line.split(maxsplit=1) == [
         "server",
         "unknown_to_this_ansible did not get to a first task: plays with linear, slower",

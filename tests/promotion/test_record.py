@@ -6,9 +6,11 @@ import dataclasses
 
 import pytest
 
+from tasks import source
+from tasks.bucket.store import DocumentDamaged
 from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.stage import NoMachineFound, OnlyAdditive
 from tasks.promotion import record as promotion_record
-from tasks.refusal import DocumentDamaged, NoMachineFound, OnlyAdditive
 from tasks.release import history
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse, run_in
@@ -19,8 +21,10 @@ from tests.conftest import commit
 def run(checkout, server):  # noqa: F811
     (checkout / "README.md").write_text(str(checkout))
     commit(checkout)  # of no other test
-    made = run_in(checkout, Paperhouse(REGION, server.home.born()), environment="staging")
-    made.__dict__["identity"] = checkout.parent.name
+    made = dataclasses.replace(
+        run_in(checkout, Paperhouse(REGION, server.home.born()), environment="staging"),
+        environment_name=checkout.parent.name,  # of no other test
+    )
     infrastructure.share(made)
     made.store.delete(promotion_record.CURRENT)
     return made
@@ -30,15 +34,10 @@ def later(run):
     """A run of the next commit."""
     (run.root / "README.md").write_text(run.commit)
     commit(run.root)
-    made = run_in(run.root, run.cloud, environment="staging")
-    made.__dict__["commit"] = commit_of(run)
-    return made
-
-
-def commit_of(run):
-    from tasks import source
-
-    return source.commit(run.root)
+    source._snapshot.cache_clear()
+    return dataclasses.replace(
+        run_in(run.root, run.cloud, environment="staging"), environment_name=run.environment_name
+    )
 
 
 def test_a_run_begins_and_the_one_before_it_is_superseded(run):
@@ -122,9 +121,7 @@ def test_the_way_is_what_the_environments_say(checkout):
 def managed(run, manage):
     """The same environment, whose infrastructure is managed so."""
     settings = dataclasses.replace(run.environment.infrastructure, manage=manage, termination_protection=True)
-    made = dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
-    made.__dict__.update(cloud=run.cloud, identity=run.identity, host_name=f"{run.identity}.shop.localhost")
-    return made
+    return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
 
 
 def test_a_plan_changes_nothing_and_asks_for_a_machine_to_adopt(run, capfd):

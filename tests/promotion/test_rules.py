@@ -8,8 +8,7 @@ import datetime
 import pytest
 
 from tasks.promotion.record import Record, Step
-from tasks.promotion.rules import Facts, kinds, refusal
-from tasks.refusal import FreezeUnreadable
+from tasks.promotion.rules import Facts, FreezeUnreadable, kinds, refusal
 from tasks.settings import Environment
 
 COMMIT, OTHER, DIGEST = "c" * 40, "b" * 40, "d" * 64

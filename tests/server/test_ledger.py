@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tasks.cloud.interface import HostDown
+from tasks.console.console import Console
 from tasks.environments import compare
 from tasks.graph import inputs
 from tasks.hosts import managed
-from tasks.refusal import HostDown, HostUnreachable
+from tasks.hosts.ssh import HostUnreachable
 from tasks.server import drift, ledger, ledger_host
 from tests.conftest import ROOT
 
@@ -141,6 +145,10 @@ def test_what_differs_from_the_record_is_named(name, before, after, said):
     assert ledger.differences({name: {"facts": before}}, {name: after}) == said
 
 
+QUIET = SimpleNamespace(console=Console(io.StringIO()))
+"""What the probe asks of a run: somewhere to speak."""
+
+
 class Told(drift.AsRecorded):
     """Hosts that answer as they are told to."""
 
@@ -165,7 +173,7 @@ def one_host(monkeypatch):
 @pytest.mark.usefixtures("one_host")
 def test_the_reason_names_what_drifted():
     world = Told({"i-1": (["host drifted: /etc/a", "host drifted: unit nginx is gone"], [])})
-    asked = inputs.World(lambda: world(None))
+    asked = inputs.World(lambda: world(QUIET))
     assert not asked()
     assert repr(asked) == "host drifted: /etc/a; host drifted: unit nginx is gone"
 
@@ -173,7 +181,7 @@ def test_the_reason_names_what_drifted():
 @pytest.mark.usefixtures("one_host")
 def test_a_strange_file_is_reported_and_no_drift(capsys):
     world = Told({"i-1": ([], ["/etc/cron.d/x"])})
-    assert world(None) == []
+    assert world(QUIET) == []
     assert world.strange == ["/etc/cron.d/x"]
 
 
@@ -181,7 +189,7 @@ def test_a_strange_file_is_reported_and_no_drift(capsys):
 def test_what_was_asked_ahead_is_not_asked_again():
     world = Told({"i-1": ([], [])})
     world.begin(None)
-    assert world(None) == []
+    assert world(QUIET) == []
     assert world.answers == []
 
 
@@ -190,7 +198,7 @@ def test_a_host_that_did_not_answer_ahead_is_asked_again():
     gone = HostUnreachable(stage="server", host="i-1", address="127.0.0.1", port=22)
     world = Told(gone, {"i-1": ([], [])})
     world.begin(None)
-    assert world(None) == []
+    assert world(QUIET) == []
     with pytest.raises(HostUnreachable):
         Told(gone)(None)
 

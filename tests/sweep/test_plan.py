@@ -13,19 +13,20 @@ import time
 import moto
 import pytest
 
-from tasks import run as runs
 from tasks import source
 from tasks.bucket import create
 from tasks.bucket.lease import Lease
+from tasks.commands import command_line
+from tasks.console.console import Console
 from tasks.environments import cost, expiry, inventory
 from tasks.environments.inventory import Estate, Object, Thing
-from tasks.graph import reporter
-from tasks.refusal import BranchesUnknown, SweepBlind
-from tasks.run import branch_id
+from tasks.run import branch_identity
 from tasks.settings import Environment, Release, Sweep
+from tasks.source import BranchesUnknown
 from tasks.sweep import apply, references
 from tasks.sweep import plan as sweep
 from tasks.sweep.plan import Doomed, Known, Memory
+from tasks.sweep.references import SweepBlind
 from tests.conftest import copy_project, git
 from tests.plain import Plain
 
@@ -43,7 +44,7 @@ DIGESTS = [f"{number:064x}" for number in range(1000)]
 
 
 def identity(branch):
-    return f"testing-{branch_id(branch)}"
+    return branch_identity("testing", branch)
 
 
 def ago(**of):
@@ -312,16 +313,13 @@ def aws(monkeypatch):
     """moto in this process."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
-    monkeypatch.setattr(reporter, "console", reporter.Console(io.StringIO()))
     with moto.mock_aws():
         yield
 
 
 def run_in(root, cloud, settings=LIMITS):
-    run = runs.read(root, {})
-    run = dataclasses.replace(run, pipeline=dataclasses.replace(run.pipeline, sweep=settings))
-    run.__dict__["cloud"] = cloud
-    return run
+    run = command_line.read(root, {}, cloud=cloud, console=Console(io.StringIO()))
+    return dataclasses.replace(run, pipeline=dataclasses.replace(run.pipeline, sweep=settings))
 
 
 def populate(run, branches, *, more=False):
@@ -455,7 +453,7 @@ def test_a_sweep_that_is_interrupted_is_completed_by_the_next(aws, project, call
         swept(run)
     run.cloud.dies_after = None
     for _ in range(2):  # what it had seen is remembered; its lease is of a run that is no more
-        run.__dict__["id"] = "another"
+        run = dataclasses.replace(run, id="another")
         _free(run, identity(BRANCHES[-1]))
         swept(run)
     assert set(inventory.survey(run).places) == {"staging", identity(BRANCHES[0])}
@@ -471,8 +469,7 @@ def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, pr
     populate(run, [held, grown])
     decided(run)
     found, plan = look_and_plan(run)
-    other = apply.run_of(run, found, identity(held))
-    other.__dict__["id"] = "another"
+    other = dataclasses.replace(apply.run_of(run, found, identity(held)), id="another")
     lease = Lease(other)
     lease.take(0)
     populate(run, [grown], more=True)
@@ -552,4 +549,4 @@ def test_an_estimate_is_of_hours_awake_and_of_disks(thing, hours, money, hourly)
 
 
 def test_the_repository_s_prices_have_the_size_of_the_settings(project):
-    assert runs.read(project / "clone", {}).pipeline.instance_type in cost.prices().instance_hour
+    assert command_line.read(project / "clone", {}).pipeline.instance_type in cost.prices().instance_hour

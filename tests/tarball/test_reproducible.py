@@ -8,11 +8,10 @@ import subprocess
 
 import pytest
 
-from tasks import run as runs
 from tasks.cloud.embedded import home
-from tasks.tarball import stage as tarball
+from tasks.tarball import stored
 from tests.cloud.embedded.conftest import REGION, Server
-from tests.clouds import Paperhouse
+from tests.clouds import Paperhouse, run_in
 from tests.conftest import DOIT, copy_project
 
 AS_ANOTHER_USER = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
@@ -49,9 +48,8 @@ def built(root, cloud, *, before=(), umask=0o022, **environ):
     )
     assert answered.returncode == 0, answered.stdout + answered.stderr
     (digest,) = re.findall(r"\b[0-9a-f]{64}\b", answered.stdout)
-    run = runs.read(root, {})
-    run.__dict__["cloud"] = Paperhouse(REGION, server.home.born())
-    return run.store.open(tarball.stored_key(run, digest)).read()
+    run = run_in(root, Paperhouse(REGION, server.home.born()))
+    return run.store.open(stored.stored_key(run, digest)).read()
 
 
 def test_another_clone_path_time_umask_time_zone_locale_and_user_give_the_same_bytes(tmp_path, cloud):

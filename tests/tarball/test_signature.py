@@ -8,14 +8,15 @@ import subprocess
 
 import pytest
 
-from tasks import run as runs
 from tasks import source
 from tasks.bucket import cache
-from tasks.refusal import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
+from tasks.commands import command_line
 from tasks.release import stage as release
-from tasks.tarball import signature
+from tasks.tarball import signature, stored
 from tasks.tarball import stage as tarball
+from tasks.tarball.build.layers import Build
 from tasks.tarball.build.tar import Damaged
+from tasks.tarball.signature import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse
 from tests.conftest import commit, copy_project, doit
@@ -108,18 +109,18 @@ def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_ask
     start,  # noqa: F811
     tmp_path,
 ):
-    digest = tarball.build(start(project)).facts["digest"]
-    assert tarball.signature_of(start(project), digest) == ""
+    digest = tarball.pack(Build(start(project))).facts["digest"]
+    assert stored.signature_of(start(project), digest) == ""
     key = signature.make_key(start(project))
     name_keys(project, key)
     run = start(project)
-    again = tarball.build(run)
+    again = tarball.pack(Build(run))
     assert (again.facts["digest"], again.changed) == (digest, False)
-    stored = run.store.open(tarball.stored_key(run, digest)).read()
-    assert verified(tmp_path, key, tarball.signature_of(run, digest), stored)
-    assert tarball.differences(run) == []
-    run.store.delete(cache.beside(tarball.stored_key(run, digest), "minisig"))
-    assert tarball.differences(run) == [f"the tarball {digest[:12]} is not signed"]
+    kept = run.store.open(stored.stored_key(run, digest)).read()
+    assert verified(tmp_path, key, stored.signature_of(run, digest), kept)
+    assert tarball.differences(Build(run)) == []
+    run.store.delete(cache.beside(stored.stored_key(run, digest), "minisig"))
+    assert tarball.differences(Build(run)) == [f"the tarball {digest[:12]} is not signed"]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_the_last_line_of_doit_key_is_a_setting_that_names_a_new_key_behind_the_
         assert answered.returncode == 0, answered.stderr
         settings = (root / "pipeline.yml").read_text().partition("public_keys")[0]
         (root / "pipeline.yml").write_text(settings + answered.stdout.splitlines()[-1] + "\n")
-    assert len(runs.read(root, {}).pipeline.public_keys) == 2
+    assert len(command_line.read(root, {}).pipeline.public_keys) == 2
     again = doit(root, "key", XDG_STATE_HOME=state)
     assert (again.returncode, again.stdout) == (1, "")
     assert "doit key --replace" in again.stderr

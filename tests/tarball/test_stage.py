@@ -12,17 +12,15 @@ import zstandard
 
 from tasks import source
 from tasks.bucket import cache
+from tasks.full_disk import DiskFull
 from tasks.infrastructure import stage as infrastructure
-from tasks.refusal import (
-    BuildFailed,
-    BuildIncomplete,
-    DiskFull,
-    NoTarball,
-    ProfileOptionUnknown,
-    TarballGone,
-    UncommittedChanges,
-)
+from tasks.profile import ProfileOptionUnknown
+from tasks.source import UncommittedChanges
 from tasks.tarball import stage as tarball
+from tasks.tarball import stored
+from tasks.tarball.build.layers import Build
+from tasks.tarball.build.overlay import BuildFailed, BuildIncomplete
+from tasks.tarball.stored import NoTarball, TarballGone
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import commit, git
@@ -75,9 +73,7 @@ def start(server):  # noqa: F811
 
 
 def content(run, digest):
-    body = (
-        run.cloud.client("s3").get_object(Bucket=run.bucket, Key=tarball.key_of(run, digest))["Body"].read()
-    )
+    body = run.cloud.client("s3").get_object(Bucket=run.bucket, Key=stored.key_of(run, digest))["Body"].read()
     raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body)).read()
     with tarfile.open(fileobj=io.BytesIO(raw)) as packed:
         return {each.name: packed.extractfile(each).read().decode() for each in packed if each.isfile()}
@@ -92,40 +88,40 @@ def change_profile(project, before, after):
 
 def test_it_is_built_once_and_kept_under_its_digest(project, start):
     run = start(project)
-    first = tarball.build(run)
+    first = tarball.pack(Build(run))
     assert first.changed
     files = content(run, first.facts["digest"])
     assert {"index.php", "out/en", "out/de"} <= files.keys()
-    again = tarball.build(start(project))
+    again = tarball.pack(Build(start(project)))
     assert (again.changed, again.facts) == (False, first.facts)
     assert first.facts["digest"] in again.unchanged
 
 
 def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
     run = start(project)
-    digest = tarball.build(run).facts["digest"]
-    manifest = run.store.read(cache.beside(tarball.key_of(run, digest), "manifest.json")).value
+    digest = tarball.pack(Build(run)).facts["digest"]
+    manifest = run.store.read(cache.beside(stored.key_of(run, digest), "manifest.json")).value
     assert manifest["tree"] == git(project, "rev-parse", "HEAD:app")
     assert manifest["digest"] == digest
     assert manifest["tools"].keys() == {"shell", "zstd"}
-    pointer = tarball.pointer(run, git(project, "rev-parse", "HEAD"))
+    pointer = stored.pointer(run, git(project, "rev-parse", "HEAD"))
     assert (pointer["digest"], pointer["branch"], pointer["by"]) == (digest, "main", run.who)
     assert pointer["role"]
-    assert tarball.existing(run) == {"digest": digest}
-    assert tarball.differences(run) == []
+    assert stored.existing(run) == {"digest": digest}
+    assert tarball.differences(Build(run)) == []
 
 
 def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project, start):
-    digest = tarball.build(start(project)).facts["digest"]
+    digest = tarball.pack(Build(start(project))).facts["digest"]
     (project / "README.md").write_text("another\n")
     commit(project)
     run = start(project)
-    assert "points to no tarball yet" in tarball.differences(run)[0]
+    assert "points to no tarball yet" in tarball.differences(Build(run))[0]
     with pytest.raises(NoTarball, match="doit tarball"):
-        tarball.existing(run)
-    outcome = tarball.build(run)
+        stored.existing(run)
+    outcome = tarball.pack(Build(run))
     assert (outcome.changed, outcome.facts["digest"]) == (False, digest)
-    assert tarball.existing(run) == {"digest": digest}
+    assert stored.existing(run) == {"digest": digest}
 
 
 def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start):
@@ -134,18 +130,18 @@ def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start)
     source.snapshot(project)
     (project / "app" / "later.php").write_text("x")
     after = commit(project)
-    digest = tarball.build(run).facts["digest"]
+    digest = tarball.pack(Build(run)).facts["digest"]
     assert "later.php" not in content(run, digest)
-    assert tarball.pointer(run, before)["digest"] == digest
-    assert tarball.pointer(run, after) is None
+    assert stored.pointer(run, before)["digest"] == digest
+    assert stored.pointer(run, after) is None
 
 
 def test_a_commit_s_pointer_stays_with_the_tarball_that_was_staged(project, start, monkeypatch):
     run = start(project)
-    digest = tarball.build(run).facts["digest"]
+    digest = tarball.pack(Build(run)).facts["digest"]
     monkeypatch.setenv("ALLOWED", "another")
-    assert tarball.build(start(project)).facts["digest"] != digest
-    assert tarball.pointer(run, git(project, "rev-parse", "HEAD"))["digest"] == digest
+    assert tarball.pack(Build(start(project))).facts["digest"] != digest
+    assert stored.pointer(run, git(project, "rev-parse", "HEAD"))["digest"] == digest
 
 
 def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_path):
@@ -153,11 +149,11 @@ def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_
     commit(project)
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{project}", "elsewhere")
     one = start(project)
-    digest = tarball.build(one).facts["digest"]
+    digest = tarball.pack(Build(one)).facts["digest"]
     s3 = one.cloud.client("s3")
     for key in list(one.store.keys("trusted/")):  # nothing to restore from
         s3.delete_object(Bucket=one.bucket, Key=key)
-    other = tarball.build(start(tmp_path / "elsewhere", branch="main"))
+    other = tarball.pack(Build(start(tmp_path / "elsewhere", branch="main")))
     assert other.changed
     assert other.facts["digest"] == digest
 
@@ -166,14 +162,14 @@ def test_the_working_copy_s_leftovers_and_what_is_excluded_stay_out(project, sta
     (project / "app" / "var").mkdir()
     (project / "app" / "var" / "cache").write_text("x")
     run = start(project)
-    assert not any(name.startswith("var") for name in content(run, tarball.build(run).facts["digest"]))
+    assert not any(name.startswith("var") for name in content(run, tarball.pack(Build(run)).facts["digest"]))
 
 
 def test_a_build_sees_only_the_variables_that_its_profile_names(project, start, monkeypatch):
     monkeypatch.setenv("ALLOWED", "yes")
     monkeypatch.setenv("FORBIDDEN", "no")
     run = start(project)
-    seen = content(run, tarball.build(run).facts["digest"])["out/environment"]
+    seen = content(run, tarball.pack(Build(run)).facts["digest"])["out/environment"]
     assert "ALLOWED=yes" in seen
     assert "FORBIDDEN" not in seen
     assert "TZ=UTC" in seen
@@ -182,7 +178,7 @@ def test_a_build_sees_only_the_variables_that_its_profile_names(project, start, 
 def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, start):
     change_profile(project, "mkdir -p out &&", "echo about to; echo broken >&2; exit 7;")
     with pytest.raises(BuildFailed) as caught:
-        tarball.build(start(project))
+        tarball.pack(Build(start(project)))
     assert "tarball: pages-" in caught.value.text
     assert "exit code 7" in caught.value.text
     assert "    | about to\n    | broken" in caught.value.text
@@ -194,7 +190,7 @@ def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, s
 def test_a_build_that_leaves_out_what_it_promises_is_refused(project, start):
     change_profile(project, 'promises: ["out/{language}"]', "promises: [out/fr]")
     with pytest.raises(BuildIncomplete, match=r"pages-.* ended with exit code 0 and left no out/fr"):
-        tarball.build(start(project))
+        tarball.pack(Build(start(project)))
 
 
 def test_an_option_that_the_profile_does_not_know_is_refused(project, start):
@@ -205,18 +201,18 @@ def test_an_option_that_the_profile_does_not_know_is_refused(project, start):
     with pytest.raises(
         ProfileOptionUnknown, match=r"options\.langs: unknown option of tiny \(known: languages\)"
     ):
-        tarball.build(start(project))
+        tarball.pack(Build(start(project)))
 
 
 def test_another_option_makes_another_tarball(project, start):
-    one = tarball.build(start(project)).facts["digest"]
+    one = tarball.pack(Build(start(project))).facts["digest"]
     pipeline = (project / "pipeline.yml").read_text()
     (project / "pipeline.yml").write_text(
         pipeline.replace("profile: tiny", "profile: tiny\n  options: {languages: [fr]}")
     )
     commit(project)
     run = start(project)
-    two = tarball.build(run).facts["digest"]
+    two = tarball.pack(Build(run)).facts["digest"]
     assert two != one
     assert "out/fr" in content(run, two)
 
@@ -224,25 +220,25 @@ def test_another_option_makes_another_tarball(project, start):
 def test_uncommitted_changes_get_no_pointer_and_are_refused_elsewhere(project, start):
     (project / "app" / "new.php").write_text("x")
     run = start(project)
-    digest = tarball.build(run).facts["digest"]
+    digest = tarball.pack(Build(run)).facts["digest"]
     assert "new.php" in content(run, digest)
-    assert tarball.pointer(run, git(project, "rev-parse", "HEAD")) is None
+    assert stored.pointer(run, git(project, "rev-parse", "HEAD")) is None
     with pytest.raises(
         UncommittedChanges, match=r"staging takes committed files only, these differ: app/new\.php"
     ):
-        tarball.build(start(project, environment="staging"))
+        tarball.pack(Build(start(project, environment="staging")))
 
 
 def test_a_stored_tarball_that_is_gone_or_cut_off_is_built_again(project, start):
     run = start(project)
-    digest = tarball.build(run).facts["digest"]
-    s3, key = run.cloud.client("s3"), tarball.key_of(run, digest)
+    digest = tarball.pack(Build(run)).facts["digest"]
+    s3, key = run.cloud.client("s3"), stored.key_of(run, digest)
     for damage in (
         lambda: s3.delete_object(Bucket=run.bucket, Key=key),
         lambda: s3.put_object(Bucket=run.bucket, Key=key, Body=b"half"),
     ):
         damage()
-        outcome = tarball.build(start(project))
+        outcome = tarball.pack(Build(start(project)))
         assert (outcome.changed, outcome.facts["digest"]) == (True, digest)
         assert content(run, digest)
 
@@ -254,7 +250,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", project / ".run"], check=True)
     try:
         with pytest.raises(DiskFull, match=r"tarball: no space left at \.run"):
-            tarball.build(start(project))
+            tarball.pack(Build(start(project)))
         assert not list((project / ".run" / "build").glob("*/*/made"))
     finally:
         subprocess.run(["umount", "--lazy", project / ".run"], check=True)
@@ -263,9 +259,9 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
 
 def test_equal_content_is_kept_once(project, start):
     run = start(project)
-    tarball.build(run)
+    tarball.pack(Build(run))
     change_profile(project, "exclude: [var]", "exclude: [var, log]")
-    again = tarball.build(start(project))
+    again = tarball.pack(Build(start(project)))
     assert again.changed
     stored = [
         key for key in run.store.keys("trusted/tarballs/") if key.endswith(f"{again.facts['digest']}.tar.zst")
@@ -276,7 +272,7 @@ def test_equal_content_is_kept_once(project, start):
 
 def test_the_key_of_a_tarball_is_readable_by_people(project, start):
     run = start(project)
-    digest = tarball.build(run).facts["digest"]
+    digest = tarball.pack(Build(run)).facts["digest"]
     keys = [key for key in run.store.keys("trusted/keys/") if run.store.read(key).value["digest"] == digest]
     assert keys
     assert json.dumps(run.store.read(keys[0]).value)
@@ -284,21 +280,21 @@ def test_the_key_of_a_tarball_is_readable_by_people(project, start):
 
 def test_the_default_branch_takes_nothing_that_another_branch_made(project, start):
     ours, theirs = start(project, branch="main"), start(project, branch="feature")
-    digest = tarball.build(theirs).facts["digest"]
+    digest = tarball.pack(Build(theirs)).facts["digest"]
     commit_id = git(project, "rev-parse", "HEAD")
-    assert tarball.pointer(ours, commit_id) is None
-    assert tarball.key_of(ours, digest) is None
-    assert tarball.build(ours).changed
-    assert tarball.key_of(ours, digest) == f"trusted/tarballs/{digest}.tar.zst"
+    assert stored.pointer(ours, commit_id) is None
+    assert stored.key_of(ours, digest) is None
+    assert tarball.pack(Build(ours)).changed
+    assert stored.key_of(ours, digest) == f"trusted/tarballs/{digest}.tar.zst"
 
 
 def test_another_branch_takes_what_the_default_branch_made_and_changes_nothing_of_it(project, start):
-    digest = tarball.build(start(project, branch="main")).facts["digest"]
+    digest = tarball.pack(Build(start(project, branch="main"))).facts["digest"]
     theirs = start(project, branch="feature")
     before = list(theirs.store.keys("branches/"))
-    assert tarball.differences(theirs) == []
-    outcome = tarball.build(theirs)
+    assert tarball.differences(Build(theirs)) == []
+    outcome = tarball.pack(Build(theirs))
     assert (outcome.changed, outcome.facts["digest"]) == (False, digest)
     assert list(theirs.store.keys("branches/")) == before
     with pytest.raises(TarballGone, match="no tarball 000000000000 in"):
-        tarball.stored_key(theirs, "0" * 64)
+        stored.stored_key(theirs, "0" * 64)

@@ -32,7 +32,7 @@ from tasks.cloud.embedded.errors import Answer, xml_error
 from tasks.cloud.embedded.home import Identity
 from tasks.cloud.embedded.instances import Hosts
 from tasks.cloud.embedded.objects import SMALL, written_ahead
-from tasks.refusal import DiskFull, full_disk
+from tasks.full_disk import DiskFull, full_disk
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
 """Imported when the server starts, so that no first request waits for them."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.cloud.embedded import home
@@ -15,10 +16,15 @@ from tasks.cloud.interface import Cloud, Say
 class Embedded(Cloud):
     """The cloud that answers on loopback; the way to it is AWS's own."""
 
-    def __init__(self, region: str, identity: Identity) -> None:
+    def __init__(self, region: str, find: Callable[[], Identity]) -> None:
         super().__init__(region)
-        self._identity = identity
+        self._find = find
         self._making = threading.Lock()
+
+    @functools.cached_property
+    def _identity(self) -> Identity:
+        with self._lock:
+            return self._find()
 
     def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance["PrivateIpAddress"])  # running: podman has confirmed that the host has it
@@ -57,10 +63,14 @@ class Embedded(Cloud):
 
 
 def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> Embedded:
-    """The running cloud of this user; started if it does not run."""
+    """The cloud of this user; its first use starts it if it does not run."""
+    return Embedded(region, lambda: _running(say, environ))
+
+
+def _running(say: Say, environ: Mapping[str, str]) -> Identity:
     place = home.of(environ)
     if not place.running():
         from tasks.cloud.embedded import lifecycle  # 20 ms, and mostly it runs
 
         lifecycle.start(say, environ)
-    return Embedded(region, place.born())
+    return place.born()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.cloud.embedded.runtime import Launch
-from tasks.refusal import PodmanMissing, PodmanRefused
+from tasks.refusal import Refusal
 
 LABEL = "release-pipeline.cloud"
 LOG = logging.getLogger(__name__)
@@ -33,6 +33,20 @@ CLEAN = (
     " : > /etc/machine-id"
 )
 """What an image must not hand on: who the host was, and who may log in."""
+
+
+class PodmanMissing(Refusal):
+    """The embedded cloud's hosts are podman's containers, and podman is not installed."""
+
+    sentence = "cloud: podman is not installed"
+    remedy = "apt-get install podman runc crun netavark iptables mmdebstrap"
+
+
+class PodmanRefused(Refusal):
+    """podman does not do what the embedded cloud asks of it."""
+
+    sentence = "cloud: podman {command}: {problem}"
+    remedy = "podman info"
 
 
 class Containers:

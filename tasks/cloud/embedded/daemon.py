@@ -17,8 +17,9 @@ from pathlib import Path
 
 from tasks.cloud.embedded import debian_root, forwarder
 from tasks.cloud.embedded.containers import Containers
-from tasks.cloud.embedded.home import LOOPBACK, Home, Identity, this_boot
+from tasks.cloud.embedded.home import LOOPBACK, Home, Identity
 from tasks.cloud.embedded.listen import listen, listen_somewhere
+from tasks.process.life import this_boot
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 HOME_GONE_EVERY = 10.0

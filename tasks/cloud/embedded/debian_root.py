@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tasks.cloud.embedded import containers
-from tasks.refusal import BaseImageFailed, CommandMissing
+from tasks.process.children import CommandMissing
+from tasks.refusal import Refusal
 
 NAME = "debian-12"
 SUITE = "bookworm"
@@ -54,6 +55,13 @@ cp -rT "$OVERLAY" "$root"
 if ls "$root"/usr/local/share/ca-certificates/*.crt > /dev/null 2>&1; then chroot "$root" update-ca-certificates; fi
 for unit in $MASKED; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 """
+
+
+class BaseImageFailed(Refusal):
+    """The machine image of the embedded cloud cannot be made."""
+
+    sentence = "cloud: debian-12 cannot be made: {tail}"
+    remedy = "apt-get update"
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from moto.s3.models import FakeKey, s3_backends
 from moto.s3.utils import _VersionedKeyStore
 
 from tasks.cloud.embedded.objects import keep_bodies
-from tasks.refusal import full_disk
+from tasks.full_disk import full_disk
 
 SCHEMA = """
 PRAGMA journal_mode = WAL;

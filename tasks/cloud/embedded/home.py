@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.refusal import full_disk
+from tasks.full_disk import full_disk
+from tasks.process.life import started_at
 
 LOOPBACK = "127.0.0.1"
 
@@ -126,17 +127,3 @@ def of(environ: Mapping[str, str]) -> Home:
     """The home that the user's environment names."""
     state = environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
     return Home(folder=Path(state) / "release-pipeline" / "cloud")
-
-
-def started_at(pid: int) -> int | None:
-    """When a process started, in ticks since boot; with the pid it names a process for good."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def this_boot() -> str:
-    """Names the current boot of this machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

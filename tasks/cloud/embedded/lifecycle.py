@@ -17,8 +17,9 @@ from tasks.cloud.embedded.client import Embedded
 from tasks.cloud.embedded.home import LOOPBACK, Home, Identity
 from tasks.cloud.embedded.listen import listen
 from tasks.cloud.interface import Say
-from tasks.process import children
-from tasks.refusal import DiskFull, NoAddressRange, PortTaken, PortWrong, ServerFailed
+from tasks.full_disk import DiskFull
+from tasks.process import children, life
+from tasks.refusal import Refusal
 
 ROOT = Path(__file__).parents[3]
 START_WITHIN, STOP_WITHIN = 90.0, 60.0
@@ -27,6 +28,34 @@ FREED_WITHIN = 1.0
 POLL = 0.02
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
 """So that what an upload took of the server's memory goes back to the machine."""
+
+
+class NoAddressRange(Refusal):
+    """Every private /24 is taken: no range is left for a cloud of its own."""
+
+    sentence = "cloud: no private address range is free on this machine"
+    remedy = "podman network ls"
+
+
+class PortWrong(Refusal):
+    """The variable CLOUD_PORT is no port."""
+
+    sentence = "cloud: CLOUD_PORT={value}: should be a number from 1 to 65535"
+    remedy = "unset CLOUD_PORT"
+
+
+class PortTaken(Refusal):
+    """Somebody else listens on a port that the embedded cloud has had, or was told to have."""
+
+    sentence = "cloud: port {port} ({what}) is in use by another program"
+    remedy = "ss -ltnp 'sport = :{port}'"
+
+
+class ServerFailed(Refusal):
+    """The embedded cloud's server ended, or did not come up; the last lines of its log are shown."""
+
+    sentence = "cloud: the server {problem} (whole log: {log})\n{tail}"
+    remedy = "doit cloud status"
 
 
 def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -89,7 +118,7 @@ def status(environ: Mapping[str, str] = os.environ) -> list[str]:
     if not place.running():
         return [f"cloud: stopped, its data lies in {place.folder} (doit cloud start)"]
     lines = [*_described(place)]
-    ec2 = Embedded("eu-central-1", identity).client("ec2")
+    ec2 = Embedded("eu-central-1", lambda: identity).client("ec2")
     for each in ec2.describe_images(Owners=["self", "136693071363"])["Images"]:
         why = f" ({reason})" if (reason := each.get("StateReason", {}).get("Message")) else ""
         lines.append(f"image  {each['ImageId']}  {each['Name']}  {each['State']}{why}")
@@ -127,7 +156,7 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
                 key=secrets.token_hex(16),
                 secret=secrets.token_hex(32),
                 awkward=environ.get("CLOUD_AWKWARD") == "1",
-                boot=home.this_boot(),
+                boot=life.this_boot(),
             )
             try:
                 return place.change(identity)

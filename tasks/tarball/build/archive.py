@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from tasks.refusal import UnsafeFile
 from tasks.tarball.build.tar import (
     CHUNK,
     EMPTY,
@@ -24,6 +23,7 @@ from tasks.tarball.build.tar import (
     LINK,
     Member,
     Readable,
+    UnsafeFile,
     encoded,
     of_archive,
     refuse_what_leaves,

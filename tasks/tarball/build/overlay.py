@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tasks.full_disk import DiskFull
 from tasks.process import children
-from tasks.refusal import BuildFailed, BuildIncomplete, CommandFailed, DiskFull
+from tasks.process.children import CommandFailed
+from tasks.refusal import Refusal
 
 NEAR_FULL = 16 << 20
 """A build that fails with less than this many bytes left has failed for want of space."""
@@ -25,6 +27,20 @@ MOUNT = 'mount -t overlay overlay -o "$1" "$2" && cd "$2" && shift 2 && exec "$@
 """In a mount namespace of the command's own: nothing is left mounted, however it ends."""
 SHORT = 6
 """Characters of a credential from which it is hidden in the log: shorter ones are in every word."""
+
+
+class BuildIncomplete(Refusal):
+    """A build command ended well and left out what it promises."""
+
+    sentence = "tarball: {step} ended with exit code 0 and left no {output}"
+    remedy = "doit tarball"
+
+
+class BuildFailed(Refusal):
+    """A build command failed; its last lines are shown, the whole output lies in the log."""
+
+    sentence = "tarball: {step}: {command}: exit code {code} (whole output: {log})\n{tail}"
+    remedy = "doit tarball"
 
 
 def place(root: Path) -> tempfile.TemporaryDirectory[str]:

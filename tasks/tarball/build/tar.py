@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from tasks.refusal import UnsafeFile
+from tasks.refusal import Refusal
 
 CHUNK = 1 << 20
 """Bytes that are read at once: this, and not the size of a tree or file, bounds the memory."""
@@ -21,6 +21,13 @@ EMPTY = bytes(tarfile.BLOCKSIZE)
 FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
 LARGE = 8 << 30
 """Bytes of a file whose size has a notation of its own in a header."""
+
+
+class UnsafeFile(Refusal):
+    """The application tree holds a file that must not be unpacked on a server."""
+
+    sentence = "tarball: {path}: {problem}"
+    remedy = "git rm --cached '{path}'"
 
 
 class Damaged(Exception):

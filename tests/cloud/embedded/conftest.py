@@ -48,7 +48,7 @@ class Server:
                 start_new_session=True,
             )
         until(lambda: self.home.running() == self.process.pid or self.process.poll() is not None)
-        return client.Embedded(REGION, self.home.born())
+        return client.Embedded(REGION, self.home.born)
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -73,7 +73,7 @@ def awkward(tmp_path_factory) -> Iterator[client.Embedded]:
 
 @pytest.fixture
 def cloud(server) -> client.Embedded:
-    return client.Embedded(REGION, server.home.born())
+    return client.Embedded(REGION, server.home.born)
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ def test_an_upload_under_way_can_be_finished_after_a_kill(server):
 def server_of(server: Server) -> Cloud:
     from tasks.cloud.embedded import client
 
-    return client.Embedded("eu-central-1", server.home.born())
+    return client.Embedded("eu-central-1", server.home.born)
 
 
 def test_bodies_lie_in_files_and_go_with_their_objects(server, cloud):

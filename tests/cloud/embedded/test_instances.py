@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cloud.embedded import client, containers, home, lifecycle
+from tasks.process.life import started_at
 from tests.cloud.embedded.conftest import REGION, ROOT, until
 from tests.cloud.embedded.test_api import bucket, image
 
@@ -215,7 +216,7 @@ def test_a_killed_host_is_not_running(cloud, key):
     host = boot(cloud, key)
     init = int(container(host, "{{.State.Pid}}"))
     os.kill(init, signal.SIGKILL)
-    until(lambda: home.started_at(init) is None)
+    until(lambda: started_at(init) is None)
     assert host.state in ("stopping", "stopped")
     until(lambda: host.state == "stopped")
     host.do("terminate_instances", "terminated")

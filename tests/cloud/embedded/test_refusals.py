@@ -11,10 +11,13 @@ import subprocess
 import pytest
 from botocore.exceptions import ClientError
 
-from tasks.cloud import interface as cloud
+from tasks.cloud import connect
+from tasks.cloud.aws import CredentialsMissing
 from tasks.cloud.embedded import home, lifecycle
+from tasks.cloud.embedded.containers import PodmanMissing, PodmanRefused
 from tasks.cloud.embedded.home import Home, Identity
-from tasks.refusal import CredentialsMissing, DiskFull, PodmanMissing, PodmanRefused, PortTaken, ServerFailed
+from tasks.cloud.embedded.lifecycle import PortTaken, ServerFailed
+from tasks.full_disk import DiskFull
 from tests.cloud.embedded.conftest import Server
 
 
@@ -116,7 +119,7 @@ def test_no_credentials_for_aws(tmp_path, monkeypatch, quiet):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    aws = cloud.connect(name="aws", region="eu-central-1", say=quiet)
+    aws = connect.to("aws", "eu-central-1", quiet)
     assert aws.url("www.example.org") == "http://www.example.org/"
     assert aws.http_address("www.example.org") == ("www.example.org", 80)
     with pytest.raises(CredentialsMissing, match="no credentials for AWS"):

@@ -11,9 +11,8 @@ import tarfile
 import pytest
 import zstandard
 
-from tasks.refusal import UnsafeFile
 from tasks.tarball.build import archive
-from tasks.tarball.build.tar import FILE, FOLDER, LINK, Damaged, Member, of_archive, of_folder
+from tasks.tarball.build.tar import FILE, FOLDER, LINK, Damaged, Member, UnsafeFile, of_archive, of_folder
 from tests.conftest import ROOT
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tasks.bucket import cache
-from tasks.profile import Inheritance
-from tasks.refusal import BuildFailed, ProfileLayerUnknown
+from tasks.profile import Inheritance, ProfileLayerUnknown
 from tasks.tarball import stage as tarball
-from tasks.tarball import verify
+from tasks.tarball import stored, verify
 from tasks.tarball.build import layers, overlay, tar
+from tasks.tarball.build.layers import Build
+from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
 from tests.conftest import commit
 from tests.tarball.test_stage import change_profile, content, project, start  # noqa: F401  (fixtures)
@@ -85,7 +86,7 @@ def built(site, start, monkeypatch):  # noqa: F811
     def again(**variables):
         seen.clear()
         run = start(site, **variables)
-        outcome = tarball.build(run)
+        outcome = tarball.pack(Build(run))
         return run, outcome, sorted(seen)
 
     return again
@@ -194,7 +195,7 @@ def test_a_damaged_layer_is_a_warning_and_a_miss(site, built, start, damage, cap
     if damage != "missing":
         run.cloud.client("s3").put_object(Bucket=run.bucket, Key=key, Body=bad.get(damage, b"<html>"))
     here.write_bytes(b"damaged here")
-    run.store.delete(tarball.stored_key(run, first.facts["digest"]))
+    run.store.delete(stored.stored_key(run, first.facts["digest"]))
     run, outcome, seen = built()
     assert seen == ["library"]
     assert outcome.facts == first.facts
@@ -206,7 +207,7 @@ def test_a_layer_of_another_machine_is_taken_and_nothing_is_built(site, built):
     run, first, _ = built()
     for path in (site / ".run" / "layers").iterdir():
         path.unlink()
-    run.store.delete(tarball.stored_key(run, first.facts["digest"]))
+    run.store.delete(stored.stored_key(run, first.facts["digest"]))
     _, outcome, seen = built()
     assert (seen, outcome.facts) == ([], first.facts)
 
@@ -225,7 +226,7 @@ def test_credentials_reach_the_command_and_neither_its_log_nor_the_refusal(site,
     change_profile(site, "after: [library]", "credentials: [LOGIN]\n    after: [library]")
     change_profile(site, "mkdir -p out/{theme} &&", "echo $LOGIN; exit 3;")
     with pytest.raises(BuildFailed, match="exit code 3") as caught:
-        tarball.build(start(site))
+        tarball.pack(Build(start(site)))
     assert "geheim-123" not in caught.value.text
     assert "***" in caught.value.text
     log = site / caught.value.text.split("whole output: ")[1].split(")")[0]
@@ -237,7 +238,7 @@ def test_credentials_reach_the_command_and_neither_its_log_nor_the_refusal(site,
 
 def test_a_layer_that_differs_between_two_builds_is_named(site, start):  # noqa: F811
     change_profile(site, "mkdir -p lib &&", "mkdir -p lib && date +%N > lib/time &&")
-    found = {each.layer: each.differing for each in verify.verdicts(start(site))}
+    found = {each.layer: each.differing for each in verify.verdicts(Build(start(site)))}
     assert found.pop("library") == ("lib/time",)
     assert set(found.values()) == {()}
 

@@ -1,0 +1,28 @@
+"""clock: what time it is, for records, for people, and for who waits; handed in, so that a test can turn it."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _utc() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """`now`: the time in UTC. `monotonic`: seconds that only grow, for measuring."""
+
+    now: Callable[[], datetime.datetime] = _utc
+    monotonic: Callable[[], float] = time.monotonic
+
+    def stamp(self) -> str:
+        """This moment, for records and for people: `2026-11-24 07:46 UTC`."""
+        return f"{self.now():%Y-%m-%d %H:%M} UTC"
+
+
+SYSTEM = Clock()
+"""This machine's."""

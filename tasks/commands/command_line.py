@@ -1,0 +1,113 @@
+"""command_line: from what was typed to a run: settings are read, and the cloud, the console and the clock are handed in."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import profile, settings
+from tasks.bucket.store import Store
+from tasks.clock import SYSTEM, Clock
+from tasks.cloud import connect
+from tasks.cloud.interface import Cloud
+from tasks.console.console import Console
+from tasks.graph import stage
+from tasks.hosts.hosts import Hosts
+from tasks.refusal import UNKNOWN, Refusal
+from tasks.run import DEFAULT_ENVIRONMENT, Run, environment
+
+VARIABLES = ("environment", "branch")
+CI_PERSON = ("GITHUB_TRIGGERING_ACTOR", "GITLAB_USER_LOGIN", "BITBUCKET_STEP_TRIGGERER_UUID")
+
+
+class UnknownVariable(Refusal):
+    """A `name=value` on the command line that no stage reads."""
+
+    sentence = "command line: {name}={value}: no such variable (known: {known})"
+    remedy = "doit environment=testing release"
+    exit_code = UNKNOWN
+
+
+def read(
+    root: Path,
+    variables: Mapping[str, str],
+    *,
+    cloud: Cloud | None = None,
+    hosts: Hosts | None = None,
+    console: Console | None = None,
+    clock: Clock = SYSTEM,
+) -> Run:
+    """The run that the variables ask for. What is not handed in is real: the cloud of the project's settings, its hosts.
+
+    Raises UnknownVariable, UnknownEnvironment or a refusal of settings or profile.
+    """
+    for name, value in variables.items():
+        if name not in VARIABLES:
+            raise UnknownVariable(name=name, value=value, known=", ".join(VARIABLES))
+    began = clock.monotonic()
+    name = variables.get("environment") or DEFAULT_ENVIRONMENT
+    found = environment(root, name)
+    pipeline = settings.load(settings.Pipeline, root / "pipeline.yml", root)
+    console = console or Console()
+    cloud = cloud or connect.to(pipeline.cloud, pipeline.region, console.say("cloud"))
+    return Run(
+        root=root,
+        pipeline=pipeline,
+        environment=found,
+        environment_name=name,
+        profile=profile.load(root, pipeline.application),
+        named_branch=variables.get("branch"),
+        variables=tuple(f"{name}={value}" for name, value in variables.items()),
+        cloud=cloud,
+        store=Store(cloud=cloud, bucket=pipeline.bucket or f"{pipeline.name}-releases"),
+        hosts=hosts or Hosts(),
+        console=console,
+        who=who(os.environ),
+        clock=clock,
+        began=began,
+    )
+
+
+def who(environ: Mapping[str, str]) -> str:
+    """Who runs this, for display: in CI, who started the job."""
+    named = next((environ[name] for name in CI_PERSON if environ.get(name)), None)
+    return named or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def typed() -> dict[str, str]:
+    """The `name=value` of this doit process."""
+    from doit import doit_cmd
+
+    return dict(doit_cmd._CMDLINE_VARS or {})
+
+
+def this_run(root: Path, *, cloud: Cloud | None = None, hosts: Hosts | None = None) -> Run:
+    """The run of this doit process; a refusal ends the process with its sentence and exit code.
+
+    doit itself would show a traceback: while it loads dodo.py it knows its own errors only.
+    """
+    gc.set_threshold(100_000)  # a fifth of the time that boto3 takes to load goes into looking for cycles
+    with _told():
+        return read(root, typed(), cloud=cloud, hosts=hosts)
+
+
+def declare(namespace: dict[str, Any], run: Run) -> None:
+    """Make of dodo.py's functions the graph of the run's environment: see `stage.declare`. A refusal ends the process."""
+    with _told():
+        stage.declare(namespace, run)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except Refusal as refusal:
+        sys.stderr.write(f"{refusal.told([f'{name}={value}' for name, value in typed().items()])}\n")
+        raise SystemExit(refusal.exit_code) from None

@@ -1,0 +1,116 @@
+"""keys: what each layer of a build is made of, as one digest: known before anything is built, the same in every clone."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks import source
+from tasks.process import children
+from tasks.profile import Layer, Profile, filled
+from tasks.tarball.build import archive
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+CODE = ("tasks/tarball/build", "tasks/source.py", "tasks/profile.py")
+"""What else decides about the bytes of a layer, and of a tarball."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyed:
+    """A layer and the digest of all that it is made of. `inputs`: that, each by its name, for saying what changed.
+
+    `files` are the application's files that it is built from.
+    """
+
+    layer: Layer
+    key: str
+    inputs: Mapping[str, object]
+    files: tuple[str, ...]
+
+
+def keyed(run: Run) -> dict[str, Keyed]:
+    """Every layer with its key: known before anything is built, so that one look tells what is there."""
+    snapshot, profile = source.snapshot(run.root), run.profile
+    tree = snapshot.files(run.pipeline.application.path)
+    versions, code = tools(profile), snapshot.ids(CODE)
+    found: dict[str, Keyed] = {}
+    for layer in profile.layers:
+        lines = {name: _lineage(run, name, value) for name, value in layer.chosen.items()}
+        matches = {each: sorted(_matching(tree, _spread(each, lines))) for each in layer.files}
+        also = {name for each in layer.present for name in _matching(tree, _spread(each, lines))}
+        definition = [layer.chosen, layer.environment, layer.commands, layer.outputs, layer.promises]
+        digests = {
+            **{each: digest([(name, tree[name]) for name in names]) for each, names in matches.items()},
+            **{f"layer {name}": found[name].key for name in layer.after},
+            **{f"variable {name}": digest(os.environ.get(name)) for name in layer.variables},
+            "definition": digest([definition, profile.exclude]),
+            "code": digest(code),
+        }
+        used = {f"{name} version": versions[name] for name in ("zstd", *layer.tools)}
+        found[layer.name] = Keyed(
+            layer=layer,
+            key=digest([layer.name, digests, used]),
+            inputs={**{name: digest[:12] for name, digest in digests.items()}, **used},
+            files=tuple(sorted(also.union(*matches.values()))),
+        )
+    return found
+
+
+def tools(profile: Profile) -> dict[str, str]:
+    """Versions of the tools that make the bytes."""
+    return {"zstd": archive.version(), **_versions(tuple(profile.tools.items()))}
+
+
+@functools.cache
+def _versions(commands: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, str]:
+    """What each tool says; within a run they are what they are."""
+    with ThreadPoolExecutor() as pool:
+        printed = pool.map(children.run, (command for _, command in commands))
+        return {name: text.strip() for (name, _), text in zip(commands, printed, strict=True)}
+
+
+def _lineage(run: Run, option: str, value: str) -> list[str]:
+    """A value and those that it builds upon, as the application's own files say."""
+    line = [value]
+    inherits = run.profile.inherits.get(option)
+    while inherits:
+        path = filled(inherits.file, {option: line[-1]})
+        text = source.snapshot(run.root).content(f"{run.pipeline.application.path}/{path}")
+        parent = re.search(inherits.match, text or "")
+        if not parent or parent.group(1) in line:
+            break
+        line.append(parent.group(1))
+    return line
+
+
+def _spread(pattern: str, lines: Mapping[str, Sequence[str]]) -> list[str]:
+    """A pattern for each value that its placeholder stands for."""
+    patterns = [pattern]
+    for name, values in lines.items():
+        patterns = [filled(each, {name: value}) for each in patterns for value in values]
+    return list(dict.fromkeys(patterns))
+
+
+def _matching(tree: Iterable[str], patterns: Sequence[str]) -> Iterator[str]:
+    """Files that a pattern names, or a folder that it names holds: `*` within a name, `**/` over any folders."""
+    words = {"**/": "(?:.*/)?", "*": "[^/]*"}
+    ways = (
+        "".join(words.get(each) or re.escape(each) for each in re.split(r"(\*\*/|\*)", pattern))
+        for pattern in patterns
+    )
+    matches = re.compile(f"(?:{'|'.join(ways)})(?:/|$)").match
+    return (path for path in tree if matches(path))
+
+
+def digest(value: object) -> str:
+    """The SHA-256 of a value that JSON can hold, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
