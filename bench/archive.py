@@ -120,7 +120,7 @@ def whole(root: Path, tree: Path) -> None:
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)  # noqa: T201
 
 
-def _stored(bucket: Store, tree: Path, layer: str) -> Iterator[tar.Member]:
+def _stored(bucket: Store, tree: Path, layer: str) -> Iterator[tar.TarEntry]:
     with contextlib.closing(bucket.open(_key(tree, layer))) as body:
         yield from tar.of_archive(body)
 

@@ -180,7 +180,7 @@ def test_what_one_runner_has_made_another_one_takes_away(
     assert stopped.returncode == 0, stopped.stderr
     assert f"| by | kim-at-{provider} |" in (other.root / ".run" / "report.md").read_text()
     assert f"{run.identity} is gone" in stopped.stdout
-    assert ec2.find(run) == infrastructure.Found()
+    assert ec2.find(run) == infrastructure.Existing()
 
 
 @pytest.mark.parametrize("provider", FILES)

@@ -19,7 +19,7 @@ from tasks.bucket.lease import Lease
 from tasks.bucket.store import BucketForbidden
 from tasks.cloud.aws import Aws
 from tasks.environments import inventory
-from tasks.graph.state import BucketState, Memory
+from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import apply as ec2s
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
@@ -253,7 +253,7 @@ def try_to_build(run):
 
 def release(run):
     """All calls of a release but those that Ansible makes, which go to the host."""
-    lease, state = Lease(run), BucketState(Memory(run=run), None)
+    lease, state = Lease(run), BucketState(Records(run=run), None)
     lease.take()
     assert infrastructure.shared_differences(run) == []
     infrastructure.converge(run)
@@ -311,7 +311,7 @@ def sweep_up(run):
     branches = {"main": "c"}
     referred = references.of(run, found, branches)
     known = sweep.Known(
-        branches=branches, referred=referred, memory=sweep.Memory(pushed=frozenset(found.places))
+        branches=branches, referred=referred, memory=sweep.Sightings(pushed=frozenset(found.places))
     )
     first = sweep.plan(found, known, run.pipeline.sweep)
     seen = dict.fromkeys(first.memory.seen, found.at - datetime.timedelta(days=30))

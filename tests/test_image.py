@@ -47,7 +47,7 @@ def run(project, server, said, request):  # noqa: F811
 
 
 def nothing_of_the_host(run):
-    assert ec2.find(image._builder(run)) == infrastructure.Found()
+    assert ec2.find(image._builder(run)) == infrastructure.Existing()
 
 
 def another(run):

@@ -34,7 +34,7 @@ Files = Literal["layers", "tarballs"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundRecord:
     """A record, where it lies, and the version that was seen."""
 
     zone: str
@@ -50,19 +50,21 @@ class Cache:
     writes: str
     reads: tuple[str, ...]
 
-    def records(self, kind: Records, name: str) -> Iterator[Found]:
+    def records(self, kind: Records, name: str) -> Iterator[FoundRecord]:
         """The records of that name that this run believes."""
         for zone in self.reads:
             with contextlib.suppress(NotADocument):
                 document = self.store.read(f"{zone}/{kind}/{name}.json")
                 if document:
-                    yield Found(zone=zone, value=document.value, etag=document.etag)
+                    yield FoundRecord(zone=zone, value=document.value, etag=document.etag)
 
-    def record(self, kind: Records, name: str) -> Found | None:
+    def record(self, kind: Records, name: str) -> FoundRecord | None:
         """The first of them."""
         return next(self.records(kind, name), None)
 
-    def keep(self, kind: Records, name: str, value: dict[str, Any], *, instead: Found | None = None) -> None:
+    def keep(
+        self, kind: Records, name: str, value: dict[str, Any], *, instead: FoundRecord | None = None
+    ) -> None:
         """Write a record; one that is there stays, unless it is the one to replace."""
         key, seen = f"{self.writes}/{kind}/{name}.json", None
         if instead and instead.zone == self.writes:

@@ -105,7 +105,7 @@ def this_process(run: Run, ttl: float) -> Holder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class LeaseState:
     """What the lease says.
 
     `holder`: None when it is free. `readable`: False when nobody can tell. `unclean`: the last holder did not see all
@@ -129,13 +129,13 @@ def key(identity: str) -> str:
     return f"leases/{identity}.json"
 
 
-def look(store: Store, key: str) -> Found:
+def look(store: Store, key: str) -> LeaseState:
     """What a lease says now."""
     try:
         document = store.read(key)
     except NotADocument as found:
-        return Found(etag=found.etag, age=found.age, readable=False)
-    return _found(document) if document else Found()
+        return LeaseState(etag=found.etag, age=found.age, readable=False)
+    return _found(document) if document else LeaseState()
 
 
 class Lease:
@@ -155,7 +155,7 @@ class Lease:
         self._lock = threading.RLock()
         self._beats = threading.Thread(target=self._beat, daemon=True, name="lease")
 
-    def look(self) -> Found:
+    def look(self) -> LeaseState:
         """What the lease says now."""
         return look(self._store, self.key)
 
@@ -183,7 +183,7 @@ class Lease:
                 say(f"waits for {holder}")
             children.wait(min(POLL, max(0.05, end - time.monotonic())), "lease")
 
-    def _taken(self, found: Found) -> bool:
+    def _taken(self, found: LeaseState) -> bool:
         begun = time.monotonic()
         try:
             self._seen = self._store.write(self.key, dataclasses.asdict(self._me), seen=found.etag)
@@ -221,7 +221,7 @@ class Lease:
         with contextlib.suppress(RecordTaken, BucketMissing):
             self._write(document)
 
-    def seize(self, say: Callable[[str], None]) -> Found:
+    def seize(self, say: Callable[[str], None]) -> LeaseState:
         """Take the lease from whoever has it, and free it. Returns who had it.
 
         Who is alive finds out with the next sign of life, and until then the lease is nobody's.
@@ -268,7 +268,7 @@ class Lease:
                 self._lose(f"no sign of life got through to the bucket for {silence:.0f} s")
                 return
 
-    def _ours(self, found: Found) -> bool:
+    def _ours(self, found: LeaseState) -> bool:
         return found.holder is not None and found.holder.run == self._me.run
 
     def _lose(self, why: str) -> None:
@@ -279,14 +279,14 @@ class Lease:
             self._on_lost()
 
 
-def _whose(found: Found) -> str:
+def _whose(found: LeaseState) -> str:
     if not found.readable:
         return "it is damaged"
     return f"it is held by {found.holder}" if found.holder else "somebody has freed or removed it"
 
 
-def _found(document: Document) -> Found:
-    value, found = document.value, Found(etag=document.etag, age=document.age)
+def _found(document: Document) -> LeaseState:
+    value, found = document.value, LeaseState(etag=document.etag, age=document.age)
     if value.get("free") is True:
         return dataclasses.replace(found, unclean=bool(value.get("unclean")))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.commands.base import Command, run_of
 
 
-class Compare(Command):
+class CompareCommand(Command):
     """`doit compare A B`: where the servers of two environments differ. Exit code 1 if they do."""
 
     name = "compare"

@@ -16,7 +16,7 @@ from tasks import run as runs
 from tasks import settings, source
 from tasks.bucket import lease
 from tasks.commands.base import flag, run_of
-from tasks.commands.run import Run
+from tasks.commands.run import RunCommand
 from tasks.graph import plan, summary
 from tasks.promotion import gate
 from tasks.promotion import record as promotion_record
@@ -57,7 +57,7 @@ class RunUnderWay(Refusal):
     remedy = "doit stop"
 
 
-class Control(Run):
+class ControlCommand(RunCommand):
     """A run whose environment and stages follow from the branch."""
 
     doc_usage = ""
@@ -82,7 +82,7 @@ class Control(Run):
         raise NotImplementedError
 
 
-class Start(Control):
+class StartCommand(ControlCommand):
     """`doit start`: releases the branch to its testing environment, the default branch to where it proves itself."""
 
     name = "start"
@@ -94,12 +94,12 @@ class Start(Control):
         return way.upstream if way and branch == default else None
 
 
-class Continue(Control):
+class ContinueCommand(ControlCommand):
     """`doit continue`: what the upstream environment has proved goes on, byte for byte."""
 
     name = "continue"
     doc_purpose = "let what has proved itself go on, byte for byte"
-    cmd_options = (*Run.cmd_options, flag("yes", "do not ask", short="y"))
+    cmd_options = (*RunCommand.cmd_options, flag("yes", "do not ask", short="y"))
     yes = False
 
     def execute(self, params: Any, args: Any) -> Any:
@@ -140,7 +140,7 @@ class Continue(Control):
             yield plan.expectation(tasks, found)
 
 
-class Stop(Control):
+class StopCommand(ControlCommand):
     """`doit stop`: takes a branch's environment away; on the default branch it ends the run that waits."""
 
     name = "stop"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.commands.base import Command, run_of
 
 
-class Diff(Command):
+class DiffCommand(Command):
     """`doit diff A B`: what differs between two tarballs, and their sizes by layer. Exit code 1 if they differ."""
 
     name = "diff"

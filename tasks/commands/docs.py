@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.commands.base import Command
 
 
-class Docs(Command):
+class DocsCommand(Command):
     """`doit docs`: writes the pages that are made from the code."""
 
     name = "docs"

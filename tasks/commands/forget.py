@@ -8,13 +8,13 @@ import doit.cmd_ignore
 from tasks.commands.base import Asked
 
 
-class Forget(Asked, doit.cmd_forget.Forget):
+class ForgetCommand(Asked, doit.cmd_forget.Forget):
     """`doit forget STAGE`: the stage runs again next time."""
 
     name = "forget"
 
 
-class Ignore(Asked, doit.cmd_ignore.Ignore):
+class IgnoreCommand(Asked, doit.cmd_ignore.Ignore):
     """`doit ignore STAGE`: the stage is skipped until it is forgotten."""
 
     name = "ignore"

@@ -6,7 +6,7 @@ from tasks.commands.base import AS_JSON, Command, flag, json_of
 from tasks.graph import diagram, due
 
 
-class Graph(Command):
+class GraphCommand(Command):
     """`doit graph`: the graph as Mermaid, or as SVG."""
 
     name = "graph"

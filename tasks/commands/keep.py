@@ -7,7 +7,7 @@ from tasks.commands.base import Command, run_of
 MOST = 365
 
 
-class Keep(Command):
+class KeepCommand(Command):
     """`doit keep DAYS`: the environment stays for so many days from now, whatever its branch does."""
 
     name = "keep"

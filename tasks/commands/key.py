@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.commands.base import Command, flag, run_of
 
 
-class Key(Command):
+class KeyCommand(Command):
     """`doit key`: makes the key that tarballs are signed with, and prints the line for pipeline.yml."""
 
     name = "key"

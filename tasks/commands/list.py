@@ -14,7 +14,7 @@ from tasks.console.console import WIDTH
 from tasks.graph import due
 
 
-class List(Asked, doit.cmd_list.List):
+class ListCommand(Asked, doit.cmd_list.List):
     """`doit list`: the stages in the graph's order; `--deps` shows each path with its git id, `--status` what is due."""
 
     name = "list"
@@ -50,7 +50,7 @@ class List(Asked, doit.cmd_list.List):
                 self.outstream.write(f" -  {line}\n")
 
 
-class Info(Asked, doit.cmd_info.Info):
+class InfoCommand(Asked, doit.cmd_info.Info):
     """`doit info STAGE`: doit's own, then each path with its git id."""
 
     name = "info"

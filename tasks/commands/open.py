@@ -17,7 +17,7 @@ class HostUnknown(Refusal):
     exit_code = UNKNOWN
 
 
-class Open(Command):
+class OpenCommand(Command):
     """`doit open`: the site, in a browser where there is one."""
 
     name = "open"
@@ -36,7 +36,7 @@ class Open(Command):
         return 0
 
 
-class Ssh(Command):
+class SshCommand(Command):
     """`doit ssh [HOST] [COMMAND...]`: log in to a host, known by the keys that it was born with."""
 
     name = "ssh"
@@ -63,7 +63,7 @@ class Ssh(Command):
         return code
 
 
-class Logs(Command):
+class LogsCommand(Command):
     """`doit logs [HOST]`: the journal of the environment's hosts."""
 
     name = "logs"

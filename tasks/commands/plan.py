@@ -13,7 +13,7 @@ from tasks.infrastructure.stage import NoMachine
 from tasks.refusal import FAILED, Refusal
 
 
-class Plan(Command):
+class PlanCommand(Command):
     """`doit plan [TASK...]`: what a run would do, and why; it changes nothing."""
 
     name = "plan"
@@ -69,7 +69,7 @@ class Plan(Command):
             self.console.line(line)
 
 
-class Why(Command):
+class WhyCommand(Command):
     """`doit why STAGE`: why a stage would run, or that it would not."""
 
     name = "why"

@@ -47,7 +47,7 @@ class NotAtTheTop(Refusal):
     exit_code = UNKNOWN
 
 
-class Run(Asked, doit.cmd_run.Run):
+class RunCommand(Asked, doit.cmd_run.Run):
     """`doit run`: refuses what is not there, runs alone in its environment, and ends all it started when interrupted."""
 
     name = "run"
@@ -105,7 +105,7 @@ class Run(Asked, doit.cmd_run.Run):
                 raise TeardownAndMore(stage=each.name, others=", ".join(sorted(chosen - {each.name})))
         if self._leased():
             _ = run.identity, source.commit(run.root)
-            gate.admit(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
+            gate.check_checkout(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
 
     def _alone(self, options: dict[str, Any]) -> Any:
         """Run the tasks; with the lease, if they change the environment."""
@@ -149,7 +149,7 @@ class Run(Asked, doit.cmd_run.Run):
         self.dep_manager.backend.lease = lease
         self.dep_manager.backend.read_anew()
         if lease.unclean:
-            lease.unclean = not kill_stale_sessions.raise_around(run)
+            lease.unclean = not kill_stale_sessions.kill(run)
 
     def _leased(self) -> list[Any]:
         """Those of the tasks to run that change the environment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.commands.base import Command, run_of
 
 
-class Sleep(Command):
+class SleepCommand(Command):
     """`doit sleep`: stops the environment's machines; everything on them is kept."""
 
     name = "sleep"
@@ -20,7 +20,7 @@ class Sleep(Command):
         return 0
 
 
-class Wake(Command):
+class WakeCommand(Command):
     """`doit wake`: starts the machines again that `doit sleep` has stopped."""
 
     name = "wake"

@@ -7,7 +7,7 @@ import datetime
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
 
 
-class Status(Command):
+class StatusCommand(Command):
     """`doit status`: every environment, what runs there and whether it answers now."""
 
     name = "status"
@@ -24,7 +24,7 @@ class Status(Command):
         return 0
 
 
-class History(Command):
+class HistoryCommand(Command):
     """`doit history`: what went live in the environment, when and by whom; the newest last."""
 
     name = "history"

@@ -15,7 +15,7 @@ class UnlockUnconfirmed(Refusal):
     remedy = "doit unlock --yes"
 
 
-class Unlock(Command):
+class UnlockCommand(Command):
     """`doit unlock`: takes the environment from the run that holds it."""
 
     name = "unlock"

@@ -8,7 +8,7 @@ SHOWN = 5
 """Paths that are named of a layer that differs."""
 
 
-class Verify(Command):
+class VerifyCommand(Command):
     """`doit verify`: builds each layer twice and compares. Exit code 1 if any differs."""
 
     name = "verify"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from tasks.environments.inventory import Place, Thing, Time
+from tasks.environments.inventory import EnvironmentInventory, Resource, Time
 from tasks.settings import LOADER
 
 HOURS_TAG = "hours-before"
@@ -49,12 +49,12 @@ def prices() -> Prices:
     return Prices(**yaml.load(Path(__file__).with_name("prices.yml").read_text(), Loader=LOADER))  # noqa: S506
 
 
-def of(place: Place, at: Time, table: Prices) -> Cost:
+def of(place: EnvironmentInventory, at: Time, table: Prices) -> Cost:
     """What the machines and disks of an environment have taken until `at`."""
     return total(place.things, at, table)
 
 
-def total(things: Iterable[Thing], at: Time, table: Prices) -> Cost:
+def total(things: Iterable[Resource], at: Time, table: Prices) -> Cost:
     """What machines and disks have taken until `at`; one asleep takes its disk alone."""
     found = Cost()
     for each in things:
@@ -77,5 +77,5 @@ def hours_before(tags: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _hours(each: Thing, at: Time) -> float:
+def _hours(each: Resource, at: Time) -> float:
     return max(0.0, (at - each.made).total_seconds() / 3600) if each.made else 0.0

@@ -32,7 +32,7 @@ class NoSuchTarball(Refusal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tarball:
+class ComparedTarball:
     """What is compared. `members`: what a file, folder or link is, by its path; dates are not compared."""
 
     digest: str
@@ -48,7 +48,7 @@ def find(run: Run, name: str) -> str:
     raise NoSuchTarball(name=name)
 
 
-def read(run: Run, digest: str) -> Tarball:
+def read(run: Run, digest: str) -> ComparedTarball:
     """A stored tarball, read through without keeping it. Raises ArchiveDamaged."""
     key = stored.stored_key(run, digest)
     manifest = run.store.read(cache.beside(key, "manifest.json"))
@@ -57,16 +57,16 @@ def read(run: Run, digest: str) -> Tarball:
         members = {each.name: _told(each) for each in stream}
     except tar.Damaged as damaged:
         raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
-    return Tarball(digest=digest, manifest=manifest.value if manifest else {}, members=members)
+    return ComparedTarball(digest=digest, manifest=manifest.value if manifest else {}, members=members)
 
 
-def lines(first: Tarball, second: Tarball) -> Iterator[str]:
+def lines(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:
     """A line for each file and each named fact of the manifest that differs."""
     yield from _differing(_facts(first.manifest), _facts(second.manifest), "not named")
     yield from _differing(first.members, second.members, "not there")
 
 
-def sizes(first: Tarball, second: Tarball) -> Iterator[str]:
+def sizes(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:
     """A line for each layer: files and megabytes, before and after."""
     shares = [each.manifest.get("layers", {}) for each in (first, second)]
     for layer in sorted({*shares[0], *shares[1]}):
@@ -90,7 +90,7 @@ def _pointed(run: Run, name: str) -> str | None:
     return pointer["digest"] if pointer else None
 
 
-def _told(each: tar.Member) -> str:
+def _told(each: tar.TarEntry) -> str:
     if each.kind == tar.LINK:
         return f"link to {each.target}"
     if each.kind == tar.FOLDER:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tasks.environments.inventory import Place, Time
+from tasks.environments.inventory import EnvironmentInventory, Time
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure.stage import NoMachine
 from tasks.refusal import Refusal
@@ -46,7 +46,7 @@ def kept_until(tags: Mapping[str, str]) -> Time | None:
     return moment(tags[UNTIL]) or ALWAYS if tags.get(UNTIL) else None
 
 
-def expiry(place: Place, environment: Environment) -> Time | None:
+def expiry(place: EnvironmentInventory, environment: Environment) -> Time | None:
     """When an environment has had its time; None where that never comes, or no machine tells."""
     days = environment.release.expires_after_days
     found = [ALWAYS] if not place.instances else []

@@ -27,7 +27,7 @@ OWN = re.compile(r"(?:state|ledgers)/(?P<folder>[^/]+)/|(?:leases|machines|histo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
+class Resource:
     """What carries our tag, or a name that only we give. `identity`: empty where nothing tells the environment."""
 
     kind: Kind
@@ -41,7 +41,7 @@ class Thing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Object:
+class StoredObject:
     """A document or file of the bucket."""
 
     key: str
@@ -56,19 +56,19 @@ class Object:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class EnvironmentInventory:
     """All of one environment."""
 
     identity: str
-    things: tuple[Thing, ...] = ()
-    objects: tuple[Object, ...] = ()
+    things: tuple[Resource, ...] = ()
+    objects: tuple[StoredObject, ...] = ()
 
-    def all(self, kind: Kind) -> list[Thing]:
+    def all(self, kind: Kind) -> list[Resource]:
         """Its things of a kind."""
         return [each for each in self.things if each.kind == kind]
 
     @property
-    def instances(self) -> list[Thing]:
+    def instances(self) -> list[Resource]:
         """Its machines, the stopped ones too."""
         return self.all("instance")
 
@@ -79,36 +79,36 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estate:
+class Inventory:
     """What there was at the moment `at`. `settings`: the environments' files, by name."""
 
     at: Time
     settings: Mapping[str, Environment]
-    things: tuple[Thing, ...] = ()
-    objects: tuple[Object, ...] = ()
+    things: tuple[Resource, ...] = ()
+    objects: tuple[StoredObject, ...] = ()
 
     @cached_property
-    def places(self) -> Mapping[str, Place]:
+    def places(self) -> Mapping[str, EnvironmentInventory]:
         """Each environment of which there is anything, by identity."""
         names = ({each.identity for each in self.things} | {each.identity for each in self.objects}) - {""}
-        things: dict[str, list[Thing]] = {name: [] for name in sorted(names)}
-        objects: dict[str, list[Object]] = {name: [] for name in names}
+        things: dict[str, list[Resource]] = {name: [] for name in sorted(names)}
+        objects: dict[str, list[StoredObject]] = {name: [] for name in names}
         for thing in self.things:
             things.get(thing.identity, []).append(thing)
         for each in self.objects:
             objects.get(each.identity, []).append(each)
         return {
-            name: Place(identity=name, things=tuple(found), objects=tuple(objects[name]))
+            name: EnvironmentInventory(identity=name, things=tuple(found), objects=tuple(objects[name]))
             for name, found in things.items()
         }
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> EnvironmentNames:
         """Who can tell an environment by its identity."""
-        return Names(self.settings)
+        return EnvironmentNames(self.settings)
 
 
-class Names:
+class EnvironmentNames:
     """Identities, as the environments' files make them."""
 
     def __init__(self, settings: Mapping[str, Environment]) -> None:
@@ -136,12 +136,12 @@ class Names:
         return label if label == BAKERY or self.environment(label) in self.per_branch else None
 
 
-def survey(run: Run) -> Estate:
+def survey(run: Run) -> Inventory:
     """Look at everything that is ours. One question does not wait for another's answer."""
     files = sorted((run.root / "environments").glob("*.yml"))
     settings = {path.stem: load(Environment, path, run.root) for path in files}
-    names = Names(settings)
-    looks: list[Callable[[], Iterator[Thing]]] = [
+    names = EnvironmentNames(settings)
+    looks: list[Callable[[], Iterator[Resource]]] = [
         lambda: _instances(run),
         lambda: _volumes(run),
         lambda: _keys(run),
@@ -153,7 +153,7 @@ def survey(run: Run) -> Estate:
     with ThreadPoolExecutor(max_workers=len(looks) + 1) as pool:
         objects = pool.submit(lambda: tuple(_objects(run)))
         things = list(pool.map(lambda look: list(look()), looks))
-    return Estate(
+    return Inventory(
         at=datetime.datetime.now(datetime.UTC),
         settings=settings,
         things=tuple(each for found in things for each in found),
@@ -161,7 +161,7 @@ def survey(run: Run) -> Estate:
     )
 
 
-def _instances(run: Run) -> Iterator[Thing]:
+def _instances(run: Run) -> Iterator[Resource]:
     for each in _pages(run, "describe_instances", "Reservations", "Instances"):
         if each["State"]["Name"] not in ENDED:
             yield _tagged(
@@ -178,7 +178,7 @@ def _instances(run: Run) -> Iterator[Thing]:
             )
 
 
-def _volumes(run: Run) -> Iterator[Thing]:
+def _volumes(run: Run) -> Iterator[Resource]:
     for each in _pages(run, "describe_volumes", "Volumes"):
         more = {"gb": each["Size"], "of": [at["InstanceId"] for at in each.get("Attachments", ())]}
         yield _tagged(
@@ -186,17 +186,17 @@ def _volumes(run: Run) -> Iterator[Thing]:
         )
 
 
-def _keys(run: Run) -> Iterator[Thing]:
+def _keys(run: Run) -> Iterator[Resource]:
     for each in run.cloud.client("ec2").describe_key_pairs(Filters=_ours(run))["KeyPairs"]:
         yield _tagged("key pair", each["KeyName"], each, made=each.get("CreateTime"))
 
 
-def _groups(run: Run) -> Iterator[Thing]:
+def _groups(run: Run) -> Iterator[Resource]:
     for each in _pages(run, "describe_security_groups", "SecurityGroups"):
         yield _tagged("security group", each["GroupId"], each, more={"name": each["GroupName"]})
 
 
-def _images(run: Run) -> Iterator[Thing]:
+def _images(run: Run) -> Iterator[Resource]:
     for each in _pages(run, "describe_images", "Images", Owners=["self"]):
         disks = [disk.get("Ebs", {}) for disk in each.get("BlockDeviceMappings", ())]
         yield _tagged(
@@ -209,7 +209,7 @@ def _images(run: Run) -> Iterator[Thing]:
         )
 
 
-def _records(run: Run, names: Names) -> Iterator[Thing]:
+def _records(run: Run, names: EnvironmentNames) -> Iterator[Resource]:
     zone = create.zone_id(run)
     pages = run.cloud.client("route53").get_paginator("list_resource_record_sets")
     for page in pages.paginate(HostedZoneId=zone) if zone else ():
@@ -218,26 +218,28 @@ def _records(run: Run, names: Names) -> Iterator[Thing]:
             identity = names.of_label(name.removesuffix(f".{run.pipeline.dns_zone}"))
             if each["Type"] == "A" and identity:
                 addresses = tuple(sorted(value["Value"] for value in each.get("ResourceRecords", ())))
-                yield Thing(kind="record", id=name, identity=identity, more={"addresses": addresses})
+                yield Resource(kind="record", id=name, identity=identity, more={"addresses": addresses})
 
 
-def _secrets(run: Run) -> Iterator[Thing]:
+def _secrets(run: Run) -> Iterator[Resource]:
     # described, not read: no value leaves the parameter store for a look around
     pages = run.cloud.client("ssm").get_paginator("describe_parameters")
     below = {"Key": "Path", "Option": "Recursive", "Values": [f"/{run.pipeline.name}"]}
     for page in pages.paginate(ParameterFilters=[below], PaginationConfig={"PageSize": 50}):
         for each in page["Parameters"]:
             identity = each["Name"].split("/")[2] if each["Name"].count("/") > 2 else ""
-            yield Thing(kind="secret", id=each["Name"], identity=identity, made=each.get("LastModifiedDate"))
+            yield Resource(
+                kind="secret", id=each["Name"], identity=identity, made=each.get("LastModifiedDate")
+            )
 
 
-def _objects(run: Run) -> Iterator[Object]:
+def _objects(run: Run) -> Iterator[StoredObject]:
     if not create.bucket_exists(run):
         return
     pages = run.cloud.client("s3").get_paginator("list_objects_v2")
     for page in pages.paginate(Bucket=run.bucket):
         for each in page.get("Contents", ()):
-            yield Object(key=each["Key"], size=each["Size"], written=each["LastModified"])
+            yield StoredObject(key=each["Key"], size=each["Size"], written=each["LastModified"])
 
 
 def _pages(run: Run, operation: str, *fields: str, **more: Any) -> Iterator[dict[str, Any]]:
@@ -252,9 +254,9 @@ def _ours(run: Run) -> list[dict[str, Any]]:
     return [{"Name": "tag:project", "Values": [run.pipeline.name]}]
 
 
-def _tagged(kind: Kind, id: str, found: Mapping[str, Any], **facts: Any) -> Thing:
+def _tagged(kind: Kind, id: str, found: Mapping[str, Any], **facts: Any) -> Resource:
     tags = {each["Key"]: each["Value"] for each in found.get("Tags", ())}
-    return Thing(kind=kind, id=id, identity=tags.get("environment", ""), tags=tags, **facts)
+    return Resource(kind=kind, id=id, identity=tags.get("environment", ""), tags=tags, **facts)
 
 
 def _time(text: str) -> Time:

@@ -40,7 +40,9 @@ class NothingToWake(Refusal):
 def sleep(run: Run) -> list[str]:
     """Stop every machine; their ids. Raises SleepForbidden, NothingToWake or EnvironmentHeld."""
     with _alone(run, "sleep"):
-        place = inventory.survey(run).places.get(run.identity, inventory.Place(identity=run.identity))
+        place = inventory.survey(run).places.get(
+            run.identity, inventory.EnvironmentInventory(identity=run.identity)
+        )
         awake = [each for each in place.instances if each.state in ("pending", "running")]
         if not awake:
             raise NothingToWake(verb="sleep", identity=run.identity, state="running")
@@ -66,7 +68,7 @@ def wake(run: Run) -> list[str]:
         hosts = dict(infrastructure.converge(run, stage="wake").facts)
         for host in server.hosts(run, hosts):  # it runs some seconds before it can be told anything
             for _ in ec2.patience(f"{host.name} not to be logged in to"):
-                if ssh.answer(host) is ssh.Answer.LOGIN:
+                if ssh.answer(host) is ssh.LoginAnswer.LOGIN:
                     break
         found = inventory.survey(run)
         end = expiry.expiry(found.places[run.identity], run.environment)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tasks.bucket import lease
 from tasks.environments import cost
-from tasks.environments.inventory import Estate, Place, survey
+from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
 from tasks.release import history
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PATIENCE = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class EnvironmentStatus:
     """One environment. `health`: what it answered just now; `busy`: who changes it now."""
 
     environment: str
@@ -45,7 +45,7 @@ class Status:
     health: str = ""
 
 
-def look(run: Run) -> list[Status]:
+def look(run: Run) -> list[EnvironmentStatus]:
     """Every environment, by name; those that do not answer are named as such."""
     found = survey(run)
     # what is left of one, such as a name or a key, is the sweep's
@@ -70,7 +70,7 @@ def look(run: Run) -> list[Status]:
         ]
 
 
-def host_name(run: Run, found: Estate, identity: str) -> str:
+def host_name(run: Run, found: Inventory, identity: str) -> str:
     """The host name of an environment's site."""
     name = found.names.environment(identity)
     return f"{(name and found.settings[name].host_name) or identity}.{run.pipeline.dns_zone}"
@@ -88,7 +88,7 @@ def health(run: Run, names: Iterable[str]) -> dict[str, str]:
     return dict(said)
 
 
-def lines(found: Iterable[Status], now: datetime.datetime) -> list[str]:
+def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[str]:
     """What a person reads: a line for each environment, in columns."""
     head = (
         "environment",
@@ -141,15 +141,15 @@ def age(since: str, now: datetime.datetime) -> str:
 
 def _status(
     run: Run,
-    place: Place,
+    place: EnvironmentInventory,
     site: str,
-    release: history.Release | None,
+    release: history.LiveRelease | None,
     holder: str,
     answers: Mapping[str, str],
-) -> Status:
+) -> EnvironmentStatus:
     tags, machines = place.tags, place.instances
     running = any(each.state == "running" for each in machines)
-    return Status(
+    return EnvironmentStatus(
         environment=place.identity,
         branch=release.branch if release else tags.get("branch", ""),
         commit=release.commit if release else tags.get("commit", ""),

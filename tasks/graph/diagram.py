@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Diagram:
     """Tasks in the graph's order, and which of them waits for which."""
 
     nodes: tuple[str, ...]
@@ -20,16 +20,16 @@ class Picture:
 COLOURS = {"run": "#f5b7a8", "maybe": "#f8e3a1", "unchanged": "#bfe3c0"}
 
 
-def picture(tasks: Iterable[Any], due: Mapping[str, str] | None = None) -> Picture:
+def picture(tasks: Iterable[Any], due: Mapping[str, str] | None = None) -> Diagram:
     """What there is to draw; a group stands for nothing but its parts."""
     real = [each for each in tasks if not each.has_subtask]
     found = [(upstream, each.name) for each in real for upstream in each.task_dep]
     # an edge says nothing that a longer way says too
     edges = [(a, b) for a, b in found if not any((a, c) in found and (c, b) in found for c, _ in found)]
-    return Picture(nodes=tuple(each.name for each in real), edges=tuple(dict.fromkeys(edges)), due=due)
+    return Diagram(nodes=tuple(each.name for each in real), edges=tuple(dict.fromkeys(edges)), due=due)
 
 
-def text(drawn: Picture) -> str:
+def text(drawn: Diagram) -> str:
     """Mermaid, which code hosts draw by themselves."""
     nodes = [f"    {_id(name)}[{name}]" for name in drawn.nodes]
     edges = [f"    {_id(a)} --> {_id(b)}" for a, b in drawn.edges]
@@ -38,7 +38,7 @@ def text(drawn: Picture) -> str:
     return "\n".join(["graph LR", *nodes, *edges, *(colours + states if states else [])]) + "\n"
 
 
-def svg(drawn: Picture) -> str:
+def svg(drawn: Diagram) -> str:
     """SVG."""
     import pygraphviz
 

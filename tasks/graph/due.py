@@ -16,7 +16,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Due:
     """One task, or a group of tasks. `what`: as a plan says it; `at`: when its record was written."""
 
     task: str
@@ -26,17 +26,17 @@ class Standing:
     seconds: float | None = None
 
 
-def of(task: Any, tasks: dict[str, Any], dep_manager: Any) -> Standing:
+def of(task: Any, tasks: dict[str, Any], dep_manager: Any) -> Due:
     """Where a task stands; a group stands where the part does that has most to do."""
     parts = [each for each in task.task_dep if tasks[each].subtask_of == task.name] or [task.name]
     by_task = {each.task: each for each in plan.verdicts(tasks, parts, dep_manager)}
     found = [_standing(by_task[each], dep_manager) for each in parts]
     first = max(found, key=lambda each: ORDER.index(each.what))
     why = tuple(dict.fromkeys(reason for each in found if each.what == first.what for reason in each.why))
-    return Standing(task=task.name, what=first.what, why=why, at=first.at, seconds=first.seconds)
+    return Due(task=task.name, what=first.what, why=why, at=first.at, seconds=first.seconds)
 
 
-def words(found: Standing) -> str:
+def words(found: Due) -> str:
     """The reasons in a line: of many, the first ones."""
     if NEW in found.why:
         return NEW
@@ -45,7 +45,7 @@ def words(found: Standing) -> str:
     return "; ".join(first) + (f" and {more} more" if more else "") + since
 
 
-def of_all(tasks: dict[str, Any], dep_manager: Any) -> list[Standing]:
+def of_all(tasks: dict[str, Any], dep_manager: Any) -> list[Due]:
     """Where every task that does something stands."""
     return [
         _standing(each, dep_manager)
@@ -53,7 +53,7 @@ def of_all(tasks: dict[str, Any], dep_manager: Any) -> list[Standing]:
     ]
 
 
-def _standing(verdict: plan.Verdict, dep_manager: Any) -> Standing:
+def _standing(verdict: plan.Verdict, dep_manager: Any) -> Due:
     what = ON_DEMAND if verdict.reasons == (plan.ALWAYS,) else verdict.what
     at = dep_manager.backend.at.get(verdict.task, "")
-    return Standing(task=verdict.task, what=what, why=verdict.reasons, at=at, seconds=verdict.seconds)
+    return Due(task=verdict.task, what=what, why=verdict.reasons, at=at, seconds=verdict.seconds)

@@ -12,7 +12,7 @@ from tasks import settings
 from tasks.cloud import errors
 from tasks.full_disk import full_disk
 from tasks.graph.inputs import Named, World, checker
-from tasks.graph.state import Memory
+from tasks.graph.state import Records
 from tasks.process import children
 from tasks.refusal import Refusal
 
@@ -136,7 +136,7 @@ def declare(namespace: dict[str, Any], run: Run) -> None:
     config["check_file_uptodate"] = checker(
         run.root, {path for _, each in all_here for path in each["file_dep"]}
     )
-    config["dep_file"] = Memory(
+    config["dep_file"] = Records(
         run=run,
         unrecorded=frozenset(
             f"{name}:{each['name']}" if "name" in each else name

@@ -28,7 +28,7 @@ LAST_KEY = "deps:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class Records:
     """Whose records these are. `unrecorded`: tasks that look for themselves what there is to do."""
 
     run: Run
@@ -36,7 +36,7 @@ class Memory:
 
 
 class BucketState:
-    """doit backend whose "file name" is a `Memory`: DOIT_CONFIG's `dep_file` holds it.
+    """doit backend whose "file name" is a `Records`: DOIT_CONFIG's `dep_file` holds it.
 
     A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, `took` (seconds
     of the last times that it changed something), and of a success `seconds` and `outcome`.
@@ -44,7 +44,7 @@ class BucketState:
 
     desc = "one record per environment and task, in the bucket"
 
-    def __init__(self, name: Memory, codec: object, *, module_name: str | None = None) -> None:
+    def __init__(self, name: Records, codec: object, *, module_name: str | None = None) -> None:
         self.name = name  # doit asks for it
         self.run, self.unrecorded = name.run, name.unrecorded
         self.records: dict[str, dict[str, Any]] = {}

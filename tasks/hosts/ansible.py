@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.console.console import Console
-from tasks.hosts.managed import Recorded
-from tasks.hosts.playbook_events import Story
+from tasks.hosts.managed import Managed
+from tasks.hosts.playbook_events import PlaybookEvents
 from tasks.hosts.ssh import Host, known_hosts, options, refusal
 from tasks.process import children
 from tasks.process.children import Cancelled
@@ -38,7 +38,7 @@ class Recap:
     changed: int
     ok: int
     seconds: float
-    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+    recorded: Mapping[str, Managed] = field(default_factory=dict)
 
 
 def play(
@@ -85,7 +85,7 @@ def preview(
         return log.read_text().splitlines()
 
 
-def _accept(status: str, story: Story, playbook: str, hosts: Sequence[Host]) -> None:
+def _accept(status: str, story: PlaybookEvents, playbook: str, hosts: Sequence[Host]) -> None:
     """Raise what went wrong, if anything did."""
     if status == "canceled" or children.cancelled():
         raise Cancelled(stage=playbook)
@@ -105,10 +105,10 @@ def _play(
     log: Path | None,
     *,
     check: bool = False,
-) -> tuple[str, Story]:
+) -> tuple[str, PlaybookEvents]:
     # 0700: it holds the key and the variables; its name tells whose it is should the run be killed
     private = Path(tempfile.mkdtemp(prefix=f"play-{children.mark()}"))
-    story = Story(playbook=playbook, say=say, log=log)
+    story = PlaybookEvents(playbook=playbook, say=say, log=log)
     try:
         status = _run(
             private,
@@ -132,7 +132,7 @@ def _run(
     playbook: Path,
     inventory: Path,
     environment: Mapping[str, str],
-    story: Story,
+    story: PlaybookEvents,
     check: bool,
 ) -> str:
     """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers."""

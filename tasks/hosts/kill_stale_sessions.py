@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).parents[1] / "process" / "orphans.py"
 
 
-def raise_around(run: Run) -> bool:
+def kill(run: Run) -> bool:
     """End every login of the deploy user on the environment's hosts, with what it started. False if one was not reached.
 
     No playbook ever ran where no host key is known yet or no machine runs.

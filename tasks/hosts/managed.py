@@ -19,7 +19,7 @@ Thing = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class Managed:
     """What a playbook manages on one host, and which of its tasks say everything that they have to say.
 
     A thing is named `KIND NAME`: `file /etc/motd`, `package nginx`, `unit nginx`, `user shop`,
@@ -36,11 +36,11 @@ class Recorded:
         return self.ran - self.cut_short
 
 
-class Recording:
+class ManagedListener:
     """Listens to ansible-runner's events. They carry each task's arguments, whether it changed anything or not."""
 
     def __init__(self) -> None:
-        self.hosts: dict[str, Recorded] = {}
+        self.hosts: dict[str, Managed] = {}
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Take in one event. A loop tells of each item, then of all of them together."""
@@ -49,7 +49,7 @@ class Recording:
             return
         if kind == "runner_on_start":
             return
-        host = self.hosts.setdefault(told["host"], Recorded())
+        host = self.hosts.setdefault(told["host"], Managed())
         task = f"{told.get('role') or ''}: {told.get('task')}"
         host.ran.add(task)
         if not kind.endswith("_ok"):

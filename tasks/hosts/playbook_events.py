@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.hosts.managed import Recording
+from tasks.hosts.managed import ManagedListener
 from tasks.refusal import Refusal
 
 LINES = 3
@@ -34,7 +34,7 @@ class PlaybookBroken(Refusal):
     remedy = "ansible-lint --offline playbooks/{stage}.yml"
 
 
-class Story:
+class PlaybookEvents:
     """Listens to ansible-runner's events."""
 
     def __init__(self, *, playbook: str, say: Callable[[str], None], log: Path | None) -> None:
@@ -42,7 +42,7 @@ class Story:
         self.ok = 0
         self.begun = False
         self.unreachable: set[str] = set()
-        self.recording = Recording()
+        self.recording = ManagedListener()
         self._playbook = playbook
         self._say = say
         self._log = log

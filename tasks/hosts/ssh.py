@@ -57,7 +57,7 @@ class Host:
         return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
 
 
-class Answer(enum.Enum):
+class LoginAnswer(enum.Enum):
     """What comes back from a host."""
 
     NOTHING = enum.auto()
@@ -85,18 +85,18 @@ def known_hosts(hosts: Sequence[Host]) -> str:
     return "".join(f"{host.pattern} {_bare(key)}\n" for host in hosts for key in host.host_keys)
 
 
-def answer(host: Host) -> Answer:
+def answer(host: Host) -> LoginAnswer:
     """Ask a host, step by step, how far one gets with it."""
     scan = ["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address]
     lines = map(str.split, (_ask(scan) or "").splitlines())
     offered = {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == host.pattern}
     if not offered:
-        return Answer.NOTHING
+        return LoginAnswer.NOTHING
     if not offered & {_bare(key) for key in host.host_keys}:
-        return Answer.OTHER_KEY
+        return LoginAnswer.OTHER_KEY
     with login(host) as command:
         asked = _ask([*command, "true"])
-    return Answer.NO_LOGIN if asked is None else Answer.LOGIN
+    return LoginAnswer.NO_LOGIN if asked is None else LoginAnswer.LOGIN
 
 
 def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
@@ -119,11 +119,11 @@ def refusal(stage: str, host: Host) -> Refusal | None:
     """Why a host cannot be reached, by asking it rather than by reading anybody's words. None: it can be."""
     facts = {"stage": stage, "host": host.name, "address": host.address, "port": host.port}
     match answer(host):
-        case Answer.NOTHING:
+        case LoginAnswer.NOTHING:
             return HostUnreachable(**facts)
-        case Answer.OTHER_KEY:
+        case LoginAnswer.OTHER_KEY:
             return HostKeyChanged(**facts)
-        case Answer.NO_LOGIN:
+        case LoginAnswer.NO_LOGIN:
             return LoginRefused(**facts, user=host.user)
     return None
 

@@ -18,7 +18,7 @@ from tasks.process import children
 from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
-    from tasks.infrastructure.stage import Change, Found, Machine
+    from tasks.infrastructure.stage import Change, Existing, Machine
     from tasks.run import Run
 
     Say = Callable[[str], None]
@@ -59,16 +59,16 @@ class CloudTooSlow(Refusal):
 # --- finding --------------------------------------------------------------------------------
 
 
-def find(run: Run) -> Found:
+def find(run: Run) -> Existing:
     """Everything of the environment that the cloud has. One question does not wait for another's answer."""
-    from tasks.infrastructure.stage import Found
+    from tasks.infrastructure.stage import Existing
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         groups, key = pool.submit(_groups, run), pool.submit(_key, run)
         found, names = pool.submit(_protections, run), pool.submit(secrets.names, run)
         record = _record(run)
     group = next(iter(groups.result()), None)
-    return Found(
+    return Existing(
         key=key.result(),
         group=group["GroupId"] if group else None,
         rules=frozenset(

@@ -83,7 +83,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Existing:
     """What there is, by tag and by name."""
 
     key: str | None = None
@@ -107,7 +107,7 @@ class Change:
         return f"{self.verb.replace('_', ' ')} {self.what}"
 
 
-def plan(wanted: Wanted, found: Found) -> list[Change]:
+def plan(wanted: Wanted, found: Existing) -> list[Change]:
     """The changes that lead from what is found towards what is wanted, in the order to make them."""
     changes: list[Change] = []
     if found.key != key_mark(wanted.public_key):
@@ -155,7 +155,7 @@ def more_than_additions(changes: list[Change]) -> list[Change]:
     return [each for each in changes if each.verb not in ADDITIONS]
 
 
-def teardown_plan(name: str, host_name: str, found: Found) -> list[Change]:
+def teardown_plan(name: str, host_name: str, found: Existing) -> list[Change]:
     """The changes that leave nothing of an environment."""
     changes = []
     if found.record:

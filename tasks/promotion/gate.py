@@ -39,7 +39,7 @@ class OnlyByContinue(Refusal):
     any_environment = True
 
 
-def admit(run: Run, control: str, task: str) -> None:
+def check_checkout(run: Run, control: str, task: str) -> None:
     """Refuse what the checkout and the settings refuse. Asks no cloud.
 
     Raises OtherBranch, OnlyByContinue or UncommittedChanges.
@@ -162,7 +162,7 @@ def outgoing(run: Run) -> list[str]:
     return lines
 
 
-def _newest(run: Run, identity: str) -> history.Release | None:
+def _newest(run: Run, identity: str) -> history.LiveRelease | None:
     return next(reversed(history.read(run.store, identity)), None)
 
 

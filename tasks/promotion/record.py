@@ -41,7 +41,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class PromotionRecord:
     """The run of one commit; its steps, the newest last."""
 
     commit: str
@@ -61,19 +61,19 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class PromotionPath:
     """From which environment to which a tarball goes on."""
 
     upstream: str
     downstream: str
 
 
-def way(root: Path) -> Way | None:
+def way(root: Path) -> PromotionPath | None:
     """What the environments' files say: the first that takes tarballs from another one."""
     for path in sorted((root / "environments").glob("*.yml")):
         upstream = settings.load(settings.Environment, path, root).takes_from
         if upstream:
-            return Way(upstream=upstream, downstream=path.stem)
+            return PromotionPath(upstream=upstream, downstream=path.stem)
     return None
 
 
@@ -85,13 +85,13 @@ def key(commit: str) -> str:
     return f"runs/{commit}.json"
 
 
-def read(store: Store, commit: str) -> Record | None:
+def read(store: Store, commit: str) -> PromotionRecord | None:
     """The run of a commit, or None where there was none."""
     document = store.read(key(commit))
     return _record(document.value) if document else None
 
 
-def current(store: Store) -> Record | None:
+def current(store: Store) -> PromotionRecord | None:
     """The run that was the last to begin."""
     pointer = store.read(CURRENT)
     return read(store, pointer.value["commit"]) if pointer else None
@@ -102,7 +102,9 @@ def step(run: Run, state: State, words: str = "") -> Step:
     return Step(state=state, at=run.clock.stamp(), arn=run.cloud.caller().arn, by=run.who, words=words)
 
 
-def change(store: Store, commit: str, changed: Callable[[Record | None], Record | None]) -> Record | None:
+def change(
+    store: Store, commit: str, changed: Callable[[PromotionRecord | None], PromotionRecord | None]
+) -> PromotionRecord | None:
     """Replace a record by what `changed` makes of it; None leaves it as it is. Raises RecordTaken."""
     for attempt in range(TRIES):
         document = store.read(key(commit))
@@ -127,7 +129,7 @@ def add(
     """Add steps to a run; with `only_from` only where it stands in one of these states. Whether they were added."""
     added = False
 
-    def changed(before: Record | None) -> Record | None:
+    def changed(before: PromotionRecord | None) -> PromotionRecord | None:
         nonlocal added
         added = before is not None and (not only_from or before.state in only_from)
         if not added or before is None:
@@ -138,14 +140,16 @@ def add(
     return added
 
 
-def begin(run: Run) -> Record | None:
+def begin(run: Run) -> PromotionRecord | None:
     """Begin the run of the checked-out commit; the one before it is superseded. Returns what this commit's was before."""
     store, new = run.store, step(run, "started")
     before = read(store, run.commit)
     change(
         store,
         run.commit,
-        lambda old: Record(commit=run.commit, branch=run.branch, steps=(*(old.steps if old else ()), new)),
+        lambda old: PromotionRecord(
+            commit=run.commit, branch=run.branch, steps=(*(old.steps if old else ()), new)
+        ),
     )
     pointer = store.read(CURRENT)
     former = pointer.value["commit"] if pointer else None
@@ -158,8 +162,10 @@ def begin(run: Run) -> Record | None:
     return before
 
 
-def _record(value: dict[str, Any]) -> Record:
+def _record(value: dict[str, Any]) -> PromotionRecord:
     # of what a newer pipeline on another branch has added nothing is known here
     known = {field.name for field in dataclasses.fields(Step)}
     steps = tuple(Step(**{k: v for k, v in each.items() if k in known}) for each in value["steps"])
-    return Record(commit=value["commit"], branch=value["branch"], digest=value["digest"], steps=steps)
+    return PromotionRecord(
+        commit=value["commit"], branch=value["branch"], digest=value["digest"], steps=steps
+    )

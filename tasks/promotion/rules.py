@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
-    from tasks.promotion.record import Record
+    from tasks.promotion.record import PromotionRecord
     from tasks.settings import Environment
 
 SHORT, ID = 7, 12
@@ -107,7 +107,7 @@ class Facts:
     """
 
     commit: str
-    record: Record | None
+    record: PromotionRecord | None
     current: str | None
     pointer: Mapping[str, Any] | None
     proved: str | None

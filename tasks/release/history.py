@@ -15,7 +15,7 @@ KEPT = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class LiveRelease:
     """One tarball that went live. `digest`: the tarball's; `commit`: `-dirty` behind it where files differed."""
 
     digest: str
@@ -31,13 +31,13 @@ def key(identity: str) -> str:
     return f"history/{identity}.json"
 
 
-def read(store: Store, identity: str) -> list[Release]:
+def read(store: Store, identity: str) -> list[LiveRelease]:
     """The releases of an environment, the newest last; none where nothing was released."""
     document = store.read(key(identity))
     # of what a newer pipeline on another branch has added nothing is known here
-    known = [field.name for field in dataclasses.fields(Release)]
+    known = [field.name for field in dataclasses.fields(LiveRelease)]
     releases = document.value["releases"] if document else []
-    return [Release(**{name: each[name] for name in known}) for each in releases]
+    return [LiveRelease(**{name: each[name] for name in known}) for each in releases]
 
 
 def add(run: Run, digest: str) -> None:
@@ -47,7 +47,7 @@ def add(run: Run, digest: str) -> None:
     before = document.value["releases"] if document else []
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
-    new = Release(
+    new = LiveRelease(
         digest=digest, commit=run.commit, branch=run.branch, by=run.who, at=run.clock.stamp(), run=run.id
     )
     releases = [*before, dataclasses.asdict(new)][-KEPT:]

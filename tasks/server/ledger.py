@@ -13,7 +13,7 @@ from tasks.server import ledger_host
 
 if TYPE_CHECKING:
     from tasks.hosts.hosts import Hosts
-    from tasks.hosts.managed import Recorded
+    from tasks.hosts.managed import Managed
     from tasks.run import Run
 
 
@@ -36,7 +36,7 @@ def keep(
     playbook: str,
     *,
     hosts: Sequence[ssh.Host],
-    recorded: Mapping[str, Recorded],
+    recorded: Mapping[str, Managed],
     seconds: float,
     own: Mapping[str, str],
     settings: Mapping[str, object],
@@ -47,7 +47,7 @@ def keep(
     """
     declared = managed.declared(run.root, playbook)
     for host in hosts:
-        known = recorded.get(host.name) or managed.Recorded()
+        known = recorded.get(host.name) or managed.Managed()
         answer = ask(
             run.hosts,
             host,

@@ -13,12 +13,12 @@ from tasks.bucket.store import NotADocument
 from tasks.cloud import errors
 from tasks.cloud.errors import already
 from tasks.environments.expiry import kept_until
-from tasks.environments.inventory import Estate, Object, Thing
+from tasks.environments.inventory import Inventory, Resource, StoredObject
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
 from tasks.refusal import Refusal
-from tasks.sweep.plan import Doomed, Memory, Plan
+from tasks.sweep.plan import Deletion, Sightings, SweepPlan
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -28,34 +28,34 @@ AT_ONCE = 8
 """Environments that are ended side by side: most of it is waiting."""
 
 
-def remembered(run: Run) -> tuple[Memory, str | None]:
+def remembered(run: Run) -> tuple[Sightings, str | None]:
     """What earlier sweeps have seen, and the version of it."""
     try:
         document = run.store.read(MEMORY)
     except NotADocument as found:  # then everything is seen for the first time
-        return Memory(), found.etag
+        return Sightings(), found.etag
     if not document:
-        return Memory(), None
+        return Sightings(), None
     seen = {name: datetime.datetime.fromisoformat(at) for name, at in document.value["seen"].items()}
-    return Memory(seen=seen, pushed=frozenset(document.value["pushed"])), document.etag
+    return Sightings(seen=seen, pushed=frozenset(document.value["pushed"])), document.etag
 
 
-def remember(run: Run, memory: Memory, etag: str | None) -> None:
+def remember(run: Run, memory: Sightings, etag: str | None) -> None:
     """Keep it for the next sweep. Raises RecordTaken when another sweep is under way."""
     seen = {name: at.isoformat() for name, at in sorted(memory.seen.items())}
     value = {"seen": seen, "pushed": sorted(memory.pushed), "by": run.who}
     run.store.write(MEMORY, value, seen=etag)
 
 
-def carry_out(run: Run, estate: Estate, plan: Plan) -> dict[str, str]:
+def carry_out(run: Run, estate: Inventory, plan: SweepPlan) -> dict[str, str]:
     """Take what the plan takes. Returns why groups could not be taken, by group. One that fails stops no other."""
-    files = [each.of.key for each in plan.take if isinstance(each.of, Object) and not each.of.identity]
+    files = [each.of.key for each in plan.take if isinstance(each.of, StoredObject) and not each.of.identity]
     # records before the files that they name: nobody is led to what is gone
     run.store.delete_all(sorted(files, key=lambda key: not key.endswith(".json")))
     groups = {
         name: items
         for name, items in plan.groups.items()
-        if not isinstance(items[0].of, Object) or items[0].of.identity
+        if not isinstance(items[0].of, StoredObject) or items[0].of.identity
     }
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         problems = pool.map(lambda name: _guarded(run, estate, name, groups[name]), groups)
@@ -66,7 +66,7 @@ def carry_out(run: Run, estate: Estate, plan: Plan) -> dict[str, str]:
             raise
 
 
-def _guarded(run: Run, estate: Estate, name: str, items: Sequence[Doomed]) -> str:
+def _guarded(run: Run, estate: Inventory, name: str, items: Sequence[Deletion]) -> str:
     """Why a group could not be taken; empty when it is gone."""
     if children.cancelled():
         return "interrupted"
@@ -87,18 +87,18 @@ def _guarded(run: Run, estate: Estate, name: str, items: Sequence[Doomed]) -> st
 # --- environments ---------------------------------------------------------------------------------
 
 
-def _end(run: Run, estate: Estate, identity: str, items: Sequence[Doomed]) -> str:
+def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) -> str:
     there = run_of(run, estate, identity)
     lease = Lease(there, on_lost=children.interrupt)
     lease.take(0)
     try:
         found = ec2.find(there)
-        condemned = {each.of.id for each in items if isinstance(each.of, Thing)}
+        condemned = {each.of.id for each in items if isinstance(each.of, Resource)}
         if not {each.id for each in found.machines} <= condemned:
             return "a machine was added meanwhile"
         if any((kept_until(each.tags) or estate.at) > estate.at for each in found.machines):
             return "somebody keeps it since"
-        keys = [each.of.key for each in items if isinstance(each.of, Object)]
+        keys = [each.of.key for each in items if isinstance(each.of, StoredObject)]
         # voided first, as by a teardown: what is half gone must not look released
         there.store.delete_all([key for key in keys if key.startswith("state/")])
         name = f"{there.pipeline.name}-{identity}"
@@ -107,7 +107,7 @@ def _end(run: Run, estate: Estate, identity: str, items: Sequence[Doomed]) -> st
             lease.check()
             ec2.apply(there, change)
         for each in items:
-            if isinstance(each.of, Thing) and each.of.kind == "volume":
+            if isinstance(each.of, Resource) and each.of.kind == "volume":
                 _delete_volume(there, each.of)
         lease.check()
         there.store.delete_all([key for key in keys if key != lease.key])
@@ -117,7 +117,7 @@ def _end(run: Run, estate: Estate, identity: str, items: Sequence[Doomed]) -> st
     return ""
 
 
-def run_of(run: Run, estate: Estate, identity: str) -> Run:
+def run_of(run: Run, estate: Inventory, identity: str) -> Run:
     """A run in that environment, whose branch nobody knows any more."""
     name = estate.names.environment(identity)
     settings = estate.settings[name] if name else run.environment
@@ -128,25 +128,25 @@ def run_of(run: Run, estate: Estate, identity: str) -> Run:
 # --- strays ---------------------------------------------------------------------------------------
 
 
-def _terminate(run: Run, each: Thing) -> None:
+def _terminate(run: Run, each: Resource) -> None:
     run.cloud.client("ec2").terminate_instances(InstanceIds=[each.id])
 
 
-def _delete_volume(run: Run, each: Thing) -> None:
+def _delete_volume(run: Run, each: Resource) -> None:
     with already("InvalidVolume.NotFound"):
         run.cloud.client("ec2").delete_volume(VolumeId=each.id)
 
 
-def _delete_key(run: Run, each: Thing) -> None:
+def _delete_key(run: Run, each: Resource) -> None:
     run.cloud.client("ec2").delete_key_pair(KeyName=each.id)
 
 
-def _delete_group(run: Run, each: Thing) -> None:
+def _delete_group(run: Run, each: Resource) -> None:
     with already("InvalidGroup.NotFound"):
         run.cloud.client("ec2").delete_security_group(GroupId=each.id)
 
 
-def _delete_image(run: Run, each: Thing) -> None:
+def _delete_image(run: Run, each: Resource) -> None:
     if not ec2.images_in_use(run, [each.id]):
         ec2.remove_image(run, each.id, each.more["snapshots"])
 

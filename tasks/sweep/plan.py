@@ -15,7 +15,7 @@ from tasks import image
 from tasks.environments import cost
 from tasks.environments.cost import Prices
 from tasks.environments.expiry import ALWAYS, expiry, kept_until
-from tasks.environments.inventory import BAKERY, Estate, Object, Place, Thing, Time
+from tasks.environments.inventory import BAKERY, EnvironmentInventory, Inventory, Resource, StoredObject, Time
 from tasks.settings import Sweep
 
 FEW = 25
@@ -31,7 +31,7 @@ RUN = re.compile(r"runs/(?P<name>[^/.]+)\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class Sightings:
     """What earlier sweeps have seen: things condemned, since when; environments whose branch a remote had."""
 
     seen: Mapping[str, Time] = field(default_factory=dict)
@@ -45,25 +45,25 @@ class Known:
 
     branches: Mapping[str, str]
     referred: frozenset[str] = frozenset()
-    memory: Memory = field(default_factory=Memory)
+    memory: Sightings = field(default_factory=Sightings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doomed:
+class Deletion:
     """One item that nothing holds. `group`: what goes together, or not at all."""
 
-    of: Thing | Object
+    of: Resource | StoredObject
     group: str
     why: str
 
     @property
     def name(self) -> str:
         """What it is remembered by."""
-        return f"{self.of.kind} {self.of.id}" if isinstance(self.of, Thing) else self.of.key
+        return f"{self.of.kind} {self.of.id}" if isinstance(self.of, Resource) else self.of.key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
+class Spared:
     """What would go, but for this."""
 
     group: str
@@ -71,35 +71,35 @@ class Left:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SweepPlan:
     """What is taken now, what waits and until when, what is left; and what is to be remembered."""
 
-    take: tuple[Doomed, ...]
-    wait: Mapping[str, tuple[Time, tuple[Doomed, ...]]]
-    left: tuple[Left, ...]
-    memory: Memory
+    take: tuple[Deletion, ...]
+    wait: Mapping[str, tuple[Time, tuple[Deletion, ...]]]
+    left: tuple[Spared, ...]
+    memory: Sightings
     share: float
     """Percent of everything that would be taken."""
 
     @property
-    def groups(self) -> dict[str, list[Doomed]]:
+    def groups(self) -> dict[str, list[Deletion]]:
         """What is taken, as it goes together."""
-        found: dict[str, list[Doomed]] = {}
+        found: dict[str, list[Deletion]] = {}
         for each in self.take:
             found.setdefault(each.group, []).append(each)
         return found
 
 
-def plan(estate: Estate, known: Known, settings: Sweep) -> Plan:
+def plan(estate: Inventory, known: Known, settings: Sweep) -> SweepPlan:
     """What is to be done, by whom nothing is asked and nothing changed."""
     found = list(condemned(estate, known, settings))
-    groups: dict[str, list[Doomed]] = {}
+    groups: dict[str, list[Deletion]] = {}
     for each in found:
-        if isinstance(each, Doomed):
+        if isinstance(each, Deletion):
             groups.setdefault(each.group, []).append(each)
     grace, seen = datetime.timedelta(hours=settings.grace_hours), known.memory.seen
-    take: list[Doomed] = []
-    wait: dict[str, tuple[Time, tuple[Doomed, ...]]] = {}
+    take: list[Deletion] = []
+    wait: dict[str, tuple[Time, tuple[Deletion, ...]]] = {}
     for name, items in groups.items():
         due = max(seen.get(each.name, estate.at) for each in items) + grace
         if due <= estate.at and all(each.name in seen for each in items):
@@ -107,11 +107,11 @@ def plan(estate: Estate, known: Known, settings: Sweep) -> Plan:
         else:
             wait[name] = due, tuple(items)
     everything = len(estate.things) + len(estate.objects)
-    return Plan(
+    return SweepPlan(
         take=tuple(take),
         wait=wait,
-        left=tuple(each for each in found if isinstance(each, Left)),
-        memory=Memory(
+        left=tuple(each for each in found if isinstance(each, Spared)),
+        memory=Sightings(
             seen={each.name: seen.get(each.name, estate.at) for items in groups.values() for each in items},
             pushed=frozenset(known.memory.pushed & estate.places.keys())
             | (_identities(estate, known) & estate.places.keys()),
@@ -120,7 +120,7 @@ def plan(estate: Estate, known: Known, settings: Sweep) -> Plan:
     )
 
 
-def condemned(estate: Estate, known: Known, settings: Sweep) -> Iterator[Doomed | Left]:
+def condemned(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion | Spared]:
     """Everything that nothing holds, and what only a tag holds."""
     living = _identities(estate, known)
     for place in estate.places.values():
@@ -132,11 +132,11 @@ def condemned(estate: Estate, known: Known, settings: Sweep) -> Iterator[Doomed 
     yield from _records(estate, known, settings)
 
 
-def _identities(estate: Estate, known: Known) -> set[str]:
+def _identities(estate: Inventory, known: Known) -> set[str]:
     return set().union(*(estate.names.of_branch(branch) for branch in known.branches))
 
 
-def lines(plan: Plan, estate: Estate, prices: Prices) -> Iterator[str]:
+def lines(plan: SweepPlan, estate: Inventory, prices: Prices) -> Iterator[str]:
     """The plan, as a person reads it: a line for each thing that goes, waits or is left, and what it costs."""
     for name, items in plan.groups.items():
         yield f"{'take':<15} {name}: {items[0].why} ({_counted(items)})"
@@ -146,8 +146,8 @@ def lines(plan: Plan, estate: Estate, prices: Prices) -> Iterator[str]:
     for each in plan.left:
         yield f"{'leave':<15} {each.group}: {each.why}"
     everything = cost.total(estate.things, estate.at, prices)
-    saved = cost.total((each.of for each in plan.take if isinstance(each.of, Thing)), estate.at, prices)
-    bytes = sum(each.of.size for each in plan.take if isinstance(each.of, Object))
+    saved = cost.total((each.of for each in plan.take if isinstance(each.of, Resource)), estate.at, prices)
+    bytes = sum(each.of.size for each in plan.take if isinstance(each.of, StoredObject))
     number, money = len(estate.places), f"{everything.money:.2f} {prices.currency}"
     yield f"{number} environments, {everything.hours:.0f} instance hours, about {money} so far"
     yield (
@@ -156,34 +156,36 @@ def lines(plan: Plan, estate: Estate, prices: Prices) -> Iterator[str]:
     )
 
 
-def _counted(items: Iterable[Doomed]) -> str:
-    kinds = Counter(each.of.kind if isinstance(each.of, Thing) else "object" for each in items)
+def _counted(items: Iterable[Deletion]) -> str:
+    kinds = Counter(each.of.kind if isinstance(each.of, Resource) else "object" for each in items)
     return ", ".join(f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in kinds.items())
 
 
 # --- environments ---------------------------------------------------------------------------------
 
 
-def _place(estate: Estate, place: Place, known: Known, living: set[str]) -> Iterator[Doomed | Left]:
+def _place(
+    estate: Inventory, place: EnvironmentInventory, known: Known, living: set[str]
+) -> Iterator[Deletion | Spared]:
     name = estate.names.environment(place.identity)
     if name in estate.names.fixed:
         return
     if name is None and place.identity != BAKERY:
         if place.things:
-            yield Left(group=place.identity, why=f"no file in environments/ makes {place.identity}")
+            yield Spared(group=place.identity, why=f"no file in environments/ makes {place.identity}")
         return
     why = "a bake that did not end" if name is None else _why(estate, place, name, known, living)
     if not why or (name is None and not place.things):
         return
     until = max((kept_until(each.tags) or estate.at for each in place.things), default=estate.at)
     if until > estate.at:
-        yield Left(group=place.identity, why=f"{why}, but {_kept(until)}")
+        yield Spared(group=place.identity, why=f"{why}, but {_kept(until)}")
         return
-    items: tuple[Thing | Object, ...] = (*place.things, *place.objects)
-    yield from (Doomed(of=each, group=place.identity, why=why) for each in items)
+    items: tuple[Resource | StoredObject, ...] = (*place.things, *place.objects)
+    yield from (Deletion(of=each, group=place.identity, why=why) for each in items)
 
 
-def _why(estate: Estate, place: Place, name: str, known: Known, living: set[str]) -> str:
+def _why(estate: Inventory, place: EnvironmentInventory, name: str, known: Known, living: set[str]) -> str:
     """Why nothing holds an environment; empty where something does."""
     gone = place.identity not in living
     pushed = place.identity in known.memory.pushed or place.tags.get(PUSHED) == "yes"
@@ -205,12 +207,12 @@ def _kept(until: Time) -> str:
 # --- what belongs to no environment ---------------------------------------------------------------
 
 
-def _stray(estate: Estate, each: Thing) -> Iterator[Doomed | Left]:
+def _stray(estate: Inventory, each: Resource) -> Iterator[Deletion | Spared]:
     known = each.identity == BAKERY or estate.names.environment(each.identity)
     if each.kind == "volume" and each.state == "available" and known:
         # one of a testing environment goes with it; others' may hold what nobody else has
         if each.identity in estate.names.fixed:
-            yield Left(group=f"volume {each.id}", why=f"attached to nothing, but it is {each.identity}'s")
+            yield Spared(group=f"volume {each.id}", why=f"attached to nothing, but it is {each.identity}'s")
         elif not estate.places[each.identity].instances:
             return
         else:
@@ -219,7 +221,7 @@ def _stray(estate: Estate, each: Thing) -> Iterator[Doomed | Left]:
         yield from _unless_kept(estate, each, "it carries the tag of no environment")
 
 
-def _images(estate: Estate) -> Iterator[Doomed | Left]:
+def _images(estate: Inventory) -> Iterator[Deletion | Spared]:
     baked = [each for each in estate.things if each.kind == "image" and "fingerprint" in each.tags]
     newest = sorted(baked, key=lambda each: each.made or estate.at, reverse=True)
     whole = [each for each in newest if each.state == "available"]
@@ -233,20 +235,20 @@ def _images(estate: Estate) -> Iterator[Doomed | Left]:
             )
 
 
-def _unless_kept(estate: Estate, each: Thing, why: str) -> Iterator[Doomed | Left]:
+def _unless_kept(estate: Inventory, each: Resource, why: str) -> Iterator[Deletion | Spared]:
     until, group = kept_until(each.tags), f"{each.kind} {each.id}"
     if until and until > estate.at:
-        yield Left(group=group, why=f"{why}, but {_kept(until)}")
+        yield Spared(group=group, why=f"{why}, but {_kept(until)}")
     else:
-        yield Doomed(of=each, group=group, why=why)
+        yield Deletion(of=each, group=group, why=why)
 
 
 # --- the bucket -----------------------------------------------------------------------------------
 
 
-def _files(estate: Estate, known: Known, settings: Sweep) -> Iterator[Doomed]:
+def _files(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
     """Tarballs beyond age or number with what lies beside them; layers beyond age."""
-    tarballs: dict[str, dict[str, list[Object]]] = {}
+    tarballs: dict[str, dict[str, list[StoredObject]]] = {}
     for each, found in stored(estate.objects):
         if found["kind"] == "tarballs":
             tarballs.setdefault(found["zone"], {}).setdefault(found["name"], []).append(each)
@@ -256,7 +258,7 @@ def _files(estate: Estate, known: Known, settings: Sweep) -> Iterator[Doomed]:
             and found["name"] not in known.referred
         ):
             why = f"older than {settings.layer_days} days, and nothing living is made of it"
-            yield Doomed(of=each, group=each.key, why=why)
+            yield Deletion(of=each, group=each.key, why=why)
     for zone, named in tarballs.items():
         newest = sorted(named, key=lambda name: max(each.written for each in named[name]), reverse=True)
         for number, name in enumerate(newest):
@@ -269,10 +271,10 @@ def _files(estate: Estate, known: Known, settings: Sweep) -> Iterator[Doomed]:
                 )
                 for each in named[name]:
                     group = f"{zone}/tarballs/{name}"
-                    yield Doomed(of=each, group=group, why=f"{why}, and nothing living refers to it")
+                    yield Deletion(of=each, group=group, why=f"{why}, and nothing living refers to it")
 
 
-def _records(estate: Estate, known: Known, settings: Sweep) -> Iterator[Doomed]:
+def _records(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
     """Commits' pointers, keys of builds and records of runs that are old."""
     why = f"a record older than {settings.record_days} days"
     pointers = [
@@ -281,14 +283,14 @@ def _records(estate: Estate, known: Known, settings: Sweep) -> Iterator[Doomed]:
     runs = [(each, found) for each in estate.objects if (found := RUN.fullmatch(each.key))]
     for each, found in (*pointers, *runs):
         if older(estate, each, settings.record_days) and found["name"] not in known.referred | {"current"}:
-            yield Doomed(of=each, group=each.key, why=why)
+            yield Deletion(of=each, group=each.key, why=why)
 
 
-def stored(objects: Iterable[Object]) -> Iterator[tuple[Object, re.Match[str]]]:
+def stored(objects: Iterable[StoredObject]) -> Iterator[tuple[StoredObject, re.Match[str]]]:
     """Those of the cache, with zone, kind, name and suffix."""
     yield from ((each, found) for each in objects if (found := STORED.fullmatch(each.key)))
 
 
-def older(estate: Estate, each: Object, days: int) -> bool:
+def older(estate: Inventory, each: StoredObject, days: int) -> bool:
     """Whether it was written longer ago than that."""
     return estate.at - each.written > datetime.timedelta(days=days)

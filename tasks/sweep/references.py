@@ -17,7 +17,7 @@ from tasks.release import history
 from tasks.sweep.plan import older, stored
 
 if TYPE_CHECKING:
-    from tasks.environments.inventory import Estate
+    from tasks.environments.inventory import Inventory
     from tasks.run import Run
     from tasks.settings import Sweep
 
@@ -34,7 +34,7 @@ class SweepBlind(Refusal):
     remedy = "doit sweep"
 
 
-def of(run: Run, estate: Estate, branches: Mapping[str, str]) -> frozenset[str]:
+def of(run: Run, estate: Inventory, branches: Mapping[str, str]) -> frozenset[str]:
     """Names that must stay: of what runs or can be rolled back to, of each branch's head, of the run that waits.
 
     Raises SweepBlind for a document that cannot be read.
@@ -71,7 +71,7 @@ def of(run: Run, estate: Estate, branches: Mapping[str, str]) -> frozenset[str]:
     return frozenset(digests | commits | named)
 
 
-def _young_layers(estate: Estate, settings: Sweep) -> Iterator[str]:
+def _young_layers(estate: Inventory, settings: Sweep) -> Iterator[str]:
     """Records of layers that stay, if there is an archive that would go: it may be the same bytes as long ago."""
     layers = [(each, found["suffix"]) for each, found in stored(estate.objects) if found["kind"] == "layers"]
     old = {each.key for each, _ in layers if older(estate, each, settings.layer_days)}

@@ -135,7 +135,7 @@ def _pack(build: Build, tree: str) -> dict[str, Any]:
         }
         application = tar.of_folder(exported, exclude=run.profile.exclude)
         stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
-        members: dict[str, Iterable[tar.Member]] = {**stamps, **archives, "application": application}
+        members: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": application}
         result = archive.pack(members, packed, date=archive.date_of(tree))
     key_of = {name: {"key": each.key} for name, each in build.keys.items()}
     manifest = {
@@ -166,13 +166,13 @@ def _pack(build: Build, tree: str) -> dict[str, Any]:
     return manifest
 
 
-def _stamps(build: Build) -> list[tar.Member]:
+def _stamps(build: Build) -> list[tar.TarEntry]:
     """Files that say which content some layers have: the digest of their keys."""
     found = []
     for path, names in sorted(build.run.profile.stamps.items()):
         known = [each.key for each in build.keys.values() if each.layer.declared in names]
         text = hashlib.sha256("".join(known).encode()).hexdigest()[:12].encode()
-        found.append(tar.Member(name=path, kind=tar.FILE, size=len(text), content=iter([text])))
+        found.append(tar.TarEntry(name=path, kind=tar.FILE, size=len(text), content=iter([text])))
     return found
 
 

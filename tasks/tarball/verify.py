@@ -13,7 +13,7 @@ from tasks.tarball.build.layers import Build
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Comparison:
     """How two builds of a layer compare. `differing`: paths that are not the same, none when all is well."""
 
     layer: str
@@ -21,7 +21,7 @@ class Verdict:
     differing: tuple[str, ...]
 
 
-def verdicts(build: Build) -> Iterator[Verdict]:
+def verdicts(build: Build) -> Iterator[Comparison]:
     """Build every layer twice, upon the same layers below. Nothing is stored of what may be wrong."""
     for name in build.keys:
         with tempfile.TemporaryDirectory(dir=build.folder) as folder:
@@ -29,7 +29,7 @@ def verdicts(build: Build) -> Iterator[Verdict]:
             packed = layers.make(build, name, first)
             again = layers.make(build, name, second)
             differing = () if packed.digest == again.digest else _differing(first, second)
-            yield Verdict(layer=name, files=packed.files, differing=differing)
+            yield Comparison(layer=name, files=packed.files, differing=differing)
 
 
 def _differing(first: Path, second: Path) -> tuple[str, ...]:

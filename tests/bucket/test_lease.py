@@ -21,7 +21,7 @@ from tasks.bucket.create import BucketGone
 from tasks.bucket.lease import EnvironmentHeld, Lease, LeaseLost, LeaseUnreadable
 from tasks.bucket.store import BucketForbidden, RecordTaken
 from tasks.cloud.embedded.home import Home
-from tasks.graph.state import BucketState, Memory
+from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import secrets
 from tasks.infrastructure import stage as infrastructure
@@ -194,12 +194,12 @@ def test_a_theft_is_noticed_with_the_next_sign_of_life_and_nothing_can_be_writte
     robbed.take()
     thief = elsewhere(run, seen=run.store.read(robbed.key).etag, by="thief@elsewhere")
     assert told.wait(TTL)
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     state.lease = robbed
     for write in (lambda: state.set("server", "deps:", []), robbed.check):
         with pytest.raises(LeaseLost, match=r"held by thief@elsewhere on elsewhere"):
             write()
-    assert not BucketState(Memory(run=run), None).in_("server")
+    assert not BucketState(Records(run=run), None).in_("server")
     robbed.free()
     assert run.store.read(robbed.key).etag == thief
 
@@ -208,15 +208,15 @@ def test_a_theft_between_two_signs_of_life_is_noticed_before_a_record_is_written
     told = threading.Event()
     robbed = Lease(run, on_lost=told.set)
     robbed.take()
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     state.lease = robbed
     state.set("tarball", "deps:", [])
     elsewhere(run, seen=run.store.read(robbed.key).etag)
     with pytest.raises(LeaseLost):
         state.set("server", "deps:", [])
     assert told.is_set()
-    assert not BucketState(Memory(run=run), None).in_("server")
-    assert BucketState(Memory(run=run), None).in_("tarball")
+    assert not BucketState(Records(run=run), None).in_("server")
+    assert BucketState(Records(run=run), None).in_("tarball")
 
 
 class Deaf:
@@ -401,11 +401,11 @@ def test_a_bucket_that_says_no_is_named_and_nothing_is_lost(checkout, server, ac
     denied(run, *actions)
     with pytest.raises(BucketForbidden, match=sentence):
         Lease(run).take(0)
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     with pytest.raises(BucketForbidden):
         state.void("server")
     run.cloud.client("s3").delete_bucket_policy(Bucket=run.bucket)
-    assert BucketState(Memory(run=run), None).get("server", "value") == 1
+    assert BucketState(Records(run=run), None).get("server", "value") == 1
 
 
 # --- what is typed --------------------------------------------------------------------------------
@@ -481,7 +481,7 @@ def test_unlocking_without_a_yes_is_refused_and_with_one_it_names_the_holder(hel
 
 
 def test_a_record_taken_in_the_middle_is_named(run):
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     state.get("server", "x")
     saved(run)
     with pytest.raises(RecordTaken):

@@ -62,7 +62,7 @@ def test_a_bake_that_is_ended_leaves_no_image_and_no_host_for_long(own, number):
     if number == signal.SIGKILL:
         assert host_left(own.run).machines
         image._end(image._builder(own.run))  # what the next bake begins with
-    until(lambda: host_left(own.run) == infrastructure.Found())
+    until(lambda: host_left(own.run) == infrastructure.Existing())
 
 
 def test_a_release_with_nothing_to_do_loads_neither_ansible_nor_keys(site):
@@ -88,7 +88,7 @@ def test_environments_of_an_image_have_their_own_keys_ids_and_secrets(project, s
     baked = site.stages("image")
     assert baked["image"] == "done"
     assert site.stages("image")["image"] == "unchanged"
-    assert host_left(site.run) == infrastructure.Found()
+    assert host_left(site.run) == infrastructure.Existing()
     seen = {}
     for name in ("one", "two"):
         branch = Site(root=project, variables={"branch": name})

@@ -123,7 +123,7 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
     said(doit(root, "sweep", "--yes"))
     assert site["three"].get()[0] == 200
     said(doit(root, "sweep", "--yes"))
-    assert ec2.find(site["three"].run) == infrastructure.Found()
+    assert ec2.find(site["three"].run) == infrastructure.Existing()
     assert site["one"].get()[0] == 200
 
     # the merge goes to staging, and what staging runs goes on

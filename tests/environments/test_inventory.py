@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.environments import inventory
-from tasks.environments.inventory import Names, Object
+from tasks.environments.inventory import EnvironmentNames, StoredObject
 from tasks.infrastructure import secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.run import branch_identity
@@ -14,7 +14,7 @@ from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixture
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import copy_project
 
-NAMES = Names({"testing": Environment(per_branch=True), "live": Environment(host_name="www")})
+NAMES = EnvironmentNames({"testing": Environment(per_branch=True), "live": Environment(host_name="www")})
 SHOP = branch_identity("testing", "shop")
 
 
@@ -32,7 +32,7 @@ SHOP = branch_identity("testing", "shop")
     ],
 )
 def test_a_document_says_whose_it_is(key, identity):
-    assert Object(key=key, size=1, written=inventory.datetime.datetime.now()).identity == identity
+    assert StoredObject(key=key, size=1, written=inventory.datetime.datetime.now()).identity == identity
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,9 @@ def test_an_age_is_told_in_its_largest_unit(since, shown):
 
 def test_a_line_for_each_environment_in_columns():
     found = [
-        status.Status(environment="staging", branch="main", commit="3fa9c2e71", digest="5d8c", machines=("i-1 running",),
+        status.EnvironmentStatus(environment="staging", branch="main", commit="3fa9c2e71", digest="5d8c", machines=("i-1 running",),
                       since="2026-11-24T07:00:00+00:00", owner="web", cost=0.21, health="healthy: 200 in 0.02 s", url="http://staging/"),
-        status.Status(environment="testing-0d6e4079e3"),
+        status.EnvironmentStatus(environment="testing-0d6e4079e3"),
     ]  # fmt: skip
     assert status.lines(found, NOW) == [
         "environment         branch  commit   release  age  machine      health                  owner  USD",
@@ -146,6 +146,8 @@ def test_a_line_for_each_environment_in_columns():
 def test_a_status_is_json_for_programs():
     from tasks.commands.base import json_of
 
-    (told,) = json.loads(json_of([status.Status(environment="staging", machines=("i-1 running",))]))
+    (told,) = json.loads(
+        json_of([status.EnvironmentStatus(environment="staging", machines=("i-1 running",))])
+    )
     assert told["environment"] == "staging"
     assert told["machines"] == ["i-1 running"]

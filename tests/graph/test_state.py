@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tasks.bucket.store import BucketMissing, RecordTaken, Store
-from tasks.graph.state import BucketState, Memory
+from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import stage as infrastructure
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse, run_in
@@ -22,7 +22,7 @@ def run(checkout, server):  # noqa: F811
 
 
 def saved(run, task="server", **values):
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     for key, value in {**values, "deps:": []}.items():
         state.set(task, key, value)
     return state
@@ -30,25 +30,25 @@ def saved(run, task="server", **values):
 
 def test_a_success_is_there_for_everybody_else(run):
     saved(run, value=1)
-    other = BucketState(Memory(run=run), None)
+    other = BucketState(Records(run=run), None)
     assert other.in_("server")
     assert other.get("server", "value") == 1
     assert not other.in_("release")
 
 
 def test_nothing_is_written_before_the_last_key(run):
-    BucketState(Memory(run=run), None).set("server", "value", 1)
-    assert not BucketState(Memory(run=run), None).in_("server")
+    BucketState(Records(run=run), None).set("server", "value", 1)
+    assert not BucketState(Records(run=run), None).in_("server")
 
 
 def test_a_voided_record_is_believed_by_nobody(run):
     saved(run, value=1)
-    BucketState(Memory(run=run), None).void("server")
-    assert not BucketState(Memory(run=run), None).in_("server")
+    BucketState(Records(run=run), None).void("server")
+    assert not BucketState(Records(run=run), None).in_("server")
 
 
 def test_who_comes_second_is_told(run):
-    one, two = BucketState(Memory(run=run), None), BucketState(Memory(run=run), None)
+    one, two = BucketState(Records(run=run), None), BucketState(Records(run=run), None)
     assert (one.get("server", "x"), two.get("server", "x")) == (None, None)
     saved(run)
     with pytest.raises(RecordTaken, match=r"server\.json was changed by .*@"):
@@ -59,18 +59,18 @@ def test_who_comes_second_is_told(run):
 def test_a_corrupted_record_is_a_warning_and_a_miss(run, body, capsys):
     state = saved(run, value=1)
     run.cloud.client("s3").put_object(Bucket=run.bucket, Key=state.key("server"), Body=body)
-    assert not BucketState(Memory(run=run), None).in_("server")
+    assert not BucketState(Records(run=run), None).in_("server")
     saved(run, value=2)
-    assert BucketState(Memory(run=run), None).get("server", "value") == 2
+    assert BucketState(Records(run=run), None).get("server", "value") == 2
 
 
 def test_forgetting_is_written_at_the_end(run):
     saved(run, value=1)
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     state.remove("server")
-    assert BucketState(Memory(run=run), None).in_("server")
+    assert BucketState(Records(run=run), None).in_("server")
     state.dump()
-    assert not BucketState(Memory(run=run), None).in_("server")
+    assert not BucketState(Records(run=run), None).in_("server")
 
 
 def test_forgetting_everything_forgets_this_environment_only(run, checkout):
@@ -78,13 +78,13 @@ def test_forgetting_everything_forgets_this_environment_only(run, checkout):
     saved(run, "server")
     saved(run, "infrastructure:environment")
     saved(other, "server")
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     state.remove_all()
     state.dump()
     assert not any(
-        BucketState(Memory(run=run), None).in_(each) for each in ("server", "infrastructure:environment")
+        BucketState(Records(run=run), None).in_(each) for each in ("server", "infrastructure:environment")
     )
-    assert BucketState(Memory(run=other), None).in_("server")
+    assert BucketState(Records(run=other), None).in_("server")
 
 
 def test_a_record_says_who_and_when(run):
@@ -99,7 +99,7 @@ def test_a_record_says_who_and_when(run):
 def test_without_a_bucket_nothing_is_known_and_voiding_is_no_error(checkout, server):  # noqa: F811
     run = run_in(checkout, Paperhouse(REGION, server.home.born()))
     run = dataclasses.replace(run, store=dataclasses.replace(run.store, bucket="no-such-bucket"))
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     assert not state.in_("server")
     state.void("server")
     with pytest.raises(BucketMissing):
@@ -140,15 +140,15 @@ def test_equal_values_get_different_versions(run):
 
 
 def test_what_a_task_takes_is_remembered_of_the_times_that_it_had_work(run):
-    state = BucketState(Memory(run=run), None)
+    state = BucketState(Records(run=run), None)
     assert state.expected("server") is None
     for seconds, changed in ((40.0, True), (0.3, False), (44.0, True), (42.0, True)):
         values = {"done": "", "unchanged": "", "changed": changed, "seconds": seconds}
         state.void("server")
         saved(run, "server", _values_=None)
-        state = BucketState(Memory(run=run), None)
+        state = BucketState(Records(run=run), None)
         state.set("server", "_values_:", values)
         state.set("server", "deps:", [])
-    assert BucketState(Memory(run=run), None).expected("server") == 42.0
-    BucketState(Memory(run=run), None).void("server")
-    assert BucketState(Memory(run=run), None).expected("server") == 42.0
+    assert BucketState(Records(run=run), None).expected("server") == 42.0
+    BucketState(Records(run=run), None).void("server")
+    assert BucketState(Records(run=run), None).expected("server") == 42.0

@@ -16,7 +16,7 @@ import pytest
 
 from tasks.console.console import Console
 from tasks.hosts.ansible import play
-from tasks.hosts.playbook_events import HIDDEN, SKIPPED_WITHIN, PlaybookBroken, Story, message
+from tasks.hosts.playbook_events import HIDDEN, SKIPPED_WITHIN, PlaybookBroken, PlaybookEvents, message
 from tasks.hosts.ssh import Host, HostUnreachable, known_hosts
 from tasks.process import children
 from tasks.process.children import Cancelled
@@ -133,14 +133,14 @@ def told(task, action, **result):
 
 
 def test_the_first_failure_is_named_and_the_roles_own_words_are_the_message():
-    story = Story(playbook="release", say=silent, log=None)
+    story = PlaybookEvents(playbook="release", say=silent, log=None)
     story.hear(told("Migrate", "ansible.builtin.command", rc=1, stderr="broken"))
     story.hear(told("Say so", "ansible.builtin.fail", msg="broken; r1 runs as before"))
     assert str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: broken; r1 runs as before"
 
 
 def test_an_ignored_failure_is_none():
-    story = Story(playbook="release", say=silent, log=None)
+    story = PlaybookEvents(playbook="release", say=silent, log=None)
     failed = told("Look", "ansible.builtin.command", rc=1, stderr="x")
     failed["event_data"]["ignore_errors"] = True
     story.hear(failed)
@@ -149,7 +149,7 @@ def test_an_ignored_failure_is_none():
 
 def test_a_task_is_said_with_its_role_and_everything_printed_is_logged(tmp_path):
     said, log = [], tmp_path / "log"
-    story = Story(playbook="server", say=said.append, log=log)
+    story = PlaybookEvents(playbook="server", say=said.append, log=log)
     event = {"role": "nginx", "task": "Configure nginx"}
     story.hear({"event": "playbook_on_task_start", "event_data": event, "stdout": "\nTASK [nginx]\n"})
     deadline = time.monotonic() + 5

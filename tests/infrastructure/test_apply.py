@@ -96,7 +96,7 @@ def test_a_teardown_that_dies_anywhere_is_finished_by_the_next(run, calls):
         teardown.tear_down(run)
     run.cloud.dies_after = None
     teardown.tear_down(run)
-    assert ec2.find(run) == infrastructure.Found()
+    assert ec2.find(run) == infrastructure.Existing()
     assert not teardown.tear_down(run).changed
 
 
@@ -108,7 +108,7 @@ def test_an_awkward_cloud_gives_the_same(checkout, awkward):  # noqa: F811
     assert len(instances(run)) == 1
     assert not infrastructure.converge(run).changed
     teardown.tear_down(run)
-    assert ec2.find(run) == infrastructure.Found()
+    assert ec2.find(run) == infrastructure.Existing()
 
 
 @pytest.mark.usefixtures("_no_records")

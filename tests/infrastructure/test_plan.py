@@ -7,7 +7,7 @@ import dataclasses
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure.stage import (
     ADDITIONS,
-    Found,
+    Existing,
     Machine,
     Wanted,
     key_mark,
@@ -41,7 +41,7 @@ def lines(changes):
 
 
 def test_from_nothing_everything_is_made_but_the_record_waits_for_an_address():
-    assert lines(plan(WANTED, Found())) == [
+    assert lines(plan(WANTED, Existing())) == [
         "create key shop-testing-1",
         "create group shop-testing-1",
         "open port 22 for 10.0.0.0/8",
@@ -51,37 +51,37 @@ def test_from_nothing_everything_is_made_but_the_record_waits_for_an_address():
 
 
 def test_what_is_complete_needs_nothing():
-    assert plan(WANTED, Found(**COMPLETE)) == []
+    assert plan(WANTED, Existing(**COMPLETE)) == []
 
 
 def test_a_running_machine_gets_its_name():
-    assert lines(plan(WANTED, Found(**{**COMPLETE, "record": ()}))) == [
+    assert lines(plan(WANTED, Existing(**{**COMPLETE, "record": ()}))) == [
         "point testing-1.shop.localhost to 10.1.0.2"
     ]
 
 
 def test_a_pending_machine_is_not_pointed_to_and_not_made_twice():
     pending = Machine(id="i-1", state="pending", address=None, tags=TAGS)
-    assert plan(WANTED, Found(**{**COMPLETE, "machines": (pending,), "record": ()})) == []
+    assert plan(WANTED, Existing(**{**COMPLETE, "machines": (pending,), "record": ()})) == []
 
 
 def test_a_stopped_machine_is_started():
     stopped = Machine(id="i-1", state="stopped", address=None, tags=TAGS)
-    assert lines(plan(WANTED, Found(**{**COMPLETE, "machines": (stopped,)}))) == ["start machine i-1"]
+    assert lines(plan(WANTED, Existing(**{**COMPLETE, "machines": (stopped,)}))) == ["start machine i-1"]
 
 
 def test_a_machine_too_many_is_ended_and_the_oldest_stays():
     second = Machine(id="i-2", state="running", address="10.1.0.3", tags=TAGS)
-    assert lines(plan(WANTED, Found(**{**COMPLETE, "machines": (second, MACHINE)}))) == ["end machine i-2"]
+    assert lines(plan(WANTED, Existing(**{**COMPLETE, "machines": (second, MACHINE)}))) == ["end machine i-2"]
 
 
 def test_a_port_that_nobody_wants_is_closed():
-    found = Found(**{**COMPLETE, "rules": RULES | {(3306, "0.0.0.0/0")}})
+    found = Existing(**{**COMPLETE, "rules": RULES | {(3306, "0.0.0.0/0")}})
     assert lines(plan(WANTED, found)) == ["close port 3306 for 0.0.0.0/0"]
 
 
 def test_a_changed_tag_is_written():
-    found = Found(
+    found = Existing(
         **{
             **COMPLETE,
             "machines": (Machine(id="i-1", state="running", address="10.1.0.2", tags={"project": "shop"}),),
@@ -93,14 +93,14 @@ def test_a_changed_tag_is_written():
 
 
 def test_another_deploy_key_replaces_the_pair():
-    assert lines(plan(WANTED, Found(**{**COMPLETE, "key": "other"}))) == [
+    assert lines(plan(WANTED, Existing(**{**COMPLETE, "key": "other"}))) == [
         "delete key shop-testing-1",
         "create key shop-testing-1",
     ]
 
 
 def test_teardown_ends_machines_before_the_group_that_they_use():
-    found = Found(**COMPLETE, secrets=("/shop/testing-1/crypt_key",))
+    found = Existing(**COMPLETE, secrets=("/shop/testing-1/crypt_key",))
     assert lines(teardown_plan("shop-testing-1", WANTED.host_name, found)) == [
         "unpoint testing-1.shop.localhost",
         "end machine i-1",
@@ -111,22 +111,22 @@ def test_teardown_ends_machines_before_the_group_that_they_use():
 
 
 def test_teardown_of_nothing_changes_nothing():
-    assert teardown_plan("shop-testing-1", WANTED.host_name, Found()) == []
+    assert teardown_plan("shop-testing-1", WANTED.host_name, Existing()) == []
 
 
 def test_a_machine_is_protected_where_the_settings_ask_for_it():
     wanted = dataclasses.replace(WANTED, protected=True)
     for protected, due in ((False, ["protect machine i-1"]), (True, []), (None, [])):
         machine = dataclasses.replace(MACHINE, protected=protected)
-        assert lines(plan(wanted, Found(**{**COMPLETE, "machines": (machine,)}))) == due
-        assert plan(WANTED, Found(**{**COMPLETE, "machines": (machine,)})) == []
+        assert lines(plan(wanted, Existing(**{**COMPLETE, "machines": (machine,)}))) == due
+        assert plan(WANTED, Existing(**{**COMPLETE, "machines": (machine,)})) == []
 
 
 def test_only_what_leaves_everything_as_it_was_is_an_addition():
-    assert more_than_additions(plan(WANTED, Found())) == []
+    assert more_than_additions(plan(WANTED, Existing())) == []
     adopted = dataclasses.replace(MACHINE, tags={"project": "shop"}, protected=False)
     wanted = dataclasses.replace(WANTED, protected=True)
-    assert more_than_additions(plan(wanted, Found(machines=(adopted,)))) == []
+    assert more_than_additions(plan(wanted, Existing(machines=(adopted,)))) == []
     for found, change in (
         ({"rules": RULES | {(21, "0.0.0.0/0")}}, "close port 21 for 0.0.0.0/0"),
         ({"key": "another"}, "delete key shop-testing-1"),
@@ -135,7 +135,7 @@ def test_only_what_leaves_everything_as_it_was_is_an_addition():
         ({"machines": (dataclasses.replace(MACHINE, tags={**TAGS, "project": "x"}),)}, "retag machine i-1"),
         ({"machines": (MACHINE, dataclasses.replace(MACHINE, id="i-2"))}, "end machine i-2"),
     ):
-        assert lines(more_than_additions(plan(WANTED, Found(**{**COMPLETE, **found})))) == [change]
+        assert lines(more_than_additions(plan(WANTED, Existing(**{**COMPLETE, **found})))) == [change]
 
 
 def test_every_verb_of_a_plan_can_be_made_and_additions_are_verbs():

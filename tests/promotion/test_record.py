@@ -112,7 +112,9 @@ def test_of_two_that_change_a_run_at_once_both_are_heard_and_one_decides(run):
 
 
 def test_the_way_is_what_the_environments_say(checkout):
-    assert promotion_record.way(checkout) == promotion_record.Way(upstream="staging", downstream="production")
+    assert promotion_record.way(checkout) == promotion_record.PromotionPath(
+        upstream="staging", downstream="production"
+    )
     path = checkout / "environments" / "production.yml"
     path.write_text(path.read_text().replace("takes_from: staging\n", ""))
     assert promotion_record.way(checkout) is None

@@ -7,7 +7,7 @@ import datetime
 
 import pytest
 
-from tasks.promotion.record import Record, Step
+from tasks.promotion.record import PromotionRecord, Step
 from tasks.promotion.rules import Facts, FreezeUnreadable, kinds, refusal
 from tasks.settings import Environment
 
@@ -19,7 +19,7 @@ NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 
 def run_of(*states, digest=DIGEST, arn=KIM):
     steps = [Step(state=state, at="2026-11-24 11:00 UTC", arn=arn, by="kim") for state in states]
-    return Record(commit=COMMIT, branch="main", digest=digest, steps=tuple(steps))
+    return PromotionRecord(commit=COMMIT, branch="main", digest=digest, steps=tuple(steps))
 
 
 WAITING = run_of("started", "built", "staged", "waiting")

@@ -39,7 +39,7 @@ def asked(**arguments):
 
 
 def recorded(*events):
-    heard = managed.Recording()
+    heard = managed.ManagedListener()
     for each in events:
         heard.hear(each)
     return heard.hosts["i-1"]

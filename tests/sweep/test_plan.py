@@ -19,13 +19,13 @@ from tasks.bucket.lease import Lease
 from tasks.commands import command_line
 from tasks.console.console import Console
 from tasks.environments import cost, expiry, inventory
-from tasks.environments.inventory import Estate, Object, Thing
+from tasks.environments.inventory import Inventory, Resource, StoredObject
 from tasks.run import branch_identity
 from tasks.settings import Environment, Release, Sweep
 from tasks.source import BranchesUnknown
 from tasks.sweep import apply, references
 from tasks.sweep import plan as sweep
-from tasks.sweep.plan import Doomed, Known, Memory
+from tasks.sweep.plan import Deletion, Known, Sightings
 from tasks.sweep.references import SweepBlind
 from tests.conftest import copy_project, git
 from tests.plain import Plain
@@ -52,7 +52,7 @@ def ago(**of):
 
 
 def machine(branch="shop", *, id="i-1", made=None, **tags):
-    return Thing(
+    return Resource(
         kind="instance",
         id=id,
         identity=identity(branch),
@@ -64,15 +64,15 @@ def machine(branch="shop", *, id="i-1", made=None, **tags):
 
 
 def stored(key, **age):
-    return Object(key=key, size=1, written=ago(**age) if age else ago(days=400))
+    return StoredObject(key=key, size=1, written=ago(**age) if age else ago(days=400))
 
 
 def look(*found):
-    return Estate(
+    return Inventory(
         at=NOW,
         settings=FILES,
-        things=tuple(each for each in found if isinstance(each, Thing)),
-        objects=tuple(each for each in found if isinstance(each, Object)),
+        things=tuple(each for each in found if isinstance(each, Resource)),
+        objects=tuple(each for each in found if isinstance(each, StoredObject)),
     )
 
 
@@ -81,10 +81,10 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS):
     known = Known(
         branches=dict.fromkeys(branches, "c0ffee"),
         referred=frozenset(referred),
-        memory=Memory(pushed=frozenset(map(identity, pushed))),
+        memory=Sightings(pushed=frozenset(map(identity, pushed))),
     )
     said = sweep.condemned(look(*found), known, settings)
-    return {each.group: ("" if isinstance(each, Doomed) else "left: ") + each.why for each in said}
+    return {each.group: ("" if isinstance(each, Deletion) else "left: ") + each.why for each in said}
 
 
 # --- environments ---------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS):
         ([machine(pin="demo")], [], "left: its branch shop is gone, but pinned"),
         ([machine(pushed="")], [], None),
         ([machine(pushed="", expires="2026-11-20")], [], "expired on 2026-11-21 00:00 UTC"),
-        ([Thing(kind="key pair", id="k", identity=identity("shop"))], ["shop"], "half made: it has no machine"),
+        ([Resource(kind="key pair", id="k", identity=identity("shop"))], ["shop"], "half made: it has no machine"),
         ([stored(f"state/{identity('shop')}/release.json")], ["shop"], None),
         ([stored(f"leases/{identity('shop')}.json")], [], "records of a branch that is gone"),
     ],
@@ -133,7 +133,7 @@ def test_what_is_no_branch_s_environment_is_no_branch_s_to_take(name):
 
 
 def volume(identity="", **more):
-    return Thing(
+    return Resource(
         kind="volume", id="vol-1", identity=identity, state="available", more={"gb": 8, "of": []}, **more
     )
 
@@ -141,15 +141,15 @@ def volume(identity="", **more):
 @pytest.mark.parametrize(
     ("thing", "why"),
     [
-        (Thing(kind="instance", id="i-9", more={"image": ""}), "it carries the tag of no environment"),
-        (Thing(kind="key pair", id="k"), "it carries the tag of no environment"),
-        (Thing(kind="security group", id="sg-1"), "it carries the tag of no environment"),
-        (Thing(kind="security group", id="sg-1", tags={"pin": "x"}), "left: it carries the tag of no environment, but pinned"),
+        (Resource(kind="instance", id="i-9", more={"image": ""}), "it carries the tag of no environment"),
+        (Resource(kind="key pair", id="k"), "it carries the tag of no environment"),
+        (Resource(kind="security group", id="sg-1"), "it carries the tag of no environment"),
+        (Resource(kind="security group", id="sg-1", tags={"pin": "x"}), "left: it carries the tag of no environment, but pinned"),
         (volume(), "it carries the tag of no environment"),
         (volume("live"), "left: attached to nothing, but it is live's"),
         (volume(identity("main")), "attached to nothing"),
-        (Thing(kind="volume", id="vol-1", state="in-use", more={"gb": 8, "of": ["i-1"]}), None),
-        (Thing(kind="secret", id="/shop/signing-key"), None),
+        (Resource(kind="volume", id="vol-1", state="in-use", more={"gb": 8, "of": ["i-1"]}), None),
+        (Resource(kind="secret", id="/shop/signing-key"), None),
     ],
 )  # fmt: skip
 def test_a_stray_is_what_no_environment_claims(thing, why):
@@ -159,7 +159,7 @@ def test_a_stray_is_what_no_environment_claims(thing, why):
 def test_old_images_go_unless_a_machine_runs_on_them():
     def baked(number, state="available"):
         made, tags = ago(days=number), {"fingerprint": "f"}
-        return Thing(kind="image", id=f"ami-{number}", state=state, made=made, tags=tags)
+        return Resource(kind="image", id=f"ami-{number}", state=state, made=made, tags=tags)
 
     found = doomed(machine("main"), *(baked(number) for number in range(5)), baked(9, "failed"))
     # ami-0 is the newest; the machine runs on ami-1
@@ -209,7 +209,7 @@ def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goe
 
 
 def planned(found, seen, **known):
-    memory = Memory(seen=seen, **known)
+    memory = Sightings(seen=seen, **known)
     return sweep.plan(look(*found), Known(branches={"main": "c"}, memory=memory), LIMITS)
 
 
@@ -275,7 +275,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
         names = [f"instance {each.id}" for each in found.things] + [each.key for each in found.objects]
         seen = {name: ago(hours=chance.randrange(60)) for name in names if chance.random() < 0.7}
         known = Known(
-            branches=dict.fromkeys(alive, "c"), referred=frozenset(referred), memory=Memory(seen=seen)
+            branches=dict.fromkeys(alive, "c"), referred=frozenset(referred), memory=Sightings(seen=seen)
         )
         settings = dataclasses.replace(LIMITS, tarballs=chance.randrange(20))
         taken = sweep.plan(found, known, settings).take
@@ -283,7 +283,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
             assert each.name in seen
             assert seen[each.name] <= ago(hours=24)
             assert each.of.identity != "live"
-            if isinstance(each.of, Thing):
+            if isinstance(each.of, Resource):
                 assert not each.of.tags["pin"]
                 assert each.of.tags["keep-until"] != "2026-11-30"
                 expired = expiry.expiry(found.places[each.of.identity], FILES["testing"]) <= NOW

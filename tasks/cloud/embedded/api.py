@@ -29,8 +29,8 @@ from werkzeug.serving import make_server
 
 from tasks.cloud.embedded.disk import Disk
 from tasks.cloud.embedded.errors import Answer, xml_error
-from tasks.cloud.embedded.home import Identity
-from tasks.cloud.embedded.instances import Hosts
+from tasks.cloud.embedded.home import CloudIdentity
+from tasks.cloud.embedded.instances import Instances
 from tasks.cloud.embedded.objects import SMALL, written_ahead
 from tasks.full_disk import DiskFull, full_disk
 
@@ -124,7 +124,7 @@ class Request:
         environ.update({"wsgi.input": io.BytesIO(self.body), "CONTENT_LENGTH": str(len(self.body))})
 
 
-class Application:
+class WsgiApplication:
     """The WSGI application around moto's."""
 
     def __init__(
@@ -132,10 +132,10 @@ class Application:
         *,
         lock: threading.RLock,
         disk: Disk,
-        hosts: Hosts,
+        hosts: Instances,
         base: Any,
         awkward: Any,
-        identity: Identity,
+        identity: CloudIdentity,
     ) -> None:
         self.key, self.secret = identity.key or "nobody", identity.secret or "nobody"
         self.lock, self.disk, self.hosts, self.base, self.awkward = lock, disk, hosts, base, awkward
@@ -197,7 +197,7 @@ class _Handler(MotoRequestHandler):
         """Requests leave no trace: the log would grow with them."""
 
 
-def serve(application: Application, listener: socket.socket, allowed: ipaddress.IPv4Network) -> None:
+def serve(application: WsgiApplication, listener: socket.socket, allowed: ipaddress.IPv4Network) -> None:
     """Serve on a socket, to this machine and to the cloud's own hosts. Never returns."""
     address, port = listener.getsockname()
     server = make_server(

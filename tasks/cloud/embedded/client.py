@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.cloud.embedded import home
-from tasks.cloud.embedded.home import LOOPBACK, Identity
+from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity
 from tasks.cloud.interface import Cloud, Say
 
 
 class Embedded(Cloud):
     """The cloud that answers on loopback; the way to it is AWS's own."""
 
-    def __init__(self, region: str, find: Callable[[], Identity]) -> None:
+    def __init__(self, region: str, find: Callable[[], CloudIdentity]) -> None:
         super().__init__(region)
         self._find = find
         self._making = threading.Lock()
 
     @functools.cached_property
-    def _identity(self) -> Identity:
+    def _identity(self) -> CloudIdentity:
         with self._lock:
             return self._find()
 
@@ -67,7 +67,7 @@ def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> E
     return Embedded(region, lambda: _running(say, environ))
 
 
-def _running(say: Say, environ: Mapping[str, str]) -> Identity:
+def _running(say: Say, environ: Mapping[str, str]) -> CloudIdentity:
     place = home.of(environ)
     if not place.running():
         from tasks.cloud.embedded import lifecycle  # 20 ms, and mostly it runs

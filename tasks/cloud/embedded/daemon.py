@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tasks.cloud.embedded import debian_root, forwarder
 from tasks.cloud.embedded.containers import Containers
-from tasks.cloud.embedded.home import LOOPBACK, Home, Identity
+from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity, Home
 from tasks.cloud.embedded.listen import listen, listen_somewhere
 from tasks.process.life import this_boot
 
@@ -31,7 +31,7 @@ SETTINGS = {
 }
 
 
-def serve(home: Home, identity: Identity, runtime: object | None = None) -> None:
+def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) -> None:
     """Be the cloud of this home until SIGTERM. `runtime` stands in for containers in tests."""
     os.environ.update(SETTINGS)
     from tasks.cloud.embedded import (
@@ -39,9 +39,9 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
         instances,  # moto reads its settings when it is imported
         moto_patches,
     )
-    from tasks.cloud.embedded.debian_ami import BaseImage
+    from tasks.cloud.embedded.debian_ami import DebianAmi
     from tasks.cloud.embedded.disk import Disk
-    from tasks.cloud.embedded.faults import PACE, Awkward
+    from tasks.cloud.embedded.faults import PACE, Faults
 
     api_socket = _bind(identity.port)
     forward_socket = _bind(identity.forward_port, 8080)
@@ -53,8 +53,8 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     lock = threading.RLock()
     disk = Disk(home.state, home.objects)
     key = debian_root.key()
-    awkward = Awkward() if identity.awkward else None
-    machines = instances.Hosts(
+    awkward = Faults() if identity.awkward else None
+    machines = instances.Instances(
         runtime=runtime or Containers(identity.id),  # type: ignore[arg-type]
         lock=lock,
         save=functools.partial(disk.save, "ec2"),
@@ -66,7 +66,7 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
     moto_patches.close(machines)
     disk.load()
     claim = machines.runtime.image(machines.base_ami)
-    base = BaseImage(machines.base_ami, claim, lock, disk, made=runtime is not None)
+    base = DebianAmi(machines.base_ami, claim, lock, disk, made=runtime is not None)
     api.region(ACCOUNT, REGION)
     base.register()
     with lock:
@@ -74,7 +74,7 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
         disk.save("ec2")
     identity = home.change(identity, paused=False, boot=this_boot())
 
-    application = api.Application(
+    application = api.WsgiApplication(
         lock=lock, disk=disk, hosts=machines, base=base, awkward=awkward, identity=identity
     )
     gateway = [] if runtime else [listen(identity.gateway, identity.port, freebind=True)]
@@ -84,7 +84,7 @@ def serve(home: Home, identity: Identity, runtime: object | None = None) -> None
         for each in (api_socket, *gateway)
     ]
     threads.append(threading.Thread(target=machines.watch, daemon=True))
-    names = forwarder.Names(machines, lock)
+    names = forwarder.SiteNames(machines, lock)
     threads.append(threading.Thread(target=forwarder.serve, args=(forward_socket, names), daemon=True))
     for thread in threads:
         thread.start()

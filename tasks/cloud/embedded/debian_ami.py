@@ -26,7 +26,7 @@ RETRY = 30.0
 """Seconds after which an image that could not be made is tried again, if somebody asks for it."""
 
 
-class BaseImage:
+class DebianAmi:
     """The image that every region of a cloud has from its birth."""
 
     def __init__(self, ami: str, claim: str, lock: threading.RLock, disk: Disk, *, made: bool) -> None:

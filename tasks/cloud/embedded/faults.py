@@ -11,7 +11,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
 
 from tasks.cloud.embedded.errors import Answer, json_error, xml_error
-from tasks.cloud.embedded.instances import Hosts, Pace
+from tasks.cloud.embedded.instances import Instances, Pace
 
 PACE = Pace(pending=3.0, shutting_down=4.0, stopping=2.0)
 PAGE = 5
@@ -34,7 +34,7 @@ LISTS = {
 PAGED = {"s3": "max-keys", "route53": "maxitems"}
 
 
-class Awkward:
+class Faults:
     """Says no to some requests, and gives lists in pages."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Awkward:
         for method, items in LISTS.items():
             setattr(EC2Response, method, _paged(getattr(EC2Response, method), items))
 
-    def before(self, request: Any, environ: dict[str, Any], hosts: Hosts) -> Answer | None:
+    def before(self, request: Any, environ: dict[str, Any], hosts: Instances) -> Answer | None:
         """The refusal of a request, if it gets one; called one request at a time."""
         if refusal := self._throttled(request.service) or self._conflict(request, environ):
             return refusal
@@ -79,7 +79,7 @@ class Awkward:
         return bool(times) and self.count[what] % times == 0
 
 
-def _unseen(request: Any, hosts: Hosts) -> str | None:
+def _unseen(request: Any, hosts: Instances) -> str | None:
     """A new instance that somebody asks for by its id for the first time."""
     asked = set(re.findall(rb"InstanceId\.\d+=(i-\w+)", request.body))
     for _, instance in hosts.instances():

@@ -16,7 +16,7 @@ IDLE = 900.0
 """Seconds after which a silent connection is closed."""
 
 
-class Names:
+class SiteNames:
     """The cloud's A records, and whether a running host of ours has the address."""
 
     def __init__(self, hosts: Any, lock: threading.RLock) -> None:
@@ -41,14 +41,14 @@ class Names:
         )
 
 
-def serve(listener: socket.socket, names: Names) -> None:
+def serve(listener: socket.socket, names: SiteNames) -> None:
     """Forward every connection. Never returns."""
     while True:
         client, _ = listener.accept()
         threading.Thread(target=_forward, args=(client, names), daemon=True).start()
 
 
-def _forward(client: socket.socket, names: Names) -> None:
+def _forward(client: socket.socket, names: SiteNames) -> None:
     with client, contextlib.suppress(OSError):
         client.settimeout(IDLE)
         head = _head(client)

@@ -18,7 +18,7 @@ LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class CloudIdentity:
     """What a cloud is born with and keeps for life; `delete` ends it."""
 
     id: str
@@ -67,15 +67,15 @@ class Home:
         """Everything else that the cloud remembers: SQLite."""
         return self.folder / "state.sqlite"
 
-    def identity(self) -> Identity | None:
+    def identity(self) -> CloudIdentity | None:
         """Who this cloud is; None before its birth."""
         return self.born() if (self.folder / "cloud.json").exists() else None
 
-    def born(self) -> Identity:
+    def born(self) -> CloudIdentity:
         """Who this cloud is; only after its birth."""
-        return Identity(**json.loads((self.folder / "cloud.json").read_text()))
+        return CloudIdentity(**json.loads((self.folder / "cloud.json").read_text()))
 
-    def change(self, identity: Identity, **values: object) -> Identity:
+    def change(self, identity: CloudIdentity, **values: object) -> CloudIdentity:
         """Write the identity with some values changed, and return it."""
         changed = dataclasses.replace(identity, **values)  # type: ignore[arg-type]
         self._write("cloud.json", dataclasses.asdict(changed))

@@ -50,7 +50,7 @@ class Pace:
         return float(getattr(self, state.replace("-", "_")))
 
 
-class Hosts:
+class Instances:
     """The machines of one cloud.
 
     `lock` is the one that requests are answered under; podman is called outside of it, in a thread for

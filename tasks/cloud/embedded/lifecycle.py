@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks.cloud.embedded import containers, debian_root, home
 from tasks.cloud.embedded.client import Embedded
-from tasks.cloud.embedded.home import LOOPBACK, Home, Identity
+from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity, Home
 from tasks.cloud.embedded.listen import listen
 from tasks.cloud.interface import Say
 from tasks.full_disk import DiskFull
@@ -140,7 +140,7 @@ def _described(place: Home) -> list[str]:
     ]
 
 
-def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
+def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> CloudIdentity:
     port = _demanded_port(environ)
     say("preparing a network")
     containers.usable()
@@ -148,7 +148,7 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> Identity:
     ours = containers.Containers(id)
     for subnet in containers.ranges(id):
         if ours.create_network(subnet):
-            identity = Identity(
+            identity = CloudIdentity(
                 id=id,
                 subnet=subnet,
                 gateway=subnet.replace(".0/24", ".1"),
@@ -174,7 +174,7 @@ def _demanded_port(environ: Mapping[str, str]) -> int:
     return int(demanded)
 
 
-def _accept_ports(identity: Identity) -> None:
+def _accept_ports(identity: CloudIdentity) -> None:
     for port, what in ((identity.port, "the API"), (identity.forward_port, "sites by name")):
         deadline = time.monotonic() + FREED_WITHIN
         while port:

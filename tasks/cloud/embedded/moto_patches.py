@@ -21,10 +21,10 @@ from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
 
-from tasks.cloud.embedded.instances import Hosts
+from tasks.cloud.embedded.instances import Instances
 
 
-def close(hosts: Hosts) -> None:
+def close(hosts: Instances) -> None:
     """Change moto, in this process, for good."""
     _network(hosts)
     _launches(hosts)
@@ -34,7 +34,7 @@ def close(hosts: Hosts) -> None:
     _conditions()
 
 
-def _network(hosts: Hosts) -> None:
+def _network(hosts: Instances) -> None:
     """The default VPC is the one network that there is, and a host's address is all that it has."""
 
     def create_default_vpc(backend: Any) -> Any:
@@ -53,13 +53,13 @@ def _network(hosts: Hosts) -> None:
     NetworkInterface.check_auto_public_ip = assign
 
 
-def _accept_address(hosts: Hosts, address: str) -> None:
+def _accept_address(hosts: Instances, address: str) -> None:
     taken = (each.private_ip for _, each in hosts.instances() if each.state != "terminated")
     if address in taken:
         raise EC2ClientError("InvalidIPAddress.InUse", f"Address {address} is in use.")
 
 
-def _launches(hosts: Hosts) -> None:
+def _launches(hosts: Instances) -> None:
     """RunInstances: idempotent, checked before anything is made, and pending until the host runs."""
     respond, run = InstanceResponse.run_instances, EC2Backend.run_instances
 
@@ -131,7 +131,7 @@ def _accept_launch(backend: Any, image_id: str, options: dict[str, Any]) -> None
         raise EC2ClientError("Unsupported", "Hosts of this cloud live in its default subnet.")
 
 
-def _lives(hosts: Hosts) -> None:
+def _lives(hosts: Instances) -> None:
     """Start, stop, reboot, terminate: from the states that EC2 allows, and done to the host."""
     end = Instance.terminate
 
@@ -184,7 +184,7 @@ def _demand(instance: Any, verb: str, state: str) -> None:
         )
 
 
-def _images(hosts: Hosts) -> None:
+def _images(hosts: Instances) -> None:
     """CreateImage commits the host; DeregisterImage removes what it made."""
     create, deregister = EC2Backend.create_image, EC2Backend.deregister_image
 

@@ -21,8 +21,8 @@ from tasks.tarball.build.tar import (
     FOLDER,
     LARGE,
     LINK,
-    Member,
     Readable,
+    TarEntry,
     UnsafeFile,
     encoded,
     of_archive,
@@ -81,7 +81,7 @@ def version() -> str:
 # --- packing --------------------------------------------------------------------------------------
 
 
-def pack(layers: Mapping[str, Iterable[Member]], target: Path, *, date: int = EPOCH) -> Packed:
+def pack(layers: Mapping[str, Iterable[TarEntry]], target: Path, *, date: int = EPOCH) -> Packed:
     """Write the members of all layers as one archive (.tar.zst), streaming; of a name in two layers, the first counts.
 
     Sorted, owned by root, modes 0755 or 0644, all dated `date`. Raises UnsafeFile for what must not be unpacked on a
@@ -116,10 +116,10 @@ def pack(layers: Mapping[str, Iterable[Member]], target: Path, *, date: int = EP
     return Packed(digest=hashed.sha256.hexdigest(), size=hashed.size, layers=shares)
 
 
-def _merged(layers: Mapping[str, Iterable[Member]]) -> Iterator[tuple[str, Member]]:
+def _merged(layers: Mapping[str, Iterable[TarEntry]]) -> Iterator[tuple[str, TarEntry]]:
     """All members in the order of their paths; below a file or link of one layer there is nothing of another."""
 
-    def named(layer: str) -> Iterator[tuple[list[str], str, Member]]:
+    def named(layer: str) -> Iterator[tuple[list[str], str, TarEntry]]:
         for member in layers[layer]:
             yield member.name.split("/"), layer, member
 
@@ -132,7 +132,7 @@ def _merged(layers: Mapping[str, Iterable[Member]]) -> Iterator[tuple[str, Membe
         yield layer, member
 
 
-def _header(member: Member, date: int) -> bytes:
+def _header(member: TarEntry, date: int) -> bytes:
     mode = 0o777 if member.kind == LINK else 0o755 if member.executable else 0o644
     name, target = encoded(member.name) + b"/" * (member.kind == FOLDER), encoded(member.target)
     if max(len(name), len(target)) > 100 or member.size >= LARGE:
@@ -178,7 +178,7 @@ def unpack(raw: Readable, folder: Path, *, digest: str = "") -> int:
     return count
 
 
-def _write(path: bytes, member: Member) -> None:
+def _write(path: bytes, member: TarEntry) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
         file = os.open(path, flags)

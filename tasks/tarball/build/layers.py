@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class BuiltLayer:
     """A layer's archive on this machine."""
 
     digest: str
@@ -64,14 +64,14 @@ def known(build: Build, name: str) -> bool:
     return cache.of(build.run).record("layers", build.keys[name].key) is not None
 
 
-def ensure(build: Build, name: str) -> Made:
+def ensure(build: Build, name: str) -> BuiltLayer:
     """The layer's archive, verified: from this machine, from the cache, or built. A damaged one is a warning and a miss."""
     key, damaged = build.keys[name].key, None
     with _lock(str(build.run.root), key):
         for found in cache.of(build.run).records("layers", key):
             path = _shelf(build) / f"{found.value['digest']}{cache.ARCHIVE}"
             if _is(path, found.value["digest"]) or _fetched(build, found, path):
-                return Made(
+                return BuiltLayer(
                     path=path, **{each: found.value[each] for each in ("digest", "files", "content_size")}
                 )
             build.run.console.event(
@@ -131,14 +131,14 @@ def prune(build: Build, keep: Iterable[str]) -> None:
                 path.unlink()
 
 
-def _make(build: Build, name: str, instead: cache.Found | None) -> Made:
+def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLayer:
     kept, part = cache.of(build.run), _shelf(build) / f".{name}.{build.run.id}"
     try:
         packed = make(build, name, part)
         path = part.rename(_shelf(build) / f"{packed.digest}{cache.ARCHIVE}")
     finally:
         part.unlink(missing_ok=True)
-    made = Made(digest=packed.digest, path=path, files=packed.files, content_size=packed.content_size)
+    made = BuiltLayer(digest=packed.digest, path=path, files=packed.files, content_size=packed.content_size)
     told = {"layer": name, "inputs": dict(build.keys[name].inputs), "by": build.run.who, "size": packed.size}
     counted = {"digest": made.digest, "files": made.files, "content_size": made.content_size}
     try:
@@ -149,7 +149,7 @@ def _make(build: Build, name: str, instead: cache.Found | None) -> Made:
     return made
 
 
-def _fetched(build: Build, found: cache.Found, path: Path) -> bool:
+def _fetched(build: Build, found: cache.FoundRecord, path: Path) -> bool:
     """Bring an archive here. Whether it is what was stored."""
     stream = build.run.store.open(cache.archive_key(found.zone, "layers", found.value["digest"]))
     if stream is None:

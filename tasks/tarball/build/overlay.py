@@ -72,7 +72,7 @@ def _locked(folder: Path) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Overlay:
     """`lowers`: what is there, the first above the others; `upper`: what the commands have made or changed of it."""
 
     folder: Path
@@ -89,17 +89,17 @@ class Bench:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, lowers: Sequence[Path]) -> Iterator[Bench]:
+def opened(folder: Path, lowers: Sequence[Path]) -> Iterator[Overlay]:
     """A bench in a new folder, which is gone in the end."""
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        bench = Bench(folder=Path(own), lowers=tuple(lowers))
+        bench = Overlay(folder=Path(own), lowers=tuple(lowers))
         for name in ("made", "work", "tree", "home"):
             (bench.folder / name).mkdir()
         yield bench
 
 
 def run(
-    bench: Bench,
+    bench: Overlay,
     commands: Sequence[Sequence[str]],
     *,
     layer: str,
@@ -142,7 +142,7 @@ def run(
         _keep_changes(bench)
 
 
-def check(bench: Bench, layer: str, promises: Sequence[str]) -> None:
+def check(bench: Overlay, layer: str, promises: Sequence[str]) -> None:
     """Raises BuildIncomplete: a command may end well and leave half of it."""
     for promise in promises:
         if not bench.has(promise):
@@ -192,7 +192,7 @@ class Hiding:
 @functools.cache
 def _may_mount(folder: Path) -> bool:
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        bench = Bench(folder=Path(own), lowers=(Path(own) / "lower",))
+        bench = Overlay(folder=Path(own), lowers=(Path(own) / "lower",))
         for name in ("made", "work", "tree", "lower"):
             (bench.folder / name).mkdir()
         tried = subprocess.run(_mounted(bench, ["true"]), cwd=own, capture_output=True)
@@ -204,7 +204,7 @@ def overlays(folder: Path) -> bool:
     return shutil.which("unshare") is not None and _may_mount(folder.parent)
 
 
-def _mounted(bench: Bench, command: Sequence[str]) -> list[str]:
+def _mounted(bench: Overlay, command: Sequence[str]) -> list[str]:
     own_user = [] if os.geteuid() == 0 else ["--map-root-user"]
     # relative: options have a page at most, and a colon in a path would end it
     lowers = ":".join(os.path.relpath(each, bench.folder) for each in bench.lowers)
@@ -212,12 +212,12 @@ def _mounted(bench: Bench, command: Sequence[str]) -> list[str]:
     return ["unshare", "--mount", *own_user, "sh", "-c", MOUNT, "sh", options, "tree", *command]
 
 
-def _refuse_full_disk(bench: Bench) -> None:
+def _refuse_full_disk(bench: Overlay) -> None:
     if shutil.disk_usage(bench.folder).free < NEAR_FULL:
         raise DiskFull(stage="tarball", path=".run")
 
 
-def _copy(bench: Bench) -> None:
+def _copy(bench: Overlay) -> None:
     for lower in reversed(bench.lowers):
         try:
             children.run(["cp", "-a", "--reflink=auto", f"{lower}/.", str(bench.folder / "tree")])
@@ -235,7 +235,7 @@ def _drop_whiteouts(folder: Path) -> None:
                 (Path(parent) / name).unlink()
 
 
-def _keep_changes(bench: Bench) -> None:
+def _keep_changes(bench: Overlay) -> None:
     """Move what is new or changed in the copy to where an overlay would have put it."""
     for parent, folders, files in os.walk(bench.folder / "tree"):
         for name in (*folders, *files):

@@ -35,7 +35,7 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class TarEntry:
     """A file, folder or link. `content` is a file's bytes in chunks, to be read before the next member is asked for."""
 
     name: str
@@ -53,12 +53,14 @@ class Readable(Protocol):
         """At most `size` bytes; none at the end."""
 
 
-def of_folder(folder: Path, *, exclude: Sequence[str] = (), only: Sequence[str] = ("",)) -> Iterator[Member]:
+def of_folder(
+    folder: Path, *, exclude: Sequence[str] = (), only: Sequence[str] = ("",)
+) -> Iterator[TarEntry]:
     """Everything below a folder; or only these paths of it, with the folders that lead to them."""
     wanted = _Choice(exclude, only)
 
     # paths are bytes: what a name's bytes mean depends on the locale
-    def below(here: bytes, prefix: str) -> Iterator[Member]:
+    def below(here: bytes, prefix: str) -> Iterator[TarEntry]:
         with os.scandir(here) as found:
             entries = sorted(found, key=lambda entry: _text(entry.name))
         for entry in entries:
@@ -72,7 +74,7 @@ def of_folder(folder: Path, *, exclude: Sequence[str] = (), only: Sequence[str] 
     return below(os.fsencode(folder), "")
 
 
-def of_archive(raw: Readable, *, exclude: Sequence[str] = (), digest: str = "") -> Iterator[Member]:
+def of_archive(raw: Readable, *, exclude: Sequence[str] = (), digest: str = "") -> Iterator[TarEntry]:
     """Everything in an archive, as it is read. Raises Damaged, also at the end when its SHA-256 is not `digest`."""
     import zstandard
 
@@ -117,14 +119,14 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _member(entry: os.DirEntry[bytes], name: str) -> Member:
+def _member(entry: os.DirEntry[bytes], name: str) -> TarEntry:
     found = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
-        return Member(name=name, kind=LINK, target=_text(os.readlink(entry.path)))  # noqa: PTH115
+        return TarEntry(name=name, kind=LINK, target=_text(os.readlink(entry.path)))  # noqa: PTH115
     if stat.S_ISDIR(found.st_mode):
-        return Member(name=name, kind=FOLDER, executable=True)
+        return TarEntry(name=name, kind=FOLDER, executable=True)
     if stat.S_ISREG(found.st_mode):
-        return Member(
+        return TarEntry(
             name=name,
             kind=FILE,
             executable=bool(found.st_mode & stat.S_IXUSR),
@@ -140,7 +142,7 @@ def _content(path: bytes) -> Iterator[bytes]:
             yield chunk
 
 
-def refuse_what_leaves(member: Member) -> None:
+def refuse_what_leaves(member: TarEntry) -> None:
     """A link may climb only where it begins: behind another link, `..` is not where it seems to be."""
     parts = member.name.split("/")
     if not {"", ".", ".."}.isdisjoint(parts):
@@ -157,7 +159,7 @@ def refuse_what_leaves(member: Member) -> None:
         )
 
 
-def _members(stream: IO[bytes]) -> Iterator[Member]:
+def _members(stream: IO[bytes]) -> Iterator[TarEntry]:
     """The members of a tar stream. Its end must be there: a stream that is cut off between two would look whole."""
     names = {tarfile.GNUTYPE_LONGNAME: "", tarfile.GNUTYPE_LONGLINK: ""}
     while (block := _exactly(stream, tarfile.BLOCKSIZE)) != EMPTY:
@@ -169,7 +171,7 @@ def _members(stream: IO[bytes]) -> Iterator[Member]:
         name = (names[tarfile.GNUTYPE_LONGNAME] or _until_nul(block[:100])).rstrip("/")
         if kind not in (FILE, FOLDER, LINK):
             raise UnsafeFile(path=name, problem="is neither a file, a folder nor a link")
-        yield Member(
+        yield TarEntry(
             name=name,
             kind=kind,
             executable=bool(mode & stat.S_IXUSR),

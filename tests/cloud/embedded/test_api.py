@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import os
 import re
 import urllib.error
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from tasks.cloud.embedded import disk
 from tasks.cloud.interface import Cloud
 from tests.cloud.embedded.conftest import Server, until
 
@@ -347,3 +349,10 @@ def test_a_forwarder_says_which_names_it_knows(cloud, server):
         urllib.request.urlopen(request)
     assert caught.value.code == 404
     assert "No host is named no.such.localhost (known: " in caught.value.read().decode()
+
+
+@pytest.mark.parametrize("former", ["tasks.cloud.disk", "tasks.cloud.embedded.disk"])
+def test_what_was_written_before_a_module_moved_is_read_again(former):
+    found = disk._Unpickler(io.BytesIO(), "load")
+    ours = ("_stored", "_key", "_fill", "_nested")
+    assert [found.find_class(former, name) for name in ours] == ["load", disk._key, disk._fill, disk._nested]

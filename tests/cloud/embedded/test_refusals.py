@@ -15,7 +15,7 @@ from tasks.cloud import connect
 from tasks.cloud.aws import CredentialsMissing
 from tasks.cloud.embedded import home, lifecycle
 from tasks.cloud.embedded.containers import PodmanMissing, PodmanRefused
-from tasks.cloud.embedded.home import Home, Identity
+from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.embedded.lifecycle import PortTaken, ServerFailed
 from tasks.full_disk import DiskFull
 from tests.cloud.embedded.conftest import Server
@@ -30,7 +30,7 @@ def place(tmp_path) -> Home:
 
 def born(place: Home, **values) -> dict[str, str]:
     """A cloud that was born already; its network does not matter before the server starts."""
-    identity = Identity(id="test", subnet="10.250.251.0/24", gateway="10.250.251.1")
+    identity = CloudIdentity(id="test", subnet="10.250.251.0/24", gateway="10.250.251.1")
     place.change(identity, **values)
     return {**os.environ, "XDG_STATE_HOME": str(place.folder.parents[1])}
 

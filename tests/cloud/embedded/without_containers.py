@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from tasks.cloud.embedded import daemon
-from tasks.cloud.embedded.home import Home, Identity
+from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.embedded.runtime import Launch
 
 
@@ -60,7 +60,7 @@ if __name__ == "__main__":
     home = Home(folder=Path(sys.argv[1]))
     home.make()
     identity = home.identity() or home.change(
-        Identity(
+        CloudIdentity(
             id="names",
             subnet="10.250.250.0/24",
             gateway="10.250.250.1",

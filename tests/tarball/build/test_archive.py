@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from tasks.tarball.build import archive
-from tasks.tarball.build.tar import FILE, FOLDER, LINK, Damaged, Member, UnsafeFile, of_archive, of_folder
+from tasks.tarball.build.tar import FILE, FOLDER, LINK, Damaged, TarEntry, UnsafeFile, of_archive, of_folder
 from tests.conftest import ROOT
 
 
@@ -308,7 +308,7 @@ def test_ten_times_the_files_take_no_more_memory(tmp_path):
     [(124, b"-0000000001"), (124, b"\xff" * 12), (124, b"many"), (100, b"none"), (148, b"000000")],
 )
 def test_a_header_with_impossible_numbers_is_damage(tmp_path, at, field):
-    header = bytearray(archive._header(Member(name="a", kind=FILE), 1))
+    header = bytearray(archive._header(TarEntry(name="a", kind=FILE), 1))
     header[at : at + len(field)] = field
     if at != 148:
         header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
@@ -319,7 +319,7 @@ def test_a_header_with_impossible_numbers_is_damage(tmp_path, at, field):
 @pytest.mark.parametrize("kind", [FILE, FOLDER, LINK])
 @pytest.mark.parametrize("name", ["a", "ü" * 50, "u" * 99, "u" * 100, "u" * 101])
 def test_a_header_is_the_one_of_the_standard_library(name, kind):
-    made = archive._header(Member(name=name, kind=kind, target="b" * (kind == LINK)), 77)
+    made = archive._header(TarEntry(name=name, kind=kind, target="b" * (kind == LINK)), 77)
     info = tarfile.TarInfo.frombuf(made[-512:], "utf-8", "surrogateescape")
     info.name = name
     assert info.tobuf(tarfile.GNU_FORMAT) == made
