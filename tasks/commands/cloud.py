@@ -15,7 +15,7 @@ class CloudCommand(Command):
     doc_usage = "start|stop|status|delete"
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks.cloud.embedded import lifecycle
+        from tasks.cloud.embedded import lifecycle, status
 
         def say(words: str) -> None:
             self.console.progress("cloud", words)
@@ -23,7 +23,7 @@ class CloudCommand(Command):
         verbs: dict[str, Callable[[], list[str]]] = {
             "start": lambda: lifecycle.start(say),
             "stop": lambda: lifecycle.stop(say),
-            "status": lifecycle.status,
+            "status": status.lines,
             "delete": lambda: lifecycle.delete(say),
         }
         verb = pos_args[0] if pos_args else ""

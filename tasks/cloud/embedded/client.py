@@ -70,7 +70,7 @@ def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> E
 def _running(say: Say, environ: Mapping[str, str]) -> CloudIdentity:
     place = home.of(environ)
     if not place.running():
-        from tasks.cloud.embedded import lifecycle  # 20 ms, and mostly it runs
+        from tasks.cloud.embedded import lifecycle  # 20 ms of start-up time, and mostly it runs
 
         lifecycle.start(say, environ)
     return place.born()

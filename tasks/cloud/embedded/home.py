@@ -127,3 +127,13 @@ def of(environ: Mapping[str, str]) -> Home:
     """The home that the user's environment names."""
     state = environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
     return Home(folder=Path(state) / "release-pipeline" / "cloud")
+
+
+def described(place: Home) -> list[str]:
+    """Where a cloud lives and answers, line by line."""
+    identity = place.born()
+    return [
+        f"cloud {identity.id}  {place.folder}",
+        f"api    http://{LOOPBACK}:{identity.port}  (hosts: {identity.gateway}, {identity.subnet})",
+        f"names  http://NAME:{identity.forward_port}/",
+    ]

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.cloud.embedded import containers, debian_root, home
-from tasks.cloud.embedded.client import Embedded
-from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity, Home
+from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity, Home, described
 from tasks.cloud.embedded.listen import listen
 from tasks.cloud.interface import Say
 from tasks.full_disk import DiskFull
@@ -72,7 +71,7 @@ def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
         _accept_ports(identity)
         say("starting the embedded cloud")
         _spawn(place)
-    return ["cloud: started", *_described(place)]
+    return ["cloud: started", *described(place)]
 
 
 def stop(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -107,37 +106,6 @@ def delete(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
     with contextlib.suppress(OSError):
         place.folder.parent.rmdir()
     return [f"cloud: deleted, nothing of it is left below {place.folder.parent}"]
-
-
-def status(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """What the cloud is and what it runs, line by line."""
-    place = home.of(environ)
-    identity = place.identity()
-    if not identity:
-        return ["cloud: there is none (doit cloud start)"]
-    if not place.running():
-        return [f"cloud: stopped, its data lies in {place.folder} (doit cloud start)"]
-    lines = [*_described(place)]
-    ec2 = Embedded("eu-central-1", lambda: identity).client("ec2")
-    for each in ec2.describe_images(Owners=["self", "136693071363"])["Images"]:
-        why = f" ({reason})" if (reason := each.get("StateReason", {}).get("Message")) else ""
-        lines.append(f"image  {each['ImageId']}  {each['Name']}  {each['State']}{why}")
-    for reservation in ec2.describe_instances()["Reservations"]:
-        for each in reservation["Instances"]:
-            tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
-            address = each.get("PrivateIpAddress", "")
-            state, name = each["State"]["Name"], tags.get("Name", "")
-            lines.append(f"host   {each['InstanceId']}  {name}  {state}  {address}")
-    return lines
-
-
-def _described(place: Home) -> list[str]:
-    identity = place.born()
-    return [
-        f"cloud {identity.id}  {place.folder}",
-        f"api    http://{LOOPBACK}:{identity.port}  (hosts: {identity.gateway}, {identity.subnet})",
-        f"names  http://NAME:{identity.forward_port}/",
-    ]
 
 
 def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> CloudIdentity:

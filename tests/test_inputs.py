@@ -1,0 +1,115 @@
+"""What a stage's action can reach is an input of the stage: else a change of it would be skipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+from tasks.tarball.build import keys
+from tests.conftest import ROOT
+
+UNABLE = {
+    "tasks.clock": "it tells the time; records and people read it",
+    "tasks.console": "it speaks; nothing is decided by what was said",
+    "tasks.full_disk": "it names a failure",
+    "tasks.graph": "it decides whether a stage runs, not what it does",
+    "tasks.nearest": "it finds words for a refusal",
+    "tasks.process": "it starts and ends children; what they do is decided by who asks for them",
+    "tasks.refusal": "it is what a failure says",
+    "tasks.run": "values that were typed and set: those that a stage reads are named among its parts",
+    "tasks.settings": "the same",
+}
+"""Rooms that cannot change what a stage leaves, each with the reason. Nothing is looked for behind them."""
+
+
+def unable(module: str) -> bool:
+    return any(module == each or module.startswith(f"{each}.") for each in UNABLE)
+
+
+def reached(graph: grimp.ImportGraph, start: str) -> set[str]:
+    """The modules that code of a module can reach, itself included."""
+    found: set[str] = set()
+    new = {start}
+    while new:
+        found |= new
+        new = {each for module in new for each in graph.find_modules_directly_imported_by(module)} - found
+        new = {each for each in new if not unable(each)}
+    return found
+
+
+def path(graph: grimp.ImportGraph, module: str) -> str:
+    folder = module.replace(".", "/")
+    return f"{folder}/__init__.py" if (ROOT / folder).is_dir() else f"{folder}.py"
+
+
+def missing(graph: grimp.ImportGraph, start: str, inputs: list[str]) -> list[str]:
+    """Modules that are reached and lie in none of the inputs."""
+    paths = sorted(path(graph, each) for each in reached(graph, start))
+    return [each for each in paths if not any(each == one or each.startswith(f"{one}/") for one in inputs)]
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """The imports of tasks/, without those that only the type checker reads."""
+    made = grimp.build_graph("tasks", exclude_type_checking_imports=True, cache_dir=None)
+    for package in [each for each in made.modules if made.find_children(each)]:
+        for upstream in made.find_modules_directly_imported_by(package):  # packages are empty, but tasks/
+            made.remove_import(importer=package, imported=upstream)
+    return made
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, tuple[str, list[str]]]:
+    """Each task of dodo.py: the module of its action, and its inputs."""
+    script = (
+        "import dodo, json; from doit.loader import load_tasks\n"
+        "def home(action): return getattr(action, 'func', action).__module__\n"
+        "print(json.dumps({t.name: [home(t.actions[0].args[0]), sorted(t.file_dep)]"
+        " for t in load_tasks(vars(dodo)) if t.actions}))"
+    )
+    answered = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name: (module, inputs) for name, (module, inputs) in json.loads(answered.stdout).items()}
+
+
+def test_what_an_action_can_reach_is_an_input_of_its_stage(graph, stages):
+    # a layer has its inputs by name: see the test below; what all environments share is asked for each time
+    by_name = {name for name in stages if name.startswith("tarball:")} - {"tarball:pack"}
+    looked_at = set(stages) - by_name - {"infrastructure:shared", "teardown"}
+    assert looked_at == {"infrastructure:environment", "tarball:pack", "server", "release", "image"}
+    assert {name: missing(graph, *stages[name]) for name in looked_at} == {name: [] for name in looked_at}
+
+
+def test_what_decides_about_bytes_is_part_of_every_layer_s_key(graph):
+    # these carry bytes that a digest verifies
+    carriers = ["tasks/bucket", "tasks/cloud"]
+    assert missing(graph, "tasks.tarball.build.layers", [*keys.CODE, *carriers]) == []
+
+
+def test_a_module_that_is_planted_is_found(graph, stages):
+    graph.add_module("tasks.planted")
+    graph.add_import(importer="tasks.hosts.ssh", imported="tasks.planted")
+    try:
+        module, inputs = stages["server"]
+        assert missing(graph, module, inputs) == ["tasks/planted.py"]
+    finally:
+        graph.remove_module("tasks.planted")
+
+
+def test_every_room_that_is_unable_exists():
+    there = {each for each in UNABLE if Path(ROOT, *each.split(".")).with_suffix(".py").exists()}
+    assert there | {each for each in UNABLE if Path(ROOT, *each.split(".")).is_dir()} >= set(UNABLE) - {
+        "tasks.nearest"
+    }
