@@ -16,7 +16,7 @@ PAGES = ["README.md", *(path for path in TRACKED if path.startswith("docs/") and
 TOP = {path.partition("/")[0] for path in TRACKED}
 BASES = (ROOT, ROOT / "app")
 """A page names paths from the top of the repository; pages about the application may name them from its own folder."""
-PATH = re.compile(r"(?<![\w./-])\.?\w[\w.-]*(?:/[\w.*-]+)+/?(?::[A-Za-z_][\w.]*)?(?![\w/])")
+PATH = re.compile(r"(?<![\w./-])\.?\w[\w.-]*(?:/[\w.*-]+)*/?(?::[A-Za-z_][\w.]*)?(?![\w/])")
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b")
 PAIR = re.compile(r"`([A-Za-z_][\w.]*)(?:\(\))?` in `([\w./-]+\.py)`")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
