@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks.bucket.lease import Lease
-from tasks.graph.state import BucketState
+from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import apply as ec2
 from tests.cloud.embedded.conftest import until
 from tests.conftest import DOIT, commit
@@ -162,7 +162,7 @@ def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
     assert child.returncode == 1, said
     assert re.search(r"lease: testing-\w+ is lost: it is held by .*doit unlock --yes", said), said
     assert "Traceback" not in said
-    assert not BucketState(site.run, None).in_("server")
+    assert not BucketState(Records(run=site.run), None).in_("server")
     assert processes_of(site.root) == []
     assert site.doit("release").returncode == 0
     healthy(site)

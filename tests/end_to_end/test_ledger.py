@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
 import pytest
 
+from tasks.console.console import Console
 from tasks.hosts import ansible
 from tasks.infrastructure import secrets
 from tasks.server import drift, ledger
@@ -228,7 +230,12 @@ def test_both_strategies_record_the_same(site, ssh):
     told = {**server.variables(run), **server.application(run)}
     recorded = [
         ansible.play(
-            "server", hosts=[host], variables=told, strategy=strategy, say=lambda _: None, log=None
+            "server",
+            hosts=[host],
+            variables=told,
+            strategy=strategy,
+            console=Console(io.StringIO()),
+            log=None,
         ).recorded[host.name]
         for strategy in ("mitogen_linear", "linear")
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import subprocess
 
 import pytest
 
+from tasks.console.console import Console
 from tasks.hosts.ansible import play
 from tasks.hosts.ssh import HostKeyChanged, LoginRefused
 
@@ -20,7 +22,9 @@ def another_key(folder):
 
 def attempt(host, strategy):
     enough = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
-    play("server", hosts=[host], variables=enough, strategy=strategy, say=lambda _: None, log=None)
+    play(
+        "server", hosts=[host], variables=enough, strategy=strategy, console=Console(io.StringIO()), log=None
+    )
 
 
 @pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
 import pytest
 
+from tasks.console.console import Console
 from tasks.hosts.ansible import play
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import stage as infrastructure
@@ -38,7 +40,7 @@ def go_live(site):
                 **facts,
             },
             strategy=strategy,
-            say=lambda _: None,
+            console=Console(io.StringIO()),
             log=None,
         )
 

@@ -227,7 +227,7 @@ def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, qu
     before = host.found(), container(host), podman("ps", "-aq")
     os.kill(place.running(), signal.SIGKILL)
     until(lambda: not place.running())
-    client.connect(REGION, quiet, environ)
+    client.connect(REGION, quiet, environ).client("ec2")
     assert (host.found(), container(host), podman("ps", "-aq")) == before
     assert host.answers()
 
@@ -382,7 +382,7 @@ def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, ke
     other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
     script = (
         "import os; from tasks.cloud.embedded import client, home;"
-        f"client.connect('{REGION}', lambda words: None);"
+        f"client.connect('{REGION}', lambda words: None).client('ec2');"
         "print(home.of(os.environ).running())"
     )
     try:
