@@ -16,12 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.commands import command_line
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import doit, project
 from tasks.bucket.store import Store
+from tasks.commands import command_line
 from tasks.infrastructure import stage as infrastructure
 from tasks.tarball.build import archive, tar
 

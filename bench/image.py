@@ -11,11 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from tasks.commands import command_line
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import doit, once, project
+from tasks.commands import command_line
 
 BRANCHES = 3
 

@@ -14,11 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tasks.commands import command_line
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import DOIT, TIMES, doit, median, project
+from tasks.commands import command_line
 from tasks.hosts import ansible
 from tasks.server import stage as server
 

@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.commands import command_line
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import DOIT, doit, project
 from tasks import profile
+from tasks.commands import command_line
 from tasks.process import children
 
 TIMES = 5
