@@ -17,8 +17,9 @@ from tasks.commands import command_line
 from tasks.console.console import Console
 from tasks.hosts.playbook_events import PlaybookBroken
 from tasks.image import Image, superfluous
-from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import IdleHosts, Killed, Paperhouse, run_in
 from tests.conftest import commit, copy_project, git
@@ -47,7 +48,7 @@ def run(project, server, said, request):  # noqa: F811
 
 
 def nothing_of_the_host(run):
-    assert ec2.find(image._builder(run)) == infrastructure.Existing()
+    assert find.everything(image._builder(run)) == Existing()
 
 
 def another(run):
@@ -222,7 +223,7 @@ def test_older_images_go_when_a_third_is_made(run, monkeypatch):
 def test_an_image_in_use_stays(run, monkeypatch):
     monkeypatch.setattr(image, "fingerprint", lambda run: "old")
     old = image.bake(run).facts["image"]
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     for number in range(3):
         monkeypatch.setattr(image, "fingerprint", lambda run, number=number: f"{number}")
         image.bake(run)
@@ -234,7 +235,7 @@ def test_an_image_in_use_stays(run, monkeypatch):
 
 def started_from(run):
     pages = run.cloud.client("ec2").get_paginator("describe_instances")
-    filters = [{"Name": "tag:environment", "Values": [run.identity]}, *ec2._ours(run)[:1]]
+    filters = [{"Name": "tag:environment", "Values": [run.identity]}, *find.of(run)[:1]]
     (id,) = {
         each["ImageId"]
         for page in pages.paginate(Filters=filters)
@@ -246,7 +247,7 @@ def started_from(run):
 
 def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
     made = image.bake(run).facts["image"]
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     assert started_from(run) == made
     assert f"starts from the baked image {made}" in said.getvalue()
 
@@ -254,17 +255,17 @@ def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
 def test_without_one_of_the_same_fingerprint_it_starts_as_before_and_says_so(run, said, monkeypatch):
     made = image.bake(run).facts["image"]
     monkeypatch.setattr(image, "fingerprint", lambda run: "another")
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     assert started_from(run) != made
     assert "starts from debian-12: no baked image of another" in said.getvalue()
 
 
 def test_a_machine_that_is_there_is_not_replaced_for_a_newer_image(run):
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     before = started_from(run)
     image.bake(run)
     assert infrastructure.differences(run) == []
-    assert not infrastructure.converge(run).changed
+    assert not infrastructure.converge(run, baked=image.start).changed
     assert started_from(run) == before
 
 
