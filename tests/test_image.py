@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
+import subprocess
+import sys
 import time
 import uuid
 import zlib
@@ -267,6 +270,18 @@ def test_a_machine_that_is_there_is_not_replaced_for_a_newer_image(run):
     assert infrastructure.differences(run) == []
     assert not infrastructure.converge(run, baked=image.start).changed
     assert started_from(run) == before
+
+
+def test_the_pipeline_hands_the_baked_image_to_who_makes_machines(project):
+    code = "import dodo; from tasks import image; (made,) = (each for each in dodo.task_infrastructure() "
+    code += (
+        "if each['name'] == 'environment'); print(made['actions'][0][1][0].keywords['baked'] is image.start)"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(project)}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, env=environ, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == "True\n"
 
 
 def test_the_throw_away_host_never_starts_from_a_baked_image(run):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tasks.cloud.interface import HostDown
-from tasks.infrastructure import find, hosts
+from tasks.infrastructure import find, hosts, memory
 from tasks.infrastructure import stage as infrastructure
 from tests.clouds import secrets_of
 
@@ -46,6 +46,6 @@ def test_a_machine_that_was_stopped_meanwhile_is_not_taken_for_another(run):
 def test_only_running_machines_whose_keys_were_seen_are_known(run):
     facts = infrastructure.converge(run).facts
     assert hosts.facts(hosts.known(run)) == facts
-    hosts.memory.forget(run.store, run.identity)
+    memory.forget(run.store, run.identity)
     assert hosts.known(run) == []
     assert len(find.everything(run).machines) == 1

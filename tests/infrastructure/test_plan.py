@@ -174,7 +174,7 @@ def test_only_what_leaves_everything_as_it_was_is_an_addition():
         (Unpoint(host_name="h", addresses=("a",)), "unpoint h", False),
         (DeleteSecret(name="/p/e/s"), "delete secret /p/e/s", False),
     ],
-    ids=lambda each: type(each).__name__,
+    ids=str,
 )
 def test_a_change_says_what_it_does_and_whether_it_only_adds(change, words, adds):
     assert (str(change), change.adds) == (words, adds)
