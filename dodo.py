@@ -51,7 +51,7 @@ def task_infrastructure() -> Iterator[Task]:
     )
     yield stage(
         RUN,
-        infrastructure.converge,
+        partial(infrastructure.converge, baked=image.start),
         name="environment",
         inputs=["tasks/infrastructure", "tasks/bucket", "tasks/cloud", "tasks/image.py", "tasks/source.py"],
         parts=infrastructure.parts,
@@ -102,7 +102,7 @@ def task_server() -> Task:
         ],
         parts=server.parts,
         world=AS_RECORDED,
-        infrastructure="infrastructure:environment",
+        machines="infrastructure:environment",
         leased=True,
     )
 
@@ -125,7 +125,7 @@ def task_release() -> Task:
         ],
         parts=release.parts,
         after=["server"],
-        infrastructure="infrastructure:environment",
+        machines="infrastructure:environment",
         tarball="tarball:pack",
         leased=True,
     )

@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.release import DOIT, TIMES, doit, median, project
 from tasks.commands import command_line
 from tasks.hosts import ansible
+from tasks.infrastructure import hosts
+from tasks.infrastructure import stage as infrastructure
 from tasks.server import stage as server
 
 PLAYS = 3
@@ -53,9 +55,9 @@ def table(root: Path) -> None:
 def again(root: Path, folder: Path, strategy: str) -> float:
     """Seconds of the playbook on a host where it has nothing to change; fails if it changes something."""
     here = command_line.read(root, {})
-    hosts = server.hosts(here, server.existing(here))
+    reached = hosts.reachable(here.cloud, here.secrets_folder, infrastructure.existing(here))
     variables = {**server.variables(here), **server.application(here)}
-    inventory = ansible._inventory(folder, hosts, variables)
+    inventory = ansible._inventory(folder, reached, variables)
     environ = {**os.environ, **ansible._environment(folder, strategy)}
     command = [DOIT.parent / "ansible-playbook", "-i", inventory, root / "playbooks" / "server.yml"]
     begun = time.monotonic()

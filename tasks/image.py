@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,10 @@ from tasks.bucket.lease import EnvironmentHeld, Lease
 from tasks.cloud.errors import already
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import launches
+from tasks.infrastructure import find, hosts, images, memory, waiting
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.apply import CloudRefused
+from tasks.infrastructure.plan import Change, teardown_plan
 from tasks.process import children
 from tasks.process.children import Cancelled
 from tasks.server import stage as server
@@ -72,7 +72,7 @@ def found(run: Run) -> list[Image]:
     """The project's images, the newest first."""
     filters = [{"Name": "tag:project", "Values": [run.pipeline.name]}]
     answer = run.cloud.client("ec2").describe_images(Owners=["self"], Filters=filters)
-    images = [
+    ours = [
         Image(
             id=each["ImageId"],
             state=each["State"],
@@ -87,7 +87,7 @@ def found(run: Run) -> list[Image]:
         for each in answer["Images"]
         if "fingerprint" in (tags := {tag["Key"]: tag["Value"] for tag in each.get("Tags", ())})
     ]
-    return sorted(images, key=lambda each: each.made, reverse=True)
+    return sorted(ours, key=lambda each: each.made, reverse=True)
 
 
 def ready(run: Run, mark: str) -> Image | None:
@@ -101,10 +101,10 @@ def differences(run: Run) -> list[str]:
     return [] if ready(run, mark) else [f"there is no image of fingerprint {mark}"]
 
 
-def superfluous(images: list[Image], used: set[str]) -> list[Image]:
-    """Images, the newest first, that nobody needs any more."""
-    whole = [each for each in images if each.state == "available"]
-    spent = [each for each in images if each.state in SPENT]
+def superfluous(newest_first: list[Image], used: set[str]) -> list[Image]:
+    """Those of the images that nobody needs any more."""
+    whole = [each for each in newest_first if each.state == "available"]
+    spent = [each for each in newest_first if each.state in SPENT]
     return spent + [each for each in whole[KEPT:] if each.id not in used]
 
 
@@ -157,10 +157,10 @@ def _builder(run: Run) -> Run:
 
 def _make(run: Run, builder: Run, mark: str) -> str:
     """The id of a new image, which the cloud is still making."""
-    hosts = dict(infrastructure.converge(builder, stage=NAME).facts)
+    (machine,) = hosts.parsed(infrastructure.converge(builder, NAME).facts)
     run.hosts.play(
         NAME,
-        hosts=server.hosts(builder, hosts),
+        hosts=hosts.reachable(builder.cloud, builder.secrets_folder, [machine]),
         variables={
             "php_version": run.environment.server.php.version,
             "php_extensions": run.profile.server["php_extensions"],
@@ -169,20 +169,19 @@ def _make(run: Run, builder: Run, mark: str) -> str:
         console=run.console,
         log=run.log(NAME),
     )
-    (host,) = (each["id"] for each in hosts["hosts"])
-    run.console.event(NAME, f"stop {host}")
+    run.console.event(NAME, f"stop {machine.id}")
     # at rest: nothing is half written, and what the host forgot is not made anew by a reboot
-    ec2.stop(builder, host)
+    ec2.stop(builder, machine.id)
     name = f"{run.pipeline.name}-{mark}"
     run.console.event(NAME, f"create image {name}")
     tags = {"Name": name, "project": run.pipeline.name, "fingerprint": mark, "base": run.pipeline.image}
     with already("InvalidAMIName.Duplicate"):  # another run was faster: its image is as good
-        return ec2.create_image(run, host, name=name, tags=tags)
+        return images.create(run.cloud.client("ec2"), machine.id, name=name, tags=tags)
     return next(each.id for each in found(run) if each.fingerprint == mark)
 
 
 def _await(run: Run, id: str) -> None:
-    for _ in ec2.patience(f"the image {id} not ready", pause=ec2.POLL_IMAGE, seconds=PATIENCE):
+    for _ in waiting.patience(f"the image {id} not ready", pause=waiting.POLL_IMAGE, seconds=PATIENCE):
         image = next((each for each in found(run) if each.id == id), None)
         if image and image.state == "available":
             return
@@ -194,29 +193,28 @@ def _await(run: Run, id: str) -> None:
 def _end(builder: Run) -> None:
     """Leave nothing of the host: when interrupted, as far as moments reach."""
     deadline = time.monotonic() + LAST_MOMENT
-    while changes := list(_left(builder)):
+    while changes := _left(builder):
         for change in changes:
             builder.console.event(NAME, str(change))
             with contextlib.suppress(Cancelled):
                 ec2.apply(builder, change)
         if children.cancelled() and time.monotonic() > deadline:
             return
-        time.sleep(ec2.POLL if children.cancelled() else 0)
-    launches.forget(builder)
+        time.sleep(waiting.POLL if children.cancelled() else 0)
+    memory.forget(builder.store, builder.identity)
 
 
-def _left(builder: Run) -> Iterator[infrastructure.Change]:
-    name = f"{builder.pipeline.name}-{builder.identity}"
-    yield from infrastructure.teardown_plan(name, builder.host_name, ec2.find(builder))
+def _left(builder: Run) -> list[Change]:
+    return teardown_plan(builder.name, builder.host_name, find.everything(builder))
 
 
 def _sweep(run: Run) -> int:
     """Take away the images that nobody needs; how many these were."""
-    images = found(run)
-    gone = superfluous(images, ec2.images_in_use(run, [each.id for each in images]))
+    known, client = found(run), run.cloud.client("ec2")
+    gone = superfluous(known, images.in_use(client, [each.id for each in known]))
     for each in gone:
         run.console.event(NAME, f"remove {each.id} of {each.made[:10]}")
-        ec2.remove_image(run, each.id, each.snapshots)
+        images.remove(client, each.id, each.snapshots)
     return len(gone)
 
 

@@ -79,6 +79,11 @@ class Run:
         return f"{self.pipeline.name}-{self.identity}"
 
     @property
+    def secrets_folder(self) -> str:
+        """The environment's folder of the parameter store, where its secrets lie."""
+        return f"/{self.pipeline.name}/{self.identity}"
+
+    @property
     def host_name(self) -> str:
         """The site's full host name."""
         return f"{self.environment.host_name or self.identity}.{self.pipeline.dns_zone}"

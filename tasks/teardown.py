@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from tasks.bucket import create
 from tasks.graph.stage import Outcome
-from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import launches
-from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure import find, memory
+from tasks.infrastructure.apply import apply
+from tasks.infrastructure.plan import teardown_plan
 from tasks.release import history
 from tasks.server import ledger
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 def tear_down(run: Run) -> Outcome:
     """Plan for nothing, and apply."""
-    name = f"{run.pipeline.name}-{run.identity}"
-    changes = infrastructure.teardown_plan(name, run.host_name, ec2.find(run))
+    changes = teardown_plan(run.name, run.host_name, find.everything(run))
     for change in changes:
         run.console.event("teardown", str(change))
-        ec2.apply(run, change)
+        apply(run, change)
     if create.bucket_exists(run):
-        launches.forget(run)
+        memory.forget(run.store, run.identity)
         ledger.forget(run)
         history.forget(run)
     return Outcome(

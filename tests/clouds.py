@@ -10,6 +10,7 @@ from tasks.commands import command_line
 from tasks.console.console import Console
 from tasks.hosts.ansible import Recap
 from tasks.hosts.hosts import Hosts
+from tasks.infrastructure import secrets
 from tasks.run import Run
 
 
@@ -52,3 +53,8 @@ def run_in(
 ) -> Run:
     """A run of the checkout at `root` in that cloud."""
     return command_line.read(root, variables, cloud=cloud, hosts=hosts, console=console)
+
+
+def secrets_of(run: Run) -> secrets.Secrets:
+    """The secrets of the run's environment; they are made where there are none yet."""
+    return secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)

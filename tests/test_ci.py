@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tasks.cloud.embedded.home import Home
-from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION, Server
 from tests.clouds import Paperhouse, run_in
 from tests.conftest import ROOT, copy_project, git
@@ -180,7 +181,7 @@ def test_what_one_runner_has_made_another_one_takes_away(
     assert stopped.returncode == 0, stopped.stderr
     assert f"| by | kim-at-{provider} |" in (other.root / ".run" / "report.md").read_text()
     assert f"{run.identity} is gone" in stopped.stdout
-    assert ec2.find(run) == infrastructure.Existing()
+    assert find.everything(run) == Existing()
 
 
 @pytest.mark.parametrize("provider", FILES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -43,6 +44,18 @@ def imported(path):
 def test_an_outside_thing_has_one_door(outside, door):
     assert [path for path in CODE if outside in imported(path) and not path.startswith(door)] == []
     assert any(outside in imported(path) for path in CODE)
+
+
+def test_the_graph_and_the_commands_load_nothing_that_is_slow_to_load():
+    commands = [
+        path.removesuffix(".py").replace("/", ".") for path in CODE if path.startswith("tasks/commands/")
+    ]
+    slow = {"boto3", "botocore", "git", "ansible_runner", "cryptography"}
+    code = f"import sys, dodo, {', '.join(commands)}; print(sorted({slow} & set(sys.modules)))"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == "[]\n"
 
 
 def test_only_the_profile_and_the_application_know_what_is_released():

@@ -21,7 +21,9 @@ from tasks.cloud.aws import Aws
 from tasks.environments import inventory
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import apply as ec2s
+from tasks.infrastructure import find, images
 from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import teardown_plan
 from tasks.release import history
 from tasks.server import ledger
 from tasks.sweep import apply, references
@@ -256,7 +258,7 @@ def release(run):
     lease, state = Lease(run), BucketState(Records(run=run), None)
     lease.take()
     assert infrastructure.shared_differences(run) == []
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     state.set("server", "deps:", [])
     state.void("server")
     infrastructure.existing(run)
@@ -266,7 +268,7 @@ def release(run):
 
 
 def give_back(run):
-    for change in infrastructure.teardown_plan(f"shop-{run.identity}", run.host_name, ec2s.find(run)):
+    for change in teardown_plan(run.name, run.host_name, find.everything(run)):
         ec2s.apply(run, change)
     ledger.forget(run)
     history.forget(run)
@@ -275,16 +277,16 @@ def give_back(run):
 def disturb(administrator, run):
     """What somebody does by hand, and a release puts right: a machine stopped and unprotected, a port opened."""
     ec2 = administrator.cloud.client("ec2")
-    ec2.stop_instances(InstanceIds=[each.id for each in ec2s.find(run).machines])
+    ec2.stop_instances(InstanceIds=[each.id for each in find.everything(run).machines])
     rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-    ec2.authorize_security_group_ingress(GroupId=ec2s.find(run).group, IpPermissions=[rule])
-    for each in ec2s.find(run).machines:
+    ec2.authorize_security_group_ingress(GroupId=find.everything(run).group, IpPermissions=[rule])
+    for each in find.everything(run).machines:
         ec2.modify_instance_attribute(InstanceId=each.id, DisableApiTermination={"Value": False})
 
 
 def remove_images(run):
     for each in image.found(run):
-        ec2s.remove_image(run, each.id, each.snapshots)
+        images.remove(run.cloud.client("ec2"), each.id, each.snapshots)
 
 
 def abandon(administrator, run):
@@ -299,10 +301,10 @@ def abandon(administrator, run):
     ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1, **tagged("volume"))
     ec2.create_security_group(GroupName="stray", Description="stray", **tagged("security-group"))
     ec2.create_key_pair(KeyName="stray", **tagged("key-pair"))
-    (machine,) = ec2s.find(gone).machines
+    (machine,) = find.everything(gone).machines
     for number in range(image.KEPT + 1):
         mark = {"project": "shop", "fingerprint": str(number)}
-        ec2s.create_image(administrator, machine.id, name=f"image-{number}", tags=mark)
+        images.create(administrator.cloud.client("ec2"), machine.id, name=f"image-{number}", tags=mark)
 
 
 def sweep_up(run):

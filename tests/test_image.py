@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
+import subprocess
+import sys
 import time
 import uuid
 import zlib
@@ -17,8 +20,9 @@ from tasks.commands import command_line
 from tasks.console.console import Console
 from tasks.hosts.playbook_events import PlaybookBroken
 from tasks.image import Image, superfluous
-from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import IdleHosts, Killed, Paperhouse, run_in
 from tests.conftest import commit, copy_project, git
@@ -47,7 +51,7 @@ def run(project, server, said, request):  # noqa: F811
 
 
 def nothing_of_the_host(run):
-    assert ec2.find(image._builder(run)) == infrastructure.Existing()
+    assert find.everything(image._builder(run)) == Existing()
 
 
 def another(run):
@@ -222,7 +226,7 @@ def test_older_images_go_when_a_third_is_made(run, monkeypatch):
 def test_an_image_in_use_stays(run, monkeypatch):
     monkeypatch.setattr(image, "fingerprint", lambda run: "old")
     old = image.bake(run).facts["image"]
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     for number in range(3):
         monkeypatch.setattr(image, "fingerprint", lambda run, number=number: f"{number}")
         image.bake(run)
@@ -234,7 +238,7 @@ def test_an_image_in_use_stays(run, monkeypatch):
 
 def started_from(run):
     pages = run.cloud.client("ec2").get_paginator("describe_instances")
-    filters = [{"Name": "tag:environment", "Values": [run.identity]}, *ec2._ours(run)[:1]]
+    filters = [{"Name": "tag:environment", "Values": [run.identity]}, *find.of(run)[:1]]
     (id,) = {
         each["ImageId"]
         for page in pages.paginate(Filters=filters)
@@ -246,7 +250,7 @@ def started_from(run):
 
 def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
     made = image.bake(run).facts["image"]
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     assert started_from(run) == made
     assert f"starts from the baked image {made}" in said.getvalue()
 
@@ -254,18 +258,30 @@ def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
 def test_without_one_of_the_same_fingerprint_it_starts_as_before_and_says_so(run, said, monkeypatch):
     made = image.bake(run).facts["image"]
     monkeypatch.setattr(image, "fingerprint", lambda run: "another")
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     assert started_from(run) != made
     assert "starts from debian-12: no baked image of another" in said.getvalue()
 
 
 def test_a_machine_that_is_there_is_not_replaced_for_a_newer_image(run):
-    infrastructure.converge(run)
+    infrastructure.converge(run, baked=image.start)
     before = started_from(run)
     image.bake(run)
     assert infrastructure.differences(run) == []
-    assert not infrastructure.converge(run).changed
+    assert not infrastructure.converge(run, baked=image.start).changed
     assert started_from(run) == before
+
+
+def test_the_pipeline_hands_the_baked_image_to_who_makes_machines(project):
+    code = "import dodo; from tasks import image; (made,) = (each for each in dodo.task_infrastructure() "
+    code += (
+        "if each['name'] == 'environment'); print(made['actions'][0][1][0].keywords['baked'] is image.start)"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(project)}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, env=environ, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == "True\n"
 
 
 def test_the_throw_away_host_never_starts_from_a_baked_image(run):

@@ -1,8 +1,7 @@
-"""create: what all environments share: the bucket and the DNS zone, made on first use, removed by nobody."""
+"""create: the bucket that all environments share: made on first use, removed by nobody."""
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from tasks.bucket.store import BucketForbidden
@@ -14,13 +13,6 @@ if TYPE_CHECKING:
 
 REPLACED_DAYS = 30
 """Days that the bucket keeps what was removed or replaced."""
-
-
-class ZoneMissing(Refusal):
-    """The DNS zone does not exist and is not ours to make."""
-
-    sentence = "infrastructure: no hosted zone {zone} in this account (pipeline.yml: dns_zone)"
-    remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
 
 
 class BucketGone(Refusal):
@@ -42,32 +34,38 @@ def bucket_exists(run: Run) -> bool:
     return {"Key": "project", "Value": run.pipeline.name} in tags
 
 
-def zone_id(run: Run) -> str | None:
-    """The id of the DNS zone."""
-    zone = f"{run.pipeline.dns_zone}."
-    route53 = run.cloud.client("route53")
-    for each in route53.list_hosted_zones_by_name(DNSName=zone, MaxItems="1")["HostedZones"]:
-        if each["Name"] == zone:
-            return str(each["Id"].rpartition("/")[2])
-    return None
-
-
-def make_shared(run: Run) -> list[str]:
-    """Make the bucket and the zone where they are missing. Returns what was made. Raises ZoneMissing."""
-
-    made = []
-    if not bucket_exists(run):
-        _make_bucket(run)
-        made.append(f"bucket {run.bucket}")
-    if not zone_id(run):
-        # names below .localhost belong to the machine that uses them (RFC 6761); others have an owner
-        if not f".{run.pipeline.dns_zone}".endswith(".localhost"):
-            raise ZoneMissing(zone=run.pipeline.dns_zone)
-        run.cloud.client("route53").create_hosted_zone(
-            Name=run.pipeline.dns_zone, CallerReference=f"{run.pipeline.name}-{uuid.uuid4().hex}"
-        )
-        made.append(f"zone {run.pipeline.dns_zone}")
-    return made
+def make_bucket(run: Run) -> None:
+    """Make the bucket, or complete what an interrupted run has made of it. Raises BucketGone."""
+    create_bucket(run)
+    s3, bucket = run.cloud.client("s3"), run.bucket
+    s3.put_public_access_block(
+        Bucket=bucket,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+    encrypted = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    abort = {
+        "ID": "abort-unfinished-uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    # what was removed or replaced can be had back for a while, and then takes no more room
+    replaced = {
+        "ID": "forget-replaced-versions",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": REPLACED_DAYS},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [abort, replaced]})
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "project", "Value": run.pipeline.name}]})
 
 
 def create_bucket(run: Run) -> None:
@@ -101,36 +99,3 @@ def _machines_of_the_project(run: Run) -> list[str]:
         for reservation in page["Reservations"]
         for each in reservation["Instances"]
     ]
-
-
-def _make_bucket(run: Run) -> None:
-    create_bucket(run)
-    s3, bucket = run.cloud.client("s3"), run.bucket
-    s3.put_public_access_block(
-        Bucket=bucket,
-        PublicAccessBlockConfiguration={
-            "BlockPublicAcls": True,
-            "IgnorePublicAcls": True,
-            "BlockPublicPolicy": True,
-            "RestrictPublicBuckets": True,
-        },
-    )
-    encrypted = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    abort = {
-        "ID": "abort-unfinished-uploads",
-        "Status": "Enabled",
-        "Filter": {"Prefix": ""},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-    }
-    # what was removed or replaced can be had back for a while, and then takes no more room
-    replaced = {
-        "ID": "forget-replaced-versions",
-        "Status": "Enabled",
-        "Filter": {"Prefix": ""},
-        "NoncurrentVersionExpiration": {"NoncurrentDays": REPLACED_DAYS},
-        "Expiration": {"ExpiredObjectDeleteMarker": True},
-    }
-    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [abort, replaced]})
-    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "project", "Value": run.pipeline.name}]})

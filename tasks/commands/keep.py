@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
+from tasks.environments import expiry
 
 MOST = 365
 
@@ -15,8 +16,6 @@ class KeepCommand(Command):
     doc_usage = f"DAYS (1 to {MOST})"
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks.environments import expiry
-
         days = pos_args[0] if pos_args and len(pos_args) == 1 else ""
         if not days.isascii() or not days.isdigit() or not 0 < int(days) <= MOST:
             raise self.misread(pos_args or [])

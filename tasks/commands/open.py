@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
+from tasks.hosts import logs, ssh
+from tasks.hosts.ssh import Host
+from tasks.infrastructure import hosts
+from tasks.infrastructure import stage as infrastructure
+from tasks.process import children
 from tasks.refusal import UNKNOWN, Refusal
+
+if TYPE_CHECKING:
+    from tasks.run import Run
 
 
 class HostUnknown(Refusal):
@@ -48,9 +56,6 @@ class SshCommand(Command):
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False, pos_args: list[str] | None = None) -> int:
-        from tasks.hosts import ssh
-        from tasks.process import children
-
         found, words = _hosts(run_of(self.task_list), pos_args or [])
         if as_json:
             self.console.line(json_of([_public(each) for each in found]))
@@ -89,8 +94,6 @@ class LogsCommand(Command):
         as_json: bool = False,
         pos_args: list[str] | None = None,
     ) -> int:
-        from tasks.hosts import logs
-
         found, words = _hosts(run_of(self.task_list), pos_args or [])
         if words:
             raise HostUnknown(host=words[0], known=", ".join(each.name for each in found))
@@ -98,20 +101,17 @@ class LogsCommand(Command):
         return logs.tell(found, show, self.console.line)
 
 
-def _hosts(run: Any, words: list[str]) -> tuple[list[Any], list[str]]:
+def _hosts(run: Run, words: list[str]) -> tuple[list[Host], list[str]]:
     """The hosts that are meant, and the words that name none. Raises HostUnknown, or that there is no machine."""
-    from tasks.infrastructure import stage as infrastructure
-    from tasks.server import stage as server
-
-    hosts = server.hosts(run, infrastructure.existing(run))
+    reached = hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
     if not words or not words[0].startswith("i-"):
-        return hosts, words
-    named = [each for each in hosts if each.name == words[0]]
+        return reached, words
+    named = [each for each in reached if each.name == words[0]]
     if not named:
-        raise HostUnknown(host=words[0], known=", ".join(each.name for each in hosts))
+        raise HostUnknown(host=words[0], known=", ".join(each.name for each in reached))
     return named, words[1:]
 
 
-def _public(host: Any) -> dict[str, object]:
+def _public(host: Host) -> dict[str, object]:
     """What may be shown of a host: not its key."""
     return {name: getattr(host, name) for name in ("name", "address", "port", "user", "host_keys")}

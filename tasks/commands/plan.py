@@ -11,6 +11,7 @@ from tasks.graph import plan
 from tasks.graph.stage import properties
 from tasks.infrastructure.stage import NoMachine
 from tasks.refusal import FAILED, Refusal
+from tasks.server import stage as server
 
 
 class PlanCommand(Command):
@@ -59,8 +60,6 @@ class PlanCommand(Command):
         return 2 if work and detailed_exitcode else 0
 
     def _show_difference(self) -> None:
-        from tasks.server import stage as server
-
         try:
             lines = server.preview(run_of(self.task_list))
         except NoMachine:

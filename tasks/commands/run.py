@@ -16,15 +16,18 @@ from doit.exceptions import InvalidCommand
 
 from tasks import source
 from tasks.bucket.create import BucketGone
-from tasks.bucket.lease import LeaseLost
+from tasks.bucket.lease import Lease, LeaseLost
+from tasks.cloud.interface import HostDown
 from tasks.commands.base import Asked, missing, run_of
 from tasks.graph.stage import properties
+from tasks.hosts import kill_stale_sessions
+from tasks.infrastructure import hosts
 from tasks.process import children
 from tasks.promotion import gate
 from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
-    from tasks.bucket.lease import Lease
+    from tasks.run import Run
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE = 4.0
@@ -135,9 +138,6 @@ class RunCommand(Asked, doit.cmd_run.Run):
         leased = self._leased()
         if not leased:
             return
-        from tasks.bucket.lease import Lease
-        from tasks.hosts import kill_stale_sessions
-
         run = run_of(self.task_list)
         self.lease = lease = Lease(run, on_lost=_stop)  # known before it is taken: an interruption frees it
         try:
@@ -149,7 +149,7 @@ class RunCommand(Asked, doit.cmd_run.Run):
         self.dep_manager.backend.lease = lease
         self.dep_manager.backend.read_anew()
         if lease.unclean:
-            lease.unclean = not kill_stale_sessions.kill(run)
+            lease.unclean = not _end_former_run(run)
 
     def _leased(self) -> list[Any]:
         """Those of the tasks to run that change the environment."""
@@ -167,6 +167,18 @@ def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
         found |= new
         new = {need for name in new for need in control.tasks[name].task_dep} - found
     return found
+
+
+def _end_former_run(run: Run) -> bool:
+    """End on the environment's hosts what a former run left there. False if one of them was not reached."""
+    up, reached = [], True
+    for each in hosts.known(run):
+        try:
+            up += hosts.reachable(run.cloud, run.secrets_folder, [each])
+        except HostDown:
+            kill_stale_sessions.unreached(each.id, run.console)
+            reached = False
+    return kill_stale_sessions.kill(up, run.console) and reached
 
 
 def retry() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
+from tasks.environments import sleep
 
 
 class SleepCommand(Command):
@@ -12,8 +13,6 @@ class SleepCommand(Command):
     doc_purpose = "stop the environment's machines; everything on them is kept"
 
     def _execute(self) -> int:
-        from tasks.environments import sleep
-
         run = run_of(self.task_list)
         stopped = sleep.sleep(run)
         self.console.line(f"{run.identity} sleeps: {', '.join(stopped)}; doit wake, or a release, wakes it")
@@ -27,8 +26,6 @@ class WakeCommand(Command):
     doc_purpose = "start the environment's machines again"
 
     def _execute(self) -> int:
-        from tasks.environments import sleep
-
         run = run_of(self.task_list)
         self.console.line(f"{', '.join(sleep.wake(run))} is awake")
         self.console.line(run.url)

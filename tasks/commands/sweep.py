@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+from tasks import source
 from tasks.commands.base import Command, flag, run_of
 from tasks.console.console import WIDTH
+from tasks.environments import cost, inventory
 from tasks.graph import summary
 from tasks.refusal import Refusal
+from tasks.sweep import apply, references
+from tasks.sweep import plan as sweep
 
 
 class SweepTooMuch(Refusal):
@@ -43,11 +47,6 @@ class SweepCommand(Command):
     )
 
     def _execute(self, yes: bool = False, share: int | None = None) -> int:
-        from tasks import source
-        from tasks.environments import cost, inventory
-        from tasks.sweep import apply, references
-        from tasks.sweep import plan as sweep
-
         run = run_of(self.task_list)
         branches = source.remote_branches(run.root, run.pipeline.default_branch)
         found = inventory.survey(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from tasks.bucket.lease import Lease
 from tasks.commands.base import Command, flag, run_of
 from tasks.refusal import Refusal
 
@@ -23,8 +24,6 @@ class UnlockCommand(Command):
     cmd_options = (flag("yes", "do not ask", short="y"),)
 
     def _execute(self, yes: bool = False) -> int:
-        from tasks.bucket.lease import Lease
-
         run = run_of(self.task_list)
         lease = Lease(run)
         found = lease.look()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from tasks.environments.inventory import EnvironmentInventory, Time
 from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import find, hosts
+from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.stage import NoMachine
 from tasks.refusal import Refusal
 
@@ -73,7 +75,7 @@ def extend(run: Run, days: int) -> Time:
     """Keep the environment for so many days from now. Hosts asleep are told when they wake. Raises NoExpiry, NoMachine."""
     if not run.environment.release.expires_after_days:
         raise NoExpiry(environment=run.environment_name)
-    if not ec2.find(run).machines:
+    if not find.everything(run).machines:
         raise NoMachine(stage="keep", identity=run.identity)
     until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     ec2.tag(run, {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
@@ -83,14 +85,11 @@ def extend(run: Run, days: int) -> Time:
 
 def tell(run: Run) -> None:
     """Tell each running host that shuts itself down until when it is kept."""
-    from tasks.infrastructure import stage as infrastructure
-    from tasks.server import stage as server
-
-    tags = [each.tags for each in ec2.find(run).machines if each.state == "running"]
+    tags = [each.tags for each in find.everything(run).machines if each.state == "running"]
     until = max((found for each in tags if (found := kept_until(each))), default=None)
     if not until or not run.environment.infrastructure.ends_itself:
         return
     folder, _, _ = TOLD.rpartition("/")
     program = TELL.format(folder=folder, file=TOLD, seconds=int(until.timestamp()))
-    for host in server.hosts(run, infrastructure.existing(run)):
+    for host in hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)):
         run.hosts.python(host, "keep", program, quick=True)

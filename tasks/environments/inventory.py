@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.bucket import create
+from tasks.infrastructure.zone import zone_id
 from tasks.run import branch_identity
 from tasks.settings import Environment, load
 
@@ -210,8 +211,9 @@ def _images(run: Run) -> Iterator[Resource]:
 
 
 def _records(run: Run, names: EnvironmentNames) -> Iterator[Resource]:
-    zone = create.zone_id(run)
-    pages = run.cloud.client("route53").get_paginator("list_resource_record_sets")
+    route53 = run.cloud.client("route53")
+    zone = zone_id(route53, run.pipeline.dns_zone)
+    pages = route53.get_paginator("list_resource_record_sets")
     for page in pages.paginate(HostedZoneId=zone) if zone else ():
         for each in page["ResourceRecordSets"]:
             name = each["Name"].rstrip(".")

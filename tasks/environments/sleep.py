@@ -7,14 +7,15 @@ import datetime
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tasks import image
 from tasks.bucket.lease import Lease
 from tasks.environments import cost, expiry, inventory
 from tasks.hosts import ssh
 from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import find, hosts, waiting
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
 from tasks.refusal import Refusal
-from tasks.server import stage as server
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -62,12 +63,14 @@ def wake(run: Run) -> list[str]:
     Raises SleepForbidden, NothingToWake or EnvironmentHeld.
     """
     with _alone(run, "wake"):
-        asleep = [each.id for each in ec2.find(run).machines if each.state in ("stopping", "stopped")]
+        asleep = [each.id for each in find.everything(run).machines if each.state in ("stopping", "stopped")]
         if not asleep:
             raise NothingToWake(verb="wake", identity=run.identity, state="asleep")
-        hosts = dict(infrastructure.converge(run, stage="wake").facts)
-        for host in server.hosts(run, hosts):  # it runs some seconds before it can be told anything
-            for _ in ec2.patience(f"{host.name} not to be logged in to"):
+        machines = hosts.parsed(infrastructure.converge(run, "wake", baked=image.start).facts)
+        for host in hosts.reachable(
+            run.cloud, run.secrets_folder, machines
+        ):  # it runs some seconds before it can be told anything
+            for _ in waiting.patience(f"{host.name} not to be logged in to"):
                 if ssh.answer(host) is ssh.LoginAnswer.LOGIN:
                     break
         found = inventory.survey(run)

@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tasks.cloud.interface import HostDown
-from tasks.hosts.ssh import PATIENCE, Host, known_hosts, options
-from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import launches, secrets
+from tasks.console.console import Console
+from tasks.hosts import ssh
+from tasks.hosts.ssh import Host
 from tasks.process import children
 from tasks.process.children import CommandFailed
-
-if TYPE_CHECKING:
-    from tasks.run import Run
 
 PROGRAM = Path(__file__).parents[1] / "process" / "orphans.py"
 
 
-def kill(run: Run) -> bool:
-    """End every login of the deploy user on the environment's hosts, with what it started. False if one was not reached.
-
-    No playbook ever ran where no host key is known yet or no machine runs.
-    """
-    known = launches.host_keys(run)
+def kill(hosts: Sequence[Host], console: Console) -> bool:
+    """End every login of the deploy user on the hosts, with what it started. False if one of them was not reached."""
     reached = True
-    for each in (each for each in ec2.find(run).machines if each.state == "running" and each.id in known):
+    for host in hosts:
         try:
-            host = Host(
-                name=each.id,
-                address=run.cloud.reachable_at({"InstanceId": each.id}),
-                user=run.cloud.login_user,
-                key=secrets.ensure(run).deploy_key,
-                host_keys=tuple(known[each.id]),
-            )
             ended = _end_sessions(host)
-        except (CommandFailed, HostDown):
-            run.console.event("lease", f"{each.id} does not answer: what a former run left there may go on")
+        except CommandFailed:
+            unreached(host.name, console)
             reached = False
         else:
-            run.console.event("lease", f"{each.id}: ended {ended} processes of a former run")
+            console.event("lease", f"{host.name}: ended {ended} processes of a former run")
     return reached
 
 
+def unreached(host: str, console: Console) -> None:
+    """Say that a host may still be changed by what nobody could end."""
+    console.event("lease", f"{host} does not answer: what a former run left there may go on")
+
+
 def _end_sessions(host: Host) -> int:
-    with tempfile.TemporaryDirectory(prefix="fence-") as folder:
-        known, key = Path(folder, "known_hosts"), Path(folder, "key")
-        known.write_text(known_hosts([host]))
-        key.touch(mode=0o600)
-        key.write_text(host.key.rstrip("\n") + "\n")
-        login = ["ssh", *options(known), "-o", f"ConnectTimeout={PATIENCE}", "-i", str(key)]
-        there = ["-p", str(host.port), "-l", host.user, host.address]
-        program = ["sudo", "-n", "python3", "-IS", "-", "sessions", host.user]
-        printed = children.run([*login, *there, *program], stdin=PROGRAM.read_bytes())
+    program = ["sudo", "-n", "python3", "-IS", "-", "sessions", host.user]
+    with ssh.login(host) as command:
+        printed = children.run([*command, *program], stdin=PROGRAM.read_bytes())
     return int(printed.split()[-1])

@@ -5,12 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasks.cloud.errors import already
-
-if TYPE_CHECKING:
-    from tasks.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +21,7 @@ class Secrets:
 
 
 def _deploy_key() -> str:
+    # costs start-up time, and only who makes a key needs it
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -46,36 +44,31 @@ MAKE: dict[str, Callable[[Made], str]] = {
 """Each from those before it."""
 
 
-def folder(run: Run) -> str:
-    """The parameters' common path."""
-    return f"/{run.pipeline.name}/{run.identity}"
-
-
-def ensure(run: Run) -> Secrets:
-    """The environment's secrets; those that do not exist yet are made."""
-    ssm = run.cloud.client("ssm")
-    found = _read(ssm, folder(run))
+def ensure(ssm: Any, folder: str) -> Secrets:
+    """The secrets of a folder of the parameter store; those that do not exist yet are made."""
+    found = _read(ssm, folder)
     for name, make in MAKE.items():
         if name not in found:
             with already("ParameterAlreadyExists"):  # another run was faster: its value counts
-                ssm.put_parameter(Name=f"{folder(run)}/{name}", Value=make(found), Type="SecureString")
-            found = _read(ssm, folder(run))
+                ssm.put_parameter(Name=f"{folder}/{name}", Value=make(found), Type="SecureString")
+            found = _read(ssm, folder)
     return Secrets(**{name: found[name] for name in MAKE})
 
 
-def known(run: Run) -> Secrets | None:
-    """The environment's secrets if all of them exist; makes none."""
-    found = _read(run.cloud.client("ssm"), folder(run))
+def known(ssm: Any, folder: str) -> Secrets | None:
+    """The secrets of a folder if all of them exist; makes none."""
+    found = _read(ssm, folder)
     return Secrets(**{name: found[name] for name in MAKE}) if found.keys() >= MAKE.keys() else None
 
 
-def names(run: Run) -> list[str]:
-    """Full names of all parameters of the environment."""
-    return [f"{folder(run)}/{name}" for name in sorted(_read(run.cloud.client("ssm"), folder(run)))]
+def names(ssm: Any, folder: str) -> list[str]:
+    """Full names of all parameters of a folder."""
+    return [f"{folder}/{name}" for name in sorted(_read(ssm, folder))]
 
 
 def public_key(deploy_key: str) -> str:
     """The OpenSSH line of the public half."""
+    # costs start-up time, as above
     from cryptography.hazmat.primitives import serialization
 
     public = serialization.load_ssh_private_key(deploy_key.encode(), password=None).public_key()

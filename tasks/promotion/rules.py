@@ -227,8 +227,7 @@ def _kind(path: str, application: str, migrations: tuple[str, ...]) -> str:
         return "settings"
     if path.startswith(
         (
-            "tasks/infrastructure/stage.py",
-            "tasks/infrastructure/apply.py",
+            "tasks/infrastructure/",
             "tasks/bucket/create.py",
             "tasks/cloud/",
         )

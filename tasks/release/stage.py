@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import hosts
+from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
 from tasks.server import stage as server
 from tasks.tarball import signature, stored
@@ -38,15 +41,15 @@ def parts(run: Run) -> dict[str, object]:
 def go_live(
     run: Run,
     tarball: dict[str, Any] | None = None,
-    infrastructure: dict[str, Any] | None = None,
+    machines: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> Outcome:
     """Run playbooks/release.yml on the machines, with a link to the tarball that works for an hour."""
     digest = (tarball or _existing_tarball(run))["digest"]
-    found = infrastructure or server.existing(run)
+    found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     run.hosts.play(
         "release",
-        hosts=server.hosts(run, found),
+        hosts=hosts.reachable(run.cloud, run.secrets_folder, found),
         variables={**server.application(run), **variables(run, digest)},
         strategy=run.environment.strategy,
         console=run.console,
@@ -55,7 +58,7 @@ def go_live(
     _tag(run)
     history.add(run, digest)
     return Outcome(
-        facts={"digest": digest, "machines": [each["id"] for each in found["hosts"]]},
+        facts={"digest": digest, "machines": [each.id for each in found]},
         done=f"{digest[:ID]} is live",
         unchanged=f"{digest[:ID]} is live since {run.clock.stamp()}",
     )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tasks.cloud.interface import HostDown
+from tasks.hosts.ssh import Host
+from tasks.infrastructure import hosts
+from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.hosts import MachineFacts
 from tasks.refusal import Refusal
 from tasks.server import ledger, ledger_host
 
@@ -69,21 +73,20 @@ class AsRecorded:
         except Exception:  # a machine may have been started meanwhile
             return [], {}
 
-    def _ask(self, run: Run, found: Mapping[str, Any]) -> Answers:
-        from tasks.server import stage as server
-
+    def _ask(self, run: Run, found: Sequence[MachineFacts]) -> Answers:
         recorded = {id: ledger.read(run, id, self.playbook) for id in _ids(found)}
         answers: Answers = {id: ([f"{id} has no ledger yet"], []) for id in recorded}
         if any(recorded.values()):
-            hosts = [each for each in server.hosts(run, dict(found)) if recorded[each.name]]
+            reachable = hosts.reachable(run.cloud, run.secrets_folder, found)
+            asked = [each for each in reachable if recorded[each.name]]
             begun = time.monotonic()
-            with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
-                probed = pool.map(lambda each: self._probe(run, each, recorded[each.name]), hosts)
-                answers |= {host.name: answer for host, answer in zip(hosts, probed, strict=True)}
+            with ThreadPoolExecutor(max_workers=len(asked)) as pool:
+                probed = pool.map(lambda each: self._probe(run, each, recorded[each.name]), asked)
+                answers |= {host.name: answer for host, answer in zip(asked, probed, strict=True)}
             self.seconds = time.monotonic() - begun
         return answers
 
-    def _probe(self, run: Run, host: Any, known: Any) -> tuple[list[str], list[str]]:
+    def _probe(self, run: Run, host: Host, known: Any) -> tuple[list[str], list[str]]:
         request = {"names": list(known["things"]), "folders": known["folders"], "files": known["files"]}
         answer = ledger.ask(run.hosts, host, self.playbook, ledger_host.probe, request, quick=True)
         drifted = ledger.differences(known["things"], answer["facts"])
@@ -94,23 +97,21 @@ Answers = dict[str, tuple[list[str], list[str]]]
 """For each host: why it must be provisioned, and what is strange on it."""
 
 
-def _recorded_hosts() -> dict[str, Any]:
+def _recorded_hosts() -> list[MachineFacts]:
     from doit import Globals
 
-    return dict(Globals.dep_manager.get_values(UPSTREAM))
+    return hosts.parsed(Globals.dep_manager.get_values(UPSTREAM))
 
 
-def _hosts(run: Run) -> dict[str, Any]:
+def _hosts(run: Run) -> list[MachineFacts]:
     """The machines: those of the record, or those that exist where the environment makes none."""
     if run.environment.has("infrastructure"):
         return _recorded_hosts()
-    from tasks.server import stage as server
-
     try:
-        return server.existing(run)
+        return infrastructure.existing(run)
     except Refusal:
-        return {}  # the stage itself says so
+        return []  # the stage itself says so
 
 
-def _ids(found: Mapping[str, Any]) -> list[str]:
-    return sorted(each["id"] for each in found.get("hosts", ()))
+def _ids(found: Sequence[MachineFacts]) -> list[str]:
+    return sorted(each.id for each in found)

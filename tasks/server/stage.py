@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
-from tasks.hosts.ssh import Host
-from tasks.infrastructure import secrets
+from tasks.infrastructure import hosts, secrets
+from tasks.infrastructure import stage as infrastructure
 from tasks.server import ledger
 from tasks.settings import flat
 
@@ -37,10 +37,10 @@ def parts(run: Run) -> dict[str, object]:
     }
 
 
-def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome:
-    """Run playbooks/server.yml on the machines that `infrastructure` made, or on those that exist."""
-    found = infrastructure or existing(run)
-    reached, told = hosts(run, found), application(run)
+def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
+    """Run playbooks/server.yml on the machines that infrastructure has left as facts, or on those that exist."""
+    found = hosts.parsed(machines) if machines else infrastructure.existing(run)
+    reached, told = hosts.reachable(run.cloud, run.secrets_folder, found), application(run)
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -58,10 +58,10 @@ def provision(run: Run, infrastructure: dict[str, Any] | None = None) -> Outcome
         own=own(told),
         settings={name: value for name, value in parts(run).items() if name not in ("host name", "profile")},
     )
-    machines = [each["id"] for each in found["hosts"]]
+    ids = [each.id for each in found]
     return Outcome(
-        facts={"machines": machines},
-        done=f"{recap.ok} tasks on {', '.join(machines)}, {recap.changed} changed",
+        facts={"machines": ids},
+        done=f"{recap.ok} tasks on {', '.join(ids)}, {recap.changed} changed",
         unchanged=f"roles, settings and machines as on {run.clock.stamp()}",
     )
 
@@ -70,31 +70,10 @@ def preview(run: Run) -> list[str]:
     """What provisioning would change on the machines, as Ansible's check mode says it. Raises NoMachine."""
     return ansible.preview(
         "server",
-        hosts=hosts(run, existing(run)),
+        hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
         variables={**variables(run), **application(run)},
         say=run.console.say("server"),
     )
-
-
-def existing(run: Run) -> dict[str, Any]:
-    """The machines of an environment that makes none."""
-    from tasks.infrastructure import stage as infrastructure
-
-    return infrastructure.existing(run)
-
-
-def hosts(run: Run, infrastructure: dict[str, Any]) -> list[Host]:
-    """The machines as Ansible reaches them."""
-    return [
-        Host(
-            name=each["id"],
-            address=run.cloud.reachable_at({"InstanceId": each["id"]}),
-            user=run.cloud.login_user,
-            key=secrets.ensure(run).deploy_key,
-            host_keys=tuple(each["host_keys"]),
-        )
-        for each in infrastructure["hosts"]
-    ]
 
 
 def variables(run: Run) -> dict[str, object]:
@@ -116,7 +95,8 @@ def variables(run: Run) -> dict[str, object]:
 
 def application(run: Run) -> dict[str, Any]:
     """What the roles are told of the application; includes its secrets."""
-    name, profile, known = run.pipeline.name, run.profile.server, secrets.ensure(run)
+    name, profile = run.pipeline.name, run.profile.server
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     return {
         "application_name": name,
         "application_user": name,

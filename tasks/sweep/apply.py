@@ -15,7 +15,8 @@ from tasks.cloud.errors import already
 from tasks.environments.expiry import kept_until
 from tasks.environments.inventory import Inventory, Resource, StoredObject
 from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure import find, images
+from tasks.infrastructure.plan import teardown_plan
 from tasks.process import children
 from tasks.refusal import Refusal
 from tasks.sweep.plan import Deletion, Sightings, SweepPlan
@@ -92,7 +93,7 @@ def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) 
     lease = Lease(there, on_lost=children.interrupt)
     lease.take(0)
     try:
-        found = ec2.find(there)
+        found = find.everything(there)
         condemned = {each.of.id for each in items if isinstance(each.of, Resource)}
         if not {each.id for each in found.machines} <= condemned:
             return "a machine was added meanwhile"
@@ -101,8 +102,7 @@ def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) 
         keys = [each.of.key for each in items if isinstance(each.of, StoredObject)]
         # voided first, as by a teardown: what is half gone must not look released
         there.store.delete_all([key for key in keys if key.startswith("state/")])
-        name = f"{there.pipeline.name}-{identity}"
-        for change in infrastructure.teardown_plan(name, there.host_name, found):
+        for change in teardown_plan(there.name, there.host_name, found):
             run.console.event("sweep", f"{identity}: {change}")
             lease.check()
             ec2.apply(there, change)
@@ -147,8 +147,9 @@ def _delete_group(run: Run, each: Resource) -> None:
 
 
 def _delete_image(run: Run, each: Resource) -> None:
-    if not ec2.images_in_use(run, [each.id]):
-        ec2.remove_image(run, each.id, each.more["snapshots"])
+    client = run.cloud.client("ec2")
+    if not images.in_use(client, [each.id]):
+        images.remove(client, each.id, each.more["snapshots"])
 
 
 _STRAYS: dict[str, Callable[[Run, Any], None]] = {

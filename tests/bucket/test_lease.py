@@ -22,11 +22,10 @@ from tasks.bucket.lease import EnvironmentHeld, Lease, LeaseLost, LeaseUnreadabl
 from tasks.bucket.store import BucketForbidden, RecordTaken
 from tasks.cloud.embedded.home import Home
 from tasks.graph.state import BucketState, Records
-from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import secrets
+from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
 from tests.cloud.embedded.conftest import REGION, Server, awkward  # noqa: F401  (a fixture)
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import Paperhouse, run_in, secrets_of
 from tests.conftest import ROOT, copy_project, doit
 from tests.graph.test_state import Twice, saved
 
@@ -306,7 +305,7 @@ def test_unlocking_waits_until_a_living_holder_has_noticed(run):
 
 
 def test_no_secret_is_in_a_lease_or_a_record(run):
-    known = secrets.ensure(run)
+    known = secrets_of(run)
     holder = Lease(run)
     holder.take(0)
     saved(run, "infrastructure:environment", **{"_values_:": {"inputs": infrastructure.parts(run)}})
@@ -365,7 +364,7 @@ def test_a_missing_bucket_is_refused_where_machines_have_our_tags(run):
             make()
     with pytest.raises(run.cloud.client("s3").exceptions.ClientError):
         run.cloud.client("s3").head_bucket(Bucket="not-where-it-was")
-    ours = [each.id for each in ec2.find(run).machines]
+    ours = [each.id for each in find.everything(run).machines]
     run.cloud.client("ec2").terminate_instances(InstanceIds=ours)
     infrastructure.share(run)
 

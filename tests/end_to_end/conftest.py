@@ -12,9 +12,9 @@ import pytest
 from tasks import run as runs
 from tasks.commands import command_line
 from tasks.hosts.ssh import Host, options
+from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
-from tasks.server import stage as server
 from tests.conftest import copy_project, doit
 
 
@@ -33,7 +33,8 @@ class Site:
     @property
     def host(self) -> Host:
         """Its machine."""
-        return server.hosts(self.run, infrastructure.existing(self.run))[0]
+        run = self.run
+        return hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))[0]
 
     def doit(self, *arguments: str, **environ: str):
         """Run doit for this environment."""

@@ -11,9 +11,10 @@ import time
 import pytest
 
 from tasks import image
-from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import secrets
+from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import Existing
+from tests.clouds import secrets_of
 from tests.conftest import DOIT
 from tests.end_to_end.conftest import Site
 
@@ -32,7 +33,7 @@ def own(project) -> Site:
 
 def host_left(run):
     """What there is of the throw-away host."""
-    return ec2.find(image._builder(run))
+    return find.everything(image._builder(run))
 
 
 def until(claim, seconds=30):
@@ -62,7 +63,7 @@ def test_a_bake_that_is_ended_leaves_no_image_and_no_host_for_long(own, number):
     if number == signal.SIGKILL:
         assert host_left(own.run).machines
         image._end(image._builder(own.run))  # what the next bake begins with
-    until(lambda: host_left(own.run) == infrastructure.Existing())
+    until(lambda: host_left(own.run) == Existing())
 
 
 def test_a_release_with_nothing_to_do_loads_neither_ansible_nor_keys(site):
@@ -88,7 +89,7 @@ def test_environments_of_an_image_have_their_own_keys_ids_and_secrets(project, s
     baked = site.stages("image")
     assert baked["image"] == "done"
     assert site.stages("image")["image"] == "unchanged"
-    assert host_left(site.run) == infrastructure.Existing()
+    assert host_left(site.run) == Existing()
     seen = {}
     for name in ("one", "two"):
         branch = Site(root=project, variables={"branch": name})
@@ -104,10 +105,10 @@ def test_environments_of_an_image_have_their_own_keys_ids_and_secrets(project, s
     everything = [word for words in seen.values() for word in words if len(word) > 20 and "@" not in word]
     assert len(everything) == len(set(everything)) == 9
     one, two = (Site(root=project, variables={"branch": name}) for name in ("one", "two"))
-    hidden = secrets.ensure(one.run)
+    hidden = secrets_of(one.run)
     (tmp_path / "leak").mkdir()
     admitted = two.ssh("cat /home/*/.ssh/authorized_keys", tmp=tmp_path / "leak").splitlines()
-    assert [line.split()[1] for line in admitted] == [secrets.ensure(two.run).deploy_key_public.split()[1]]
+    assert [line.split()[1] for line in admitted] == [secrets_of(two.run).deploy_key_public.split()[1]]
     assert two.ssh("ls /var/log/journal", tmp=tmp_path / "leak").split() == seen["two"][:1], "its own alone"
     for word in (hidden.database_password, hidden.crypt_key, one.run.identity, site.run.identity):
         assert two.ssh(LEFT.format(word), tmp=tmp_path / "leak").strip() == ""

@@ -18,7 +18,7 @@ import pytest
 
 from tasks.bucket.lease import Lease
 from tasks.graph.state import BucketState, Records
-from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import find
 from tests.cloud.embedded.conftest import until
 from tests.conftest import DOIT, commit
 from tests.end_to_end.test_release import UNCHANGED, processes_of
@@ -84,7 +84,7 @@ def change(site, number: object) -> None:
 def healthy(site) -> None:
     """One machine, the newest tarball live on it, an answer to visitors, and nothing left to do."""
     assert site.stages("release") == UNCHANGED
-    assert len(ec2.find(site.run).machines) == 1
+    assert len(find.everything(site.run).machines) == 1
     assert site.get()[0] == 200
     assert site.get("/health_check.php")[0] == 200
 

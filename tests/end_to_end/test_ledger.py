@@ -10,9 +10,10 @@ import pytest
 
 from tasks.console.console import Console
 from tasks.hosts import ansible
-from tasks.infrastructure import secrets
+from tasks.infrastructure import stage as infrastructure
 from tasks.server import drift, ledger
 from tasks.server import stage as server
+from tests.clouds import secrets_of
 from tests.conftest import commit
 from tests.end_to_end.conftest import Site
 
@@ -173,10 +174,10 @@ def test_a_host_that_does_not_answer_is_one_sentence(site, ssh):
 
 def test_the_proof_takes_less_than_a_person_notices(site):
     run = site.run
-    found = server.existing(run)
+    found = infrastructure.existing(run)
     world = drift.AsRecorded("server")
     answers = world._ask(run, found)
-    assert answers == {found["hosts"][0]["id"]: ([], [])}
+    assert answers == {found[0].id: ([], [])}
     print(f"one round trip to the host: {world.seconds:.2f} s (wanted: 0.3 s or less)")  # noqa: T201
 
 
@@ -217,7 +218,7 @@ def test_two_environments_differ_in_what_was_planted(site):
 
 def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
     run, path = site.run, "/var/lib/release-pipeline/ledger/server.json"
-    known = secrets.ensure(run)
+    known = secrets_of(run)
     for text in (json.dumps(ledger.read(run, site.host.name, "server")), ssh(f"cat {path}")):
         assert "file /etc/nginx/nginx.conf" in text
         assert known.database_password not in text

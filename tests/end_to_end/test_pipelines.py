@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure import find
+from tasks.infrastructure.plan import Existing
 from tasks.promotion import record as promotion_record
 from tasks.release import history
 from tests.conftest import commit, copy_project, doit, git
@@ -123,7 +123,7 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
     said(doit(root, "sweep", "--yes"))
     assert site["three"].get()[0] == 200
     said(doit(root, "sweep", "--yes"))
-    assert ec2.find(site["three"].run) == infrastructure.Existing()
+    assert find.everything(site["three"].run) == Existing()
     assert site["one"].get()[0] == 200
 
     # the merge goes to staging, and what staging runs goes on

@@ -129,10 +129,10 @@ def test_the_tarball_prints_its_digest_also_when_unchanged(site):
 
 
 def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
-    from tasks.infrastructure import secrets
+    from tests.clouds import secrets_of
 
     run = site.run
-    known = secrets.ensure(run)
+    known = secrets_of(run)
     hidden = [known.database_password, known.crypt_key, known.deploy_key.splitlines()[2]]
     for path in site.root.rglob("*"):
         if path.is_file() and not path.is_symlink():

@@ -10,6 +10,7 @@ import pytest
 from tasks.console.console import Console
 from tasks.hosts.ansible import play
 from tasks.hosts.playbook_events import PlaybookFailed
+from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import stage as release
 from tasks.server import stage as server
@@ -31,7 +32,7 @@ def go_live(site):
         known = release.variables(run, stored.existing(run)["digest"])
         return play(
             "release",
-            hosts=server.hosts(run, infrastructure.existing(run)),
+            hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
             variables={
                 **server.application(run),
                 **known,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.infrastructure import apply as ec2
+from tasks.infrastructure import find
 from tests.cloud.embedded.conftest import until
 from tests.end_to_end.conftest import Site
 
@@ -14,7 +14,7 @@ LINK = "/srv/shop/current"
 
 def states(site):
     """Its machines' states; one that has ended is none."""
-    return [each.state for each in ec2.find(site.run).machines]
+    return [each.state for each in find.everything(site.run).machines]
 
 
 def test_a_host_past_its_time_stays_as_long_as_somebody_keeps_it(site, tmp_path):

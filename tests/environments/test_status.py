@@ -13,6 +13,7 @@ import pytest
 
 from tasks.bucket import lease
 from tasks.environments import status
+from tasks.infrastructure import apply, find
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
 from tasks.release import stage as release
@@ -104,8 +105,8 @@ def test_who_holds_an_environment_is_told(run):
 
 def test_a_stopped_machine_is_not_asked_for_its_health(run, sites):
     made = environment(run, "asleep")
-    (machine,) = infrastructure.ec2.find(made).machines
-    infrastructure.ec2.stop(made, machine.id)
+    (machine,) = find.everything(made).machines
+    apply.stop(made, machine.id)
     (found,) = [each for each in status.look(run) if each.environment == made.identity]
     assert (found.machines, found.health) == ((f"{machine.id} stopped",), "")
 

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 
-from tasks.infrastructure import apply as ec2
-from tasks.infrastructure.stage import (
-    ADDITIONS,
+import pytest
+
+from tasks.infrastructure.plan import (
+    ClosePort,
+    CreateGroup,
+    CreateKey,
+    CreateMachine,
+    DeleteGroup,
+    DeleteKey,
+    DeleteSecret,
+    EndMachine,
     Existing,
     Machine,
+    OpenPort,
+    Point,
+    ProtectMachine,
+    Repoint,
+    RetagMachine,
+    StartMachine,
+    TagMachine,
+    Unpoint,
     Wanted,
     key_mark,
     more_than_additions,
@@ -89,7 +105,7 @@ def test_a_changed_tag_is_written():
     )
     changes = plan(WANTED, found)
     assert lines(changes) == ["tag machine i-1"]
-    assert changes[0].facts == {"tags": {"environment": "testing-1"}}
+    assert changes == [TagMachine(id="i-1", tags={"environment": "testing-1"})]
 
 
 def test_another_deploy_key_replaces_the_pair():
@@ -138,5 +154,28 @@ def test_only_what_leaves_everything_as_it_was_is_an_addition():
         assert lines(more_than_additions(plan(WANTED, Existing(**{**COMPLETE, **found})))) == [change]
 
 
-def test_every_verb_of_a_plan_can_be_made_and_additions_are_verbs():
-    assert set(ec2._VERBS) > ADDITIONS
+@pytest.mark.parametrize(
+    ("change", "words", "adds"),
+    [
+        (CreateKey(name="n", public_key="k"), "create key n", True),
+        (DeleteKey(name="n"), "delete key n", False),
+        (CreateGroup(name="n"), "create group n", True),
+        (DeleteGroup(name="n"), "delete group n", False),
+        (OpenPort(port=22, network="0.0.0.0/0"), "open port 22 for 0.0.0.0/0", True),
+        (ClosePort(port=22, network="0.0.0.0/0"), "close port 22 for 0.0.0.0/0", False),
+        (CreateMachine(number=1, of=2), "create machine 1 of 2", True),
+        (StartMachine(id="i-1"), "start machine i-1", False),
+        (EndMachine(id="i-1"), "end machine i-1", False),
+        (TagMachine(id="i-1", tags={}), "tag machine i-1", True),
+        (RetagMachine(id="i-1", tags={}), "retag machine i-1", False),
+        (ProtectMachine(id="i-1"), "protect machine i-1", True),
+        (Point(host_name="h", addresses=("a", "b")), "point h to a, b", True),
+        (Repoint(host_name="h", addresses=("a",)), "repoint h to a", False),
+        (Unpoint(host_name="h", addresses=("a",)), "unpoint h", False),
+        (DeleteSecret(name="/p/e/s"), "delete secret /p/e/s", False),
+    ],
+    ids=str,
+)
+def test_a_change_says_what_it_does_and_whether_it_only_adds(change, words, adds):
+    assert (str(change), change.adds) == (words, adds)
+    assert more_than_additions([change]) == ([] if adds else [change])

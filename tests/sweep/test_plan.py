@@ -14,12 +14,13 @@ import moto
 import pytest
 
 from tasks import source
-from tasks.bucket import create
 from tasks.bucket.lease import Lease
 from tasks.commands import command_line
 from tasks.console.console import Console
 from tasks.environments import cost, expiry, inventory
 from tasks.environments.inventory import Inventory, Resource, StoredObject
+from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.zone import zone_id
 from tasks.run import branch_identity
 from tasks.settings import Environment, Release, Sweep
 from tasks.source import BranchesUnknown
@@ -324,7 +325,7 @@ def run_in(root, cloud, settings=LIMITS):
 
 def populate(run, branches, *, more=False):
     """Environments as releases leave them, without the time that it takes to make them one by one."""
-    create.make_shared(run)
+    infrastructure.share(run)
     cloud, project = run.cloud, run.pipeline.name
     ec2, s3, ssm, route53 = (cloud.client(each) for each in ("ec2", "s3", "ssm", "route53"))
     image = ec2.describe_images()["Images"][0]["ImageId"]
@@ -365,7 +366,7 @@ def populate(run, branches, *, more=False):
         put(f"state/{name}/release.json", {"doit": {}})
         release = {"commit": "c", "branch": branch, "by": "x", "at": "x", "run": "x"}
         put(f"history/{name}.json", {"releases": [{**release, "digest": digest_of(branch)}]})
-    zone = create.zone_id(run)
+    zone = zone_id(route53, run.pipeline.dns_zone)
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": records})
 
 
@@ -482,7 +483,7 @@ def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, pr
 
 def test_what_the_living_need_is_what_they_run_can_return_to_and_are_made_of(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"))
-    create.make_shared(run)
+    infrastructure.share(run)
     head = git(project / "origin", "rev-parse", "HEAD")
     release = {"branch": "x", "by": "x", "at": "x", "run": "x"}
     releases = [{**release, "digest": each, "commit": f"c{each}"} for each in DIGESTS[:9]]

@@ -1,0 +1,123 @@
+"""find: what the cloud has of an environment, by tag and by name. Changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tasks import source
+from tasks.infrastructure import secrets
+from tasks.infrastructure.plan import Existing, Machine
+from tasks.infrastructure.zone import zone_id
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+
+
+def everything(run: Run) -> Existing:
+    """Everything of the environment that the cloud has. One question does not wait for another's answer."""
+    ours, protects = of(run), run.environment.infrastructure.termination_protection
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        ec2 = run.cloud.client("ec2")
+        asked_groups, asked_key = pool.submit(groups, ec2, ours), pool.submit(_key, ec2, run.name)
+        asked_machines = pool.submit(_with_protection if protects else machines, ec2, ours)
+        names = pool.submit(lambda: secrets.names(run.cloud.client("ssm"), run.secrets_folder))
+        record = _record(run.cloud.client("route53"), run.pipeline.dns_zone, run.host_name)
+    group = next(iter(asked_groups.result()), None)
+    return Existing(
+        key=asked_key.result(),
+        group=group["GroupId"] if group else None,
+        rules=frozenset(
+            (rule["FromPort"], network["CidrIp"])
+            for rule in (group["IpPermissions"] if group else ())
+            for network in rule.get("IpRanges", ())
+        ),
+        machines=tuple(asked_machines.result()),
+        record=record,
+        secrets=tuple(names.result()),
+    )
+
+
+def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
+    """The machines that there are; none that has ended."""
+    filters = [*ours, {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
+    return [
+        Machine(
+            id=each["InstanceId"],
+            state=each["State"]["Name"],
+            address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
+            tags=_tags_of(each),
+        )
+        for page in pages
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    ]
+
+
+def groups(ec2: Any, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The security groups, as the cloud describes them."""
+    pages = ec2.get_paginator("describe_security_groups")
+    return [group for page in pages.paginate(Filters=ours) for group in page["SecurityGroups"]]
+
+
+def of(run: Run) -> list[dict[str, Any]]:
+    """The filter that the environment's machines and groups pass."""
+    return [
+        {"Name": "tag:project", "Values": [run.pipeline.name]},
+        {"Name": "tag:environment", "Values": [run.identity]},
+    ]
+
+
+def tags(run: Run) -> dict[str, str]:
+    """What tells our machines from others, and for whom they run."""
+    return {
+        "Name": run.name,
+        "project": run.pipeline.name,
+        "environment": run.identity,
+        "branch": run.branch if run.environment.per_branch else run.pipeline.default_branch,
+        "owner": run.environment.infrastructure.owner,
+        "cost_centre": run.environment.infrastructure.cost_centre,
+        **({"pushed": "yes"} if run.environment.per_branch and source.pushed(run.root, run.branch) else {}),
+    }
+
+
+def tag_list(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as the cloud's API writes them."""
+    return [{"Key": key, "Value": value} for key, value in values.items()]
+
+
+def _key(ec2: Any, name: str) -> str | None:
+    keys = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [name]}])["KeyPairs"]
+    return _tags_of(keys[0]).get("mark", "unknown") if keys else None
+
+
+def _with_protection(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
+    """The machines, each with whether the cloud refuses to end it: one more question for each."""
+
+    def protected(id: str) -> bool:
+        answer = ec2.describe_instance_attribute(InstanceId=id, Attribute="disableApiTermination")
+        return bool(answer["DisableApiTermination"]["Value"])
+
+    return [dataclasses.replace(each, protected=protected(each.id)) for each in machines(ec2, ours)]
+
+
+def _record(route53: Any, zone: str, host_name: str) -> tuple[str, ...]:
+    id = zone_id(route53, zone)
+    if not id:
+        return ()
+    page = route53.list_resource_record_sets(
+        HostedZoneId=id, StartRecordName=host_name, StartRecordType="A", MaxItems="1"
+    )
+    for each in page["ResourceRecordSets"]:
+        if each["Name"].rstrip(".") == host_name and each["Type"] == "A":
+            return tuple(sorted(value["Value"] for value in each["ResourceRecords"]))
+    return ()
+
+
+def _tags_of(resource: dict[str, Any]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in resource.get("Tags", ())}

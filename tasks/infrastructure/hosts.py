@@ -1,0 +1,88 @@
+"""hosts: the running machines with their pinned host keys, as the stage's facts keep them and as one logs in to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.hosts.ssh import Host
+from tasks.infrastructure import find, memory, secrets
+from tasks.infrastructure.plan import Machine
+
+if TYPE_CHECKING:
+    from tasks.bucket.store import Store
+    from tasks.cloud.interface import Cloud
+    from tasks.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineFacts:
+    """A running machine, as other stages know it."""
+
+    id: str
+    address: str | None
+    host_keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.id} at {self.address}"
+
+
+def facts(machines: Iterable[MachineFacts]) -> dict[str, list[dict[str, object]]]:
+    """What the stage leaves to others; doit keeps it as JSON."""
+    return {
+        "hosts": [
+            {"id": each.id, "address": each.address, "host_keys": list(each.host_keys)} for each in machines
+        ]
+    }
+
+
+def parsed(kept: Mapping[str, Any]) -> list[MachineFacts]:
+    """The machines of such facts; none where the stage has left none."""
+    return [
+        MachineFacts(id=each["id"], address=each["address"], host_keys=tuple(each["host_keys"]))
+        for each in kept.get("hosts", ())
+    ]
+
+
+def pinned(run: Run, machines: Iterable[Machine]) -> list[MachineFacts]:
+    """The machines with their SSH host keys; these come from the console once, and count from then on."""
+    known = host_keys(run.store, run.identity)
+    machines = sorted(machines, key=lambda each: each.id)
+    say = run.console.say("infrastructure")
+    new = {each.id: run.cloud.host_keys(each.id, say) for each in machines if each.id not in known}
+    if new:
+        memory.change(
+            run.store, run.identity, lambda kept: {**kept, "host_keys": {**kept.get("host_keys", {}), **new}}
+        )
+    return [_with_keys(each, {**known, **new}[each.id]) for each in machines]
+
+
+def known(run: Run) -> list[MachineFacts]:
+    """The running machines whose host keys are known already: no playbook ever ran on another one."""
+    pins = host_keys(run.store, run.identity)
+    running = [each for each in find.everything(run).machines if each.state == "running"]
+    return [_with_keys(each, pins[each.id]) for each in running if each.id in pins]
+
+
+def host_keys(store: Store, identity: str) -> dict[str, list[str]]:
+    """The SSH host keys that are known, by machine."""
+    return dict(memory.read(store, identity).get("host_keys", {}))
+
+
+def reachable(cloud: Cloud, secrets_folder: str, machines: Iterable[MachineFacts]) -> list[Host]:
+    """The machines as one logs in to them. Raises HostDown for one that does not run any more."""
+    return [
+        Host(
+            name=each.id,
+            address=cloud.reachable_at({"InstanceId": each.id}),
+            user=cloud.login_user,
+            key=secrets.ensure(cloud.client("ssm"), secrets_folder).deploy_key,
+            host_keys=each.host_keys,
+        )
+        for each in machines
+    ]
+
+
+def _with_keys(machine: Machine, keys: Iterable[str]) -> MachineFacts:
+    return MachineFacts(id=machine.id, address=machine.address, host_keys=tuple(keys))

@@ -1,0 +1,65 @@
+"""images: the image that the settings name, and images that are made of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tasks.cloud.errors import already
+from tasks.infrastructure import find
+from tasks.infrastructure.waiting import POLL_IMAGE, patience
+from tasks.refusal import Refusal
+
+DEBIAN = "136693071363"
+"""The account that publishes Debian's images (https://wiki.debian.org/Cloud/AmazonEC2Image)."""
+
+
+class ImageMissing(Refusal):
+    """The image of the settings is not known to the cloud."""
+
+    sentence = "infrastructure: no image named {image} in {region} (pipeline.yml: image)"
+    remedy = "$EDITOR pipeline.yml"
+
+
+def named(ec2: Any, name: str, region: str, say: Callable[[str], None]) -> str:
+    """The id of the newest image of that name; one that is still being made is waited for. Raises ImageMissing."""
+    filters = [{"Name": "name", "Values": [name, f"{name}-amd64-*"]}]
+    for _ in patience(f"the image {name} not ready", pause=POLL_IMAGE):
+        images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
+        ready = [each for each in images if each["State"] == "available"]
+        if ready:
+            return str(max(ready, key=lambda each: each["CreationDate"])["ImageId"])
+        if not any(each["State"] == "pending" for each in images):
+            break
+        say(f"waits for the image {name}")
+    raise ImageMissing(image=name, region=region)
+
+
+def create(ec2: Any, machine: str, *, name: str, tags: Mapping[str, str]) -> str:
+    """Have an image made of a machine; the image's id."""
+    tagged = [{"ResourceType": kind, "Tags": find.tag_list(tags)} for kind in ("image", "snapshot")]
+    return str(ec2.create_image(InstanceId=machine, Name=name, TagSpecifications=tagged)["ImageId"])
+
+
+def in_use(ec2: Any, images: list[str]) -> set[str]:
+    """Those of the images that a machine runs on, whoever's it is."""
+    filters = [
+        {"Name": "image-id", "Values": images},
+        {"Name": "instance-state-name", "Values": [*find.ALIVE, "shutting-down"]},
+    ]
+    pages = ec2.get_paginator("describe_instances")
+    return {
+        each["ImageId"]
+        for page in (pages.paginate(Filters=filters) if images else ())
+        for reservation in page["Reservations"]
+        for each in reservation["Instances"]
+    }
+
+
+def remove(ec2: Any, image: str, snapshots: Iterable[str]) -> None:
+    """Remove an image and what it was made of. An earlier run may have begun."""
+    with already("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
+        ec2.deregister_image(ImageId=image)
+    for each in snapshots:
+        with already("InvalidSnapshot.NotFound"):
+            ec2.delete_snapshot(SnapshotId=each)

@@ -1,0 +1,31 @@
+"""What the cloud has is found by tag."""
+
+from __future__ import annotations
+
+from tasks.infrastructure import find
+from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import Existing
+from tests.infrastructure.conftest import instances
+
+
+def test_machines_carry_the_tags_that_find_them(run):
+    infrastructure.converge(run)
+    (machine,) = instances(run)
+    tags = {each["Key"]: each["Value"] for each in machine["Tags"]}
+    assert tags == find.tags(run)
+    assert tags["branch"] == run.branch
+
+
+def test_of_an_environment_that_was_never_made_nothing_is_found(run):
+    assert find.everything(run) == Existing()
+
+
+def test_everything_that_was_made_is_found(run):
+    infrastructure.converge(run)
+    found = find.everything(run)
+    assert found.key
+    assert found.group
+    assert {port for port, _ in found.rules} == {22, 80, 443}
+    assert [each.tags for each in found.machines] == [find.tags(run)]
+    assert found.record == (found.machines[0].address,)
+    assert {each.rpartition("/")[0] for each in found.secrets} == {run.secrets_folder}

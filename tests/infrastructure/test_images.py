@@ -1,0 +1,43 @@
+"""Which image a name stands for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.infrastructure import images
+from tasks.infrastructure.images import ImageMissing
+
+
+class Ec2:
+    """Answers one listing of images after another."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def describe_images(self, Owners, Filters):  # noqa: N803
+        return {"Images": self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]}
+
+
+def an(id, state="available", made="2026-01-01"):
+    return {"ImageId": id, "State": state, "CreationDate": made}
+
+
+def named(*answers, said=None):
+    heard = [] if said is None else said
+    return images.named(Ec2(*answers), "debian-12", "eu-central-1", heard.append)
+
+
+def test_of_several_images_of_a_name_the_newest_is_meant():
+    assert named([an("old"), an("new", made="2026-02-01"), an("half", "pending", "2026-03-01")]) == "new"
+
+
+def test_an_image_that_is_being_made_is_waited_for():
+    said = []
+    assert named([an("one", "pending")], [an("one")], said=said) == "one"
+    assert said == ["waits for the image debian-12"]
+
+
+@pytest.mark.parametrize("answer", [[], [an("one", "failed")]])
+def test_an_image_that_nobody_has_is_missing(answer):
+    with pytest.raises(ImageMissing, match="no image named debian-12 in eu-central-1"):
+        named(answer)

@@ -1,0 +1,28 @@
+"""A launch that was not seen to end is asked for again, not anew."""
+
+from __future__ import annotations
+
+from tasks.infrastructure import launches, memory
+
+
+def test_a_launch_that_was_not_seen_is_asked_for_with_the_same_token(run):
+    token = launches.token(run.store, run.identity, "1")
+    assert launches.token(run.store, run.identity, "1") == token
+    launches.forget(run.store, run.identity)
+    assert launches.token(run.store, run.identity, "1") != token
+
+
+def test_a_token_that_is_spent_is_renewed(run):
+    spent = launches.token(run.store, run.identity, "1")
+    renewed = launches.token(run.store, run.identity, "1", renew=True)
+    assert renewed != spent
+    assert launches.token(run.store, run.identity, "1") == renewed
+
+
+def test_forgotten_launches_leave_the_host_keys(run):
+    memory.change(run.store, run.identity, lambda kept: {**kept, "host_keys": {"i-1": ["key"]}})
+    launches.token(run.store, run.identity, "1")
+    launches.forget(run.store, run.identity)
+    assert memory.read(run.store, run.identity)["host_keys"] == {"i-1": ["key"]}
+    memory.forget(run.store, run.identity)
+    assert memory.read(run.store, run.identity) == {}

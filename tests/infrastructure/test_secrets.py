@@ -1,0 +1,26 @@
+"""Secrets: made once, shown never."""
+
+from __future__ import annotations
+
+from tasks.infrastructure import secrets
+from tests.clouds import secrets_of
+
+
+def test_secrets_are_made_once_and_never_shown(run):
+    first = secrets_of(run)
+    assert secrets_of(run) == first
+    assert first.database_password not in repr(first)
+    assert first.deploy_key not in repr(first)
+    parameters = run.cloud.client("ssm").describe_parameters(
+        ParameterFilters=[{"Key": "Path", "Values": [run.secrets_folder]}]
+    )["Parameters"]
+    assert {each["Type"] for each in parameters} == {"SecureString"}
+    assert len(parameters) == len(secrets.MAKE)
+
+
+def test_what_is_known_is_asked_without_making_anything(run):
+    ssm = run.cloud.client("ssm")
+    assert secrets.known(ssm, run.secrets_folder) is None
+    assert secrets.names(ssm, run.secrets_folder) == []
+    made = secrets_of(run)
+    assert secrets.known(ssm, run.secrets_folder) == made

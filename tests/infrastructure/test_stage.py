@@ -1,0 +1,126 @@
+"""The stage against the cloud's API: idempotent, converging after a death anywhere, leaving nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+
+from tasks import teardown
+from tasks.bucket import create
+from tasks.infrastructure import find
+from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import Existing
+from tests.cloud.embedded.conftest import REGION
+from tests.clouds import Killed, Paperhouse, run_in, secrets_of
+from tests.infrastructure.conftest import instances
+
+
+@pytest.fixture
+def _no_records(monkeypatch):
+    """Teardown voids doit's records; here there is no doit."""
+    import doit
+
+    backend = SimpleNamespace(void=lambda task: None)
+    monkeypatch.setattr(doit.Globals, "dep_manager", SimpleNamespace(backend=backend))
+
+
+def test_the_second_time_nothing_is_changed(run):
+    first = infrastructure.converge(run)
+    assert first.changed
+    assert infrastructure.differences(run) == []
+    before = len(run.cloud.calls)
+    second = infrastructure.converge(run)
+    assert (second.changed, second.facts) == (False, first.facts)
+    assert len(run.cloud.calls) == before
+
+
+@pytest.mark.usefixtures("_no_records")
+@pytest.mark.parametrize("calls", range(14))
+def test_a_death_after_any_call_converges_without_a_duplicate(run, calls):
+    run.cloud.calls.clear()
+    run.cloud.dies_after = calls
+    with contextlib.suppress(Killed):
+        infrastructure.converge(run)
+    run.cloud.dies_after = None
+    outcome = infrastructure.converge(run)
+    assert len(instances(run)) == 1
+    assert infrastructure.differences(run) == []
+    assert outcome.facts["hosts"][0]["host_keys"]
+    teardown.tear_down(run)
+
+
+@pytest.mark.usefixtures("_no_records")
+@pytest.mark.parametrize("calls", range(8))
+def test_a_teardown_that_dies_anywhere_is_finished_by_the_next(run, calls):
+    infrastructure.converge(run)
+    run.cloud.calls.clear()
+    run.cloud.dies_after = calls
+    with contextlib.suppress(Killed):
+        teardown.tear_down(run)
+    run.cloud.dies_after = None
+    teardown.tear_down(run)
+    assert find.everything(run) == Existing()
+    assert not teardown.tear_down(run).changed
+
+
+@pytest.mark.usefixtures("_no_records")
+def test_an_awkward_cloud_gives_the_same(checkout, awkward):
+    run = run_in(checkout, Paperhouse(REGION, awkward._identity), branch="awkward")
+    infrastructure.share(run)
+    infrastructure.converge(run)
+    assert len(instances(run)) == 1
+    assert not infrastructure.converge(run).changed
+    teardown.tear_down(run)
+    assert find.everything(run) == Existing()
+
+
+@pytest.mark.usefixtures("_no_records")
+def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, awkward):
+    run = run_in(checkout, Paperhouse(REGION, awkward._identity), branch="stopping")
+    infrastructure.share(run)
+    first = infrastructure.converge(run)
+    run.cloud.client("ec2").stop_instances(InstanceIds=[first.facts["hosts"][0]["id"]])
+    assert [each.state for each in find.everything(run).machines] == ["stopping"]
+    again = infrastructure.converge(run)
+    assert [each["id"] for each in again.facts["hosts"]] == [first.facts["hosts"][0]["id"]]
+    teardown.tear_down(run)
+
+
+def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
+    other = run_in(checkout, run.cloud, branch="other")
+    infrastructure.converge(run)
+    infrastructure.converge(other)
+    assert {each["InstanceId"] for each in instances(run)}.isdisjoint(
+        each["InstanceId"] for each in instances(other)
+    )
+    assert run.host_name != other.host_name
+    assert secrets_of(run) != secrets_of(other)
+    assert create.bucket_exists(other)
+
+
+@pytest.mark.parametrize(("environment", "behaviour"), [("testing", "terminate"), ("staging", "stop")])
+def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
+    checkout,
+    server,
+    environment,
+    behaviour,
+):
+    run = run_in(checkout, Paperhouse(REGION, server.home.born()), environment=environment, branch="guarded")
+    infrastructure.share(run)
+    infrastructure.converge(run)
+    (machine,) = find.everything(run).machines
+    ask = run.cloud.client("ec2").describe_instance_attribute
+    said = ask(InstanceId=machine.id, Attribute="instanceInitiatedShutdownBehavior")
+    assert said["InstanceInitiatedShutdownBehavior"]["Value"] == behaviour
+
+
+def test_the_bucket_is_versioned_encrypted_and_private(run):
+    s3 = run.cloud.client("s3")
+    assert s3.get_bucket_versioning(Bucket=run.bucket)["Status"] == "Enabled"
+    rules = s3.get_bucket_encryption(Bucket=run.bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    assert all(s3.get_public_access_block(Bucket=run.bucket)["PublicAccessBlockConfiguration"].values())
+    assert infrastructure.shared_differences(run) == []
+    assert not infrastructure.share(run).changed
