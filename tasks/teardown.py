@@ -25,8 +25,8 @@ def tear_down(run: Run) -> Outcome:
         ec2.apply(run, change)
     if create.bucket_exists(run):
         launches.forget(run)
-        ledger.forget(run)
-        history.forget(run)
+        ledger.forget(run.store, run.identity)
+        history.forget(run.store, run.identity)
     return Outcome(
         facts={},
         done=f"{run.identity} is gone, {len(changes)} changes",

@@ -268,8 +268,8 @@ def release(run):
 def give_back(run):
     for change in infrastructure.teardown_plan(f"shop-{run.identity}", run.host_name, ec2s.find(run)):
         ec2s.apply(run, change)
-    ledger.forget(run)
-    history.forget(run)
+    ledger.forget(run.store, run.identity)
+    history.forget(run.store, run.identity)
 
 
 def disturb(administrator, run):

@@ -179,7 +179,7 @@ def _end(run: runs.Run) -> str:
 
 
 def _refuse_at_work(run: runs.Run, environment: str, commit: str) -> None:
-    found = lease.look(run.store, lease.key(runs.elsewhere(run, environment).identity))
+    found = lease.look(run.store, runs.elsewhere(run, environment).identity)
     if not found.readable or (found.holder and not found.dead):
         holder = found.holder or "nobody can tell whom"
         raise RunUnderWay(commit=commit[:7], environment=environment, holder=holder)

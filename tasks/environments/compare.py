@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tasks.bucket import layout
 from tasks.refusal import Refusal
 from tasks.run import DEFAULT_ENVIRONMENT, branch_identity, elsewhere
 
@@ -29,7 +30,7 @@ def resolve(run: Run, name: str) -> str:
     """The identity that a name stands for: an environment, an identity, or a branch."""
     if _is_environment(run, name):
         return elsewhere(run, name).identity
-    if next(run.store.keys(f"ledgers/{name}/"), None):
+    if next(run.store.keys(layout.ledgers(name)), None):
         return name
     return branch_identity(DEFAULT_ENVIRONMENT, name)
 
@@ -37,7 +38,7 @@ def resolve(run: Run, name: str) -> str:
 def ledgers(run: Run, name: str) -> list[dict[str, Any]]:
     """The ledgers of an environment's hosts. Raises NoLedger when there are none."""
     identity = resolve(run, name)
-    found = [run.store.read(key) for key in sorted(run.store.keys(f"ledgers/{identity}/"))]
+    found = [run.store.read(key) for key in sorted(run.store.keys(layout.ledgers(identity)))]
     if not found:
         kind = "environment" if _is_environment(run, name) else "branch"
         raise NoLedger(identity=identity, named=f"{kind}={name}")

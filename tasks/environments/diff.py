@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import layout
 from tasks.environments import compare
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history
@@ -51,7 +51,7 @@ def find(run: Run, name: str) -> str:
 def read(run: Run, digest: str) -> ComparedTarball:
     """A stored tarball, read through without keeping it. Raises ArchiveDamaged."""
     key = stored.stored_key(run, digest)
-    manifest = run.store.read(cache.beside(key, "manifest.json"))
+    manifest = run.store.read(layout.beside(key, "manifest.json"))
     try:
         stream = tar.of_archive(run.store.open(key), digest=digest)
         members = {each.name: _told(each) for each in stream}

@@ -18,6 +18,7 @@ from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
 from tasks.release import history
 
 if TYPE_CHECKING:
+    from tasks.bucket.store import Store
     from tasks.run import Run
 
 PATIENCE = 1.5
@@ -53,13 +54,13 @@ def look(run: Run) -> list[EnvironmentStatus]:
         name: host_name(run, found, name)
         for name, place in found.places.items()
         if found.names.environment(name)
-        and (place.instances or any(each.key == history.key(name) for each in place.objects))
+        and (place.instances or any(each.parsed and each.parsed.kind == "history" for each in place.objects))
     }
     prices = cost.prices()
     with ThreadPoolExecutor(max_workers=8) as pool:
         answers = pool.submit(health, run, list(known.values()))
         last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
-        holders = pool.map(lambda name: _holder(run, name), known)
+        holders = pool.map(lambda name: _holder(run.store, name), known)
         rows = zip(known.items(), last, holders, strict=True)
         return [
             dataclasses.replace(
@@ -182,6 +183,6 @@ def _ask(run: Run, name: str, said: dict[str, str]) -> None:
         connection.close()
 
 
-def _holder(run: Run, identity: str) -> str:
-    found = lease.look(run.store, lease.key(identity))
+def _holder(store: Store, identity: str) -> str:
+    found = lease.look(store, identity)
     return str(found.holder) if found.holder and not found.dead else ""

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from tasks.bucket import layout
+
 if TYPE_CHECKING:
     from tasks.infrastructure.stage import Machine
     from tasks.run import Run
@@ -52,7 +54,7 @@ def launch_token(run: Run, number: str, *, renew: bool = False) -> str:
 
 
 def _remember(run: Run, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    store, key = run.store, f"machines/{run.identity}.json"
+    store, key = run.store, layout.machines(run.identity)
     document = store.read(key)
     before = {k: v for k, v in document.value.items() if k != "nonce"} if document else {}
     after = change(before)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tasks import source
+from tasks.bucket import layout
 from tasks.bucket.store import RecordTaken
 from tasks.promotion import record as promotion_record
 from tasks.promotion import rules
@@ -16,7 +17,6 @@ from tasks.source import UncommittedChanges
 from tasks.tarball import stored
 
 if TYPE_CHECKING:
-    from tasks.refusal import Refusal
     from tasks.run import Run
 
 CONTINUE, START = "continue", "start"
@@ -103,7 +103,7 @@ def _go_on(run: Run) -> Callable[[int], None]:
         raise refused
     claim = promotion_record.step(run, "continuing")
     if not promotion_record.add(run.store, run.commit, claim, only_from=rules.GOES_ON):
-        raise refusal(run) or RecordTaken(key=promotion_record.key(run.commit), by="somebody")
+        raise refusal(run) or RecordTaken(key=layout.commit_run(run.commit), by="somebody")
 
     def leave(code: int) -> None:
         current, claimed = promotion_record.current(run.store), promotion_record.read(run.store, run.commit)

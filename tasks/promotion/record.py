@@ -1,7 +1,7 @@
 """record: the run of one commit from environment to environment, as a record: built, staged, waiting, live.
 
-`runs/COMMIT.json` is the record, `runs/current.json` names the commit whose run is the last to have begun. Each is replaced
-only by who has seen its last version.
+One document for each commit's run, and one that names the commit whose run is the last to have begun. Each is replaced only by who
+has seen its last version.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks import settings
+from tasks.bucket import layout
 from tasks.bucket.store import RecordTaken
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
     from tasks.run import Run
 
-CURRENT = "runs/current.json"
 TRIES = 5
 """Times that a change is made anew because somebody else's came first."""
 State = Literal[
@@ -80,20 +80,15 @@ def way(root: Path) -> PromotionPath | None:
 # --- the record -----------------------------------------------------------------------------------
 
 
-def key(commit: str) -> str:
-    """Where the record of a commit's run lies in the bucket."""
-    return f"runs/{commit}.json"
-
-
 def read(store: Store, commit: str) -> PromotionRecord | None:
     """The run of a commit, or None where there was none."""
-    document = store.read(key(commit))
+    document = store.read(layout.commit_run(commit))
     return _record(document.value) if document else None
 
 
 def current(store: Store) -> PromotionRecord | None:
     """The run that was the last to begin."""
-    pointer = store.read(CURRENT)
+    pointer = store.read(layout.CURRENT_RUN)
     return read(store, pointer.value["commit"]) if pointer else None
 
 
@@ -107,14 +102,14 @@ def change(
 ) -> PromotionRecord | None:
     """Replace a record by what `changed` makes of it; None leaves it as it is. Raises RecordTaken."""
     for attempt in range(TRIES):
-        document = store.read(key(commit))
+        document = store.read(layout.commit_run(commit))
         before = _record(document.value) if document else None
         after = changed(before)
         if after is None or after == before:
             return before
         value = {**dataclasses.asdict(after), "state": after.state, "by": after.steps[-1].by}
         try:
-            store.write(key(commit), value, seen=document.etag if document else None)
+            store.write(layout.commit_run(commit), value, seen=document.etag if document else None)
         except RecordTaken:
             if attempt == TRIES - 1:
                 raise
@@ -151,11 +146,11 @@ def begin(run: Run) -> PromotionRecord | None:
             commit=run.commit, branch=run.branch, steps=(*(old.steps if old else ()), new)
         ),
     )
-    pointer = store.read(CURRENT)
+    pointer = store.read(layout.CURRENT_RUN)
     former = pointer.value["commit"] if pointer else None
     if former != run.commit:
         value = {"commit": run.commit, "by": run.who, "at": new.at}
-        store.write(CURRENT, value, seen=pointer.etag if pointer else None)
+        store.write(layout.CURRENT_RUN, value, seen=pointer.etag if pointer else None)
         if former:
             words = f"by the run of {run.commit[:7]}"
             add(store, former, dataclasses.replace(new, state="superseded", words=words), only_from=OPEN)

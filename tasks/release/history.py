@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.bucket import layout
+
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
     from tasks.run import Run
@@ -26,14 +28,9 @@ class LiveRelease:
     run: str
 
 
-def key(identity: str) -> str:
-    """Where an environment's history lies in the bucket."""
-    return f"history/{identity}.json"
-
-
 def read(store: Store, identity: str) -> list[LiveRelease]:
     """The releases of an environment, the newest last; none where nothing was released."""
-    document = store.read(key(identity))
+    document = store.read(layout.history(identity))
     # of what a newer pipeline on another branch has added nothing is known here
     known = [field.name for field in dataclasses.fields(LiveRelease)]
     releases = document.value["releases"] if document else []
@@ -43,7 +40,7 @@ def read(store: Store, identity: str) -> list[LiveRelease]:
 def add(run: Run, digest: str) -> None:
     """Remember that a tarball went live here. The same one again, by the same commit, is no new release."""
     store = run.store
-    document = store.read(key(run.identity))
+    document = store.read(layout.history(run.identity))
     before = document.value["releases"] if document else []
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
@@ -51,9 +48,11 @@ def add(run: Run, digest: str) -> None:
         digest=digest, commit=run.commit, branch=run.branch, by=run.who, at=run.clock.stamp(), run=run.id
     )
     releases = [*before, dataclasses.asdict(new)][-KEPT:]
-    store.write(key(run.identity), {"releases": releases}, seen=document.etag if document else None)
+    store.write(
+        layout.history(run.identity), {"releases": releases}, seen=document.etag if document else None
+    )
 
 
-def forget(run: Run) -> None:
+def forget(store: Store, identity: str) -> None:
     """Forget an environment's releases."""
-    run.store.delete(key(run.identity))
+    store.delete(layout.history(identity))

@@ -72,7 +72,7 @@ class AsRecorded:
     def _ask(self, run: Run, found: Mapping[str, Any]) -> Answers:
         from tasks.server import stage as server
 
-        recorded = {id: ledger.read(run, id, self.playbook) for id in _ids(found)}
+        recorded = {id: ledger.read(run.store, run.identity, id, self.playbook) for id in _ids(found)}
         answers: Answers = {id: ([f"{id} has no ledger yet"], []) for id in recorded}
         if any(recorded.values()):
             hosts = [each for each in server.hosts(run, dict(found)) if recorded[each.name]]

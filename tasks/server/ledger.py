@@ -7,25 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.bucket import layout
 from tasks.bucket.store import NotADocument
 from tasks.hosts import managed, ssh
 from tasks.server import ledger_host
 
 if TYPE_CHECKING:
+    from tasks.bucket.store import Store
     from tasks.hosts.hosts import Hosts
     from tasks.hosts.managed import Managed
     from tasks.run import Run
 
 
-def key(identity: str, host: str, playbook: str) -> str:
-    """Where a ledger lies in the bucket."""
-    return f"ledgers/{identity}/{host}/{playbook}.json"
-
-
-def read(run: Run, host: str, playbook: str) -> dict[str, Any] | None:
+def read(store: Store, identity: str, host: str, playbook: str) -> dict[str, Any] | None:
     """The ledger of a host; one that cannot be read is none."""
     try:
-        document = run.store.read(key(run.identity, host, playbook))
+        document = store.read(layout.ledger(identity, host, playbook))
     except NotADocument:
         return None
     return document.value if document else None
@@ -55,7 +52,7 @@ def keep(
             ledger_host.settle,
             {
                 "playbook": playbook,
-                "previous": read(run, host.name, playbook),
+                "previous": read(run.store, run.identity, host.name, playbook),
                 "things": known.things,
                 "whole": sorted(known.whole),
                 "declared": declared,
@@ -70,13 +67,13 @@ def keep(
             run.console.event(playbook, f"leftover {name}: {done}")
         for name, why in answer["stays"].items():
             run.console.event(playbook, f"leftover {name}: stays, {why}")
-        _write(run, key(run.identity, host.name, playbook), answer["ledger"])
-    _forget_others(run, {host.name for host in hosts})
+        _write(run.store, layout.ledger(run.identity, host.name, playbook), answer["ledger"])
+    _forget_others(run.store, run.identity, {host.name for host in hosts})
 
 
-def forget(run: Run) -> None:
+def forget(store: Store, identity: str) -> None:
     """Forget the ledgers of an environment that is gone."""
-    _forget_others(run, set())
+    _forget_others(store, identity, set())
 
 
 def ask(
@@ -113,17 +110,17 @@ def differences(things: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
     return found
 
 
-def _write(run: Run, name: str, value: dict[str, Any]) -> None:
+def _write(store: Store, key: str, value: dict[str, Any]) -> None:
     try:
-        document = run.store.read(name)
+        document = store.read(key)
         seen = document.etag if document else None
     except NotADocument as found:
         seen = found.etag
-    run.store.write(name, value, seen=seen)
+    store.write(key, value, seen=seen)
 
 
-def _forget_others(run: Run, hosts: Iterable[str]) -> None:
-    prefix = f"ledgers/{run.identity}/"
-    for name in list(run.store.keys(prefix)):
-        if name.removeprefix(prefix).partition("/")[0] not in hosts:
-            run.store.delete(name)
+def _forget_others(store: Store, identity: str, hosts: Iterable[str]) -> None:
+    for key in list(store.keys(layout.ledgers(identity))):
+        found = layout.parse(key)
+        if found and found.host not in hosts:
+            store.delete(key)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import cache, layout
 from tasks.bucket.store import RecordTaken
 from tasks.full_disk import full_disk
 from tasks.graph.stage import Outcome
@@ -77,7 +77,7 @@ def differences(build: Build) -> list[str]:
     key = stored.key_of(run, known["digest"])
     if not key:
         return [f"the tarball {known['digest'][:12]} is gone"]
-    unsigned = run.pipeline.public_keys and not run.store.exists(cache.beside(key, "minisig"))
+    unsigned = run.pipeline.public_keys and not run.store.exists(layout.beside(key, "minisig"))
     return (
         [f"the tarball {known['digest'][:12]} is not signed"] if unsigned and signature.possible(run) else []
     )
@@ -110,14 +110,14 @@ def _sign(run: Run, digest: str) -> None:
     if not run.pipeline.public_keys:
         return
     key = stored.stored_key(run, digest)
-    if run.store.exists(cache.beside(key, "minisig")):
+    if run.store.exists(layout.beside(key, "minisig")):
         return
     try:
         made = signature.sign(run, digest, run.store.open(key))
     except tar.Damaged as damaged:
         raise stored.ArchiveDamaged(digest=digest[:12], problem=damaged) from None
     if made:
-        run.store.put(cache.beside(key, "minisig"), made.encode())
+        run.store.put(layout.beside(key, "minisig"), made.encode())
 
 
 def _pack(build: Build, tree: str) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _pack(build: Build, tree: str) -> dict[str, Any]:
     key = cache.of(run).upload("tarballs", result.digest, packed, heard)
     packed.unlink()
     with contextlib.suppress(RecordTaken):
-        run.store.write(cache.beside(key, "manifest.json"), manifest, seen=None)
+        run.store.write(layout.beside(key, "manifest.json"), manifest, seen=None)
     _list_parts(run, tree, exported, key)
     layers.prune(build, (each.digest for each in made.values()))
     return manifest
@@ -186,7 +186,7 @@ def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
             version=tree[:12],
             date=archive.date_of(tree),
         )
-        run.store.put(cache.beside(key, "sbom.json"), made.encode())
+        run.store.put(layout.beside(key, "sbom.json"), made.encode())
 
 
 def _application_tree(run: Run) -> str:
@@ -211,7 +211,7 @@ def _key(build: Build) -> str:
 def _stored(kept: cache.Cache, key: str) -> dict[str, Any] | None:
     """The manifest of the tarball made of these inputs, if both are there."""
     for found in kept.records("keys", key):
-        if kept.archive("tarballs", found.value["digest"], found.value["size"]):
+        if kept.blob("tarballs", found.value["digest"], found.value["size"]):
             return found.value
     return None
 
@@ -223,7 +223,7 @@ def _point(run: Run, digest: str) -> None:
         return
     kept = cache.of(run)
     before = kept.record("commits", commit)
-    if before and kept.archive("tarballs", before.value["digest"]):
+    if before and kept.blob("tarballs", before.value["digest"]):
         return
     value = {
         "digest": digest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import cache, layout
 from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def pointer(run: Run, commit: str) -> dict[str, Any] | None:
 
 
 def key_of(run: Run, digest: str) -> str | None:
-    """Where a tarball lies in the bucket, None where it does not; beside it what is told of it (`cache.beside`)."""
-    return cache.of(run).archive("tarballs", digest)
+    """Where a tarball lies in the bucket, None where it does not; beside it what is told of it (`layout.beside`)."""
+    return cache.of(run).blob("tarballs", digest)
 
 
 def stored_key(run: Run, digest: str) -> str:
@@ -63,11 +63,11 @@ def stored_key(run: Run, digest: str) -> str:
 
 def named(run: Run, beginning: str) -> set[str]:
     """Digests of the stored tarballs that begin so."""
-    return set(cache.of(run).archives("tarballs", beginning))
+    return set(cache.of(run).blobs("tarballs", beginning))
 
 
 def signature_of(run: Run, digest: str) -> str:
     """The tarball's signature, empty where there is none."""
     key = key_of(run, digest) if run.pipeline.public_keys else None
-    kept = run.store.open(cache.beside(key, "minisig")) if key else None
+    kept = run.store.open(layout.beside(key, "minisig")) if key else None
     return kept.read().decode() if kept else ""

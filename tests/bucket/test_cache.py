@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from moto.core.authorization import enable_iam_authentication
 
-from tasks.bucket import cache
+from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden
 from tasks.tarball import stored
 from tests.iam import allowed, policy
@@ -29,13 +29,13 @@ def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, t
     with enable_iam_authentication():
         poison(attacker, tmp_path, builder.commit)
         theirs, ours = cache.of(attacker), cache.of(builder)
-        assert theirs.archive("tarballs", DIGEST)
+        assert theirs.blob("tarballs", DIGEST)
         assert theirs.record("layers", KEY)
         for kind, name in (("layers", KEY), ("keys", KEY), ("commits", builder.commit)):
             assert ours.record(kind, name) is None
         for kind in ("layers", "tarballs"):
-            assert ours.archive(kind, DIGEST) is None
-            assert list(ours.archives(kind)) == []
+            assert ours.blob(kind, DIGEST) is None
+            assert list(ours.blobs(kind)) == []
         assert stored.pointer(builder, builder.commit) is None
 
 
@@ -44,7 +44,7 @@ def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as,
     with enable_iam_authentication():
         for kind in ("layers", "keys", "commits", "tarballs"):
             with pytest.raises(BucketForbidden):
-                run.store.put(f"{cache.TRUSTED}/{kind}/{KEY}", b"poison")
+                run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"poison")
 
 
 def test_another_branch_takes_the_default_branch_s_own_before_that_of_others(run_as, tmp_path):  # noqa: F811
@@ -68,5 +68,5 @@ def test_another_branch_takes_the_default_branch_s_own_before_that_of_others(run
 )
 def test_what_moto_cannot_judge_the_evaluator_does(action, who):
     for kind in ("layers", "keys", "commits", "tarballs"):
-        resource = f"{BUCKET}/{cache.TRUSTED}/{kind}/{DIGEST}"
+        resource = f"{BUCKET}/{layout.TRUSTED}/{kind}/{DIGEST}"
         assert [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource)] == who

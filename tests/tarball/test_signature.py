@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import layout
 from tasks.commands import command_line
 from tasks.release import stage as release
 from tasks.tarball import signature, stored
@@ -119,7 +119,7 @@ def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_ask
     kept = run.store.open(stored.stored_key(run, digest)).read()
     assert verified(tmp_path, key, stored.signature_of(run, digest), kept)
     assert tarball.differences(Build(run)) == []
-    run.store.delete(cache.beside(stored.stored_key(run, digest), "minisig"))
+    run.store.delete(layout.beside(stored.stored_key(run, digest), "minisig"))
     assert tarball.differences(Build(run)) == [f"the tarball {digest[:12]} is not signed"]
 
 

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import layout
 from tasks.full_disk import DiskFull
 from tasks.infrastructure import stage as infrastructure
 from tasks.profile import ProfileOptionUnknown
@@ -100,7 +100,7 @@ def test_it_is_built_once_and_kept_under_its_digest(project, start):
 def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
     run = start(project)
     digest = tarball.pack(Build(run)).facts["digest"]
-    manifest = run.store.read(cache.beside(stored.key_of(run, digest), "manifest.json")).value
+    manifest = run.store.read(layout.beside(stored.key_of(run, digest), "manifest.json")).value
     assert manifest["tree"] == git(project, "rev-parse", "HEAD:app")
     assert manifest["digest"] == digest
     assert manifest["tools"].keys() == {"shell", "zstd"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden
 from tasks.profile import Layer, filled
 from tasks.tarball.build import archive, keys, overlay, tar
@@ -69,7 +69,7 @@ def ensure(build: Build, name: str) -> BuiltLayer:
     key, damaged = build.keys[name].key, None
     with _lock(str(build.run.root), key):
         for found in cache.of(build.run).records("layers", key):
-            path = _shelf(build) / f"{found.value['digest']}{cache.ARCHIVE}"
+            path = _shelf(build) / f"{found.value['digest']}{layout.ARCHIVE}"
             if _is(path, found.value["digest"]) or _fetched(build, found, path):
                 return BuiltLayer(
                     path=path, **{each: found.value[each] for each in ("digest", "files", "content_size")}
@@ -127,7 +127,7 @@ def prune(build: Build, keep: Iterable[str]) -> None:
     for path in _shelf(build).iterdir():
         with contextlib.suppress(FileNotFoundError):
             # what is younger may be another run's, at work
-            if path.name.removesuffix(cache.ARCHIVE) not in wanted and path.stat().st_mtime < aged:
+            if path.name.removesuffix(layout.ARCHIVE) not in wanted and path.stat().st_mtime < aged:
                 path.unlink()
 
 
@@ -135,7 +135,7 @@ def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLa
     kept, part = cache.of(build.run), _shelf(build) / f".{name}.{build.run.id}"
     try:
         packed = make(build, name, part)
-        path = part.rename(_shelf(build) / f"{packed.digest}{cache.ARCHIVE}")
+        path = part.rename(_shelf(build) / f"{packed.digest}{layout.ARCHIVE}")
     finally:
         part.unlink(missing_ok=True)
     made = BuiltLayer(digest=packed.digest, path=path, files=packed.files, content_size=packed.content_size)
@@ -151,7 +151,7 @@ def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLa
 
 def _fetched(build: Build, found: cache.FoundRecord, path: Path) -> bool:
     """Bring an archive here. Whether it is what was stored."""
-    stream = build.run.store.open(cache.archive_key(found.zone, "layers", found.value["digest"]))
+    stream = build.run.store.open(layout.blob(found.zone, "layers", found.value["digest"]))
     if stream is None:
         return False
     part = path.with_suffix(f".{build.run.id}")
