@@ -16,6 +16,7 @@ from tasks import source
 from tasks.bucket import layout
 from tasks.bucket.layout import BRANCHES, TRUSTED, ZONES, BlobKind, RecordKind, Zone
 from tasks.bucket.store import Document, NotADocument, RecordTaken, Store
+from tasks.digest import Digest
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -57,23 +58,23 @@ class Cache:
         with contextlib.suppress(RecordTaken):
             self.store.write(layout.record(self.writes, kind, name), value, seen=seen)
 
-    def blob(self, kind: BlobKind, digest: str, size: int | None = None) -> str | None:
+    def blob(self, kind: BlobKind, digest: Digest, size: int | None = None) -> str | None:
         """The key of a stored blob, of that size if it is known; None where there is none that this run believes."""
         for zone, found in self._look(lambda zone: layout.blob(zone, kind, digest), self.store.size):
             if size in (None, found):
                 return layout.blob(zone, kind, digest)
         return None
 
-    def blobs(self, kind: BlobKind, beginning: str = "") -> Iterator[str]:
+    def blobs(self, kind: BlobKind, beginning: str = "") -> Iterator[Digest]:
         """Digests of the stored blobs that begin so."""
         for zone in self.reads:
             found = map(layout.parse, self.store.keys(layout.blobs(zone, kind, beginning)))
-            yield from (each.name for each in found if each and each.kind == "blob")
+            yield from (Digest(each.name) for each in found if each and each.kind == "blob")
 
     def upload(
         self,
         kind: BlobKind,
-        digest: str,
+        digest: Digest,
         path: Path,
         heard: Callable[[int], None] | None = None,
         *,

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.bucket import lease
+from tasks.digest import Digest
 from tasks.environments import cost
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
 from tasks.release import history
+from tasks.version import Version
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
@@ -25,14 +27,17 @@ PATIENCE = 1.5
 """Seconds that a site has for its answer; all sites are asked at once."""
 
 
+NO_VERSION, NO_DIGEST = Version(), Digest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentStatus:
     """One environment. `health`: what it answered just now; `busy`: who changes it now."""
 
     environment: str
     branch: str = ""
-    commit: str = ""
-    digest: str = ""
+    commit: Version = NO_VERSION
+    digest: Digest = NO_DIGEST
     released: str = ""
     by: str = ""
     machines: tuple[str, ...] = ()
@@ -107,8 +112,8 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
         (
             each.environment,
             each.branch,
-            each.commit[:7] + ("-dirty" if each.commit.endswith("-dirty") else ""),
-            each.digest[:16],
+            each.commit.marked,
+            each.digest.id,
             age(each.since, now),
             ", ".join(each.machines) or "none",
             each.health,
@@ -153,8 +158,8 @@ def _status(
     return EnvironmentStatus(
         environment=place.identity,
         branch=release.branch if release else tags.get("branch", ""),
-        commit=release.commit if release else tags.get("commit", ""),
-        digest=release.digest if release else "",
+        commit=release.commit if release else Version(tags.get("commit", "")),
+        digest=release.digest if release else NO_DIGEST,
         released=release.at if release else "",
         by=release.by if release else "",
         machines=tuple(f"{each.id} {each.state}" for each in machines),

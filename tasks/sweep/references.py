@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
 from tasks.bucket.store import NotADocument
+from tasks.digest import Digest
 from tasks.refusal import Refusal
+from tasks.release import history
+from tasks.release.history import LiveRelease
 from tasks.sweep.plan import keyed, older
 
 if TYPE_CHECKING:
@@ -49,16 +52,16 @@ def of(run: Run, estate: Inventory, branches: Mapping[str, str]) -> frozenset[st
         live = [(estate.names.environment(name), layout.history(name)) for name in estate.places]
         kept = {key: estate.settings[name].release.keep + ALSO for name, key in live if name}
         releases = [
-            (release["digest"], release["commit"].removesuffix("-dirty"))
+            (release.digest, release.commit.commit)
             for key, value in read(kept)
-            for release in _last(value["releases"], kept[key])
+            for release in _last(history.of(value), kept[key])
         ]
-        commits = {*branches.values(), *(commit for _, commit in releases)}
+        commits = {*branches.values(), *(str(commit) for _, commit in releases)}
         commits |= {str(value["commit"]) for _, value in read([layout.CURRENT_RUN])}
         pointers = [layout.record(zone, "commits", each) for zone in layout.ZONES for each in sorted(commits)]
         runs = [layout.commit_run(commit) for commit in sorted(commits)]
         told = [value.get("digest") for _, value in itertools.chain(read(pointers), read(runs))]
-        digests = {digest for digest, _ in releases} | {str(each) for each in told if each}
+        digests = {digest for digest, _ in releases} | {Digest(each) for each in told if each}
         manifests = [
             layout.beside(layout.blob(zone, "tarballs", digest), "manifest.json")
             for zone in layout.ZONES
@@ -78,10 +81,10 @@ def _young_layers(estate: Inventory, settings: Sweep) -> Iterator[str]:
         yield from (each.key for each, kind in layers if kind == "record" and each.key not in old)
 
 
-def _last(releases: list[dict[str, str]], number: int) -> list[dict[str, str]]:
+def _last(releases: list[LiveRelease], number: int) -> list[LiveRelease]:
     """The newest releases, of as many tarballs."""
-    newest = list(dict.fromkeys(each["digest"] for each in reversed(releases)))[:number]
-    return [each for each in releases if each["digest"] in newest]
+    newest = list(dict.fromkeys(each.digest for each in reversed(releases)))[:number]
+    return [each for each in releases if each.digest in newest]
 
 
 def _read(store: Store, key: str) -> dict[str, Any] | None:

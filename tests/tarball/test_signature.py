@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import subprocess
 
@@ -11,6 +10,7 @@ import pytest
 from tasks import source
 from tasks.bucket import layout
 from tasks.commands import command_line
+from tasks.digest import Digest
 from tasks.release import stage as release
 from tasks.tarball import signature, stored
 from tasks.tarball import stage as tarball
@@ -24,7 +24,7 @@ from tests.tarball.test_reproducible import cloud  # noqa: F401  (a fixture)
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
 CONTENT = b"tarball" * 100_000
-DIGEST = hashlib.sha256(CONTENT).hexdigest()
+DIGEST = Digest.of_bytes(CONTENT)
 
 
 def name_keys(root, *keys, environment="testing", signatures="optional"):
@@ -109,7 +109,7 @@ def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_ask
     start,  # noqa: F811
     tmp_path,
 ):
-    digest = tarball.pack(Build(start(project))).facts["digest"]
+    digest = Digest(tarball.pack(Build(start(project))).facts["digest"])
     assert stored.signature_of(start(project), digest) == ""
     key = signature.make_key(start(project))
     name_keys(project, key)
