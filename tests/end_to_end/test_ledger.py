@@ -217,7 +217,7 @@ def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
     run, path = site.run, "/var/lib/release-pipeline/ledger/server.json"
     known = secrets.ensure(run)
     for text in (
-        json.dumps(ledger.read(run.store, run.identity, site.host.name, "server")),
+        json.dumps(ledger.read(run.store, run.identity, site.host.name, "server").as_dict()),
         ssh(f"cat {path}"),
     ):
         assert "file /etc/nginx/nginx.conf" in text
