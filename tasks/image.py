@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 from tasks import source
 from tasks.bucket.lease import EnvironmentHeld, Lease
 from tasks.cloud.errors import already
+from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, hosts, images, memory, waiting
@@ -65,7 +64,7 @@ def parts(run: Run) -> dict[str, object]:
 def fingerprint(run: Run) -> str:
     """The same in every clone: git ids of the paths and the settings."""
     content = {"paths": source.snapshot(run.root).ids(PATHS), "settings": parts(run)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return Digest.of_value(content).id
 
 
 def found(run: Run) -> list[Image]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tasks import profile, settings, source
 from tasks.clock import SYSTEM, Clock
 from tasks.refusal import UNKNOWN, Refusal
+from tasks.version import Version
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
@@ -99,7 +100,7 @@ class Run:
         return self.store.bucket
 
     @cached_property
-    def commit(self) -> str:
+    def commit(self) -> Version:
         """The checked-out commit, as tags and records name it."""
         return source.snapshot(self.root).version
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from tasks.refusal import UNKNOWN, Refusal
+from tasks.version import Commit, Version
 
 if TYPE_CHECKING:
     import git
@@ -136,7 +137,7 @@ def branch(root: Path, environ: Mapping[str, str]) -> str:
     return named
 
 
-def remote_branches(root: Path, default: str) -> dict[str, str]:
+def remote_branches(root: Path, default: str) -> dict[str, Commit]:
     """The branches that the remote has now, with their commits; never the clone's own. Raises BranchesUnknown."""
     try:
         found = _ls_remote(root)
@@ -148,13 +149,13 @@ def remote_branches(root: Path, default: str) -> dict[str, str]:
 
 
 @refusing
-def _ls_remote(root: Path) -> dict[str, str]:
+def _ls_remote(root: Path) -> dict[str, Commit]:
     import git
 
     asked = git.Git(str(root))
     asked.update_environment(GIT_TERMINAL_PROMPT="0")
     lines = str(asked.ls_remote("--heads", "origin", kill_after_timeout=LS_REMOTE)).splitlines()
-    return {ref.removeprefix("refs/heads/"): commit for commit, ref in map(str.split, lines)}
+    return {ref.removeprefix("refs/heads/"): Commit(commit) for commit, ref in map(str.split, lines)}
 
 
 @refusing
@@ -164,22 +165,22 @@ def pushed(root: Path, branch: str) -> bool:
 
 
 @refusing
-def commit(root: Path) -> str:
+def commit(root: Path) -> Commit:
     """The full id of the checked-out commit. Raises NoCommit."""
     repo = repository(root)
     if not repo.head.is_valid():
         raise NoCommit(name="HEAD")
-    return str(repo.head.commit.hexsha)
+    return Commit(repo.head.commit.hexsha)
 
 
 @refusing
-def revision(root: Path, name: str) -> str | None:
+def revision(root: Path, name: str) -> Commit | None:
     """The full id of the commit that a name stands for, None where it is none."""
     import git
 
     try:
         asked = ["--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
-        return str(repository(root).git.rev_parse(*asked))
+        return Commit(repository(root).git.rev_parse(*asked))
     except git.GitCommandError:
         return None
 
@@ -265,7 +266,7 @@ class Snapshot:
         clean = self.tree == self.git.rev_parse(f"{head}^{{tree}}")
         self.commit = head if clean else None
         """The commit that has exactly this tree; None where files differ from it."""
-        self.version = head if clean else f"{head}-dirty"
+        self.version = Version.of(head, dirty=not clean)
 
     @refusing
     def ids(self, paths: Iterable[str]) -> dict[str, str | None]:

@@ -24,8 +24,8 @@ def tear_down(run: Run) -> Outcome:
         apply(run, change)
     if create.bucket_exists(run):
         memory.forget(run.store, run.identity)
-        ledger.forget(run)
-        history.forget(run)
+        ledger.forget(run.store, run.identity)
+        history.forget(run.store, run.identity)
     return Outcome(
         facts={},
         done=f"{run.identity} is gone, {len(changes)} changes",

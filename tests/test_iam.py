@@ -270,8 +270,8 @@ def release(run):
 def give_back(run):
     for change in teardown_plan(run.name, run.host_name, find.everything(run)):
         ec2s.apply(run, change)
-    ledger.forget(run)
-    history.forget(run)
+    ledger.forget(run.store, run.identity)
+    history.forget(run.store, run.identity)
 
 
 def disturb(administrator, run):

@@ -1,43 +1,34 @@
-"""cache: where layers and tarballs lie in the bucket, and whose of them a branch believes.
+"""cache: what was built, and whose of it a branch believes: records (what an input gave) and blobs (content by its digest).
 
-    ZONE/layers/KEY.json            which bytes a layer's inputs gave; written last
-    ZONE/layers/DIGEST.tar.zst
-    ZONE/keys/KEY.json              which tarball a build's inputs gave; written last
-    ZONE/tarballs/DIGEST.tar.zst    with DIGEST.manifest.json, .sbom.json and .minisig beside it
-    ZONE/commits/COMMIT.json        which tarball is the commit's: digest, branch, by, role, at
-
-The default branch's own work lies in `trusted`, everybody else's in `branches`. Who may write to a cache can poison it: so the
-default branch takes from `trusted` alone. Other branches take from both, the trusted first.
+Who may write to a cache can poison it: so the default branch takes from the zone `trusted` alone, where only its own work lies. Other
+branches take from both, the trusted first. Where everything lies: tasks/bucket/layout.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks import source
-from tasks.bucket.store import NotADocument, RecordTaken, Store
+from tasks.bucket import layout
+from tasks.bucket.layout import BRANCHES, TRUSTED, ZONES, BlobKind, RecordKind, Zone
+from tasks.bucket.store import Document, NotADocument, RecordTaken, Store
+from tasks.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tasks.run import Run
 
-TRUSTED, BRANCHES = "trusted", "branches"
-ZONES = (TRUSTED, BRANCHES)
-ARCHIVE = ".tar.zst"
-Records = Literal["layers", "keys", "commits"]
-Files = Literal["layers", "tarballs"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRecord:
     """A record, where it lies, and the version that was seen."""
 
-    zone: str
+    zone: Zone
     value: dict[str, Any]
     etag: str
 
@@ -47,60 +38,67 @@ class Cache:
     """The bucket as one run sees it. `reads`: the zones that it believes, the first before the others."""
 
     store: Store
-    writes: str
-    reads: tuple[str, ...]
+    writes: Zone
+    reads: tuple[Zone, ...]
 
-    def records(self, kind: Records, name: str) -> Iterator[FoundRecord]:
+    def records(self, kind: RecordKind, name: str) -> Iterator[FoundRecord]:
         """The records of that name that this run believes."""
-        for zone in self.reads:
-            with contextlib.suppress(NotADocument):
-                document = self.store.read(f"{zone}/{kind}/{name}.json")
-                if document:
-                    yield FoundRecord(zone=zone, value=document.value, etag=document.etag)
+        for zone, document in self._look(lambda zone: layout.record(zone, kind, name), self._read):
+            yield FoundRecord(zone=zone, value=document.value, etag=document.etag)
 
-    def record(self, kind: Records, name: str) -> FoundRecord | None:
+    def record(self, kind: RecordKind, name: str) -> FoundRecord | None:
         """The first of them."""
         return next(self.records(kind, name), None)
 
     def keep(
-        self, kind: Records, name: str, value: dict[str, Any], *, instead: FoundRecord | None = None
+        self, kind: RecordKind, name: str, value: dict[str, Any], *, instead: FoundRecord | None = None
     ) -> None:
         """Write a record; one that is there stays, unless it is the one to replace."""
-        key, seen = f"{self.writes}/{kind}/{name}.json", None
-        if instead and instead.zone == self.writes:
-            seen = instead.etag
+        seen = instead.etag if instead and instead.zone == self.writes else None
         with contextlib.suppress(RecordTaken):
-            self.store.write(key, value, seen=seen)
+            self.store.write(layout.record(self.writes, kind, name), value, seen=seen)
 
-    def archive(self, kind: Files, digest: str, size: int | None = None) -> str | None:
-        """The key of a stored archive, of that size if it is known; None where there is none that this run believes."""
-        for zone in self.reads:
-            found = self.store.size(key := archive_key(zone, kind, digest))
-            if found is not None and size in (None, found):
-                return key
+    def blob(self, kind: BlobKind, digest: Digest, size: int | None = None) -> str | None:
+        """The key of a stored blob, of that size if it is known; None where there is none that this run believes."""
+        for zone, found in self._look(lambda zone: layout.blob(zone, kind, digest), self.store.size):
+            if size in (None, found):
+                return layout.blob(zone, kind, digest)
         return None
 
-    def archives(self, kind: Files, beginning: str = "") -> Iterator[str]:
-        """Digests of the stored archives that begin so."""
+    def blobs(self, kind: BlobKind, beginning: str = "") -> Iterator[Digest]:
+        """Digests of the stored blobs that begin so."""
         for zone in self.reads:
-            for key in self.store.keys(f"{zone}/{kind}/{beginning}"):
-                if key.endswith(ARCHIVE):
-                    yield key.rpartition("/")[2].removesuffix(ARCHIVE)
+            found = map(layout.parse, self.store.keys(layout.blobs(zone, kind, beginning)))
+            yield from (Digest(each.name) for each in found if each and each.kind == "blob")
 
     def upload(
         self,
-        kind: Files,
-        digest: str,
+        kind: BlobKind,
+        digest: Digest,
         path: Path,
         heard: Callable[[int], None] | None = None,
         *,
         damaged: bool = False,
     ) -> str:
-        """Store an archive; one of its name and size stays, unless it is known to be damaged. Returns its key."""
-        key = archive_key(self.writes, kind, digest)
+        """Store a blob; one of its name and size stays, unless it is known to be damaged. Returns its key."""
+        key = layout.blob(self.writes, kind, digest)
         if damaged or self.store.size(key) != path.stat().st_size:
             self.store.upload(key, path, heard)
         return key
+
+    def _look(
+        self, key_in: Callable[[Zone], str], look: Callable[[str], T | None]
+    ) -> Iterator[tuple[Zone, T]]:
+        """What there is under one name, in each zone that is believed, in their order. No zone is asked before it is needed."""
+        for zone in self.reads:
+            found = look(key_in(zone))
+            if found is not None:
+                yield zone, found
+
+    def _read(self, key: str) -> Document | None:
+        with contextlib.suppress(NotADocument):  # a damaged one is a miss
+            return self.store.read(key)
+        return None
 
 
 def of(run: Run) -> Cache:
@@ -109,13 +107,3 @@ def of(run: Run) -> Cache:
     if ours:
         return Cache(store=run.store, writes=TRUSTED, reads=(TRUSTED,))
     return Cache(store=run.store, writes=BRANCHES, reads=ZONES)
-
-
-def archive_key(zone: str, kind: Files, digest: str) -> str:
-    """Where an archive lies."""
-    return f"{zone}/{kind}/{digest}{ARCHIVE}"
-
-
-def beside(key: str, kind: str) -> str:
-    """Where what is told of a tarball lies, from its own key: `manifest.json`, `sbom.json`, `minisig`."""
-    return key.removesuffix(ARCHIVE) + f".{kind}"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.bucket import create
+from tasks.bucket import create, layout
 from tasks.bucket.store import BucketMissing, Document, NotADocument, RecordTaken, Store
 from tasks.process import children
 from tasks.process.life import started_at, this_boot
@@ -124,15 +124,10 @@ class LeaseState:
         return self.holder is not None and (self.age > self.holder.ttl or self.holder.gone)
 
 
-def key(identity: str) -> str:
-    """Where an environment's lease lies in the bucket."""
-    return f"leases/{identity}.json"
-
-
-def look(store: Store, key: str) -> LeaseState:
-    """What a lease says now."""
+def look(store: Store, identity: str) -> LeaseState:
+    """What an environment's lease says now."""
     try:
-        document = store.read(key)
+        document = store.read(layout.lease(identity))
     except NotADocument as found:
         return LeaseState(etag=found.etag, age=found.age, readable=False)
     return _found(document) if document else LeaseState()
@@ -142,7 +137,7 @@ class Lease:
     """The right to change one environment. `lost` is set, and `on_lost` called from a thread, when it is lost."""
 
     def __init__(self, run: Run, *, ttl: float = TTL, on_lost: Callable[[], None] = lambda: None) -> None:
-        self.key = key(run.identity)
+        self.key = layout.lease(run.identity)
         self.lost: LeaseLost | None = None
         self.unclean = False
         self._run = run
@@ -157,7 +152,7 @@ class Lease:
 
     def look(self) -> LeaseState:
         """What the lease says now."""
-        return look(self._store, self.key)
+        return look(self._store, self._run.identity)
 
     def take(self, wait: float | None = None, say: Callable[[str], None] = lambda words: None) -> None:
         """Take the lease, and keep it until `free`.

@@ -22,6 +22,7 @@ from tasks.promotion import gate
 from tasks.promotion import record as promotion_record
 from tasks.promotion.gate import OtherBranch
 from tasks.refusal import UNKNOWN, Refusal
+from tasks.version import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,12 +175,12 @@ def _end(run: runs.Run) -> str:
     if not promotion_record.add(
         run.store, record.commit, promotion_record.step(run, "stopped"), only_from=endable
     ):
-        return f"the run of {record.commit[:7]} has ended already"
-    return f"the run of {record.commit[:7]} goes no further; no machine was touched"
+        return f"the run of {record.commit.short} has ended already"
+    return f"the run of {record.commit.short} goes no further; no machine was touched"
 
 
-def _refuse_at_work(run: runs.Run, environment: str, commit: str) -> None:
-    found = lease.look(run.store, lease.key(runs.elsewhere(run, environment).identity))
+def _refuse_at_work(run: runs.Run, environment: str, commit: Version) -> None:
+    found = lease.look(run.store, runs.elsewhere(run, environment).identity)
     if not found.readable or (found.holder and not found.dead):
         holder = found.holder or "nobody can tell whom"
-        raise RunUnderWay(commit=commit[:7], environment=environment, holder=holder)
+        raise RunUnderWay(commit=commit.short, environment=environment, holder=holder)

@@ -23,11 +23,11 @@ class DiffCommand(Command):
         run = run_of(self.task_list)
         first, second = (diff.find(run, each) for each in pos_args or ())
         if first == second:
-            self.console.line(f"{first[:12]}: the same")
+            self.console.line(f"{first.short}: the same")
             return 0
         before, after = diff.read(run, first), diff.read(run, second)
         found = list(diff.lines(before, after))
         for line in (*found, *diff.sizes(before, after)):
             self.console.line(line)
-        self.console.line(f"{first[:12]} and {second[:12]}: {len(found)} differences")
+        self.console.line(f"{first.short} and {second.short}: {len(found)} differences")
         return 1

@@ -50,7 +50,7 @@ class SweepCommand(Command):
         run = run_of(self.task_list)
         branches = source.remote_branches(run.root, run.pipeline.default_branch)
         found = inventory.survey(run)
-        memory, etag = apply.remembered(run)
+        memory, etag = apply.remembered(run.store)
         known = sweep.Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
         plan = sweep.plan(found, known, run.pipeline.sweep)
         told = list(sweep.lines(plan, found, cost.prices()))

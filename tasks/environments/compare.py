@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tasks.bucket import layout
+from tasks.digest import Digest
 from tasks.refusal import Refusal
 from tasks.run import DEFAULT_ENVIRONMENT, branch_identity, elsewhere
+from tasks.server.ledger import Ledger
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -29,22 +32,22 @@ def resolve(run: Run, name: str) -> str:
     """The identity that a name stands for: an environment, an identity, or a branch."""
     if _is_environment(run, name):
         return elsewhere(run, name).identity
-    if next(run.store.keys(f"ledgers/{name}/"), None):
+    if next(run.store.keys(layout.ledgers(name)), None):
         return name
     return branch_identity(DEFAULT_ENVIRONMENT, name)
 
 
-def ledgers(run: Run, name: str) -> list[dict[str, Any]]:
+def ledgers(run: Run, name: str) -> list[Ledger]:
     """The ledgers of an environment's hosts. Raises NoLedger when there are none."""
     identity = resolve(run, name)
-    found = [run.store.read(key) for key in sorted(run.store.keys(f"ledgers/{identity}/"))]
+    found = [run.store.read(key) for key in sorted(run.store.keys(layout.ledgers(identity)))]
     if not found:
         kind = "environment" if _is_environment(run, name) else "branch"
         raise NoLedger(identity=identity, named=f"{kind}={name}")
-    return [each.value for each in found if each]
+    return [Ledger.of(each.value) for each in found if each]
 
 
-def view(found: list[dict[str, Any]]) -> View:
+def view(found: list[Ledger]) -> View:
     """Everything that the ledgers of one environment name."""
     shown: dict[str, set[str]] = {}
     for ledger in found:
@@ -66,20 +69,20 @@ def _is_environment(run: Run, name: str) -> bool:
     return (run.root / "environments" / f"{name}.yml").is_file()
 
 
-def _facts(ledger: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, thing in ledger["things"].items():
+def _facts(ledger: Ledger) -> Iterator[tuple[str, str]]:
+    for name, thing in ledger.things.items():
         facts = dict(thing["facts"] or {"state": "absent"})
         if "content" in facts:
             facts = {each: value for each, value in facts.items() if each not in IGNORED}
         for each, value in facts.items():
-            said = value[:12] if each in ("content", "digest") else value
+            said = Digest(value).short if each in ("content", "digest") else value
             label = {"content": "", "digest": "", "version": "", "type": ""}.get(each, f" {each}")
             if each != "type" or value != "file":
                 yield f"{name}{label}", ", ".join(said) if isinstance(said, list) else str(said)
-    for path in ledger["files"]:
-        if f"file {path}" not in ledger["things"]:
+    for path in ledger.files:
+        if f"file {path}" not in ledger.things:
             yield f"file {path}", "there"
-    for name, value in ledger["settings"].items():
+    for name, value in ledger.settings.items():
         yield f"setting {name}", str(value)
 
 

@@ -6,15 +6,18 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import layout
+from tasks.digest import Digest
 from tasks.environments import compare
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history
 from tasks.tarball import stored
 from tasks.tarball.build import tar
+from tasks.tarball.build.archive import Share
+from tasks.tarball.manifest import Manifest
 from tasks.tarball.stored import ArchiveDamaged
 
 if TYPE_CHECKING:
@@ -35,12 +38,12 @@ class NoSuchTarball(Refusal):
 class ComparedTarball:
     """What is compared. `members`: what a file, folder or link is, by its path; dates are not compared."""
 
-    digest: str
-    manifest: Mapping[str, Any]
+    digest: Digest
+    manifest: Manifest | None
     members: Mapping[str, str]
 
 
-def find(run: Run, name: str) -> str:
+def find(run: Run, name: str) -> Digest:
     """The digest that a name stands for: an environment, a digest or its beginning, a commit. Raises NoSuchTarball."""
     for found in (_released(run, name), _named(run, name), _pointed(run, name)):
         if found and stored.key_of(run, found):
@@ -48,16 +51,17 @@ def find(run: Run, name: str) -> str:
     raise NoSuchTarball(name=name)
 
 
-def read(run: Run, digest: str) -> ComparedTarball:
+def read(run: Run, digest: Digest) -> ComparedTarball:
     """A stored tarball, read through without keeping it. Raises ArchiveDamaged."""
     key = stored.stored_key(run, digest)
-    manifest = run.store.read(cache.beside(key, "manifest.json"))
+    document = run.store.read(layout.beside(key, "manifest.json"))
     try:
         stream = tar.of_archive(run.store.open(key), digest=digest)
         members = {each.name: _told(each) for each in stream}
     except tar.Damaged as damaged:
-        raise ArchiveDamaged(digest=digest[:12], problem=damaged) from None
-    return ComparedTarball(digest=digest, manifest=manifest.value if manifest else {}, members=members)
+        raise ArchiveDamaged(digest=digest.short, problem=damaged) from None
+    manifest = Manifest.of(document.value) if document else None
+    return ComparedTarball(digest=digest, manifest=manifest, members=members)
 
 
 def lines(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:
@@ -68,26 +72,26 @@ def lines(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:
 
 def sizes(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:
     """A line for each layer: files and megabytes, before and after."""
-    shares = [each.manifest.get("layers", {}) for each in (first, second)]
+    shares = [each.manifest.layers if each.manifest else {} for each in (first, second)]
     for layer in sorted({*shares[0], *shares[1]}):
         told = [_share(each.get(layer)) for each in shares]
         yield f"{layer}: {' → '.join(told if told[0] != told[1] else told[:1])}"
 
 
-def _released(run: Run, name: str) -> str | None:
+def _released(run: Run, name: str) -> Digest | None:
     releases = history.read(run.store, compare.resolve(run, name)) or history.read(run.store, name)
     return releases[-1].digest if releases else None
 
 
-def _named(run: Run, name: str) -> str | None:
+def _named(run: Run, name: str) -> Digest | None:
     found = list(stored.named(run, name)) if re.fullmatch(r"[0-9a-f]{8,64}", name) else []
     return found[0] if len(found) == 1 else None
 
 
-def _pointed(run: Run, name: str) -> str | None:
+def _pointed(run: Run, name: str) -> Digest | None:
     commit = source.revision(run.root, name)
     pointer = stored.pointer(run, commit) if commit else None
-    return pointer["digest"] if pointer else None
+    return pointer.digest if pointer else None
 
 
 def _told(each: tar.TarEntry) -> str:
@@ -95,21 +99,22 @@ def _told(each: tar.TarEntry) -> str:
         return f"link to {each.target}"
     if each.kind == tar.FOLDER:
         return "folder"
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for chunk in each.content:
-        digest.update(chunk)
+        hashed.update(chunk)
     executable = ", executable" if each.executable else ""
-    return f"{each.size} bytes{executable}, {digest.hexdigest()[:12]}"
+    return f"{each.size} bytes{executable}, {Digest(hashed.hexdigest()).short}"
 
 
-def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
+def _facts(manifest: Manifest | None) -> dict[str, str]:
     """The tree, tools, options and layers' keys of a manifest, by dotted name."""
-    groups = {name: manifest.get(name, {}) for name in ("tools", "options")}
-    keys = {name: each["key"] for name, each in manifest.get("layers", {}).items() if "key" in each}
+    if not manifest:
+        return {"tree": ""}
     return {
-        "tree": str(manifest.get("tree", "")),
-        **{f"{group}.{name}": str(value) for group, each in groups.items() for name, value in each.items()},
-        **{f"layers.{name}": key[:12] for name, key in keys.items()},
+        "tree": manifest.tree,
+        **{f"tools.{name}": str(value) for name, value in manifest.tools.items()},
+        **{f"options.{name}": str(value) for name, value in manifest.options.items()},
+        **{f"layers.{name}": key.short for name, key in manifest.keys.items()},
     }
 
 
@@ -120,5 +125,5 @@ def _differing(first: Mapping[str, str], second: Mapping[str, str], absent: str)
             yield f"{name}: {before} → {after}"
 
 
-def _share(share: Mapping[str, int] | None) -> str:
-    return f"{share['files']} files, {share['content_size'] / 1e6:.1f} MB" if share else "none"
+def _share(share: Share | None) -> str:
+    return f"{share.files} files, {share.content_size / 1e6:.1f} MB" if share else "none"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.bucket import create
+from tasks.bucket import create, layout
+from tasks.bucket.layout import Key
 from tasks.infrastructure.zone import zone_id
 from tasks.run import branch_identity
 from tasks.settings import Environment, load
@@ -23,8 +24,6 @@ Kind = Literal["instance", "volume", "key pair", "security group", "record", "se
 ENDED = ("shutting-down", "terminated")
 BAKERY = "image"
 """The identity of the throw-away host that images are made of."""
-OWN = re.compile(r"(?:state|ledgers)/(?P<folder>[^/]+)/|(?:leases|machines|history)/(?P<file>[^/]+)\.json$")
-"""Documents of one environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +48,15 @@ class StoredObject:
     size: int
     written: Time
 
+    @cached_property
+    def parsed(self) -> Key | None:
+        """What its key was made of; None where it is nobody's."""
+        return layout.parse(self.key)
+
     @property
     def identity(self) -> str:
         """The environment whose own it is, else empty."""
-        found = OWN.match(self.key)
-        return (found["folder"] or found["file"]) if found else ""
+        return self.parsed.identity if self.parsed else ""
 
 
 @dataclass(frozen=True, kw_only=True)

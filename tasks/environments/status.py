@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.bucket import lease
+from tasks.digest import Digest
 from tasks.environments import cost
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
 from tasks.release import history
+from tasks.version import Version
 
 if TYPE_CHECKING:
+    from tasks.bucket.store import Store
     from tasks.run import Run
 
 PATIENCE = 1.5
 """Seconds that a site has for its answer; all sites are asked at once."""
+
+
+NO_VERSION, NO_DIGEST = Version(), Digest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +36,8 @@ class EnvironmentStatus:
 
     environment: str
     branch: str = ""
-    commit: str = ""
-    digest: str = ""
+    commit: Version = NO_VERSION
+    digest: Digest = NO_DIGEST
     released: str = ""
     by: str = ""
     machines: tuple[str, ...] = ()
@@ -53,13 +59,13 @@ def look(run: Run) -> list[EnvironmentStatus]:
         name: host_name(run, found, name)
         for name, place in found.places.items()
         if found.names.environment(name)
-        and (place.instances or any(each.key == history.key(name) for each in place.objects))
+        and (place.instances or any(each.parsed and each.parsed.kind == "history" for each in place.objects))
     }
     prices = cost.prices()
     with ThreadPoolExecutor(max_workers=8) as pool:
         answers = pool.submit(health, run, list(known.values()))
         last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
-        holders = pool.map(lambda name: _holder(run, name), known)
+        holders = pool.map(lambda name: _holder(run.store, name), known)
         rows = zip(known.items(), last, holders, strict=True)
         return [
             dataclasses.replace(
@@ -106,8 +112,8 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
         (
             each.environment,
             each.branch,
-            each.commit[:7] + ("-dirty" if each.commit.endswith("-dirty") else ""),
-            each.digest[:16],
+            each.commit.marked,
+            each.digest.id,
             age(each.since, now),
             ", ".join(each.machines) or "none",
             each.health,
@@ -152,8 +158,8 @@ def _status(
     return EnvironmentStatus(
         environment=place.identity,
         branch=release.branch if release else tags.get("branch", ""),
-        commit=release.commit if release else tags.get("commit", ""),
-        digest=release.digest if release else "",
+        commit=release.commit if release else Version(tags.get("commit", "")),
+        digest=release.digest if release else NO_DIGEST,
         released=release.at if release else "",
         by=release.by if release else "",
         machines=tuple(f"{each.id} {each.state}" for each in machines),
@@ -182,6 +188,6 @@ def _ask(run: Run, name: str, said: dict[str, str]) -> None:
         connection.close()
 
 
-def _holder(run: Run, identity: str) -> str:
-    found = lease.look(run.store, lease.key(identity))
+def _holder(store: Store, identity: str) -> str:
+    found = lease.look(store, identity)
     return str(found.holder) if found.holder and not found.dead else ""

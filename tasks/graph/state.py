@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasks.bucket import layout
 from tasks.bucket.store import BucketMissing, Document, NotADocument
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class BucketState:
 
     def key(self, task: str) -> str:
         """Where the record of a task lies."""
-        return f"state/{self.run.identity}/{task.replace(':', '.')}.json"
+        return layout.state(self.run.identity, task)
 
     # --- what doit calls ---
 
@@ -137,9 +138,8 @@ class BucketState:
             return self.records[task]
 
     def _recorded(self, beginning: str) -> list[str]:
-        prefix = f"state/{self.run.identity}/"
-        found = self.store.keys(prefix + beginning.replace(":", "."))
-        return [key.removeprefix(prefix).removesuffix(".json").replace(".", ":") for key in found]
+        found = map(layout.parse, self.store.keys(layout.states(self.run.identity, beginning)))
+        return [each.name for each in found if each]
 
     def _read(self, task: str) -> Document | NotADocument | None:
         try:

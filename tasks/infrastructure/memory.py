@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tasks.bucket import layout
+
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
 
@@ -18,7 +20,7 @@ def change(
     store: Store, identity: str, changed: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
     """What is remembered from now on. Nothing is written when that is what was remembered before."""
-    key = f"machines/{identity}.json"
+    key = layout.machines(identity)
     document = store.read(key)
     before = {k: v for k, v in document.value.items() if k != "nonce"} if document else {}
     after = changed(before)

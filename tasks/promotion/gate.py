@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tasks import source
+from tasks.bucket import layout
 from tasks.bucket.store import RecordTaken
 from tasks.promotion import record as promotion_record
 from tasks.promotion import rules
@@ -16,8 +17,9 @@ from tasks.source import UncommittedChanges
 from tasks.tarball import stored
 
 if TYPE_CHECKING:
-    from tasks.refusal import Refusal
+    from tasks.digest import Digest
     from tasks.run import Run
+    from tasks.version import Version
 
 CONTINUE, START = "continue", "start"
 SHOWN = 20
@@ -82,7 +84,7 @@ def _stage(run: Run, control: str) -> Callable[[int], None]:
 
     def leave(code: int) -> None:
         found = stored.pointer(run, run.commit)
-        digest = found["digest"] if found else None
+        digest = found.digest if found else None
         ended: list[promotion_record.State] = ["built"] if found else []
         if code:
             ended.append("failed")
@@ -103,7 +105,7 @@ def _go_on(run: Run) -> Callable[[int], None]:
         raise refused
     claim = promotion_record.step(run, "continuing")
     if not promotion_record.add(run.store, run.commit, claim, only_from=rules.GOES_ON):
-        raise refusal(run) or RecordTaken(key=promotion_record.key(run.commit), by="somebody")
+        raise refusal(run) or RecordTaken(key=layout.commit_run(run.commit), by="somebody")
 
     def leave(code: int) -> None:
         current, claimed = promotion_record.current(run.store), promotion_record.read(run.store, run.commit)
@@ -140,13 +142,15 @@ def refusal(run: Run) -> Refusal | None:
 def outgoing(run: Run) -> list[str]:
     """What would go out, for the one who decides: commits, their authors, and what they touch."""
     record, running = promotion_record.read(run.store, run.commit), _newest(run, run.identity)
-    lines = [f"{run.commit[:7]} to {run.environment_name}, tarball {record.digest}" if record else run.commit]
+    lines = [
+        f"{run.commit.short} to {run.environment_name}, tarball {record.digest}" if record else run.commit
+    ]
     if record:
         begun, last = record.starter, record.steps[-1]
         lines.append(f"started {begun.at} by {begun.by}, {last.state} since {last.at}")
     commits = source.commits(run.root, running.commit if running else None, run.commit)
     since = (
-        f"since {running.commit[:7]}, which went live {running.at}"
+        f"since {running.commit.short}, which went live {running.at}"
         if running
         else "in all: the first release"
     )
@@ -166,13 +170,13 @@ def _newest(run: Run, identity: str) -> history.LiveRelease | None:
     return next(reversed(history.read(run.store, identity)), None)
 
 
-def _remember(run: Run, digest: str | None) -> None:
+def _remember(run: Run, digest: Digest | None) -> None:
     """A commit that changed nothing of what is released runs as well, and none before it may come after it."""
     if digest:
         history.add(run, digest)
 
 
-def _older(run: Run, control: str, running: str) -> Refusal | None:
+def _older(run: Run, control: str, running: Version) -> Refusal | None:
     contained = source.contains(run.root, run.commit, running)
     return rules.older(_typed(control, "release"), run.environment_name, run.commit, running, contained)
 

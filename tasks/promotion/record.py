@@ -1,7 +1,7 @@
 """record: the run of one commit from environment to environment, as a record: built, staged, waiting, live.
 
-`runs/COMMIT.json` is the record, `runs/current.json` names the commit whose run is the last to have begun. Each is replaced
-only by who has seen its last version.
+One document for each commit's run, and one that names the commit whose run is the last to have begun. Each is replaced only by who
+has seen its last version.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks import settings
+from tasks.bucket import layout
 from tasks.bucket.store import RecordTaken
+from tasks.digest import Digest
+from tasks.version import Version
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
     from tasks.run import Run
 
-CURRENT = "runs/current.json"
 TRIES = 5
 """Times that a change is made anew because somebody else's came first."""
 State = Literal[
@@ -44,9 +46,9 @@ class Step:
 class PromotionRecord:
     """The run of one commit; its steps, the newest last."""
 
-    commit: str
+    commit: Version
     branch: str
-    digest: str | None = None
+    digest: Digest | None = None
     steps: tuple[Step, ...] = ()
 
     @property
@@ -80,21 +82,16 @@ def way(root: Path) -> PromotionPath | None:
 # --- the record -----------------------------------------------------------------------------------
 
 
-def key(commit: str) -> str:
-    """Where the record of a commit's run lies in the bucket."""
-    return f"runs/{commit}.json"
-
-
-def read(store: Store, commit: str) -> PromotionRecord | None:
+def read(store: Store, commit: Version) -> PromotionRecord | None:
     """The run of a commit, or None where there was none."""
-    document = store.read(key(commit))
+    document = store.read(layout.commit_run(commit))
     return _record(document.value) if document else None
 
 
 def current(store: Store) -> PromotionRecord | None:
     """The run that was the last to begin."""
-    pointer = store.read(CURRENT)
-    return read(store, pointer.value["commit"]) if pointer else None
+    pointer = store.read(layout.CURRENT_RUN)
+    return read(store, Version(pointer.value["commit"])) if pointer else None
 
 
 def step(run: Run, state: State, words: str = "") -> Step:
@@ -103,18 +100,18 @@ def step(run: Run, state: State, words: str = "") -> Step:
 
 
 def change(
-    store: Store, commit: str, changed: Callable[[PromotionRecord | None], PromotionRecord | None]
+    store: Store, commit: Version, changed: Callable[[PromotionRecord | None], PromotionRecord | None]
 ) -> PromotionRecord | None:
     """Replace a record by what `changed` makes of it; None leaves it as it is. Raises RecordTaken."""
     for attempt in range(TRIES):
-        document = store.read(key(commit))
+        document = store.read(layout.commit_run(commit))
         before = _record(document.value) if document else None
         after = changed(before)
         if after is None or after == before:
             return before
         value = {**dataclasses.asdict(after), "state": after.state, "by": after.steps[-1].by}
         try:
-            store.write(key(commit), value, seen=document.etag if document else None)
+            store.write(layout.commit_run(commit), value, seen=document.etag if document else None)
         except RecordTaken:
             if attempt == TRIES - 1:
                 raise
@@ -124,7 +121,7 @@ def change(
 
 
 def add(
-    store: Store, commit: str, *new: Step, digest: str | None = None, only_from: tuple[str, ...] = ()
+    store: Store, commit: Version, *new: Step, digest: Digest | None = None, only_from: tuple[str, ...] = ()
 ) -> bool:
     """Add steps to a run; with `only_from` only where it stands in one of these states. Whether they were added."""
     added = False
@@ -151,13 +148,13 @@ def begin(run: Run) -> PromotionRecord | None:
             commit=run.commit, branch=run.branch, steps=(*(old.steps if old else ()), new)
         ),
     )
-    pointer = store.read(CURRENT)
-    former = pointer.value["commit"] if pointer else None
+    pointer = store.read(layout.CURRENT_RUN)
+    former = Version(pointer.value["commit"]) if pointer else None
     if former != run.commit:
         value = {"commit": run.commit, "by": run.who, "at": new.at}
-        store.write(CURRENT, value, seen=pointer.etag if pointer else None)
+        store.write(layout.CURRENT_RUN, value, seen=pointer.etag if pointer else None)
         if former:
-            words = f"by the run of {run.commit[:7]}"
+            words = f"by the run of {run.commit.short}"
             add(store, former, dataclasses.replace(new, state="superseded", words=words), only_from=OPEN)
     return before
 
@@ -166,6 +163,7 @@ def _record(value: dict[str, Any]) -> PromotionRecord:
     # of what a newer pipeline on another branch has added nothing is known here
     known = {field.name for field in dataclasses.fields(Step)}
     steps = tuple(Step(**{k: v for k, v in each.items() if k in known}) for each in value["steps"])
+    proved = Digest(value["digest"]) if value.get("digest") else None
     return PromotionRecord(
-        commit=value["commit"], branch=value["branch"], digest=value["digest"], steps=steps
+        commit=Version(value["commit"]), branch=value["branch"], digest=proved, steps=steps
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
+    from tasks.digest import Digest
     from tasks.promotion.record import PromotionRecord
     from tasks.settings import Environment
+    from tasks.tarball.stored import Pointer
+    from tasks.version import Version
 
-SHORT, ID = 7, 12
 GOES_ON = ("waiting", "continuing", "live")
 """States from which a run goes on; `continuing` is one that was interrupted, `live` one that is made sure of."""
 MADE_UP = re.compile(r":assumed-role/[^/]+/botocore-session-\d+$")
@@ -102,16 +104,16 @@ class NobodyInPerson(Refusal):
 class Facts:
     """What was found out about a commit that wants to go on.
 
-    `pointer`: the commit's, with digest and role. `proved`: the digest that runs upstream. `running`: the commit that
+    `pointer`: the commit's. `proved`: the digest that runs upstream. `running`: the commit that
     runs downstream, `contained`: whether this one contains it, None if the clone cannot tell. `arn`: who continues.
     """
 
-    commit: str
+    commit: Version
     record: PromotionRecord | None
-    current: str | None
-    pointer: Mapping[str, Any] | None
-    proved: str | None
-    running: str | None
+    current: Version | None
+    pointer: Pointer | None
+    proved: Digest | None
+    running: Version | None
     contained: bool | None
     arn: str
     now: datetime.datetime
@@ -124,39 +126,42 @@ def refusal(name: str, environment: Environment, facts: Facts) -> Refusal | None
 
 
 def _not_proved(name: str, environment: Environment, facts: Facts) -> Refusal | None:
-    commit, record = facts.commit[:SHORT], facts.record
+    commit, record = facts.commit.short, facts.record
     if not record:
         upstream = environment.takes_from
-        runs = f", which runs {facts.current[:SHORT]}" if facts.current else ""
+        runs = f", which runs {facts.current.short}" if facts.current else ""
         return NotStaged(commit=commit, upstream=upstream, runs=runs)
     if record.state not in GOES_ON:
         last = record.steps[-1]
         words = f" ({last.words})" if last.words else ""
         return NotWaiting(commit=commit, state=last.state, at=last.at, by=last.by, words=words)
     if facts.current != facts.commit and record.state != "live":  # its successor was killed before it said so
-        last, words = record.steps[-1], f" (by the run of {str(facts.current)[:SHORT]})"
+        last, words = record.steps[-1], f" (by the run of {facts.current.short if facts.current else None})"
         return NotWaiting(commit=commit, state="superseded", at=last.at, by=last.by, words=words)
     return None
 
 
 def _other_tarball(name: str, environment: Environment, facts: Facts) -> Refusal | None:
-    digest = (facts.record.digest if facts.record else None) or "any tarball of it"
-    pointed = facts.pointer["digest"] if facts.pointer else None
-    if pointed != digest:
-        why = "the commit's tarball is another one now" if pointed else "the commit has no tarball"
-        return OtherTarball(upstream=environment.takes_from, digest=(pointed or digest)[:ID], why=why)
+    digest = facts.record.digest if facts.record else None
+    pointed, upstream = facts.pointer.digest if facts.pointer else None, environment.takes_from
+    if not digest or pointed != digest:
+        named, why = pointed or digest, "the commit's tarball is another one now"
+        shown = named.short if named else "any tarball of it"
+        return OtherTarball(
+            upstream=upstream, digest=shown, why=why if pointed else "the commit has no tarball"
+        )
     if facts.proved != digest:
-        why = f"it runs {facts.proved[:ID]}" if facts.proved else "it runs nothing"
-        return OtherTarball(upstream=environment.takes_from, digest=digest[:ID], why=why)
+        why = f"it runs {facts.proved.short}" if facts.proved else "it runs nothing"
+        return OtherTarball(upstream=upstream, digest=digest.short, why=why)
     return None
 
 
 def _built_by_others(name: str, environment: Environment, facts: Facts) -> Refusal | None:
-    role = (facts.pointer or {}).get("role") or "nobody knows whom"
-    if not environment.builders or role in environment.builders:
+    # without a pointer nothing has come so far
+    if not facts.pointer or not environment.builders or facts.pointer.role in environment.builders:
         return None
-    digest, builders = str((facts.pointer or {}).get("digest"))[:ID], ", ".join(environment.builders)
-    return BuiltByOthers(environment=name, builders=builders, digest=digest, role=role)
+    digest, role = facts.pointer.digest.short, facts.pointer.role or "nobody knows whom"
+    return BuiltByOthers(environment=name, builders=", ".join(environment.builders), digest=digest, role=role)
 
 
 def _older(name: str, environment: Environment, facts: Facts) -> Refusal | None:
@@ -164,13 +169,13 @@ def _older(name: str, environment: Environment, facts: Facts) -> Refusal | None:
 
 
 def older(
-    control: str, name: str, commit: str, running: str | None, contained: bool | None
+    control: str, name: str, commit: Version, running: Version | None, contained: bool | None
 ) -> Refusal | None:
     """The refusal of a commit that lacks something of what runs."""
     if not running or contained:
         return None
     kind = UnknownRunning if contained is None else Downgrade
-    return kind(control=control, environment=name, running=running[:SHORT], commit=commit[:SHORT])
+    return kind(control=control, environment=name, running=running.short, commit=commit.short)
 
 
 def _frozen(name: str, environment: Environment, facts: Facts) -> Refusal | None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tasks.bucket import layout
+from tasks.digest import Digest
+from tasks.version import Version
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
@@ -16,34 +21,37 @@ KEPT = 100
 
 @dataclass(frozen=True, kw_only=True)
 class LiveRelease:
-    """One tarball that went live. `digest`: the tarball's; `commit`: `-dirty` behind it where files differed."""
+    """One tarball that went live. `digest`: the tarball's."""
 
-    digest: str
-    commit: str
+    digest: Digest
+    commit: Version
     branch: str
     by: str
     at: str
     run: str
 
-
-def key(identity: str) -> str:
-    """Where an environment's history lies in the bucket."""
-    return f"history/{identity}.json"
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> LiveRelease:
+        """From its part of a document. What another pipeline has added or left out is no reason to refuse it."""
+        told = {name: str(value.get(name) or "") for name in ("branch", "by", "at", "run")}
+        return cls(digest=Digest(value["digest"]), commit=Version(value["commit"]), **told)
 
 
 def read(store: Store, identity: str) -> list[LiveRelease]:
     """The releases of an environment, the newest last; none where nothing was released."""
-    document = store.read(key(identity))
-    # of what a newer pipeline on another branch has added nothing is known here
-    known = [field.name for field in dataclasses.fields(LiveRelease)]
-    releases = document.value["releases"] if document else []
-    return [LiveRelease(**{name: each[name] for name in known}) for each in releases]
+    document = store.read(layout.history(identity))
+    return of(document.value) if document else []
 
 
-def add(run: Run, digest: str) -> None:
+def of(value: Mapping[str, Any]) -> list[LiveRelease]:
+    """The releases that a history's document names."""
+    return [LiveRelease.of(each) for each in value["releases"]]
+
+
+def add(run: Run, digest: Digest) -> None:
     """Remember that a tarball went live here. The same one again, by the same commit, is no new release."""
     store = run.store
-    document = store.read(key(run.identity))
+    document = store.read(layout.history(run.identity))
     before = document.value["releases"] if document else []
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
@@ -51,9 +59,11 @@ def add(run: Run, digest: str) -> None:
         digest=digest, commit=run.commit, branch=run.branch, by=run.who, at=run.clock.stamp(), run=run.id
     )
     releases = [*before, dataclasses.asdict(new)][-KEPT:]
-    store.write(key(run.identity), {"releases": releases}, seen=document.etag if document else None)
+    store.write(
+        layout.history(run.identity), {"releases": releases}, seen=document.etag if document else None
+    )
 
 
-def forget(run: Run) -> None:
+def forget(store: Store, identity: str) -> None:
     """Forget an environment's releases."""
-    run.store.delete(key(run.identity))
+    store.delete(layout.history(identity))

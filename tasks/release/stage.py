@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
+from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import hosts
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 LINK_SECONDS = 3600
 """How long a machine may take to begin its download."""
-ID = 16
-"""Hex digits of the tarball's digest that name a release's folder."""
 
 
 def parts(run: Run) -> dict[str, object]:
@@ -34,7 +33,7 @@ def parts(run: Run) -> dict[str, object]:
     }
     if not run.environment.has("tarball"):
         pointer = stored.pointer(run, source.commit(run.root))
-        found["tarball"] = pointer["digest"] if pointer else None
+        found["tarball"] = pointer.digest if pointer else None
     return found
 
 
@@ -45,7 +44,7 @@ def go_live(
     **_: Any,
 ) -> Outcome:
     """Run playbooks/release.yml on the machines, with a link to the tarball that works for an hour."""
-    digest = (tarball or _existing_tarball(run))["digest"]
+    digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     run.hosts.play(
         "release",
@@ -58,18 +57,18 @@ def go_live(
     _tag(run)
     history.add(run, digest)
     return Outcome(
-        facts={"digest": digest, "machines": [each.id for each in found]},
-        done=f"{digest[:ID]} is live",
-        unchanged=f"{digest[:ID]} is live since {run.clock.stamp()}",
+        facts={"digest": str(digest), "machines": [each.id for each in found]},
+        done=f"{digest.id} is live",
+        unchanged=f"{digest.id} is live since {run.clock.stamp()}",
     )
 
 
-def variables(run: Run, digest: str) -> dict[str, object]:
+def variables(run: Run, digest: Digest) -> dict[str, object]:
     """What the role `release` is told. Raises Unsigned."""
     signed = stored.signature_of(run, digest)
     signature.accept(run, digest, signed)
     return {
-        "release_id": digest[:ID],
+        "release_id": digest.id,
         "release_url": run.cloud.presigned_url(run.bucket, stored.stored_key(run, digest), LINK_SECONDS),
         "release_sha256": digest,
         "release_signature": signed,
@@ -78,10 +77,6 @@ def variables(run: Run, digest: str) -> dict[str, object]:
         "release_keep": run.environment.release.keep,
         "release_profile": dict(run.profile.release),
     }
-
-
-def _existing_tarball(run: Run) -> dict[str, str]:
-    return stored.existing(run)
 
 
 def _tag(run: Run) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.cloud.interface import HostDown
 from tasks.hosts.ssh import Host
@@ -17,7 +17,9 @@ from tasks.refusal import Refusal
 from tasks.server import ledger, ledger_host
 
 if TYPE_CHECKING:
+    from tasks.hosts.ssh import Host
     from tasks.run import Run
+    from tasks.server.ledger import Ledger
 
 UPSTREAM = "infrastructure:environment"
 
@@ -74,22 +76,22 @@ class AsRecorded:
             return [], {}
 
     def _ask(self, run: Run, found: Sequence[MachineFacts]) -> Answers:
-        recorded = {id: ledger.read(run, id, self.playbook) for id in _ids(found)}
+        recorded = {id: ledger.read(run.store, run.identity, id, self.playbook) for id in _ids(found)}
         answers: Answers = {id: ([f"{id} has no ledger yet"], []) for id in recorded}
         if any(recorded.values()):
             reachable = hosts.reachable(run.cloud, run.secrets_folder, found)
-            asked = [each for each in reachable if recorded[each.name]]
+            asked = [(each, kept) for each in reachable if (kept := recorded[each.name])]
             begun = time.monotonic()
             with ThreadPoolExecutor(max_workers=len(asked)) as pool:
-                probed = pool.map(lambda each: self._probe(run, each, recorded[each.name]), asked)
-                answers |= {host.name: answer for host, answer in zip(asked, probed, strict=True)}
+                probed = pool.map(lambda each: self._probe(run, *each), asked)
+                answers |= {host.name: answer for (host, _), answer in zip(asked, probed, strict=True)}
             self.seconds = time.monotonic() - begun
         return answers
 
-    def _probe(self, run: Run, host: Host, known: Any) -> tuple[list[str], list[str]]:
-        request = {"names": list(known["things"]), "folders": known["folders"], "files": known["files"]}
+    def _probe(self, run: Run, host: Host, known: Ledger) -> tuple[list[str], list[str]]:
+        request = {"names": list(known.things), "folders": known.folders, "files": known.files}
         answer = ledger.ask(run.hosts, host, self.playbook, ledger_host.probe, request, quick=True)
-        drifted = ledger.differences(known["things"], answer["facts"])
+        drifted = ledger.differences(known.things, answer["facts"])
         return [f"host drifted: {each}" for each in drifted], answer["strange"]
 
 

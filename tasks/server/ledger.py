@@ -4,31 +4,66 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.bucket import layout
 from tasks.bucket.store import NotADocument
 from tasks.hosts import managed, ssh
 from tasks.server import ledger_host
 
 if TYPE_CHECKING:
+    from tasks.bucket.store import Store
     from tasks.hosts.hosts import Hosts
     from tasks.hosts.managed import Managed
     from tasks.run import Run
 
 
-def key(identity: str, host: str, playbook: str) -> str:
-    """Where a ledger lies in the bucket."""
-    return f"ledgers/{identity}/{host}/{playbook}.json"
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """What a playbook has left on a host.
+
+    `things`: each with its task and its facts, by name. `folders`: those that the roles fill, with all `files` that are ours there or
+    elsewhere. `settings`: the environment's. `more`: what `ledger_host` keeps for itself, and what a newer pipeline has added.
+    """
+
+    things: Mapping[str, Mapping[str, Any]]
+    folders: Sequence[str] = ()
+    files: Sequence[str] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Ledger:
+        """From its document."""
+        own = {"things", "folders", "files", "settings"}
+        return cls(
+            things=value.get("things", {}),
+            folders=tuple(value.get("folders", ())),
+            files=tuple(value.get("files", ())),
+            settings=value.get("settings", {}),
+            more={name: each for name, each in value.items() if name not in own},
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its document, with all that it was read with."""
+        return {
+            **self.more,
+            "things": dict(self.things),
+            "folders": list(self.folders),
+            "files": list(self.files),
+            "settings": dict(self.settings),
+        }
 
 
-def read(run: Run, host: str, playbook: str) -> dict[str, Any] | None:
+def read(store: Store, identity: str, host: str, playbook: str) -> Ledger | None:
     """The ledger of a host; one that cannot be read is none."""
     try:
-        document = run.store.read(key(run.identity, host, playbook))
+        document = store.read(layout.ledger(identity, host, playbook))
     except NotADocument:
         return None
-    return document.value if document else None
+    return Ledger.of(document.value) if document else None
 
 
 def keep(
@@ -48,6 +83,7 @@ def keep(
     declared = managed.declared(run.root, playbook)
     for host in hosts:
         known = recorded.get(host.name) or managed.Managed()
+        previous = read(run.store, run.identity, host.name, playbook)
         answer = ask(
             run.hosts,
             host,
@@ -55,7 +91,7 @@ def keep(
             ledger_host.settle,
             {
                 "playbook": playbook,
-                "previous": read(run, host.name, playbook),
+                "previous": previous.as_dict() if previous else None,
                 "things": known.things,
                 "whole": sorted(known.whole),
                 "declared": declared,
@@ -70,13 +106,13 @@ def keep(
             run.console.event(playbook, f"leftover {name}: {done}")
         for name, why in answer["stays"].items():
             run.console.event(playbook, f"leftover {name}: stays, {why}")
-        _write(run, key(run.identity, host.name, playbook), answer["ledger"])
-    _forget_others(run, {host.name for host in hosts})
+        _write(run.store, layout.ledger(run.identity, host.name, playbook), Ledger.of(answer["ledger"]))
+    _forget_others(run.store, run.identity, {host.name for host in hosts})
 
 
-def forget(run: Run) -> None:
+def forget(store: Store, identity: str) -> None:
     """Forget the ledgers of an environment that is gone."""
-    _forget_others(run, set())
+    _forget_others(store, identity, set())
 
 
 def ask(
@@ -113,17 +149,17 @@ def differences(things: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
     return found
 
 
-def _write(run: Run, name: str, value: dict[str, Any]) -> None:
+def _write(store: Store, key: str, ledger: Ledger) -> None:
     try:
-        document = run.store.read(name)
+        document = store.read(key)
         seen = document.etag if document else None
     except NotADocument as found:
         seen = found.etag
-    run.store.write(name, value, seen=seen)
+    store.write(key, ledger.as_dict(), seen=seen)
 
 
-def _forget_others(run: Run, hosts: Iterable[str]) -> None:
-    prefix = f"ledgers/{run.identity}/"
-    for name in list(run.store.keys(prefix)):
-        if name.removeprefix(prefix).partition("/")[0] not in hosts:
-            run.store.delete(name)
+def _forget_others(store: Store, identity: str, hosts: Iterable[str]) -> None:
+    for key in list(store.keys(layout.ledgers(identity))):
+        found = layout.parse(key)
+        if found and found.host not in hosts:
+            store.delete(key)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from tasks.bucket import layout
 from tasks.bucket.lease import Lease
 from tasks.bucket.store import NotADocument
 from tasks.cloud import errors
@@ -22,17 +23,17 @@ from tasks.refusal import Refusal
 from tasks.sweep.plan import Deletion, Sightings, SweepPlan
 
 if TYPE_CHECKING:
+    from tasks.bucket.store import Store
     from tasks.run import Run
 
-MEMORY = "sweep/memory.json"
 AT_ONCE = 8
 """Environments that are ended side by side: most of it is waiting."""
 
 
-def remembered(run: Run) -> tuple[Sightings, str | None]:
+def remembered(store: Store) -> tuple[Sightings, str | None]:
     """What earlier sweeps have seen, and the version of it."""
     try:
-        document = run.store.read(MEMORY)
+        document = store.read(layout.SIGHTINGS)
     except NotADocument as found:  # then everything is seen for the first time
         return Sightings(), found.etag
     if not document:
@@ -45,7 +46,7 @@ def remember(run: Run, memory: Sightings, etag: str | None) -> None:
     """Keep it for the next sweep. Raises RecordTaken when another sweep is under way."""
     seen = {name: at.isoformat() for name, at in sorted(memory.seen.items())}
     value = {"seen": seen, "pushed": sorted(memory.pushed), "by": run.who}
-    run.store.write(MEMORY, value, seen=etag)
+    run.store.write(layout.SIGHTINGS, value, seen=etag)
 
 
 def carry_out(run: Run, estate: Inventory, plan: SweepPlan) -> dict[str, str]:
@@ -99,9 +100,9 @@ def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) 
             return "a machine was added meanwhile"
         if any((kept_until(each.tags) or estate.at) > estate.at for each in found.machines):
             return "somebody keeps it since"
-        keys = [each.of.key for each in items if isinstance(each.of, StoredObject)]
+        own = [each.of for each in items if isinstance(each.of, StoredObject)]
         # voided first, as by a teardown: what is half gone must not look released
-        there.store.delete_all([key for key in keys if key.startswith("state/")])
+        there.store.delete_all([each.key for each in own if each.parsed and each.parsed.kind == "state"])
         for change in teardown_plan(there.name, there.host_name, found):
             run.console.event("sweep", f"{identity}: {change}")
             lease.check()
@@ -110,7 +111,7 @@ def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) 
             if isinstance(each.of, Resource) and each.of.kind == "volume":
                 _delete_volume(there, each.of)
         lease.check()
-        there.store.delete_all([key for key in keys if key != lease.key])
+        there.store.delete_all([each.key for each in own if each.key != lease.key])
     finally:
         lease.free()
     there.store.delete_all([lease.key])

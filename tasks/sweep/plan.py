@@ -6,12 +6,13 @@ What is condemned for the first time is only remembered; it is taken when it has
 from __future__ import annotations
 
 import datetime
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tasks import image
+from tasks.bucket import layout
+from tasks.bucket.layout import Key, Zone
 from tasks.environments import cost
 from tasks.environments.cost import Prices
 from tasks.environments.expiry import ALWAYS, expiry, kept_until
@@ -24,10 +25,6 @@ STRAYS = ("instance", "volume", "key pair", "security group")
 """Kinds that are nobody's without an environment's tag; a secret may be the project's."""
 PUSHED = "pushed"
 """Tag: the branch is known to a remote."""
-STORED = re.compile(
-    r"(?P<zone>[a-z]+)/(?P<kind>tarballs|layers|keys|commits)/(?P<name>[^/.]+)(?P<suffix>\..+)"
-)
-RUN = re.compile(r"runs/(?P<name>[^/.]+)\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,14 +245,14 @@ def _unless_kept(estate: Inventory, each: Resource, why: str) -> Iterator[Deleti
 
 def _files(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
     """Tarballs beyond age or number with what lies beside them; layers beyond age."""
-    tarballs: dict[str, dict[str, list[StoredObject]]] = {}
-    for each, found in stored(estate.objects):
-        if found["kind"] == "tarballs":
-            tarballs.setdefault(found["zone"], {}).setdefault(found["name"], []).append(each)
+    tarballs: dict[Zone, dict[str, list[StoredObject]]] = {}
+    for each, key in keyed(estate.objects):
+        if key.zone and key.folder == "tarballs":
+            tarballs.setdefault(key.zone, {}).setdefault(key.name, []).append(each)
         elif (
-            found["kind"] == "layers"
+            key.folder == "layers"
             and older(estate, each, settings.layer_days)
-            and found["name"] not in known.referred
+            and key.name not in known.referred
         ):
             why = f"older than {settings.layer_days} days, and nothing living is made of it"
             yield Deletion(of=each, group=each.key, why=why)
@@ -270,25 +267,24 @@ def _files(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletio
                     else f"beyond {settings.tarballs} tarballs"
                 )
                 for each in named[name]:
-                    group = f"{zone}/tarballs/{name}"
+                    group = layout.blobs(zone, "tarballs", name)
                     yield Deletion(of=each, group=group, why=f"{why}, and nothing living refers to it")
 
 
 def _records(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
     """Commits' pointers, keys of builds and records of runs that are old."""
     why = f"a record older than {settings.record_days} days"
-    pointers = [
-        (each, found) for each, found in stored(estate.objects) if found["kind"] in ("keys", "commits")
-    ]
-    runs = [(each, found) for each in estate.objects if (found := RUN.fullmatch(each.key))]
-    for each, found in (*pointers, *runs):
-        if older(estate, each, settings.record_days) and found["name"] not in known.referred | {"current"}:
+    found = list(keyed(estate.objects))
+    pointers = [(each, key) for each, key in found if key.folder in ("keys", "commits")]
+    runs = [(each, key) for each, key in found if key.kind == "run"]
+    for each, key in (*pointers, *runs):
+        if older(estate, each, settings.record_days) and key.name not in known.referred:
             yield Deletion(of=each, group=each.key, why=why)
 
 
-def stored(objects: Iterable[StoredObject]) -> Iterator[tuple[StoredObject, re.Match[str]]]:
-    """Those of the cache, with zone, kind, name and suffix."""
-    yield from ((each, found) for each in objects if (found := STORED.fullmatch(each.key)))
+def keyed(objects: Iterable[StoredObject]) -> Iterator[tuple[StoredObject, Key]]:
+    """Those that somebody here has made, with what their keys were made of."""
+    yield from ((each, each.parsed) for each in objects if each.parsed)
 
 
 def older(estate: Inventory, each: StoredObject, days: int) -> bool:

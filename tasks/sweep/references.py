@@ -9,14 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tasks.bucket import cache
+from tasks.bucket import layout
 from tasks.bucket.store import NotADocument
-from tasks.promotion import record as promotion_record
+from tasks.digest import Digest
 from tasks.refusal import Refusal
 from tasks.release import history
-from tasks.sweep.plan import older, stored
+from tasks.release.history import LiveRelease
+from tasks.sweep.plan import keyed, older
 
 if TYPE_CHECKING:
+    from tasks.bucket.store import Store
     from tasks.environments.inventory import Inventory
     from tasks.run import Run
     from tasks.settings import Sweep
@@ -44,25 +46,25 @@ def of(run: Run, estate: Inventory, branches: Mapping[str, str]) -> frozenset[st
 
         def read(wanted: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             here = [key for key in wanted if key in keys]
-            found = pool.map(lambda key: _read(run, key), here)
+            found = pool.map(lambda key: _read(run.store, key), here)
             return ((key, value) for key, value in zip(here, found, strict=True) if value)
 
-        live = [(estate.names.environment(name), history.key(name)) for name in estate.places]
+        live = [(estate.names.environment(name), layout.history(name)) for name in estate.places]
         kept = {key: estate.settings[name].release.keep + ALSO for name, key in live if name}
         releases = [
-            (release["digest"], release["commit"].removesuffix("-dirty"))
+            (release.digest, release.commit.commit)
             for key, value in read(kept)
-            for release in _last(value["releases"], kept[key])
+            for release in _last(history.of(value), kept[key])
         ]
-        commits = {*branches.values(), *(commit for _, commit in releases)}
-        commits |= {str(value["commit"]) for _, value in read([promotion_record.CURRENT])}
-        pointers = [f"{zone}/commits/{commit}.json" for zone in cache.ZONES for commit in sorted(commits)]
-        runs = [promotion_record.key(commit) for commit in sorted(commits)]
+        commits = {*branches.values(), *(str(commit) for _, commit in releases)}
+        commits |= {str(value["commit"]) for _, value in read([layout.CURRENT_RUN])}
+        pointers = [layout.record(zone, "commits", each) for zone in layout.ZONES for each in sorted(commits)]
+        runs = [layout.commit_run(commit) for commit in sorted(commits)]
         told = [value.get("digest") for _, value in itertools.chain(read(pointers), read(runs))]
-        digests = {digest for digest, _ in releases} | {str(each) for each in told if each}
+        digests = {digest for digest, _ in releases} | {Digest(each) for each in told if each}
         manifests = [
-            cache.beside(cache.archive_key(zone, "tarballs", digest), "manifest.json")
-            for zone in cache.ZONES
+            layout.beside(layout.blob(zone, "tarballs", digest), "manifest.json")
+            for zone in layout.ZONES
             for digest in sorted(digests)
         ]
         layers = list(_young_layers(estate, run.pipeline.sweep))
@@ -73,21 +75,21 @@ def of(run: Run, estate: Inventory, branches: Mapping[str, str]) -> frozenset[st
 
 def _young_layers(estate: Inventory, settings: Sweep) -> Iterator[str]:
     """Records of layers that stay, if there is an archive that would go: it may be the same bytes as long ago."""
-    layers = [(each, found["suffix"]) for each, found in stored(estate.objects) if found["kind"] == "layers"]
+    layers = [(each, key.kind) for each, key in keyed(estate.objects) if key.folder == "layers"]
     old = {each.key for each, _ in layers if older(estate, each, settings.layer_days)}
-    if any(suffix != ".json" and each.key in old for each, suffix in layers):
-        yield from (each.key for each, suffix in layers if suffix == ".json" and each.key not in old)
+    if any(kind == "blob" and each.key in old for each, kind in layers):
+        yield from (each.key for each, kind in layers if kind == "record" and each.key not in old)
 
 
-def _last(releases: list[dict[str, str]], number: int) -> list[dict[str, str]]:
+def _last(releases: list[LiveRelease], number: int) -> list[LiveRelease]:
     """The newest releases, of as many tarballs."""
-    newest = list(dict.fromkeys(each["digest"] for each in reversed(releases)))[:number]
-    return [each for each in releases if each["digest"] in newest]
+    newest = list(dict.fromkeys(each.digest for each in reversed(releases)))[:number]
+    return [each for each in releases if each.digest in newest]
 
 
-def _read(run: Run, key: str) -> dict[str, Any] | None:
+def _read(store: Store, key: str) -> dict[str, Any] | None:
     try:
-        document = run.store.read(key)
+        document = store.read(key)
     except NotADocument:
         raise SweepBlind(key=key) from None
     return document.value if document else None

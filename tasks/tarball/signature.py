@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.cloud.errors import code
+from tasks.digest import Digest
 from tasks.refusal import Refusal
 from tasks.tarball.build.tar import Damaged, Digested, Readable
 
@@ -60,7 +61,7 @@ def make_key(run: Run, *, replace: bool = False) -> str:
     return public(pair.secret_key)
 
 
-def sign(run: Run, digest: str, tarball: Readable) -> str | None:
+def sign(run: Run, digest: Digest, tarball: Readable) -> str | None:
     """The signature of a tarball, None where nobody asks for one. The same for the same content and key.
 
     Raises SigningKeyMissing where the environment requires it, SigningKeyUnknown, or Damaged when the tarball is another.
@@ -77,8 +78,8 @@ def sign(run: Run, digest: str, tarball: Readable) -> str | None:
         raise SigningKeyUnknown(parameter=_parameter(run), public=public(key))
     read = Digested(tarball)
     made = key.sign(read, untrusted_comment=f"{run.pipeline.name}: {digest}", trusted_comment=digest)
-    if read.sha256.hexdigest() != digest:
-        raise Damaged(f"its digest is {read.sha256.hexdigest()[:12]}, not {digest[:12]}")
+    if read.digest != digest:
+        raise Damaged(f"its digest is {read.digest.short}, not {digest.short}")
     return bytes(made).decode() + "\n"
 
 
@@ -87,11 +88,11 @@ def possible(run: Run) -> bool:
     return run.environment.signatures == "required" or _key(run) is not None
 
 
-def accept(run: Run, digest: str, signature: str) -> None:
+def accept(run: Run, digest: Digest, signature: str) -> None:
     """Refuse to release what nobody signed where that is required; hosts check what was signed. Raises Unsigned."""
     if run.environment.signatures == "required" and not (signature and run.pipeline.public_keys):
         problem = "it has no signature" if run.pipeline.public_keys else "pipeline.yml names no public key"
-        raise Unsigned(digest=digest[:12], environment=run.environment_name, problem=problem)
+        raise Unsigned(digest=digest.short, environment=run.environment_name, problem=problem)
 
 
 def public(key: minisign.SecretKey | None) -> str:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import cache, layout
 from tasks.bucket.store import RecordTaken
+from tasks.digest import Digest
 from tasks.full_disk import full_disk
 from tasks.graph.stage import Outcome
 from tasks.source import UncommittedChanges
 from tasks.tarball import sbom, signature, stored
 from tasks.tarball.build import archive, keys, layers, tar
 from tasks.tarball.build.layers import Build
+from tasks.tarball.manifest import Manifest
+from tasks.tarball.stored import Pointer
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -61,7 +61,7 @@ def layer(build: Build, name: str) -> Outcome:
 def parts(build: Build) -> dict[str, object]:
     """What the tarball depends on beside files, by name."""
     options = {f"application.options.{k}": list(v) for k, v in build.run.profile.options.items()}
-    keys = {f"layer {name}": each.key[:12] for name, each in build.keys.items()}
+    keys = {f"layer {name}": each.key.short for name, each in build.keys.items()}
     return {**options, **keys, "zstd version": archive.version()}
 
 
@@ -73,14 +73,12 @@ def differences(build: Build) -> list[str]:
         return []
     known = stored.pointer(run, commit)
     if not known:
-        return [f"commit {commit[:7]} points to no tarball yet"]
-    key = stored.key_of(run, known["digest"])
+        return [f"commit {commit.short} points to no tarball yet"]
+    key = stored.key_of(run, known.digest)
     if not key:
-        return [f"the tarball {known['digest'][:12]} is gone"]
-    unsigned = run.pipeline.public_keys and not run.store.exists(cache.beside(key, "minisig"))
-    return (
-        [f"the tarball {known['digest'][:12]} is not signed"] if unsigned and signature.possible(run) else []
-    )
+        return [f"the tarball {known.digest.short} is gone"]
+    unsigned = run.pipeline.public_keys and not run.store.exists(layout.beside(key, "minisig"))
+    return [f"the tarball {known.digest.short} is not signed"] if unsigned and signature.possible(run) else []
 
 
 def pack(build: Build) -> Outcome:
@@ -93,34 +91,34 @@ def pack(build: Build) -> Outcome:
     if manifest is None:
         with full_disk("tarball", ".run"):
             manifest = _pack(build, tree)
-        kept.keep("keys", key, manifest)
-    _sign(run, manifest["digest"])
-    _point(run, manifest["digest"])
-    size = f"{manifest['size'] / 1e6:.1f} MB, {manifest['files']} files"
+        kept.keep("keys", key, manifest.as_dict())
+    _sign(run, manifest.digest)
+    _point(run, manifest.digest)
+    size = f"{manifest.size / 1e6:.1f} MB, {manifest.files} files"
     return Outcome(
-        facts={"digest": manifest["digest"]},
-        done=f"{manifest['digest']}, {size}",
-        unchanged=f"{manifest['digest']}, tree {tree[:7]} is stored",
+        facts={"digest": str(manifest.digest)},
+        done=f"{manifest.digest}, {size}",
+        unchanged=f"{manifest.digest}, tree {tree[:7]} is stored",
         changed=changed,
     )
 
 
-def _sign(run: Run, digest: str) -> None:
+def _sign(run: Run, digest: Digest) -> None:
     """Vouch for what lies in the bucket, where that is asked for and was not done before."""
     if not run.pipeline.public_keys:
         return
     key = stored.stored_key(run, digest)
-    if run.store.exists(cache.beside(key, "minisig")):
+    if run.store.exists(layout.beside(key, "minisig")):
         return
     try:
         made = signature.sign(run, digest, run.store.open(key))
     except tar.Damaged as damaged:
-        raise stored.ArchiveDamaged(digest=digest[:12], problem=damaged) from None
+        raise stored.ArchiveDamaged(digest=digest.short, problem=damaged) from None
     if made:
-        run.store.put(cache.beside(key, "minisig"), made.encode())
+        run.store.put(layout.beside(key, "minisig"), made.encode())
 
 
-def _pack(build: Build, tree: str) -> dict[str, Any]:
+def _pack(build: Build, tree: str) -> Manifest:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         found = pool.map(partial(layers.ensure, build), build.keys)
         made = dict(zip(build.keys, found, strict=True))
@@ -137,20 +135,17 @@ def _pack(build: Build, tree: str) -> dict[str, Any]:
         stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
         members: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": application}
         result = archive.pack(members, packed, date=archive.date_of(tree))
-    key_of = {name: {"key": each.key} for name, each in build.keys.items()}
-    manifest = {
-        "tree": tree,
-        "digest": result.digest,
-        "size": result.size,
-        "files": result.files,
-        "content_size": result.content_size,
-        "layers": {
-            name: {**dataclasses.asdict(share), **key_of.get(name, {})}
-            for name, share in result.layers.items()
-        },
-        "tools": keys.tools(run.profile),
-        "options": {name: list(values) for name, values in run.profile.options.items()},
-    }
+    manifest = Manifest(
+        tree=tree,
+        digest=result.digest,
+        size=result.size,
+        files=result.files,
+        content_size=result.content_size,
+        layers=result.layers,
+        keys={name: each.key for name, each in build.keys.items()},
+        tools=keys.tools(run.profile),
+        options=run.profile.options,
+    )
     sent: list[int] = []  # parts are sent by several threads
 
     def heard(size: int) -> None:
@@ -160,7 +155,7 @@ def _pack(build: Build, tree: str) -> dict[str, Any]:
     key = cache.of(run).upload("tarballs", result.digest, packed, heard)
     packed.unlink()
     with contextlib.suppress(RecordTaken):
-        run.store.write(cache.beside(key, "manifest.json"), manifest, seen=None)
+        run.store.write(layout.beside(key, "manifest.json"), manifest.as_dict(), seen=None)
     _list_parts(run, tree, exported, key)
     layers.prune(build, (each.digest for each in made.values()))
     return manifest
@@ -171,7 +166,7 @@ def _stamps(build: Build) -> list[tar.TarEntry]:
     found = []
     for path, names in sorted(build.run.profile.stamps.items()):
         known = [each.key for each in build.keys.values() if each.layer.declared in names]
-        text = hashlib.sha256("".join(known).encode()).hexdigest()[:12].encode()
+        text = Digest.of_bytes("".join(known).encode()).short.encode()
         found.append(tar.TarEntry(name=path, kind=tar.FILE, size=len(text), content=iter([text])))
     return found
 
@@ -186,7 +181,7 @@ def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
             version=tree[:12],
             date=archive.date_of(tree),
         )
-        run.store.put(cache.beside(key, "sbom.json"), made.encode())
+        run.store.put(layout.beside(key, "sbom.json"), made.encode())
 
 
 def _application_tree(run: Run) -> str:
@@ -194,7 +189,7 @@ def _application_tree(run: Run) -> str:
     return str(source.snapshot(run.root).ids([path])[path])
 
 
-def _key(build: Build) -> str:
+def _key(build: Build) -> Digest:
     """The digest of everything that the tarball's bytes come from."""
     run = build.run
     recipe: Mapping[str, object] = {
@@ -205,31 +200,28 @@ def _key(build: Build) -> str:
         "stamps": {path: list(names) for path, names in run.profile.stamps.items()},
         "code": source.snapshot(run.root).ids(keys.CODE),
     }
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    return Digest.of_value(recipe)
 
 
-def _stored(kept: cache.Cache, key: str) -> dict[str, Any] | None:
+def _stored(kept: cache.Cache, key: Digest) -> Manifest | None:
     """The manifest of the tarball made of these inputs, if both are there."""
     for found in kept.records("keys", key):
-        if kept.archive("tarballs", found.value["digest"], found.value["size"]):
-            return found.value
+        manifest = Manifest.of(found.value)
+        if kept.blob("tarballs", manifest.digest, manifest.size):
+            return manifest
     return None
 
 
-def _point(run: Run, digest: str) -> None:
+def _point(run: Run, digest: Digest) -> None:
     """Let the commit point to the tarball of its tree, once: what was staged stays what goes live."""
     commit = source.snapshot(run.root).commit
     if not commit:
         return
     kept = cache.of(run)
     before = kept.record("commits", commit)
-    if before and kept.archive("tarballs", before.value["digest"]):
+    if before and kept.blob("tarballs", Pointer.of(before.value).digest):
         return
-    value = {
-        "digest": digest,
-        "branch": run.branch,
-        "by": run.who,
-        "role": run.cloud.caller().role,
-        "at": run.clock.stamp(),
-    }
-    kept.keep("commits", commit, value, instead=before)
+    new = Pointer(
+        digest=digest, branch=run.branch, by=run.who, role=run.cloud.caller().role, at=run.clock.stamp()
+    )
+    kept.keep("commits", commit, new.as_dict(), instead=before)

@@ -5,13 +5,64 @@ from __future__ import annotations
 import pytest
 from moto.core.authorization import enable_iam_authentication
 
-from tasks.bucket import cache
-from tasks.bucket.store import BucketForbidden
+from tasks.bucket import cache, layout
+from tasks.bucket.cache import Cache
+from tasks.bucket.store import BucketForbidden, Document, NotADocument
+from tasks.digest import Digest
 from tasks.tarball import stored
 from tests.iam import allowed, policy
 from tests.test_iam import BUCKET, ROLES, project, run_as  # noqa: F401  (fixtures)
 
-KEY, DIGEST, COMMIT = "a" * 64, "b" * 64, "c" * 40
+KEY, DIGEST, COMMIT = Digest("a" * 64), Digest("b" * 64), "c" * 40
+
+
+class Bucket:
+    """A store that is a mapping: documents are mappings, blobs are bytes, None is what cannot be read."""
+
+    def __init__(self, objects):
+        self.objects = objects
+
+    def read(self, key):
+        if key not in self.objects:
+            return None
+        if self.objects[key] is None:
+            raise NotADocument("bucket", key, "etag", 0)
+        return Document(value=self.objects[key], etag=f"etag of {key}", age=0)
+
+    def size(self, key):
+        return len(self.objects[key]) if key in self.objects else None
+
+    def keys(self, prefix):
+        return [key for key in self.objects if key.startswith(prefix)]
+
+
+def view(objects, reads=layout.ZONES):
+    return Cache(store=Bucket(objects), writes=reads[-1], reads=reads)
+
+
+def test_a_record_is_looked_for_in_each_zone_that_is_believed_and_a_damaged_one_is_a_miss():
+    trusted, other = (layout.record(zone, "layers", KEY) for zone in layout.ZONES)
+    both = {other: {"digest": "theirs"}, trusted: {"digest": "ours"}}
+    assert [each.value["digest"] for each in view(both).records("layers", KEY)] == ["ours", "theirs"]
+    assert view({**both, trusted: None}).record("layers", KEY).zone == layout.BRANCHES
+    assert view({other: both[other]}, (layout.TRUSTED,)).record("layers", KEY) is None
+
+
+def test_a_blob_is_looked_for_in_each_zone_that_is_believed_and_has_its_size():
+    trusted, other = (layout.blob(zone, "tarballs", DIGEST) for zone in layout.ZONES)
+    both = {other: b"whole", trusted: b"cut"}
+    assert view(both).blob("tarballs", DIGEST) == trusted
+    assert view(both).blob("tarballs", DIGEST, 5) == other
+    assert view(both).blob("tarballs", DIGEST, 4) is None
+    assert view({other: b"whole"}, (layout.TRUSTED,)).blob("tarballs", DIGEST) is None
+
+
+def test_what_lies_beside_a_blob_and_records_of_layers_are_no_blobs():
+    key, layer = layout.blob("trusted", "tarballs", DIGEST), layout.blob("trusted", "layers", DIGEST)
+    objects = {key: b"", layout.beside(key, "minisig"): b"", layer: b"", layout.record("trusted", "layers", KEY): {}}  # fmt: skip
+    assert list(view(objects).blobs("tarballs", DIGEST[:8])) == [DIGEST]
+    assert list(view(objects).blobs("layers")) == [DIGEST]
+    assert list(view(objects).blobs("tarballs", "c")) == []
 
 
 def poison(run, tmp_path, commit):
@@ -29,13 +80,13 @@ def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, t
     with enable_iam_authentication():
         poison(attacker, tmp_path, builder.commit)
         theirs, ours = cache.of(attacker), cache.of(builder)
-        assert theirs.archive("tarballs", DIGEST)
+        assert theirs.blob("tarballs", DIGEST)
         assert theirs.record("layers", KEY)
         for kind, name in (("layers", KEY), ("keys", KEY), ("commits", builder.commit)):
             assert ours.record(kind, name) is None
         for kind in ("layers", "tarballs"):
-            assert ours.archive(kind, DIGEST) is None
-            assert list(ours.archives(kind)) == []
+            assert ours.blob(kind, DIGEST) is None
+            assert list(ours.blobs(kind)) == []
         assert stored.pointer(builder, builder.commit) is None
 
 
@@ -44,7 +95,7 @@ def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as,
     with enable_iam_authentication():
         for kind in ("layers", "keys", "commits", "tarballs"):
             with pytest.raises(BucketForbidden):
-                run.store.put(f"{cache.TRUSTED}/{kind}/{KEY}", b"poison")
+                run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"poison")
 
 
 def test_another_branch_takes_the_default_branch_s_own_before_that_of_others(run_as, tmp_path):  # noqa: F811
@@ -68,5 +119,5 @@ def test_another_branch_takes_the_default_branch_s_own_before_that_of_others(run
 )
 def test_what_moto_cannot_judge_the_evaluator_does(action, who):
     for kind in ("layers", "keys", "commits", "tarballs"):
-        resource = f"{BUCKET}/{cache.TRUSTED}/{kind}/{DIGEST}"
+        resource = f"{BUCKET}/{layout.TRUSTED}/{kind}/{DIGEST}"
         assert [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource)] == who

@@ -9,10 +9,10 @@ import os
 import pytest
 import yaml
 
+from tasks.bucket import layout
 from tasks.bucket.lease import Lease
 from tasks.cloud.embedded.home import Home
 from tasks.commands import command_line
-from tasks.promotion import record as promotion_record
 from tests.cloud.embedded.conftest import Server
 from tests.conftest import commit, doit, git
 from tests.paper import copy_paper
@@ -252,7 +252,7 @@ def test_a_clone_that_lacks_what_runs_is_told_to_fetch_it(root, tmp_path):
 def test_another_tarball_than_staging_has_seen_is_refused(root):
     said(doit(root, "start"))
     run = command_line.read(root, {"environment": "staging"})
-    key = promotion_record.key(run.commit)
+    key = layout.commit_run(run.commit)
     kept = run.store.read(key)
     etag = run.store.write(key, {**kept.value, "digest": "e" * 64}, seen=kept.etag)
     try:

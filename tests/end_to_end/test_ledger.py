@@ -219,7 +219,10 @@ def test_two_environments_differ_in_what_was_planted(site):
 def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
     run, path = site.run, "/var/lib/release-pipeline/ledger/server.json"
     known = secrets_of(run)
-    for text in (json.dumps(ledger.read(run, site.host.name, "server")), ssh(f"cat {path}")):
+    for text in (
+        json.dumps(ledger.read(run.store, run.identity, site.host.name, "server").as_dict()),
+        ssh(f"cat {path}"),
+    ):
         assert "file /etc/nginx/nginx.conf" in text
         assert known.database_password not in text
         assert known.crypt_key not in text

@@ -29,7 +29,7 @@ def go_live(site):
 
     def go_live(name, *, strategy="mitogen_linear", commands=None, **facts):
         run = site.run
-        known = release.variables(run, stored.existing(run)["digest"])
+        known = release.variables(run, stored.existing(run))
         return play(
             "release",
             hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks import source
+from tasks.digest import Digest
 from tasks.environments import diff
 from tasks.environments.diff import NoSuchTarball
 from tasks.release import history
@@ -30,7 +31,7 @@ def two(project, start):  # noqa: F811
     (project / "app" / "index.php").write_text("<?php // other\n")
     change_profile(project, "[en, de]", "[en]")
     run = start(project)
-    history.add(run, tarball.pack(Build(run)).facts["digest"])
+    history.add(run, Digest(tarball.pack(Build(run)).facts["digest"]))
     return run, before
 
 
@@ -57,7 +58,7 @@ def test_sizes_are_told_by_layer(two):
 
 def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
     run, _ = two
-    digest = stored.existing(run)["digest"]
+    digest = stored.existing(run)
     for name in (digest, digest[:10], source.commit(run.root), "HEAD", "main", "testing", run.identity):
         assert diff.find(run, name) == digest, name
 

@@ -12,11 +12,13 @@ import time
 import pytest
 
 from tasks.bucket import lease
+from tasks.digest import Digest
 from tasks.environments import status
 from tasks.infrastructure import apply, find
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
 from tasks.release import stage as release
+from tasks.version import Version
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import Paperhouse, run_in
 
@@ -60,7 +62,7 @@ def environment(run, branch):
     """An environment of that branch, as a release leaves it."""
     made = run_in(run.root, run.cloud, branch=branch)
     infrastructure.converge(made)
-    history.add(made, "5d8c628c510ad252" + "0" * 48)
+    history.add(made, Digest("5d8c628c510ad252" + "0" * 48))
     release._tag(made)
     return made
 
@@ -133,7 +135,7 @@ def test_an_age_is_told_in_its_largest_unit(since, shown):
 
 def test_a_line_for_each_environment_in_columns():
     found = [
-        status.EnvironmentStatus(environment="staging", branch="main", commit="3fa9c2e71", digest="5d8c", machines=("i-1 running",),
+        status.EnvironmentStatus(environment="staging", branch="main", commit=Version("3fa9c2e71"), digest=Digest("5d8c"), machines=("i-1 running",),
                       since="2026-11-24T07:00:00+00:00", owner="web", cost=0.21, health="healthy: 200 in 0.02 s", url="http://staging/"),
         status.EnvironmentStatus(environment="testing-0d6e4079e3"),
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from tasks import source
+from tasks.bucket import layout
 from tasks.bucket.store import DocumentDamaged
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.stage import NoMachineFound, OnlyAdditive
@@ -26,7 +27,7 @@ def run(checkout, server):  # noqa: F811
         environment_name=checkout.parent.name,  # of no other test
     )
     infrastructure.share(made)
-    made.store.delete(promotion_record.CURRENT)
+    made.store.delete(layout.CURRENT_RUN)
     return made
 
 
@@ -56,7 +57,7 @@ def test_a_run_begins_and_the_one_before_it_is_superseded(run):
 def test_what_a_newer_pipeline_adds_to_its_records_is_passed_over(run):
     promotion_record.begin(run)
     history.add(run, "d")
-    for key, name in ((promotion_record.key(run.commit), "steps"), (history.key(run.identity), "releases")):
+    for key, name in ((layout.commit_run(run.commit), "steps"), (layout.history(run.identity), "releases")):
         kept = run.store.read(key)
         more = [{**each, "mood": "good"} for each in kept.value[name]]
         run.store.write(key, {**kept.value, name: more}, seen=kept.etag)
@@ -65,7 +66,7 @@ def test_what_a_newer_pipeline_adds_to_its_records_is_passed_over(run):
 
 
 def test_a_record_that_somebody_has_overwritten_is_a_sentence(run):
-    key = history.key(run.identity)
+    key = layout.history(run.identity)
     run.store.client.put_object(Bucket=run.bucket, Key=key, Body=b"[]")
     with pytest.raises(DocumentDamaged) as damaged:
         history.read(run.store, run.identity)

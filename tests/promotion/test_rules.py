@@ -7,11 +7,15 @@ import datetime
 
 import pytest
 
+from tasks.digest import Digest
 from tasks.promotion.record import PromotionRecord, Step
 from tasks.promotion.rules import Facts, FreezeUnreadable, kinds, refusal
 from tasks.settings import Environment
+from tasks.tarball.stored import Pointer
+from tasks.version import Version
 
-COMMIT, OTHER, DIGEST = "c" * 40, "b" * 40, "d" * 64
+COMMIT, OTHER = Version("c" * 40), Version("b" * 40)
+DIGEST, ANOTHER = Digest("d" * 64), Digest("e" * 64)
 KIM, LEE = "arn:aws:iam::1:user/kim", "arn:aws:iam::1:user/lee"
 NAMELESS = "arn:aws:sts::1:assumed-role/releaser/botocore-session-1764000000"
 NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
@@ -27,7 +31,7 @@ GOOD = Facts(
     commit=COMMIT,
     record=WAITING,
     current=COMMIT,
-    pointer={"digest": DIGEST, "role": "builder"},
+    pointer=Pointer(digest=DIGEST, role="builder"),
     proved=DIGEST,
     running=OTHER,
     contained=True,
@@ -67,12 +71,12 @@ def test_what_has_proved_itself_goes_on(settings, facts):
         ({}, {"record": run_of("started", "waiting", "superseded")}, "does not wait: superseded"),
         ({}, {"current": OTHER}, "does not wait: superseded since 2026-11-24 11:00 UTC by kim (by the run of bbbbbbb)"),
         ({}, {"pointer": None}, "staging has not seen dddddddddddd, the commit has no tarball"),
-        ({}, {"pointer": {"digest": "e" * 64}}, "staging has not seen eeeeeeeeeeee, the commit's tarball is another one"),
-        ({}, {"proved": "e" * 64}, "staging has not seen dddddddddddd, it runs eeeeeeeeeeee"),
+        ({}, {"pointer": Pointer(digest=ANOTHER)}, "staging has not seen eeeeeeeeeeee, the commit's tarball is another one"),
+        ({}, {"proved": ANOTHER}, "staging has not seen dddddddddddd, it runs eeeeeeeeeeee"),
         ({}, {"proved": None}, "staging has not seen dddddddddddd, it runs nothing"),
-        ({}, {"record": run_of("started", "waiting", digest=None), "pointer": None, "proved": None}, "has not seen any tarball"),
+        ({}, {"record": run_of("started", "waiting", digest=None), "pointer": None, "proved": None}, "has not seen any tarball of it, the commit has no tarball"),
         ({"builders": ("ci", "image")}, {}, "production takes tarballs of ci, image, and dddddddddddd was built by builder"),
-        ({"builders": ("ci",)}, {"pointer": {"digest": DIGEST}}, "was built by nobody knows whom"),
+        ({"builders": ("ci",)}, {"pointer": Pointer(digest=DIGEST)}, "was built by nobody knows whom"),
         ({}, {"contained": False}, "continue: production runs bbbbbbb, which ccccccc does not contain\n    git merge bbbbbbb"),
         ({}, {"contained": None}, "production runs bbbbbbb, which is not in this clone\n    git fetch --unshallow"),
         ({"freezes": ("2026-11-24/2026-11-25",)}, {}, "production is frozen from 2026-11-24 00:00 to 2026-11-25 00:00 UTC"),

@@ -18,6 +18,7 @@ from tasks.graph import inputs
 from tasks.hosts import managed
 from tasks.hosts.ssh import HostUnreachable
 from tasks.server import drift, ledger, ledger_host
+from tasks.server.ledger import Ledger
 from tests.conftest import ROOT
 
 # --- recording ------------------------------------------------------------------------------------
@@ -424,15 +425,27 @@ def test_a_broken_ledger_removes_nothing(settle, tmp_path):
     assert Path(tmp_path / "b").exists()
 
 
+def test_a_ledger_is_written_with_all_that_it_was_read_with(settle):
+    kept = {**settle("a")["ledger"], "settings": {"server.php.version": "8.2"}, "by": "kim", "mood": "good"}
+    assert json.loads(json.dumps(Ledger.of(kept).as_dict())) == kept
+    assert {"things", "leftovers", "folders", "files"} <= kept.keys()
+
+
+def test_an_older_ledger_lacks_what_was_not_written_then():
+    assert Ledger.of({"things": {}}) == Ledger(things={})
+
+
 # --- comparison -----------------------------------------------------------------------------------
 
 
 def host(*, things, files=(), settings=None):
-    return {
-        "things": {name: {"facts": facts} for name, facts in things.items()},
-        "files": files,
-        "settings": settings or {},
-    }
+    return Ledger.of(
+        {
+            "things": {name: {"facts": facts} for name, facts in things.items()},
+            "files": files,
+            "settings": settings or {},
+        }
+    )
 
 
 SERVER = {

@@ -379,7 +379,7 @@ def look_and_plan(run):
     """What there is, and what a sweep would do."""
     branches = source.remote_branches(run.root, "main")
     found = inventory.survey(run)
-    memory, etag = apply.remembered(run)
+    memory, etag = apply.remembered(run.store)
     known = Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
     plan = sweep.plan(found, known, run.pipeline.sweep)
     apply.remember(run, plan.memory, etag)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import subprocess
 
 import pytest
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import layout
 from tasks.commands import command_line
+from tasks.digest import Digest
 from tasks.release import stage as release
 from tasks.tarball import signature, stored
 from tasks.tarball import stage as tarball
@@ -24,7 +24,7 @@ from tests.tarball.test_reproducible import cloud  # noqa: F401  (a fixture)
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
 CONTENT = b"tarball" * 100_000
-DIGEST = hashlib.sha256(CONTENT).hexdigest()
+DIGEST = Digest.of_bytes(CONTENT)
 
 
 def name_keys(root, *keys, environment="testing", signatures="optional"):
@@ -109,7 +109,7 @@ def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_ask
     start,  # noqa: F811
     tmp_path,
 ):
-    digest = tarball.pack(Build(start(project))).facts["digest"]
+    digest = Digest(tarball.pack(Build(start(project))).facts["digest"])
     assert stored.signature_of(start(project), digest) == ""
     key = signature.make_key(start(project))
     name_keys(project, key)
@@ -119,7 +119,7 @@ def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_ask
     kept = run.store.open(stored.stored_key(run, digest)).read()
     assert verified(tmp_path, key, stored.signature_of(run, digest), kept)
     assert tarball.differences(Build(run)) == []
-    run.store.delete(cache.beside(stored.stored_key(run, digest), "minisig"))
+    run.store.delete(layout.beside(stored.stored_key(run, digest), "minisig"))
     assert tarball.differences(Build(run)) == [f"the tarball {digest[:12]} is not signed"]
 
 

@@ -11,7 +11,8 @@ import pytest
 import zstandard
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import layout
+from tasks.digest import Digest
 from tasks.full_disk import DiskFull
 from tasks.infrastructure import stage as infrastructure
 from tasks.profile import ProfileOptionUnknown
@@ -100,14 +101,14 @@ def test_it_is_built_once_and_kept_under_its_digest(project, start):
 def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
     run = start(project)
     digest = tarball.pack(Build(run)).facts["digest"]
-    manifest = run.store.read(cache.beside(stored.key_of(run, digest), "manifest.json")).value
+    manifest = run.store.read(layout.beside(stored.key_of(run, digest), "manifest.json")).value
     assert manifest["tree"] == git(project, "rev-parse", "HEAD:app")
     assert manifest["digest"] == digest
     assert manifest["tools"].keys() == {"shell", "zstd"}
     pointer = stored.pointer(run, git(project, "rev-parse", "HEAD"))
-    assert (pointer["digest"], pointer["branch"], pointer["by"]) == (digest, "main", run.who)
-    assert pointer["role"]
-    assert stored.existing(run) == {"digest": digest}
+    assert (pointer.digest, pointer.branch, pointer.by) == (digest, "main", run.who)
+    assert pointer.role
+    assert stored.existing(run) == digest
     assert tarball.differences(Build(run)) == []
 
 
@@ -121,7 +122,7 @@ def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project
         stored.existing(run)
     outcome = tarball.pack(Build(run))
     assert (outcome.changed, outcome.facts["digest"]) == (False, digest)
-    assert stored.existing(run) == {"digest": digest}
+    assert stored.existing(run) == digest
 
 
 def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start):
@@ -132,7 +133,7 @@ def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start)
     after = commit(project)
     digest = tarball.pack(Build(run)).facts["digest"]
     assert "later.php" not in content(run, digest)
-    assert stored.pointer(run, before)["digest"] == digest
+    assert stored.pointer(run, before).digest == digest
     assert stored.pointer(run, after) is None
 
 
@@ -141,7 +142,7 @@ def test_a_commit_s_pointer_stays_with_the_tarball_that_was_staged(project, star
     digest = tarball.pack(Build(run)).facts["digest"]
     monkeypatch.setenv("ALLOWED", "another")
     assert tarball.pack(Build(start(project))).facts["digest"] != digest
-    assert stored.pointer(run, git(project, "rev-parse", "HEAD"))["digest"] == digest
+    assert stored.pointer(run, git(project, "rev-parse", "HEAD")).digest == digest
 
 
 def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_path):
@@ -297,4 +298,4 @@ def test_another_branch_takes_what_the_default_branch_made_and_changes_nothing_o
     assert (outcome.changed, outcome.facts["digest"]) == (False, digest)
     assert list(theirs.store.keys("branches/")) == before
     with pytest.raises(TarballGone, match="no tarball 000000000000 in"):
-        stored.stored_key(theirs, "0" * 64)
+        stored.stored_key(theirs, Digest("0" * 64))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from tasks.digest import Digest
 from tasks.tarball.build.tar import (
     CHUNK,
     EMPTY,
@@ -49,9 +50,9 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What was written: `digest` is the file's SHA-256 in hex, sizes are bytes."""
+    """What was written: `digest` is the file's, sizes are bytes."""
 
-    digest: str
+    digest: Digest
     size: int
     layers: Mapping[str, Share]
 
@@ -113,7 +114,7 @@ def pack(layers: Mapping[str, Iterable[TarEntry]], target: Path, *, date: int = 
                     sizes[layer] += member.size
             out.write(END)
     shares = {each: Share(files=files[each], content_size=sizes[each]) for each in layers}
-    return Packed(digest=hashed.sha256.hexdigest(), size=hashed.size, layers=shares)
+    return Packed(digest=Digest(hashed.sha256.hexdigest()), size=hashed.size, layers=shares)
 
 
 def _merged(layers: Mapping[str, Iterable[TarEntry]]) -> Iterator[tuple[str, TarEntry]]:
@@ -150,7 +151,7 @@ def _header(member: TarEntry, date: int) -> bytes:
 # --- unpacking ------------------------------------------------------------------------------------
 
 
-def unpack(raw: Readable, folder: Path, *, digest: str = "") -> int:
+def unpack(raw: Readable, folder: Path, *, digest: Digest | None = None) -> int:
     """Write an archive's members below a folder, over what is there, never through a link. Returns their number.
 
     Raises Damaged or UnsafeFile; what was written until then is worth nothing.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks import source
+from tasks.digest import Digest
 from tasks.process import children
 from tasks.profile import Layer, Profile, filled
 from tasks.tarball.build import archive
@@ -20,7 +19,7 @@ from tasks.tarball.build import archive
 if TYPE_CHECKING:
     from tasks.run import Run
 
-CODE = ("tasks/tarball/build", "tasks/source.py", "tasks/profile.py")
+CODE = ("tasks/tarball/build", "tasks/digest.py", "tasks/source.py", "tasks/profile.py")
 """What else decides about the bytes of a layer, and of a tarball."""
 
 
@@ -32,7 +31,7 @@ class Keyed:
     """
 
     layer: Layer
-    key: str
+    key: Digest
     inputs: Mapping[str, object]
     files: tuple[str, ...]
 
@@ -49,17 +48,20 @@ def keyed(run: Run) -> dict[str, Keyed]:
         also = {name for each in layer.present for name in _matching(tree, _spread(each, lines))}
         definition = [layer.chosen, layer.environment, layer.commands, layer.outputs, layer.promises]
         digests = {
-            **{each: digest([(name, tree[name]) for name in names]) for each, names in matches.items()},
+            **{
+                each: Digest.of_value([(name, tree[name]) for name in names])
+                for each, names in matches.items()
+            },
             **{f"layer {name}": found[name].key for name in layer.after},
-            **{f"variable {name}": digest(os.environ.get(name)) for name in layer.variables},
-            "definition": digest([definition, profile.exclude]),
-            "code": digest(code),
+            **{f"variable {name}": Digest.of_value(os.environ.get(name)) for name in layer.variables},
+            "definition": Digest.of_value([definition, profile.exclude]),
+            "code": Digest.of_value(code),
         }
         used = {f"{name} version": versions[name] for name in ("zstd", *layer.tools)}
         found[layer.name] = Keyed(
             layer=layer,
-            key=digest([layer.name, digests, used]),
-            inputs={**{name: digest[:12] for name, digest in digests.items()}, **used},
+            key=Digest.of_value([layer.name, digests, used]),
+            inputs={**{name: each.short for name, each in digests.items()}, **used},
             files=tuple(sorted(also.union(*matches.values()))),
         )
     return found
@@ -109,8 +111,3 @@ def _matching(tree: Iterable[str], patterns: Sequence[str]) -> Iterator[str]:
     )
     matches = re.compile(f"(?:{'|'.join(ways)})(?:/|$)").match
     return (path for path in tree if matches(path))
-
-
-def digest(value: object) -> str:
-    """The SHA-256 of a value that JSON can hold, in hex."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
-from tasks.bucket import cache
+from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden
+from tasks.digest import Digest
 from tasks.profile import Layer, filled
 from tasks.tarball.build import archive, keys, overlay, tar
 
@@ -27,10 +28,21 @@ if TYPE_CHECKING:
 class BuiltLayer:
     """A layer's archive on this machine."""
 
-    digest: str
+    digest: Digest
     path: Path
     files: int
     content_size: int
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any], shelf: Path) -> BuiltLayer:
+        """From its record; whether the archive lies there is another question."""
+        found = Digest(value["digest"])
+        return cls(
+            digest=found,
+            path=shelf / f"{found}{layout.ARCHIVE}",
+            files=value["files"],
+            content_size=value["content_size"],
+        )
 
 
 class Build:
@@ -69,13 +81,11 @@ def ensure(build: Build, name: str) -> BuiltLayer:
     key, damaged = build.keys[name].key, None
     with _lock(str(build.run.root), key):
         for found in cache.of(build.run).records("layers", key):
-            path = _shelf(build) / f"{found.value['digest']}{cache.ARCHIVE}"
-            if _is(path, found.value["digest"]) or _fetched(build, found, path):
-                return BuiltLayer(
-                    path=path, **{each: found.value[each] for each in ("digest", "files", "content_size")}
-                )
+            stored = BuiltLayer.of(found.value, _shelf(build))
+            if _is(stored.path, stored.digest) or _fetched(build, found.zone, stored):
+                return stored
             build.run.console.event(
-                "tarball", f"{name}: the stored layer {path.name[:12]} is damaged or gone: built again"
+                "tarball", f"{name}: the stored layer {stored.digest.short} is damaged or gone: built again"
             )
             damaged = found
         return _make(build, name, instead=damaged)
@@ -91,7 +101,7 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
     ]
     log = build.run.log(f"tarball.{name}")
     with overlay.opened(build.folder, lowers) as bench:
-        values = {**layer.chosen, "key": known.key[:12]}
+        values = {**layer.chosen, "key": known.key.short}
         overlay.run(
             bench,
             [[filled(word, values) for word in command] for command in layer.commands],
@@ -127,7 +137,7 @@ def prune(build: Build, keep: Iterable[str]) -> None:
     for path in _shelf(build).iterdir():
         with contextlib.suppress(FileNotFoundError):
             # what is younger may be another run's, at work
-            if path.name.removesuffix(cache.ARCHIVE) not in wanted and path.stat().st_mtime < aged:
+            if path.name.removesuffix(layout.ARCHIVE) not in wanted and path.stat().st_mtime < aged:
                 path.unlink()
 
 
@@ -135,7 +145,7 @@ def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLa
     kept, part = cache.of(build.run), _shelf(build) / f".{name}.{build.run.id}"
     try:
         packed = make(build, name, part)
-        path = part.rename(_shelf(build) / f"{packed.digest}{cache.ARCHIVE}")
+        path = part.rename(_shelf(build) / f"{packed.digest}{layout.ARCHIVE}")
     finally:
         part.unlink(missing_ok=True)
     made = BuiltLayer(digest=packed.digest, path=path, files=packed.files, content_size=packed.content_size)
@@ -149,26 +159,26 @@ def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLa
     return made
 
 
-def _fetched(build: Build, found: cache.FoundRecord, path: Path) -> bool:
+def _fetched(build: Build, zone: layout.Zone, stored: BuiltLayer) -> bool:
     """Bring an archive here. Whether it is what was stored."""
-    stream = build.run.store.open(cache.archive_key(found.zone, "layers", found.value["digest"]))
+    stream = build.run.store.open(layout.blob(zone, "layers", stored.digest))
     if stream is None:
         return False
-    part = path.with_suffix(f".{build.run.id}")
+    part = stored.path.with_suffix(f".{build.run.id}")
     try:
         read = tar.Digested(stream)
         with part.open("wb") as target:
             while chunk := read.read(tar.CHUNK):
                 target.write(chunk)
-        if read.sha256.hexdigest() != found.value["digest"]:
+        if read.digest != stored.digest:
             return False
-        part.rename(path)
+        part.rename(stored.path)
     finally:
         part.unlink(missing_ok=True)
     return True
 
 
-def _is(path: Path, digest: str) -> bool:
+def _is(path: Path, digest: Digest) -> bool:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == digest
@@ -192,7 +202,7 @@ def _unpacked(build: Build, name: str) -> Path:
 
 def _application(build: Build, known: keys.Keyed) -> Path:
     """Those of the application's files that a layer is built from, and no others: what it does not name it cannot read."""
-    whole, folder = exported(build), build.folder / f"files-{keys.digest(known.files)[:12]}"
+    whole, folder = exported(build), build.folder / f"files-{Digest.of_value(known.files).short}"
     with _lock(str(build.run.root), folder.name):
         if not folder.exists():
             part = folder.with_suffix(".part")

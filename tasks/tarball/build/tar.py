@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
 
+from tasks.digest import Digest
 from tasks.refusal import Refusal
 
 CHUNK = 1 << 20
@@ -74,7 +75,9 @@ def of_folder(
     return below(os.fsencode(folder), "")
 
 
-def of_archive(raw: Readable, *, exclude: Sequence[str] = (), digest: str = "") -> Iterator[TarEntry]:
+def of_archive(
+    raw: Readable, *, exclude: Sequence[str] = (), digest: Digest | None = None
+) -> Iterator[TarEntry]:
     """Everything in an archive, as it is read. Raises Damaged, also at the end when its SHA-256 is not `digest`."""
     import zstandard
 
@@ -90,8 +93,8 @@ def of_archive(raw: Readable, *, exclude: Sequence[str] = (), digest: str = "") 
             pass
     except zstandard.ZstdError as error:
         raise Damaged(str(error)) from None
-    if digest and hashed.sha256.hexdigest() != digest:
-        raise Damaged(f"its digest is {hashed.sha256.hexdigest()[:12]}, not {digest[:12]}")
+    if digest and hashed.digest != digest:
+        raise Damaged(f"its digest is {hashed.digest.short}, not {digest.short}")
 
 
 class _Choice:
@@ -228,6 +231,11 @@ class Digested:
 
     def __init__(self, raw: Readable) -> None:
         self.raw, self.sha256 = raw, hashlib.sha256()
+
+    @property
+    def digest(self) -> Digest:
+        """Of what was read so far."""
+        return Digest(self.sha256.hexdigest())
 
     def read(self, size: int = -1, /) -> bytes:
         """At most `size` bytes."""

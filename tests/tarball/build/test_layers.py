@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.bucket import cache
+from tasks.bucket import cache, layout
 from tasks.profile import Inheritance, ProfileLayerUnknown
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored, verify
@@ -180,7 +180,7 @@ def test_a_command_of_the_settings_replaces_the_profile_s_and_is_held_to_its_pro
 
 def objects(run, name):
     found = cache.of(run).record("layers", run.layers[name].key)
-    return found, cache.archive_key(found.zone, "layers", found.value["digest"])
+    return found, layout.blob(found.zone, "layers", found.value["digest"])
 
 
 @pytest.mark.parametrize("damage", ["cut off", "replaced", "replaced, as long", "missing", "here as well"])

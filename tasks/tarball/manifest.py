@@ -1,0 +1,64 @@
+"""manifest: what is told of a tarball beside it, and by the key of its inputs: content, sizes, layers, tools, options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.digest import Digest
+from tasks.tarball.build.archive import Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`tree`: the git id of the application. `layers`: what each gave, `keys`: the digests of the inputs of those that are built."""
+
+    digest: Digest
+    size: int
+    tree: str = ""
+    files: int = 0
+    content_size: int = 0
+    layers: Mapping[str, Share] = field(default_factory=dict)
+    keys: Mapping[str, Digest] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Manifest:
+        """From its document. What another pipeline has added or left out is no reason to refuse it."""
+        layers = value.get("layers", {})
+        return cls(
+            digest=Digest(value["digest"]),
+            size=value["size"],
+            tree=value.get("tree", ""),
+            files=value.get("files", 0),
+            content_size=value.get("content_size", 0),
+            layers={
+                name: Share(files=each.get("files", 0), content_size=each.get("content_size", 0))
+                for name, each in layers.items()
+            },
+            keys={name: Digest(each["key"]) for name, each in layers.items() if "key" in each},
+            tools=value.get("tools", {}),
+            options=value.get("options", {}),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its document."""
+        return {
+            "tree": self.tree,
+            "digest": self.digest,
+            "size": self.size,
+            "files": self.files,
+            "content_size": self.content_size,
+            "layers": {
+                name: {
+                    "files": each.files,
+                    "content_size": each.content_size,
+                    **({"key": self.keys[name]} if name in self.keys else {}),
+                }
+                for name, each in self.layers.items()
+            },
+            "tools": dict(self.tools),
+            "options": {name: list(values) for name, values in self.options.items()},
+        }
