@@ -70,6 +70,7 @@ def task_tarball() -> Iterator[Task]:
             name=layer.name,
             subject=BUILD,
             parts=partial(tarball.layer_parts, name=layer.name),
+            foresee=partial(tarball.foresee_layer, name=layer.name),
             after=["infrastructure:shared", *(f"tarball:{each}" for each in layer.after)],
             speaks=False,
         )
@@ -81,6 +82,7 @@ def task_tarball() -> Iterator[Task]:
         inputs=[APPLICATION, PROFILE, "tasks/tarball", "tasks/bucket", "tasks/cloud", "tasks/source.py"],
         parts=tarball.parts,
         world=tarball.differences,
+        foresee=tarball.foresee,
         after=["infrastructure:shared", *(f"tarball:{each.name}" for each in RUN.profile.layers)],
     )
 
