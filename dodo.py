@@ -77,6 +77,7 @@ def task_tarball() -> Iterator[Task]:
             name=layer.name,
             subject=BUILD,
             parts=partial(tarball.layer_parts, name=layer.name),
+            foresee=partial(tarball.foresee_layer, name=layer.name),
             after=["infrastructure:shared", *(f"tarball:{each}" for each in layer.after)],
             speaks=False,
         )
@@ -97,6 +98,7 @@ def task_tarball() -> Iterator[Task]:
         ],
         parts=tarball.parts,
         world=tarball.differences,
+        foresee=tarball.foresee,
         after=["infrastructure:shared", *(f"tarball:{each.name}" for each in RUN.profile.layers)],
     )
 

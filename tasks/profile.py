@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tasks.nearest import meant
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.settings import LOADER, Application, SettingsBroken, SettingsMissing
 
@@ -17,7 +18,9 @@ from tasks.settings import LOADER, Application, SettingsBroken, SettingsMissing
 class ProfileOptionUnknown(Refusal):
     """An option under `application.options` that the profile does not have."""
 
-    sentence = "pipeline.yml: application.options.{option}: unknown option of {profile} (known: {known})"
+    sentence = (
+        "pipeline.yml: application.options.{option}: unknown option of {profile} ({meant}known: {known})"
+    )
     remedy = "$EDITOR pipeline.yml"
     exit_code = UNKNOWN
 
@@ -25,7 +28,9 @@ class ProfileOptionUnknown(Refusal):
 class ProfileLayerUnknown(Refusal):
     """A layer under `application.commands` that the profile does not have."""
 
-    sentence = "pipeline.yml: application.commands.{layer}: unknown layer of {profile} (known: {known})"
+    sentence = (
+        "pipeline.yml: application.commands.{layer}: unknown layer of {profile} ({meant}known: {known})"
+    )
     remedy = "$EDITOR pipeline.yml"
     exit_code = UNKNOWN
 
@@ -99,14 +104,14 @@ def load(root: Path, application: Application) -> Profile:
         defaults = {name: tuple(values) for name, values in data.get("options", {}).items()}
         for name in application.options:
             if name not in defaults:
-                raise ProfileOptionUnknown(
-                    option=name, profile=application.profile, known=", ".join(defaults)
-                )
+                known = {"meant": meant(name, defaults), "known": ", ".join(defaults)}
+                raise ProfileOptionUnknown(option=name, profile=application.profile, **known)
         commands = application.commands
         declared = [each["name"] for each in data["layers"]]
         for name in commands:
             if name not in declared:
-                raise ProfileLayerUnknown(layer=name, profile=application.profile, known=", ".join(declared))
+                known = {"meant": meant(name, declared), "known": ", ".join(declared)}
+                raise ProfileLayerUnknown(layer=name, profile=application.profile, **known)
         options = {**defaults, **application.options}
         return Profile(
             name=application.profile,

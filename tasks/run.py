@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tasks import profile, settings, source
 from tasks.clock import SYSTEM, Clock
+from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Version
 
@@ -28,8 +29,8 @@ DEFAULT_ENVIRONMENT = "testing"
 class UnknownEnvironment(Refusal):
     """`environment=NAME` without a file of that name in `environments/`."""
 
-    sentence = "command line: environment={name}: there is no environments/{name}.yml (known: {known})"
-    remedy = "ls environments"
+    sentence = "command line: environment={name}: there is no environments/{name}.yml ({meant}known: {known})"
+    remedy = "{remedy}"
     exit_code = UNKNOWN
 
 
@@ -130,5 +131,8 @@ def environment(root: Path, name: str) -> settings.Environment:
     Raises UnknownEnvironment or a setting's refusal."""
     known = sorted(each.stem for each in (root / "environments").glob("*.yml"))
     if name not in known:
-        raise UnknownEnvironment(name=name, known=", ".join(known))
+        right = nearest(name, known)
+        again = retyped(f"environment={name}", right and f"environment={right}")
+        remedy = f"doit {again}" if again else "ls environments"
+        raise UnknownEnvironment(name=name, meant=meant(name, known), known=", ".join(known), remedy=remedy)
     return settings.load(settings.Environment, root / "environments" / f"{name}.yml", root)

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from tasks.nearest import meant
 from tasks.refusal import UNKNOWN, Refusal
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class SettingsBroken(Refusal):
 class SettingUnknown(Refusal):
     """A key that no setting declares."""
 
-    sentence = "{path}:{line}: {key}: unknown key (known: {known})"
+    sentence = "{path}:{line}: {key}: unknown key ({meant}known: {known})"
     remedy = "$EDITOR {path}"
     exit_code = UNKNOWN
 
@@ -250,9 +251,10 @@ def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]
     line = next(
         (number for number, text in enumerate(lines, 1) if re.search(rf"\b{re.escape(stage)}\b", text)), 1
     )
-    return SettingWrong(
-        path=path, line=line, key="stages", expected=f"one of {', '.join(known)}", value=repr(stage)
-    )
+    known = list(known)
+    hint = f" ({meant(stage, known).strip()})" if meant(stage, known) else ""
+    expected = f"one of {', '.join(known)}"
+    return SettingWrong(path=path, line=line, key="stages", expected=expected, value=f"{stage!r}{hint}")
 
 
 def load(kind: type[T], path: Path, root: Path) -> T:
@@ -326,7 +328,8 @@ class _Reader:
         values: dict[str, object] = {}
         for key, line, child in self._entries(node, prefix):
             if key not in fields:
-                raise SettingUnknown(path=self.path, line=line, key=prefix + key, known=", ".join(fields))
+                known = {"meant": meant(key, fields), "known": ", ".join(fields)}
+                raise SettingUnknown(path=self.path, line=line, key=prefix + key, **known)
             values[key] = self._value(types[key], child, prefix + key)
         for name, each in fields.items():
             optional = (each.default, each.default_factory) != (dataclasses.MISSING,) * 2

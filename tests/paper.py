@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from tasks.cloud.caller import Caller
 from tasks.cloud.embedded import client, home
+from tasks.cloud.embedded.home import Home
 from tasks.hosts.ansible import Recap
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.playbook_events import PlaybookFailed
+from tests.cloud.embedded.conftest import Server
 from tests.conftest import commit, copy_project
 
 RUN = "command_line.this_run(Path.cwd())"
@@ -48,6 +52,21 @@ class PaperCloud(client.Embedded):
 def cloud() -> PaperCloud:
     """The cloud that runs already."""
     return PaperCloud("eu-central-1", lambda: home.of(os.environ).born())
+
+
+@contextlib.contextmanager
+def users_cloud(folder: Path) -> Iterator[Server]:
+    """A server without containers, where doit looks for the user's cloud."""
+    made = Server(Home(folder=folder / "release-pipeline" / "cloud"))
+    made.home.folder.parent.mkdir()
+    made.start()
+    before = os.environ["XDG_STATE_HOME"]
+    os.environ["XDG_STATE_HOME"] = str(folder)
+    try:
+        yield made
+    finally:
+        os.environ["XDG_STATE_HOME"] = before
+        made.kill()
 
 
 def copy_paper(root: Path) -> Path:

@@ -24,7 +24,11 @@ def load(tmp_path, text, kind=settings.Environment):
             SettingUnknown,
             "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size)",
         ),
-        ("sevrer: {}", SettingUnknown, "testing.yml:1: sevrer: unknown key (known: per_branch, host_name"),
+        (
+            "sevrer: {}",
+            SettingUnknown,
+            "testing.yml:1: sevrer: unknown key (did you mean server? known: per_branch, host_name",
+        ),
         (
             "release: {keep: three}",
             SettingWrong,

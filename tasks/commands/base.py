@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
+from doit.exceptions import InvalidCommand
 
 from tasks.cloud import errors
+from tasks.commands import usage
 from tasks.commands.command_line import typed
 from tasks.console.console import Console
+from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 
 PIPE_CLOSED = 141
@@ -22,8 +27,8 @@ PIPE_CLOSED = 141
 class UnknownTask(Refusal):
     """A task or command that does not exist."""
 
-    sentence = "command line: no task or command named {name} (known: {known})"
-    remedy = "doit list"
+    sentence = "command line: no task or command named {name} ({meant}known: {known})"
+    remedy = "doit {typed}"
     exit_code = UNKNOWN
 
 
@@ -31,7 +36,7 @@ class UnknownOption(Refusal):
     """An option that the command does not have."""
 
     sentence = "command line: {problem}"
-    remedy = "doit help {command}"
+    remedy = "doit {typed}"
     exit_code = UNKNOWN
 
 
@@ -73,18 +78,31 @@ def json_of(value: object) -> str:
 
 
 class Asked:
-    """Before any of doit's commands: one that is typed wrongly, or declines, is one sentence and an exit code, no traceback."""
+    """Before any of doit's commands: each has `--help`; one that is typed wrongly, or declines, is one sentence and an exit code, no traceback.
+
+    `passes_words_on`: what stands behind the first word is another program's.
+    """
+
+    passes_words_on = False
+
+    def __init__(self, cmds: Any = None, **keywords: Any) -> None:
+        self.cmds = cmds
+        self.init_keywords = keywords
+        super().__init__(cmds=cmds, **keywords)  # type: ignore[call-arg]
 
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse the command line and do what was asked for."""
         try:
+            if usage.asked(self.own_words(in_args)):
+                return self.show_help(in_args)
             return super().parse_execute(in_args)  # type: ignore[misc]
         except CmdParseError as error:
-            # doit's own words go on with all options that it knows
-            problem = str(error).partition(" (parsing options")[0]
-            problem = re.sub(r"^Error parsing \w+: ", "", problem)
-            problem = re.sub(r"^Error parsing parameter '(\w+)' <class '\w+'>\.\s*", r"--\1: ", problem)
-            said: Refusal = UnknownOption(problem=problem.strip(), command=self.name)  # type: ignore[attr-defined]
+            said: Refusal = misspelt_option(self, str(error), in_args)
+        except InvalidCommand as error:
+            name = error.not_found or (re.findall(r"^'(.+)' is not a task", str(error)) or [None])[0]
+            if not name:
+                raise
+            said = missing(self.task_list, name, self.cmds if self.name == "run" else ())  # type: ignore[attr-defined]
         except Refusal as refusal:
             said = refusal
         except BrokenPipeError:  # `| head` has seen enough; what is still buffered must not complain at exit
@@ -96,6 +114,21 @@ class Asked:
             said = unanswered
         sys.stderr.write(f"{said.told([f'{name}={value}' for name, value in typed().items()])}\n")
         return said.exit_code
+
+    def own_words(self, words: list[str]) -> list[str]:
+        """Those of the words that are not another program's."""
+        if not self.passes_words_on:
+            return words
+        return words[: next((at for at, word in enumerate(words) if not word.startswith("-")), len(words))]
+
+    def show_help(self, words: list[str]) -> int:
+        """Print what the command takes."""
+        sys.stdout.write(usage.of_command(self) + "\n")
+        return 0
+
+    def other(self, name: str) -> Any:
+        """Another command, to ask it what it takes."""
+        return self.cmds.get_plugin(name)(cmds=self.cmds, **self.init_keywords)
 
     @property
     def console(self) -> Console:
@@ -124,12 +157,46 @@ def run_of(tasks: list[Any]) -> Any:
     return next(each.meta["run"] for each in tasks if each.meta)
 
 
-def missing(tasks: list[Any], name: str) -> Refusal:
-    """The refusal for a task that is not in the graph: forbidden here, or unknown."""
+def missing(tasks: list[Any], name: str, commands: Iterable[str] = ()) -> Refusal:
+    """The refusal for a task that is not in the graph: forbidden here, or unknown; a command may have been meant, too."""
     run = run_of(tasks)
     if name in next(each.meta["elsewhere"] for each in tasks if each.meta):
         return StageForbidden(stage=name, environment=run.environment_name)
-    return UnknownTask(name=name, known=", ".join(each.name for each in tasks if not each.subtask_of))
+    known = [*(each.name for each in tasks), *commands]
+    return UnknownTask(
+        name=name,
+        meant=meant(name, known),
+        known=", ".join(each.name for each in tasks if not each.subtask_of),
+        typed=retyped(name, nearest(name, known)) or "list",
+    )
+
+
+def misspelt_option(command: Any, error: str, words: Sequence[str]) -> UnknownOption:
+    """The refusal of an option, from doit's own words for it."""
+    problem = error.partition(" (parsing options")[0]  # doit goes on with all options that it knows
+    problem = re.sub(r"^Error parsing \w+: ", "", problem)
+    problem = re.sub(r"^Error parsing parameter '(\w+)' <class '\w+'>\.\s*", r"--\1: ", problem).strip()
+    found = re.fullmatch(r"option (-\S+) not recognized", problem)
+    if not found:
+        return UnknownOption(problem=problem, typed=f"help {command.name}")
+    known = [f"--{each.long}" for each in usage.options(command) if each.long]
+    right = nearest(found[1], known)
+    if right == found[1]:
+        problem = f"option {right}: goes before the words that are no options"
+    else:
+        problem += f" ({meant(found[1], known)}known: {', '.join([*known, *usage.HELP])})"
+    return UnknownOption(
+        problem=problem, typed=_with(command.name, found[1], right, words) or f"help {command.name}"
+    )
+
+
+def _with(command: str, wrong: str, right: str | None, words: Sequence[str]) -> str | None:
+    """The command line with the right option, which goes before the words that are no options."""
+    at = next((at for at, word in enumerate(words) if word.partition("=")[0] == wrong), None)
+    if right is None or at is None:
+        return None
+    option, *more = words[at:]
+    return shlex.join([command, option.replace(wrong, right, 1), *more, *words[:at]])
 
 
 def known(tasks: list[Any], chosen: list[str]) -> list[str]:

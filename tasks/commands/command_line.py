@@ -20,6 +20,7 @@ from tasks.cloud.interface import Cloud
 from tasks.console.console import Console
 from tasks.graph import stage
 from tasks.hosts.hosts import Hosts
+from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.run import DEFAULT_ENVIRONMENT, Run, environment
 
@@ -30,8 +31,8 @@ CI_PERSON = ("GITHUB_TRIGGERING_ACTOR", "GITLAB_USER_LOGIN", "BITBUCKET_STEP_TRI
 class UnknownVariable(Refusal):
     """A `name=value` on the command line that no stage reads."""
 
-    sentence = "command line: {name}={value}: no such variable (known: {known})"
-    remedy = "doit environment=testing release"
+    sentence = "command line: {name}={value}: no such variable ({meant}known: {known})"
+    remedy = "doit {typed}"
     exit_code = UNKNOWN
 
 
@@ -50,7 +51,15 @@ def read(
     """
     for name, value in variables.items():
         if name not in VARIABLES:
-            raise UnknownVariable(name=name, value=value, known=", ".join(VARIABLES))
+            right = nearest(name, VARIABLES)
+            again = retyped(f"{name}={value}", right and f"{right}={value}")
+            raise UnknownVariable(
+                name=name,
+                value=value,
+                meant=meant(name, VARIABLES),
+                known=", ".join(VARIABLES),
+                typed=again or "environment=testing release",
+            )
     began = clock.monotonic()
     name = variables.get("environment") or DEFAULT_ENVIRONMENT
     found = environment(root, name)

@@ -16,7 +16,7 @@ from tasks import run as runs
 from tasks import settings, source
 from tasks.bucket import lease
 from tasks.commands.base import flag, run_of
-from tasks.commands.run import RunCommand
+from tasks.commands.run import RunCommand, selected
 from tasks.graph import plan, summary
 from tasks.promotion import gate
 from tasks.promotion import record as promotion_record
@@ -122,7 +122,7 @@ class ContinueCommand(ControlCommand):
         run = run_of(self.task_list)
         if refused := gate.refusal(run):
             raise refused
-        for line in [*gate.outgoing(run), *self._expected()]:
+        for line in [*gate.outgoing(run, self._inputs()), *self._expected()]:
             self.console.line(line)
         # without a terminal the yes was given where the job was started: CI's own gate
         if (
@@ -131,6 +131,15 @@ class ContinueCommand(ControlCommand):
             and input("Continue? [y/N] ").strip().lower() not in ("y", "yes")
         ):
             raise NotConfirmed
+
+    def _inputs(self) -> dict[str, set[str]]:
+        """What each stage declares of those that will be looked at, in the graph's order."""
+        found: dict[str, set[str]] = {}
+        chosen = selected(self.task_list, self.tasks)
+        for each in self.task_list:
+            if each.name in chosen and each.actions:
+                found.setdefault(each.name.partition(":")[0], set()).update(each.file_dep)
+        return found
 
     def _expected(self) -> Iterator[str]:
         tasks = {each.name: each for each in self.task_list}

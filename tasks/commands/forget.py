@@ -12,9 +12,13 @@ class ForgetCommand(Asked, doit.cmd_forget.Forget):
     """`doit forget STAGE`: the stage runs again next time."""
 
     name = "forget"
+    doc_purpose = "forget what stages have done: they run again next time"
+    doc_usage = "[STAGE ...]"
 
 
 class IgnoreCommand(Asked, doit.cmd_ignore.Ignore):
     """`doit ignore STAGE`: the stage is skipped until it is forgotten."""
 
     name = "ignore"
+    doc_purpose = "skip stages until they are forgotten"
+    doc_usage = "STAGE ..."

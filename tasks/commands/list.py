@@ -1,24 +1,36 @@
-"""list: `doit list` and `doit info`: the stages, and what each depends on."""
+"""list: `doit list`: the stages, what each depends on, and where it stands."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
-import doit.cmd_info
 import doit.cmd_list
 
-from tasks.commands.base import AS_JSON, Asked, json_of, missing
+from tasks.commands.base import AS_JSON, Asked, json_of
+from tasks.commands.info import with_parts
 from tasks.console.console import WIDTH
-from tasks.graph import due
+from tasks.graph import describe, due
+
+HELP = {
+    "subtasks": "list the parts of stages as well",
+    "quiet": "print names only",
+    "status": "print where each stage stands, and why",
+    "list_deps": "print the paths that each stage depends on, with their git ids",
+}
+"""What doit's own options do here."""
 
 
 class ListCommand(Asked, doit.cmd_list.List):
     """`doit list`: the stages in the graph's order; `--deps` shows each path with its git id, `--status` what is due."""
 
     name = "list"
-    cmd_options = (*doit.cmd_list.List.cmd_options, AS_JSON)
+    doc_purpose = "list the stages, what each depends on, and where it stands"
+    doc_usage = "[STAGE ...]"
+    cmd_options = (
+        *({**each, "help": HELP.get(each["name"], each["help"])} for each in doit.cmd_list.List.cmd_options),
+        AS_JSON,
+    )
 
     def execute(self, params: Any, args: Any) -> Any:
         """List the tasks."""
@@ -46,35 +58,5 @@ class ListCommand(Asked, doit.cmd_list.List):
         if not list_deps:
             return  # what git is not asked for need not be loaded
         for part in with_parts(task, tasks):
-            for line in inputs_of(part, self.dep_manager):
-                self.outstream.write(f" -  {line}\n")
-
-
-class InfoCommand(Asked, doit.cmd_info.Info):
-    """`doit info STAGE`: doit's own, then each path with its git id."""
-
-    name = "info"
-
-    def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:
-        tasks = {each.name: each for each in self.task_list}
-        if pos_args and pos_args[0] not in tasks:
-            raise missing(self.task_list, pos_args[0])
-        result = super()._execute(pos_args, hide_status)
-        self.outstream.write("\ngit ids    :\n")
-        for part in with_parts(tasks[pos_args[0]], tasks):
-            for line in inputs_of(part, self.dep_manager):
-                self.outstream.write(f" - {line}\n")
-        return result
-
-
-def with_parts(task: Any, tasks: dict[str, Any]) -> list[Any]:
-    """A task, and what it is a group of."""
-    return [task, *(tasks[name] for name in (task.task_dep if task.has_subtask else ()))]
-
-
-def inputs_of(task: Any, dep_manager: Any) -> Iterator[str]:
-    """Each path that a task depends on, with its git id."""
-    width = max((len(path) for path in task.file_dep), default=0)
-    for path in sorted(task.file_dep):
-        found = dep_manager.checker.id(path)
-        yield f"{path:<{width}}  {found[:12] if found else 'missing'}"
+            for line in describe.by_folder(describe.inputs(part, self.dep_manager, compare=False)):
+                self.outstream.write(f"    {line}\n")

@@ -48,6 +48,7 @@ class SshCommand(Command):
     """`doit ssh [HOST] [COMMAND...]`: log in to a host, known by the keys that it was born with."""
 
     name = "ssh"
+    passes_words_on = True
     doc_purpose = "log in to a host, or run a command on it"
     doc_usage = "[HOST] [COMMAND ...]"
     doc_description = (

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import doit.cmd_run
 from doit.control import TaskControl
-from doit.exceptions import InvalidCommand
 
 from tasks import source
 from tasks.bucket.create import BucketGone
 from tasks.bucket.lease import Lease, LeaseLost
 from tasks.cloud.interface import HostDown
-from tasks.commands.base import Asked, missing, run_of
+from tasks.commands.base import Asked, run_of
+from tasks.commands.usage import HELP
 from tasks.graph.stage import properties
 from tasks.hosts import kill_stale_sessions
 from tasks.infrastructure import hosts
@@ -54,6 +54,8 @@ class RunCommand(Asked, doit.cmd_run.Run):
     """`doit run`: refuses what is not there, runs alone in its environment, and ends all it started when interrupted."""
 
     name = "run"
+    doc_purpose = "run stages, and all that they need, where that is due; without a stage: release"
+    doc_usage = "[STAGE ...]"
     cmd_options = (
         *doit.cmd_run.Run.cmd_options,
         {
@@ -73,13 +75,15 @@ class RunCommand(Asked, doit.cmd_run.Run):
         self.wait = params["wait"]
         if not Path(params["dodoFile"]).exists():
             raise NotAtTheTop(path=Path.cwd())
-        args = self.choose(args)
-        try:
-            return super().execute(params, args)
-        except InvalidCommand as error:
-            if error.not_found is None:
-                raise
-            raise missing(self.task_list, error.not_found) from None
+        return super().execute(params, self.choose(args))
+
+    def show_help(self, words: list[str]) -> int:
+        """Print what is taken: by the stage that is named, or by the whole, as this command need not be typed."""
+        if self.name != "run":
+            return super().show_help(words)
+        _, stages = self.cmdparser.parse([each for each in words if each not in HELP])
+        code: int = self.other("help").parse_execute(stages[:1])
+        return code
 
     def choose(self, args: list[str]) -> list[str]:
         """The tasks to run; a control chooses them and the environment itself."""

@@ -14,10 +14,10 @@ class Diagram:
     nodes: tuple[str, ...]
     edges: tuple[tuple[str, str], ...]
     due: Mapping[str, str] | None = None
-    """What each task is: `run`, `maybe` or `unchanged`; None where nobody has asked."""
+    """What each task is: `run`, `maybe`, `point` or `unchanged`; None where nobody has asked."""
 
 
-COLOURS = {"run": "#f5b7a8", "maybe": "#f8e3a1", "unchanged": "#bfe3c0"}
+COLOURS = {"run": "#f5b7a8", "maybe": "#f8e3a1", "point": "#f3efc4", "unchanged": "#bfe3c0"}
 
 
 def picture(tasks: Iterable[Any], due: Mapping[str, str] | None = None) -> Diagram:

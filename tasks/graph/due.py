@@ -10,7 +10,7 @@ from tasks.graph.inputs import NEW
 
 ON_DEMAND = "on demand"
 """A task that compares with nothing: it is never due."""
-ORDER = (ON_DEMAND, "unchanged", "maybe", "run")
+ORDER = (ON_DEMAND, "unchanged", "point", "maybe", "run")
 SHOWN = 3
 """Reasons in a line."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from tasks import source
 
 NEW = "has not run here yet"
+ASKED = "asked of the cloud"
 
 
 class GitIds:
@@ -60,24 +61,32 @@ def checker(root: Path, paths: Iterable[str]) -> type[GitIds]:
 class Named:
     """doit's `uptodate` for everything that is no file: each part by name, so that "why" has an answer.
 
-    `parts` gives a mapping of names to values when it is needed. Measured before the action and saved with its
-    success. One per task.
+    `parts` gives a mapping of names to values when it is needed; a value that the cloud must be asked for is a function
+    that asks. Measured before the action and saved with its success. One per task.
     """
 
     def __init__(self, parts: Callable[[], Mapping[str, object]]) -> None:
         self.parts = parts
         self.changed: list[str] = []
 
+    def now(self) -> dict[str, object]:
+        """Every part as it is."""
+        return {name: value() if callable(value) else value for name, value in self.parts().items()}
+
+    def declared(self) -> dict[str, object]:
+        """Every part that this machine knows; of the others, that they are asked for."""
+        return {name: ASKED if callable(value) else value for name, value in self.parts().items()}
+
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Whether every part is what it was at the last success."""
-        now = dict(self.parts())
+        now = self.now()
         task.value_savers.append(lambda: {"inputs": now})
         before = values.get("inputs")
         if before is None:
             self.changed = [NEW]
             return False
         self.changed = [
-            f"{name} {_shown(before.get(name))} → {_shown(now.get(name))}"
+            f"{name} {words(before.get(name))} → {words(now.get(name))}"
             for name in sorted(now.keys() | before.keys())
             if now.get(name) != before.get(name)
         ]
@@ -109,5 +118,14 @@ class World:
         return "; ".join(self.changed) or "as wanted"
 
 
-def _shown(value: object) -> str:
-    return "none" if value is None else str(value)
+def words(value: object) -> str:
+    """A value as a person writes it: no quotes, no brackets."""
+    if value is None or value in ((), [], {}):
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {words(each)}" for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(words, value))
+    return str(value)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.graph.inputs import Named, World
+from tasks.graph.inputs import Named, World, words
+from tasks.graph.stage import foreseen
 
+SHORT = 12
+"""Characters of a fact that are shown."""
 ALWAYS = "runs whenever it is asked for"
 FILES = {
     "missing_file_dep": "is missing",
@@ -19,9 +22,10 @@ FILES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What would become of one task: `run`, `maybe` (when an upstream's outcome differs) or `unchanged`.
+    """What would become of one task: `run`, `maybe` (when an upstream's outcome differs), `point` or `unchanged`.
 
-    `reasons`: why; of an unchanged one, what holds.
+    `point`: what it makes is there already, and only something about it is written. `reasons`: why; of an unchanged one,
+    what holds. `facts`: those that it will leave, where they are known already.
     """
 
     task: str
@@ -29,6 +33,7 @@ class Verdict:
     reasons: tuple[str, ...]
     seconds: float | None = None
     """What it took when it last changed something here: the median of a few."""
+    facts: Mapping[str, Any] | None = None
 
     @property
     def stage(self) -> str:
@@ -41,18 +46,41 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
     found: dict[str, Verdict] = {}
     for name in _in_order(tasks, selected):
         task = tasks[name]
-        reasons = tuple(_reasons(dep_manager.get_status(task, tasks, get_log=True)))
-        moving = [each for each in task.task_dep if each in found and found[each].what != "unchanged"]
+        reasons = [
+            *_reasons(dep_manager.get_status(task, tasks, get_log=True)),
+            *_differing(task, found, dep_manager),
+        ]
+        ahead = foreseen(task) if reasons else None
+        unsure = [
+            each
+            for each in task.task_dep
+            if each in found and found[each].what in ("run", "maybe") and found[each].facts is None
+        ]
         seconds = dep_manager.backend.expected(name)
-        if reasons:
-            found[name] = Verdict(task=name, what="run", reasons=reasons, seconds=seconds)
-        elif any(found[each].task in _feeds(task) for each in moving):
-            why = f"if the outcome of {' or '.join(sorted({found[each].stage for each in moving}))} differs"
+        if ahead:
+            told = (ahead.words,) if ahead.words else ()
+            found[name] = Verdict(task=name, what=ahead.what, reasons=told, seconds=0.0, facts=ahead.facts)
+        elif reasons:
+            found[name] = Verdict(task=name, what="run", reasons=tuple(reasons), seconds=seconds)
+        elif any(each in _feeds(task) for each in unsure):
+            why = f"if the outcome of {' or '.join(sorted({found[each].stage for each in unsure}))} differs"
             found[name] = Verdict(task=name, what="maybe", reasons=(why,), seconds=seconds)
         else:
             holds = dep_manager.get_values(name).get("unchanged")
             found[name] = Verdict(task=name, what="unchanged", reasons=(holds,) if holds else ())
     return list(found.values())
+
+
+def _differing(task: Any, found: Mapping[str, Verdict], dep_manager: Any) -> Iterator[str]:
+    """Where the facts that an upstream will leave are known, and are others than this task has last had."""
+    had = dep_manager.get_values(task.name)
+    for upstream in sorted(_feeds(task)):
+        facts, last = found[upstream].facts, had.get(f"_result:{upstream}")
+        if facts is None or last is None:  # of a first run there is a reason already
+            continue
+        for name in sorted({*facts, *last}):
+            if facts.get(name) != last.get(name):
+                yield f"{name} {words(last.get(name))[:SHORT]} → {words(facts.get(name))[:SHORT]}"
 
 
 def why(task: Any, dep_manager: Any) -> list[str]:
@@ -79,7 +107,11 @@ def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
     for name in _in_order(tasks, list(due)):
         begins = max((ends.get(upstream, 0.0) for upstream in tasks[name].task_dep), default=0.0)
         ends[name] = begins + ((due[name].seconds or 0.0) if name in due else 0.0)
-    known = f"about {max(ends.values(), default=0.0):.0f} s" if len(unknown) < len(due) else ""
+    known = (
+        f"about {max(ends.values(), default=0.0):.0f} s"
+        if any(each.seconds is not None for each in due.values())
+        else ""
+    )
     missing = f"no history here of {', '.join(unknown)}" if unknown else ""
     return f"expected: {', '.join(filter(None, (known, missing)))}"
 
@@ -107,10 +139,10 @@ def _feeds(task: Any) -> set[str]:
 def _reasons(status: Any) -> Iterator[str]:
     """Each reason to run, by its name; that an upstream would run is none yet."""
     told: set[str] = set()  # doit calls a new input changed as well
-    for kind, words in FILES.items():
+    for kind, what in FILES.items():
         for path in sorted(set(status.reasons.get(kind) or ()) - told):
             told.add(path)
-            yield f"{path} {words}"
+            yield f"{path} {what}"
     for check, _, _ in status.reasons.get("uptodate_false") or ():
         if isinstance(check, (Named, World)):
             yield from check.changed

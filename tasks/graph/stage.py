@@ -39,6 +39,19 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Foreseen:
+    """What is known of a stage's outcome before it acts, because what it makes is there already.
+
+    `what`: as a plan says it, `point` where something is still to be written about it, `unchanged` where nothing is; `words`
+    say what, `facts` are those that the outcome will have.
+    """
+
+    what: str
+    words: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Properties:
     """What the graph, the commands and the records treat a task by.
 
@@ -63,6 +76,7 @@ def stage(
     inputs: Sequence[str] = (),
     parts: Callable[[Any], Mapping[str, object]] | None = None,
     world: Callable[[Any], list[str]] | None = None,
+    foresee: Callable[[Any], Foreseen | None] | None = None,
     meanwhile: Sequence[Callable[[], None]] = (),
     after: Sequence[str] = (),
     always: bool = False,
@@ -77,7 +91,7 @@ def stage(
 
     `subject`: what action, parts and world are called with; the run, unless something else is given. `inputs`: folders
     (and modules or files that lie in none) that it depends on, by git id. `parts`: everything else, by name. `world`: asks
-    where the world is not as it should be. `meanwhile`: start to find out what later stages will ask. `after`: tasks that
+    where the world is not as it should be. `foresee`: what a plan may say of it when it would run. `meanwhile`: start to find out what later stages will ask. `after`: tasks that
     come first. `needs`: tasks that come first and whose facts the action gets, under that keyword. `always`: nothing to
     compare with, the action finds out what there is to do. The rest: see `Properties`.
     """
@@ -100,7 +114,11 @@ def stage(
         # both: getargs alone would not run the stage when its upstream changes (doit #367)
         "task_dep": [*after, *needs.values()],
         "getargs": {keyword: (upstream, None) for keyword, upstream in needs.items()},
-        "meta": {"run": run, "properties": properties},
+        "meta": {
+            "run": run,
+            "properties": properties,
+            "foresee": functools.partial(foresee, subject) if foresee else None,
+        },
         # threads share one stdout: stages speak through the console instead
         "io": {"capture": False},
     }
@@ -150,6 +168,12 @@ def properties(task: Any) -> Properties:
     """The properties of a doit task; a group of parts has none of its own."""
     found: Properties = (task.meta or {}).get("properties") or Properties(speaks=False)
     return found
+
+
+def foreseen(task: Any) -> Foreseen | None:
+    """What is known of the outcome of a doit task that would run."""
+    ask: Callable[[], Foreseen | None] | None = (task.meta or {}).get("foresee")
+    return ask() if ask else None
 
 
 def _listed(made: Task | Iterator[Task]) -> list[Task]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tasks import source
@@ -139,8 +139,11 @@ def refusal(run: Run) -> Refusal | None:
     return rules.refusal(run.environment_name, run.environment, facts)
 
 
-def outgoing(run: Run) -> list[str]:
-    """What would go out, for the one who decides: commits, their authors, and what they touch."""
+def outgoing(run: Run, inputs: Mapping[str, Collection[str]]) -> list[str]:
+    """What would go out, for the one who decides: commits, their authors, and what they reach.
+
+    `inputs`: the paths that each stage declares of those that will be looked at.
+    """
     record, running = promotion_record.read(run.store, run.commit), _newest(run, run.identity)
     lines = [
         f"{run.commit.short} to {run.environment_name}, tarball {record.digest}" if record else run.commit
@@ -160,9 +163,11 @@ def outgoing(run: Run) -> list[str]:
         lines.append(f"  and {len(commits) - SHOWN} more")
     if running:
         paths = source.touched(run.root, running.commit, run.commit)
-        kinds = rules.kinds(paths, run.pipeline.application.path, run.profile.migrations)
-        told = ", ".join(f"{kind} ({number} files)" for kind, number in kinds.items())
-        lines.append(f"touches {told or 'nothing'}")
+        reach = rules.Reach(
+            stages=inputs, application=run.pipeline.application.path, migrations=run.profile.migrations
+        )
+        told = [f"  {each}" for each in rules.told(rules.kinds(paths, reach))]
+        lines += ["changes reach", *told] if told else ["no file differs"]
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tasks.tarball.stored import Pointer
     from tasks.version import Version
 
+SHOWN = 5
+"""Files of a kind that are named."""
 GOES_ON = ("waiting", "continuing", "live")
 """States from which a run goes on; `continuing` is one that was interrupted, `live` one that is made sure of."""
 MADE_UP = re.compile(r":assumed-role/[^/]+/botocore-session-\d+$")
@@ -215,27 +217,52 @@ def _not_approved(name: str, environment: Environment, facts: Facts) -> Refusal 
 # --- what would go out ----------------------------------------------------------------------------
 
 
-def kinds(paths: Iterable[str], application: str, migrations: Iterable[str]) -> dict[str, int]:
-    """How many of the paths are of which kind; those that reach no machine are `other`."""
-    count = dict.fromkeys(("code", "migrations", "roles", "settings", "infrastructure", "other"), 0)
+PIPELINE = ("dodo.py", "pyproject.toml", "requirements.lock", "tasks")
+"""What of the pipeline no stage need declare: it decides what all of them do."""
+OTHER = "other"
+"""What no stage depends on: it reaches no machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What changes reach: the inputs that each stage declares, by its name, and what the project's settings say."""
+
+    stages: Mapping[str, Collection[str]]
+    application: str
+    migrations: Collection[str]
+
+
+def kinds(paths: Iterable[str], reach: Reach) -> dict[str, list[str]]:
+    """The paths by what they reach; one that several stages depend on counts under each of them."""
+    order = ("application", "migrations", "settings", *reach.stages, "the pipeline itself", OTHER)
+    found: dict[str, list[str]] = {kind: [] for kind in order}
     for path in paths:
-        count[_kind(path, application, tuple(migrations))] += 1
-    return {kind: number for kind, number in count.items() if number}
+        for kind in _kinds(path, reach):
+            found[kind].append(path)
+    return {kind: listed for kind, listed in found.items() if listed}
 
 
-def _kind(path: str, application: str, migrations: tuple[str, ...]) -> str:
-    if path.startswith(f"{application}/"):
-        return "migrations" if any(fnmatch.fnmatch(path, each) for each in migrations) else "code"
-    if path.startswith(("roles/", "playbooks/", "applications/")):
-        return "roles"
-    if path.startswith("environments/") or path == "pipeline.yml":
-        return "settings"
-    if path.startswith(
-        (
-            "tasks/infrastructure/",
-            "tasks/bucket/create.py",
-            "tasks/cloud/",
-        )
-    ):
-        return "infrastructure"
-    return "other"
+def told(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A line for each kind, with the names of its first files; those that reach no machine are only counted."""
+    for kind, paths in found.items():
+        number = f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
+        if kind == OTHER:
+            yield f"other, which reaches no machine: {number}"
+        else:
+            more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+            yield f"{kind}: {number}: {', '.join(paths[:SHOWN])}{more}"
+
+
+def _kinds(path: str, reach: Reach) -> list[str]:
+    if _within(path, [reach.application]):
+        return [
+            "migrations" if any(fnmatch.fnmatch(path, each) for each in reach.migrations) else "application"
+        ]
+    if _within(path, ["environments", "pipeline.yml"]):
+        return ["settings"]
+    stages = [stage for stage, inputs in reach.stages.items() if _within(path, inputs)]
+    return stages or ["the pipeline itself" if _within(path, PIPELINE) else OTHER]
+
+
+def _within(path: str, inputs: Iterable[str]) -> bool:
+    return any(path == each or path.startswith(f"{each}/") for each in inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
@@ -32,9 +33,14 @@ def parts(run: Run) -> dict[str, object]:
         "profile": dict(run.profile.release),
     }
     if not run.environment.has("tarball"):
-        pointer = stored.pointer(run, source.commit(run.root))
-        found["tarball"] = pointer.digest if pointer else None
+        found["tarball"] = partial(_pointed, run)
     return found
+
+
+def _pointed(run: Run) -> str | None:
+    """The digest of the commit's tarball, None where it has none."""
+    pointer = stored.pointer(run, source.commit(run.root))
+    return str(pointer.digest) if pointer else None
 
 
 def go_live(

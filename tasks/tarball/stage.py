@@ -15,7 +15,7 @@ from tasks.bucket import cache, layout
 from tasks.bucket.store import RecordTaken
 from tasks.digest import Digest
 from tasks.full_disk import full_disk
-from tasks.graph.stage import Outcome
+from tasks.graph.stage import Foreseen, Outcome
 from tasks.source import UncommittedChanges
 from tasks.tarball import sbom, signature, stored
 from tasks.tarball.build import archive, keys, layers, tar
@@ -56,6 +56,46 @@ def layer(build: Build, name: str) -> Outcome:
         done=f"{name}: {made.files} files, {made.content_size / 1e6:.1f} MB",
         unchanged="",
     )
+
+
+def foresee_layer(build: Build, name: str) -> Foreseen | None:
+    """That nothing is built, because the layer or the whole tarball is stored; None where it will be."""
+    if _refused(build.run) or not (layers.known(build, name) or _stored(cache.of(build.run), _key(build))):
+        return None
+    return Foreseen(what="unchanged", words="", facts={})
+
+
+def foresee(build: Build) -> Foreseen | None:
+    """The tarball of this tree, if it is stored already, and what is still written about it; None where it will be packed."""
+    run = build.run
+    manifest = None if _refused(run) else _stored(cache.of(run), _key(build))
+    if not manifest:
+        return None
+    digest = manifest.digest
+    missing = ", and ".join(_missing(run, digest))
+    return Foreseen(
+        what="point" if missing else "unchanged",
+        words=f"tarball {digest.short} of this tree is stored{'; ' if missing else ''}{missing}",
+        facts={"digest": str(digest)},
+    )
+
+
+def _refused(run: Run) -> bool:
+    """Whether the environment takes no uncommitted files, and there are some."""
+    return run.environment.uncommitted == "refused" and not source.snapshot(run.root).commit
+
+
+def _missing(run: Run, digest: Digest) -> list[str]:
+    """What is still to be written about a stored tarball."""
+    commit = source.snapshot(run.root).commit
+    known = stored.pointer(run, commit) if commit else None
+    pointed = known and stored.key_of(run, known.digest)
+    key = stored.stored_key(run, digest)
+    unsigned = run.pipeline.public_keys and not run.store.exists(layout.beside(key, "minisig"))
+    return [
+        *(["it gets a signature"] if unsigned and signature.possible(run) else []),
+        *(["the commit gets a pointer"] if commit and not pointed else []),
+    ]
 
 
 def parts(build: Build) -> dict[str, object]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from doit.doit_cmd import DoitMain
 
+from tasks.commands.open import SshCommand
 from tests.conftest import DOIT, ROOT, copy_project, doit, git
 
 
@@ -22,22 +26,33 @@ def project(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence", "remedy"),
     [
-        (["environmnet=x", "release"], 3, "environmnet=x: no such variable (known: environment, branch)", "doit environment=testing release"),
-        (["environment=prod", "release"], 3, "there is no environments/prod.yml (known: production, staging, testing)", "ls environments"),
+        (["environmnet=x", "release"], 3, "environmnet=x: no such variable (did you mean environment? known: environment, branch)", "doit environment=x release"),
+        (["colour=red", "release"], 3, "colour=red: no such variable (known: environment, branch)", "doit environment=testing release"),
+        (["environment=prod", "release"], 3, "there is no environments/prod.yml (did you mean production? known: production, staging, testing)", "doit environment=production release"),
+        (["environment=moon", "release"], 3, "there is no environments/moon.yml (known: production, staging, testing)", "ls environments"),
         (["environment=production", "teardown"], 3, "teardown: does not exist in production", "doit environment=production list"),
         (["environment=production", "tarball"], 3, "tarball: does not exist in production", "doit environment=production list"),
         (["environment=staging", "teardown"], 3, "teardown: does not exist in staging", "doit environment=staging list"),
-        (["relaese"], 3, "no task or command named relaese (known: infrastructure, tarball", "doit list"),
-        (["info", "relaese"], 3, "no task or command named relaese", "doit list"),
-        (["list", "relaese"], 3, "relaese", ""),
+        (["relaese"], 3, "no task or command named relaese (did you mean release? known: infrastructure, tarball", "doit release"),
+        (["qqqqq"], 3, "no task or command named qqqqq (known: infrastructure, tarball", "doit list"),
+        (["staus", "--json"], 3, "no task or command named staus (did you mean status? known: infrastructure", "doit status --json"),
+        (["info", "relaese"], 3, "no task or command named relaese (did you mean release?", "doit info release"),
+        (["list", "relaese"], 3, "no task or command named relaese (did you mean release?", "doit list release"),
+        (["forget", "relaese"], 3, "no task or command named relaese (did you mean release?", "doit forget release"),
+        (["plan", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit plan tarball"),
+        (["help", "relaese"], 3, "no task or command named relaese (did you mean release?", "doit help release"),
         (["cloud", "strat"], 3, "doit cloud strat: the command is doit cloud start|stop|status|delete", "doit help cloud"),
         (["keep", "long"], 3, "doit keep long: the command is doit keep DAYS (1 to 365)", "doit help keep"),
         (["status", "all"], 3, "doit status all: the command is doit status", "doit help status"),
-        (["history", "--jsn"], 3, "command line: option --jsn not recognized", "doit help history"),
+        (["info"], 3, "doit info: the command is doit info STAGE", "doit help info"),
+        (["history", "--jsn"], 3, "command line: option --jsn not recognized (did you mean --json? known: --json, --help, -h)", "doit history --json"),
+        (["sweep", "--shrae=5"], 3, "option --shrae not recognized (did you mean --share? known: --yes, --share", "doit sweep --share=5"),
         (["sweep", "--share", "half"], 3, "command line: --share: invalid literal for int()", "doit help sweep"),
-        (["release", "--alwyas"], 3, "command line: option --alwyas not recognized", "doit help run"),
+        (["release", "--alwyas"], 3, "option --alwyas not recognized (did you mean --always-execute?", "doit run --always-execute release"),
+        (["release", "--wait", "0"], 3, "option --wait: goes before the words that are no options", "doit run --wait 0 release"),
+        (["release", "--qqqqq"], 3, "command line: option --qqqqq not recognized (known: --always-execute", "doit help run"),
         (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit teardown && doit release"),
-        (["environment=staging", "tarbal"], 3, "no task or command named tarbal", "doit environment=staging list"),
+        (["environment=staging", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit environment=staging tarball"),
     ],
 )  # fmt: skip
 def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, remedy):
@@ -58,7 +73,7 @@ def test_a_stage_that_nobody_makes_is_refused_where_it_is_named(project, tmp_pat
     assert answered.stderr.startswith(
         "environments/production.yml:2: stages: should be one of infrastructure, tarball, server, release"
     )
-    assert "not 'relese'\n    $EDITOR environments/production.yml" in answered.stderr
+    assert "not 'relese' (did you mean release?)\n    $EDITOR environments/production.yml" in answered.stderr
 
 
 def test_nobody_has_to_listen_to_the_end(project):
@@ -82,15 +97,101 @@ def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):
     assert all(line.endswith(".") for line in lines)
 
 
-def test_the_list_shows_each_path_with_its_git_id(project):
-    listed = doit(project, "list", "--deps").stdout
-    for path in ("app", "roles/nginx", "playbooks/release.yml", "tasks/infrastructure"):
-        short = git(project, "rev-parse", f"HEAD:{path}")[:12]
-        assert any(line.split()[1:] == [path, short] for line in listed.splitlines()), path
+def test_the_list_shows_each_path_with_its_git_id_below_its_folder(project):
+    listed = doit(project, "list", "--deps", "server", "tarball").stdout.splitlines()
+    tarball = listed.index(next(line for line in listed if line.startswith("tarball")))
+    for part, path in (
+        (listed[:tarball], "roles/nginx"),
+        (listed[tarball:], "tasks/tarball"),
+        (listed[tarball:], "app"),
+    ):
+        folder, _, name = path.rpartition("/")
+        rows = part[part.index(f"    {folder}/") :] if folder else part
+        row = next(line for line in rows if line.split()[0] == name)
+        assert row.split() == [name, git(project, "rev-parse", f"HEAD:{path}")[:12]]
+    assert [line for line in listed[:tarball] if line.endswith("/")] == [
+        f"    {folder}/" for folder in ("applications", "playbooks", "roles", "tasks")
+    ]
 
 
 def test_listing_starts_no_cloud(project, tmp_path):
     doit(project, "list", "--deps", XDG_STATE_HOME=str(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()
+
+
+COMMANDS = sorted(each.name for each in entry_points(group="doit.COMMAND"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_what_it_takes(tmp_path, name):
+    """Without a project, without git, without a cloud."""
+    nowhere = {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": "", "PYTHONPATH": str(ROOT)}
+    asked = [[name, "--help"], [name, "-h"], ["help", name]]
+    said = [doit(tmp_path, *words, **nowhere) for words in asked]
+    assert [each.returncode for each in said] == [0, 0, 0], said[0].stderr
+    assert said[0].stdout.startswith("usage: doit [environment=NAME] [branch=NAME] ")
+    assert "\n  -h, --help  " in said[0].stdout
+    assert "--db-file" not in said[0].stdout
+    assert {each.stdout for each in said} == {said[0].stdout}
+    assert not (tmp_path / "state").exists()
+
+
+def test_doit_has_all_its_commands_from_here():
+    assert set(DoitMain().get_cmds()) == set(COMMANDS)
+
+
+def test_all_that_can_be_typed_is_told_by_whatever_asks_for_it(project, tmp_path):
+    asked = (["--help"], ["-h"], ["help"], ["run", "--help"], ["environment=staging", "-h"])
+    said = {doit(project, *words, XDG_STATE_HOME=str(tmp_path / "state")).stdout for words in asked}
+    assert len(said) == 1
+    listed = [line.split()[0] for line in said.pop().splitlines() if line.startswith("  ") and line[2] != " "]
+    assert set(COMMANDS) <= set(listed)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_stage_tells_what_it_takes(project, tmp_path):
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    said = [
+        doit(project, *words, **state)
+        for words in (["release", "--help"], ["-h", "release"], ["help", "release"])
+    ]
+    assert [each.returncode for each in said] == [0, 0, 0]
+    assert len({each.stdout for each in said}) == 1
+    assert "\n\nThe tarball goes live: fetched, verified, migrated, switched, checked.\n" in said[0].stdout
+    assert "\n  --wait=ARG  " in said[0].stdout
+    assert not (tmp_path / "state").exists()
+
+
+def test_help_that_is_meant_for_another_program_is_passed_on():
+    assert SshCommand.passes_words_on
+    assert SshCommand.own_words(SshCommand, ["--json", "i-1", "ls", "-h"]) == ["--json"]
+
+
+def test_a_stage_is_told_in_plain_words_and_no_cloud_is_started_for_that(project, tmp_path):
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    answered = doit(project, "info", "--no-status", "server", **state)
+    assert (answered.returncode, answered.stderr) == (0, "")
+    lines = answered.stdout.splitlines()
+    assert lines[:8] == [
+        "server",
+        "",
+        "Packages, services and configuration on the machines.",
+        "",
+        "comes after infrastructure:environment, and gets its facts as `infrastructure`",
+        "is leased: it changes the environment, and one run at a time does that",
+        "is recorded: it is skipped as long as nothing changes that it depends on",
+        "is offered: it exists in every environment whose file does not list its stages",
+    ]
+    assert f"    server.yml  {git(project, 'rev-parse', 'HEAD:playbooks/server.yml')[:12]}" in lines
+    assert "  server.php.version                 8.2" in lines
+    told = answered.stdout + "".join(
+        doit(project, "info", "--no-status", each, **state).stdout for each in ("teardown", "tarball:pack")
+    )
+    told += doit(project, "environment=production", "info", "--no-status", "release", **state).stdout
+    assert not re.search(r"<function|functools|object at|World|[\[\]{}]|'\w+'", told)
+    assert "voids the records of release, server, infrastructure:environment: they are untrue" in told
+    assert "is not recorded: it looks for itself what there is to do" in told
+    assert "tarball" in told.rpartition("asked of the cloud")[0].splitlines()[-1]
     assert not (tmp_path / "state").exists()
 
 

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 
 import pytest
 import yaml
 
 from tasks.bucket import layout
 from tasks.bucket.lease import Lease
-from tasks.cloud.embedded.home import Home
 from tasks.commands import command_line
-from tests.cloud.embedded.conftest import Server
 from tests.conftest import commit, doit, git
-from tests.paper import copy_paper
+from tests.paper import copy_paper, users_cloud
 
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
     """A server without containers, where doit looks for the user's cloud."""
-    made = Server(Home(folder=tmp_path_factory.mktemp("state") / "release-pipeline" / "cloud"))
-    made.home.folder.parent.mkdir()
-    made.start()
-    before = os.environ["XDG_STATE_HOME"]
-    os.environ["XDG_STATE_HOME"] = str(made.home.folder.parents[1])
-    yield made
-    os.environ["XDG_STATE_HOME"] = before
-    made.kill()
+    with users_cloud(tmp_path_factory.mktemp("state")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +87,15 @@ def live(root, environment="production"):
 def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     said(doit(root, "continue"))
     before = live(root)
-    for name in ("app/pub/new.php", "app/app/code/Shop/Catalog/Setup/New.php", "roles/nginx/new", "docs/new"):
+    new_files = (
+        "app/pub/new.php",
+        "app/app/code/Shop/Catalog/Setup/New.php",
+        "roles/nginx/new",
+        "tasks/hosts/new",
+        "tasks/graph/new",
+        "docs/new",
+    )
+    for name in new_files:
         (root / name).write_text("x")
     new = commit(root, "Sell a new thing")
     said(doit(root, "start"))
@@ -112,7 +111,14 @@ def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     assert f"{new[:7]} to production, tarball {live(root)['digest']}" in shown
     assert f"1 commits since {before['commit'][:7]}" in shown
     assert "  t  Sell a new thing" in shown
-    assert "touches code (1 files), migrations (1 files), roles (1 files), other (1 files)" in shown
+    assert shown.partition("changes reach\n")[2].partition("runs server")[0].splitlines() == [
+        "  application: 1 file: app/pub/new.php",
+        "  migrations: 1 file: app/app/code/Shop/Catalog/Setup/New.php",
+        "  server: 2 files: roles/nginx/new, tasks/hosts/new",
+        "  release: 1 file: tasks/hosts/new",
+        "  the pipeline itself: 1 file: tasks/graph/new",
+        "  other, which reaches no machine: 1 file",
+    ]
     assert "runs server, release\nexpected: " in shown
     again = said(doit(root, "continue"))
     assert "0 commits since" in again

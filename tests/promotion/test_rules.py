@@ -1,4 +1,4 @@
-"""What goes on, and what does not: a table of reasons; and what would go out, by kind."""
+"""What goes on, and what does not: a table of reasons; and what would go out, by what it reaches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tasks.digest import Digest
 from tasks.promotion.record import PromotionRecord, Step
-from tasks.promotion.rules import Facts, FreezeUnreadable, kinds, refusal
+from tasks.promotion.rules import Facts, FreezeUnreadable, Reach, kinds, refusal, told
 from tasks.settings import Environment
 from tasks.tarball.stored import Pointer
 from tasks.version import Version
@@ -98,18 +98,54 @@ def test_a_freeze_that_is_no_time_span_is_refused_and_named(text):
         refusal("production", dataclasses.replace(PLAIN, freezes=(text,)), GOOD)
 
 
-def test_what_goes_out_is_told_by_kind():
-    paths = {
-        "app/app/code/Shop/Catalog/Setup/Patch/Schema/AddQuantity.php": "migrations",
-        "app/app/code/Shop/Catalog/etc/db_schema.xml": "migrations",
-        "app/pub/index.php": "code",
-        "roles/nginx/tasks/main.yml": "roles",
-        "applications/magento2/nginx.conf.j2": "roles",
-        "environments/production.yml": "settings",
-        "pipeline.yml": "settings",
-        "tasks/infrastructure/apply.py": "infrastructure",
-        "README.md": "other",
-    }
-    for path, kind in paths.items():
-        assert kinds([path], "app", ["*/Setup/*", "*/etc/db_schema.xml"]) == {kind: 1}, path
-    assert kinds([], "app", []) == {}
+REACH = Reach(
+    stages={
+        "infrastructure": {"tasks/infrastructure", "tasks/cloud"},
+        "server": {
+            "roles/nginx",
+            "applications/magento2",
+            "playbooks/server.yml",
+            "tasks/server",
+            "tasks/cloud",
+        },
+    },
+    application="app",
+    migrations=("*/Setup/*", "*/etc/db_schema.xml"),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "reached"),
+    [
+        ("app/app/code/Shop/Catalog/Setup/Patch/Schema/AddQuantity.php", ["migrations"]),
+        ("app/app/code/Shop/Catalog/etc/db_schema.xml", ["migrations"]),
+        ("app/pub/index.php", ["application"]),
+        ("application.md", ["other"]),
+        ("roles/nginx/tasks/main.yml", ["server"]),
+        ("roles/nginx_too/tasks/main.yml", ["other"]),
+        ("playbooks/server.yml", ["server"]),
+        ("applications/magento2/nginx.conf.j2", ["server"]),
+        ("environments/production.yml", ["settings"]),
+        ("pipeline.yml", ["settings"]),
+        ("tasks/infrastructure/apply.py", ["infrastructure"]),
+        ("tasks/server/ledger_host.py", ["server"]),
+        ("tasks/cloud/aws.py", ["infrastructure", "server"]),
+        ("dodo.py", ["the pipeline itself"]),
+        ("tasks/graph/stage.py", ["the pipeline itself"]),
+        ("tasks/commands/run.py", ["the pipeline itself"]),
+        ("requirements.lock", ["the pipeline itself"]),
+        ("README.md", ["other"]),
+    ],
+)
+def test_a_change_counts_under_every_stage_that_depends_on_it(path, reached):
+    assert kinds([path], REACH) == {kind: [path] for kind in reached}
+
+
+def test_five_files_of_what_reaches_a_machine_are_named_and_no_other():
+    paths = [f"roles/nginx/{number}" for number in range(7)]
+    assert list(told(kinds(["README.md", *paths, "dodo.py"], REACH))) == [
+        f"server: 7 files: {', '.join(paths[:5])} and 2 more",
+        "the pipeline itself: 1 file: dodo.py",
+        "other, which reaches no machine: 1 file",
+    ]
+    assert list(told(kinds([], REACH))) == []

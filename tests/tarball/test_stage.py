@@ -118,6 +118,9 @@ def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project
     commit(project)
     run = start(project)
     assert "points to no tarball yet" in tarball.differences(Build(run))[0]
+    foreseen = tarball.foresee(Build(run))
+    assert (foreseen.what, foreseen.words.partition("; ")[2]) == ("point", "the commit gets a pointer")
+    assert tarball.foresee_layer(Build(run), "pages-en").what == "unchanged"
     with pytest.raises(NoTarball, match="doit tarball"):
         stored.existing(run)
     outcome = tarball.pack(Build(run))
@@ -200,7 +203,8 @@ def test_an_option_that_the_profile_does_not_know_is_refused(project, start):
         pipeline.replace("profile: tiny", "profile: tiny\n  options: {langs: [fr]}")
     )
     with pytest.raises(
-        ProfileOptionUnknown, match=r"options\.langs: unknown option of tiny \(known: languages\)"
+        ProfileOptionUnknown,
+        match=r"options\.langs: unknown option of tiny \(did you mean languages\? known: languages\)",
     ):
         tarball.pack(Build(start(project)))
 

@@ -174,7 +174,10 @@ def test_a_command_of_the_settings_replaces_the_profile_s_and_is_held_to_its_pro
     assert seen == ["style-child", "style-plain"]
     assert content(run, outcome.facts["digest"])["out/child/style"] == "fast\n"
     settings.write_text(settings.read_text().replace("{style:", "{stile:"))
-    with pytest.raises(ProfileLayerUnknown, match=r"commands\.stile: unknown layer of tiny \(known: library"):
+    with pytest.raises(
+        ProfileLayerUnknown,
+        match=r"commands\.stile: unknown layer of tiny \(did you mean style\? known: library",
+    ):
         _ = start(site).profile
 
 

@@ -1,0 +1,51 @@
+"""own: the commands that doit has itself and that stay as they are, but for how they are asked and answer."""
+
+from __future__ import annotations
+
+import doit.cmd_clean
+import doit.cmd_completion
+import doit.cmd_dumpdb
+import doit.cmd_resetdep
+import doit.cmd_strace
+
+from tasks.commands.base import Asked
+
+
+class CleanCommand(Asked, doit.cmd_clean.Clean):
+    """`doit clean`: no stage leaves files that it would remove."""
+
+    name = "clean"
+    doc_purpose = (
+        "remove the files that stages leave (none here does; an environment goes by `doit teardown`)"
+    )
+    doc_usage = "[STAGE ...]"
+
+
+class CompletionCommand(Asked, doit.cmd_completion.TabCompletion):
+    """`doit tabcompletion`: completion for a shell."""
+
+    name = "tabcompletion"
+    doc_purpose = "print a script that completes commands and stages in a shell"
+
+
+class DumpCommand(Asked, doit.cmd_dumpdb.DumpDB):
+    """`doit dumpdb`: doit's own files of records, which are not used here."""
+
+    name = "dumpdb"
+    doc_purpose = "dump a file of doit's records (here they lie in the bucket, as JSON)"
+
+
+class ResetCommand(Asked, doit.cmd_resetdep.ResetDep):
+    """`doit reset-dep`: records the inputs as they are now, without running anything."""
+
+    name = "reset-dep"
+    doc_purpose = "record the inputs as they are now, without running anything"
+    doc_usage = "[STAGE ...]"
+
+
+class TraceCommand(Asked, doit.cmd_strace.Strace):
+    """`doit strace`: which files a command of a task opens; the stages here are functions."""
+
+    name = "strace"
+    doc_purpose = "trace which files a stage opens (for stages that are commands)"
+    doc_usage = "STAGE"

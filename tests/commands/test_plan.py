@@ -1,0 +1,66 @@
+"""What `doit plan` and `doit why` say of a tarball that is stored already, and of the release behind it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import commit, doit, git
+from tests.paper import copy_paper, users_cloud
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A project whose testing environment has its first release."""
+    with users_cloud(tmp_path_factory.mktemp("state")):
+        root = copy_paper(tmp_path_factory.mktemp("project") / "shop")
+        said(doit(root, "release"))
+        yield root
+
+
+def said(answered, code=0):
+    assert answered.returncode == code, answered.stdout + answered.stderr
+    return answered.stdout
+
+
+def plan(root, code=0):
+    """Each stage and what becomes of it, and the last line."""
+    lines = said(doit(root, "plan", "--detailed-exitcode"), code).splitlines()
+    stages = [line.split(maxsplit=2) for line in lines if line[0] != " " and not line.startswith("expected")]
+    return {name: (what, *words) for name, what, *words in stages}, lines[-1]
+
+
+def test_a_commit_whose_tarball_is_stored_gets_a_pointer_and_no_release(released):
+    (released / "README.md").write_text("another word\n")
+    commit(released, "no file of the application")
+    found, last = plan(released, code=2)
+    what, words = found["tarball"]
+    assert what == "point"
+    assert words.endswith(" of this tree is stored; the commit gets a pointer")
+    assert found["release"][0] == "unchanged"
+    assert last == "expected: about 0 s"
+    why = said(doit(released, "why", "tarball"))
+    assert f"tarball:pack: point: {words}\n" in why
+    assert "tarball:pack: run" not in why
+    assert said(doit(released, "list", "--status", "tarball")).split()[:2] == ["tarball", "point"]
+    assert " point\n" in said(doit(released, "graph", "--status"))
+    said(doit(released, "release"))
+    assert plan(released)[0]["tarball"][0] == "unchanged"
+
+
+def test_a_release_behind_a_stored_tarball_is_judged_by_its_digest(released):
+    """The way back to a tree that was built before: nothing is built, and something else goes live."""
+    (released / "app" / "pub" / "new.php").write_text("<?php\n")
+    commit(released, "sell more")
+    found, _ = plan(released, code=2)
+    assert (found["tarball"][0], found["release"][0]) == ("run", "maybe")
+    said(doit(released, "release"))
+    git(released, "rm", "-q", "app/pub/new.php")
+    commit(released, "sell less")
+    found, _ = plan(released, code=2)
+    assert found["tarball"][0] == "point"
+    what, words = found["release"]
+    assert what == "run"
+    assert words.startswith("digest ")
+    assert words.endswith(found["tarball"][1].split()[1])
+    said(doit(released, "release"))
+    assert "tarball" in plan(released)[0]
