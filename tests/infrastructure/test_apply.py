@@ -12,13 +12,13 @@ from tasks.bucket import create
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import launches, secrets
 from tasks.infrastructure import stage as infrastructure
-from tests.cloud.embedded.conftest import REGION, awkward, server  # noqa: F401  (fixtures)
-from tests.clouds import Killed, Paperhouse, run_in
+from tests.cloud.embedded.conftest import REGION, faulty, server  # noqa: F401  (fixtures)
+from tests.clouds import Killed, QuietCloud, run_in
 
 
 @pytest.fixture
 def run(checkout, server):  # noqa: F811
-    made = run_in(checkout, Paperhouse(REGION, server.home.born()), branch=checkout.parent.name)
+    made = run_in(checkout, QuietCloud(REGION, server.home.load()), branch=checkout.parent.name)
     infrastructure.share(made)
     return made
 
@@ -101,8 +101,8 @@ def test_a_teardown_that_dies_anywhere_is_finished_by_the_next(run, calls):
 
 
 @pytest.mark.usefixtures("_no_records")
-def test_an_awkward_cloud_gives_the_same(checkout, awkward):  # noqa: F811
-    run = run_in(checkout, Paperhouse(REGION, awkward._identity), branch="awkward")
+def test_a_cloud_with_faults_gives_the_same(checkout, faulty):  # noqa: F811
+    run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="faults")
     infrastructure.share(run)
     infrastructure.converge(run)
     assert len(instances(run)) == 1
@@ -112,8 +112,8 @@ def test_an_awkward_cloud_gives_the_same(checkout, awkward):  # noqa: F811
 
 
 @pytest.mark.usefixtures("_no_records")
-def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, awkward):  # noqa: F811
-    run = run_in(checkout, Paperhouse(REGION, awkward._identity), branch="stopping")
+def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, faulty):  # noqa: F811
+    run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="stopping")
     infrastructure.share(run)
     first = infrastructure.converge(run)
     run.cloud.client("ec2").stop_instances(InstanceIds=[first.facts["hosts"][0]["id"]])
@@ -168,7 +168,7 @@ def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
     environment,
     behaviour,
 ):
-    run = run_in(checkout, Paperhouse(REGION, server.home.born()), environment=environment, branch="guarded")
+    run = run_in(checkout, QuietCloud(REGION, server.home.load()), environment=environment, branch="guarded")
     infrastructure.share(run)
     infrastructure.converge(run)
     (machine,) = ec2.find(run).machines
