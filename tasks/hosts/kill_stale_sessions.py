@@ -1,4 +1,4 @@
-"""kill_stale_sessions: before a host is changed, nothing that a former run left there may still be changing it."""
+"""kill_stale_sessions: ends what a killed run still does on the hosts, before another run changes them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PROGRAM = Path(__file__).parents[1] / "process" / "orphans.py"
 
 
 def kill(run: Run) -> bool:
-    """End every login of the deploy user on the environment's hosts, with what it started. False if one was not reached.
+    """End the deploy user's login sessions on the environment's hosts. False if a host was not reached.
 
-    No playbook ever ran where no host key is known yet or no machine runs.
+    A host that does not run, or whose keys are not yet known, has no session.
     """
     known = launches.host_keys(run)
     reached = True
@@ -37,7 +37,9 @@ def kill(run: Run) -> bool:
             )
             ended = _end_sessions(host)
         except (CommandFailed, HostDown):
-            run.console.event("lease", f"{each.id} does not answer: what a former run left there may go on")
+            run.console.event(
+                "lease", f"{each.id} does not answer: processes of a former run may go on there"
+            )
             reached = False
         else:
             run.console.event("lease", f"{each.id}: ended {ended} processes of a former run")
@@ -45,7 +47,7 @@ def kill(run: Run) -> bool:
 
 
 def _end_sessions(host: Host) -> int:
-    with tempfile.TemporaryDirectory(prefix="fence-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
         known, key = Path(folder, "known_hosts"), Path(folder, "key")
         known.write_text(known_hosts([host]))
         key.touch(mode=0o600)
