@@ -29,7 +29,7 @@ class SettingsMissing(Refusal):
 
 
 class SettingsBroken(Refusal):
-    """A settings file that is no YAML, or no mapping."""
+    """A settings file that is not YAML, or not a mapping."""
 
     sentence = "{path}:{line}: {problem}"
     remedy = "$EDITOR {path}"

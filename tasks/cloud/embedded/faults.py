@@ -17,9 +17,9 @@ PACE = Pace(pending=3.0, shutting_down=4.0, stopping=2.0)
 PAGE = 5
 """Items on one page of a list, at most."""
 THROTTLED = {"ec2": 7, "s3": 11, "route53": 5, "ssm": 5}
-"""One of so many requests of a service is throttled."""
+"""Every nth request of a service is throttled."""
 CONFLICT = 3
-"""One of so many conditional writes gets a conflict."""
+"""Every nth conditional write gets a conflict."""
 LISTS = {
     "describe_images": "Images",
     "describe_instances": "Reservations",

@@ -1,4 +1,4 @@
-"""instances: EC2's instances as containers. A passing state is worked on until the next state is reached."""
+"""instances: EC2's instances as containers. A state such as pending is worked on until the next one is reached."""
 
 from __future__ import annotations
 

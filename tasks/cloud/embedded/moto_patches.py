@@ -25,7 +25,7 @@ from tasks.cloud.embedded.instances import Instances
 
 
 def install(instances: Instances) -> None:
-    """Change moto in this process; there is no way back."""
+    """Patch moto for the life of this process."""
     _network(instances)
     _launches(instances)
     _lives(instances)
