@@ -1,4 +1,4 @@
-"""bench: a tarball of 50,000 files out of its stored layers, beside tar and zstd on the same tree, in one run.
+"""bench: a tarball of 50,000 files from its stored layers, beside tar and zstd on the same tree, in one run.
 
 Prints Markdown. Runs in a copy of the checkout and in a cloud of its own, which it deletes at the end.
 """
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def table(ours: float, plain: float, peak: int, small_peak: int) -> None:
-    """The figures."""
+    """Print the figures."""
     rows = [
         (f"`tar` and `zstd -3 -T0` (median of {TIMES})", f"{plain:.2f}", "1.0", "-"),
         (
@@ -69,7 +69,7 @@ def table(ours: float, plain: float, peak: int, small_peak: int) -> None:
 
 
 def store(root: Path, tree: Path, files: int) -> Path:
-    """Make a tree of text such as code is, and keep its layers in the bucket."""
+    """Make a tree of text that compresses as code does, and store its layers in the bucket."""
     chosen = random.Random(files)  # noqa: S311
     words = [f"{chosen.randrange(1 << 28):x}" for _ in range(600)]
     for layer, share in LAYERS.items():
@@ -86,7 +86,7 @@ def store(root: Path, tree: Path, files: int) -> Path:
 
 
 def tar_and_zstd(tree: Path) -> float:
-    """Seconds of the plain tools."""
+    """Seconds of `tar` and `zstd` themselves."""
     begun = time.monotonic()
     with (
         tree.with_suffix(".tar.zst").open("wb") as target,
@@ -97,7 +97,7 @@ def tar_and_zstd(tree: Path) -> float:
 
 
 def apart(root: Path, tree: Path) -> tuple[float, int]:
-    """Seconds and peak MB of `whole` in a process of its own."""
+    """Seconds and peak memory in MB of `whole`, in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, root, tree], capture_output=True, text=True, cwd=Path(__file__).parents[1]
     )
@@ -120,8 +120,8 @@ def whole(root: Path, tree: Path) -> None:
 
 
 def _stored(bucket: Store, tree: Path, layer: str) -> Iterator[tar.TarEntry]:
-    with contextlib.closing(bucket.open(_key(tree, layer))) as body:
-        yield from tar.of_archive(body)
+    with contextlib.closing(bucket.open(_key(tree, layer))) as content:
+        yield from tar.of_archive(content)
 
 
 def _key(tree: Path, layer: str) -> str:

@@ -1,4 +1,4 @@
-"""bench: a new branch's environment, from the command to a site that answers: from a baked image, and without.
+"""bench: seconds until the site of a new branch answers, with a baked image and without.
 
 Prints Markdown. Runs in a copy of the checkout and in a cloud of its own, which it deletes at the end.
 """
@@ -23,7 +23,7 @@ def main() -> None:
     """Measure and print."""
     with project() as root:
         doit(root, "cloud", "start")
-        doit(root, "branch=first", "release")  # the base image is made, the tarball is warm
+        doit(root, "branch=first", "release")  # the image of the settings is built, the tarball is stored
         doit(root, "branch=first", "teardown")
         cold = branch(root, "cold")
         bake = once(root, "image")

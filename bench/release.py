@@ -40,7 +40,7 @@ def project() -> Iterator[Path]:
 
 
 def report(root: Path) -> None:
-    """The table."""
+    """Print the table."""
     rows = [("release, new environment on a new cloud", once(root, "release"), "300")]
     rows.append((f"release, nothing to do (median of {TIMES})", median(root, "release"), "5"))
     page = root / "app" / "pub" / "index.php"

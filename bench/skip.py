@@ -1,4 +1,4 @@
-"""bench: what nothing to do costs: our skip beside Ansible run again on the same host, in one run.
+"""bench: how long a release with nothing to do takes, beside Ansible run again on the same host, in one run.
 
 Prints Markdown. Runs in a copy of the checkout and in a cloud of its own, which it deletes at the end.
 """
@@ -24,7 +24,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.server import stage as server
 
 PLAYS = 3
-"""Plays of a kind: they take seconds, and differ by little."""
+"""Plays of each kind: they take seconds, and differ little."""
 
 
 def main() -> None:

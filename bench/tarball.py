@@ -121,7 +121,7 @@ def critical(runs: list[dict[str, float]]) -> float:
 
 
 def everything(root: Path, number: int) -> None:
-    """Another input for every layer."""
+    """Change an input of every layer."""
     for name in (PHP, THEME, "app/app/design/frontend/Shop/base/web/css/source/_variables.less"):
         change(root, name, lambda text: f"{text}// cold {number}\n")
 

@@ -1,4 +1,4 @@
-"""tasks: the stages of a release, one module each, and the nouns that they share."""
+"""tasks: the stages of a release, and the nouns that they share."""
 
 import signal
 import sys

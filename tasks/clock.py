@@ -1,4 +1,4 @@
-"""clock: what time it is, for records, for people, and for who waits; handed in, so that a test can turn it."""
+"""clock: the time, passed as a value so that a test can set it."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ class Clock:
 
 
 SYSTEM = Clock()
-"""This machine's."""
+"""This machine's clock."""

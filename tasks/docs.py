@@ -1,4 +1,4 @@
-"""docs: the pages that are made from the code, so that they cannot be wrong for long."""
+"""docs: the pages that are generated from the code; a test fails when one is stale."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOMS = (
     "release",
     "promotion",
 )
-"""What a user meets first stands first; the rest follows by name."""
+"""The order of the page: what a user meets first, then the rest by name."""
 MADE = "<!-- made by `doit docs`, a test fails when it is stale -->\n"
 
 
@@ -38,7 +38,7 @@ def errors() -> str:
         "# Errors",
         MADE,
         "Each refusal is one sentence and, indented below it, what to type next. Exit codes: 1 failed or "
-        "refused, 2 a mistake of ours, 3 no such stage, environment or setting, 130 and 143 interrupted.\n",
+        "refused, 2 a bug of the pipeline, 3 no such stage, environment or setting, 130 and 143 interrupted.\n",
     ]
     rooms: dict[str, list[type[Refusal]]] = {}
     for each in refusals():
@@ -68,7 +68,7 @@ def refusals() -> list[type[Refusal]]:
 
 
 def _room(kind: type[Refusal]) -> str:
-    """The folder that raises it, or the module where that lies in none: `tarball`, `settings`."""
+    """The folder that raises it, or the module if it is in none: `tarball`, `settings`."""
     return kind.__module__.split(".")[1]
 
 

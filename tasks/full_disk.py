@@ -1,4 +1,4 @@
-"""full_disk: no space left is a sentence, wherever it happens."""
+"""full_disk: one refusal for a full disk, wherever it happens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.refusal import Refusal
 
 
 class DiskFull(Refusal):
-    """No space left while writing; what was written in part is removed."""
+    """No space is left while writing; partial files are removed."""
 
     sentence = "{stage}: no space left at {path}"
     remedy = "df -h {path}"

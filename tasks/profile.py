@@ -37,9 +37,9 @@ class ProfileLayerUnknown(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A part of the build: what it is made of, its commands, what it makes, and what must be there in the end.
+    """A part of the build: its inputs, its commands, its outputs, and what must exist at the end (`promises`).
 
-    `name` is its own among all; `declared` the profile's, and `chosen` the options of a layer that is split over some.
+    `name` is unique; `declared` is the name in the profile, and `chosen` has the option values of its `for_each`.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Inheritance:
-    """Where an option's value names the one that it builds upon: the first group of `match` in the file."""
+    """Where the parent of an option's value is named: the first group of `match` in the file."""
 
     file: str
     match: str
@@ -143,7 +143,7 @@ def _layers(
     options: Mapping[str, tuple[str, ...]],
     commands: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Layer]:
-    """Every layer by itself, one for each combination of the options that it is split over."""
+    """Every layer, one for each combination of the options in its `for_each`."""
     names: dict[str, list[str]] = {}
     for each in declared:
         split = each.get("for_each", {})

@@ -1,6 +1,6 @@
-"""refusal: what every refusal is: one sentence, one remedy, one exit code. Each class lies beside the code that raises it.
+"""refusal: the base class: one sentence, one remedy, one exit code. Each class is beside the code that raises it.
 
-`docs/errors.md` is made of all of them (`doit docs`), and a test fails when it is stale.
+`docs/errors.md` is generated from all of them (`doit docs`), and a test fails when it is stale.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 FAILED = 1
 """Failed or refused."""
 BUG = 2
-"""A mistake of ours."""
+"""A bug of the pipeline."""
 UNKNOWN = 3
 """No such stage, environment or setting."""
 

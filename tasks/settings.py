@@ -1,4 +1,4 @@
-"""settings: what the repository decides, each declared once: type, default, help and error from one place."""
+"""settings: what the repository decides: type, default, help and error of each setting, declared once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.refusal import UNKNOWN, Refusal
 
 T = TypeVar("T")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The same language; in C where PyYAML has it."""
+"""The same loader, in C where PyYAML has it."""
 Options = Mapping[str, tuple[str, ...]]
 
 
@@ -30,7 +30,7 @@ class SettingsMissing(Refusal):
 
 
 class SettingsBroken(Refusal):
-    """A settings file that is no YAML, or no mapping."""
+    """A settings file that is not YAML, or not a mapping."""
 
     sentence = "{path}:{line}: {problem}"
     remedy = "$EDITOR {path}"
@@ -46,7 +46,7 @@ class SettingUnknown(Refusal):
 
 
 class SettingMissing(Refusal):
-    """A setting without a default that the file does not give."""
+    """A setting without a default is missing from the file."""
 
     sentence = "{path}: {key}: is missing ({help})"
     remedy = "$EDITOR {path}"
@@ -84,27 +84,29 @@ class Application:
     )
     commands: Options = field(
         default_factory=dict,
-        metadata={"help": "layers whose command is another than the profile's"},
+        metadata={"help": "commands of layers, in place of the profile's"},
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """When what nobody needs any more is taken away."""
+    """When orphans and old objects are deleted."""
 
-    grace_hours: int = setting("hours between the first sight of what nobody needs and its end", 24)
-    share: int = setting("percent of everything that one sweep may take", 50)
-    tarballs: int = setting("tarballs that stay, of the default branch and of all others; older ones go", 100)
-    tarball_days: int = setting("days that a tarball stays", 60)
-    layer_days: int = setting("days that a layer stays", 30)
-    record_days: int = setting("days that records of commits, builds and runs stay", 365)
+    grace_hours: int = setting("hours from the first sight of an orphan to its deletion", 24)
+    share: int = setting("percent of everything that one sweep may delete", 50)
+    tarballs: int = setting(
+        "newest tarballs kept of the default branch, and as many of the other branches", 100
+    )
+    tarball_days: int = setting("days that a tarball is kept", 60)
+    layer_days: int = setting("days that a layer is kept", 30)
+    record_days: int = setting("days that records of commits, builds and runs are kept", 365)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """pipeline.yml: this project."""
 
-    name: str = setting("name of the project, part of every name that it gives")
+    name: str = setting("name of the project, part of the names of what it creates")
     default_branch: str = setting("the branch that goes to staging and production", "main")
     application: Application = setting("what is released")
     dns_zone: str = setting("zone of the environments' host names", "shop.localhost")
@@ -120,22 +122,22 @@ class Pipeline:
 
 @dataclass(frozen=True, kw_only=True)
 class Infrastructure:
-    """The machines of an environment and who reaches them."""
+    """The machines of an environment and who may reach them."""
 
     manage: Literal["all", "additive", "plan"] = setting(
-        "what may be done: all; only what adds, a plan with more is refused; or nothing, it is only shown",
+        "what may be changed: all; additive: only additions, other plans are refused; plan: nothing, it is only shown",
         "all",
     )
     instances: int = setting("number of machines", 1)
     instance_type: str = setting("size of a machine; empty: the one of pipeline.yml", "")
     termination_protection: bool = setting("whether the cloud refuses to end a machine", False)
     ends_itself: bool = setting(
-        "whether a machine that has expired or is idle shuts itself down, and is gone by that", False
+        "whether a machine that has expired or is idle shuts itself down, which terminates it", False
     )
     idle_hours: int = setting("hours without a visitor or a login after which a machine is idle; 0: never", 0)
     ssh_from: tuple[str, ...] = setting("networks that may use SSH", ("0.0.0.0/0",))
     http_from: tuple[str, ...] = setting("networks that may use HTTP and HTTPS", ("0.0.0.0/0",))
-    owner: str = setting("tag: who answers for it", "web")
+    owner: str = setting("tag: who is responsible for it", "web")
     cost_centre: str = setting("tag: who pays for it", "web")
 
 
@@ -188,7 +190,7 @@ class Server:
     """What runs on a machine: `server.ROLE.NAME` is the variable ROLE_NAME of that role."""
 
     leftovers: Literal["remove", "report"] = setting(
-        "what happens to what the roles managed once and do no longer", "remove"
+        "what happens to what the roles no longer manage", "remove"
     )
     base: Base = section(Base)
     mariadb: Mariadb = section(Mariadb)
@@ -204,7 +206,7 @@ class Release:
 
     keep: int = setting("releases kept on a machine", 3)
     test_data: bool = setting("whether the application gets its test data", False)
-    expires_after_days: int = setting("days until the environment may be taken away; 0: never", 0)
+    expires_after_days: int = setting("days until the environment may be deleted; 0: never", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,18 +215,18 @@ class Environment:
 
     per_branch: bool = setting("one environment for each branch, named by its hash", False)
     host_name: str = setting("host name below the zone; empty: the environment's own name", "")
-    stages: tuple[str, ...] = setting("stages that exist here, no others; none: all that dodo.py offers", ())
-    also: tuple[str, ...] = setting("stages that exist here beside those that dodo.py offers", ())
+    stages: tuple[str, ...] = setting("the only stages that exist here; none: all that dodo.py offers", ())
+    also: tuple[str, ...] = setting("stages that exist here in addition to those that dodo.py offers", ())
     uncommitted: Literal["allowed", "refused"] = setting(
-        "whether files that no commit holds may be released", "refused"
+        "whether uncommitted files may be released", "refused"
     )
     signatures: Literal["optional", "required"] = setting(
-        "whether only tarballs go live that a key of `public_keys` has signed", "optional"
+        "whether a tarball needs a signature by one of `public_keys` to go live", "optional"
     )
-    takes_from: str = setting("environment on which a tarball must have proved itself; empty: none", "")
-    builders: tuple[str, ...] = setting("roles or users whose tarballs are taken; none: everybody's", ())
+    takes_from: str = setting("environment on which a tarball must have been healthy before; empty: none", "")
+    builders: tuple[str, ...] = setting("roles or users whose tarballs are taken; none: all", ())
     approvals: Literal["none", "different_person"] = setting(
-        "whether who continues must be another person than who started", "none"
+        "whether one person must start and another one continue", "none"
     )
     freezes: tuple[str, ...] = setting(
         "times without releases, each FROM/TO in UTC (2026-12-20/2027-01-06T08:00)", ()
@@ -240,7 +242,7 @@ class Environment:
         return (*self.stages, *self.also)
 
     def has(self, stage: str, *, offered: bool = True) -> bool:
-        """Whether a stage exists here, given whether dodo.py offers it to everybody."""
+        """Whether a stage exists here, given whether dodo.py offers it to every environment."""
         return stage in self.named_stages or (offered and not self.stages)
 
 
@@ -258,7 +260,7 @@ def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]
 
 
 def load(kind: type[T], path: Path, root: Path) -> T:
-    """Read a settings file. `root` is what the path is named from in errors.
+    """Read a settings file. Errors name its path relative to `root`.
 
     Raises SettingsMissing, SettingsBroken, SettingUnknown, SettingMissing or SettingWrong.
     """
@@ -281,7 +283,7 @@ def load(kind: type[T], path: Path, root: Path) -> T:
 
 
 def flat(settings: object, prefix: str = "") -> dict[str, object]:
-    """Every setting by its dotted path, for records and for saying what changed."""
+    """Every setting by its dotted path, for records and for comparing them."""
     found: dict[str, object] = {}
     for each in dataclasses.fields(settings):  # type: ignore[arg-type]
         value, path = getattr(settings, each.name), f"{prefix}{each.name}"
@@ -316,7 +318,7 @@ def _default(each: dataclasses.Field[Any]) -> str:
 
 
 class _Reader:
-    """Turns YAML nodes into settings; its nodes know their lines, which the loaded values do not."""
+    """Turns YAML nodes into settings: nodes have line numbers, which loaded values do not."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -346,7 +348,7 @@ class _Reader:
         for name, child in node.value:
             line = name.start_mark.line + 1
             if name.value in seen:
-                problem = f"{key}{name.value}: stands here twice"
+                problem = f"{key}{name.value}: is given twice"
                 raise SettingsBroken(path=self.path, line=line, problem=problem)
             seen.add(name.value)
             yield name.value, line, child

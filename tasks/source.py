@@ -1,4 +1,4 @@
-"""source: what git says: the branch, the commit, and what `git add -A` would commit. The only door to git."""
+"""source: asks git for the branch, the commit, and what `git add -A` would commit. The only door to git."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CI_BRANCH = (
 )
 
 LS_REMOTE = 60
-"""Seconds that the remote gets to name its branches."""
+"""Seconds that the remote has to list its branches."""
 
 SNAPSHOT = threading.Lock()
 """Two stages may ask for the first snapshot at once."""
@@ -50,7 +50,7 @@ class NoCommit(Refusal):
 
 
 class NoBranch(Refusal):
-    """A detached HEAD, and no CI variable tells the branch."""
+    """HEAD is detached, and no CI variable names the branch."""
 
     sentence = "git: HEAD is detached and no CI variable names the branch"
     remedy = "doit branch=NAME {task}"
@@ -71,29 +71,29 @@ class GitMissing(Refusal):
     remedy = "rm -f .run/installed-* && build/ci/run list"
 
 
-class NotOurs(Refusal):
-    """The checkout belongs to another user, as in a CI container; git asks for a word before it trusts it."""
+class ForeignCheckout(Refusal):
+    """The checkout belongs to another user, as in a CI container; git trusts it only if `safe.directory` names it."""
 
     sentence = "git: {path} belongs to another user"
     remedy = "git config --global --add safe.directory {path}"
 
 
 class UncommittedChanges(Refusal):
-    """Only environments that say `uncommitted: allowed` take changes that no commit holds."""
+    """Only environments with `uncommitted: allowed` take uncommitted changes."""
 
     sentence = "{stage}: {environment} takes committed files only, these differ: {files}"
     remedy = "git commit"
 
 
 class BranchesUnknown(Refusal):
-    """Nobody can tell what is orphaned: an empty list of branches is no reason to take everything away."""
+    """The remote does not list its branches, so what is orphaned is unknown: an empty list must not delete everything."""
 
-    sentence = "sweep: the remote origin does not say which branches there are ({problem})"
+    sentence = "sweep: the remote origin does not list its branches ({problem})"
     remedy = "git ls-remote --heads origin"
 
 
 def refusing(ask: Callable[P, T]) -> Callable[P, T]:
-    """What git says no to becomes a refusal. Raises GitRefused, NotOurs or GitMissing."""
+    """Turn git's errors into refusals. Raises GitRefused, ForeignCheckout or GitMissing."""
 
     @functools.wraps(ask)
     def guarded(*args: P.args, **keywords: P.kwargs) -> T:
@@ -107,7 +107,7 @@ def refusing(ask: Callable[P, T]) -> Callable[P, T]:
             said = str(error.stderr).strip().strip("'").splitlines()
             problem = next((line.strip() for line in said if "fatal:" in line), str(error).strip())
             if "dubious ownership" in problem:
-                raise NotOurs(path=Path.cwd()) from None
+                raise ForeignCheckout(path=Path.cwd()) from None
             raise GitRefused(problem=problem.removeprefix("stderr: '").removeprefix("fatal: ")) from None
 
     return guarded
@@ -117,7 +117,7 @@ def refusing(ask: Callable[P, T]) -> Callable[P, T]:
 @refusing
 def repository(root: Path) -> git.Repo:
     """The repository at `root`. Raises NoRepository."""
-    import git  # 100 ms, and `doit list` does without
+    import git  # 100 ms to import, and `doit list` does without
 
     try:
         return git.Repo(root)
@@ -143,7 +143,7 @@ def remote_branches(root: Path, default: str) -> dict[str, Commit]:
         found = _ls_remote(root)
     except GitRefused as refusal:
         raise BranchesUnknown(problem=refusal.facts["problem"]) from None
-    if default not in found:  # an empty list, or somebody else's repository
+    if default not in found:  # an empty list, or another repository
         raise BranchesUnknown(problem=f"{len(found)} branches, and none is {default}")
     return found
 
@@ -160,7 +160,7 @@ def _ls_remote(root: Path) -> dict[str, Commit]:
 
 @refusing
 def pushed(root: Path, branch: str) -> bool:
-    """Whether a remote is known to have the branch."""
+    """Whether the clone has seen the branch on a remote."""
     return bool(repository(root).git.for_each_ref(f"refs/remotes/*/{branch}"))
 
 
@@ -194,7 +194,7 @@ def uncommitted(root: Path) -> list[str]:
 
 @refusing
 def on_branch(root: Path, branch: str) -> bool:
-    """Whether the checked-out commit is the branch's: a detached one lies in its history, as far as the clone knows."""
+    """Whether the checked-out commit is on the branch. A detached one must be in its history, if the clone has the branch."""
     repo = repository(root)
     if not repo.head.is_detached:
         return str(repo.head.ref.path) == f"refs/heads/{branch}"
@@ -221,7 +221,7 @@ def contains(root: Path, new: str, old: str) -> bool | None:
 
 @refusing
 def commits(root: Path, old: str | None, new: str) -> list[str]:
-    """What `new` has and `old` has not, the newest first: short id, author, subject."""
+    """The commits of `new` that `old` does not have, newest first: short id, author, subject."""
     span = f"{old}..{new}" if old else new
     return repository(root).git.log("--format=%h  %an  %s", span).splitlines()  # type: ignore[no-any-return]
 
@@ -236,9 +236,9 @@ def touched(root: Path, old: str, new: str) -> list[str]:
 class Snapshot:
     """The working tree as one git tree: what `git add -A` would commit now.
 
-    Made in a copy of the index, with new objects in a folder of its own: the repository stays as it is. In
-    a clean tree every id is that of `HEAD:path`, in a shallow clone and at any place. Measured once: a file
-    edited or a commit made later in the run does not count.
+    It uses a copy of the index, and a folder of its own for new objects: the repository is not changed. In a clean
+    tree every id is that of `HEAD:path`, in a shallow clone too. It is taken once: a file or commit that is changed
+    or made later in the run does not count.
     """
 
     @refusing
@@ -251,7 +251,7 @@ class Snapshot:
         folder, common = Path(self.folder.name), Path(repo.common_dir)
         inherited = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")
         alternates = [str(common / "objects"), *([inherited] if inherited else [])]
-        self.git = git.Git(str(root))  # its own: stages in other threads ask the repository meanwhile
+        self.git = git.Git(str(root))  # its own: stages in other threads use the repository meanwhile
         self.git.update_environment(
             GIT_INDEX_FILE=str(folder / "index"),
             GIT_OBJECT_DIRECTORY=str(folder),
@@ -283,7 +283,7 @@ class Snapshot:
 
     @refusing
     def files(self, path: str) -> dict[str, str]:
-        """Mode and git id of each file below `path`, by its path from there."""
+        """Mode and git id of each file below `path`, by its path relative to `path`."""
         if path not in self.listed:
             listed = self.git.ls_tree("-r", "-z", f"{self.tree}:{path}").split("\0")
             entries = (line.partition("\t") for line in listed if line)

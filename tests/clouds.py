@@ -1,4 +1,4 @@
-"""Runs of the pipeline against the embedded cloud's own server, with no containers behind it."""
+"""clouds: runs of the pipeline against the embedded cloud's server without containers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasks.run import Run
 
 
 class Killed(BaseException):
-    """The run dies here."""
+    """The run is killed here."""
 
 
-class Paperhouse(client.Embedded):
-    """Hosts without a console; and, when told so, a death after a number of calls that change something."""
+class QuietCloud(client.Embedded):
+    """A cloud whose hosts have no console. `dies_after`: kill the run after so many calls that change something."""
 
     def __init__(self, region, identity):
         super().__init__(region, lambda: identity)

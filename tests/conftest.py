@@ -33,7 +33,7 @@ def commit(folder: Path, message: str = "change") -> str:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What boots hosts comes first and shares them in one process; beside it goes the rest, file by file."""
+    """Tests that boot hosts run first, in one process that shares them; the other files run beside it."""
     items.sort(key=lambda item: "end_to_end" not in item.keywords)
     for item in items:
         group = "end_to_end" if "end_to_end" in item.path.parts else item.nodeid.partition("::")[0]
@@ -86,7 +86,7 @@ def doit(
 
 @pytest.fixture(scope="session", autouse=True)
 def _state_home(tmp_path_factory):
-    """No test touches the user's own cloud; and whichever test has started one, none is left."""
+    """Keep the tests away from the user's cloud, and delete the one that they start."""
     before = os.environ.get("XDG_STATE_HOME")
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     yield
@@ -98,6 +98,6 @@ def _state_home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _uninterrupted():
-    """An interruption of one test is none of the next one's."""
+    """Clear the interruption that a test has left."""
     yield
     children._interrupted.clear()

@@ -1,6 +1,6 @@
-"""iam: judges a call by policy files as AWS does, resources and conditions included, which moto does not look at.
+"""iam: evaluates policy files as AWS does, with the resources and conditions that moto ignores.
 
-Identity policies only: an explicit Deny wins, else one Allow is enough. What it does not know it refuses to judge.
+Identity policies only: an explicit Deny wins, else one Allow is enough. An element that it does not know fails the test.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def allowed(
 
 
 def as_moto_judges(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a policy that moto's enforcement looks at: all of S3's, of the rest the names of actions.
+    """The part of a policy that moto enforces: all statements for S3, only action names for the rest.
 
-    A batch of deletes moto judges by the bucket's name, not by the keys.
+    moto checks a batch of deletes against the bucket's name, not the keys.
     """
     statements = []
     for each in document["Statement"]:
@@ -65,7 +65,7 @@ def _applies(statement: Statement, action: str, resource: str, context: Context)
 
 
 def _holds(operator: str, key: str, wanted: str | list[str], context: Context) -> bool:
-    """One line of a condition. A key that the call does not have fulfils ForAllValues and nothing else."""
+    """One line of a condition. A key that the call does not have satisfies ForAllValues and nothing else."""
     values = _list({name.lower(): value for name, value in context.items()}.get(key.lower(), []))
     if operator == "Null":
         return (not values) == (wanted == "true")

@@ -1,4 +1,4 @@
-"""paper: a copy of the project whose machines are only names: the whole pipeline against the embedded cloud, and no playbook."""
+"""paper: a copy of the project for the whole pipeline against the embedded cloud, without hosts and playbooks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PaperHosts(Hosts):
         return Recap(changed=1, ok=1, seconds=0.0, recorded={})
 
     def python(self, host, stage, program, *, quick=False):
-        """What `ledger_host` answers of a host that has nothing."""
+        """What `ledger_host` answers for a host that has nothing."""
         asked = re.search(r'json\.loads\((".*")\)\)\)\)$', program.rstrip().splitlines()[-1])
         about = json.loads(json.loads(asked[1])).get("about", {}) if asked else {}
         ledger = {"things": {}, "leftovers": {}, "folders": [], "files": [], "settings": {}, **about}
@@ -40,7 +40,7 @@ class PaperHosts(Hosts):
 
 
 class PaperCloud(client.Embedded):
-    """The user's embedded cloud, whose machines have no console. PERSON names who acts."""
+    """The user's embedded cloud, whose machines have no console. PERSON names the caller."""
 
     def host_keys(self, instance_id, say):
         return [f"ssh-ed25519 {instance_id}"]
@@ -50,8 +50,8 @@ class PaperCloud(client.Embedded):
 
 
 def cloud() -> PaperCloud:
-    """The cloud that runs already."""
-    return PaperCloud("eu-central-1", lambda: home.of(os.environ).born())
+    """The user's cloud, which runs already."""
+    return PaperCloud("eu-central-1", lambda: home.of(os.environ).load())
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Clouds of moto in this very process: many things in little time, and every call counted."""
+"""plain: moto in the test's own process, which is fast and counts every call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.cloud.interface import Cloud
 
 
 class Plain(Cloud):
-    """Within `moto.mock_aws`. `calls`: how often each operation was asked for; it may be made to die of one."""
+    """For use within `moto.mock_aws`. `calls` counts each operation; `dies_after` interrupts after so many changes."""
 
     def __init__(self, region: str) -> None:
         super().__init__(region)

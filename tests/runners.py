@@ -1,4 +1,4 @@
-"""Runners of CI: a clean clone at a commit, the provider's variables, no terminal; nothing in common but the cloud."""
+"""runners: CI runners: a clean clone at a commit, the provider's variables, no terminal. They share only the cloud."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def content(path: str) -> dict:
 
 
 def lines(found: object) -> list[str]:
-    """Every line that a runner would type."""
+    """Every line that a runner would run."""
     if isinstance(found, list):
         return [line for each in found for line in lines(each)]
     if not isinstance(found, dict):
@@ -53,7 +53,7 @@ def line(provider: str, control: str, containing: str = "") -> str:
 
 
 class Runner:
-    """A machine of a provider that has just cloned the project. What it would install is lent to it."""
+    """A provider's runner that has just cloned the project. It uses what this machine has installed."""
 
     def __init__(self, folder: Path, project: Path, provider: str, ref: str, **variables: str) -> None:
         self.root, self.provider = folder, provider
@@ -64,7 +64,7 @@ class Runner:
             "CI": "true",
             "HOME": str(folder.parent),
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(folder),  # what is lent was installed from another checkout
+            "PYTHONPATH": str(folder),  # the installed project is another checkout
             "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
             BRANCH[provider]: ref,
             PERSON[provider]: f"kim-at-{provider}",

@@ -19,7 +19,7 @@ from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION, Server
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import ROOT, copy_project, git
 from tests.runners import CONTROL, FILES, Runner, content, line, lines
 
@@ -173,7 +173,7 @@ def runner(project, server, tmp_path, monkeypatch):
 def test_what_one_runner_has_made_another_one_takes_away(
     runner, project, server, provider, ref, containing, variables
 ):
-    run = run_in(project, Paperhouse(REGION, server.home.born()), branch=f"feature/{provider}")
+    run = run_in(project, QuietCloud(REGION, server.home.load()), branch=f"feature/{provider}")
     infrastructure.share(run)
     infrastructure.converge(run)
     other = runner(provider, ref, **variables)
@@ -194,7 +194,7 @@ def test_nothing_goes_on_that_no_staging_has_proved(runner, provider):
 
 @pytest.mark.parametrize("provider", FILES)
 def test_a_sweep_runs_from_any_clone_and_leaves_its_report(runner, project, server, provider):
-    infrastructure.share(run_in(project, Paperhouse(REGION, server.home.born()), branch="main"))
+    infrastructure.share(run_in(project, QuietCloud(REGION, server.home.load()), branch="main"))
     other = runner(provider, "main")
     swept = other.type(line(provider, "sweep --yes"))
     assert swept.returncode == 0, swept.stderr

@@ -24,7 +24,7 @@ from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
-from tests.clouds import IdleHosts, Killed, Paperhouse, run_in
+from tests.clouds import IdleHosts, Killed, QuietCloud, run_in
 from tests.conftest import commit, copy_project, git
 
 
@@ -42,7 +42,7 @@ def said():
 @pytest.fixture
 def run(project, server, said, request):  # noqa: F811
     """A run in which Ansible has nothing to do, for a project of its own."""
-    cloud = Paperhouse(REGION, server.home.born())
+    cloud = QuietCloud(REGION, server.home.load())
     shop = run_in(project, cloud, hosts=IdleHosts(), console=Console(said), branch="main")
     name = f"shop-{zlib.crc32(request.node.name.encode()):08x}"
     made = dataclasses.replace(shop, pipeline=dataclasses.replace(shop.pipeline, name=name))

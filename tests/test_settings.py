@@ -41,7 +41,7 @@ def load(tmp_path, text, kind=settings.Environment):
         ("stages: release", SettingWrong, "stages: should be a list"),
         ("server: [1]", SettingWrong, "testing.yml:1: server: should be a mapping"),
         ("a: b: c", SettingsBroken, "testing.yml:1: mapping values are not allowed"),
-        ("release: {}\nrelease: {}", SettingsBroken, "testing.yml:2: release: stands here twice"),
+        ("release: {}\nrelease: {}", SettingsBroken, "testing.yml:2: release: is given twice"),
     ],
 )
 def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusal, sentence):

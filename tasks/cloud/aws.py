@@ -1,4 +1,4 @@
-"""aws: Amazon's cloud, with the credentials that every other tool of the user has."""
+"""aws: Amazon's cloud, with the credentials that the AWS CLI uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.cloud.interface import Cloud
 from tasks.refusal import Refusal
 
 METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}
-"""Off EC2 nobody answers at the metadata address: ask once, for a second."""
+"""Off EC2 the metadata address does not answer: ask once, for a second."""
 
 
 class CredentialsMissing(Refusal):
@@ -26,7 +26,7 @@ class Aws(Cloud):
         return str(instance.get("PublicIpAddress") or instance["PrivateIpAddress"])
 
     def url(self, host_name: str) -> str:
-        """The name alone: DNS leads to the host."""
+        """The name alone: DNS resolves it."""
         return f"http://{host_name}/"
 
     def http_address(self, host_name: str) -> tuple[str, int]:

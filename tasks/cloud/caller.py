@@ -1,4 +1,4 @@
-"""caller: who acts, as the cloud says: names from CI or the shell are for display, this one is for approvals."""
+"""caller: the identity that the cloud reports. Approvals compare it; names from CI or the shell are only shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """`arn`: as `sts:GetCallerIdentity` gives it. `role`: the role or user, without the session's name."""
+    """`arn`: as `sts:GetCallerIdentity` returns it. `role`: the role or user, without the session's name."""
 
     arn: str
 

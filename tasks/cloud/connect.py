@@ -1,4 +1,4 @@
-"""connect: which cloud the settings name. Nothing is connected, and no server started, before a client is asked for."""
+"""connect: the cloud that the settings name. Only the first request for a client connects, or starts a server."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tasks.cloud.interface import Cloud, Say
 
 
 def to(name: Literal["embedded", "aws"], region: str, say: Say) -> Cloud:
-    """The cloud of that name; the embedded one is started by its first use if it does not run.
+    """The cloud of that name. Its first use starts the embedded one if it does not run.
 
-    Raises, with its first use, a refusal of the embedded cloud's start or of AWS's credentials.
+    The first use raises a refusal of the embedded cloud's start, or CredentialsMissing.
     """
     if name == "embedded":
-        from tasks.cloud.embedded import client  # each costs its share of `doit list`
+        from tasks.cloud.embedded import client  # either import would slow `doit list` down
 
         return client.connect(region, say)
     from tasks.cloud import aws

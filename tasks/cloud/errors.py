@@ -1,4 +1,4 @@
-"""errors: what an error of the cloud's API says, for those who handle it."""
+"""errors: codes of the cloud API's errors, and the refusals that they become."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from tasks.refusal import Refusal
 
 
-class CloudSaysNo(Refusal):
-    """The cloud refuses a request that nobody expected it to: rights, limits, expired credentials."""
+class CloudRefused(Refusal):
+    """The cloud refuses a request: missing rights, a limit, expired credentials."""
 
     sentence = "cloud: {action}: {problem}"
     remedy = "doit plan"
 
 
 class CloudUnreachable(Refusal):
-    """The cloud does not answer, or its answer got lost. What was begun goes on where it was."""
+    """The cloud does not answer, or its answer got lost. The next run continues what was begun."""
 
     sentence = "cloud: {problem}"
     remedy = "doit plan"
@@ -36,7 +36,7 @@ def status(error: Any) -> int:
 
 @contextlib.contextmanager
 def already(*codes: str) -> Iterator[None]:
-    """Let errors of these codes pass: an earlier run did it and did not get to say so."""
+    """Ignore errors of these codes: an earlier run did it, and was interrupted before it could record that."""
     try:
         yield
     except Exception as error:
@@ -45,7 +45,7 @@ def already(*codes: str) -> Iterator[None]:
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """What an error of the cloud's API is to a person; None if it is no such error."""
+    """The refusal that an error of the cloud's API becomes; None for any other error."""
     if "botocore.exceptions" not in sys.modules:
         return None
     from botocore.exceptions import BotoCoreError, ClientError
@@ -53,5 +53,5 @@ def refusal_of(error: BaseException) -> Refusal | None:
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         problem = f"{said.get('Code')}: {said.get('Message')}"
-        return CloudSaysNo(action=error.operation_name, problem=problem)
+        return CloudRefused(action=error.operation_name, problem=problem)
     return CloudUnreachable(problem=str(error)) if isinstance(error, BotoCoreError) else None

@@ -1,4 +1,4 @@
-"""interface: the only place that knows on what a release runs: AWS, or the embedded cloud that stands in for it."""
+"""interface: what a cloud offers to the stages, be it AWS or the embedded one."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ Say = Callable[[str], None]
 LOGIN_USER = "deploy"
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 KEYS_WITHIN = 300
-"""Seconds in which a new host's console shows its keys; AWS refreshes consoles reluctantly."""
+"""Seconds until a new host's console must show its keys; AWS refreshes consoles rarely."""
 SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
-"""The services that are used."""
+"""The AWS services that the pipeline uses."""
 
 
 class HostDown(Refusal):
-    """A host is not running, so its address may be anybody's."""
+    """A host is not running, so its address may belong to another one."""
 
     sentence = "cloud: {host} is {state}, not running"
     remedy = "doit cloud status"
 
 
 class HostKeysMissing(Refusal):
-    """A host's console does not show its SSH keys, so nobody can tell it from another."""
+    """A host's console does not show its SSH keys, so the host cannot be told from another."""
 
     sentence = "cloud: the console of {host} shows no SSH host keys after {seconds} s"
     remedy = "doit cloud status"
 
 
 class Cloud(ABC):
-    """What the stages ask of a cloud. Clients are boto3's, made once, and may be used from any thread."""
+    """What a cloud offers. Its clients are boto3's; each is made once and may be used from any thread."""
 
     login_user = LOGIN_USER
-    """The user that the deploy key logs in as; the stages' user data makes it."""
+    """The user that the deploy key logs in as; the instances' user data creates it."""
 
     def __init__(self, region: str) -> None:
         self.region = region
@@ -55,16 +55,16 @@ class Cloud(ABC):
             return self._clients[service]
 
     def caller(self) -> Caller:
-        """Who this process is for the cloud."""
+        """The identity of this process."""
         return Caller(arn=str(self.client("sts").get_caller_identity()["Arn"]))
 
     @property
     def connected(self) -> bool:
-        """Whether anybody has asked it for anything."""
+        """Whether a client was asked for."""
         return bool(self._clients)
 
     def presigned_url(self, bucket: str, key: str, seconds: int) -> str:
-        """A URL by which a host may fetch an object for some time."""
+        """A URL that lets a host fetch an object for so many seconds."""
         parameters = {"Bucket": bucket, "Key": key}
         url: str = self._signer().generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
         return url
@@ -86,9 +86,9 @@ class Cloud(ABC):
         raise HostKeysMissing(host=instance_id, seconds=KEYS_WITHIN)
 
     def reachable_at(self, instance: Mapping[str, Any]) -> str:
-        """The address to log in at, of the running instance that has this `InstanceId`. Raises HostDown."""
+        """The address of a running instance, which is given by its `InstanceId`. Raises HostDown."""
         id = instance["InstanceId"]
-        # by filter: asked by id, EC2 may not know yet what it lists already
+        # by filter: asked by id, EC2 may not yet know an instance that it lists
         found = self.client("ec2").describe_instances(Filters=[{"Name": "instance-id", "Values": [id]}])
         for now in (each for reservation in found["Reservations"] for each in reservation["Instances"]):
             if now["State"]["Name"] != "running":
@@ -98,13 +98,13 @@ class Cloud(ABC):
 
     @functools.cached_property
     def _session(self) -> Any:
-        """boto3's session, for one thread at a time; its clients are for all."""
+        """boto3's session, for one thread at a time; its clients are thread-safe."""
         import boto3
         import botocore.loaders
         import botocore.session
 
         class Loader(botocore.loaders.Loader):
-            """The services are known: botocore would look through the folders of four hundred, once for each kind of file."""
+            """Names the services that are used; botocore would search the folders of four hundred, once per kind of file."""
 
             def list_available_services(self, type_name: str) -> list[str]:
                 return SERVICES
@@ -114,19 +114,19 @@ class Cloud(ABC):
         self._prepare(session)
         return boto3.Session(botocore_session=session, region_name=self.region)
 
-    def _prepare(self, session: Any) -> None:  # noqa: B027  nothing, mostly
-        """What a cloud needs of its session."""
+    def _prepare(self, session: Any) -> None:  # noqa: B027  optional
+        """Configure boto3's session."""
 
     @abstractmethod
     def _address(self, instance: Mapping[str, Any]) -> str: ...
 
     @abstractmethod
     def url(self, host_name: str) -> str:
-        """What a person types to see the site."""
+        """The URL of a site."""
 
     @abstractmethod
     def http_address(self, host_name: str) -> tuple[str, int]:
-        """Where to connect for that URL, with the name as Host header."""
+        """Address and port behind that URL; the name goes into the Host header."""
 
     @abstractmethod
     def _connect(self, service: str) -> Any: ...

@@ -116,7 +116,7 @@ class RunCommand(Asked, doit.cmd_run.Run):
 
     def _alone(self, options: dict[str, Any]) -> Any:
         """Run the tasks; with the lease, if they change the environment."""
-        children.guard(run_of(self.task_list).id)
+        children.watch(run_of(self.task_list).id)
         clean = False
         try:
             self._take_lease()

@@ -20,7 +20,7 @@ class VerifyCommand(Command):
         from tasks.tarball.build.layers import Build
 
         run = run_of(self.task_list)
-        children.guard(run.id)
+        children.watch(run.id)
         code = 0
         for each in verify.verdicts(Build(run)):
             if each.differing:

@@ -1,4 +1,4 @@
-"""console: what the pipeline says while it works: on a terminal, in a CI's log, and into the run's own logs."""
+"""console: prints what the pipeline does: on a terminal, in CI's log and in the run's own logs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WIDTH = 15
 
 
 class Console:
-    """The terminal, or the CI's log. Stages speak from threads of their own.
+    """The terminal, or CI's log. Stages use it from threads of their own.
 
-    On a terminal each stage at work has one line that says what it does now; elsewhere that is a line now and then.
+    On a terminal each running stage has one line that says what it does; elsewhere it prints such a line now and then.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -35,7 +35,7 @@ class Console:
         self._once: set[tuple[str, str]] = set()
 
     def begin(self, stage: str) -> None:
-        """A stage starts to work."""
+        """A stage begins."""
         out = self.stream or sys.__stdout__
         if self.lines is None and out and moves(out):
             self.lines = Lines(out)
@@ -43,12 +43,12 @@ class Console:
             self.lines.begin(stage)
 
     def end(self, stage: str | None = None) -> None:
-        """A stage, or every one, works no more."""
+        """A stage ends; without a name, all of them do."""
         if self.lines:
             self.lines.end(stage)
 
     def line(self, text: str) -> None:
-        """One line, at once."""
+        """Print one line at once."""
         if self.lines:
             self.lines.above(text)
             return
@@ -59,7 +59,7 @@ class Console:
                 out.flush()
 
     def progress(self, stage: str, words: str) -> None:
-        """What a stage is doing; not every word, so that a log stays readable."""
+        """Show what a stage is doing; in a log only some of it, so that the log stays readable."""
         if self.lines and self.lines.say(stage, words):
             return
         now, (before, last) = time.monotonic(), self.spoken.get(stage, (0.0, ""))
@@ -68,7 +68,7 @@ class Console:
             self._indented(stage, words)
 
     def event(self, stage: str, words: str) -> None:
-        """What a stage has done or is about to: always a line."""
+        """Print what a stage has done or is about to do: always a line."""
         if self.lines:
             self.lines.say(stage, words)
         if self.journal:
@@ -79,7 +79,7 @@ class Console:
         self.line(f"  {stage:<{WIDTH - 2}} {plain(words)[:100]}")
 
     def once(self, stage: str, words: str) -> None:
-        """An event that several may tell of; it is said the first time."""
+        """Print an event that several threads may report, the first time only."""
         with self.lock:
             said = (stage, words) in self._once
             self._once.add((stage, words))
@@ -87,7 +87,7 @@ class Console:
             self.event(stage, words)
 
     def say(self, stage: str) -> Callable[[str], None]:
-        """A function that tells what the stage is doing now."""
+        """A function that shows what the stage is doing."""
         return lambda words: self.progress(stage, words)
 
     def logs(self, folder: Path) -> Path:

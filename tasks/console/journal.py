@@ -1,4 +1,4 @@
-"""journal: what a run leaves behind: a log for each stage, and run.json: who, when, which commit, how long."""
+"""journal: a run's logs: one for each stage, and run.json: who, when, which commit, how long."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 KEPT = 20
-"""Runs of an environment that stay."""
+"""Runs of an environment whose logs are kept."""
 
 
 def new(folder: Path) -> Path:
-    """A folder for one more run of an environment; the oldest ones go."""
+    """Make a folder for another run of an environment; remove the oldest ones."""
     made = folder / f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}Z-{os.getpid()}"
     made.mkdir(parents=True, exist_ok=True)
     for old in sorted(each for each in folder.iterdir() if each.is_dir())[:-KEPT]:
@@ -26,7 +26,7 @@ def new(folder: Path) -> Path:
 
 
 class Journal:
-    """One run's. Written whole after each stage: a run that is killed has left what it knew."""
+    """The run.json of one run. It is written after each stage, so that a killed run leaves one too."""
 
     def __init__(self, folder: Path, **known: Any) -> None:
         self.folder = folder
@@ -41,24 +41,24 @@ class Journal:
         self._write()
 
     def note(self, stage: str, words: str) -> None:
-        """A line into a stage's log."""
+        """Write a line to a stage's log."""
         with contextlib.suppress(OSError), (self.folder / f"{stage}.log").open("a") as log:
             log.write(f"{datetime.datetime.now(datetime.UTC):%H:%M:%S} {words}\n")
 
     def stage(self, name: str, *, outcome: str, words: str, seconds: float, why: Iterable[str] = ()) -> None:
-        """How a stage ended, and why it ran."""
+        """Record how a stage ended, and why it ran."""
         told = {"outcome": outcome, "words": words, "seconds": round(seconds, 2), "why": list(why)}
         self.content["stages"][name] = told
         self._write()
 
     def end(self, outcome: str, failures: list[str]) -> None:
-        """How the run ended."""
+        """Record how the run ended."""
         self.content |= {"outcome": outcome, "failures": failures}
         self._write()
 
     def _write(self) -> None:
         self.content["seconds"] = round(time.monotonic() - self.begun, 2)
         path = self.folder / "run.json"
-        with contextlib.suppress(OSError):  # a full disk is the stages' to report
+        with contextlib.suppress(OSError):  # the stages report a full disk
             path.with_suffix(".new").write_text(json.dumps(self.content, indent=1) + "\n")
             path.with_suffix(".new").replace(path)

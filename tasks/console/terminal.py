@@ -1,4 +1,4 @@
-"""terminal: the lines that move: one for each stage at work, below everything that stays."""
+"""terminal: a changing line for each running stage, below the lines that stay."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from typing import TextIO
 
 TICK = 0.2
-"""Seconds between two looks at the clock."""
+"""Seconds between two updates of the lines."""
 ERASE = "\x1b[J"
-"""From the cursor to the end of the screen. The cursor itself is never hidden: nothing can leave it so."""
+"""Erases from the cursor to the end of the screen. The cursor is never hidden, so no killed run leaves it hidden."""
 
 
 def moves(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether lines can be written over: not in a file, a pipe or a CI's log."""
+    """Whether lines can be overwritten: not in a file, a pipe or CI's log."""
     return stream.isatty() and environ.get("TERM", "dumb") != "dumb"
 
 
 class Lines:
-    """The stages at work on one terminal. Threads speak at any time; a thread of its own lets the seconds tick."""
+    """The running stages on one terminal. Any thread may use it; a thread of its own updates the seconds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -30,7 +30,7 @@ class Lines:
         self._ticking = False
 
     def begin(self, stage: str) -> None:
-        """A stage is at work from now on."""
+        """Add the line of a stage."""
         with self._lock:
             self._stages[stage] = time.monotonic(), ""
             self._draw()
@@ -39,7 +39,7 @@ class Lines:
                 threading.Thread(target=self._tick, name="clock", daemon=True).start()
 
     def say(self, stage: str, words: str) -> bool:
-        """What a stage does now; False for one that is not at work."""
+        """Set what a stage does now; False if it has no line."""
         with self._lock:
             if stage not in self._stages:
                 return False
@@ -47,19 +47,19 @@ class Lines:
             return True
 
     def end(self, stage: str | None = None) -> None:
-        """A stage, or every one, is at work no more."""
+        """Remove the line of a stage; without a name, all lines."""
         with self._lock:
             for each in [stage] if stage else list(self._stages):
                 self._stages.pop(each, None)
             self._draw()
 
     def above(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         with self._lock:
             self._draw(text + "\n")
 
     def _draw(self, above: str = "") -> None:
-        """Everything in one write, so that nothing flickers."""
+        """Draw everything in one write, so that nothing flickers."""
         home = "\r" + (f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else "") + ERASE if self._drawn else ""
         width = self._width()
         lines = [_line(stage, *self._stages[stage])[:width] for stage in self._stages]
@@ -77,7 +77,7 @@ class Lines:
                     return
                 try:
                     self._draw()
-                except OSError:  # the terminal is gone; the run goes on without
+                except OSError:  # the terminal is closed; the run goes on without it
                     self._stages.clear()
 
     def _width(self) -> int:
@@ -88,7 +88,7 @@ class Lines:
 
 
 def plain(words: str) -> str:
-    """Words that move no cursor and colour nothing, whatever a tool has printed."""
+    """The words without control characters, whatever a tool has printed."""
     return "".join(each if each.isprintable() else " " for each in words)
 
 

@@ -28,12 +28,12 @@ ROOT = Path(__file__).parents[2]
 PLAIN = "linear"
 """Ansible's own strategy, which works wherever Ansible does."""
 CHANGES_ONLY = {"ANSIBLE_DISPLAY_OK_HOSTS": "False"}
-"""What Ansible prints of tasks that change nothing: not a line."""
+"""Ansible prints nothing of tasks that change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recap:
-    """What a playbook that succeeded did, over all hosts; `recorded`: what it manages on each."""
+    """What a successful playbook did on all hosts; `recorded`: what it manages on each."""
 
     changed: int
     ok: int
@@ -57,7 +57,7 @@ def play(
         strategy = PLAIN
     status, story = _play(playbook, hosts, variables, strategy, say, log)
     if status == "failed" and not story.begun and strategy != PLAIN and not children.cancelled():
-        # nothing was touched, so it can be played again: mitogen may not know this Ansible
+        # nothing was changed, so it can be played again: mitogen may not support this Ansible
         console.once(playbook, f"{strategy} did not get to a first task: plays with {PLAIN}, slower")
         status, story = _play(playbook, hosts, variables, PLAIN, say, log)
     _accept(status, story, playbook, hosts)
@@ -79,14 +79,14 @@ def preview(
     """What a play would change, as Ansible's check mode prints it with `--diff`; it changes nothing."""
     with tempfile.TemporaryDirectory(prefix="preview-") as folder:
         log = Path(folder) / "log"
-        # plain: of mitogen's modules not all know check mode
+        # linear: not all of mitogen's modules support check mode
         status, story = _play(playbook, hosts, variables, PLAIN, say, log, check=True)
         _accept(status, story, playbook, hosts)
         return log.read_text().splitlines()
 
 
 def _accept(status: str, story: PlaybookEvents, playbook: str, hosts: Sequence[Host]) -> None:
-    """Raise what went wrong, if anything did."""
+    """Raise the refusal of a play that failed."""
     if status == "canceled" or children.cancelled():
         raise Cancelled(stage=playbook)
     for host in hosts:
@@ -106,7 +106,7 @@ def _play(
     *,
     check: bool = False,
 ) -> tuple[str, PlaybookEvents]:
-    # 0700: it holds the key and the variables; its name tells whose it is should the run be killed
+    # 0700: it holds the key and the variables; its name has the mark, so that the watcher removes it
     private = Path(tempfile.mkdtemp(prefix=f"play-{children.mark()}"))
     story = PlaybookEvents(playbook=playbook, say=say, log=log)
     try:
@@ -136,7 +136,7 @@ def _run(
     check: bool,
 ) -> str:
     """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers."""
-    import ansible_runner  # takes half a second, which only those who play should spend
+    import ansible_runner  # half a second to import, needed by plays only
 
     over = threading.Event()
 
@@ -162,7 +162,7 @@ def _run(
                 **({"cmdline": "--check --diff"} if check else {}),
             )
             while wait([run], timeout=0.2).not_done:
-                stop()  # ansible-runner itself asks every five seconds only
+                stop()  # ansible-runner itself asks only every five seconds
             return str(run.result().status)
         finally:
             over.set()
@@ -170,7 +170,7 @@ def _run(
 
 
 def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, object]) -> Path:
-    """Write hosts and variables to a file that only we can read; no secret is ever an argument."""
+    """Write hosts and variables to a file that only this user can read; no secret is an argument."""
     _write(private / "known_hosts", known_hosts(hosts))
     entries = {}
     for number, host in enumerate(hosts):
@@ -195,13 +195,13 @@ def mitogen() -> Path | None:
 
 
 def _environment(private: Path, strategy: str) -> dict[str, str]:
-    """Decide every setting here: neither the working directory nor the user's own configuration do."""
+    """Every setting of Ansible, so that neither the working directory nor the user's configuration decides one."""
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "ANSIBLE_CONFIG": str(_write(private / "ansible.cfg", "")),
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-        "TMPDIR": str(private),  # mitogen leaves its sockets behind
+        "TMPDIR": str(private),  # mitogen does not remove its sockets
         "ANSIBLE_STRATEGY": strategy,
         "ANSIBLE_STRATEGY_PLUGINS": str(mitogen() or ""),
         "ANSIBLE_FORKS": "10",
@@ -223,10 +223,10 @@ def _write(path: Path, content: str) -> Path:
 
 
 def _end_all(private: Path) -> None:
-    """End everything that the play started, wherever it detached itself to.
+    """End every process that the play started.
 
-    Ansible's workers, mitogen and SSH's master connections leave the process group; but each of them has
-    our private folder in its environment, or, where it wrote a title over that, in its command line.
+    Ansible's workers, mitogen and SSH's master connections leave the process group. But each has the private
+    folder in its environment or, if a process title has overwritten that, in its command line.
     """
     mark = f"{private}/".encode()
     for folder in Path("/proc").glob("[0-9]*"):
@@ -234,4 +234,4 @@ def _end_all(private: Path) -> None:
             if any(mark in (folder / name).read_bytes() for name in ("cmdline", "environ")):
                 os.kill(int(folder.name), signal.SIGKILL)
         except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue  # ended meanwhile, or somebody else's
+            continue  # it has ended, or belongs to another user

@@ -1,4 +1,4 @@
-"""hosts: what the pipeline asks of an environment's machines: to play a playbook, or to run a small program there."""
+"""hosts: plays a playbook, or runs a small program, on an environment's hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.hosts.ssh import Host
 
 
 class Hosts:
-    """The real ones, over SSH. It is handed to the run, so that a test can hand in others."""
+    """The hosts, over SSH. The run is given this value, so that a test can give it another."""
 
     def play(
         self,
@@ -30,5 +30,5 @@ class Hosts:
         )
 
     def python(self, host: Host, stage: str, program: str, *, quick: bool = False) -> str:
-        """What a Python program prints that runs on the host as root. Raises a refusal of SSH, or CommandFailed."""
+        """Run a Python program on the host as root; return what it prints. Raises a refusal of SSH, or CommandFailed."""
         return ssh.python(host, stage, program, quick=quick)

@@ -1,4 +1,4 @@
-"""kill_stale_sessions: before a host is changed, nothing that a former run left there may still be changing it."""
+"""kill_stale_sessions: ends what a killed run still does on the hosts, before another run changes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).parents[1] / "process" / "orphans.py"
 
 
 def kill(hosts: Sequence[Host], console: Console) -> bool:
-    """End every login of the deploy user on the hosts, with what it started. False if one of them was not reached."""
+    """End the deploy user's login sessions on the hosts. False if a host was not reached."""
     reached = True
     for host in hosts:
         try:
@@ -29,8 +29,8 @@ def kill(hosts: Sequence[Host], console: Console) -> bool:
 
 
 def unreached(host: str, console: Console) -> None:
-    """Say that a host may still be changed by what nobody could end."""
-    console.event("lease", f"{host} does not answer: what a former run left there may go on")
+    """Say that processes of a former run may still change a host."""
+    console.event("lease", f"{host} does not answer: processes of a former run may go on there")
 
 
 def _end_sessions(host: Host) -> int:

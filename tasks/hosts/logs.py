@@ -1,4 +1,4 @@
-"""logs: the journals of hosts, side by side, as they come."""
+"""logs: prints the journals of several hosts as they come."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Show:
 
 
 def tell(hosts: Sequence[ssh.Host], show: Show, say: Callable[[str], None]) -> int:
-    """Say each line of the hosts' journals; an exit code. Raises what keeps a host from being reached."""
+    """Print each line of the hosts' journals; return an exit code. Raises a refusal of SSH."""
     with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
         told = [pool.submit(_journal, each, show, say) for each in hosts]
         try:
             for each in told:
                 each.result()
         except KeyboardInterrupt:
-            children.interrupt()  # the threads wait for their children: these end
+            children.interrupt()  # the threads wait for their children, which this ends
             return INTERRUPTED
         except Cancelled:
             return INTERRUPTED
@@ -40,7 +40,7 @@ def tell(hosts: Sequence[ssh.Host], show: Show, say: Callable[[str], None]) -> i
 
 
 def command(show: Show) -> list[str]:
-    """What is typed on the host."""
+    """The command that runs on the host."""
     form = "json" if show.as_json else "short-iso"
     following = ["--follow"] if show.follow else []
     return ["sudo", "-n", "journalctl", "--no-pager", f"--lines={show.lines}", f"--output={form}", *following]
@@ -60,5 +60,5 @@ def _journal(host: ssh.Host, show: Show, say: Callable[[str], None]) -> None:
 def _with_host(line: str, host: str) -> str:
     try:
         return json.dumps({"host": host, **json.loads(line)})
-    except ValueError:  # a warning of ssh's own
+    except ValueError:  # a warning by ssh
         return json.dumps({"host": host, "MESSAGE": line})

@@ -1,4 +1,4 @@
-"""managed: what Ansible manages on each host, heard from its events, and where that is declared."""
+"""managed: what Ansible manages on each host, read from its events, and the tasks that declare it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from typing import Any
 
 WHOLE = {"template", "copy", "file", "get_url", "assemble", "deb822_repository"}
 PART = {"lineinfile", "blockinfile", "replace", "ini_file"}
-"""These change a part of a file: what they have done cannot be taken back by removing it."""
+"""These change a part of a file: removing the file would not undo that."""
 PACKAGES = {"apt", "package"}
 UNITS = {"systemd_service", "systemd", "service"}
 
-Thing = dict[str, Any]
+ManagedResource = dict[str, Any]
+"""The task that manages it; `part`: it manages only a part of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Managed:
-    """What a playbook manages on one host, and which of its tasks say everything that they have to say.
+    """What a playbook manages on one host, and which of its tasks ran whole.
 
-    A thing is named `KIND NAME`: `file /etc/motd`, `package nginx`, `unit nginx`, `user shop`,
-    `cron root backup`. A task is `ROLE: NAME`; it is whole unless something of it was skipped or failed.
+    A resource is named `KIND NAME`: `file /etc/motd`, `package nginx`, `unit nginx`, `user shop`,
+    `cron root backup`. A task is `ROLE: NAME`; it ran whole unless a part of it was skipped or failed.
     """
 
-    things: dict[str, Thing] = field(default_factory=dict)
+    things: dict[str, ManagedResource] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
     cut_short: set[str] = field(default_factory=set)
 
     @property
     def whole(self) -> set[str]:
-        """The tasks that ran without a part left out."""
+        """The tasks of which nothing was skipped or failed."""
         return self.ran - self.cut_short
 
 
@@ -43,7 +44,7 @@ class ManagedListener:
         self.hosts: dict[str, Managed] = {}
 
     def hear(self, event: Mapping[str, Any]) -> None:
-        """Take in one event. A loop tells of each item, then of all of them together."""
+        """Read one event. A loop reports each item, then all of them together."""
         kind, told = str(event.get("event")), event.get("event_data") or {}
         if not kind.startswith(("runner_on_", "runner_item_on_")) or not told.get("host"):
             return
@@ -61,7 +62,7 @@ class ManagedListener:
 
 
 def managed(action: str, result: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the things that a finished task answers for."""
+    """Names of the resources that a finished task manages."""
     action = _short(action)
     asked = (result.get("invocation") or {}).get("module_args") or {}
     if action in WHOLE | PART:
@@ -73,7 +74,7 @@ def managed(action: str, result: Mapping[str, Any]) -> Iterator[str]:
         for name in names.split(",") if isinstance(names, str) else names:
             yield f"package {re.split('[=/]', name.strip())[0]}"
     elif action in UNITS and asked.get("name"):
-        # a mere restart or reload, as handlers do it, answers for nothing that lasts
+        # a restart or reload, as in handlers, manages nothing that lasts
         if asked.get("enabled") is not None or asked.get("state") in ("started", "stopped"):
             yield f"unit {asked['name'].removesuffix('.service')}"
     elif action == "user" and asked.get("name"):
@@ -85,7 +86,7 @@ def managed(action: str, result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def declared(root: Path, playbook: str) -> list[str]:
-    """Patterns of the tasks that a playbook and all roles that it can reach declare, skipped or not."""
+    """Patterns of all tasks of a playbook and of the roles that it uses, skipped or not."""
     import yaml
 
     found: set[str] = set()
@@ -103,7 +104,7 @@ def declared(root: Path, playbook: str) -> list[str]:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """Every name in a YAML document; of a task without one, Ansible tells the action."""
+    """Every name and every key in a YAML document: Ansible names a task without a name by its action."""
     if isinstance(value, dict):
         yield from (str(value["name"]) for _ in [0] if isinstance(value.get("name"), str))
         yield from map(str, value)

@@ -1,4 +1,4 @@
-"""playbook_events: what Ansible does, as it tells it, and the one sentence when it fails."""
+"""playbook_events: reads Ansible's events: progress, and one sentence when a play fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HIDDEN = "its output is hidden, because it may hold secrets"
 
 
 SKIPPED_WITHIN = 0.3
-"""Seconds in which a task that a condition skips is known to be skipped."""
+"""Seconds until a task that a condition skips is reported as skipped."""
 
 
 class PlaybookFailed(Refusal):
@@ -28,7 +28,7 @@ class PlaybookFailed(Refusal):
 
 
 class PlaybookBroken(Refusal):
-    """Ansible could not even begin a playbook."""
+    """Ansible could not begin a playbook."""
 
     sentence = "{stage}: playbooks/{stage}.yml cannot be played: {message}"
     remedy = "ansible-lint --offline playbooks/{stage}.yml"
@@ -51,7 +51,7 @@ class PlaybookEvents:
         self._soon = threading.Timer(0, print)
 
     def hear(self, event: Mapping[str, Any]) -> bool:
-        """Take in one event; False tells ansible-runner to write it nowhere."""
+        """Read one event; False tells ansible-runner not to write it to a file."""
         self._note(str(event.get("stdout") or ""))
         self.recording.hear(event)
         told = event.get("event_data") or {}
@@ -72,7 +72,7 @@ class PlaybookEvents:
         return False
 
     def _begin(self, words: str) -> None:
-        """Say what is done now, once it takes longer than finding out that it is skipped."""
+        """Show a task, once it can no longer be one that is skipped."""
         self._soon.cancel()
         if "Validating arguments" not in words:  # Ansible's own, of every role
             self._soon = threading.Timer(SKIPPED_WITHIN, self._say, [words])
@@ -80,14 +80,14 @@ class PlaybookEvents:
             self._soon.start()
 
     def close(self) -> None:
-        """Nothing more is done."""
+        """Show nothing more."""
         self._soon.cancel()
 
     def failure(self) -> Refusal:
-        """What went wrong.
+        """The refusal of a play that failed.
 
-        The first failed task is named. When a role went on from there to say in its own words where that
-        leaves the host, these are the message.
+        It names the first failed task. If the role then reports the state of the host by `fail` or `assert`, that
+        report is the message.
         """
         if not self._failures:
             return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words))
@@ -118,7 +118,7 @@ def message(result: Mapping[str, Any]) -> str:
     said = str(result.get("msg", "")).splitlines()
     printed = str(result.get("stderr") or (result.get("stdout") if result.get("rc") else "") or "")
     lines = printed.strip().splitlines()[-LINES:]
-    if not result.get("rc"):  # not a command that failed: the module's own words tell what it tried
+    if not result.get("rc"):  # no command failed: the module's message says what it tried
         lines = said + lines
     lines = lines or said
     return " / ".join(line.strip() for line in lines if line.strip())

@@ -1,4 +1,4 @@
-"""ssh: a host that we may log in to, known by its keys, and how it answers."""
+"""ssh: logs in to a host that is known by its keys, and says why that fails."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class HostUnreachable(Refusal):
 
 
 class HostKeyChanged(Refusal):
-    """A host shows other SSH keys than the ones that its console told when it first started."""
+    """A host shows other SSH keys than its console printed at its first start."""
 
     sentence = "{stage}: {host} ({address}) shows an SSH host key that is not its own"
     remedy = "doit teardown && doit release"
 
 
 class LoginRefused(Refusal):
-    """A host answers, and does not accept our key."""
+    """A host answers, but does not accept the deploy key."""
 
     sentence = "{stage}: {host} ({address}) refuses the key of the user {user}"
     remedy = "doit teardown && doit release"
@@ -42,7 +42,7 @@ class LoginRefused(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A machine, and what is needed to log in to it and to know that it is the right one."""
+    """A host, and what is needed to log in to it and to recognise it."""
 
     name: str
     address: str
@@ -58,7 +58,7 @@ class Host:
 
 
 class LoginAnswer(enum.Enum):
-    """What comes back from a host."""
+    """How far a login gets."""
 
     NOTHING = enum.auto()
     OTHER_KEY = enum.auto()
@@ -67,7 +67,7 @@ class LoginAnswer(enum.Enum):
 
 
 def options(known: Path) -> list[str]:
-    """Options with which OpenSSH trusts the known keys alone, whatever the user has configured."""
+    """Options that make OpenSSH trust only the known keys, whatever the user has configured."""
     return [
         "-F",
         "/dev/null",
@@ -81,12 +81,12 @@ def options(known: Path) -> list[str]:
 
 
 def known_hosts(hosts: Sequence[Host]) -> str:
-    """The hosts' keys as OpenSSH reads them."""
+    """The hosts' keys, as a file of known hosts."""
     return "".join(f"{host.pattern} {_bare(key)}\n" for host in hosts for key in host.host_keys)
 
 
 def answer(host: Host) -> LoginAnswer:
-    """Ask a host, step by step, how far one gets with it."""
+    """Try, step by step, how far a login to a host gets."""
     scan = ["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address]
     lines = map(str.split, (_ask(scan) or "").splitlines())
     offered = {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == host.pattern}
@@ -100,11 +100,11 @@ def answer(host: Host) -> LoginAnswer:
 
 
 def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
-    """What a Python program prints that the host's own Python runs as root: one connection, nothing left there.
+    """Run a program by the host's Python as root; return what it prints. One connection; nothing is left on the host.
 
-    `quick`: nothing secret passes, so keys are exchanged the classical way, without the quarter of a second
-    that the one takes which withstands quantum computers.
-    Raises HostUnreachable, HostKeyChanged, LoginRefused, or CommandFailed with what the program said.
+    `quick`: nothing secret passes, so the key exchange is curve25519, a quarter of a second faster than the
+    post-quantum one.
+    Raises HostUnreachable, HostKeyChanged, LoginRefused, or CommandFailed with the program's output.
     """
     try:
         with login(host) as command:
@@ -116,7 +116,7 @@ def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
 
 
 def refusal(stage: str, host: Host) -> Refusal | None:
-    """Why a host cannot be reached, by asking it rather than by reading anybody's words. None: it can be."""
+    """Why a host cannot be reached, found by asking it and not in error messages. None if it can be."""
     facts = {"stage": stage, "host": host.name, "address": host.address, "port": host.port}
     match answer(host):
         case LoginAnswer.NOTHING:
@@ -130,7 +130,7 @@ def refusal(stage: str, host: Host) -> Refusal | None:
 
 @contextlib.contextmanager
 def login(host: Host) -> Iterator[list[str]]:
-    """The command that logs in to a host, as long as its key and known hosts lie in a folder of ours."""
+    """The command that logs in to a host; its key and known hosts are in a temporary folder until the end."""
     with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
         known, key = Path(folder, "known_hosts"), Path(folder, "key")
         known.write_text(known_hosts([host]))

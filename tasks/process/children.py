@@ -1,9 +1,9 @@
-"""children: every child of the pipeline, started here and ended here.
+"""children: starts and ends every child process of the pipeline.
 
-Tasks run in threads, and a thread cannot be interrupted: so an interruption sets one event, ends every
-child's process group, and whoever waits finds out (`wait`, `cancelled`).
+Tasks run in threads, and a thread cannot be interrupted. So an interruption sets one event, which `wait` and
+`cancelled` see, and ends the process group of every child.
 
-A run that is killed can end nothing any more: so a guard, a process of its own, waits for its end (`guard`).
+A killed run cannot end its children. So a watcher, a process of its own, ends them when the run has ended (`watch`).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ TAIL = 12
 """Lines of a failed command's output that are shown."""
 
 MARK = "DOIT_RUN"
-"""Variable that tells a child's children whose they are."""
+"""Environment variable by which the watcher finds a run's processes."""
 
 _interrupted = threading.Event()
 _at_work: list[None] = []
-_guards: dict[str, subprocess.Popen[bytes]] = {}
+_watchers: dict[str, subprocess.Popen[bytes]] = {}
 _marks: list[str] = []
 _children: set[subprocess.Popen[bytes]] = set()
-_children_lock = threading.RLock()  # a signal handler may find its own thread holding it
+_children_lock = threading.RLock()  # reentrant: a signal handler may run in the thread that holds it
 
 
 class Cancelled(Refusal):
-    """Somebody pressed Ctrl-C, or the run was told to end."""
+    """Ctrl-C or a signal interrupted the run."""
 
     sentence = "{stage}: interrupted"
     remedy = "doit {stage}"
@@ -67,9 +67,9 @@ def run(
     log: IO[bytes] | None = None,
     stdin: bytes | None = None,
 ) -> str:
-    """Run a command to its end and return what it printed (stdout and stderr, in order).
+    """Run a command and return what it printed (stdout and stderr, in order).
 
-    `say` hears each line as it comes; `log` gets all of them. Raises CommandMissing, CommandFailed (with
+    `say` gets each line as it comes; `log` gets the whole output. Raises CommandMissing, CommandFailed (with
     the last lines) or Cancelled.
     """
     output: list[str] = []
@@ -97,7 +97,7 @@ def _started(
     env: Mapping[str, str] | None,
     stdin: bytes | None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    with _children_lock:  # an interruption sees the child or comes before it, never in between
+    with _children_lock:  # an interruption comes before the start, or finds the child in the set
         if cancelled():
             raise Cancelled(stage="release")
         try:
@@ -130,28 +130,28 @@ def _started(
 
 
 def hand_over(command: Sequence[str]) -> int:
-    """Run a command on this very terminal, for as long as the person likes; its exit code."""
+    """Run an interactive command on this terminal; return its exit code."""
     try:
         return subprocess.call(list(command), env=marked(os.environ))
     except FileNotFoundError:
         raise CommandMissing(command=command[0]) from None
 
 
-def guard(mark: str) -> None:
-    """From now on no child outlives this process: should it be killed, what carries the mark is ended.
+def watch(mark: str) -> None:
+    """From now on no child outlives this process: if it is killed, every process with the mark is ended.
 
-    A death signal would not do: it is bound to the thread that started the child, and grandchildren have none.
+    A parent-death signal would not do: it comes when the starting thread ends, and grandchildren do not inherit it.
     """
     _marks.append(mark)
 
 
 def mark() -> str:
-    """The mark of this process's children, who are guarded from the first one on; empty where nobody guards them."""
+    """The mark of this process's children; empty without `watch`. The first call starts the watcher."""
     if not _marks:
         return ""
     with _children_lock:
-        if _marks[-1] not in _guards:
-            _guards[_marks[-1]] = _start_guard(_marks[-1])
+        if _marks[-1] not in _watchers:
+            _watchers[_marks[-1]] = _start_watcher(_marks[-1])
     return _marks[-1]
 
 
@@ -160,8 +160,8 @@ def marked(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, MARK: mark()} if _marks else dict(environment)
 
 
-def _start_guard(mark: str) -> subprocess.Popen[bytes]:
-    """It reads from a pipe that nobody else holds the other end of: that ends with us, however we end."""
+def _start_watcher(mark: str) -> subprocess.Popen[bytes]:
+    """Start a process that reads from a pipe. Only this process holds the other end, which closes however it ends."""
     program = str(Path(__file__).with_name("orphans.py"))
     return subprocess.Popen(
         [sys.executable, "-IS", program, "marked", mark, tempfile.gettempdir()],
@@ -174,13 +174,13 @@ def _start_guard(mark: str) -> subprocess.Popen[bytes]:
 
 
 def tail(output: str, lines: int = TAIL) -> str:
-    """The last lines of an output, indented so that they stand apart from our sentence."""
+    """The last lines of an output, indented below the refusal's sentence."""
     return "\n".join(f"    | {line}" for line in output.strip().splitlines()[-lines:])
 
 
 @contextlib.contextmanager
 def at_work() -> Iterator[None]:
-    """While it lasts, a stage is at work: who ends the run waits for it (`rest`)."""
+    """Mark a stage as running: the end of a run waits for it (`rest`)."""
     _at_work.append(None)
     try:
         yield
@@ -189,7 +189,7 @@ def at_work() -> Iterator[None]:
 
 
 def rest(seconds: float) -> None:
-    """Wait until no stage is at work, but no longer than so many seconds."""
+    """Wait until no stage is running, but no longer than so many seconds."""
     deadline = time.monotonic() + seconds
     while _at_work and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -207,7 +207,7 @@ def wait(seconds: float, stage: str = "release") -> None:
 
 
 def interrupt() -> None:
-    """End every child and wake everybody who waits. Safe in a signal handler's caller, and twice."""
+    """End every child and wake every `wait`. A signal handler may call it, also twice."""
     _interrupted.set()
     with _children_lock:
         for child in _children:

@@ -1,4 +1,4 @@
-"""life: which process is meant: a process id is used again, together with its start and the machine's boot it is not."""
+"""life: identifies a process: its id may be reused, but not together with its start time and the machine's boot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def started_at(pid: int) -> int | None:
-    """When a process started, in ticks since boot; with the pid it names a process for good."""
+    """When a process started, in ticks since boot; None if it does not run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -15,5 +15,5 @@ def started_at(pid: int) -> int | None:
 
 
 def this_boot() -> str:
-    """Names the current boot of this machine."""
+    """The id of this machine's current boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,9 +1,9 @@
-"""orphans: end the processes that outlive the run that started them; a program, here and on the hosts.
+"""orphans: end the processes that outlive the run that started them; a program, for this machine and for hosts.
 
-`marked MARK FOLDER`: here. Waits until its standard input ends, as it does with the run that holds the other end; then
-ends everything that has the mark in its environment or its command line, and removes the run's private folders.
-`sessions USER`: on a host, as root. Ends every login of the user but its own, with all that was started by one.
-It is sent to hosts as it is: Python's standard library, and no other module of ours.
+`marked MARK FOLDER`, on this machine: waits for the end of its standard input, which the run holds open. Then it ends
+every process with the mark in its environment or command line, and removes the run's private folders.
+`sessions USER`, on a host, as root: ends every login session of the user but its own, with all that it started.
+This file alone is sent to hosts: it uses Python's standard library and no other module of ours.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 QUIET = 3
-"""Looks that must find nobody: a process may be born behind our back."""
+"""Searches in a row that must find nothing: a process may start while one looks."""
 PAUSE, PATIENCE = 0.1, 60.0
+"""Seconds between two searches, and until they are given up."""
 
 
 def end(find: Callable[[], list[int]]) -> int:
-    """Kill what `find` finds, until it finds nobody. Returns how many there were."""
+    """Kill what `find` returns, until it returns nothing. Returns how many were killed."""
     ended: set[int] = set()
     quiet, deadline = 0, time.monotonic() + PATIENCE
     while quiet < QUIET:
@@ -42,7 +43,7 @@ def end(find: Callable[[], list[int]]) -> int:
 
 
 def marked(mark: str) -> list[int]:
-    """Processes that have the mark in their environment or, where they wrote a title over that, in their command line."""
+    """Processes with the mark in their environment or, if a process title has overwritten that, in their command line."""
     return [
         pid
         for pid in _others()
@@ -51,10 +52,10 @@ def marked(mark: str) -> list[int]:
 
 
 def of_sessions(user: str) -> list[int]:
-    """Processes that a login of the user, but ours, has started.
+    """Processes of the user's login sessions, except this one.
 
-    The kernel remembers who logged in, through sudo and detachment; services that systemd started have no such
-    login. Where it does not, the user, sudo's variables and descent tell most of it.
+    The kernel records the user of a login (loginuid); sudo and detaching keep it, and services do not have it. Where
+    the kernel does not, the process's user, sudo's variables and the parent processes identify most of them.
     """
     uid, parents = pwd.getpwnam(user).pw_uid, _parents()
     ours = set(_lineage(os.getpid(), parents))
@@ -62,13 +63,13 @@ def of_sessions(user: str) -> list[int]:
         pid
         for pid in parents.keys() - ours
         if uid in (_number(pid, "loginuid"), _uid(pid)) or _by_sudo(pid, user)
-        if b"/user@" not in _read(pid, "cgroup")  # the user's own systemd starts nothing of ours
+        if b"/user@" not in _read(pid, "cgroup")  # the user's systemd instance runs nothing of the pipeline
     }
     return sorted(pid for pid in parents.keys() - ours if found.intersection(_lineage(pid, parents)))
 
 
 def _others() -> Iterator[int]:
-    """Every process but us; what has ended and only waits to be noticed has no memory."""
+    """Every process but this one and init. A zombie has no memory, and is left out."""
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         if pid not in (1, os.getpid()) and _read(pid, "statm").split(b" ")[0] not in (b"", b"0"):
@@ -78,7 +79,7 @@ def _others() -> Iterator[int]:
 def _read(pid: int, name: str) -> bytes:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:  # ended meanwhile, or somebody else's
+    except OSError:  # it has ended, or belongs to another user
         return b""
 
 
@@ -119,7 +120,7 @@ def main(words: list[str]) -> None:
     _, user = words
     ended = end(lambda: of_sessions(user))
     sys.stdout.write(f"{ended}\n")
-    # a package manager that was cut short refuses all further work until this is done
+    # after an interrupted dpkg, apt refuses to work until this is done
     keep = ("--force-confdef", "--force-confold")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["dpkg", *keep, "--configure", "-a"], env=environment, check=False, capture_output=True)

@@ -24,8 +24,8 @@ from tasks.cloud.embedded.home import Home
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
-from tests.cloud.embedded.conftest import REGION, Server, awkward  # noqa: F401  (a fixture)
-from tests.clouds import Paperhouse, run_in, secrets_of
+from tests.cloud.embedded.conftest import REGION, Server, faulty  # noqa: F401  (a fixture)
+from tests.clouds import QuietCloud, run_in, secrets_of
 from tests.conftest import ROOT, copy_project, doit
 from tests.graph.test_state import Twice, saved
 
@@ -44,7 +44,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def run(checkout, server):
-    made = run_in(checkout, Paperhouse(REGION, server.home.born()), branch=checkout.parent.name)
+    made = run_in(checkout, QuietCloud(REGION, server.home.load()), branch=checkout.parent.name)
     infrastructure.share(made)
     return made
 
@@ -77,7 +77,7 @@ PROGRAM = """
 
     home, root, branch, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
     def run():
-        return run_in(Path(root), client.Embedded("eu-central-1", Home(folder=Path(home)).born), branch=branch)
+        return run_in(Path(root), client.Embedded("eu-central-1", Home(folder=Path(home)).load), branch=branch)
 """
 
 
@@ -271,8 +271,8 @@ def test_ones_own_write_is_known_again_when_its_answer_was_lost(run):
     assert body(run)["free"] is True
 
 
-def test_on_a_cloud_that_answers_409_now_and_then_it_is_the_same(checkout, awkward):  # noqa: F811
-    run = run_in(checkout, awkward)
+def test_on_a_cloud_that_answers_409_now_and_then_it_is_the_same(checkout, faulty):  # noqa: F811
+    run = run_in(checkout, faulty)
     infrastructure.share(run)
     for _ in range(5):
         holder = Lease(run, ttl=TTL)
@@ -330,7 +330,7 @@ def named(run, bucket):
 
 def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
     runs = [
-        named(run_in(checkout, Paperhouse(REGION, server.home.born())), "first-releases") for _ in range(4)
+        named(run_in(checkout, QuietCloud(REGION, server.home.load())), "first-releases") for _ in range(4)
     ]
     proceeded, refused, begin = [], [], threading.Barrier(len(runs))
 
@@ -393,7 +393,7 @@ def denied(run, *actions):
     ],
 )
 def test_a_bucket_that_says_no_is_named_and_nothing_is_lost(checkout, server, actions, sentence):
-    run = run_in(checkout, Paperhouse(REGION, server.home.born()))
+    run = run_in(checkout, QuietCloud(REGION, server.home.load()))
     named(run, f"no-{actions[0][3:].lower()}")
     infrastructure.share(run)
     saved(run, value=1)
@@ -430,7 +430,7 @@ def typed(project, server, monkeypatch):
 @pytest.fixture
 def held(project, server):
     """The project's environment, held by a run on another machine."""
-    run = run_in(project, Paperhouse(REGION, server.home.born()))
+    run = run_in(project, QuietCloud(REGION, server.home.load()))
     infrastructure.share(run)
     document = Lease(run).look()
     elsewhere(run, seen=document.etag, ttl=600, by="kim@elsewhere", command="doit release")

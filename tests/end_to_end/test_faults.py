@@ -1,4 +1,4 @@
-"""The same release with a cloud that is as awkward as AWS: slow, forgetful, throttling, in pages of five."""
+"""The same release on a cloud with the faults of AWS: slow, forgetful, throttling, with pages of five."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.end_to_end.conftest import Site
 
 @pytest.mark.end_to_end
 @pytest.mark.long
-def test_an_awkward_cloud_takes_the_same_release_and_gives_it_back(tmp_path, monkeypatch):
+def test_a_cloud_with_faults_takes_the_same_release_and_gives_it_back(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     root = copy_project(tmp_path / "shop")
     try:
-        assert doit(root, "cloud", "start", CLOUD_AWKWARD="1").returncode == 0
+        assert doit(root, "cloud", "start", CLOUD_FAULTS="1").returncode == 0
         site = Site(root=root, variables={})
         assert set(site.stages("release").values()) == {"done"}
         assert site.get()[0] == 200

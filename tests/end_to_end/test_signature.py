@@ -28,6 +28,6 @@ def test_a_host_unpacks_what_a_known_key_has_signed_and_nothing_else(go_live, cu
     assert current() == "signed"
     with pytest.raises(PlaybookFailed, match="is not signed, and this host takes signed ones only"):
         go_live("unsigned", release_signature="", **required)
-    with pytest.raises(PlaybookFailed, match="bears a signature of none of the keys"):
+    with pytest.raises(PlaybookFailed, match="is signed by none of the keys"):
         go_live("forged", release_signature=signature, release_public_keys=[other])
     assert current() == "signed"

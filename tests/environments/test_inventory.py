@@ -11,7 +11,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.run import branch_identity
 from tasks.settings import Environment
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import copy_project
 
 NAMES = EnvironmentNames({"testing": Environment(per_branch=True), "live": Environment(host_name="www")})
@@ -51,7 +51,7 @@ def test_an_identity_is_of_the_file_that_makes_such():
 
 
 def test_all_of_an_environment_is_found_and_nothing_when_it_is_gone(server, tmp_path):  # noqa: F811
-    cloud = Paperhouse(REGION, server.home.born())
+    cloud = QuietCloud(REGION, server.home.load())
     run = run_in(copy_project(tmp_path / "shop"), cloud, branch="shop")
     assert inventory.survey(run).places == {}
     infrastructure.share(run)

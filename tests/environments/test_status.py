@@ -20,7 +20,7 @@ from tasks.release import history
 from tasks.release import stage as release
 from tasks.version import Version
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import QuietCloud, run_in
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 
@@ -51,7 +51,7 @@ def sites():
 def run(checkout, server, sites):  # noqa: F811
     settings = checkout / "pipeline.yml"
     settings.write_text(settings.read_text().replace("name: shop", f"name: shop{sites.server_port}"))
-    cloud = Paperhouse(REGION, server.home.born())
+    cloud = QuietCloud(REGION, server.home.load())
     cloud.http_address = lambda name: ("127.0.0.1", sites.server_port)
     made = run_in(checkout, cloud, branch="main")
     infrastructure.share(made)
@@ -116,7 +116,7 @@ def test_a_stopped_machine_is_not_asked_for_its_health(run, sites):
 def test_without_a_bucket_there_is_no_environment(checkout, server):  # noqa: F811
     settings = checkout / "pipeline.yml"
     settings.write_text(settings.read_text().replace("name: shop", "name: nobodys"))
-    found = status.look(run_in(checkout, Paperhouse(REGION, server.home.born()), branch="main"))
+    found = status.look(run_in(checkout, QuietCloud(REGION, server.home.load()), branch="main"))
     assert status.lines(found, NOW) == ["there is no environment"]
 
 

@@ -11,12 +11,12 @@ from tasks.bucket.store import BucketMissing, RecordTaken, Store
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import stage as infrastructure
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import QuietCloud, run_in
 
 
 @pytest.fixture
 def run(checkout, server):  # noqa: F811
-    made = run_in(checkout, Paperhouse(REGION, server.home.born()), branch=checkout.parent.name)
+    made = run_in(checkout, QuietCloud(REGION, server.home.load()), branch=checkout.parent.name)
     infrastructure.share(made)
     return made
 
@@ -97,7 +97,7 @@ def test_a_record_says_who_and_when(run):
 
 
 def test_without_a_bucket_nothing_is_known_and_voiding_is_no_error(checkout, server):  # noqa: F811
-    run = run_in(checkout, Paperhouse(REGION, server.home.born()))
+    run = run_in(checkout, QuietCloud(REGION, server.home.load()))
     run = dataclasses.replace(run, store=dataclasses.replace(run.store, bucket="no-such-bucket"))
     state = BucketState(Records(run=run), None)
     assert not state.in_("server")

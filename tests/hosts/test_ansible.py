@@ -1,4 +1,4 @@
-"""Playing a playbook: what is said of it, what it leaves behind, and how it stops."""
+"""Playing a playbook: what is reported, what is left behind, and how it is interrupted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STRATEGIES = ["mitogen_linear", "linear"]
 
 
 def silent(_words):
-    """Nobody listens."""
+    """Discard what is said."""
 
 
 def a_host(**changes):
@@ -48,7 +48,7 @@ def attempt(playbook="server", *, host, strategy="linear", log=None, console=Non
     )
 
 
-def born_of_a_play():
+def left_by_plays():
     """Command lines of processes that a play left running."""
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if f"{tempfile.gettempdir()}/play-" in line]
@@ -67,7 +67,7 @@ def test_a_host_that_does_not_answer_is_named_and_nothing_is_left(strategy, temp
     with pytest.raises(HostUnreachable, match=r"server: i-1 \(127\.0\.0\.1\) does not answer"):
         attempt(host=a_host(port=1), strategy=strategy)
     assert list(temporary.iterdir()) == []
-    assert born_of_a_play() == []
+    assert left_by_plays() == []
 
 
 def test_a_strategy_that_refuses_is_replaced_and_named_once():
@@ -103,7 +103,7 @@ def test_an_interruption_ends_a_play_within_three_seconds(strategy, temporary):
             attempt(host=a_host(port=mute.getsockname()[1]), strategy=strategy)
     assert time.monotonic() - interrupted[0] < 3
     assert list(temporary.iterdir()) == []
-    assert born_of_a_play() == []
+    assert left_by_plays() == []
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 

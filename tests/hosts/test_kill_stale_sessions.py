@@ -23,7 +23,7 @@ def test_a_host_that_was_not_reached_is_named():
         )
         said = io.StringIO()
         assert not kill_stale_sessions.kill([host], Console(said))
-    assert "i-1 does not answer: what a former run left there may go on" in said.getvalue()
+    assert "i-1 does not answer: processes of a former run may go on there" in said.getvalue()
 
 
 def test_where_there_is_no_host_nothing_was_left():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tasks.infrastructure import stage as infrastructure
-from tests.cloud.embedded.conftest import REGION, awkward, server  # noqa: F401  (fixtures)
-from tests.clouds import Paperhouse, run_in
+from tests.cloud.embedded.conftest import REGION, faulty, server  # noqa: F401  (fixtures)
+from tests.clouds import QuietCloud, run_in
 
 
 @pytest.fixture
 def run(checkout, server):  # noqa: F811
-    made = run_in(checkout, Paperhouse(REGION, server.home.born()), branch=checkout.parent.name)
+    made = run_in(checkout, QuietCloud(REGION, server.home.load()), branch=checkout.parent.name)
     infrastructure.share(made)
     return made
 

@@ -13,7 +13,7 @@ from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION
-from tests.clouds import Killed, Paperhouse, run_in, secrets_of
+from tests.clouds import Killed, QuietCloud, run_in, secrets_of
 from tests.infrastructure.conftest import instances
 
 
@@ -66,8 +66,8 @@ def test_a_teardown_that_dies_anywhere_is_finished_by_the_next(run, calls):
 
 
 @pytest.mark.usefixtures("_no_records")
-def test_an_awkward_cloud_gives_the_same(checkout, awkward):
-    run = run_in(checkout, Paperhouse(REGION, awkward._identity), branch="awkward")
+def test_a_cloud_with_faults_gives_the_same(checkout, faulty):
+    run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="faults")
     infrastructure.share(run)
     infrastructure.converge(run)
     assert len(instances(run)) == 1
@@ -77,8 +77,8 @@ def test_an_awkward_cloud_gives_the_same(checkout, awkward):
 
 
 @pytest.mark.usefixtures("_no_records")
-def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, awkward):
-    run = run_in(checkout, Paperhouse(REGION, awkward._identity), branch="stopping")
+def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, faulty):
+    run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="stopping")
     infrastructure.share(run)
     first = infrastructure.converge(run)
     run.cloud.client("ec2").stop_instances(InstanceIds=[first.facts["hosts"][0]["id"]])
@@ -107,7 +107,7 @@ def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
     environment,
     behaviour,
 ):
-    run = run_in(checkout, Paperhouse(REGION, server.home.born()), environment=environment, branch="guarded")
+    run = run_in(checkout, QuietCloud(REGION, server.home.load()), environment=environment, branch="guarded")
     infrastructure.share(run)
     infrastructure.converge(run)
     (machine,) = find.everything(run).machines

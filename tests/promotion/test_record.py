@@ -14,7 +14,7 @@ from tasks.infrastructure.stage import NoMachineFound, OnlyAdditive
 from tasks.promotion import record as promotion_record
 from tasks.release import history
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import commit
 
 
@@ -23,7 +23,7 @@ def run(checkout, server):  # noqa: F811
     (checkout / "README.md").write_text(str(checkout))
     commit(checkout)  # of no other test
     made = dataclasses.replace(
-        run_in(checkout, Paperhouse(REGION, server.home.born()), environment="staging"),
+        run_in(checkout, QuietCloud(REGION, server.home.load()), environment="staging"),
         environment_name=checkout.parent.name,  # of no other test
     )
     infrastructure.share(made)

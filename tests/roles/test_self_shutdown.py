@@ -1,4 +1,4 @@
-"""When a host ends itself, and when it does not."""
+"""When a host shuts itself down, and when it does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY, HOUR = 86400, 3600
 
 @pytest.fixture
 def self_shutdown(tmp_path, monkeypatch):
-    """The host's program, on a host that is as old as the world."""
+    """The host's program, on a host that started in 1970."""
     specification = importlib.util.spec_from_file_location(
         "self_shutdown", ROLE / "files" / "self_shutdown.py"
     )
@@ -32,7 +32,7 @@ def self_shutdown(tmp_path, monkeypatch):
 
 
 def at(path, when):
-    """A link that was made then."""
+    """Make a link with this time."""
     path.symlink_to("nowhere")
     os.utime(path, (when, when), follow_symlinks=False)
     return str(path)
@@ -53,7 +53,7 @@ def at(path, when):
         (14, 12, 11 * HOUR, 3 * DAY, None, ""),
     ],
 )
-def test_a_host_ends_when_it_is_past_its_time_or_idle_unless_somebody_keeps_it(
+def test_a_host_ends_when_it_is_past_its_time_or_idle_unless_it_is_kept(
     self_shutdown, tmp_path, days, idle_hours, released, seen, kept, why
 ):
     link = at(tmp_path / "current", NOW - released)
@@ -71,12 +71,12 @@ def test_a_host_without_a_release_has_its_time_from_its_installation_on(self_shu
 
 
 @pytest.mark.parametrize(("since", "ends"), [(60, False), (2 * HOUR, True)])
-def test_a_host_on_which_a_release_is_at_work_stays_for_an_hour(self_shutdown, tmp_path, since, ends):
+def test_a_host_stays_for_an_hour_while_a_release_runs(self_shutdown, tmp_path, since, ends):
     link = at(tmp_path / "current", NOW - 15 * DAY)
     at(tmp_path / "unfinished.json", NOW - since)
     assert bool(self_shutdown.reason(NOW, 14, 0, link)) == ends
 
 
-def test_who_is_logged_in_is_not_idle(self_shutdown, tmp_path, monkeypatch):
+def test_a_host_with_a_login_is_not_idle(self_shutdown, tmp_path, monkeypatch):
     monkeypatch.setattr(self_shutdown.glob, "glob", lambda pattern: ["/dev/pts/0"])
     assert self_shutdown.reason(NOW, 0, 1, at(tmp_path / "current", 0)) == ""

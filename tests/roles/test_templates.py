@@ -1,4 +1,4 @@
-"""What a template gives for values that are awkward."""
+"""What the templates render for unusual values."""
 
 from __future__ import annotations
 

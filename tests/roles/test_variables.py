@@ -1,4 +1,4 @@
-"""Ansible accepts a misspelt variable in silence; these tests do not."""
+"""Variables of roles and playbooks: Ansible accepts a misspelt name silently, these tests do not."""
 
 from __future__ import annotations
 

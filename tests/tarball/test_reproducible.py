@@ -11,7 +11,7 @@ import pytest
 from tasks.cloud.embedded import home
 from tasks.tarball import stored
 from tests.cloud.embedded.conftest import REGION, Server
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import DOIT, copy_project
 
 AS_ANOTHER_USER = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
@@ -48,7 +48,7 @@ def built(root, cloud, *, before=(), umask=0o022, **environ):
     )
     assert answered.returncode == 0, answered.stdout + answered.stderr
     (digest,) = re.findall(r"\b[0-9a-f]{64}\b", answered.stdout)
-    run = run_in(root, Paperhouse(REGION, server.home.born()))
+    run = run_in(root, QuietCloud(REGION, server.home.load()))
     return run.store.open(stored.stored_key(run, digest)).read()
 
 

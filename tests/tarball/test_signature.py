@@ -18,7 +18,7 @@ from tasks.tarball.build.layers import Build
 from tasks.tarball.build.tar import Damaged
 from tasks.tarball.signature import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.clouds import Paperhouse
+from tests.clouds import QuietCloud
 from tests.conftest import commit, copy_project, doit
 from tests.tarball.test_reproducible import cloud  # noqa: F401  (a fixture)
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
@@ -45,7 +45,7 @@ def verified(tmp_path, key, made, content=CONTENT):
 def _no_key(server):  # noqa: F811
     """The module's cloud is one for all tests."""
     yield
-    ssm = Paperhouse(REGION, server.home.born()).client("ssm")
+    ssm = QuietCloud(REGION, server.home.load()).client("ssm")
     ssm.delete_parameters(Names=["/shop-signing/key"])
 
 

@@ -23,7 +23,7 @@ from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed, BuildIncomplete
 from tasks.tarball.stored import NoTarball, TarballGone
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.clouds import Paperhouse, run_in
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import commit, git
 
 PROFILE = """
@@ -65,7 +65,7 @@ def start(server):  # noqa: F811
 
     def started(root, **variables):
         source._snapshot.cache_clear()
-        run = run_in(root, Paperhouse(REGION, server.home.born()), **variables)
+        run = run_in(root, QuietCloud(REGION, server.home.load()), **variables)
         infrastructure.share(run)
         return run
 

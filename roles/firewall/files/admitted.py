@@ -6,4 +6,4 @@ import sys
 
 came_from = ipaddress.ip_address(os.environ["SSH_CONNECTION"].split()[0])
 if not any(came_from in ipaddress.ip_network(network, strict=False) for network in sys.argv[1:]):
-    sys.exit(f"firewall_ssh_from leaves out {came_from}, from where this connection comes")
+    sys.exit(f"firewall_ssh_from does not include {came_from}, the address of this connection")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""self_shutdown: shut this machine down when it is past its time, or idle. Arguments: days, idle hours, the release's link.
+"""self_shutdown: shut this machine down when it has expired or is idle. Arguments: days, idle hours, the release's link.
 
-The time begins with the last release, or with the installation of this file where there was none.
+The days count from the last release or, if there was none, from the installation of this file.
 """
 
 import glob
@@ -12,13 +12,13 @@ import time
 
 KEEP = "/var/lib/self_shutdown/keep-until"
 BUSY = ("/var/lib/provisioning",)
-# beside the link while a release is at work; older than an hour it is of one that died
+# is beside the link during a release; older than an hour, it is left from a killed one
 UNFINISHED = "unfinished.json"
 LOGS = ("/var/log/nginx/access.log", "/var/log/wtmp", "/var/log/lastlog")
 
 
 def changed(path):
-    """When a file, or a link itself, was written last; 0 where there is none."""
+    """When a file, or a link itself, was last written; 0 if there is none."""
     try:
         return os.lstat(path).st_mtime
     except OSError:
@@ -26,7 +26,7 @@ def changed(path):
 
 
 def kept_until():
-    """Until when somebody keeps this machine; 0 where nobody does."""
+    """Until when `doit keep` keeps this machine; 0 if it does not."""
     try:
         with open(KEEP) as told:
             return float(told.read())
@@ -35,14 +35,14 @@ def kept_until():
 
 
 def started():
-    """When the machine has."""
+    """When the machine started."""
     with open("/proc/1/stat") as stat:
         ticks = int(stat.read().rpartition(")")[2].split()[19])
     return time.time() - (time.monotonic() - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def reason(now, days, idle_hours, link):
-    """Why this machine may end; empty when it may not."""
+    """Why this machine may shut down; empty if it may not."""
     released = changed(link) or changed(__file__)
     if now < max(kept_until(), changed(os.path.join(os.path.dirname(link), UNFINISHED)) + 3600):
         return ""
@@ -55,7 +55,7 @@ def reason(now, days, idle_hours, link):
 
 
 def main(days, idle_hours, link):
-    """Look once."""
+    """Check once."""
     why = reason(time.time(), int(days), int(idle_hours), link)
     if why and not any(map(os.path.exists, BUSY)):
         print(f"shuts down: {why}", flush=True)

@@ -1,4 +1,4 @@
-"""api: every request to the embedded cloud: one at a time, and answered only when it is stored."""
+"""api: answers the embedded cloud's requests, one at a time, each after its changes are stored."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ READS = re.compile(r"(Describe|Get|List|Head)")
 
 
 def region(account: str, name: str) -> None:
-    """Make the services of a region ready."""
+    """Create moto's backends of a region."""
     for service in SERVICES:
         moto.backends.get_backend(service)
     ec2_backends[account][name]
 
 
 class Request:
-    """What must be known of a request before moto sees it: its service, its action, its body."""
+    """A request as it is before moto sees it: its service, its action, its body."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.method = str(environ["REQUEST_METHOD"])
@@ -81,7 +81,7 @@ class Request:
 
     @property
     def changes(self) -> bool:
-        """Whether something may be different afterwards."""
+        """Whether it may change something."""
         return not READS.match(self.action)
 
     @property
@@ -91,16 +91,16 @@ class Request:
 
     @property
     def expired(self) -> bool:
-        """Whether its presigned URL has had its time."""
+        """Whether its presigned URL has expired."""
         if "X-Amz-Expires" not in self.query:
             return False
         signed = time.strptime(self.query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
         return time.time() > calendar.timegm(signed) + int(self.query["X-Amz-Expires"][0])
 
     def signed_with(self, key: str, secret: str) -> bool:
-        """Whether it carries our signature in its address, and only asks for an object.
+        """Whether it is a GET or HEAD by a presigned URL with a valid signature.
 
-        Signed anew by botocore for the moment that it names, and compared.
+        botocore signs it again for the date in the URL; both signatures must be equal.
         """
         if "X-Amz-Signature" not in self.query or self.method not in ("GET", "HEAD"):
             return False
@@ -119,7 +119,7 @@ class Request:
         return hmac.compare_digest(signer.signature(text, request), self.query["X-Amz-Signature"][0])
 
     def replace(self, environ: dict[str, Any], **values: object) -> None:
-        """Put other values into a JSON body."""
+        """Set values in a JSON body."""
         self.body = json.dumps({**json.loads(self.body), **values}).encode()
         environ.update({"wsgi.input": io.BytesIO(self.body), "CONTENT_LENGTH": str(len(self.body))})
 
@@ -132,13 +132,14 @@ class WsgiApplication:
         *,
         lock: threading.RLock,
         disk: Disk,
-        hosts: Instances,
-        base: Any,
-        awkward: Any,
+        instances: Instances,
+        debian_ami: Any,
+        faults: Any,
         identity: CloudIdentity,
     ) -> None:
         self.key, self.secret = identity.key or "nobody", identity.secret or "nobody"
-        self.lock, self.disk, self.hosts, self.base, self.awkward = lock, disk, hosts, base, awkward
+        self.lock, self.disk, self.instances = lock, disk, instances
+        self.debian_ami, self.faults = debian_ami, faults
         self.moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -150,28 +151,28 @@ class WsgiApplication:
 
     def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
         """Refuse, or let moto answer and store what that changed."""
-        # other users of this machine reach loopback, a web page too; and on a host anything may run
+        # other users and web pages reach loopback, and a host may run anything
         own = request.key and request.key == self.key and not environ.get("cloud.hosts")
         if not (own or request.signed_with(self.key, self.secret)) or request.path.startswith("/moto-api"):
             return xml_error("403 Forbidden", "AccessDenied", "Requests must be signed", root="")
         if request.expired:
             return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
         if request.service == "ec2":
-            self.hosts.judge()
+            self.instances.judge()
         try:
             folder = self.disk.objects
             with full_disk("cloud", folder), written_ahead(folder, request.upload), self.lock:
                 return self._in_turn(request, environ)
-        except DiskFull as refusal:  # 507: boto3 does not try this again
+        except DiskFull as refusal:  # 507: boto3 does not retry it
             return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
 
     def _in_turn(self, request: Request, environ: dict[str, Any]) -> Answer:
         if request.service == "ec2":
-            self.hosts.forget_terminated()
+            self.instances.forget_terminated()
             if request.action == "DescribeImages":
-                self.base.retry()
-            self.base.register()
-        refused: Answer | None = self.awkward.before(request, environ, self.hosts) if self.awkward else None
+                self.debian_ami.retry()
+            self.debian_ami.register()
+        refused: Answer | None = self.faults.before(request, environ, self.instances) if self.faults else None
         if refused:
             return refused
         answer = self._moto(request, environ)
@@ -185,7 +186,7 @@ class WsgiApplication:
         status, headers = answered
         length = next((value for name, value in headers if name.lower() == "content-length"), 0)
         if request.service == "s3" and request.method == "GET" and int(length) > SMALL:
-            return status, headers, chunks  # a body in a file: sent without holding up anybody
+            return status, headers, chunks  # from a file: sent after the lock is released
         try:
             return status, headers, [b"".join(chunks)]
         finally:
@@ -194,7 +195,7 @@ class WsgiApplication:
 
 class _Handler(MotoRequestHandler):
     def log_request(self, *_: Any) -> None:
-        """Requests leave no trace: the log would grow with them."""
+        """Log nothing: the log would grow with each request."""
 
 
 def serve(application: WsgiApplication, listener: socket.socket, allowed: ipaddress.IPv4Network) -> None:
@@ -213,6 +214,6 @@ def serve(application: WsgiApplication, listener: socket.socket, allowed: ipaddr
         return application(environ, start_response)
 
     if not ipaddress.ip_address(address).is_loopback:
-        server.app = for_hosts  # hosts get what a presigned address leads to, and nothing else
+        server.app = for_hosts  # hosts may use presigned URLs and nothing else
     server.verify_request = verify_request
     server.serve_forever()

@@ -1,4 +1,4 @@
-"""client: the embedded cloud from the side of those who use it. Costs next to nothing while it runs."""
+"""client: connects to the embedded cloud, and starts it if it does not run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.cloud.interface import Cloud, Say
 
 
 class Embedded(Cloud):
-    """The cloud that answers on loopback; the way to it is AWS's own."""
+    """The cloud that answers AWS's API on loopback."""
 
     def __init__(self, region: str, find: Callable[[], CloudIdentity]) -> None:
         super().__init__(region)
@@ -27,7 +27,7 @@ class Embedded(Cloud):
             return self._find()
 
     def _address(self, instance: Mapping[str, Any]) -> str:
-        return str(instance["PrivateIpAddress"])  # running: podman has confirmed that the host has it
+        return str(instance["PrivateIpAddress"])  # of a running host: podman has confirmed it
 
     def url(self, host_name: str) -> str:
         """The name and the forwarder's port; `*.localhost` is loopback to every browser."""
@@ -52,7 +52,7 @@ class Embedded(Cloud):
                 endpoint_url=f"http://{address}:{self._identity.port}",
                 config=Config(
                     retries={"mode": "standard", "total_max_attempts": 6},
-                    # as over HTTPS: of what is sent there is a CRC; a SHA-256 in the signature would be a second one
+                    # as over HTTPS: a CRC covers the payload; a SHA-256 in the signature would be a second checksum
                     s3={"addressing_style": "path", "payload_signing_enabled": False},
                     signature_version="v4" if service != "s3" else "s3v4",
                     proxies={},  # this machine's proxy does not lead to this machine
@@ -63,14 +63,14 @@ class Embedded(Cloud):
 
 
 def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> Embedded:
-    """The cloud of this user; its first use starts it if it does not run."""
+    """The user's cloud. Its first use starts it if it does not run."""
     return Embedded(region, lambda: _running(say, environ))
 
 
 def _running(say: Say, environ: Mapping[str, str]) -> CloudIdentity:
     place = home.of(environ)
     if not place.running():
-        from tasks.cloud.embedded import lifecycle  # 20 ms of start-up time, and mostly it runs
+        from tasks.cloud.embedded import lifecycle  # 20 ms to import, and mostly the cloud runs
 
         lifecycle.start(say, environ)
-    return place.born()
+    return place.load()

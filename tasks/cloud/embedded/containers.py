@@ -32,18 +32,18 @@ CLEAN = (
     " /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys /var/lib/dbus/machine-id;"
     " : > /etc/machine-id"
 )
-"""What an image must not hand on: who the host was, and who may log in."""
+"""Removes from an image the identity of its host and the keys that may log in."""
 
 
 class PodmanMissing(Refusal):
-    """The embedded cloud's hosts are podman's containers, and podman is not installed."""
+    """The embedded cloud runs its hosts in podman, and podman is not installed."""
 
     sentence = "cloud: podman is not installed"
     remedy = "apt-get install podman runc crun netavark iptables mmdebstrap"
 
 
 class PodmanRefused(Refusal):
-    """podman does not do what the embedded cloud asks of it."""
+    """A podman command of the embedded cloud fails."""
 
     sentence = "cloud: podman {command}: {problem}"
     remedy = "podman info"
@@ -67,7 +67,7 @@ class Containers:
         return f"localhost/{self.network}:{ami}"
 
     def run(self, launch: Launch) -> None:
-        """Make the host unless it exists, and see that it runs at its address."""
+        """Create the host unless it exists, and start it at its address."""
         if launch.id not in self.all():
             options = (*_limits(), *_capabilities())
             volume = f"{launch.folder}/seed:/var/lib/cloud/seed/nocloud:ro"
@@ -83,14 +83,14 @@ class Containers:
         self.start(launch.id, launch.address)
 
     def start(self, host: str, address: str) -> None:
-        """Start a stopped host; raises PodmanRefused if it is not at its address then."""
+        """Start a stopped host. Raises PodmanRefused if it does not get its address."""
         if not self.attach(host, address):
             podman("start", self.name(host))
             if not self.attach(host, address):
                 raise PodmanRefused(command=f"start {host}", problem=f"it is not at {address}")
 
     def attach(self, host: str, address: str) -> bool:
-        """Whether the host runs at this address; from then on `alive` tells without asking podman."""
+        """Whether the host runs at this address. If so, `alive` and `wait` watch its process from then on."""
         found = self._inspect(host)
         if not found or found["State"]["Status"] != "running":
             return False
@@ -108,7 +108,7 @@ class Containers:
         return process is not None and not select.select([process], [], [], 0)[0]
 
     def wait(self, seconds: float) -> list[str]:
-        """Wait until hosts die, or the set of running ones changes; return which died."""
+        """Wait until hosts die, or the set of running ones changes; return those that died."""
         watched = {process: host for host, process in list(self._processes.items())}
         try:
             ended = select.select([self._changed, *watched], [], [], seconds)[0]
@@ -116,14 +116,14 @@ class Containers:
             return []
         if self._changed in ended:
             os.eventfd_read(self._changed)
-        # asked again: a host that was restarted meanwhile may have got the number of the one that died
+        # check again: a host that was restarted meanwhile may have the file descriptor of one that died
         dead = [watched[each] for each in ended if each in watched and not self.alive(watched[each])]
         for host in dead:
             self._forget(host)
         return dead
 
     def exit_code(self, host: str) -> int | None:
-        """How a host ended; None if its container is gone."""
+        """A host's exit code; None if its container is gone."""
         self._forget(host)
         for _ in range(100):
             found = self._inspect(host)
@@ -147,7 +147,7 @@ class Containers:
         self._prune()
 
     def commit(self, host: str, ami: str) -> None:
-        """Make an image of a host, without what made it this host. The host keeps running."""
+        """Make an image of a host, without the host's identity. The host keeps running."""
         wanted, raw, cleaner = self.image(ami), self.image(f"{ami}-raw"), self.name(ami)
         label, change = f"{LABEL}={self.cloud}", ("--change", f"LABEL={LABEL}={self.cloud}")
         try:
@@ -189,7 +189,7 @@ class Containers:
         return True
 
     def stop_all(self) -> int:
-        """Stop every host, and say how many ran."""
+        """Stop every host; return how many ran."""
         running = podman("ps", "--quiet", "--filter", f"label={LABEL}={self.cloud}").split()
         if running:
             podman("stop", "--time", "20", *running)
@@ -204,13 +204,13 @@ class Containers:
             podman("rmi", "--force", *dict.fromkeys(images))
         claims = ("--filter", f"reference=localhost/{self.network}")
         for name in podman("images", "--format", "{{.Repository}}:{{.Tag}}", *claims).split():
-            if name.startswith(f"localhost/{self.network}:"):  # the filter gives an image's other names too
+            if name.startswith(f"localhost/{self.network}:"):  # the filter matches an image's other names too
                 podman("untag", name, name)
         if _try("network", "exists", self.network):
             podman("network", "rm", "--force", self.network)
 
     def _prune(self) -> None:
-        # images that lost their name while hosts were made from them
+        # images that lost their name while hosts still used them
         podman("image", "prune", "--force", "--filter", f"label={LABEL}={self.cloud}")
 
     def _inspect(self, host: str) -> Any:
@@ -225,7 +225,7 @@ class Containers:
 
 
 def podman(*arguments: str) -> str:
-    """Run podman to its end. Raises PodmanMissing or PodmanRefused with its last line."""
+    """Run podman and return its output. Raises PodmanMissing, or PodmanRefused with its last line."""
     begun = time.monotonic()
     try:
         # a session of its own: Ctrl-C ends our command, not a container that is being made
@@ -254,7 +254,7 @@ def remove_image(image: str) -> None:
 
 
 def unclaimed(prefix: str) -> list[str]:
-    """The images named so that have no other name."""
+    """The images whose name has this prefix and that no cloud has given a second name."""
     listed: dict[str, list[str]] = {}
     for line in podman("images", "--format", "{{.Id}} {{.Repository}}:{{.Tag}}").splitlines():
         id, name = line.split()
@@ -266,11 +266,11 @@ def usable() -> None:
     """Refuse early where podman is missing or cannot work here."""
     podman("version")
     if os.geteuid():
-        raise PodmanRefused(command="run", problem="hosts at addresses of their own need root")
+        raise PodmanRefused(command="run", problem="giving hosts addresses of their own needs root")
 
 
 def ranges(seed: str) -> Iterator[str]:
-    """Private /24 that no route of this machine leads to, in an order of the seed's own."""
+    """Private /24 ranges that overlap no route of this machine; the seed decides their order."""
     taken = list(_routes())
     number = int(hashlib.sha256(seed.encode()).hexdigest(), 16)
     for offset in range(RANGES):
@@ -282,7 +282,7 @@ def ranges(seed: str) -> Iterator[str]:
 def _routes() -> Iterator[ipaddress.IPv4Network]:
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         destination, mask = (int(line.split()[field], 16) for field in (1, 7))
-        if mask:  # the default route is no reason against any range
+        if mask:  # the default route overlaps every range
             octets = (destination.to_bytes(4, "little"), mask.to_bytes(4, "little"))
             address, netmask = (ipaddress.IPv4Address(each) for each in octets)
             yield ipaddress.IPv4Network(f"{address}/{netmask}")
@@ -297,19 +297,19 @@ def _try(*arguments: str) -> bool:
 
 
 def runtime_options() -> tuple[str, ...]:
-    """crun cannot work with hybrid cgroups, runc is not everywhere: look, don't assume."""
+    """Options that choose the OCI runtime: crun needs unified cgroups, and runc is not installed everywhere."""
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     wanted = "crun" if unified and shutil.which("crun") else "runc"
     return ("--runtime", wanted) if shutil.which(wanted) else ()
 
 
 def _hardware_address(address: str) -> str:
-    # always the same: neighbours remember it for half a minute, and a host that comes back must be found at once
+    # fixed: ARP caches keep it for half a minute, and a restarted host must be reachable at once
     return "02:00:" + ":".join(f"{int(octet):02x}" for octet in address.split("."))
 
 
 def _limits() -> tuple[str, ...]:
-    # podman asks for more than this process may have, and dies of it without CAP_SYS_RESOURCE
+    # podman asks for more than this process may have, and fails without CAP_SYS_RESOURCE
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = [most if hard < 0 else min(hard, most) for hard, most in ((files, 65536), (processes, 32768))]
@@ -317,8 +317,8 @@ def _limits() -> tuple[str, ...]:
 
 
 def _capabilities() -> tuple[str, ...]:
-    # NET_ADMIN: the host's own firewall. SYS_BOOT: in a pid namespace of its own it only ends that
-    # namespace, and tells a reboot from a halt; where this machine lacks it, a reboot is a halt
+    # NET_ADMIN: for the host's firewall. SYS_BOOT: in a pid namespace, reboot(2) ends only that namespace, and its
+    # exit code differs from a halt's; where this machine lacks SYS_BOOT, a reboot is taken for a halt
     bounding = int(re.findall(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16)
     boot = ("--cap-add", "SYS_BOOT") if bounding >> SYS_BOOT & 1 else ()
     return ("--cap-add", "NET_ADMIN", *boot)

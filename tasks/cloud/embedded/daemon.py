@@ -1,6 +1,6 @@
-"""daemon: the embedded cloud's daemon: moto on two addresses, hosts, disk and forwarder behind one lock.
+"""daemon: the embedded cloud's daemon: moto on two addresses, instances, disk and forwarder behind one lock.
 
-Started by `embedded` as `python -m tasks.cloud.server FOLDER`; it outlives the command that needed it.
+`lifecycle` starts it as `python -m tasks.cloud.embedded.daemon FOLDER`. It outlives the command that started it.
 """
 
 from __future__ import annotations
@@ -23,25 +23,22 @@ from tasks.process.life import this_boot
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 HOME_GONE_EVERY = 10.0
-"""Seconds between two looks whether somebody has removed the home: then there is nobody to serve."""
+"""Seconds between two checks whether the home still exists; without it the daemon ends."""
 SETTINGS = {
     "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 1,300 images that cannot be launched here
-    "MOTO_DISABLE_GLOBAL_CORS": "true",  # no web page has business with this cloud
+    "MOTO_DISABLE_GLOBAL_CORS": "true",  # no web page may use this cloud
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
 
 def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) -> None:
-    """Be the cloud of this home until SIGTERM. `runtime` stands in for containers in tests."""
+    """Run the cloud of this home until SIGTERM. Tests pass a `runtime` in place of containers."""
     os.environ.update(SETTINGS)
-    from tasks.cloud.embedded import (
-        api,
-        instances,  # moto reads its settings when it is imported
-        moto_patches,
-    )
+    from tasks.cloud.embedded import api, moto_patches  # moto reads its settings when it is imported
     from tasks.cloud.embedded.debian_ami import DebianAmi
     from tasks.cloud.embedded.disk import Disk
     from tasks.cloud.embedded.faults import PACE, Faults
+    from tasks.cloud.embedded.instances import Instances, Pace
 
     api_socket = _bind(identity.port)
     forward_socket = _bind(identity.forward_port, 8080)
@@ -53,29 +50,30 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     lock = threading.RLock()
     disk = Disk(home.state, home.objects)
     key = debian_root.key()
-    awkward = Faults() if identity.awkward else None
-    machines = instances.Instances(
+    faults = Faults() if identity.faults else None
+    instances = Instances(
         runtime=runtime or Containers(identity.id),  # type: ignore[arg-type]
         lock=lock,
         save=functools.partial(disk.save, "ec2"),
         folder=home.hosts,
-        base=(f"ami-{key.ljust(17, '0')}", debian_root.reference(key)),
+        debian_ami=f"ami-{key.ljust(17, '0')}",
+        debian_image=debian_root.reference(key),
         subnet=identity.subnet,
-        pace=PACE if awkward else instances.Pace(),
+        pace=PACE if faults else Pace(),
     )
-    moto_patches.close(machines)
+    moto_patches.install(instances)
     disk.load()
-    claim = machines.runtime.image(machines.base_ami)
-    base = DebianAmi(machines.base_ami, claim, lock, disk, made=runtime is not None)
+    claim = instances.runtime.image(instances.debian_ami)
+    debian_ami = DebianAmi(instances.debian_ami, claim, lock, disk, made=runtime is not None)
     api.region(ACCOUNT, REGION)
-    base.register()
+    debian_ami.register()
     with lock:
-        machines.resume(bring_back=identity.paused or identity.boot != this_boot())
+        instances.resume(bring_back=identity.paused or identity.boot != this_boot())
         disk.save("ec2")
     identity = home.change(identity, paused=False, boot=this_boot())
 
     application = api.WsgiApplication(
-        lock=lock, disk=disk, hosts=machines, base=base, awkward=awkward, identity=identity
+        lock=lock, disk=disk, instances=instances, debian_ami=debian_ami, faults=faults, identity=identity
     )
     gateway = [] if runtime else [listen(identity.gateway, identity.port, freebind=True)]
     allowed = ipaddress.ip_network(identity.subnet)
@@ -83,8 +81,8 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
         threading.Thread(target=api.serve, args=(application, each, allowed), daemon=True)
         for each in (api_socket, *gateway)
     ]
-    threads.append(threading.Thread(target=machines.watch, daemon=True))
-    names = forwarder.SiteNames(machines, lock)
+    threads.append(threading.Thread(target=instances.watch, daemon=True))
+    names = forwarder.SiteNames(instances, lock)
     threads.append(threading.Thread(target=forwarder.serve, args=(forward_socket, names), daemon=True))
     for thread in threads:
         thread.start()
@@ -94,9 +92,9 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     home.announce()
     while not stop.wait(HOME_GONE_EVERY) and home.folder.exists():
         pass
-    base.close()
-    machines.close()
-    lock.acquire()  # whatever was being answered is answered and stored
+    debian_ami.close()
+    instances.close()
+    lock.acquire()  # every request under way is answered and stored
     os._exit(0)
 
 
@@ -108,7 +106,7 @@ def main() -> None:
     """Serve the folder that the command line names."""
     logging.basicConfig(format="%(asctime)s %(message)s")
     home = Home(folder=Path(sys.argv[1]))
-    serve(home, home.born())
+    serve(home, home.load())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""debian_ami: debian-12 as an AMI: pending while it is built, failed with the reason, built again when asked for."""
+"""debian_ami: debian-12 as an AMI: pending while it is built, failed with a reason, built again on request."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LOG = logging.getLogger(__name__)
 DEBIAN = "136693071363"
 """The account that publishes Debian's images on AWS."""
 RETRY = 30.0
-"""Seconds after which an image that could not be made is tried again, if somebody asks for it."""
+"""Seconds from the start of a failed build until DescribeImages starts another one."""
 
 
 class DebianAmi:
-    """The image that every region of a cloud has from its birth."""
+    """The image that every region of a cloud has from the start."""
 
     def __init__(self, ami: str, claim: str, lock: threading.RLock, disk: Disk, *, made: bool) -> None:
         self.ami, self.claim, self.lock, self.disk = ami, claim, lock, disk
@@ -38,16 +38,16 @@ class DebianAmi:
         self.retry()
 
     def retry(self) -> None:
-        """Build it, in a thread, unless it is there or was tried just now."""
+        """Build it in a thread, unless it exists or was tried just now."""
         due = self.tried is None or time.monotonic() - self.tried > RETRY
         if self.state == "failed" and due:
             self.tried = time.monotonic()
-            self.state, self.reason = "pending", "building the base image"
+            self.state, self.reason = "pending", "building debian-12"
             self._thread = threading.Thread(target=self._make, daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """End the build; the next server begins it again."""
+        """End the build; the next daemon begins it again."""
         for build in self._builds:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(build.pid, signal.SIGTERM)
@@ -55,7 +55,7 @@ class DebianAmi:
             self._thread.join(30)
 
     def register(self) -> None:
-        """Show it, as it is now, in every region that is in use."""
+        """Write its current state into every region in use."""
         for _, _, backend in list(ec2_backends.iter_backends()):
             self._register(backend)
 

@@ -1,4 +1,4 @@
-"""debian_root: debian-12, the machine image that every cloud starts with, made from this machine's own apt sources."""
+"""debian_root: builds debian-12, the first image of every cloud, from this machine's apt sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPTIONS = (
     *("--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=force-unsafe-io"),
 )
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer")
-"""Nobody else may hold apt's lock when a release wants it."""
+"""Timers that are off; apt's would hold its lock when a release needs it."""
 CLOUD_INIT = """\
 # the cloud runs this machine in a container: network and disks are made for it
 datasource_list: [NoCloud, None]
@@ -57,16 +57,16 @@ for unit in $MASKED; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 """
 
 
-class BaseImageFailed(Refusal):
-    """The machine image of the embedded cloud cannot be made."""
+class DebianAmiFailed(Refusal):
+    """debian-12, the machine image of the embedded cloud, cannot be built."""
 
-    sentence = "cloud: debian-12 cannot be made: {tail}"
+    sentence = "cloud: debian-12 cannot be built: {tail}"
     remedy = "apt-get update"
 
 
 @functools.cache
 def key() -> str:
-    """Names the image by what it is made of: our recipe, and this machine's apt settings."""
+    """Digest of what the image is built from: this recipe and the machine's apt settings."""
     digest = hashlib.sha256()
     for part in (
         SUITE,
@@ -85,23 +85,23 @@ def key() -> str:
 
 
 def reference(key: str) -> str:
-    """The podman image; clouds of one machine share it."""
+    """Name of the podman image, which the clouds of a machine share."""
     return f"localhost/release-pipeline-base:{key}"
 
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Clouds of one machine make or remove the shared image one after the other."""
+    """Let one cloud of this machine at a time build or remove the shared image."""
     with LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def make(claim: str, started: Callable[[subprocess.Popen[bytes]], None]) -> None:
-    """Build the image unless this machine has it. Takes half a minute. Raises BaseImageFailed.
+    """Build the image unless this machine has it. Takes half a minute. Raises DebianAmiFailed.
 
-    `claim` is a second name for the image, the cloud's own: it stays as long as somebody claims it.
-    `started` gets the build's process, the leader of a group, so that somebody can end it.
+    `claim` is the cloud's own second name for the image, which is kept while any cloud has one.
+    `started` gets the build's process, a group leader, so that the caller can end it.
     """
     with locked():
         if not containers.has_image(reference(key())):
@@ -140,7 +140,7 @@ def _build(folder: Path, started: Callable[[subprocess.Popen[bytes]], None]) -> 
             imported = subprocess.run(importing, stdin=made.stdout, stdout=output, stderr=output, check=False)
     if made.returncode or imported.returncode:
         containers.remove_image(reference(key()))
-        raise BaseImageFailed(tail="; ".join(log.read_text().strip().splitlines()[-3:]))
+        raise DebianAmiFailed(tail="; ".join(log.read_text().strip().splitlines()[-3:]))
 
 
 def _write_overlay(root: Path) -> None:
@@ -156,7 +156,7 @@ def _write_overlay(root: Path) -> None:
 
 
 def _sources() -> list[Path]:
-    # a file that does not name the suite belongs to somebody else's packages, whose key is not in the image
+    # a file without the suite is for third-party packages, whose signing key is not in the image
     folder = Path("/etc/apt/sources.list.d")
     files = [Path("/etc/apt/sources.list"), *folder.glob("*.list"), *folder.glob("*.sources")]
     return sorted(path for path in files if path.exists() and SUITE in path.read_text().split())
@@ -167,12 +167,12 @@ def _certificates() -> list[Path]:
 
 
 def _apt_settings() -> str:
-    # proxies, certificates, dates: what this machine needs to reach its registry, its hosts need too
+    # proxies, certificates, dates: hosts reach the registry as this machine does
     dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True)
     kept = (line for line in dump.stdout.splitlines() if not line.endswith('"";'))
     return "".join(f"{line}\n" for line in kept)
 
 
 def architecture() -> str:
-    """As EC2 names it."""
+    """This machine's architecture, as EC2 names it."""
     return {"aarch64": "arm64"}.get(platform.machine(), platform.machine())

@@ -1,6 +1,6 @@
-"""disk: what the cloud remembers, written before an answer is sent: a killed server loses nothing that it promised.
+"""disk: stores the cloud's state before an answer is sent, so that a killed server loses nothing that it confirmed.
 
-Bodies of S3 objects are files. What moto keeps beside them is pickled into SQLite: a row for each service
+The content of S3 objects is in files. The rest of moto's state is pickled into SQLite: a row for each service
 that a request has changed, and a row for each object, written once.
 """
 
@@ -20,7 +20,7 @@ from moto.core.base_backend import BackendDict
 from moto.s3.models import FakeKey, s3_backends
 from moto.s3.utils import _VersionedKeyStore
 
-from tasks.cloud.embedded.objects import keep_bodies
+from tasks.cloud.embedded.objects import keep_in_files
 from tasks.full_disk import full_disk
 
 SCHEMA = """
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS object (id TEXT PRIMARY KEY, state BLOB NOT NULL);
 
 
 class Disk:
-    """The memory of one cloud. Its caller lets one request at a time change anything."""
+    """The stored state of one cloud. Its caller lets one request at a time change it."""
 
     def __init__(self, state: Path, objects: Path) -> None:
         state.touch(mode=0o600)
@@ -41,10 +41,10 @@ class Disk:
         self._database.executescript(SCHEMA)
         self._written: dict[str, bytes] = {}
         self._discarded: list[str] = []
-        keep_bodies(objects, self._discarded)
+        keep_in_files(objects, self._discarded)
 
     def load(self) -> None:
-        """Put everything back into moto, and drop bodies that no object has."""
+        """Load everything into moto, and remove content that no object has."""
         for name, state in self._database.execute("SELECT name, state FROM service"):
             backends = moto.backends.get_backend(name)
             stored = _Unpickler(io.BytesIO(state), self._object).load()
@@ -93,7 +93,7 @@ class Disk:
             execute("ROLLBACK")
             raise
         self._written[service] = state
-        for id in discarded:  # only now: until the commit a restart would want them
+        for id in discarded:  # only now: until the commit a restart would need them
             (self.objects / id).unlink(missing_ok=True)
             self._discarded.remove(id)
 
@@ -103,7 +103,7 @@ class Disk:
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves S3 objects out, but for their ids; those that changed go to rows of their own."""
+    """Writes the id of an S3 object in its place; objects that changed go to rows of their own."""
 
     def __init__(self, file: io.BytesIO, objects: dict[str, bytes], fresh: list[FakeKey]) -> None:
         super().__init__(file, protocol=5)
@@ -120,26 +120,26 @@ class _Pickler(pickle.Pickler):
                 self.fresh.append(obj)
             return _stored, (obj.body,)
         if isinstance(obj, collections.defaultdict | _VersionedKeyStore):
-            # moto's own mappings: some need arguments to be made, one lists only its newest values
+            # moto's own mappings: some take arguments when made, one lists only its newest values
             return copyreg.__newobj__, (type(obj),), _contents(obj), None, None, _fill  # type: ignore[attr-defined]
         return NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds left-out S3 objects by their ids."""
+    """Loads S3 objects by their ids."""
 
     def __init__(self, file: io.BytesIO, load: Any) -> None:
         super().__init__(file)
         self._load_object = load
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("tasks."):  # ours, under whatever name this module had when it was written
+        if module.startswith("tasks."):  # ours; this module may have had another name when it was written
             return {"_stored": self._load_object, "_key": _key, "_fill": _fill, "_nested": _nested}[name]
         return super().find_class(module, name)
 
 
 def _stored(id: str) -> FakeKey:
-    raise NotImplementedError  # stands in a pickle for an object; _Unpickler knows where it is
+    raise NotImplementedError  # stands for an object in a pickle; _Unpickler loads it
 
 
 def _state(key: FakeKey) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""errors: errors as the clients of AWS's services read them."""
+"""errors: error responses in the formats of AWS's services."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Answer = tuple[str, list[tuple[str, str]], Iterable[bytes]]
 
 
 def xml_error(status: str, code: str, message: str, *, root: str = "Response") -> Answer:
-    """An error of EC2's; with an empty root of S3's, with ErrorResponse of Route53's."""
+    """An error in EC2's format; an empty `root` gives S3's, ErrorResponse gives Route53's."""
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     wrapped = {
         "": error.replace("</Error>", "<RequestId>embedded</RequestId></Error>"),
@@ -19,7 +19,7 @@ def xml_error(status: str, code: str, message: str, *, root: str = "Response") -
 
 
 def json_error(status: str, code: str, message: str) -> Answer:
-    """An error of a service that speaks JSON."""
+    """An error of a service that uses JSON."""
     return _answer(status, "application/x-amz-json-1.1", json.dumps({"__type": code, "message": message}))
 
 

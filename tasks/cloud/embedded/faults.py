@@ -1,4 +1,4 @@
-"""faults: the cloud made as reluctant as AWS is, by counting and never by chance."""
+"""faults: throttling, conflicts, delays and short pages as on AWS, by counting and never at random."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasks.cloud.embedded.instances import Instances, Pace
 
 PACE = Pace(pending=3.0, shutting_down=4.0, stopping=2.0)
 PAGE = 5
-"""Most items that a list gives at once."""
+"""Items on one page of a list, at most."""
 THROTTLED = {"ec2": 7, "s3": 11, "route53": 5, "ssm": 5}
-"""Of a service's requests every so many is told to slow down."""
+"""Every nth request of a service is throttled."""
 CONFLICT = 3
-"""Of the conditional writes every so many meets another one."""
+"""Every nth conditional write gets a conflict."""
 LISTS = {
     "describe_images": "Images",
     "describe_instances": "Reservations",
@@ -35,18 +35,18 @@ PAGED = {"s3": "max-keys", "route53": "maxitems"}
 
 
 class Faults:
-    """Says no to some requests, and gives lists in pages."""
+    """Refuses some requests, and returns lists in pages."""
 
     def __init__(self) -> None:
         self.count: collections.Counter[str] = collections.Counter()
         for method, items in LISTS.items():
             setattr(EC2Response, method, _paged(getattr(EC2Response, method), items))
 
-    def before(self, request: Any, environ: dict[str, Any], hosts: Instances) -> Answer | None:
-        """The refusal of a request, if it gets one; called one request at a time."""
+    def before(self, request: Any, environ: dict[str, Any], instances: Instances) -> Answer | None:
+        """The error that a request gets, or None; called for one request at a time."""
         if refusal := self._throttled(request.service) or self._conflict(request, environ):
             return refusal
-        if request.action == "DescribeInstances" and (unseen := _unseen(request, hosts)):
+        if request.action == "DescribeInstances" and (unseen := _unseen(request, instances)):
             text = f"The instance ID '{unseen}' does not exist"
             return xml_error("400 Bad Request", "InvalidInstanceID.NotFound", text)
         _shorten(request, environ)
@@ -79,10 +79,10 @@ class Faults:
         return bool(times) and self.count[what] % times == 0
 
 
-def _unseen(request: Any, hosts: Instances) -> str | None:
-    """A new instance that somebody asks for by its id for the first time."""
+def _unseen(request: Any, instances: Instances) -> str | None:
+    """A new instance that is asked for by its id for the first time."""
     asked = set(re.findall(rb"InstanceId\.\d+=(i-\w+)", request.body))
-    for _, instance in hosts.instances():
+    for _, instance in instances.all():
         if instance.id.encode() in asked and not getattr(instance, "seen", False):
             instance.seen = True
             return str(instance.id)
@@ -90,7 +90,7 @@ def _unseen(request: Any, hosts: Instances) -> str | None:
 
 
 def _shorten(request: Any, environ: dict[str, Any]) -> None:
-    """Ask moto for a short page where it pages by itself."""
+    """Ask moto for a short page where moto itself pages."""
     if request.method == "GET" and (name := PAGED.get(request.service)):
         query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
         listing = request.service == "route53" or request.path.strip("/").count("/") == 0

@@ -1,4 +1,4 @@
-"""forwarder: a loopback port that leads to hosts by name, so that a browser needs no /etc/hosts."""
+"""forwarder: forwards a loopback port to hosts by name, so that a browser needs no /etc/hosts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ IDLE = 900.0
 
 
 class SiteNames:
-    """The cloud's A records, and whether a running host of ours has the address."""
+    """The cloud's A records, and whether a running host has an address."""
 
-    def __init__(self, hosts: Any, lock: threading.RLock) -> None:
-        self.hosts, self.lock = hosts, lock
+    def __init__(self, instances: Any, lock: threading.RLock) -> None:
+        self.instances, self.lock = instances, lock
 
     def records(self) -> dict[str, str]:
         """Every A record of every zone."""
@@ -34,10 +34,10 @@ class SiteNames:
         return found
 
     def running(self, address: str) -> bool:
-        """Whether a running host has this address: else it may be anybody's."""
+        """Whether a running host has this address: else it may belong to something else."""
         return any(
-            each.private_ip == address and each.state == "running" and self.hosts.runtime.alive(each.id)
-            for _, each in self.hosts.instances()
+            each.private_ip == address and each.state == "running" and self.instances.runtime.alive(each.id)
+            for _, each in self.instances.all()
         )
 
 

@@ -1,4 +1,4 @@
-"""home: where the embedded cloud of one user lives, and whether its server runs."""
+"""home: the folder of a user's embedded cloud, and whether its server runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, kw_only=True)
 class CloudIdentity:
-    """What a cloud is born with and keeps for life; `delete` ends it."""
+    """What a cloud keeps from its first start to `delete`."""
 
     id: str
     subnet: str
@@ -28,33 +28,33 @@ class CloudIdentity:
     port: int = 0
     """The API's, on loopback and on the gateway; 0 until the first server has bound one."""
     forward_port: int = 0
-    """The forwarder's: hosts by name."""
+    """The forwarder's port."""
     key: str = ""
-    """Access key of whoever may read this file: requests with another one are refused."""
+    """Access key; requests with another one are refused."""
     secret: str = ""
-    """Signs what the hosts may fetch."""
-    awkward: bool = False
-    """Whether it answers as reluctantly as AWS does."""
+    """Secret key; it signs what hosts may fetch."""
+    faults: bool = False
+    """Whether it throttles, delays and pages as AWS does."""
     paused: bool = False
-    """Whether `stop` ended its hosts: then the next start brings them back."""
+    """Whether `stop` stopped its hosts; then the next start starts them again."""
     boot: str = ""
     """The boot of this machine in which its hosts were last started."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """The folder of one cloud. It holds secrets: nobody else may read it."""
+    """The folder of one cloud. It holds secrets: only the user may read it."""
 
     folder: Path
 
     @property
     def log(self) -> Path:
-        """What the server says; started anew with each server."""
+        """The server's log; each start empties it."""
         return self.folder / "server.log"
 
     @property
     def objects(self) -> Path:
-        """Bodies of S3 objects, a file each."""
+        """The content of S3 objects, a file each."""
         return self.folder / "objects"
 
     @property
@@ -64,16 +64,19 @@ class Home:
 
     @property
     def state(self) -> Path:
-        """Everything else that the cloud remembers: SQLite."""
+        """All other state: SQLite."""
         return self.folder / "state.sqlite"
 
     def identity(self) -> CloudIdentity | None:
-        """Who this cloud is; None before its birth."""
-        return self.born() if (self.folder / "cloud.json").exists() else None
+        """The cloud's identity; None before its first start."""
+        return self.load() if (self.folder / "cloud.json").exists() else None
 
-    def born(self) -> CloudIdentity:
-        """Who this cloud is; only after its birth."""
-        return CloudIdentity(**json.loads((self.folder / "cloud.json").read_text()))
+    def load(self) -> CloudIdentity:
+        """The identity of a cloud that exists."""
+        values = json.loads((self.folder / "cloud.json").read_text())
+        if "awkward" in values:  # the former name of `faults`
+            values["faults"] = values.pop("awkward")
+        return CloudIdentity(**values)
 
     def change(self, identity: CloudIdentity, **values: object) -> CloudIdentity:
         """Write the identity with some values changed, and return it."""
@@ -90,26 +93,26 @@ class Home:
             return None
 
     def announce(self) -> None:
-        """Say that this process is the server and ready."""
+        """Record that this process is the server, and ready."""
         self._write("server.json", {"pid": os.getpid(), "started": started_at(os.getpid())})
 
     def make(self) -> None:
-        """Make the folders, for the user's eyes only."""
+        """Make the folders, which only the user may read."""
         with full_disk("cloud", self.folder):
             for folder in (self.folder, self.objects, self.hosts):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time starts, stops or deletes this cloud."""
+        """Let one command at a time start, stop or delete this cloud."""
         self.make()
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def remove(self) -> None:
-        """Remove everything, the identity last: what interrupts this can be called again."""
-        import shutil  # with all its compressions; only an end needs it
+        """Remove everything, the identity last, so that an interrupted removal can be repeated."""
+        import shutil  # it imports every compression module; only this needs it
 
         for path in sorted(self.folder.iterdir(), key=lambda path: path.name == "cloud.json"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -130,8 +133,8 @@ def of(environ: Mapping[str, str]) -> Home:
 
 
 def described(place: Home) -> list[str]:
-    """Where a cloud lives and answers, line by line."""
-    identity = place.born()
+    """Lines that say where a cloud is and where it answers."""
+    identity = place.load()
     return [
         f"cloud {identity.id}  {place.folder}",
         f"api    http://{LOOPBACK}:{identity.port}  (hosts: {identity.gateway}, {identity.subnet})",

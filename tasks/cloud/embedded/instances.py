@@ -1,4 +1,4 @@
-"""instances: EC2's instances as containers. A state that asks for work is worked on until it is reached."""
+"""instances: EC2's instances as containers. A state such as pending is worked on until the next one is reached."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CODES = {
 }
 NEXT = {"pending": "running", "stopping": "stopped", "shutting-down": "terminated"}
 FORGET_AFTER = timedelta(hours=1)
-"""How long EC2 still lists what is terminated."""
+"""How long EC2 still lists a terminated instance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds that a change takes at least; AWS is slower than containers."""
+    """Seconds that a state lasts at least; AWS is slower than containers."""
 
     pending: float = 0.0
     shutting_down: float = 0.0
@@ -51,10 +51,10 @@ class Pace:
 
 
 class Instances:
-    """The machines of one cloud.
+    """The instances of one cloud.
 
-    `lock` is the one that requests are answered under; podman is called outside of it, in a thread for
-    each machine, so that a lease is renewed while an image is made.
+    Requests are answered under `lock`. podman is called without it, in a thread for each instance, so that a lease
+    can be renewed while an image is made.
     """
 
     def __init__(
@@ -64,13 +64,14 @@ class Instances:
         lock: threading.RLock,
         save: Callable[[], None],
         folder: Path,
-        base: tuple[str, str],
+        debian_ami: str,
+        debian_image: str,
         subnet: str,
         pace: Pace,
     ) -> None:
         self.runtime, self.lock, self.save = runtime, lock, save
         self.folder, self.subnet, self.pace = folder, ipaddress.ip_network(subnet), pace
-        self.base_ami, self.base_image = base
+        self.debian_ami, self.debian_image = debian_ami, debian_image
         self._turns: dict[str, threading.Lock] = {}
         self._restarting: set[str] = set()
         self._judged = threading.Condition()
@@ -79,13 +80,13 @@ class Instances:
     # --- what requests ask for, under the lock ----------------------------------------------------
 
     def change(self, instance: Any, state: str, reason: str = "") -> None:
-        """Put an instance into a state; the work that it asks for begins at once."""
+        """Set an instance's state, and begin the work that it needs."""
         set_state(instance, state, reason)
         if state in NEXT:
             _thread(self._settle, instance)
 
     def reboot(self, instance: Any) -> None:
-        """Shut down and start, as one: nobody sees it stopped."""
+        """Stop and start the host; the instance is never seen as stopped."""
         self._restarting.add(instance.id)  # `_died` leaves it alone
         _thread(self._restart, instance)
 
@@ -95,27 +96,27 @@ class Instances:
         _thread(self._commit, ami, instance_id)
 
     def forget_image(self, ami: str) -> None:
-        """Remove what an AMI was made of."""
+        """Remove the image behind an AMI."""
         _thread(self.runtime.remove_image, ami)
 
     def free_address(self) -> str:
-        """An address that no instance of any region has: the next one, so that none is reused soon."""
-        known = [each for _, each in self.instances()]
+        """The next address that no instance of any region has, so that none is reused soon."""
+        known = [each for _, each in self.all()]
         taken = {each.private_ip for each in known if each.state != "terminated"}
         hosts = [str(address) for address in self.subnet.hosts()][9:]
         last = max(known, key=lambda each: each.launch_time, default=None)
         start = hosts.index(last.private_ip) + 1 if last else 0
         return next(each for each in hosts[start:] + hosts[:start] if each not in taken)
 
-    def instances(self) -> Iterator[tuple[Any, Any]]:
-        """Every reservation's instances, in every region."""
+    def all(self) -> Iterator[tuple[Any, Any]]:
+        """Every instance of every region, each with its backend."""
         for _, _, backend in list(ec2_backends.iter_backends()):
             for reservation in list(backend.reservations.values()):
                 for instance in reservation.instances:
                     yield backend, instance
 
     def forget_terminated(self) -> None:
-        """Drop what EC2 would no longer list."""
+        """Drop instances that EC2 would no longer list."""
         for _, _, backend in list(ec2_backends.iter_backends()):
             for reservation in list(backend.reservations.values()):
                 ended = [getattr(each, "terminated_at", None) for each in reservation.instances]
@@ -125,7 +126,7 @@ class Instances:
                         backend.tags.pop(instance.id, None)
 
     def console(self, host: str) -> str:
-        """What the host has printed since it was made."""
+        """What the host has printed on its console."""
         with contextlib.suppress(FileNotFoundError):
             lines = (self.folder / host / "console").read_text(errors="replace").splitlines()
             fields = [line.split(" ", 3) for line in lines]
@@ -137,12 +138,12 @@ class Instances:
     # --- before a request, without the lock -------------------------------------------------------
 
     def judge(self) -> None:
-        """Wait until hosts that died a moment ago are known as such."""
+        """Wait until hosts that have just died are no longer shown as running."""
         with self._judged:
             self._judged.wait_for(lambda: not list(self._unjudged()), timeout=5)
 
     def _unjudged(self) -> Iterator[Any]:
-        for _, instance in self.instances():
+        for _, instance in self.all():
             dead = instance.state == "running" and not self.runtime.alive(instance.id)
             if dead and instance.id not in self._restarting:
                 yield instance
@@ -150,11 +151,11 @@ class Instances:
     # --- from start to end ------------------------------------------------------------------------
 
     def resume(self, bring_back: bool) -> None:
-        """After a restart of the server: attach to what runs, and go on with what was under way.
+        """Attach to the hosts after a restart of the server, and continue what was under way.
 
-        `bring_back`: the machine booted, or `stop` ended the hosts: what was running runs again.
+        `bring_back`: this machine has booted, or `stop` stopped the hosts; those that ran are started again.
         """
-        known = {instance.id: instance for _, instance in self.instances()}
+        known = {instance.id: instance for _, instance in self.all()}
         containers = set(self.runtime.all())
         for stray in containers - {id for id, each in known.items() if each.state != "terminated"}:
             self.runtime.remove(stray)
@@ -170,26 +171,26 @@ class Instances:
                     self._died(instance)
         for _, _, backend in ec2_backends.iter_backends():
             for ami in [each for each in backend.amis.values() if each.state == "pending"]:
-                if ami.id != self.base_ami:
+                if ami.id != self.debian_ami:
                     _thread(self._commit, ami, ami.instance_id)
 
     def watch(self) -> None:
         """Notice hosts that end by themselves. Never returns."""
         while True:
             for host in self.runtime.wait(3600):
-                for instance in [each for _, each in self.instances() if each.id == host]:
+                for instance in [each for _, each in self.all() if each.id == host]:
                     _thread(self._died, instance)
 
     def close(self) -> None:
-        """Begin no more work, and wait for what is under way; the next server goes on with the rest."""
+        """Begin no more work, and wait for what is under way; the next server continues the rest."""
         self._closing = True
         for turn in list(self._turns.values()):
             turn.acquire()
 
     def _died(self, instance: Any) -> None:
-        """A running host has ended: a reboot stays one, else it is stopped or terminated, as it was launched."""
+        """Handle the end of a running host: restart it after a reboot, else stop or terminate it, as it was launched."""
         code: int | None = 0
-        with self._turn(instance.id):  # whoever is at work on it may have ended it, and may start it again
+        with self._turn(instance.id):  # work under way may have ended it, and may start it again
             running = instance.state != "running" or self.runtime.alive(instance.id)
             restarted = running or self.runtime.attach(instance.id, instance.private_ip)
             if not restarted and instance.id not in self._restarting:
@@ -272,7 +273,7 @@ class Instances:
             self.save()
 
     def _image(self, ami: str) -> str:
-        return self.base_image if ami == self.base_ami else self.runtime.image(ami)
+        return self.debian_image if ami == self.debian_ami else self.runtime.image(ami)
 
     def _seed(self, instance: Any) -> None:
         seed = self.folder / instance.id / "seed"

@@ -1,4 +1,4 @@
-"""lifecycle: the life of the user's own cloud on this machine: birth, start, stop, end."""
+"""lifecycle: creates, starts, stops and deletes the user's embedded cloud."""
 
 from __future__ import annotations
 
@@ -23,51 +23,51 @@ from tasks.refusal import Refusal
 ROOT = Path(__file__).parents[3]
 START_WITHIN, STOP_WITHIN = 90.0, 60.0
 FREED_WITHIN = 1.0
-"""A server that was killed may hold its ports for a moment."""
+"""Seconds that a killed server may still hold its ports."""
 POLL = 0.02
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
-"""So that what an upload took of the server's memory goes back to the machine."""
+"""Settings of malloc that return an upload's memory to the machine."""
 
 
 class NoAddressRange(Refusal):
-    """Every private /24 is taken: no range is left for a cloud of its own."""
+    """This machine's routes take every private /24, so none is left for the cloud."""
 
     sentence = "cloud: no private address range is free on this machine"
     remedy = "podman network ls"
 
 
 class PortWrong(Refusal):
-    """The variable CLOUD_PORT is no port."""
+    """The variable CLOUD_PORT is not a port number."""
 
     sentence = "cloud: CLOUD_PORT={value}: should be a number from 1 to 65535"
     remedy = "unset CLOUD_PORT"
 
 
 class PortTaken(Refusal):
-    """Somebody else listens on a port that the embedded cloud has had, or was told to have."""
+    """Another program listens on a port of the embedded cloud."""
 
     sentence = "cloud: port {port} ({what}) is in use by another program"
     remedy = "ss -ltnp 'sport = :{port}'"
 
 
 class ServerFailed(Refusal):
-    """The embedded cloud's server ended, or did not come up; the last lines of its log are shown."""
+    """The embedded cloud's server ended or did not start; the last lines of its log are shown."""
 
     sentence = "cloud: the server {problem} (whole log: {log})\n{tail}"
     remedy = "doit cloud status"
 
 
 def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Start the cloud unless it runs; at its first start it is born.
+    """Start the cloud unless it runs; the first start creates it.
 
-    CLOUD_PORT demands a port for the forwarder, CLOUD_AWKWARD=1 makes a new cloud as awkward as AWS is.
+    A new cloud takes its forwarder's port from CLOUD_PORT, and has faults if CLOUD_FAULTS=1.
     Raises PodmanMissing, PodmanRefused, NoAddressRange, PortTaken, ServerFailed or DiskFull.
     """
     place = home.of(environ)
-    with place.locked():  # of eight commands that start at once one starts the server
+    with place.locked():  # of several commands at once, one starts the server
         if place.running():
             return ["cloud: runs already"]
-        identity = place.identity() or _birth(place, say, environ)
+        identity = place.identity() or _create(place, say, environ)
         _accept_ports(identity)
         say("starting the embedded cloud")
         _spawn(place)
@@ -75,7 +75,7 @@ def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def stop(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """End the server and the hosts; data and disks stay, and the next start brings everything back."""
+    """Stop the server and the hosts; data and disks are kept, and the next start starts them again."""
     place = home.of(environ)
     with place.locked():
         identity = place.identity()
@@ -108,7 +108,7 @@ def delete(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
     return [f"cloud: deleted, nothing of it is left below {place.folder.parent}"]
 
 
-def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> CloudIdentity:
+def _create(place: Home, say: Say, environ: Mapping[str, str]) -> CloudIdentity:
     port = _demanded_port(environ)
     say("preparing a network")
     containers.usable()
@@ -123,13 +123,13 @@ def _birth(place: Home, say: Say, environ: Mapping[str, str]) -> CloudIdentity:
                 forward_port=port,
                 key=secrets.token_hex(16),
                 secret=secrets.token_hex(32),
-                awkward=environ.get("CLOUD_AWKWARD") == "1",
+                faults=environ.get("CLOUD_FAULTS") == "1",
                 boot=life.this_boot(),
             )
             try:
                 return place.change(identity)
             except DiskFull:
-                ours.remove_all()  # nobody would know whose network it is
+                ours.remove_all()  # without an identity nothing would own the network
                 raise
     raise NoAddressRange
 
@@ -157,7 +157,7 @@ def _accept_ports(identity: CloudIdentity) -> None:
 
 def _spawn(place: Home) -> None:
     place.log.touch(mode=0o600)
-    # the checkout may go while its server runs: so it runs from its own folder, and imports at once
+    # the checkout may be removed while the server runs: so it runs in its own folder, and imports everything first
     environment = {**os.environ, **MEMORY, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     with place.log.open("wb") as log:
         server = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""listen: sockets for the server, on addresses that may not exist yet."""
+"""listen: listening sockets for the server, also on addresses that do not exist yet."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import random
 import socket
 
 FIRST, LAST = 20000, 32000
-"""Below the ports that this machine gives to outgoing connections: those come and go, ours is kept for life."""
+"""Below the ephemeral ports of outgoing connections: the cloud keeps its port."""
 
 
 def listen(address: str, port: int, *, freebind: bool = False) -> socket.socket:
-    """A listening TCP socket. `freebind`: the address need not exist: a bridge has its only while a host runs."""
+    """A listening TCP socket. `freebind`: the address need not exist; a bridge has its own only while a host runs."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if freebind:
@@ -26,7 +26,7 @@ def listen(address: str, port: int, *, freebind: bool = False) -> socket.socket:
 
 
 def listen_somewhere(address: str, *preferred: int) -> socket.socket:
-    """A listening TCP socket on a port that nobody else has."""
+    """A listening TCP socket on a free port."""
     for port in (*preferred, *random.sample(range(FIRST, LAST), LAST - FIRST)):
         with contextlib.suppress(OSError):
             return listen(address, port)

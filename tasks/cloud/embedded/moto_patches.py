@@ -1,4 +1,4 @@
-"""moto_patches: where moto is kinder or vaguer than AWS, it is made to do as AWS does."""
+"""moto_patches: make moto as strict as AWS."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from moto.s3.responses import S3Response
 from tasks.cloud.embedded.instances import Instances
 
 
-def close(hosts: Instances) -> None:
-    """Change moto, in this process, for good."""
-    _network(hosts)
-    _launches(hosts)
-    _lives(hosts)
-    _images(hosts)
+def install(instances: Instances) -> None:
+    """Patch moto for the life of this process."""
+    _network(instances)
+    _launches(instances)
+    _lives(instances)
+    _images(instances)
     _names_and_groups()
     _conditions()
 
 
-def _network(hosts: Instances) -> None:
-    """The default VPC is the one network that there is, and a host's address is all that it has."""
+def _network(instances: Instances) -> None:
+    """The default VPC is the only network, and an instance's private address is its public one too."""
 
     def create_default_vpc(backend: Any) -> Any:
-        vpc = backend.create_vpc(cidr_block=str(hosts.subnet), is_default=True)
+        vpc = backend.create_vpc(cidr_block=str(instances.subnet), is_default=True)
         zone = f"{backend.region_name}a"
-        backend.create_subnet(vpc.id, cidr_block=str(hosts.subnet), availability_zone=zone)
+        backend.create_subnet(vpc.id, cidr_block=str(instances.subnet), availability_zone=zone)
         return vpc
 
     def assign(interface: Any) -> None:
@@ -48,18 +48,18 @@ def _network(hosts: Instances) -> None:
         interface.public_ip = interface.private_ip_address if automatic else None
 
     EC2Backend.create_default_vpc = create_default_vpc
-    Subnet.get_available_subnet_ip = lambda subnet, instance: hosts.free_address()
-    Subnet.request_ip = lambda subnet, ip, instance: _accept_address(hosts, ip)
+    Subnet.get_available_subnet_ip = lambda subnet, instance: instances.free_address()
+    Subnet.request_ip = lambda subnet, ip, instance: _accept_address(instances, ip)
     NetworkInterface.check_auto_public_ip = assign
 
 
-def _accept_address(hosts: Instances, address: str) -> None:
-    taken = (each.private_ip for _, each in hosts.instances() if each.state != "terminated")
+def _accept_address(instances: Instances, address: str) -> None:
+    taken = (each.private_ip for _, each in instances.all() if each.state != "terminated")
     if address in taken:
         raise EC2ClientError("InvalidIPAddress.InUse", f"Address {address} is in use.")
 
 
-def _launches(hosts: Instances) -> None:
+def _launches(instances: Instances) -> None:
     """RunInstances: idempotent, checked before anything is made, and pending until the host runs."""
     respond, run = InstanceResponse.run_instances, EC2Backend.run_instances
 
@@ -76,7 +76,7 @@ def _launches(hosts: Instances) -> None:
         reservation = run(backend, image_id, count, user_data, group_names, **options)
         reservation.request = request
         for instance in reservation.instances:
-            hosts.change(instance, "pending")
+            instances.change(instance, "pending")
         return reservation
 
     def with_protection(response: Any) -> Any:
@@ -95,7 +95,7 @@ def _launched_with(backend: Any, token: str) -> Any:
         (
             reservation
             for reservation in backend.reservations.values()
-            if token != "ABCDE"  # moto's word for none  # noqa: S105
+            if token != "ABCDE"  # moto's token for none  # noqa: S105
             and any(each.client_token == token for each in reservation.instances)
         ),
         None,
@@ -128,11 +128,11 @@ def _accept_launch(backend: Any, image_id: str, options: dict[str, Any]) -> None
         backend.describe_key_pairs(key_names=[options["key_name"]])
     subnets = {options.get("subnet_id"), *(each.get("SubnetId") for each in options.get("nics", ()))}
     if subnets - {None, *(each.id for each in backend.get_default_subnets().values())}:
-        raise EC2ClientError("Unsupported", "Hosts of this cloud live in its default subnet.")
+        raise EC2ClientError("Unsupported", "Instances of this cloud are in its default subnet.")
 
 
-def _lives(hosts: Instances) -> None:
-    """Start, stop, reboot, terminate: from the states that EC2 allows, and done to the host."""
+def _lives(instances: Instances) -> None:
+    """Start, stop, reboot, terminate: only from the states that EC2 allows, and carried out on the host."""
     end = Instance.terminate
 
     def start(instance: Any) -> Any:
@@ -141,7 +141,7 @@ def _lives(hosts: Instances) -> None:
             _demand(instance, "started", "stopped")
             for interface in instance.nics.values():
                 interface.start()
-            hosts.change(instance, "pending")
+            instances.change(instance, "pending")
         return previous
 
     def stop(instance: Any) -> Any:
@@ -150,7 +150,7 @@ def _lives(hosts: Instances) -> None:
             _demand(instance, "stopped", "running")
             for interface in instance.nics.values():
                 interface.stop()
-            hosts.change(instance, "stopping", "Client.UserInitiatedShutdown: User initiated")
+            instances.change(instance, "stopping", "Client.UserInitiatedShutdown: User initiated")
         return previous
 
     def terminate(instance: Any) -> Any:
@@ -159,16 +159,16 @@ def _lives(hosts: Instances) -> None:
             end(instance)
             for interface in instance.nics.values():  # moto would keep them for ever
                 instance.ec2_backend.enis.pop(interface.id, None)
-            hosts.change(instance, "shutting-down", "Client.UserInitiatedShutdown: User initiated")
+            instances.change(instance, "shutting-down", "Client.UserInitiatedShutdown: User initiated")
         return previous
 
     def reboot(instance: Any) -> None:
         _demand(instance, "rebooted", "running")
-        hosts.reboot(instance)
+        instances.reboot(instance)
 
     def console(response: Any) -> ActionResult:
         instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
-        output = Base64EncodedString.from_raw_string(hosts.console(instance.id)[-65536:])
+        output = Base64EncodedString.from_raw_string(instances.console(instance.id)[-65536:])
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
 
     Instance.start, Instance.stop, Instance.reboot = start, stop, reboot
@@ -184,7 +184,7 @@ def _demand(instance: Any, verb: str, state: str) -> None:
         )
 
 
-def _images(hosts: Instances) -> None:
+def _images(instances: Instances) -> None:
     """CreateImage commits the host; DeregisterImage removes what it made."""
     create, deregister = EC2Backend.create_image, EC2Backend.deregister_image
 
@@ -202,14 +202,14 @@ def _images(hosts: Instances) -> None:
         for tag in tags.get("snapshot", ()):
             ami.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
         ami.root_device_type = "ebs"
-        hosts.create_image(ami, instance_id)
+        instances.create_image(ami, instance_id)
         return ami
 
     def deregister_image(backend: Any, ami_id: str) -> None:
-        if ami_id == hosts.base_ami:
+        if ami_id == instances.debian_ami:
             raise EC2ClientError("AuthFailure", f"Not authorized for image {ami_id}")
         deregister(backend, ami_id)
-        hosts.forget_image(ami_id)
+        instances.forget_image(ami_id)
 
     EC2Backend.create_image, EC2Backend.deregister_image = create_image, deregister_image
 
@@ -250,7 +250,7 @@ def _conditions() -> None:
     def post_checked(response: Any, request: Any, body: Any, bucket: str, query: Any, key: str) -> Any:
         present = response.backend.get_object(response.bucket_name, key)
         finished = present and present.multipart and [present.multipart.id] == query.get("uploadId")
-        if not finished:  # else it is the same request again, and was answered before
+        if not finished:  # a finished one is the same request again
             _match(response, present)
         return post(response, request, body, bucket, query, key)
 

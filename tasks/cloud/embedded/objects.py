@@ -1,4 +1,4 @@
-"""objects: the content of S3 objects, as files; moto would keep it in memory and forget it."""
+"""objects: the content of S3 objects, as files; moto would keep it in memory and lose it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from moto.s3.utils import compute_checksum
 from moto.settings import S3_UPLOAD_PART_MIN_SIZE
 
 SMALL = 1 << 20
-"""Up to this size a body is read at once; above, it is handed on as a file."""
+"""Bytes. Up to this size content is read at once; above, it is passed on as a file."""
 JOINED = "joined-"
-"""A finished upload whose object is about to take it over."""
+"""Prefix of a finished upload's file, until its object takes it over."""
 _here = threading.local()
 
 
-class Body:
-    """A part of a file that behaves as the bytes that moto would have: length, slices, chunks."""
+class FileContent:
+    """A range of a file that can be used as moto uses bytes: length, slices, chunks."""
 
     def __init__(self, path: Path, start: int, end: int) -> None:
         self.path, self.start, self.end = path, start, end
@@ -35,9 +35,9 @@ class Body:
     def __len__(self) -> int:
         return self.end - self.start
 
-    def __getitem__(self, part: slice) -> Body:
+    def __getitem__(self, part: slice) -> FileContent:
         start, end, _ = part.indices(len(self))
-        return Body(self.path, self.start + start, self.start + max(start, end))
+        return FileContent(self.path, self.start + start, self.start + max(start, end))
 
     def __iter__(self) -> Iterator[bytes]:
         self._file.seek(self.start)
@@ -47,13 +47,13 @@ class Body:
             yield chunk
 
     def close(self) -> None:
-        """Called by whoever has sent it."""
+        """Called when it is sent."""
         self._file.close()
 
 
 @contextlib.contextmanager
 def written_ahead(folder: Path, content: bytes) -> Iterator[None]:
-    """Write a large body before its request gets its turn: moto then takes it over, in the same thread."""
+    """Write large content before its request gets the lock; moto takes it over, in the same thread."""
     if len(content) <= SMALL:
         yield
         return
@@ -73,21 +73,21 @@ def _written(path: Path, chunks: Iterable[bytes]) -> str:
             for chunk in chunks:
                 digest.update(chunk)
                 file.write(chunk)
-    except OSError:  # a full disk: what was written in part would only keep it full
+    except OSError:  # a full disk: a partial file would keep it full
         path.unlink()
         raise
     return digest.hexdigest()
 
 
-def keep_bodies(folder: Path, discarded: list[str]) -> None:
-    """Make moto write bodies below `folder`; ids of bodies that nobody wants any more go to `discarded`."""
+def keep_in_files(folder: Path, discarded: list[str]) -> None:
+    """Make moto write content below `folder`; the ids of deleted content go to `discarded`."""
 
-    def read(key: Any) -> bytes | Body:
+    def read(key: Any) -> bytes | FileContent:
         path = folder / key.body
-        return path.read_bytes() if key.contentsize <= SMALL else Body(path, 0, key.contentsize)
+        return path.read_bytes() if key.contentsize <= SMALL else FileContent(path, 0, key.contentsize)
 
-    def write(key: Any, value: bytes | Body) -> None:
-        if not isinstance(value, bytes | Body):
+    def write(key: Any, value: bytes | FileContent) -> None:
+        if not isinstance(value, bytes | FileContent):
             value = bytes(value)
         key.body = uuid.uuid4().hex
         key.contentsize = len(value)
@@ -96,7 +96,7 @@ def keep_bodies(folder: Path, discarded: list[str]) -> None:
             key.body, key._etag = name, key._etag or etag
             del _here.ahead
             return
-        if isinstance(value, Body) and value.path.name.startswith(JOINED):
+        if isinstance(value, FileContent) and value.path.name.startswith(JOINED):
             value.path.rename(folder / key.body)
             return
         written = _written(folder / key.body, (value,) if isinstance(value, bytes) else value)
@@ -107,7 +107,7 @@ def keep_bodies(folder: Path, discarded: list[str]) -> None:
             discarded.append(key.body)
         key.disposed = True
 
-    def complete(upload: Any, parts: Any) -> tuple[Body, str, Any]:
+    def complete(upload: Any, parts: Any) -> tuple[FileContent, str, Any]:
         chosen = list(_chosen(upload, parts))
         joined, digest = folder / f"{JOINED}{uuid.uuid4().hex}", hashlib.md5(usedforsecurity=False)
         try:
@@ -119,24 +119,24 @@ def keep_bodies(folder: Path, discarded: list[str]) -> None:
         except OSError:
             joined.unlink()
             raise
-        body = Body(joined, 0, joined.stat().st_size)
+        whole = FileContent(joined, 0, joined.stat().st_size)
         checksum = _checksum(upload.metadata, joined, [folder / part.body for part in chosen])
-        return body, f"{digest.hexdigest()}-{len(chosen)}", checksum
+        return whole, f"{digest.hexdigest()}-{len(chosen)}", checksum
 
     FakeKey.value = property(read, write)
     FakeKey.dispose = dispose
     FakeKey.__del__ = lambda key: None
     FakeKey.__setattr__ = _mark_changed
     FakeKey.set_metadata = _marking(FakeKey.set_metadata)
-    FakeKey.__deepcopy__ = lambda key, memo: _copy(key)  # for lists of versions; bodies never change
+    FakeKey.__deepcopy__ = lambda key, memo: _copy(key)  # for lists of versions; content never changes
     FakeKey.__copy__ = _copy
     FakeMultipart.complete = complete
-    # moto's dashboard remembers every object that ever was
+    # moto's dashboard would keep every object ever made
     BaseModel.__new__ = staticmethod(lambda kind, *arguments, **named: object.__new__(kind))
 
 
 def _append(file: IO[bytes], content: IO[bytes]) -> None:
-    """Without the bytes coming through here."""
+    """Copy in the kernel, without reading the bytes."""
     while os.sendfile(file.fileno(), content.fileno(), None, 1 << 30):
         pass
 
@@ -174,7 +174,7 @@ def _copy(key: Any) -> Any:
 
 def _mark_changed(key: Any, name: str, value: object) -> None:
     key.__dict__["written"] = False
-    if name != "_value_buffer":  # moto's own place for the body: unused here
+    if name != "_value_buffer":  # where moto would keep the content
         object.__setattr__(key, name, value)
 
 

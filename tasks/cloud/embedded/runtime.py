@@ -1,4 +1,4 @@
-"""runtime: what the cloud's hosts ask of whatever runs them."""
+"""runtime: what can run the cloud's hosts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Launch:
     image: str
     address: str
     folder: Path
-    """The host's own: seed/ holds what cloud-init reads, console what it prints."""
+    """The host's folder: seed/ holds what cloud-init reads, console what the host prints."""
 
 
 class Runtime(Protocol):
-    """`containers` in earnest; tests of the API pass one that runs nothing."""
+    """`containers` implements it; tests of the API pass one that runs nothing."""
 
     def run(self, launch: Launch) -> None:
-        """Make the host unless it exists, and see that it runs at its address."""
+        """Create the host unless it exists, and start it at its address."""
 
     def start(self, host: str, address: str) -> None:
         """Start a stopped host."""
 
     def attach(self, host: str, address: str) -> bool:
-        """Whether the host runs at this address; from then on `alive` and `wait` know it."""
+        """Whether the host runs at this address. If so, `alive` and `wait` know it from then on."""
 
     def alive(self, host: str) -> bool:
         """Whether the host runs now; asked with every request."""
@@ -40,7 +40,7 @@ class Runtime(Protocol):
         """Wait until hosts die, or other ones run, and return those that died."""
 
     def exit_code(self, host: str) -> int | None:
-        """How a host ended; None if nothing is left of it."""
+        """A host's exit code; None if the host is gone."""
 
     def stop(self, host: str) -> None:
         """Shut a host down, and keep its disk."""
@@ -49,13 +49,13 @@ class Runtime(Protocol):
         """Remove a host and its disk."""
 
     def commit(self, host: str, ami: str) -> None:
-        """Make an image of a host, without what made it this host."""
+        """Make an image of a host, without the host's identity."""
 
     def remove_image(self, ami: str) -> None:
         """Remove an image that was made of a host."""
 
     def image(self, ami: str) -> str:
-        """What `Launch.image` is for that AMI."""
+        """The image of an AMI, for `Launch.image`."""
 
     def all(self) -> list[str]:
-        """The ids of all hosts that are left from before, running or not."""
+        """The ids of all hosts that exist, running or not."""

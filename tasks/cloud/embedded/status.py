@@ -1,4 +1,4 @@
-"""status: what the user's own cloud is and what it runs."""
+"""status: the state of the user's cloud and of what it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.cloud.embedded.home import described
 
 
 def lines(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """What the cloud is and what it runs, line by line."""
+    """Lines that say what the cloud is and what it runs."""
     place = home.of(environ)
     identity = place.identity()
     if not identity:

@@ -1,4 +1,4 @@
-"""Clouds of the tests' own: never the user's, and gone afterwards."""
+"""Clouds for the tests, never the user's, and deleted afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def until(claim: Callable[[], object], seconds: float = 30) -> None:
 
 @dataclass
 class Server:
-    """A server without containers, in a home of its own."""
+    """A server without containers, with a home of its own."""
 
     home: Home
     words: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Server:
                 start_new_session=True,
             )
         until(lambda: self.home.running() == self.process.pid or self.process.poll() is not None)
-        return client.Embedded(REGION, self.home.born)
+        return client.Embedded(REGION, self.home.load)
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -65,15 +65,15 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def awkward(tmp_path_factory) -> Iterator[client.Embedded]:
-    made = Server(Home(folder=tmp_path_factory.mktemp("awkward") / "cloud"), words=("awkward",))
+def faulty(tmp_path_factory) -> Iterator[client.Embedded]:
+    made = Server(Home(folder=tmp_path_factory.mktemp("faulty") / "cloud"), words=("faults",))
     yield made.start()
     made.kill()
 
 
 @pytest.fixture
 def cloud(server) -> client.Embedded:
-    return client.Embedded(REGION, server.home.born)
+    return client.Embedded(REGION, server.home.load)
 
 
 @pytest.fixture(scope="session")

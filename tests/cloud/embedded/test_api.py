@@ -1,4 +1,4 @@
-"""The embedded cloud's API, without containers: what it keeps, and where it is as strict as AWS."""
+"""The embedded cloud's API without containers: what it stores, and where it is as strict as AWS."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def state(cloud: Cloud, instance: dict) -> str:
 
 
 def remembered(cloud: Cloud, name: str) -> list:
-    """Everything that a restart must give back, as the API tells it."""
+    """Everything that a restart must keep, as the API returns it."""
     versions = cloud.client("s3").list_object_versions(Bucket=name)
     ec2, route53, ssm = cloud.client("ec2"), cloud.client("route53"), cloud.client("ssm")
     zones = route53.list_hosted_zones()["HostedZones"]
@@ -146,10 +146,10 @@ def test_an_upload_under_way_can_be_finished_after_a_kill(server):
 def server_of(server: Server) -> Cloud:
     from tasks.cloud.embedded import client
 
-    return client.Embedded("eu-central-1", server.home.born)
+    return client.Embedded("eu-central-1", server.home.load)
 
 
-def test_bodies_lie_in_files_and_go_with_their_objects(server, cloud):
+def test_content_is_in_files_and_is_removed_with_its_objects(server, cloud):
     name, s3 = bucket(cloud, versioned=False), cloud.client("s3")
     before = set(server.home.objects.iterdir())
     s3.put_object(Bucket=name, Key="k", Body=b"x" * MIB)
@@ -297,9 +297,9 @@ def test_addresses_are_of_the_clouds_range_and_never_shared(cloud):
     assert instance["PublicIpAddress"] == instance["PrivateIpAddress"]
 
 
-def test_a_request_that_nobody_signed_is_refused(cloud, server):
+def test_an_unsigned_request_is_refused(cloud, server):
     for path in ("/", "/moto-api/reset", "/moto-api/data.json"):
-        url = f"http://127.0.0.1:{server.home.born().port}{path}"
+        url = f"http://127.0.0.1:{server.home.load().port}{path}"
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(url, data=b"Action=DescribeInstances")
         assert caught.value.code == 403
@@ -334,7 +334,7 @@ def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
     assert urllib.request.urlopen(url).read() == b"x"
     guessed = "AWS4-HMAC-SHA256 Credential=embedded/20260101/eu-central-1/ssm/aws4_request, Signature=0"
     headers = {"Authorization": guessed, "X-Amz-Target": "AmazonSSM.GetParametersByPath"}
-    port = server.home.born().port
+    port = server.home.load().port
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", data=b'{"Path": "/"}', headers=headers)
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
@@ -343,7 +343,7 @@ def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
 
 def test_a_forwarder_says_which_names_it_knows(cloud, server):
     request = urllib.request.Request(
-        f"http://127.0.0.1:{server.home.born().forward_port}/", headers={"Host": "no.such.localhost"}
+        f"http://127.0.0.1:{server.home.load().forward_port}/", headers={"Host": "no.such.localhost"}
     )
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)

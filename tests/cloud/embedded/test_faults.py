@@ -1,4 +1,4 @@
-"""The awkward cloud: what AWS does now and then, this one does every time that it is due."""
+"""The faults of a cloud: what AWS does now and then, it does every time that it is due."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ def codes(call, times: int, **parameters) -> list[str]:
         ("ssm", "describe_parameters", "ThrottlingException"),
     ],
 )
-def test_some_requests_are_throttled_and_boto3_copes(awkward, service, method, expected):
-    assert set(codes(getattr(impatient(awkward, service), method), 12)) == {"", expected}
-    assert set(codes(getattr(awkward.client(service), method), 12)) == {""}
+def test_some_requests_are_throttled_and_boto3_copes(faulty, service, method, expected):
+    assert set(codes(getattr(impatient(faulty, service), method), 12)) == {"", expected}
+    assert set(codes(getattr(faulty.client(service), method), 12)) == {""}
 
 
-def test_a_new_instance_is_unknown_at_first_then_pending_for_seconds(awkward):
-    instance, begun = launch(awkward), time.monotonic()
+def test_a_new_instance_is_unknown_at_first_then_pending_for_seconds(faulty):
+    instance, begun = launch(faulty), time.monotonic()
     with pytest.raises(ClientError) as caught:
-        state(awkward, instance)
+        state(faulty, instance)
     assert caught.value.response["Error"]["Code"] == "InvalidInstanceID.NotFound"
-    assert state(awkward, instance) == "pending"
-    until(lambda: state(awkward, instance) == "running")
+    assert state(faulty, instance) == "pending"
+    until(lambda: state(faulty, instance) == "running")
     assert time.monotonic() - begun > 2.5
 
 
-def test_a_group_stays_in_use_while_its_instance_ends(awkward):
-    ec2 = awkward.client("ec2")
+def test_a_group_stays_in_use_while_its_instance_ends(faulty):
+    ec2 = faulty.client("ec2")
     group = ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"]
-    instance = launch(awkward, SecurityGroupIds=[group])
+    instance = launch(faulty, SecurityGroupIds=[group])
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
     with pytest.raises(ClientError) as caught:
         ec2.delete_security_group(GroupId=group)
@@ -73,15 +73,15 @@ def test_a_group_stays_in_use_while_its_instance_ends(awkward):
     until(lambda: not codes(ec2.delete_security_group, 1, GroupId=group)[0])
 
 
-def test_some_conditional_writes_meet_another_one(awkward):
-    name, s3 = bucket(awkward), awkward.client("s3")
+def test_some_conditional_writes_meet_another_one(faulty):
+    name, s3 = bucket(faulty), faulty.client("s3")
     found = codes(s3.put_object, 6, Bucket=name, Key="k", Body=b"", IfNoneMatch="*")
     assert found.count("ConditionalRequestConflict") == 2
     assert set(found) - {""} == {"ConditionalRequestConflict", "PreconditionFailed"}
 
 
-def test_lists_come_in_pages_of_five(awkward):
-    name, s3 = bucket(awkward), awkward.client("s3")
+def test_lists_come_in_pages_of_five(faulty):
+    name, s3 = bucket(faulty), faulty.client("s3")
     for number in range(7):
         s3.put_object(Bucket=name, Key=f"folder/{number}", Body=b"")
     first = s3.list_objects_v2(Bucket=name)
@@ -89,21 +89,21 @@ def test_lists_come_in_pages_of_five(awkward):
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=name)
     assert sum(page["KeyCount"] for page in pages) == 7
 
-    ec2 = awkward.client("ec2")
+    ec2 = faulty.client("ec2")
     for _ in range(6):
         ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")
     assert len(ec2.describe_security_groups()["SecurityGroups"]) == 5
     pages = ec2.get_paginator("describe_security_groups").paginate()
     assert len({g["GroupId"] for page in pages for g in page["SecurityGroups"]}) >= 7
 
-    ssm = awkward.client("ssm")
+    ssm = faulty.client("ssm")
     for number in range(7):
         ssm.put_parameter(Name=f"/pages/{number}", Value="x", Type="String")
     assert len(ssm.get_parameters_by_path(Path="/pages")["Parameters"]) == 5
     pages = ssm.get_paginator("get_parameters_by_path").paginate(Path="/pages")
     assert sum(len(page["Parameters"]) for page in pages) == 7
 
-    route53 = awkward.client("route53")
+    route53 = faulty.client("route53")
     zone = route53.create_hosted_zone(Name="pages.localhost", CallerReference="p")["HostedZone"]["Id"]
     for number in range(6):
         record = {"Name": f"{number}.pages.localhost", "Type": "A", "TTL": 60}
@@ -115,5 +115,5 @@ def test_lists_come_in_pages_of_five(awkward):
     assert sum(len(page["ResourceRecordSets"]) for page in pages) == 8
 
 
-def test_the_image_is_found_as_ever(awkward):
-    assert image(awkward).startswith("ami-")
+def test_the_image_is_found_as_ever(faulty):
+    assert image(faulty).startswith("ami-")

@@ -1,4 +1,4 @@
-"""The embedded cloud's hosts, for real: containers that boot, answer, end and come back as EC2's machines do."""
+"""The embedded cloud's hosts: containers that boot, answer, stop and start again as EC2's instances do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ users: [{{name: deploy, groups: sudo, sudo: "ALL=(ALL) NOPASSWD:ALL", shell: /bi
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A machine of the tests, reached as the pipeline reaches one: with its key checked."""
+    """A host of the tests; its SSH key is checked, as the pipeline does."""
 
     cloud: client.Embedded
     id: str
@@ -70,7 +70,7 @@ class Host:
         return done.stdout.strip()
 
     def leave(self, command: str) -> None:
-        self.ssh("systemctl is-system-running --wait || true")  # systemd ends no boot halfway
+        self.ssh("systemctl is-system-running --wait || true")  # systemd does not shut down during a boot
         with contextlib.suppress(ConnectionError):  # it ends our connection
             self.ssh(command)
 
@@ -119,7 +119,7 @@ def boot(cloud: client.Embedded, key: Path, more: str = "", **request) -> Host:
 
 @pytest.fixture(scope="module")
 def host(cloud, key) -> Host:
-    """One that no test ends."""
+    """A host that no test ends."""
     return boot(cloud, key)
 
 
@@ -255,7 +255,7 @@ def test_a_stop_in_the_middle_of_a_launch_leaves_nothing_running(cloud, environ,
     request = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 3, "MaxCount": 3}
     made = cloud.client("ec2").run_instances(**request)["Instances"]
     lifecycle.stop(quiet, environ)
-    label = f"label=release-pipeline.cloud={home.of(environ).born().id}"
+    label = f"label=release-pipeline.cloud={home.of(environ).load().id}"
     assert podman("ps", "--quiet", "--filter", label) == ""
     lifecycle.start(quiet, environ)
     hosts = [Host(cloud=cloud, id=each["InstanceId"], key=Path()) for each in made]
@@ -392,7 +392,7 @@ def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, ke
         ]
         assert len({command.communicate()[0] for command in commands}) == 1
         second = ready(client.connect(REGION, quiet, other))
-        ours, theirs = home.of(environ).born(), home.of(other).born()
+        ours, theirs = home.of(environ).load(), home.of(other).load()
         assert ours.subnet != theirs.subnet
         assert len({ours.port, ours.forward_port, theirs.port, theirs.forward_port}) == 4
         beside = boot(second, key)
@@ -410,7 +410,7 @@ def test_delete_leaves_nothing(environ, quiet, key, tmp_path):
     host = boot(cloud, key)
     ami = cloud.client("ec2").create_image(InstanceId=host.id, Name="left")["ImageId"]
     until(lambda: cloud.client("ec2").describe_images(ImageIds=[ami])["Images"][0]["State"] == "available")
-    identity, server = home.of(other).born(), home.of(other).running()
+    identity, server = home.of(other).load(), home.of(other).running()
     assert len(traces(identity.id)) >= 3
     lifecycle.delete(quiet, other)
     assert traces(identity.id) == []

@@ -1,4 +1,4 @@
-"""What keeps the embedded cloud from starting, each said in one sentence."""
+"""What keeps the embedded cloud from starting, and the refusal of each."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def place(tmp_path) -> Home:
     return made
 
 
-def born(place: Home, **values) -> dict[str, str]:
-    """A cloud that was born already; its network does not matter before the server starts."""
+def existing(place: Home, **values) -> dict[str, str]:
+    """The environment of a cloud that exists; its network does not matter before the server starts."""
     identity = CloudIdentity(id="test", subnet="10.250.251.0/24", gateway="10.250.251.1")
     place.change(identity, **values)
     return {**os.environ, "XDG_STATE_HOME": str(place.folder.parents[1])}
@@ -54,17 +54,17 @@ def test_a_podman_that_refuses(tmp_path, monkeypatch, quiet):
         lifecycle.start(quiet, {"XDG_STATE_HOME": str(tmp_path)})
 
 
-def test_a_port_that_somebody_else_has(place, quiet):
+def test_a_port_that_another_program_has(place, quiet):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(PortTaken, match=f"port {port} \\(sites by name\\) is in use"):
-            lifecycle.start(quiet, born(place, forward_port=port))
+            lifecycle.start(quiet, existing(place, forward_port=port))
 
 
 def test_a_server_that_cannot_start_shows_its_last_lines(place, quiet):
-    environ = born(place)
+    environ = existing(place)
     place.state.write_text("this is no database" * 100)
     with pytest.raises(ServerFailed, match="file is not a database"):
         lifecycle.start(quiet, environ)
@@ -79,7 +79,7 @@ def small_disk(tmp_path):
         ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True
     )
     if mounted.returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine does not allow mounts")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -102,7 +102,7 @@ def test_a_full_disk_refuses_the_upload_and_loses_nothing(small_disk):
         server.kill()
 
 
-def test_a_full_disk_at_the_birth_of_a_cloud(small_disk, tmp_path, monkeypatch, quiet):
+def test_a_full_disk_at_the_first_start_of_a_cloud(small_disk, tmp_path, monkeypatch, quiet):
     program(tmp_path, "podman", f'echo "$@" >> {tmp_path}/asked')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with contextlib.suppress(OSError), (small_disk / "large").open("wb") as file:

@@ -1,4 +1,4 @@
-"""without_containers: the embedded cloud's server, whose hosts are only names; run as a program by tests."""
+"""without_containers: the embedded cloud's server without containers; tests run it as a program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.cloud.embedded.runtime import Launch
 
 
 class Names:
-    """A runtime whose hosts run because it says so."""
+    """A runtime that only notes which hosts run."""
 
     def __init__(self) -> None:
         self.running: set[str] = set()
@@ -66,7 +66,7 @@ if __name__ == "__main__":
             gateway="10.250.250.1",
             key="key",
             secret="secret",
-            awkward="awkward" in sys.argv,
+            faults="faults" in sys.argv,
         )
     )
     runtime = Names()
