@@ -9,6 +9,7 @@ import doit.cmd_info
 
 from tasks.commands.base import Command, known
 from tasks.graph import describe, due
+from tasks.graph.inputs import NEW
 
 
 class InfoCommand(Command):
@@ -40,7 +41,11 @@ class InfoCommand(Command):
         if status:
             found = due.of(task, tasks, self.dep_manager)
             yield ""
-            yield f"status: {found.what}: {due.words(found)}".rstrip(": ")
+            reasons = [NEW] if NEW in found.why else found.why
+            since = f" since {found.at}" if found.what == "unchanged" and found.at else ""
+            yield from (
+                f"status: {found.what}{since}: {reason}" for reason in reasons or ["every input is as it was"]
+            )
         parts = with_parts(task, tasks)
         for part in parts:
             yield ""

@@ -91,7 +91,7 @@ def test_what_a_hand_has_changed_is_named_and_put_right(site, ssh):
     workers = set(ssh("pidof nginx").split())
     ssh("; ".join(changes), "2>&1")
     explained = site.doit("info", "server")
-    assert explained.returncode == 1
+    assert explained.returncode == 0
     answered = site.doit("release")
     assert answered.returncode == 0, answered.stderr
     for reason in reasons:

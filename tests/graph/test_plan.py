@@ -33,3 +33,9 @@ def verdicts(**seconds):
 )
 def test_stages_side_by_side_take_as_long_as_the_longer_one(due, words):
     assert expectation(TASKS, verdicts(**due)) == f"expected: {words}"
+
+
+def test_of_parts_without_a_history_no_time_is_guessed():
+    parts = {name: SimpleNamespace(task_dep=[], actions=[1]) for name in ("tarball:vendor", "tarball:pack")}
+    found = [Verdict(task=name, what="run", reasons=()) for name in parts]
+    assert expectation(parts, found) == "expected: no history here of tarball"

@@ -232,6 +232,9 @@ def test_uncommitted_changes_get_no_pointer_and_are_refused_elsewhere(project, s
         UncommittedChanges, match=r"staging takes committed files only, these differ: app/new\.php"
     ):
         tarball.pack(Build(start(project, environment="staging")))
+    assert tarball.foresee(Build(start(project))).what == "unchanged"
+    refused = Build(start(project, environment="staging"))
+    assert (tarball.foresee(refused), tarball.foresee_layer(refused, "pages-en")) == (None, None)
 
 
 def test_a_stored_tarball_that_is_gone_or_cut_off_is_built_again(project, start):
