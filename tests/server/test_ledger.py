@@ -17,6 +17,7 @@ from tasks.environments import compare
 from tasks.graph import inputs
 from tasks.hosts import managed
 from tasks.hosts.ssh import HostUnreachable
+from tasks.infrastructure import hosts
 from tasks.server import drift, ledger, ledger_host
 from tasks.server.ledger import Ledger
 from tests.conftest import ROOT
@@ -166,7 +167,7 @@ class Told(drift.AsRecorded):
 
 @pytest.fixture
 def one_host(monkeypatch):
-    found = {"hosts": [{"id": "i-1"}]}
+    found = hosts.parsed({"hosts": [{"id": "i-1", "address": "10.0.0.1", "host_keys": []}]})
     monkeypatch.setattr(drift, "_hosts", lambda run: found)
     monkeypatch.setattr(drift, "_recorded_hosts", lambda: found)
 
