@@ -309,7 +309,7 @@ def abandon(administrator, run):
 
 def sweep_up(run):
     """A sweep that has condemned everything it can long ago."""
-    found, (_, etag) = inventory.survey(run), apply.remembered(run)
+    found, (_, etag) = inventory.survey(run), apply.remembered(run.store)
     branches = {"main": "c"}
     referred = references.of(run, found, branches)
     known = sweep.Known(
