@@ -28,6 +28,9 @@ AS_RECORDED = drift.AsRecorded("server")
 APPLICATION = RUN.pipeline.application.path
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
+# rooms that every stage's code uses: tests/test_inputs.py compares all inputs with the imports
+SHARED = ["tasks/bucket", "tasks/cloud", "tasks/digest.py", "tasks/source.py", "tasks/version.py"]
+
 DOIT_CONFIG = {
     "backend": "bucket",
     "reporter": "stages",
@@ -53,14 +56,7 @@ def task_infrastructure() -> Iterator[Task]:
         RUN,
         partial(infrastructure.converge, baked=image.start),
         name="environment",
-        inputs=[
-            "tasks/infrastructure",
-            "tasks/bucket",
-            "tasks/cloud",
-            "tasks/image.py",
-            "tasks/digest.py",
-            "tasks/source.py",
-        ],
+        inputs=["tasks/infrastructure", "tasks/image.py", "tasks/hosts", *SHARED],
         parts=infrastructure.parts,
         world=infrastructure.differences,
         after=["infrastructure:shared"],
@@ -86,16 +82,7 @@ def task_tarball() -> Iterator[Task]:
         tarball.pack,
         name="pack",
         subject=BUILD,
-        inputs=[
-            APPLICATION,
-            PROFILE,
-            "tasks/tarball",
-            "tasks/bucket",
-            "tasks/cloud",
-            "tasks/digest.py",
-            "tasks/source.py",
-            "tasks/version.py",
-        ],
+        inputs=[APPLICATION, PROFILE, "tasks/tarball", "tasks/profile.py", *SHARED],
         parts=tarball.parts,
         world=tarball.differences,
         foresee=tarball.foresee,
@@ -115,8 +102,7 @@ def task_server() -> Task:
             "tasks/server",
             "tasks/hosts",
             "tasks/infrastructure",
-            "tasks/bucket",
-            "tasks/cloud",
+            *SHARED,
         ],
         parts=server.parts,
         world=AS_RECORDED,
@@ -138,10 +124,7 @@ def task_release() -> Task:
             "tasks/hosts",
             "tasks/infrastructure",
             "tasks/tarball",
-            "tasks/bucket",
-            "tasks/cloud",
-            "tasks/digest.py",
-            "tasks/version.py",
+            *SHARED,
         ],
         parts=release.parts,
         after=["server"],
@@ -175,7 +158,7 @@ def task_image() -> Task:
             "tasks/hosts",
             "tasks/infrastructure",
             "tasks/server",
-            "tasks/cloud",
+            *SHARED,
         ],
         parts=image.parts,
         world=image.differences,

@@ -35,7 +35,7 @@ def ask(run: Run, release: dict[str, Any]) -> Outcome:
     """Ask for the page."""
     if os.environ.get("SMOKE"):
         raise SmokeSeen(url=run.url)
-    holder = lease.look(run.store, lease.key(run.identity)).holder
+    holder = lease.look(run.store, run.identity).holder
     done = f"held by {holder}" if holder else "held by nobody"
     return Outcome(facts={}, done=done, unchanged=f"{run.host_name} has answered")
 '''

@@ -19,7 +19,7 @@ from tasks.tarball.build import archive
 if TYPE_CHECKING:
     from tasks.run import Run
 
-CODE = ("tasks/tarball/build", "tasks/digest.py", "tasks/source.py", "tasks/profile.py")
+CODE = ("tasks/tarball/build", "tasks/digest.py", "tasks/profile.py", "tasks/source.py", "tasks/version.py")
 """What else decides about the bytes of a layer, and of a tarball."""
 
 
