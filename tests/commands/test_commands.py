@@ -177,7 +177,7 @@ def test_a_stage_is_told_in_plain_words_and_no_cloud_is_started_for_that(project
         "",
         "Packages, services and configuration on the machines.",
         "",
-        "comes after infrastructure:environment, and gets its facts as `infrastructure`",
+        "comes after infrastructure:environment, and gets its facts as `machines`",
         "is leased: it changes the environment, and one run at a time does that",
         "is recorded: it is skipped as long as nothing changes that it depends on",
         "is offered: it exists in every environment whose file does not list its stages",
