@@ -64,7 +64,8 @@ class Build:
 
     def begin(self) -> None:
         """Find out the keys beside what else is looked at: git and tools take a while to answer."""
-        threading.Thread(target=self._ahead, daemon=True).start()
+        if self.run.environment.has("tarball"):
+            threading.Thread(target=self._ahead, daemon=True).start()
 
     def _ahead(self) -> None:
         with contextlib.suppress(Exception):  # whoever needs the keys asks again, and says so
