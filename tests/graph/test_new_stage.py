@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 
-from tests.conftest import commit, doit
+from tests.conftest import DOIT, commit, doit
 from tests.paper import copy_paper, users_cloud
 
 MODULE = '''"""smoke_test: asks the site that went live for a page."""
@@ -42,7 +44,7 @@ def ask(run: Run, release: dict[str, Any]) -> Outcome:
 FUNCTION = '''
 def task_smoke_test() -> Task:
     """The site that went live answers."""
-    return stage(RUN, smoke_test.ask, inputs=["tasks/smoke_test.py"], release="release", leased=True)
+    return stage(RUN, smoke_test.ask, inputs=["tasks/smoke_test.py", *SHARED], release="release", leased=True)
 
 
 command_line.declare('''
@@ -81,7 +83,7 @@ def test_it_is_listed_drawn_and_described(project):
     described = said(doit(project, "info", "--no-status", "smoke_test"))
     assert "comes after release, and gets its facts as `release`" in described
     assert "is leased: " in described
-    assert "  tasks/\n    smoke_test.py  " in described
+    assert "\n    smoke_test.py  " in described
     assert "usage: doit [environment=NAME] [branch=NAME] smoke_test\n" in said(
         doit(project, "smoke_test", "-h")
     )
@@ -125,6 +127,21 @@ def test_an_input_that_changed_is_marked_with_its_former_id(project):
     finally:
         path.write_text(module)
         settings.write_text(declared)
+
+
+def test_the_contract_of_the_layers_and_the_test_of_inputs_hold_with_it(project):
+    for command in (
+        ["lint-imports", "--no-cache"],
+        ["pytest", "-q", "-p", "no:cacheprovider", "tests/test_inputs.py"],
+    ):
+        answered = subprocess.run(
+            [DOIT.parent / command[0], *command[1:]],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+        )
+        assert answered.returncode == 0, answered.stdout + answered.stderr
 
 
 def test_its_refusal_is_in_the_docs(project):
