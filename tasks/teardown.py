@@ -22,7 +22,7 @@ def tear_down(run: Run) -> Outcome:
     for change in changes:
         run.console.event("teardown", str(change))
         apply(run, change)
-    if create.bucket_exists(run):
+    if create.bucket_exists(run.store, run.pipeline.name):
         memory.forget(run.store, run.identity)
         ledger.forget(run.store, run.identity)
         history.forget(run.store, run.identity)

@@ -78,20 +78,24 @@ def shared_differences(run: Run) -> list[str]:
     """Which of the bucket and the zone is missing."""
     with ThreadPoolExecutor(max_workers=1) as aside:
         asked = aside.submit(_zone, run)
-        missing = [] if create.bucket_exists(run) else [f"create bucket {run.bucket}"]
+        missing = [] if _bucket_exists(run) else [f"create bucket {run.bucket}"]
     return missing if asked.result() else [*missing, f"create zone {run.pipeline.dns_zone}"]
 
 
 def share(run: Run) -> Outcome:
     """Make the bucket and the zone. Raises BucketGone, or ZoneMissing for a zone that the pipeline does not make."""
     made = []
-    if not create.bucket_exists(run):
-        create.make_bucket(run)
+    if not _bucket_exists(run):
+        create.make_bucket(run.store, run.pipeline.name, run.pipeline.region)
         made.append(f"bucket {run.bucket}")
     if not _zone(run):
         zone.make(run.cloud.client("route53"), run.pipeline.dns_zone, run.pipeline.name)
         made.append(f"zone {run.pipeline.dns_zone}")
     return Outcome(facts={}, done=f"made {' and '.join(made)}", unchanged="", changed=bool(made))
+
+
+def _bucket_exists(run: Run) -> bool:
+    return create.bucket_exists(run.store, run.pipeline.name)
 
 
 def _zone(run: Run) -> str | None:

@@ -97,7 +97,7 @@ def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
     )
     assert run.host_name != other.host_name
     assert secrets_of(run) != secrets_of(other)
-    assert create.bucket_exists(other)
+    assert create.bucket_exists(other.store, other.pipeline.name)
 
 
 @pytest.mark.parametrize(("environment", "behaviour"), [("testing", "terminate"), ("staging", "stop")])
