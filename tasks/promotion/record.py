@@ -28,7 +28,7 @@ State = Literal[
     "started", "built", "staged", "waiting", "continuing", "live", "failed", "stopped", "superseded"
 ]
 OPEN = ("started", "built", "staged", "waiting")
-"""States of a run that the start of another run supersedes."""
+"""States of a run that another run supersedes when it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
