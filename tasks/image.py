@@ -218,7 +218,7 @@ def _sweep(run: Run) -> int:
     return len(gone)
 
 
-# --- where a new machine starts from ----------------------------------------------------------------
+# --- where a new machine starts from ------------------------------------------------------------
 
 
 def start(run: Run) -> str | None:

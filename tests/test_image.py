@@ -153,7 +153,7 @@ def test_another_bake_of_the_project_is_waited_for_and_then_named(run):
     made = image.bake(run)
     busy = Lease(another(run), ttl=30)
     busy.take()
-    assert image.bake(run).facts == made.facts, "what is there needs no host, and nobody to wait for"
+    assert image.bake(run).facts == made.facts, "an existing image needs no host and no wait"
     busy.free()
 
 

@@ -100,7 +100,7 @@ def history(identity: str) -> str:
     return f"history/{identity}.json"
 
 
-# --- shared by all environments ----------------------------------------------------------------------------
+# --- shared by all environments -------------------------------------------------------------------
 
 
 def commit_run(commit: str) -> str:
@@ -128,7 +128,7 @@ def beside(key: str, suffix: str) -> str:
     return f"{key.removesuffix(ARCHIVE)}.{suffix}"
 
 
-# --- parsing -------------------------------------------------------------------------------------
+# --- parsing --------------------------------------------------------------------------------------
 
 _RECORDS, _BLOBS, _ZONES = ("|".join(get_args(each)) for each in (RecordKind, BlobKind, Zone))
 _PATTERNS: dict[Kind, str] = {

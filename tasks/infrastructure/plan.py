@@ -126,7 +126,7 @@ class ClosePort:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateMachine:
-    """Create a machine: `number`, counted from 1, of `of`."""
+    """Create machine `number` of `of`, counted from 1."""
 
     adds: ClassVar[bool] = True
     number: int

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 ROUNDS = 4
-"""Plans until nothing is left to change: the first makes machines, the next puts their addresses into the DNS record."""
+"""The most plans until nothing is left to change: the first makes machines, the next sets the DNS record."""
 
 
 class NoMachine(Refusal):

@@ -23,7 +23,7 @@ class CloudTooSlow(Refusal):
 
 
 def patience(what: str, pause: float = POLL, seconds: float = PATIENCE) -> Iterator[None]:
-    """Yield once for each attempt, with a pause between them. Raises CloudTooSlow after so many seconds."""
+    """Yield once for each attempt, with a pause between them. Raises CloudTooSlow after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         yield

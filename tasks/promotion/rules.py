@@ -137,9 +137,8 @@ def _not_proved(name: str, environment: Environment, facts: Facts) -> Refusal | 
         last = record.steps[-1]
         words = f" ({last.words})" if last.words else ""
         return NotWaiting(commit=commit, state=last.state, at=last.at, by=last.by, words=words)
-    if (
-        facts.current != facts.commit and record.state != "live"
-    ):  # the newer run was killed before it recorded that
+    # a newer run that was killed has not recorded yet that it supersedes this one
+    if facts.current != facts.commit and record.state != "live":
         last, words = record.steps[-1], f" (by the run of {facts.current.short if facts.current else None})"
         return NotWaiting(commit=commit, state="superseded", at=last.at, by=last.by, words=words)
     return None
@@ -220,7 +219,7 @@ def _not_approved(name: str, environment: Environment, facts: Facts) -> Refusal 
 
 
 PIPELINE = ("dodo.py", "pyproject.toml", "requirements.lock", "tasks")
-"""The files that decide what all stages do; no stage declares them as inputs."""
+"""The pipeline's own files, as far as no stage declares them: they decide what all stages do."""
 OTHER = "other"
 """Files that no stage depends on; they reach no machine."""
 

@@ -65,9 +65,9 @@ def test_files_beside_a_blob_and_records_of_layers_are_no_blobs():
     assert list(view(objects).blobs("tarballs", "c")) == []
 
 
-def poison(run, tmp_path, commit):
+def forge(run, tmp_path, commit):
     """Write everything that a build writes, with false content."""
-    (tmp_path / "bytes").write_bytes(b"poison")
+    (tmp_path / "bytes").write_bytes(b"forged")
     ours = cache.of(run)
     for kind, name in (("layers", KEY), ("keys", KEY), ("commits", commit)):
         ours.keep(kind, name, {"digest": DIGEST, "size": 6})
@@ -78,7 +78,7 @@ def poison(run, tmp_path, commit):
 def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, tmp_path):  # noqa: F811
     attacker, builder = run_as("branch"), run_as("builder", branch="main")
     with enable_iam_authentication():
-        poison(attacker, tmp_path, builder.commit)
+        forge(attacker, tmp_path, builder.commit)
         theirs, ours = cache.of(attacker), cache.of(builder)
         assert theirs.blob("tarballs", DIGEST)
         assert theirs.record("layers", KEY)
@@ -95,14 +95,14 @@ def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as,
     with enable_iam_authentication():
         for kind in ("layers", "keys", "commits", "tarballs"):
             with pytest.raises(BucketForbidden):
-                run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"poison")
+                run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"forged")
 
 
 def test_another_branch_takes_the_default_branch_s_records_before_others(run_as, tmp_path):  # noqa: F811
     builder, attacker = run_as("builder", branch="main"), run_as("branch")
     with enable_iam_authentication():
         cache.of(builder).keep("layers", KEY, {"digest": "good"})
-        poison(attacker, tmp_path, COMMIT)
+        forge(attacker, tmp_path, COMMIT)
         assert cache.of(attacker).record("layers", KEY).value["digest"] == "good"
 
 
