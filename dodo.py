@@ -4,8 +4,8 @@
                                 ├──► release        teardown
     tarball ────────────────────┘
 
-`doit list` names the stages, `doit info STAGE` what each depends on, docs/ has a page for each.
-What a stage is, and what its properties mean: tasks/graph/stage.py.
+`doit list` names the stages, `doit info STAGE` shows what one depends on, docs/ has a page for each.
+The properties of a stage are explained in tasks/graph/stage.py.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ AS_RECORDED = drift.AsRecorded("server")
 APPLICATION = RUN.pipeline.application.path
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
-# rooms that every stage's code uses: tests/test_inputs.py compares all inputs with the imports
+# the code that every stage uses; tests/test_inputs.py compares all inputs with the imports
 SHARED = ["tasks/bucket", "tasks/cloud", "tasks/digest.py", "tasks/source.py", "tasks/version.py"]
 
 DOIT_CONFIG = {
@@ -43,7 +43,7 @@ DOIT_CONFIG = {
 
 
 def task_infrastructure() -> Iterator[Task]:
-    """Machines, their firewall and their name, as the settings ask for them."""
+    """The machines, their firewall and their DNS name, as the settings ask for them."""
     yield stage(
         RUN,
         infrastructure.share,
@@ -65,7 +65,7 @@ def task_infrastructure() -> Iterator[Task]:
 
 
 def task_tarball() -> Iterator[Task]:
-    """The application, built once from its git tree and kept under its digest."""
+    """The application, built once from its git tree and stored under its digest."""
     for layer in RUN.profile.layers:
         yield stage(
             RUN,
@@ -135,7 +135,7 @@ def task_release() -> Task:
 
 
 def task_teardown() -> Task:
-    """Leave nothing of the environment: machines, name, keys, secrets."""
+    """Delete everything of the environment: machines, name, keys, secrets."""
     return stage(
         RUN,
         teardown.tear_down,
@@ -148,7 +148,7 @@ def task_teardown() -> Task:
 
 
 def task_image() -> Task:
-    """A machine image for new environments to start from; no release waits for it."""
+    """A machine image from which new machines start; no release waits for it."""
     return stage(
         RUN,
         image.bake,

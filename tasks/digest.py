@@ -1,4 +1,4 @@
-"""digest: a SHA-256 as it is passed around: plain text in JSON, and cut to length here alone."""
+"""digest: a SHA-256 as text. Only this module shortens it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 
 class Digest(str):
-    """64 hex digits. It is text: JSON, tags and Ansible's variables show nothing else."""
+    """64 hex digits. As a `str`, it is plain text in JSON, tags and Ansible's variables."""
 
     __slots__ = ()
 
@@ -28,5 +28,5 @@ class Digest(str):
 
     @property
     def id(self) -> str:
-        """16 digits: the name of a release's folder on a machine, an image's fingerprint."""
+        """16 digits, for the name of a release's folder on a machine and for an image's fingerprint."""
         return self[:16]

@@ -1,4 +1,4 @@
-"""image: a machine image with the packages of all roles, so that a new environment has only its values to apply."""
+"""image: a machine image with the packages of all roles, so that a new environment only needs its configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, hosts, images, memory, waiting
 from tasks.infrastructure import stage as infrastructure
-from tasks.infrastructure.apply import CloudRefused
+from tasks.infrastructure.apply import ChangeRefused
 from tasks.infrastructure.plan import Change, teardown_plan
 from tasks.process import children
 from tasks.process.children import Cancelled
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 NAME = "image"
-"""The identity of the throw-away host, its keys and its group: an environment's own, but no environment."""
+"""The identity of the throw-away host and its key and group, in the place of an environment's."""
 PATHS = ("playbooks/image.yml", "roles/image", *(f"roles/{role}" for role in server.ROLES))
-"""What an image is made of."""
+"""The files that an image is made from."""
 KEPT = 2
-"""Images of a project that stay; older ones are taken away unless a machine runs on them."""
+"""Images of a project that are kept; older ones are removed unless a machine runs on them."""
 PATIENCE = 1800.0
 """Seconds for the cloud to copy a disk."""
 LAST_MOMENT = 3.0
-"""Seconds that an interrupted bake tries to leave nothing; what is left then is taken away by the next one."""
+"""Seconds that an interrupted bake has to remove its host; the next bake removes what is left."""
 SPENT = ("failed", "error", "invalid", "deregistered")
+"""States of an image from which no machine can start any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,11 @@ class Image:
     snapshots: tuple[str, ...] = ()
 
 
-# --- what an image is known by ------------------------------------------------------------------
+# --- fingerprint and images ---------------------------------------------------------------------
 
 
 def parts(run: Run) -> dict[str, object]:
-    """The settings that an image is made with, by name: none of them is an environment's secret or address."""
+    """The settings that an image depends on, by name: no secret and no address of an environment."""
     return {
         "image": run.pipeline.image,
         "server.php.version": run.environment.server.php.version,
@@ -62,7 +63,7 @@ def parts(run: Run) -> dict[str, object]:
 
 
 def fingerprint(run: Run) -> str:
-    """The same in every clone: git ids of the paths and the settings."""
+    """A digest of the git ids of the paths and of the settings: the same in every clone."""
     content = {"paths": source.snapshot(run.root).ids(PATHS), "settings": parts(run)}
     return Digest.of_value(content).id
 
@@ -95,13 +96,13 @@ def ready(run: Run, mark: str) -> Image | None:
 
 
 def differences(run: Run) -> list[str]:
-    """What the checkout says now and no image has."""
+    """Why an image is due: none has the fingerprint of the checkout."""
     mark = fingerprint(run)
     return [] if ready(run, mark) else [f"there is no image of fingerprint {mark}"]
 
 
 def superfluous(newest_first: list[Image], used: set[str]) -> list[Image]:
-    """Those of the images that nobody needs any more."""
+    """The images to remove: the failed ones, and the old ones that no machine runs on."""
     whole = [each for each in newest_first if each.state == "available"]
     spent = [each for each in newest_first if each.state in SPENT]
     return spent + [each for each in whole[KEPT:] if each.id not in used]
@@ -111,18 +112,18 @@ def superfluous(newest_first: list[Image], used: set[str]) -> list[Image]:
 
 
 def bake(run: Run) -> Outcome:
-    """Provision a throw-away host and make an image of it, unless there is one. Leaves no host, whatever happens."""
+    """Provision a throw-away host and make an image from it, unless one exists. Always removes the host."""
     mark, builder = fingerprint(run), _builder(run)
     image = ready(run, mark)
     made = image is None
-    # the host is the project's: two bakes would take it away from each other
+    # all bakes of a project use one host: the lease keeps them apart
     lease = Lease(builder, on_lost=children.interrupt)
     try:
         lease.take(0 if image else None, run.console.say(NAME))
     except EnvironmentHeld:
         if not image:
             raise
-        id = image.id  # the other bake is of something else
+        id = image.id  # the other bake makes another image
     else:
         with contextlib.ExitStack() as afterwards:
             afterwards.callback(lease.free)
@@ -135,10 +136,10 @@ def bake(run: Run) -> Outcome:
 
 
 def _baked(run: Run, builder: Run, mark: str) -> str:
-    """The id of the image, which is there, or which a killed bake has asked for, or which is made now."""
+    """The id of the image: an existing one, one that a killed bake has requested, or a new one."""
     id = next((each.id for each in found(run) if each.fingerprint == mark and each.state not in SPENT), None)
     if not id:
-        _end(builder)  # what a killed bake has left may be half of anything
+        _end(builder)  # a killed bake may have left a part of its host
         _sweep(run)
         id = _make(run, builder, mark)
     _await(run, id)
@@ -146,7 +147,7 @@ def _baked(run: Run, builder: Run, mark: str) -> str:
 
 
 def _builder(run: Run) -> Run:
-    """The run of the throw-away host: the same project and cloud, and an identity of its own."""
+    """The run for the throw-away host: the same project and cloud, but an identity of its own."""
     lone = dataclasses.replace(
         run.environment.infrastructure, instances=1, termination_protection=False, http_from=()
     )
@@ -155,7 +156,7 @@ def _builder(run: Run) -> Run:
 
 
 def _make(run: Run, builder: Run, mark: str) -> str:
-    """The id of a new image, which the cloud is still making."""
+    """Start to make the image. Returns its id."""
     (machine,) = hosts.parsed(infrastructure.converge(builder, NAME).facts)
     run.hosts.play(
         NAME,
@@ -169,12 +170,12 @@ def _make(run: Run, builder: Run, mark: str) -> str:
         log=run.log(NAME),
     )
     run.console.event(NAME, f"stop {machine.id}")
-    # at rest: nothing is half written, and what the host forgot is not made anew by a reboot
+    # stopped: no file is half written, and nothing that the playbook has removed is made again by a reboot
     ec2.stop(builder, machine.id)
     name = f"{run.pipeline.name}-{mark}"
     run.console.event(NAME, f"create image {name}")
     tags = {"Name": name, "project": run.pipeline.name, "fingerprint": mark, "base": run.pipeline.image}
-    with already("InvalidAMIName.Duplicate"):  # another run was faster: its image is as good
+    with already("InvalidAMIName.Duplicate"):  # another run was faster: its image is the same
         return images.create(run.cloud.client("ec2"), machine.id, name=name, tags=tags)
     return next(each.id for each in found(run) if each.fingerprint == mark)
 
@@ -185,12 +186,12 @@ def _await(run: Run, id: str) -> None:
         if image and image.state == "available":
             return
         if image and image.state in SPENT:
-            raise CloudRefused(change=f"create image {id}", problem=f"the image is {image.state}")
+            raise ChangeRefused(change=f"create image {id}", problem=f"the image is {image.state}")
         run.console.say(NAME)(f"waits for the copy of the disk, {id}")
 
 
 def _end(builder: Run) -> None:
-    """Leave nothing of the host: when interrupted, as far as moments reach."""
+    """Remove the host and all that belongs to it; after an interruption, for `LAST_MOMENT` seconds."""
     deadline = time.monotonic() + LAST_MOMENT
     while changes := _left(builder):
         for change in changes:
@@ -208,7 +209,7 @@ def _left(builder: Run) -> list[Change]:
 
 
 def _sweep(run: Run) -> int:
-    """Take away the images that nobody needs; how many these were."""
+    """Remove the images that are not needed. Returns their number."""
     known, client = found(run), run.cloud.client("ec2")
     gone = superfluous(known, images.in_use(client, [each.id for each in known]))
     for each in gone:
@@ -217,11 +218,11 @@ def _sweep(run: Run) -> int:
     return len(gone)
 
 
-# --- where a new machine starts from ----------------------------------------------------------------
+# --- where a new machine starts from ------------------------------------------------------------
 
 
 def start(run: Run) -> str | None:
-    """The image from which a new machine of this environment starts, None for the one of the settings."""
+    """The baked image for a new machine of this environment; None for the image of the settings."""
     if run.identity == NAME:
         return None
     mark = fingerprint(run)

@@ -1,4 +1,4 @@
-"""nearest: the known word that a misspelt one was meant to be, and the command line with that word in its place."""
+"""nearest: the known word that is closest to a misspelt one, and the command line with that word in its place."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import sys
 from collections.abc import Iterable, Sequence
 
 ALIKE = 0.55
-"""How alike two words must be, of 1: `prod` is meant to be `production`, `go` is meant to be nothing that we know."""
-
+"""How similar two words must be, from 0 to 1 (difflib): `prod` matches `production`, `go` matches no known word."""
 BEGINNING = 3
-"""Letters after which the rest of a word may be left out."""
+"""Letters of a known word that are enough to match it."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like this one, or begins with it; None where none is."""
-    import difflib  # 3 ms, and most words are spelt right
+    """The known word that begins with this one, or is most similar to it; None where no word is."""
+    import difflib  # takes 3 ms, and most words are spelt correctly
 
     words = list(known)
     begun = [each for each in words if len(word) >= BEGINNING and each.startswith(word)]
@@ -23,17 +22,17 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """What a refusal of the word says before it lists what is known: `did you mean release? `, or nothing."""
+    """The hint in a refusal of a word, before the list of known words: `did you mean release? `, or an empty text."""
     found = nearest(word, known)
     return f"did you mean {found}? " if found else ""
 
 
-def retyped(word: str, right: str | None, typed: Sequence[str] | None = None) -> str | None:
-    """What was typed after `doit`, with `right` in the place of a word; None where nothing is right, or the word was not typed.
+def retyped(word: str, correct: str | None, typed: Sequence[str] | None = None) -> str | None:
+    """The words after `doit`, with `correct` in the place of a word; None without `correct`, or if the word was not typed.
 
-    `typed`: the words; those of this process, unless others are given.
+    `typed`: the words; by default those of this process.
     """
     words = list(sys.argv[1:] if typed is None else typed)
-    if right is None or word not in words:
+    if correct is None or word not in words:
         return None
-    return shlex.join(right if each == word else each for each in words)
+    return shlex.join(correct if each == word else each for each in words)

@@ -1,4 +1,4 @@
-"""run: one call of the pipeline: which environment, of which branch, in which cloud. A value: nothing happens when it is asked."""
+"""run: one call of the pipeline: which environment, of which branch, in which cloud. It is only a value."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _new_id() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a stage may ask of the call that it is a part of.
+    """What a stage may know of the call that it is a part of.
 
-    `id` names the run in its lease, its records and its processes; `who` runs it, for display; `variables` are the
-    `name=value` that were typed; `began` is the clock's monotonic time at its start.
+    `id`: names the run in its lease, records and processes. `who`: the person who runs it, for display. `variables`: the
+    `name=value` on the command line. `began`: the clock's monotonic time at the start.
     """
 
     root: Path
@@ -70,19 +70,19 @@ class Run:
 
     @cached_property
     def identity(self) -> str:
-        """The environment's own name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
+        """The environment's unique name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
         if not self.environment.per_branch:
             return self.environment_name
         return branch_identity(self.environment_name, self.branch)
 
     @property
     def name(self) -> str:
-        """What everything of the environment is called in the cloud: `shop-testing-0d6e4079e3`."""
+        """The name of the environment's resources in the cloud: `shop-testing-0d6e4079e3`."""
         return f"{self.pipeline.name}-{self.identity}"
 
     @property
     def secrets_folder(self) -> str:
-        """The environment's folder of the parameter store, where its secrets lie."""
+        """The folder of the parameter store that holds the environment's secrets."""
         return f"/{self.pipeline.name}/{self.identity}"
 
     @property
@@ -111,12 +111,12 @@ class Run:
         return self.root / ".run" / "logs" / self.identity
 
     def log(self, stage: str) -> Path:
-        """The file that gets the whole output of a stage."""
+        """The file for the whole output of a stage."""
         return self.console.logs(self.logs) / f"{stage}.log"
 
 
 def branch_identity(environment: str, branch: str) -> str:
-    """The name of a branch's own environment: ten hex digits (40 bits) that no other branch of a project shares."""
+    """The name of a branch's environment. Ten hex digits (40 bits) tell the branches of a project apart."""
     return f"{environment}-{hashlib.sha256(branch.encode()).hexdigest()[:10]}"
 
 
@@ -131,8 +131,8 @@ def environment(root: Path, name: str) -> settings.Environment:
     Raises UnknownEnvironment or a setting's refusal."""
     known = sorted(each.stem for each in (root / "environments").glob("*.yml"))
     if name not in known:
-        right = nearest(name, known)
-        again = retyped(f"environment={name}", right and f"environment={right}")
+        correct = nearest(name, known)
+        again = retyped(f"environment={name}", correct and f"environment={correct}")
         remedy = f"doit {again}" if again else "ls environments"
         raise UnknownEnvironment(name=name, meant=meant(name, known), known=", ".join(known), remedy=remedy)
     return settings.load(settings.Environment, root / "environments" / f"{name}.yml", root)

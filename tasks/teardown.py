@@ -1,4 +1,4 @@
-"""teardown: leave nothing of an environment: its machines, its name, its keys, its secrets."""
+"""teardown: deletes everything of an environment: its machines, its name, its keys, its secrets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def tear_down(run: Run) -> Outcome:
-    """Plan for nothing, and apply."""
+    """Plan the deletion of everything, and apply it."""
     changes = teardown_plan(run.name, run.host_name, find.everything(run))
     for change in changes:
         run.console.event("teardown", str(change))
         apply(run, change)
-    if create.bucket_exists(run):
+    if create.bucket_exists(run.store, run.pipeline.name):
         memory.forget(run.store, run.identity)
         ledger.forget(run.store, run.identity)
         history.forget(run.store, run.identity)

@@ -1,4 +1,4 @@
-"""version: which commit is meant, and whether files differed from it: `SHA` or `SHA-dirty` in records, tags and messages."""
+"""version: a commit, and whether files differed from it: `SHA` or `SHA-dirty` in records, tags and messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Commit(str):
 
 
 class Version(str):
-    """What is run or released: a commit, and a mark behind it where files differed. Its text is what is written."""
+    """A commit, followed by `-dirty` where files differed from it; as text."""
 
     __slots__ = ()
 
@@ -28,7 +28,7 @@ class Version(str):
 
     @property
     def commit(self) -> Commit:
-        """The commit, which all files were like or not."""
+        """The commit alone."""
         return Commit(self.removesuffix(DIRTY))
 
     @property
@@ -43,5 +43,5 @@ class Version(str):
 
     @property
     def marked(self) -> str:
-        """The same with the mark: `3fa9c2e-dirty`."""
+        """Seven digits, with the mark where files differed: `3fa9c2e-dirty`."""
         return f"{self.short}{DIRTY if self.dirty else ''}"

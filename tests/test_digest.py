@@ -1,4 +1,4 @@
-"""A digest is text, and is cut to length in one place."""
+"""A digest is text, and only one module shortens it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_in_json_it_is_plain_text_and_it_is_found_by_its_text():
 
 
 def cut(path):
-    """Where a module cuts what is called a digest, a commit or a version by hand."""
+    """The places where a module itself shortens what is called a digest, a commit or a version."""
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice) and not node.slice.lower:
             name = ast.unparse(node.value)
@@ -40,5 +40,5 @@ def cut(path):
 
 
 @pytest.mark.parametrize("path", [each for each in CODE if each != "tasks/digest.py"])
-def test_nobody_cuts_a_digest_or_a_commit_by_hand(path):
+def test_no_other_module_shortens_a_digest_or_a_commit(path):
     assert list(cut(path)) == []

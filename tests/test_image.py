@@ -1,4 +1,4 @@
-"""The machine image: its fingerprint, its life against the cloud's API, and who starts from it."""
+"""The machine image: its fingerprint, how it is made and removed through the cloud's API, and which machines start from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def project(tmp_path_factory):
 
 @pytest.fixture
 def said():
-    """Everything that is said."""
+    """Everything that is printed."""
     return io.StringIO()
 
 
@@ -124,7 +124,7 @@ def test_the_newest_two_stay_and_so_does_what_a_machine_runs_on(images, used, go
     assert [each.id for each in superfluous([an(id) for id in images], used)] == gone
 
 
-def test_an_image_that_failed_goes_and_one_being_made_counts_for_nothing():
+def test_a_failed_image_goes_and_one_being_made_is_not_counted():
     images = [an("5", "pending"), an("4", "failed"), an("3"), an("2")]
     assert [each.id for each in superfluous(images, set())] == ["4"]
 
@@ -153,11 +153,11 @@ def test_another_bake_of_the_project_is_waited_for_and_then_named(run):
     made = image.bake(run)
     busy = Lease(another(run), ttl=30)
     busy.take()
-    assert image.bake(run).facts == made.facts, "what is there needs no host, and nobody to wait for"
+    assert image.bake(run).facts == made.facts, "an existing image needs no host and no wait"
     busy.free()
 
 
-def test_the_image_says_whose_and_of_what_it_is(run):
+def test_an_image_is_tagged_with_its_project_and_its_content(run):
     made = image.bake(run).facts
     (found,) = run.cloud.client("ec2").describe_images(ImageIds=[made["image"]])["Images"]
     tags = {each["Key"]: each["Value"] for each in found["Tags"]}
@@ -189,7 +189,7 @@ def test_a_host_on_which_the_playbook_fails_is_ended(run, monkeypatch):
 
 
 @pytest.mark.parametrize("calls", range(0, 26, 2))
-def test_a_death_after_any_call_is_cleaned_up_by_the_next_run(run, calls, monkeypatch):
+def test_a_bake_killed_after_any_call_is_cleaned_up_by_the_next(run, calls, monkeypatch):
     with monkeypatch.context() as dying:
         dying.setattr(image, "_end", _only_alive(image._end, run))
         run.cloud.calls.clear()
@@ -255,7 +255,7 @@ def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
     assert f"starts from the baked image {made}" in said.getvalue()
 
 
-def test_without_one_of_the_same_fingerprint_it_starts_as_before_and_says_so(run, said, monkeypatch):
+def test_without_a_baked_image_it_starts_from_the_image_of_the_settings_and_says_so(run, said, monkeypatch):
     made = image.bake(run).facts["image"]
     monkeypatch.setattr(image, "fingerprint", lambda run: "another")
     infrastructure.converge(run, baked=image.start)
@@ -272,7 +272,7 @@ def test_a_machine_that_is_there_is_not_replaced_for_a_newer_image(run):
     assert started_from(run) == before
 
 
-def test_the_pipeline_hands_the_baked_image_to_who_makes_machines(project):
+def test_the_graph_hands_the_baked_image_to_infrastructure(project):
     code = "import dodo; from tasks import image; (made,) = (each for each in dodo.task_infrastructure() "
     code += (
         "if each['name'] == 'environment'); print(made['actions'][0][1][0].keywords['baked'] is image.start)"

@@ -1,4 +1,4 @@
-"""What a misspelt word was meant to be, and the line with the right one."""
+"""The known word that is closest to a misspelt one, and the command line with it."""
 
 from __future__ import annotations
 

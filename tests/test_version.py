@@ -1,4 +1,4 @@
-"""A version is a commit's id, marked where files differ; its text is what has always been written."""
+"""A version is a commit's id, with a mark where files differ; its text stays as older records have it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""cache: what was built, and whose of it a branch believes: records (what an input gave) and blobs (content by its digest).
+"""cache: what was built: records (which output an input gave) and blobs (content by its digest), and which of them a branch reads.
 
-Who may write to a cache can poison it: so the default branch takes from the zone `trusted` alone, where only its own work lies. Other
-branches take from both, the trusted first. Where everything lies: tasks/bucket/layout.py.
+Everybody who may write to a cache can put false content there. So the default branch reads only the zone `trusted`, to which only its
+own runs write. Other branches read both zones, `trusted` first. The keys are in tasks/bucket/layout.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRecord:
-    """A record, where it lies, and the version that was seen."""
+    """A record, its zone, and the version that was read."""
 
     zone: Zone
     value: dict[str, Any]
@@ -35,14 +35,14 @@ class FoundRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """The bucket as one run sees it. `reads`: the zones that it believes, the first before the others."""
+    """The zones of the bucket that one run uses. `reads`: the zones that it reads, in this order."""
 
     store: Store
     writes: Zone
     reads: tuple[Zone, ...]
 
     def records(self, kind: RecordKind, name: str) -> Iterator[FoundRecord]:
-        """The records of that name that this run believes."""
+        """The records of that name in the zones that this run reads."""
         for zone, document in self._look(lambda zone: layout.record(zone, kind, name), self._read):
             yield FoundRecord(zone=zone, value=document.value, etag=document.etag)
 
@@ -53,20 +53,20 @@ class Cache:
     def keep(
         self, kind: RecordKind, name: str, value: dict[str, Any], *, instead: FoundRecord | None = None
     ) -> None:
-        """Write a record; one that is there stays, unless it is the one to replace."""
+        """Write a record. An existing record stays, unless it is the one to replace."""
         seen = instead.etag if instead and instead.zone == self.writes else None
         with contextlib.suppress(RecordTaken):
             self.store.write(layout.record(self.writes, kind, name), value, seen=seen)
 
     def blob(self, kind: BlobKind, digest: Digest, size: int | None = None) -> str | None:
-        """The key of a stored blob, of that size if it is known; None where there is none that this run believes."""
+        """The key of a stored blob, or None where no zone that this run reads has it. `size`: if known, it must match."""
         for zone, found in self._look(lambda zone: layout.blob(zone, kind, digest), self.store.size):
             if size in (None, found):
                 return layout.blob(zone, kind, digest)
         return None
 
     def blobs(self, kind: BlobKind, beginning: str = "") -> Iterator[Digest]:
-        """Digests of the stored blobs that begin so."""
+        """The digests of the stored blobs that begin with `beginning`."""
         for zone in self.reads:
             found = map(layout.parse, self.store.keys(layout.blobs(zone, kind, beginning)))
             yield from (Digest(each.name) for each in found if each and each.kind == "blob")
@@ -80,7 +80,7 @@ class Cache:
         *,
         damaged: bool = False,
     ) -> str:
-        """Store a blob; one of its name and size stays, unless it is known to be damaged. Returns its key."""
+        """Store a blob, and return its key. An existing blob of this digest and size stays, unless it is `damaged`."""
         key = layout.blob(self.writes, kind, digest)
         if damaged or self.store.size(key) != path.stat().st_size:
             self.store.upload(key, path, heard)
@@ -89,21 +89,21 @@ class Cache:
     def _look(
         self, key_in: Callable[[Zone], str], look: Callable[[str], T | None]
     ) -> Iterator[tuple[Zone, T]]:
-        """What there is under one name, in each zone that is believed, in their order. No zone is asked before it is needed."""
+        """What each zone has under a key, in the order of `reads`. A zone is asked only when its answer is needed."""
         for zone in self.reads:
             found = look(key_in(zone))
             if found is not None:
                 yield zone, found
 
     def _read(self, key: str) -> Document | None:
-        with contextlib.suppress(NotADocument):  # a damaged one is a miss
+        with contextlib.suppress(NotADocument):  # a damaged record is a miss
             return self.store.read(key)
         return None
 
 
 def of(run: Run) -> Cache:
-    """The run's view: what belongs to no commit of the default branch is not to be trusted by it."""
-    ours = run.branch == run.pipeline.default_branch and source.snapshot(run.root).commit
-    if ours:
+    """The run's cache. Only a commit on the default branch may write what that branch trusts; uncommitted changes may not."""
+    trusted = run.branch == run.pipeline.default_branch and source.snapshot(run.root).commit
+    if trusted:
         return Cache(store=run.store, writes=TRUSTED, reads=(TRUSTED,))
     return Cache(store=run.store, writes=BRANCHES, reads=ZONES)

@@ -1,24 +1,24 @@
-"""layout: the bucket's map: every key that anybody writes is made here, parsed here, and nowhere else.
+"""layout: every key of the bucket: made here, parsed here, and nowhere else.
 
     state/IDENTITY/TASK.json             a task's last success in an environment; a `.` stands for the task's `:`
     leases/IDENTITY.json                 who may change the environment now
-    machines/IDENTITY.json               host keys, tokens of launches
+    machines/IDENTITY.json               host keys, launch tokens
     ledgers/IDENTITY/HOST/PLAYBOOK.json  what a playbook has left on a host
     history/IDENTITY.json                what went live in the environment
 
-    runs/COMMIT.json                     a commit's run from environment to environment
-    runs/current.json                    the commit whose run is the last to have begun
+    runs/COMMIT.json                     a commit's promotion record
+    runs/current.json                    the commit whose run began last
     sweep/memory.json                    what sweeps have seen
 
-    ZONE/layers/KEY.json                 record: which bytes a layer's inputs gave; written last
+    ZONE/layers/KEY.json                 record: which blob a layer's inputs gave; written last
     ZONE/keys/KEY.json                   record: which tarball a build's inputs gave; written last
     ZONE/commits/COMMIT.json             record: which tarball is the commit's: digest, branch, by, role, at
     ZONE/layers/DIGEST.tar.zst           blob: a layer's archive
     ZONE/tarballs/DIGEST.tar.zst         blob: a tarball
-    ZONE/tarballs/DIGEST.TELLING         beside the tarball: manifest.json, sbom.json, minisig
+    ZONE/tarballs/DIGEST.SUFFIX          beside the tarball: manifest.json, sbom.json, minisig
 
-IDENTITY names an environment (`staging`, `testing-0d6e4079e3`). ZONE is `trusted` for the default branch's own work, `branches` for
-everybody else's. The policies in build/ci/iam/ allow by these prefixes.
+IDENTITY names an environment (`staging`, `testing-0d6e4079e3`). ZONE is `trusted` for runs of the default branch, `branches` for all
+others. The policies in build/ci/iam/ allow by these prefixes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any, Literal, get_args
 
 Zone = Literal["trusted", "branches"]
 RecordKind = Literal["layers", "keys", "commits"]
-"""What an input gave, by the input's name."""
+"""Which output an input gave, by the input's name."""
 BlobKind = Literal["layers", "tarballs"]
 """Content, by its own digest."""
 Kind = Literal[
@@ -42,15 +42,15 @@ ZONES: tuple[Zone, ...] = (TRUSTED, BRANCHES)
 CURRENT_RUN = "runs/current.json"
 SIGHTINGS = "sweep/memory.json"
 ARCHIVE = ".tar.zst"
-"""How a blob's name ends, here and in the folders of a build."""
+"""The suffix of a blob, here and in the folders of a build."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """What a key was made of; what its kind has not is empty or None.
+    """The parts of a key; a part that its kind lacks is empty or None.
 
-    `name`: the task, playbook, commit, digest, or the digest of the inputs. `folder`: the kind of record or blob. `telling`: what
-    lies beside a tarball.
+    `name`: the task, playbook, commit, digest, or the digest of the inputs. `folder`: the kind of record or blob. `suffix`: of a
+    file beside a tarball.
     """
 
     kind: Kind
@@ -59,80 +59,80 @@ class Key:
     zone: Zone | None = None
     folder: RecordKind | BlobKind | None = None
     name: str = ""
-    telling: str = ""
+    suffix: str = ""
 
 
 # --- one environment's own ------------------------------------------------------------------------
 
 
 def state(identity: str, task: str) -> str:
-    """Where the record of a task lies."""
+    """The key of a task's record."""
     return f"{states(identity, task)}.json"
 
 
 def states(identity: str, beginning: str = "") -> str:
-    """How the keys of an environment's records begin, of the tasks that begin so."""
+    """The prefix of the records of an environment's tasks whose names begin with `beginning`."""
     return f"state/{identity}/{beginning.replace(':', '.')}"
 
 
 def lease(identity: str) -> str:
-    """Where an environment's lease lies."""
+    """The key of an environment's lease."""
     return f"leases/{identity}.json"
 
 
 def machines(identity: str) -> str:
-    """Where host keys and the tokens of launches lie."""
+    """The key of an environment's host keys and launch tokens."""
     return f"machines/{identity}.json"
 
 
 def ledger(identity: str, host: str, playbook: str) -> str:
-    """Where the ledger of a host lies."""
+    """The key of a host's ledger."""
     return f"{ledgers(identity)}{host}/{playbook}.json"
 
 
 def ledgers(identity: str) -> str:
-    """How the keys of an environment's ledgers begin."""
+    """The prefix of an environment's ledgers."""
     return f"ledgers/{identity}/"
 
 
 def history(identity: str) -> str:
-    """Where an environment's releases lie."""
+    """The key of an environment's releases."""
     return f"history/{identity}.json"
 
 
-# --- all environments' ----------------------------------------------------------------------------
+# --- shared by all environments -------------------------------------------------------------------
 
 
 def commit_run(commit: str) -> str:
-    """Where the record of a commit's run lies."""
+    """The key of a commit's promotion record."""
     return f"runs/{commit}.json"
 
 
 def record(zone: Zone, kind: RecordKind, name: str) -> str:
-    """Where it is written which content an input gave."""
+    """The key of the record that says which output an input gave."""
     return f"{zone}/{kind}/{name}.json"
 
 
 def blob(zone: Zone, kind: BlobKind, digest: str) -> str:
-    """Where content lies."""
+    """The key of a blob."""
     return f"{blobs(zone, kind, digest)}{ARCHIVE}"
 
 
 def blobs(zone: Zone, kind: BlobKind, beginning: str = "") -> str:
-    """How the keys of contents begin whose digests begin so; those of records and of what lies beside them, too."""
+    """The prefix of the blobs whose digests begin with `beginning`, and of the records and files beside them."""
     return f"{zone}/{kind}/{beginning}"
 
 
-def beside(key: str, telling: str) -> str:
-    """Where what is told of a tarball lies, from its own key: `manifest.json`, `sbom.json`, `minisig`."""
-    return f"{key.removesuffix(ARCHIVE)}.{telling}"
+def beside(key: str, suffix: str) -> str:
+    """The key of a file beside a tarball, from the tarball's key: `manifest.json`, `sbom.json`, `minisig`."""
+    return f"{key.removesuffix(ARCHIVE)}.{suffix}"
 
 
-# --- and back -------------------------------------------------------------------------------------
+# --- parsing --------------------------------------------------------------------------------------
 
 _RECORDS, _BLOBS, _ZONES = ("|".join(get_args(each)) for each in (RecordKind, BlobKind, Zone))
 _PATTERNS: dict[Kind, str] = {
-    # a layer of a profile may be called anything, with a `/` as well
+    # a layer's name may contain a `/`
     "state": r"state/(?P<identity>[^/]+)/(?P<name>.+)\.json",
     "lease": r"leases/(?P<identity>[^/]+)\.json",
     "machines": r"machines/(?P<identity>[^/]+)\.json",
@@ -143,13 +143,13 @@ _PATTERNS: dict[Kind, str] = {
     "sightings": re.escape(SIGHTINGS),
     "record": rf"(?P<zone>{_ZONES})/(?P<folder>{_RECORDS})/(?P<name>[^/.]+)\.json",
     "blob": rf"(?P<zone>{_ZONES})/(?P<folder>{_BLOBS})/(?P<name>[^/.]+){re.escape(ARCHIVE)}",
-    # whatever a newer pipeline tells of a tarball goes with it
-    "beside": rf"(?P<zone>{_ZONES})/(?P<folder>tarballs)/(?P<name>[^/.]+)\.(?P<telling>[^/]+)",
+    # any suffix: files that a newer pipeline adds are deleted with the tarball
+    "beside": rf"(?P<zone>{_ZONES})/(?P<folder>tarballs)/(?P<name>[^/.]+)\.(?P<suffix>[^/]+)",
 }
 
 
 def parse(key: str) -> Key | None:
-    """What a key was made of; None for one that nobody here makes."""
+    """The parts of a key; None for a key that no function here makes."""
     for kind, pattern in _PATTERNS.items():
         if found := re.fullmatch(pattern, key):
             parts: dict[str, Any] = found.groupdict()

@@ -1,7 +1,7 @@
-"""lease: one run at a time may change an environment; who loses it stops, and records nothing more.
+"""lease: one run at a time may change an environment; a run that loses it stops, and records nothing more.
 
-An object of the bucket that is replaced only by who has seen its last version. Its holder writes it again every
-third of its time to live; when it has not been written for that long, by the bucket's own clock, anybody may take it.
+The lease is an object of the bucket. A writer replaces it only in the version that it has read. Its holder writes it three times in
+its time to live; when it was not written for that long, by the bucket's own clock, any run may take it.
 """
 
 from __future__ import annotations
@@ -32,28 +32,29 @@ if TYPE_CHECKING:
 TTL = 60.0
 """Seconds without a sign of life after which a holder counts as dead."""
 BEATS = 3
-"""Signs of life in that time."""
+"""Signs of life in `TTL`."""
 SILENCE = 0.9
-"""Part of that time after which a holder that cannot reach the bucket gives up: before anybody else takes over."""
+"""Part of `TTL` after which a holder that cannot reach the bucket stops: before another run may take the lease."""
 POLL = 1.0
+"""Seconds between two looks at a lease that another run holds."""
 
 
 class EnvironmentHeld(Refusal):
-    """Another run changes the environment, and has not ended while this one waited."""
+    """Another run changes the environment, and did not end while this one waited."""
 
     sentence = "lease: {identity} is held by {holder}; last sign of life {age} s ago"
     remedy = "doit --wait 600 {task}"
 
 
 class LeaseUnreadable(Refusal):
-    """The lease says nothing that can be understood, so nobody can tell whether a run is under way."""
+    """The lease cannot be read, so it is unknown whether a run is under way."""
 
-    sentence = "lease: {key} is damaged: held by nobody can tell whom, written {age} s ago"
+    sentence = "lease: {key} is damaged: its holder is unknown, it was written {age} s ago"
     remedy = "doit unlock"
 
 
 class LeaseLost(Refusal):
-    """Another run has taken the environment, or this one could not show for too long that it lives."""
+    """Another run has taken the lease, or this one could not renew it in time."""
 
     sentence = "lease: {identity} is lost: {why}; this run has stopped, and records nothing more"
     remedy = "doit {task}"
@@ -74,18 +75,18 @@ class Holder:
     ttl: float
 
     def __str__(self) -> str:
-        """As the one who waits for it reads it."""
+        """For the messages of a run that waits."""
         return f"{self.by} on {self.host} (process {self.pid}: {self.command}, since {self.at})"
 
     @property
     def gone(self) -> bool:
-        """Whether it ran on this machine, and its process is no more."""
+        """Whether it ran on this machine, and its process has ended."""
         return self.machine == this_machine() and started_at(self.pid) != self.started
 
 
 @functools.cache
 def this_machine() -> str:
-    """This boot of this machine, as far as its process ids reach: containers have their own."""
+    """This boot of this machine, and the PID namespace: a container has its own process ids."""
     return f"{socket.gethostname()} {this_boot()} {Path('/proc/self/ns/pid').readlink()}"
 
 
@@ -106,10 +107,10 @@ def this_process(run: Run, ttl: float) -> Holder:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseState:
-    """What the lease says.
+    """The state of a lease.
 
-    `holder`: None when it is free. `readable`: False when nobody can tell. `unclean`: the last holder did not see all
-    that it had started end.
+    `holder`: None if it is free. `readable`: False if the lease is damaged. `unclean`: processes that the last holder has
+    started may still run.
     """
 
     etag: str | None = None
@@ -120,12 +121,12 @@ class LeaseState:
 
     @property
     def dead(self) -> bool:
-        """Whether its holder is: silent for too long, or gone from this machine."""
+        """Whether its holder is dead: silent for longer than its time to live, or gone from this machine."""
         return self.holder is not None and (self.age > self.holder.ttl or self.holder.gone)
 
 
 def look(store: Store, identity: str) -> LeaseState:
-    """What an environment's lease says now."""
+    """The state of an environment's lease."""
     try:
         document = store.read(layout.lease(identity))
     except NotADocument as found:
@@ -134,7 +135,7 @@ def look(store: Store, identity: str) -> LeaseState:
 
 
 class Lease:
-    """The right to change one environment. `lost` is set, and `on_lost` called from a thread, when it is lost."""
+    """The right to change one environment. When it is lost, `lost` is set, and a thread calls `on_lost`."""
 
     def __init__(self, run: Run, *, ttl: float = TTL, on_lost: Callable[[], None] = lambda: None) -> None:
         self.key = layout.lease(run.identity)
@@ -145,19 +146,19 @@ class Lease:
         self._me = this_process(run, ttl)
         self._on_lost = on_lost
         self._seen: str | None = None
-        self._sign = 0.0
+        self._last_sign = 0.0
         self._over = threading.Event()
         self._lock = threading.RLock()
         self._beats = threading.Thread(target=self._beat, daemon=True, name="lease")
 
     def look(self) -> LeaseState:
-        """What the lease says now."""
+        """The state of the lease."""
         return look(self._store, self._run.identity)
 
     def take(self, wait: float | None = None, say: Callable[[str], None] = lambda words: None) -> None:
-        """Take the lease, and keep it until `free`.
+        """Take the lease, and renew it until `free`.
 
-        Waits for a living holder, as long as one would need to be known as dead if `wait` does not say otherwise.
+        Waits `wait` seconds for a living holder; by default as long as it takes to know that a holder is dead.
         Raises EnvironmentHeld, LeaseUnreadable or BucketGone.
         """
         patience = self._me.ttl * (1 + 1 / BEATS) if wait is None else wait
@@ -183,25 +184,25 @@ class Lease:
         try:
             self._seen = self._store.write(self.key, dataclasses.asdict(self._me), seen=found.etag)
         except RecordTaken:
-            return False  # somebody else was faster
+            return False  # another run was faster
         except BucketMissing:
-            create.create_bucket(self._run)
+            create.create_bucket(self._store, self._run.pipeline.name, self._run.pipeline.region)
             return False
-        self._sign = begun
+        self._last_sign = begun
         self.unclean = found.unclean or found.holder is not None
         self._beats.start()
         threading.Thread(target=self._watch, daemon=True, name="lease-watch").start()
         return True
 
     def check(self) -> None:
-        """Make sure that the lease is still ours, by asking. Raises LeaseLost."""
-        if not self.lost and not self._ours(found := self.look()):
-            self._lose(_whose(found))
+        """Ask the bucket whether this run still holds the lease. Raises LeaseLost."""
+        if not self.lost and not self._is_mine(found := self.look()):
+            self._lose(_why_lost(found))
         if self.lost:
             raise self.lost
 
     def free(self, *, unclean: bool = False) -> None:
-        """Give the lease back. `unclean`: what was started may still be running on the hosts."""
+        """Give the lease back. `unclean`: processes that this run has started may still run on the hosts."""
         with self._lock:
             self._over.set()
         if self._beats.ident is None or self.lost:
@@ -217,9 +218,9 @@ class Lease:
             self._write(document)
 
     def seize(self, say: Callable[[str], None]) -> LeaseState:
-        """Take the lease from whoever has it, and free it. Returns who had it.
+        """Take the lease from its holder, free it, and return its state before.
 
-        Who is alive finds out with the next sign of life, and until then the lease is nobody's.
+        A living holder notices at its next sign of life; until then no run can take the lease.
         """
         found = self.look()
         if found.readable and found.holder is None:
@@ -227,7 +228,7 @@ class Lease:
         self._seen = self._store.write(self.key, dataclasses.asdict(self._me), seen=found.etag)
         if found.holder and not found.dead:
             pause = found.holder.ttl / BEATS + 1
-            say(f"waits {pause:.0f} s: so long may the former holder take to notice")
+            say(f"waits {pause:.0f} s, until the former holder must have noticed")
             children.wait(pause, "unlock")
         document = {"by": self._me.by, "free": True, "unclean": True, "at": self._run.clock.stamp()}
         self._store.write(self.key, document, seen=self._seen)
@@ -238,46 +239,46 @@ class Lease:
             begun = time.monotonic()
             try:
                 self._write(dataclasses.asdict(self._me))
-                self._sign = begun
+                self._last_sign = begun
             except RecordTaken:
-                self._lose(_whose(self.look()))
+                self._lose(_why_lost(self.look()))
                 return
-            except Exception:  # noqa: S112  the network: the next one may get through, and `_watch` counts
+            except Exception:  # noqa: S112  a network error: the next write may succeed, and `_watch` keeps the time
                 continue
 
     def _write(self, document: dict[str, Any]) -> None:
-        """Replace our last version. Raises RecordTaken when that is not ours any more."""
+        """Replace the version that this run wrote last. Raises RecordTaken if another run has replaced it."""
         try:
             self._seen = self._store.write(self.key, document, seen=self._seen)
         except RecordTaken:
             found = self.look()
-            if not self._ours(found):
+            if not self._is_mine(found):
                 raise
-            self._seen = self._store.write(self.key, document, seen=found.etag)  # an answer got lost
+            self._seen = self._store.write(self.key, document, seen=found.etag)  # its answer was lost
 
     def _watch(self) -> None:
-        """A request may hang for minutes: so the time is kept by another thread."""
+        """Keep the time in a thread of its own: a request may hang for minutes."""
         silence = self._me.ttl * SILENCE
         while not self._over.wait(self._me.ttl / 60):
-            if time.monotonic() - self._sign > silence:
+            if time.monotonic() - self._last_sign > silence:
                 self._lose(f"no sign of life got through to the bucket for {silence:.0f} s")
                 return
 
-    def _ours(self, found: LeaseState) -> bool:
+    def _is_mine(self, found: LeaseState) -> bool:
         return found.holder is not None and found.holder.run == self._me.run
 
     def _lose(self, why: str) -> None:
-        with self._lock:  # so that nobody is told after `free`
+        with self._lock:  # after `free`, `on_lost` is not called
             if self.lost or self._over.is_set():
                 return
             self.lost = LeaseLost(identity=self._run.identity, why=why, task="release")
             self._on_lost()
 
 
-def _whose(found: LeaseState) -> str:
+def _why_lost(found: LeaseState) -> str:
     if not found.readable:
         return "it is damaged"
-    return f"it is held by {found.holder}" if found.holder else "somebody has freed or removed it"
+    return f"it is held by {found.holder}" if found.holder else "it was freed or removed"
 
 
 def _found(document: Document) -> LeaseState:

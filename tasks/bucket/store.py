@@ -1,4 +1,4 @@
-"""store: the bucket's objects: small documents, each replaced only by who has seen the last one; and files."""
+"""store: the bucket's objects: JSON documents, each replaced only in the version that was read, and files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tasks.cloud.interface import Cloud
 from tasks.refusal import Refusal
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
-"""Seconds before a write is tried again that met another one in the middle (409)."""
+"""Seconds before each retry of a write that met another one (409)."""
 BATCH = 1000
-"""Objects that S3 removes in one request."""
+"""The most objects that S3 deletes in one request."""
 
 
 class BucketMissing(Refusal):
@@ -30,21 +30,21 @@ class BucketMissing(Refusal):
 
 
 class BucketForbidden(Refusal):
-    """The bucket exists and does not let us read or write; nothing was changed by the request."""
+    """The bucket does not allow us to read or write. The request has changed nothing."""
 
     sentence = "state: the bucket {bucket} does not let us {verb} {key} ({problem})"
     remedy = "aws sts get-caller-identity"
 
 
 class DocumentDamaged(Refusal):
-    """What lies in the bucket in a record's place is none; earlier versions of it are kept."""
+    """A record in the bucket was overwritten with something else. The bucket keeps its earlier versions."""
 
-    sentence = "state: {key} in {bucket} is no record: somebody has overwritten it"
+    sentence = "state: {key} in {bucket} is damaged: it is not a JSON object"
     remedy = "aws s3api list-object-versions --bucket {bucket} --prefix {key}"
 
 
 class RecordTaken(Refusal):
-    """Another run has written a record since this one has read it."""
+    """Another run has written a record since this one read it."""
 
     sentence = "state: {key} was changed by {by} in the meantime"
     remedy = "doit release"
@@ -52,9 +52,9 @@ class RecordTaken(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A JSON object of the bucket, and the version that was seen.
+    """A JSON object of the bucket, and the version that was read.
 
-    `age`: seconds since it was written, by the bucket's own clock alone, so that nobody's clock must be right.
+    `age`: seconds since it was written, by the bucket's clock alone: the clocks of the machines may be wrong.
     """
 
     value: dict[str, Any]
@@ -63,7 +63,7 @@ class Document:
 
 
 class NotADocument(DocumentDamaged):
-    """What lies there is no JSON object; its version can still be replaced."""
+    """The object is not a JSON object. With its version, it can be replaced."""
 
     def __init__(self, bucket: str, key: str, etag: str, age: float) -> None:
         super().__init__(bucket=bucket, key=key)
@@ -73,7 +73,7 @@ class NotADocument(DocumentDamaged):
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A bucket of a cloud; whether there is one turns out when it is asked for something."""
+    """A bucket of a cloud. Only a request shows whether it exists."""
 
     cloud: Cloud
     bucket: str
@@ -84,7 +84,7 @@ class Store:
         return self.cloud.client("s3")
 
     def read(self, key: str) -> Document | None:
-        """A document, or None where there is none. Raises NotADocument or BucketForbidden."""
+        """A document, or None if it does not exist. Raises NotADocument or BucketForbidden."""
         try:
             with self._allowed("read", key):
                 answer = self.client.get_object(Bucket=self.bucket, Key=key)
@@ -103,10 +103,10 @@ class Store:
         return Document(value=value, etag=answer["ETag"], age=age)
 
     def write(self, key: str, value: dict[str, Any], *, seen: str | None) -> str:
-        """Write a document if it is still the version `seen` (None: if there is none). Returns its version.
+        """Write a document if its version is still `seen` (None: if it does not exist). Returns the new version.
 
-        Raises RecordTaken when somebody else was faster, BucketMissing, BucketForbidden. Every write carries a nonce: equal
-        values get different versions, and a request that the SDK repeated after a lost answer knows itself.
+        Raises RecordTaken if another writer was faster, BucketMissing or BucketForbidden. Every write has a nonce: equal values
+        get different versions, and a request that the SDK repeated after a lost answer is recognised.
         """
         nonce = uuid.uuid4().hex
         body = json.dumps({**value, "nonce": nonce}, indent=1, sort_keys=True).encode()
@@ -134,10 +134,10 @@ class Store:
         now = self._readable(key)
         if now and now.value.get("nonce") == nonce:
             return now.etag
-        raise RecordTaken(key=key, by=now.value.get("by", "somebody") if now else "somebody")
+        raise RecordTaken(key=key, by=now.value.get("by", "another run") if now else "another run")
 
     def open(self, key: str) -> Any:
-        """An object's bytes on their way, None where there is none; for `read(size)`."""
+        """An object as a stream, for `read(size)`; None if it does not exist."""
         try:
             with self._allowed("read", key):
                 return self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
@@ -147,7 +147,7 @@ class Store:
             raise
 
     def put(self, key: str, content: bytes) -> None:
-        """Store bytes that are the same whoever makes them: an object that is there stays."""
+        """Store bytes that are the same from every run: an existing object stays."""
         try:
             with self._allowed("write", key):
                 self.client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
@@ -156,11 +156,11 @@ class Store:
                 raise
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of that name."""
+        """Whether the object exists."""
         return self.size(key) is not None
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object, None where there is none."""
+        """The size of an object in bytes, or None if it does not exist."""
         try:
             return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
         except self.client.exceptions.ClientError as error:
@@ -169,11 +169,11 @@ class Store:
             raise
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Delete an object, if it exists."""
         self.client.delete_object(Bucket=self.bucket, Key=key)
 
     def delete_all(self, keys: Sequence[str]) -> None:
-        """Remove objects, a thousand at once, in their order. Raises BucketForbidden."""
+        """Delete objects in their order, a thousand in a request. Raises BucketForbidden."""
         for start in range(0, len(keys), BATCH):
             batch = [{"Key": key} for key in keys[start : start + BATCH]]
             asked = {"Objects": batch, "Quiet": True}
@@ -184,19 +184,19 @@ class Store:
                 )
 
     def upload(self, key: str, path: Path, heard: Callable[[int], None] | None = None) -> None:
-        """Store a file, in parts where it is large, without reading it whole; `heard` is told each part's bytes.
+        """Store a file, a large one in parts, without reading it whole. `heard` gets the bytes of each part.
 
         Raises BucketForbidden.
         """
         with self._allowed("write", key):
             try:
                 self.client.upload_file(str(path), self.bucket, key, Callback=heard)
-            except Exception as error:  # boto3 wraps what the cloud said into words
+            except Exception as error:  # boto3 wraps the cloud's error
                 said = error.__context__
                 raise (said if isinstance(said, self.client.exceptions.ClientError) else error) from None
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Names of all objects that begin so."""
+        """The keys of all objects with that prefix."""
         pages = self.client.get_paginator("list_objects_v2")
         with contextlib.suppress(self.client.exceptions.NoSuchBucket):
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):

@@ -91,8 +91,8 @@ class StartCommand(ControlCommand):
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
         """Where the default branch begins its way, if it has one."""
-        way = promotion_record.way(root)
-        return way.upstream if way and branch == default else None
+        path = promotion_record.promotion_path(root)
+        return path.upstream if path and branch == default else None
 
 
 class ContinueCommand(ControlCommand):
@@ -110,19 +110,19 @@ class ContinueCommand(ControlCommand):
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
         """Where the tarball goes on to."""
-        way = promotion_record.way(root)
-        if not way:
+        path = promotion_record.promotion_path(root)
+        if not path:
             raise NothingGoesOn
         if branch != default:
-            raise OtherBranch(task="continue", environment=way.downstream, default=default, branch=branch)
-        return way.downstream
+            raise OtherBranch(task="continue", environment=path.downstream, default=default, branch=branch)
+        return path.downstream
 
     def _make_sense(self) -> None:
         super()._make_sense()
         run = run_of(self.task_list)
         if refused := gate.refusal(run):
             raise refused
-        for line in [*gate.outgoing(run, self._inputs()), *self._expected()]:
+        for line in [*gate.pending_changes(run, self._inputs()), *self._expected()]:
             self.console.line(line)
         # without a terminal the yes was given where the job was started: CI's own gate
         if (
@@ -175,11 +175,11 @@ class StopCommand(ControlCommand):
 
 def _end(run: runs.Run) -> str:
     """End the run that waits; no machine is touched. What became of it, in words. Raises RunUnderWay."""
-    record, way = promotion_record.current(run.store), promotion_record.way(run.root)
+    record, path = promotion_record.current(run.store), promotion_record.promotion_path(run.root)
     endable = (*promotion_record.OPEN, "continuing")
-    if not record or not way or record.state not in endable:
+    if not record or not path or record.state not in endable:
         return "no run waits"
-    for name in dataclasses.astuple(way):
+    for name in dataclasses.astuple(path):
         _refuse_at_work(run, name, record.commit)
     if not promotion_record.add(
         run.store, record.commit, promotion_record.step(run, "stopped"), only_from=endable

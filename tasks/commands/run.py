@@ -120,11 +120,11 @@ class RunCommand(Asked, doit.cmd_run.Run):
         clean = False
         try:
             self._take_lease()
-            leave = gate.enter(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
+            finish = gate.begin(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
             code = super()._execute(**options)
-            if leave and self.lease:
+            if finish and self.lease:
                 self.lease.check()
-                leave(code)
+                finish(code)
             clean = True
             return code
         except BaseException:

@@ -70,8 +70,8 @@ def _is_environment(run: Run, name: str) -> bool:
 
 
 def _facts(ledger: Ledger) -> Iterator[tuple[str, str]]:
-    for name, thing in ledger.things.items():
-        facts = dict(thing["facts"] or {"state": "absent"})
+    for name, resource in ledger.resources.items():
+        facts = dict(resource["facts"] or {"state": "absent"})
         if "content" in facts:
             facts = {each: value for each, value in facts.items() if each not in IGNORED}
         for each, value in facts.items():
@@ -80,7 +80,7 @@ def _facts(ledger: Ledger) -> Iterator[tuple[str, str]]:
             if each != "type" or value != "file":
                 yield f"{name}{label}", ", ".join(said) if isinstance(said, list) else str(said)
     for path in ledger.files:
-        if f"file {path}" not in ledger.things:
+        if f"file {path}" not in ledger.resources:
             yield f"file {path}", "there"
     for name, value in ledger.settings.items():
         yield f"setting {name}", str(value)

@@ -239,7 +239,7 @@ def _secrets(run: Run) -> Iterator[Resource]:
 
 
 def _objects(run: Run) -> Iterator[StoredObject]:
-    if not create.bucket_exists(run):
+    if not create.bucket_exists(run.store, run.pipeline.name):
         return
     pages = run.cloud.client("s3").get_paginator("list_objects_v2")
     for page in pages.paginate(Bucket=run.bucket):

@@ -27,7 +27,7 @@ class Managed:
     `cron root backup`. A task is `ROLE: NAME`; it ran whole unless a part of it was skipped or failed.
     """
 
-    things: dict[str, ManagedResource] = field(default_factory=dict)
+    resources: dict[str, ManagedResource] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
     cut_short: set[str] = field(default_factory=set)
 
@@ -58,7 +58,7 @@ class ManagedListener:
             return
         for name in managed(str(told.get("task_action")), told.get("res") or {}):
             part = _short(told["task_action"]) in PART
-            host.things[name] = {"task": task, **({"part": True} if part else {})}
+            host.resources[name] = {"task": task, **({"part": True} if part else {})}
 
 
 def managed(action: str, result: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""gate: who comes into an environment that all branches share, and what is written down of it."""
+"""gate: checks which commit may be released to an environment that all branches share, and keeps its promotion record."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 CONTINUE, START = "continue", "start"
 SHOWN = 20
-"""Commits that are listed; of more their number is told."""
+"""Commits that are listed; the rest are counted."""
 
 
 class OtherBranch(Refusal):
-    """An environment that all branches share is asked for another branch than the default one."""
+    """Another branch than the default one cannot be released to an environment that all branches share."""
 
     sentence = "{task}: {environment} takes the branch {default} only, and this is {branch}"
     remedy = "git switch {default}"
 
 
 class OnlyByContinue(Refusal):
-    """An environment that takes what another one has proved is asked for directly."""
+    """An environment that takes tarballs from another one is released to by `doit continue` only."""
 
-    sentence = "{task}: {environment} takes what {upstream} has proved, and only by this"
+    sentence = "{task}: {environment} takes only what {upstream} has proved, and only by `continue`"
     remedy = "doit continue"
     any_environment = True
 
 
 def check_checkout(run: Run, control: str, task: str) -> None:
-    """Refuse what the checkout and the settings refuse. Asks no cloud.
+    """Refuse what the checkout and the settings do not allow. Asks no cloud.
 
     Raises OtherBranch, OnlyByContinue or UncommittedChanges.
     """
@@ -62,27 +62,28 @@ def check_checkout(run: Run, control: str, task: str) -> None:
         raise UncommittedChanges(stage=_typed(control, task), environment=name, files=files)
 
 
-def enter(run: Run, control: str, chosen: Sequence[str]) -> Callable[[int], None] | None:
-    """Begin or continue the run of the commit, with the environment's lease held; what comes back is told the exit code.
+def begin(run: Run, control: str, chosen: Sequence[str]) -> Callable[[int], None] | None:
+    """Record that the commit's run begins or continues. The caller holds the environment's lease.
 
-    Raises a refusal where the commit may not come in, as things stand now.
+    Returns a function that takes the exit code and records the end, or None where there is nothing to record. Raises a refusal
+    if the commit may not be released here now.
     """
-    way = promotion_record.way(run.root)
-    if not way or "release" not in chosen:
+    path = promotion_record.promotion_path(run.root)
+    if not path or "release" not in chosen:
         return None
-    if run.environment_name == way.upstream:
-        return _stage(run, control)
-    return _go_on(run) if run.environment_name == way.downstream else None
+    if run.environment_name == path.upstream:
+        return _begin_upstream(run, control)
+    return _begin_downstream(run) if run.environment_name == path.downstream else None
 
 
-def _stage(run: Run, control: str) -> Callable[[int], None]:
+def _begin_upstream(run: Run, control: str) -> Callable[[int], None]:
     running = _newest(run, run.identity)
     frozen = rules.frozen(_typed(control, "release"), run.environment_name, run.environment, _now())
     if refused := frozen or (_older(run, control, running.commit) if running else None):
         raise refused
     before = promotion_record.begin(run)
 
-    def leave(code: int) -> None:
+    def finish(code: int) -> None:
         found = stored.pointer(run, run.commit)
         digest = found.digest if found else None
         ended: list[promotion_record.State] = ["built"] if found else []
@@ -90,24 +91,24 @@ def _stage(run: Run, control: str) -> Callable[[int], None]:
             ended.append("failed")
         else:
             _remember(run, digest)
-            # what has gone on before needs not go on again
-            done = before and (before.state, before.digest) == ("live", digest)
-            ended += ["staged", "live" if done else "waiting"]
+            # a tarball that is live downstream does not wait again
+            live = before and (before.state, before.digest) == ("live", digest)
+            ended += ["staged", "live" if live else "waiting"]
         promotion_record.add(
             run.store, run.commit, *(promotion_record.step(run, state) for state in ended), digest=digest
         )
 
-    return leave
+    return finish
 
 
-def _go_on(run: Run) -> Callable[[int], None]:
+def _begin_downstream(run: Run) -> Callable[[int], None]:
     if refused := refusal(run):
         raise refused
     claim = promotion_record.step(run, "continuing")
-    if not promotion_record.add(run.store, run.commit, claim, only_from=rules.GOES_ON):
-        raise refusal(run) or RecordTaken(key=layout.commit_run(run.commit), by="somebody")
+    if not promotion_record.add(run.store, run.commit, claim, only_from=rules.MAY_CONTINUE):
+        raise refusal(run) or RecordTaken(key=layout.commit_run(run.commit), by="another run")
 
-    def leave(code: int) -> None:
+    def finish(code: int) -> None:
         current, claimed = promotion_record.current(run.store), promotion_record.read(run.store, run.commit)
         state: promotion_record.State = "live"
         if code:
@@ -117,11 +118,11 @@ def _go_on(run: Run) -> Callable[[int], None]:
         words = f"{run.environment_name} failed" if code else ""
         promotion_record.add(run.store, run.commit, promotion_record.step(run, state, words))
 
-    return leave
+    return finish
 
 
 def refusal(run: Run) -> Refusal | None:
-    """Why the checked-out commit may not go on, as things stand now; None if it may."""
+    """Why the checked-out commit may not continue now; None if it may."""
     store, commit = run.store, run.commit
     current, running = promotion_record.current(store), _newest(run, run.identity)
     proved = _newest(run, run.environment.takes_from)
@@ -139,10 +140,10 @@ def refusal(run: Run) -> Refusal | None:
     return rules.refusal(run.environment_name, run.environment, facts)
 
 
-def outgoing(run: Run, inputs: Mapping[str, Collection[str]]) -> list[str]:
-    """What would go out, for the one who decides: commits, their authors, and what they reach.
+def pending_changes(run: Run, inputs: Mapping[str, Collection[str]]) -> list[str]:
+    """What would go live, for the person who decides: the commits, their authors, and what they reach.
 
-    `inputs`: the paths that each stage declares of those that will be looked at.
+    `inputs`: the paths that each stage declares.
     """
     record, running = promotion_record.read(run.store, run.commit), _newest(run, run.identity)
     lines = [
@@ -166,8 +167,8 @@ def outgoing(run: Run, inputs: Mapping[str, Collection[str]]) -> list[str]:
         reach = rules.Reach(
             stages=inputs, application=run.pipeline.application.path, migrations=run.profile.migrations
         )
-        told = [f"  {each}" for each in rules.told(rules.kinds(paths, reach))]
-        lines += ["changes reach", *told] if told else ["no file differs"]
+        reached = [f"  {each}" for each in rules.lines(rules.kinds(paths, reach))]
+        lines += ["changes reach", *reached] if reached else ["no file differs"]
     return lines
 
 
@@ -176,7 +177,7 @@ def _newest(run: Run, identity: str) -> history.LiveRelease | None:
 
 
 def _remember(run: Run, digest: Digest | None) -> None:
-    """A commit that changed nothing of what is released runs as well, and none before it may come after it."""
+    """Record the commit as live, also if it changed nothing that is released: no older commit may follow it."""
     if digest:
         history.add(run, digest)
 

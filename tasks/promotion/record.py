@@ -1,7 +1,7 @@
-"""record: the run of one commit from environment to environment, as a record: built, staged, waiting, live.
+"""record: the promotion record: the run of one commit from environment to environment: built, staged, waiting, live.
 
-One document for each commit's run, and one that names the commit whose run is the last to have begun. Each is replaced only by who
-has seen its last version.
+Each commit's run has a document, and another document names the commit whose run began last. A writer replaces a document only in
+the version that it has read.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 TRIES = 5
-"""Times that a change is made anew because somebody else's came first."""
+"""Attempts to make a change; another writer may be faster each time."""
 State = Literal[
     "started", "built", "staged", "waiting", "continuing", "live", "failed", "stopped", "superseded"
 ]
 OPEN = ("started", "built", "staged", "waiting")
-"""States of a run that another one may end."""
+"""States of a run that another run supersedes when it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One change of state. `arn`: who, as the cloud says; `by`: for display."""
+    """One change of state. `arn`: the identity that the cloud reports; `by`: the person's name, for display."""
 
     state: State
     at: str
@@ -44,7 +44,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionRecord:
-    """The run of one commit; its steps, the newest last."""
+    """The run of one commit. `steps`: the newest last."""
 
     commit: Version
     branch: str
@@ -53,25 +53,25 @@ class PromotionRecord:
 
     @property
     def state(self) -> State:
-        """Where it stands."""
+        """The state of the newest step."""
         return self.steps[-1].state
 
     @property
     def starter(self) -> Step:
-        """Who has started it last."""
+        """The newest step that started the run."""
         return next(each for each in reversed(self.steps) if each.state == "started")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionPath:
-    """From which environment to which a tarball goes on."""
+    """The environment that proves a tarball, and the one that takes it from there."""
 
     upstream: str
     downstream: str
 
 
-def way(root: Path) -> PromotionPath | None:
-    """What the environments' files say: the first that takes tarballs from another one."""
+def promotion_path(root: Path) -> PromotionPath | None:
+    """The path of the first environment whose file says that it takes tarballs from another one, or None."""
     for path in sorted((root / "environments").glob("*.yml")):
         upstream = settings.load(settings.Environment, path, root).takes_from
         if upstream:
@@ -83,26 +83,26 @@ def way(root: Path) -> PromotionPath | None:
 
 
 def read(store: Store, commit: Version) -> PromotionRecord | None:
-    """The run of a commit, or None where there was none."""
+    """The run of a commit, or None."""
     document = store.read(layout.commit_run(commit))
     return _record(document.value) if document else None
 
 
 def current(store: Store) -> PromotionRecord | None:
-    """The run that was the last to begin."""
+    """The run that began last, or None."""
     pointer = store.read(layout.CURRENT_RUN)
     return read(store, Version(pointer.value["commit"])) if pointer else None
 
 
 def step(run: Run, state: State, words: str = "") -> Step:
-    """A step that is made now, by who runs this."""
+    """A step that this run makes now."""
     return Step(state=state, at=run.clock.stamp(), arn=run.cloud.caller().arn, by=run.who, words=words)
 
 
 def change(
     store: Store, commit: Version, changed: Callable[[PromotionRecord | None], PromotionRecord | None]
 ) -> PromotionRecord | None:
-    """Replace a record by what `changed` makes of it; None leaves it as it is. Raises RecordTaken."""
+    """Replace a record by what `changed` returns; if that is None, the record stays as it is. Raises RecordTaken."""
     for attempt in range(TRIES):
         document = store.read(layout.commit_run(commit))
         before = _record(document.value) if document else None
@@ -123,7 +123,7 @@ def change(
 def add(
     store: Store, commit: Version, *new: Step, digest: Digest | None = None, only_from: tuple[str, ...] = ()
 ) -> bool:
-    """Add steps to a run; with `only_from` only where it stands in one of these states. Whether they were added."""
+    """Add steps to a run, with `only_from` only in one of these states. Returns whether they were added."""
     added = False
 
     def changed(before: PromotionRecord | None) -> PromotionRecord | None:
@@ -138,7 +138,7 @@ def add(
 
 
 def begin(run: Run) -> PromotionRecord | None:
-    """Begin the run of the checked-out commit; the one before it is superseded. Returns what this commit's was before."""
+    """Begin the run of the checked-out commit, and supersede the run before it. Returns this commit's former record."""
     store, new = run.store, step(run, "started")
     before = read(store, run.commit)
     change(
@@ -160,7 +160,7 @@ def begin(run: Run) -> PromotionRecord | None:
 
 
 def _record(value: dict[str, Any]) -> PromotionRecord:
-    # of what a newer pipeline on another branch has added nothing is known here
+    # a newer pipeline, on another branch, may have added fields
     known = {field.name for field in dataclasses.fields(Step)}
     steps = tuple(Step(**{k: v for k, v in each.items() if k in known}) for each in value["steps"])
     proved = Digest(value["digest"]) if value.get("digest") else None

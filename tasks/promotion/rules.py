@@ -1,4 +1,4 @@
-"""rules: may this commit go on, and what would go out: decided from facts, without asking anybody."""
+"""rules: decide from facts whether a commit may continue, and list what it would change. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from tasks.version import Version
 
 SHOWN = 5
-"""Files of a kind that are named."""
-GOES_ON = ("waiting", "continuing", "live")
-"""States from which a run goes on; `continuing` is one that was interrupted, `live` one that is made sure of."""
-MADE_UP = re.compile(r":assumed-role/[^/]+/botocore-session-\d+$")
-"""A session that nobody has named."""
+"""Files of each kind that are named; the rest are counted."""
+MAY_CONTINUE = ("waiting", "continuing", "live")
+"""States from which a run may continue: `continuing` after an interruption, `live` to check it again."""
+UNNAMED_SESSION = re.compile(r":assumed-role/[^/]+/botocore-session-\d+$")
+"""A session without a name: the SDK has made one up."""
 
 
 class NotStaged(Refusal):
-    """`doit continue` for a commit that no run has brought this far."""
+    """`doit continue` for a commit that no run has released upstream."""
 
     sentence = "continue: {commit} has not been on {upstream}{runs}"
     remedy = "doit start"
@@ -35,7 +35,7 @@ class NotStaged(Refusal):
 
 
 class NotWaiting(Refusal):
-    """`doit continue` for a commit whose run has ended, or not come so far."""
+    """`doit continue` for a commit whose run has ended, or has not reached `waiting`."""
 
     sentence = "continue: the run of {commit} does not wait: {state} since {at} by {by}{words}"
     remedy = "doit start"
@@ -43,29 +43,29 @@ class NotWaiting(Refusal):
 
 
 class OtherTarball(Refusal):
-    """What would go on is not what was proved, byte for byte."""
+    """The commit's tarball is not the one that was proved upstream."""
 
-    sentence = "continue: {upstream} has not seen {digest}, {why}"
+    sentence = "continue: {upstream} has not proved {digest}: {why}"
     remedy = "doit start"
     any_environment = True
 
 
 class BuiltByOthers(Refusal):
-    """The tarball was built by a role whose tarballs the environment does not take."""
+    """The tarball was built by a role that the environment's `builders` do not list."""
 
     sentence = "continue: {environment} takes tarballs of {builders}, and {digest} was built by {role}"
     remedy = "$EDITOR environments/{environment}.yml"
 
 
 class Downgrade(Refusal):
-    """The commit does not have everything that already runs."""
+    """The commit does not contain the commit that runs."""
 
     sentence = "{control}: {environment} runs {running}, which {commit} does not contain"
     remedy = "git merge {running}"
 
 
 class UnknownRunning(Refusal):
-    """The clone does not have the commit that runs, so nobody can tell which is older."""
+    """The clone lacks the commit that runs, so it is unknown which of the two is older."""
 
     sentence = "{control}: {environment} runs {running}, which is not in this clone"
     remedy = "git fetch --unshallow origin || git fetch origin"
@@ -81,7 +81,7 @@ class Frozen(Refusal):
 
 
 class FreezeUnreadable(Refusal):
-    """A freeze that is no time span."""
+    """A freeze is not a time span."""
 
     sentence = "environments/{environment}.yml: freezes: should be FROM/TO in ISO 8601, not {text}"
     remedy = "$EDITOR environments/{environment}.yml"
@@ -89,25 +89,25 @@ class FreezeUnreadable(Refusal):
 
 
 class SamePerson(Refusal):
-    """Who started wants to continue where that takes another person."""
+    """The person who started a run cannot continue it where the environment requires another person's approval."""
 
-    sentence = "continue: {environment} wants another person's approval, and {who} has started this run"
+    sentence = "continue: {environment} requires another person's approval, and {who} has started this run"
     remedy = "aws sts get-caller-identity"
 
 
-class NobodyInPerson(Refusal):
-    """The cloud's name for who acts is one that a program made up, so nobody can tell people apart."""
+class PersonUnknown(Refusal):
+    """The identity that the cloud reports has a generated session name, so the person is unknown."""
 
-    sentence = "continue: {environment} wants another person's approval, and {who} tells of no person"
+    sentence = "continue: {environment} requires another person's approval, and {who} names no person"
     remedy = "export AWS_ROLE_SESSION_NAME=NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was found out about a commit that wants to go on.
+    """What is known about a commit that is to continue.
 
-    `pointer`: the commit's. `proved`: the digest that runs upstream. `running`: the commit that
-    runs downstream, `contained`: whether this one contains it, None if the clone cannot tell. `arn`: who continues.
+    `pointer`: the commit's tarball. `proved`: the digest that runs upstream. `running`: the commit that runs downstream.
+    `contained`: whether the commit contains that one, None if the clone does not have it. `arn`: the identity that continues.
     """
 
     commit: Version
@@ -122,7 +122,7 @@ class Facts:
 
 
 def refusal(name: str, environment: Environment, facts: Facts) -> Refusal | None:
-    """Why the commit may not go on to the environment; None if it may."""
+    """Why the commit may not continue to the environment; None if it may."""
     reasons = (_not_proved, _other_tarball, _built_by_others, _older, _frozen, _not_approved)
     return next(filter(None, (reason(name, environment, facts) for reason in reasons)), None)
 
@@ -133,11 +133,12 @@ def _not_proved(name: str, environment: Environment, facts: Facts) -> Refusal | 
         upstream = environment.takes_from
         runs = f", which runs {facts.current.short}" if facts.current else ""
         return NotStaged(commit=commit, upstream=upstream, runs=runs)
-    if record.state not in GOES_ON:
+    if record.state not in MAY_CONTINUE:
         last = record.steps[-1]
         words = f" ({last.words})" if last.words else ""
         return NotWaiting(commit=commit, state=last.state, at=last.at, by=last.by, words=words)
-    if facts.current != facts.commit and record.state != "live":  # its successor was killed before it said so
+    # a newer run that was killed has not recorded yet that it supersedes this one
+    if facts.current != facts.commit and record.state != "live":
         last, words = record.steps[-1], f" (by the run of {facts.current.short if facts.current else None})"
         return NotWaiting(commit=commit, state="superseded", at=last.at, by=last.by, words=words)
     return None
@@ -153,16 +154,16 @@ def _other_tarball(name: str, environment: Environment, facts: Facts) -> Refusal
             upstream=upstream, digest=shown, why=why if pointed else "the commit has no tarball"
         )
     if facts.proved != digest:
-        why = f"it runs {facts.proved.short}" if facts.proved else "it runs nothing"
+        why = f"it runs {facts.proved.short}" if facts.proved else "nothing is released there"
         return OtherTarball(upstream=upstream, digest=digest.short, why=why)
     return None
 
 
 def _built_by_others(name: str, environment: Environment, facts: Facts) -> Refusal | None:
-    # without a pointer nothing has come so far
+    # without a pointer, an earlier rule has refused
     if not facts.pointer or not environment.builders or facts.pointer.role in environment.builders:
         return None
-    digest, role = facts.pointer.digest.short, facts.pointer.role or "nobody knows whom"
+    digest, role = facts.pointer.digest.short, facts.pointer.role or "an unknown role"
     return BuiltByOthers(environment=name, builders=", ".join(environment.builders), digest=digest, role=role)
 
 
@@ -173,7 +174,7 @@ def _older(name: str, environment: Environment, facts: Facts) -> Refusal | None:
 def older(
     control: str, name: str, commit: Version, running: Version | None, contained: bool | None
 ) -> Refusal | None:
-    """The refusal of a commit that lacks something of what runs."""
+    """The refusal of a commit that does not contain the commit that runs, or None."""
     if not running or contained:
         return None
     kind = UnknownRunning if contained is None else Downgrade
@@ -185,7 +186,7 @@ def _frozen(name: str, environment: Environment, facts: Facts) -> Refusal | None
 
 
 def frozen(control: str, name: str, environment: Environment, now: datetime.datetime) -> Refusal | None:
-    """The refusal of a release at a time that the environment's file excludes. Raises FreezeUnreadable."""
+    """The refusal of a release during a freeze, or None. Raises FreezeUnreadable."""
     for text in environment.freezes:
         begin, end = _span(name, text)
         if begin <= now < end:
@@ -195,7 +196,7 @@ def frozen(control: str, name: str, environment: Environment, now: datetime.date
 
 
 def _span(name: str, text: str) -> tuple[datetime.datetime, datetime.datetime]:
-    """Begin and end; a date without a time is that day's first moment."""
+    """Begin and end; a date without a time means midnight, UTC."""
     try:
         begin, end = map(datetime.datetime.fromisoformat, text.split("/"))
     except ValueError:
@@ -209,23 +210,23 @@ def _not_approved(name: str, environment: Environment, facts: Facts) -> Refusal 
         return None
     starter = facts.record.starter.arn
     for arn in (starter, facts.arn):
-        if MADE_UP.search(arn):
-            return NobodyInPerson(environment=name, who=arn)
+        if UNNAMED_SESSION.search(arn):
+            return PersonUnknown(environment=name, who=arn)
     return SamePerson(environment=name, who=facts.arn) if facts.arn == starter else None
 
 
-# --- what would go out ----------------------------------------------------------------------------
+# --- what would go live ----------------------------------------------------------------------------
 
 
 PIPELINE = ("dodo.py", "pyproject.toml", "requirements.lock", "tasks")
-"""What of the pipeline no stage need declare: it decides what all of them do."""
+"""The pipeline's own files, as far as no stage declares them: they decide what all stages do."""
 OTHER = "other"
-"""What no stage depends on: it reaches no machine."""
+"""Files that no stage depends on; they reach no machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """What changes reach: the inputs that each stage declares, by its name, and what the project's settings say."""
+    """What a change may reach. `stages`: the inputs that each stage declares. `migrations`: patterns of paths."""
 
     stages: Mapping[str, Collection[str]]
     application: str
@@ -233,7 +234,7 @@ class Reach:
 
 
 def kinds(paths: Iterable[str], reach: Reach) -> dict[str, list[str]]:
-    """The paths by what they reach; one that several stages depend on counts under each of them."""
+    """The paths by what they reach. A path that several stages depend on counts under each of them."""
     order = ("application", "migrations", "settings", *reach.stages, "the pipeline itself", OTHER)
     found: dict[str, list[str]] = {kind: [] for kind in order}
     for path in paths:
@@ -242,8 +243,8 @@ def kinds(paths: Iterable[str], reach: Reach) -> dict[str, list[str]]:
     return {kind: listed for kind, listed in found.items() if listed}
 
 
-def told(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A line for each kind, with the names of its first files; those that reach no machine are only counted."""
+def lines(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A line for each kind, with its first files. Files that reach no machine are only counted."""
     for kind, paths in found.items():
         number = f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
         if kind == OTHER:

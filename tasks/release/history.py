@@ -1,4 +1,4 @@
-"""history: what went live in an environment, when and by whom; the newest last."""
+"""history: what went live in an environment, when, and who released it; the newest last."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 KEPT = 100
-"""Releases that are remembered of an environment."""
+"""Releases that an environment's history keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveRelease:
-    """One tarball that went live. `digest`: the tarball's."""
+    """One release that went live. `digest`: the tarball's."""
 
     digest: Digest
     commit: Version
@@ -32,24 +32,24 @@ class LiveRelease:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> LiveRelease:
-        """From its part of a document. What another pipeline has added or left out is no reason to refuse it."""
+        """The release of an entry. Fields that another version of the pipeline has added or left out are accepted."""
         told = {name: str(value.get(name) or "") for name in ("branch", "by", "at", "run")}
         return cls(digest=Digest(value["digest"]), commit=Version(value["commit"]), **told)
 
 
 def read(store: Store, identity: str) -> list[LiveRelease]:
-    """The releases of an environment, the newest last; none where nothing was released."""
+    """The releases of an environment, the newest last."""
     document = store.read(layout.history(identity))
     return of(document.value) if document else []
 
 
 def of(value: Mapping[str, Any]) -> list[LiveRelease]:
-    """The releases that a history's document names."""
+    """The releases of a history's document."""
     return [LiveRelease.of(each) for each in value["releases"]]
 
 
 def add(run: Run, digest: Digest) -> None:
-    """Remember that a tarball went live here. The same one again, by the same commit, is no new release."""
+    """Record that a tarball went live here. The same tarball of the same commit is not recorded twice in a row."""
     store = run.store
     document = store.read(layout.history(run.identity))
     before = document.value["releases"] if document else []
@@ -65,5 +65,5 @@ def add(run: Run, digest: Digest) -> None:
 
 
 def forget(store: Store, identity: str) -> None:
-    """Forget an environment's releases."""
+    """Delete an environment's history."""
     store.delete(layout.history(identity))

@@ -1,4 +1,4 @@
-"""stage: the tarball goes live on every machine: fetched, verified, unpacked beside, switched, checked."""
+"""stage: the tarball goes live on every machine: fetched, verified, unpacked beside the old release, switched, checked."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 LINK_SECONDS = 3600
-"""How long a machine may take to begin its download."""
+"""Seconds in which a machine must begin its download."""
 
 
 def parts(run: Run) -> dict[str, object]:
-    """The settings that this stage reads, by name; where no stage makes the tarball, the one that was made."""
+    """The settings that this stage reads, by name; without a stage `tarball`, the digest of the commit's tarball as well."""
     found: dict[str, object] = {
         "release.keep": run.environment.release.keep,
         "signatures": run.environment.signatures,
@@ -33,12 +33,12 @@ def parts(run: Run) -> dict[str, object]:
         "profile": dict(run.profile.release),
     }
     if not run.environment.has("tarball"):
-        found["tarball"] = partial(_pointed, run)
+        found["tarball"] = partial(_tarball_of_commit, run)
     return found
 
 
-def _pointed(run: Run) -> str | None:
-    """The digest of the commit's tarball, None where it has none."""
+def _tarball_of_commit(run: Run) -> str | None:
+    """The digest of the commit's tarball, or None."""
     pointer = stored.pointer(run, source.commit(run.root))
     return str(pointer.digest) if pointer else None
 
@@ -49,7 +49,7 @@ def go_live(
     machines: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> Outcome:
-    """Run playbooks/release.yml on the machines, with a link to the tarball that works for an hour."""
+    """Run playbooks/release.yml on the machines, with a link to the tarball that is valid for an hour."""
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     run.hosts.play(
@@ -70,7 +70,7 @@ def go_live(
 
 
 def variables(run: Run, digest: Digest) -> dict[str, object]:
-    """What the role `release` is told. Raises Unsigned."""
+    """The variables of the role `release`. Raises Unsigned."""
     signed = stored.signature_of(run, digest)
     signature.accept(run, digest, signed)
     return {
@@ -86,7 +86,7 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
 
 
 def _tag(run: Run) -> None:
-    """Tell by tags what runs and until when: they are no input of `infrastructure`."""
+    """Tag the machines with the commit and its expiry; these tags are no input of `infrastructure`."""
     days = run.environment.release.expires_after_days
     today = datetime.datetime.now(datetime.UTC).date()
     expiry = {"expires": (today + datetime.timedelta(days=days)).isoformat()} if days else {}

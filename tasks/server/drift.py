@@ -1,4 +1,4 @@
-"""drift: asks the hosts whether they still are what their ledgers say, before a provisioning is skipped."""
+"""drift: asks the hosts whether they are still as their ledgers say, before a provisioning is skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tasks.cloud.interface import HostDown
-from tasks.hosts.ssh import Host
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.hosts import MachineFacts
@@ -25,39 +24,39 @@ UPSTREAM = "infrastructure:environment"
 
 
 class AsRecorded:
-    """A stage's `world`: every host is what the last provisioning left.
+    """A stage's `world`: compares every host with what the last provisioning left.
 
-    `begin` asks ahead, in a thread, so that the answer is there when it is needed. `strange` has files that
-    nobody knows in folders that the roles fill.
+    `begin` asks in a thread, so that the answer is there when it is needed. `unknown_files`: files in folders that the roles
+    fill, which neither a role nor a package has written.
     """
 
     announced = True
 
     def __init__(self, playbook: str) -> None:
         self.playbook = playbook
-        self.strange: list[str] = []
+        self.unknown_files: list[str] = []
         self.seconds = 0.0
         self._early: Future[tuple[list[str], Answers]] | None = None
 
     def begin(self, run: Run) -> None:
-        """Start asking the hosts of the last success."""
+        """Start to ask the hosts that the last successful run has recorded."""
         if self._early is None:
             early: Future[tuple[list[str], Answers]] = Future()
             self._early = early
-            # a daemon: nobody waits for it who does not need the answer
+            # a daemon: a run that does not need the answer does not wait for it
             threading.Thread(target=self._ahead, args=[run, early], daemon=True).start()
 
     def __call__(self, run: Run) -> list[str]:
-        """What drifted, in words. Raises HostUnreachable and other refusals of SSH."""
+        """What has drifted, a sentence each. Raises HostUnreachable and other refusals of SSH."""
         found = _hosts(run)
-        names, answers = self._said_ahead()
-        if not found or names != _ids(found):
+        asked, answers = self._early_answers()
+        if not found or asked != _ids(found):
             try:
                 answers = self._ask(run, found)
             except HostDown as down:  # a plan asks before `infrastructure` has started the machine
                 answers = {"": ([down.text.splitlines()[0]], [])}
-        self.strange = [each for answer in answers.values() for each in answer[1]]
-        for each in self.strange:
+        self.unknown_files = [each for answer in answers.values() for each in answer[1]]
+        for each in self.unknown_files:
             run.console.event(self.playbook, f"not ours: {each}, in a folder that the roles fill")
         reasons = [each for answer in answers.values() for each in answer[0]]
         return reasons if found else ["there is no machine yet"]
@@ -66,13 +65,13 @@ class AsRecorded:
         try:
             found = _recorded_hosts()
             early.set_result((_ids(found), self._ask(run, found)))
-        except BaseException as error:  # it is asked again by whoever needs the answer
+        except BaseException as error:  # `__call__` asks again
             early.set_exception(error)
 
-    def _said_ahead(self) -> tuple[list[str], Answers]:
+    def _early_answers(self) -> tuple[list[str], Answers]:
         try:
             return self._early.result() if self._early else ([], {})
-        except Exception:  # a machine may have been started meanwhile
+        except Exception:  # a machine may have been started since
             return [], {}
 
     def _ask(self, run: Run, found: Sequence[MachineFacts]) -> Answers:
@@ -89,14 +88,14 @@ class AsRecorded:
         return answers
 
     def _probe(self, run: Run, host: Host, known: Ledger) -> tuple[list[str], list[str]]:
-        request = {"names": list(known.things), "folders": known.folders, "files": known.files}
+        request = {"names": list(known.resources), "folders": known.folders, "files": known.files}
         answer = ledger.ask(run.hosts, host, self.playbook, ledger_host.probe, request, quick=True)
-        drifted = ledger.differences(known.things, answer["facts"])
+        drifted = ledger.differences(known.resources, answer["facts"])
         return [f"host drifted: {each}" for each in drifted], answer["strange"]
 
 
 Answers = dict[str, tuple[list[str], list[str]]]
-"""For each host: why it must be provisioned, and what is strange on it."""
+"""For each host: why it must be provisioned, and its unknown files."""
 
 
 def _recorded_hosts() -> list[MachineFacts]:
@@ -106,13 +105,13 @@ def _recorded_hosts() -> list[MachineFacts]:
 
 
 def _hosts(run: Run) -> list[MachineFacts]:
-    """The machines: those of the record, or those that exist where the environment makes none."""
+    """The recorded machines, or the existing ones where the environment has no stage `infrastructure`."""
     if run.environment.has("infrastructure"):
         return _recorded_hosts()
     try:
         return infrastructure.existing(run)
     except Refusal:
-        return []  # the stage itself says so
+        return []  # the stage raises it as well
 
 
 def _ids(found: Sequence[MachineFacts]) -> list[str]:

@@ -1,4 +1,4 @@
-"""ledger: what a playbook has left on each host, kept there and in the bucket; and what it left over."""
+"""ledger: the record of what a playbook manages on each host, kept there and in the bucket, and of its leftovers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """What a playbook has left on a host.
+    """What a playbook manages on a host.
 
-    `things`: each with its task and its facts, by name. `folders`: those that the roles fill, with all `files` that are ours there or
-    elsewhere. `settings`: the environment's. `more`: what `ledger_host` keeps for itself, and what a newer pipeline has added.
+    `resources`: each with its task and its facts, by name; `things` in the document. `folders`: those that the roles fill.
+    `files`: the files in them that are ours. `settings`: the environment's. `more`: the keys that only `ledger_host` uses, and
+    those that a newer pipeline has added.
     """
 
-    things: Mapping[str, Mapping[str, Any]]
+    resources: Mapping[str, Mapping[str, Any]]
     folders: Sequence[str] = ()
     files: Sequence[str] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -36,10 +37,10 @@ class Ledger:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Ledger:
-        """From its document."""
+        """The ledger of a document."""
         own = {"things", "folders", "files", "settings"}
         return cls(
-            things=value.get("things", {}),
+            resources=value.get("things", {}),
             folders=tuple(value.get("folders", ())),
             files=tuple(value.get("files", ())),
             settings=value.get("settings", {}),
@@ -47,10 +48,10 @@ class Ledger:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Its document, with all that it was read with."""
+        """The document, with every key that it was read with."""
         return {
             **self.more,
-            "things": dict(self.things),
+            "things": dict(self.resources),
             "folders": list(self.folders),
             "files": list(self.files),
             "settings": dict(self.settings),
@@ -58,7 +59,7 @@ class Ledger:
 
 
 def read(store: Store, identity: str, host: str, playbook: str) -> Ledger | None:
-    """The ledger of a host; one that cannot be read is none."""
+    """The ledger of a host, or None if it does not exist or cannot be read."""
     try:
         document = store.read(layout.ledger(identity, host, playbook))
     except NotADocument:
@@ -76,9 +77,9 @@ def keep(
     own: Mapping[str, str],
     settings: Mapping[str, object],
 ) -> None:
-    """Write the ledgers of a provisioning that ran whole and succeeded, and take its leftovers away.
+    """Write the ledgers after a provisioning that ran whole and succeeded, and remove its leftovers.
 
-    `own`: values that no other environment has; comparisons leave them out. They are not written.
+    `own`: values that only this environment has. Comparisons leave them out, and no ledger contains them.
     """
     declared = managed.declared(run.root, playbook)
     for host in hosts:
@@ -92,7 +93,7 @@ def keep(
             {
                 "playbook": playbook,
                 "previous": previous.as_dict() if previous else None,
-                "things": known.things,
+                "things": known.resources,
                 "whole": sorted(known.whole),
                 "declared": declared,
                 "data": [f"/srv/{run.pipeline.name}"],
@@ -111,7 +112,7 @@ def keep(
 
 
 def forget(store: Store, identity: str) -> None:
-    """Forget the ledgers of an environment that is gone."""
+    """Delete the ledgers of an environment that is gone."""
     _forget_others(store, identity, set())
 
 
@@ -124,20 +125,20 @@ def ask(
     *,
     quick: bool = False,
 ) -> Any:
-    """Call a function of `ledger_host` on the host: one round trip, no Ansible."""
+    """Call a function of `ledger_host` on the host, in one round trip and without Ansible."""
     program = Path(ledger_host.__file__).read_text()
     call = f"print(json.dumps({function.__name__}(json.loads({json.dumps(request)!r}))))\n"
     return json.loads(hosts.python(host, stage, f"{program}\n\n{call}", quick=quick).splitlines()[-1])
 
 
-def differences(things: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    """What is not as recorded, each as a person names it: `/etc/nginx/nginx.conf`, `mode of /etc/motd`."""
+def differences(resources: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """What differs from the record, in a person's words: `/etc/nginx/nginx.conf`, `mode of /etc/motd`."""
     found = []
-    for name, thing in sorted(things.items()):
-        before, after = thing["facts"], facts.get(name)
+    for name, resource in sorted(resources.items()):
+        before, after = resource["facts"], facts.get(name)
         kind, _, rest = name.partition(" ")
         shown = rest if kind == "file" else name
-        if kind == "package":  # security updates come by themselves: the version is for comparisons
+        if kind == "package":  # security updates change the version, which only comparisons use
             before, after = bool(before), bool(after)
         if before == after:
             continue
@@ -149,13 +150,13 @@ def differences(things: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
     return found
 
 
-def _write(store: Store, key: str, ledger: Ledger) -> None:
+def _write(store: Store, key: str, new: Ledger) -> None:
     try:
         document = store.read(key)
         seen = document.etag if document else None
     except NotADocument as found:
         seen = found.etag
-    store.write(key, ledger.as_dict(), seen=seen)
+    store.write(key, new.as_dict(), seen=seen)
 
 
 def _forget_others(store: Store, identity: str, hosts: Iterable[str]) -> None:

@@ -1,6 +1,6 @@
-"""ledger_host: runs on a host, as root: looks at what a playbook manages there, and takes leftovers away.
+"""ledger_host: runs on a host, as root: measures what a playbook manages there, and removes leftovers.
 
-SSH sends it to the host's own Python, so it is one file and needs nothing but the standard library.
+SSH sends it to the host's own Python, so it is one file and imports only the standard library.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 Facts = dict[str, Any] | None
-Things = dict[str, dict[str, Any]]
+Resources = dict[str, dict[str, Any]]
 Own = dict[str, str]
-Said = dict[str, str]
+Reports = dict[str, str]
 
 FOLDER = "/var/lib/release-pipeline/ledger"
 DATA = ("/home", "/root", "/srv", "/var/lib", "/var/log", "/var/mail", "/var/spool", "/var/www")
-"""Whatever lies below is or may be data. The application's own path comes on top."""
+"""Folders whose content may be data; the application's own path is added to them."""
 LOGIN = {
     "dbus",
     "libpam-systemd",
@@ -36,20 +36,21 @@ LOGIN = {
     "systemd",
     "systemd-sysv",
 }
-"""Packages and units without which nobody could log in to put things right."""
+"""Packages and units that logins need: without them the host could not be repaired."""
 LARGE = 1 << 20
+"""Bytes: the `content` of a larger file is not measured."""
 
 
-# --- looking -------------------------------------------------------------------------------------
+# --- measuring -----------------------------------------------------------------------------------
 
 
 def look(names: Iterable[str], own: Own | None = None) -> dict[str, Facts]:
-    """The facts of each thing, None for what is not there. `own`: what only this environment has, by name."""
+    """The facts of each resource, None if it does not exist. `own`: values that only this environment has, by name."""
     kinds: dict[str, list[str]] = {}
     for name in names:
         kind, _, rest = name.partition(" ")
         kinds.setdefault(kind, []).append(rest)
-    # both take their time: they run while the files are read
+    # both are slow, so they run while the files are read
     dpkg = _start(
         "dpkg-query", "-W", "-f=${Package} ${db:Status-Status} ${Version}\n", *kinds.get("package", ["-"])
     )
@@ -71,7 +72,7 @@ def look(names: Iterable[str], own: Own | None = None) -> dict[str, Facts]:
 
 
 def file(path: str, own: Own | None = None) -> Facts:
-    """A file, folder or link. `content` is the digest without the environment's own values, for comparisons."""
+    """A file, folder or link. `content`: the digest without the environment's own values, for comparisons."""
     try:
         seen = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -97,7 +98,7 @@ def file(path: str, own: Own | None = None) -> Facts:
 
 
 def user(name: str) -> Facts:
-    """A user: numbers differ from host to host and say nothing."""
+    """A user, without the numeric ids, which differ from host to host."""
     try:
         known = pwd.getpwnam(name)
     except KeyError:
@@ -127,7 +128,7 @@ def crontab(owner: str) -> list[str]:
 
 
 def unit(block: str) -> Facts:
-    """A unit by what systemd shows of it."""
+    """A unit, from what `systemctl show` prints."""
     shown = dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
     if shown.get("LoadState") == "not-found":
         return None
@@ -138,7 +139,7 @@ def unit(block: str) -> Facts:
 
 
 def folders(facts: dict[str, Facts]) -> list[str]:
-    """The folders that roles fill with files; /etc itself is everybody's."""
+    """The folders that roles fill with files. /etc itself is none of them: all packages write there."""
     found = {
         os.path.dirname(name.partition(" ")[2])
         for name, known in facts.items()
@@ -157,38 +158,38 @@ def listing(places: Iterable[str]) -> list[str]:
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
-    """What a skip is proved with: facts of what was recorded, and files that nobody knows."""
+    """Prove a skip: the facts of what was recorded, and the files that neither a role nor a package has written."""
     facts = look(request["names"])
-    strange = set(listing(request["folders"])) - set(request["files"])
-    return {"facts": facts, "strange": sorted(strange - set(owners(strange)))}
+    unknown = set(listing(request["folders"])) - set(request["files"])
+    return {"facts": facts, "strange": sorted(unknown - set(owners(unknown)))}
 
 
 # --- leftovers -----------------------------------------------------------------------------------
 
 
 def leftovers(
-    previous: dict[str, Any], new: Things, whole: set[str], declared: Iterable[str], others: set[str]
-) -> tuple[Things, Things]:
-    """Split what only the previous ledger has: what is left over, and what is carried over.
+    previous: dict[str, Any], new: Resources, whole: set[str], declared: Iterable[str], others: set[str]
+) -> tuple[Resources, Resources]:
+    """Split the resources that only the previous ledger has: those left over, and those carried over.
 
-    Carried over is what a skipped task stands for, as long as it is declared somewhere.
+    A resource is carried over if its task was skipped, wholly or in part, and is still declared.
     """
     left, carried = dict(previous.get("leftovers", {})), {}
-    for name, thing in previous.get("things", {}).items():
-        if thing["task"] in whole or not any(re.fullmatch(each, thing["task"]) for each in declared):
-            left[name] = thing
+    for name, resource in previous.get("things", {}).items():
+        if resource["task"] in whole or not any(re.fullmatch(each, resource["task"]) for each in declared):
+            left[name] = resource
         else:
-            carried[name] = thing
+            carried[name] = resource
     left = {k: v for k, v in left.items() if k not in new and k not in others and v["facts"]}
     return left, {k: v for k, v in carried.items() if k not in new}
 
 
-def never(name: str, thing: dict[str, Any], data: Iterable[str]) -> str | None:
-    """Why a thing is no leftover whatever the ledgers say, or None."""
+def never(name: str, resource: dict[str, Any], data: Iterable[str]) -> str | None:
+    """Why a resource is never removed, or None if it may be."""
     kind, _, rest = name.partition(" ")
     if kind == "user":
         return "files may belong to it"
-    if thing.get("part"):
+    if resource.get("part"):
         return "only a part of it was ours"
     if kind == "file" and any(
         rest == each or rest.startswith(f"{each.rstrip('/')}/") for each in (*DATA, *data)
@@ -200,7 +201,7 @@ def never(name: str, thing: dict[str, Any], data: Iterable[str]) -> str | None:
 
 
 def removable(removals: dict[str, set[str]]) -> set[str]:
-    """Packages that can go together and take nothing else along. `removals`: what apt would remove with each."""
+    """The packages that can be removed without any other. `removals`: what apt would remove with each."""
     going = set(removals)
     while any(not removals[each] <= going for each in going):
         going = {each for each in going if removals[each] <= going}
@@ -208,13 +209,13 @@ def removable(removals: dict[str, set[str]]) -> set[str]:
 
 
 def configuration_alone(postrm: str) -> bool:
-    """Whether purging a package deletes its configuration and nothing else, by the script that it brings."""
+    """Whether purging a package deletes only its configuration, by its own script `postrm`."""
     own = re.sub(r"# Automatically added by.*?# End automatically added section", "", postrm, flags=re.DOTALL)
     return "purge" not in own
 
 
 def owners(paths: set[str]) -> dict[str, str]:
-    """Of these paths, those that an installed package owns, by path."""
+    """The package of each of these paths that an installed package owns."""
     owned: dict[str, str] = {}
     try:
         with open("/var/lib/ucf/registry") as opened:
@@ -229,10 +230,10 @@ def owners(paths: set[str]) -> dict[str, str]:
     return {path: package for path, package in owned.items() if path in paths and here[f"package {package}"]}
 
 
-def take_away(left: Things) -> tuple[Said, Said]:
-    """Remove leftovers: units, packages, cron entries, files. Returns for each what was done, or why it stays."""
-    done: Said = {}
-    stays: Said = {}
+def take_away(left: Resources) -> tuple[Reports, Reports]:
+    """Remove leftovers: units, packages, cron entries, files. Returns what was done, and why others stay."""
+    done: Reports = {}
+    stays: Reports = {}
     of = {
         kind: [name.partition(" ")[2] for name in left if name.startswith(f"{kind} ")]
         for kind in ("unit", "package", "cron", "file")
@@ -249,7 +250,7 @@ def take_away(left: Things) -> tuple[Said, Said]:
             _remove_cron(*each.split(" ", 1))
             done[f"cron {each}"] = "removed"
     owned = owners(set(of["file"]))
-    for each in sorted(of["file"], reverse=True):  # what lies in a folder before the folder
+    for each in sorted(of["file"], reverse=True):  # the content of a folder before the folder
         if each in owned:
             stays[f"file {each}"] = f"belongs to the package {owned[each]}"
         elif known := here[f"file {each}"]:
@@ -257,13 +258,13 @@ def take_away(left: Things) -> tuple[Said, Said]:
                 (os.rmdir if known["type"] == "folder" else os.unlink)(each)
                 done[f"file {each}"] = "removed"
             except FileNotFoundError:
-                pass  # gone with its package
+                pass  # it went with its package
             except OSError:
                 stays[f"file {each}"] = "is not empty"
     return done, stays
 
 
-def _packages(names: list[str], done: Said, stays: Said) -> None:
+def _packages(names: list[str], done: Reports, stays: Reports) -> None:
     removals = {
         each: set(re.findall(r"^Remv (\S+)", _output("apt-get", "-s", "remove", each), re.MULTILINE))
         for each in names
@@ -294,8 +295,8 @@ def _remove_cron(owner: str, name: str) -> None:
     subprocess.run(["crontab", "-u", owner, "-"], input=text, text=True, check=True)
 
 
-def _let_know(done: Said, left: Things, new: Things) -> None:
-    """Let the services that read a removed file go on without it."""
+def _reload_services(done: Reports, left: Resources, new: Resources) -> None:
+    """Reload the services of the roles whose files were removed."""
     paths = {
         name.partition(" ")[2]: left[name]["task"].partition(":")[0]
         for name in done
@@ -303,10 +304,12 @@ def _let_know(done: Said, left: Things, new: Things) -> None:
     }
     if any(path.startswith("/etc/systemd/") for path in paths):
         _output("systemctl", "daemon-reload")
-    for name, thing in new.items():
+    for name, resource in new.items():
         kind, _, unit_name = name.partition(" ")
         mine = [
-            path for path, role in paths.items() if kind == "unit" and role == thing["task"].partition(":")[0]
+            path
+            for path, role in paths.items()
+            if kind == "unit" and role == resource["task"].partition(":")[0]
         ]
         if mine:
             dropped = any(path.startswith("/etc/systemd/") for path in mine)
@@ -317,7 +320,7 @@ def _let_know(done: Said, left: Things, new: Things) -> None:
 
 
 def read(path: str) -> dict[str, Any]:
-    """A ledger of this host; an unreadable one is none."""
+    """A ledger of this host; empty if it does not exist or cannot be read."""
     try:
         with open(path) as opened:
             value = json.load(opened)
@@ -327,37 +330,37 @@ def read(path: str) -> dict[str, Any]:
 
 
 def settle(request: dict[str, Any]) -> dict[str, Any]:
-    """After a provisioning that ran whole: leftovers go, and the ledger is written."""
+    """Remove the leftovers of a provisioning that ran whole, and write the ledger."""
     path = os.path.join(FOLDER, f"{request['playbook']}.json")
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     previous = read(path) or request["previous"] or {}
-    new: Things = request["things"]
+    new: Resources = request["things"]
     others: set[str] = set()
     for name in os.listdir(FOLDER):
         if name != os.path.basename(path):
             others |= set(read(os.path.join(FOLDER, name)).get("things", {}))
     left, carried = leftovers(previous, new, set(request["whole"]), request["declared"], others)
-    spared = {name: why for name, thing in left.items() if (why := never(name, thing, request["data"]))}
-    left = {name: thing for name, thing in left.items() if name not in spared}
+    spared = {name: why for name, resource in left.items() if (why := never(name, resource, request["data"]))}
+    left = {name: resource for name, resource in left.items() if name not in spared}
     if request["mode"] == "remove":
         done, stays = take_away(left)
-        _let_know(done, left, new)
+        _reload_services(done, left, new)
     else:
         done, stays = {}, {name: "reported only" for name, facts in look(left).items() if facts}
-    things = {**carried, **new}
-    facts = look(things, request["own"])
-    known = set(previous.get("files", ())) | {name.partition(" ")[2] for name in things}
+    resources = {**carried, **new}
+    facts = look(resources, request["own"])
+    known = set(previous.get("files", ())) | {name.partition(" ")[2] for name in resources}
     begun = time.time() - request["seconds"]
     filled = folders(facts)
     before = tuple(f"{each}/" for each in previous.get("folders", ()))
-    # what came by other hands stays strange: it was not here before, and not made while Ansible ran
+    # ours: known files, files in folders that were not filled before, and files made while Ansible ran
     ours = [
         each
         for each in listing(filled)
         if each in known or not each.startswith(before) or os.lstat(each).st_ctime >= begun
     ]
     ledger = {
-        "things": {name: {**thing, "facts": facts[name]} for name, thing in things.items()},
+        "things": {name: {**resource, "facts": facts[name]} for name, resource in resources.items()},
         "leftovers": {name: left[name] for name in stays},
         "folders": filled,
         "files": ours,

@@ -1,4 +1,4 @@
-"""stage: packages, services and configuration on every machine of the environment, by Ansible."""
+"""stage: Ansible installs packages, services and configuration on every machine of the environment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parts(run: Run) -> dict[str, object]:
 
 
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
-    """Run playbooks/server.yml on the machines that infrastructure has left as facts, or on those that exist."""
+    """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     reached, told = hosts.reachable(run.cloud, run.secrets_folder, found), application(run)
     recap = run.hosts.play(
@@ -67,7 +67,7 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
 
 
 def preview(run: Run) -> list[str]:
-    """What provisioning would change on the machines, as Ansible's check mode says it. Raises NoMachine."""
+    """What provisioning would change on the machines, as Ansible's check mode prints it. Raises NoMachine."""
     return ansible.preview(
         "server",
         hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
@@ -77,7 +77,7 @@ def preview(run: Run) -> list[str]:
 
 
 def variables(run: Run) -> dict[str, object]:
-    """What the roles of a machine are told: the setting `server.ROLE.NAME` is ROLE_NAME."""
+    """The variables of the roles: the setting `server.ROLE.NAME` becomes ROLE_NAME."""
     settings = flat(run.environment.server)
     profile = run.profile.server
     return {
@@ -94,7 +94,7 @@ def variables(run: Run) -> dict[str, object]:
 
 
 def application(run: Run) -> dict[str, Any]:
-    """What the roles are told of the application; includes its secrets."""
+    """The variables that describe the application, with its secrets."""
     name, profile = run.pipeline.name, run.profile.server
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     return {
@@ -117,11 +117,11 @@ def application(run: Run) -> dict[str, Any]:
     }
 
 
-def own(application: Mapping[str, Any]) -> dict[str, str]:
-    """What only this environment has, by name: other environments' files are the same but for these."""
+def own(told: Mapping[str, Any]) -> dict[str, str]:
+    """The values that only this environment has, by name. Equal servers differ only in these."""
     return {
-        "host name": application["application_host_name"],
-        "base URL": application["application_base_url"],
-        "password": application["application_database"]["password"],
-        "key": application["application_crypt_key"],
+        "host name": told["application_host_name"],
+        "base URL": told["application_base_url"],
+        "password": told["application_database"]["password"],
+        "key": told["application_crypt_key"],
     }

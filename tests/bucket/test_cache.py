@@ -1,4 +1,4 @@
-"""A cache can be poisoned by whoever may write to it: what other branches may write, the default branch never takes."""
+"""The default branch reads nothing from the cache that other branches may write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY, DIGEST, COMMIT = Digest("a" * 64), Digest("b" * 64), "c" * 40
 
 
 class Bucket:
-    """A store that is a mapping: documents are mappings, blobs are bytes, None is what cannot be read."""
+    """A store in a mapping: documents are mappings, blobs are bytes, None is an object that cannot be read."""
 
     def __init__(self, objects):
         self.objects = objects
@@ -40,7 +40,7 @@ def view(objects, reads=layout.ZONES):
     return Cache(store=Bucket(objects), writes=reads[-1], reads=reads)
 
 
-def test_a_record_is_looked_for_in_each_zone_that_is_believed_and_a_damaged_one_is_a_miss():
+def test_a_record_is_looked_for_in_each_zone_to_read_and_a_damaged_one_is_a_miss():
     trusted, other = (layout.record(zone, "layers", KEY) for zone in layout.ZONES)
     both = {other: {"digest": "theirs"}, trusted: {"digest": "ours"}}
     assert [each.value["digest"] for each in view(both).records("layers", KEY)] == ["ours", "theirs"]
@@ -48,7 +48,7 @@ def test_a_record_is_looked_for_in_each_zone_that_is_believed_and_a_damaged_one_
     assert view({other: both[other]}, (layout.TRUSTED,)).record("layers", KEY) is None
 
 
-def test_a_blob_is_looked_for_in_each_zone_that_is_believed_and_has_its_size():
+def test_a_blob_is_looked_for_in_each_zone_to_read_and_has_its_size():
     trusted, other = (layout.blob(zone, "tarballs", DIGEST) for zone in layout.ZONES)
     both = {other: b"whole", trusted: b"cut"}
     assert view(both).blob("tarballs", DIGEST) == trusted
@@ -57,7 +57,7 @@ def test_a_blob_is_looked_for_in_each_zone_that_is_believed_and_has_its_size():
     assert view({other: b"whole"}, (layout.TRUSTED,)).blob("tarballs", DIGEST) is None
 
 
-def test_what_lies_beside_a_blob_and_records_of_layers_are_no_blobs():
+def test_files_beside_a_blob_and_records_of_layers_are_no_blobs():
     key, layer = layout.blob("trusted", "tarballs", DIGEST), layout.blob("trusted", "layers", DIGEST)
     objects = {key: b"", layout.beside(key, "minisig"): b"", layer: b"", layout.record("trusted", "layers", KEY): {}}  # fmt: skip
     assert list(view(objects).blobs("tarballs", DIGEST[:8])) == [DIGEST]
@@ -65,9 +65,9 @@ def test_what_lies_beside_a_blob_and_records_of_layers_are_no_blobs():
     assert list(view(objects).blobs("tarballs", "c")) == []
 
 
-def poison(run, tmp_path, commit):
-    """Everything that a build would leave, with bytes of somebody's own."""
-    (tmp_path / "bytes").write_bytes(b"poison")
+def forge(run, tmp_path, commit):
+    """Write everything that a build writes, with false content."""
+    (tmp_path / "bytes").write_bytes(b"forged")
     ours = cache.of(run)
     for kind, name in (("layers", KEY), ("keys", KEY), ("commits", commit)):
         ours.keep(kind, name, {"digest": DIGEST, "size": 6})
@@ -78,7 +78,7 @@ def poison(run, tmp_path, commit):
 def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, tmp_path):  # noqa: F811
     attacker, builder = run_as("branch"), run_as("builder", branch="main")
     with enable_iam_authentication():
-        poison(attacker, tmp_path, builder.commit)
+        forge(attacker, tmp_path, builder.commit)
         theirs, ours = cache.of(attacker), cache.of(builder)
         assert theirs.blob("tarballs", DIGEST)
         assert theirs.record("layers", KEY)
@@ -95,29 +95,29 @@ def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as,
     with enable_iam_authentication():
         for kind in ("layers", "keys", "commits", "tarballs"):
             with pytest.raises(BucketForbidden):
-                run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"poison")
+                run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"forged")
 
 
-def test_another_branch_takes_the_default_branch_s_own_before_that_of_others(run_as, tmp_path):  # noqa: F811
+def test_another_branch_takes_the_default_branch_s_records_before_others(run_as, tmp_path):  # noqa: F811
     builder, attacker = run_as("builder", branch="main"), run_as("branch")
     with enable_iam_authentication():
         cache.of(builder).keep("layers", KEY, {"digest": "good"})
-        poison(attacker, tmp_path, COMMIT)
+        forge(attacker, tmp_path, COMMIT)
         assert cache.of(attacker).record("layers", KEY).value["digest"] == "good"
 
 
 @pytest.mark.parametrize(
     ("action", "who"),
     [
-        ("s3:PutObject", ["builder"]),  # a presigned URL may what its signer may
+        ("s3:PutObject", ["builder"]),  # a presigned URL has the rights of its signer
         ("s3:GetObject", list(ROLES)),
-        ("s3:DeleteObject", ["sweeper"]),  # in a batch too: moto lets that pass
+        ("s3:DeleteObject", ["sweeper"]),  # in a batch too, which moto does not check
         ("s3:DeleteObjectVersion", []),
         ("s3:PutObjectAcl", []),
         ("s3:BypassGovernanceRetention", []),
     ],
 )
-def test_what_moto_cannot_judge_the_evaluator_does(action, who):
+def test_actions_that_moto_does_not_check_are_held_against_the_policies(action, who):
     for kind in ("layers", "keys", "commits", "tarballs"):
         resource = f"{BUCKET}/{layout.TRUSTED}/{kind}/{DIGEST}"
         assert [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource)] == who

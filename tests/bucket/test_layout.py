@@ -1,4 +1,4 @@
-"""Every key that is made is understood again, what nobody makes is nobody's, and no other module knows how a key looks."""
+"""Every key that layout makes is parsed again, any other key is unknown, and no other module makes keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDERS = ("/layers/", "/keys/", "/commits/", "/tarballs/")
 
 
 def made():
-    """Each key with what it is made of: every maker, with every kind of part."""
+    """Each key with its parts: every function that makes one, with every kind of part."""
     for each in IDENTITIES:
         yield layout.lease(each), Key(kind="lease", identity=each)
         yield layout.machines(each), Key(kind="machines", identity=each)
@@ -44,13 +44,13 @@ def made():
                 yield layout.record(zone, folder, name), Key(kind="record", folder=folder, **of)
             for folder in ("layers", "tarballs"):
                 yield layout.blob(zone, folder, name), Key(kind="blob", folder=folder, **of)
-            for telling in ("manifest.json", "sbom.json", "minisig"):
-                key = layout.beside(layout.blob(zone, "tarballs", name), telling)
-                yield key, Key(kind="beside", folder="tarballs", telling=telling, **of)
+            for suffix in ("manifest.json", "sbom.json", "minisig"):
+                key = layout.beside(layout.blob(zone, "tarballs", name), suffix)
+                yield key, Key(kind="beside", folder="tarballs", suffix=suffix, **of)
 
 
 @pytest.mark.parametrize(("key", "of"), made(), ids=[key for key, _ in made()])
-def test_a_key_says_what_it_was_made_of(key, of):
+def test_a_key_is_parsed_into_its_parts(key, of):
     assert layout.parse(key) == of
 
 
@@ -89,11 +89,11 @@ def test_every_kind_of_key_is_in_the_table():
         "leases/staging.json\n",
     ],
 )
-def test_a_key_that_nobody_makes_is_nobody_s(key):
+def test_a_key_that_no_function_makes_is_unknown(key):
     assert layout.parse(key) is None
 
 
-def test_the_keys_of_some_begin_as_they_all_do():
+def test_the_keys_of_some_begin_with_the_prefix_of_all():
     assert layout.state("staging", "tarball:pack").startswith(layout.states("staging", "tarball:"))
     assert layout.ledger("staging", "i-1", "server").startswith(layout.ledgers("staging"))
     assert layout.blob("trusted", "layers", "0123").startswith(layout.blobs("trusted", "layers", "01"))

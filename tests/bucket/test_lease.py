@@ -1,4 +1,4 @@
-"""One run at a time: who waits, who takes over, who stops, and what is never written by whom."""
+"""One run at a time changes an environment: which run waits, which takes over, which stops, and what it no longer writes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(checkout, server):
 
 
 def another(run):
-    """A run of somebody else in the same environment."""
+    """Another person's run in the same environment."""
     return run_in(run.root, run.cloud, branch=run.named_branch)
 
 
@@ -121,23 +121,23 @@ def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run,
     assert sum(output.count("entered") for output in outputs) == 72
 
 
-def test_who_was_killed_on_this_machine_is_followed_at_once(run, server):
+def test_a_holder_killed_on_this_machine_is_followed_at_once(run, server):
     holder = program(run, server, HOLDS.replace(f"ttl={TTL}", "ttl=60"))
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(EnvironmentHeld):
         Lease(run).take(0)
-    holder.send_signal(signal.SIGKILL)  # not waited for: what is left of it still has its number
+    holder.send_signal(signal.SIGKILL)  # not waited for: the zombie still has its process id
     begun = time.monotonic()
     follower = Lease(run)
     follower.take()
     assert time.monotonic() - begun < 3
     assert follower.unclean
     follower.free()
-    assert body(run)["unclean"] is True  # nobody has looked after the hosts in between
+    assert body(run)["unclean"] is True  # no run has cleaned up the hosts in between
     holder.wait()
 
 
-def test_who_fell_silent_elsewhere_is_followed_after_its_time_to_live(run):
+def test_a_silent_holder_elsewhere_is_followed_after_its_time_to_live(run):
     elsewhere(run)
     begun = time.monotonic()
     follower = Lease(run, ttl=TTL)
@@ -157,7 +157,7 @@ def test_a_living_holder_is_waited_for_and_named(run, server):
     holder.wait()
 
 
-def test_an_end_as_it_should_be_is_followed_at_once_and_nothing_is_to_look_after(run):
+def test_a_normal_end_is_followed_at_once_and_is_clean(run):
     first = Lease(run)
     first.take(0)
     first.free()
@@ -167,7 +167,7 @@ def test_an_end_as_it_should_be_is_followed_at_once_and_nothing_is_to_look_after
     second.free()
 
 
-def test_an_interrupted_run_frees_the_lease_and_says_that_hosts_are_to_be_looked_after(run):
+def test_an_interrupted_run_frees_the_lease_as_unclean(run):
     first = Lease(run)
     first.take(0)
     first.free(unclean=True)
@@ -177,7 +177,7 @@ def test_an_interrupted_run_frees_the_lease_and_says_that_hosts_are_to_be_looked
     second.free()
 
 
-def test_a_sign_of_life_keeps_it(run):
+def test_a_sign_of_life_keeps_the_lease(run):
     holder = Lease(run, ttl=TTL)
     holder.take()
     with pytest.raises(EnvironmentHeld):
@@ -219,7 +219,7 @@ def test_a_theft_between_two_signs_of_life_is_noticed_before_a_record_is_written
 
 
 class Deaf:
-    """An S3 client through which nothing more gets, once told so."""
+    """An S3 client whose requests fail once it is told so."""
 
     def __init__(self, client):
         self.client, self.deaf = client, False
@@ -233,7 +233,7 @@ class Deaf:
         return self.client.put_object(**request)
 
 
-def test_who_cannot_reach_the_bucket_stops_before_anybody_may_follow(run):
+def test_a_holder_that_cannot_reach_the_bucket_stops_before_another_may_follow(run):
     deaf, told = Deaf(run.cloud.client("s3")), threading.Event()
     run.cloud._clients["s3"] = deaf
     holder = Lease(run, ttl=TTL, on_lost=told.set)
@@ -257,7 +257,7 @@ class Unheard(Deaf):
         return answer
 
 
-def test_ones_own_write_is_known_again_when_its_answer_was_lost(run):
+def test_a_write_whose_answer_was_lost_is_recognised(run):
     client = run.cloud.client("s3")
     run.cloud._clients["s3"] = Twice(run.cloud)
     holder = Lease(run, ttl=1.5)
@@ -284,9 +284,9 @@ def test_on_a_cloud_that_answers_409_now_and_then_it_is_the_same(checkout, fault
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"[]", b"{}", b'{"free": "yes"}', b'{"run": 1, "pid": "x"}', b""])
-def test_a_damaged_lease_is_nobody_s_until_it_is_unlocked(run, damaged):
+def test_a_damaged_lease_cannot_be_taken_until_it_is_unlocked(run, damaged):
     run.cloud.client("s3").put_object(Bucket=run.bucket, Key=Lease(run).key, Body=damaged)
-    with pytest.raises(LeaseUnreadable, match=r"nobody can tell whom.*\n    doit unlock"):
+    with pytest.raises(LeaseUnreadable, match=r"its holder is unknown.*\n    doit unlock"):
         Lease(run).take(0)
     Lease(run).seize(lambda words: None)
     follower = Lease(run)
@@ -350,7 +350,7 @@ def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
         thread.join()
     assert (len(proceeded), len(refused)) == (1, 3)
     infrastructure.share(runs[0])
-    assert create.bucket_exists(runs[0])
+    assert create.bucket_exists(runs[0].store, runs[0].pipeline.name)
     proceeded[0].free()
 
 
@@ -392,7 +392,7 @@ def denied(run, *actions):
         (["s3:PutObject"], r"does not let us write leases/.* \(.+\)"),
     ],
 )
-def test_a_bucket_that_says_no_is_named_and_nothing_is_lost(checkout, server, actions, sentence):
+def test_a_bucket_that_refuses_is_named_and_nothing_is_lost(checkout, server, actions, sentence):
     run = run_in(checkout, QuietCloud(REGION, server.home.load()))
     named(run, f"no-{actions[0][3:].lower()}")
     infrastructure.share(run)
@@ -448,7 +448,7 @@ def test_what_changes_an_environment_needs_the_lease_and_the_rest_does_not(proje
     assert printed == "[False, True, True, True, True]\n"
 
 
-def test_who_does_not_wait_is_told_who_holds_it(held, typed):
+def test_a_run_that_does_not_wait_names_the_holder(held, typed):
     answered = typed("--wait", "0", "release")
     assert answered.returncode == 1
     assert re.search(

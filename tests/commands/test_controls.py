@@ -111,15 +111,16 @@ def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     assert f"{new[:7]} to production, tarball {live(root)['digest']}" in shown
     assert f"1 commits since {before['commit'][:7]}" in shown
     assert "  t  Sell a new thing" in shown
-    assert shown.partition("changes reach\n")[2].partition("runs server")[0].splitlines() == [
+    assert shown.partition("changes reach\n")[2].partition("runs infrastructure")[0].splitlines() == [
         "  application: 1 file: app/pub/new.php",
         "  migrations: 1 file: app/app/code/Shop/Catalog/Setup/New.php",
+        "  infrastructure: 1 file: tasks/hosts/new",
         "  server: 2 files: roles/nginx/new, tasks/hosts/new",
         "  release: 1 file: tasks/hosts/new",
         "  the pipeline itself: 1 file: tasks/graph/new",
         "  other, which reaches no machine: 1 file",
     ]
-    assert "runs server, release\nexpected: " in shown
+    assert "runs infrastructure, server, release\nexpected: " in shown
     again = said(doit(root, "continue"))
     assert "0 commits since" in again
     assert "nothing to do" in again
@@ -144,9 +145,9 @@ def test_a_release_of_staging_by_name_takes_the_same_path_as_start(root):
         ("feature", ["branch=main", "continue"], 1, "production takes the branch main only, and this is no commit of main"),
         ("feature", ["environment=staging", "teardown"], 3, "teardown: does not exist in staging"),
         ("feature", ["environment=production", "teardown"], 3, "teardown: does not exist in production"),
-        ("main", ["environment=production", "release"], 1, "production takes what staging has proved, and only by this\n    doit continue"),
-        ("main", ["environment=production", "server"], 1, "server: production takes what staging has proved"),
-        ("main", ["environment=production", "infrastructure"], 1, "infrastructure: production takes what staging has proved"),
+        ("main", ["environment=production", "release"], 1, "production takes only what staging has proved, and only by `continue`\n    doit continue"),
+        ("main", ["environment=production", "server"], 1, "server: production takes only what staging has proved"),
+        ("main", ["environment=production", "infrastructure"], 1, "infrastructure: production takes only what staging has proved"),
         ("main", ["environment=staging", "teardown"], 3, "teardown: does not exist in staging"),
         ("main", ["environment=production", "teardown"], 3, "teardown: does not exist in production"),
         ("main", ["environment=production", "tarball"], 3, "tarball: does not exist in production"),

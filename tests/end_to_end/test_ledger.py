@@ -243,7 +243,7 @@ def test_both_strategies_record_the_same(site, ssh):
         ).recorded[host.name]
         for strategy in ("mitogen_linear", "linear")
     ]
-    first, second = (known.things for known in recorded)
+    first, second = (known.resources for known in recorded)
     assert first == second
     assert {name.partition(" ")[0] for name in first} == {"file", "package", "unit", "user"}
     assert "file /srv/shop/shared/app/etc/env.php" in first

@@ -91,7 +91,7 @@ def test_a_machine_too_many_is_ended_and_the_oldest_stays():
     assert lines(plan(WANTED, Existing(**{**COMPLETE, "machines": (second, MACHINE)}))) == ["end machine i-2"]
 
 
-def test_a_port_that_nobody_wants_is_closed():
+def test_a_port_that_is_not_wanted_is_closed():
     found = Existing(**{**COMPLETE, "rules": RULES | {(3306, "0.0.0.0/0")}})
     assert lines(plan(WANTED, found)) == ["close port 3306 for 0.0.0.0/0"]
 

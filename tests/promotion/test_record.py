@@ -1,4 +1,4 @@
-"""The record of a commit's run: replaced only by who has seen it, ended only from where it may end."""
+"""The promotion record: replaced only in the version that was read, ended only from a state that may end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_run_begins_and_the_one_before_it_is_superseded(run):
     assert former.steps[-1].words == f"by the run of {new.commit[:7]}"
 
 
-def test_what_a_newer_pipeline_adds_to_its_records_is_passed_over(run):
+def test_fields_that_a_newer_pipeline_adds_are_ignored(run):
     promotion_record.begin(run)
     history.add(run, "d")
     for key, name in ((layout.commit_run(run.commit), "steps"), (layout.history(run.identity), "releases")):
@@ -65,18 +65,16 @@ def test_what_a_newer_pipeline_adds_to_its_records_is_passed_over(run):
     assert [each.digest for each in history.read(run.store, run.identity)] == ["d"]
 
 
-def test_a_record_that_somebody_has_overwritten_is_a_sentence(run):
+def test_an_overwritten_record_is_refused_as_damaged(run):
     key = layout.history(run.identity)
     run.store.client.put_object(Bucket=run.bucket, Key=key, Body=b"[]")
     with pytest.raises(DocumentDamaged) as damaged:
         history.read(run.store, run.identity)
-    assert damaged.value.text.startswith(
-        f"state: {key} in {run.bucket} is no record: somebody has overwritten it"
-    )
+    assert damaged.value.text.startswith(f"state: {key} in {run.bucket} is damaged: it is not a JSON object")
 
 
 @pytest.mark.parametrize("ended", ["live", "failed", "stopped", "continuing"])
-def test_what_has_ended_or_goes_on_is_not_superseded(run, ended):
+def test_a_run_that_has_ended_or_continues_is_not_superseded(run, ended):
     promotion_record.begin(run)
     promotion_record.add(run.store, run.commit, promotion_record.step(run, ended))
     promotion_record.begin(later(run))
@@ -94,13 +92,13 @@ def test_the_same_commit_begins_anew_with_its_former_steps(run):
     ]
 
 
-def test_of_two_that_change_a_run_at_once_both_are_heard_and_one_decides(run):
+def test_of_two_changes_at_once_both_are_considered_and_one_decides(run):
     promotion_record.begin(run)
     waits = promotion_record.step(run, "waiting")
     promotion_record.add(run.store, run.commit, waits)
 
     def stopped_meanwhile(before):
-        if before.state == "waiting":  # between reading and writing somebody else stops the run
+        if before.state == "waiting":  # between reading and writing another writer stops the run
             promotion_record.add(run.store, run.commit, promotion_record.step(run, "stopped"))
             return dataclasses.replace(
                 before, steps=(*before.steps, promotion_record.step(run, "continuing"))
@@ -112,13 +110,13 @@ def test_of_two_that_change_a_run_at_once_both_are_heard_and_one_decides(run):
     assert promotion_record.read(run.store, run.commit).state == "stopped"
 
 
-def test_the_way_is_what_the_environments_say(checkout):
-    assert promotion_record.way(checkout) == promotion_record.PromotionPath(
+def test_the_promotion_path_is_what_the_environments_say(checkout):
+    assert promotion_record.promotion_path(checkout) == promotion_record.PromotionPath(
         upstream="staging", downstream="production"
     )
     path = checkout / "environments" / "production.yml"
     path.write_text(path.read_text().replace("takes_from: staging\n", ""))
-    assert promotion_record.way(checkout) is None
+    assert promotion_record.promotion_path(checkout) is None
 
 
 def managed(run, manage):
@@ -153,9 +151,7 @@ def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
         ec2.terminate_instances(InstanceIds=[id])
     ec2.create_tags(Resources=[id], Tags=[{"Key": "owner", "Value": "somebody"}])
     run.cloud.calls.clear()
-    with pytest.raises(
-        OnlyAdditive, match=f"only lets things be added, and the plan says: retag machine {id}"
-    ):
+    with pytest.raises(OnlyAdditive, match=f"allows only additions, and the plan has: retag machine {id}"):
         infrastructure.converge(adding)
     assert run.cloud.calls == []
     assert infrastructure.converge(managed(run, "all")).changed

@@ -1,4 +1,4 @@
-"""What goes on, and what does not: a table of reasons; and what would go out, by what it reaches."""
+"""Which commits may continue, and why others may not; and what a commit would change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tasks.digest import Digest
 from tasks.promotion.record import PromotionRecord, Step
-from tasks.promotion.rules import Facts, FreezeUnreadable, Reach, kinds, refusal, told
+from tasks.promotion.rules import Facts, FreezeUnreadable, Reach, kinds, lines, refusal
 from tasks.settings import Environment
 from tasks.tarball.stored import Pointer
 from tasks.version import Version
@@ -55,7 +55,7 @@ PLAIN = Environment(takes_from="staging")
         ({"approvals": "none"}, {"arn": KIM}),
     ],
 )
-def test_what_has_proved_itself_goes_on(settings, facts):
+def test_a_proved_commit_may_continue(settings, facts):
     environment = dataclasses.replace(PLAIN, **settings)
     assert refusal("production", environment, dataclasses.replace(GOOD, **facts)) is None
 
@@ -70,23 +70,23 @@ def test_what_has_proved_itself_goes_on(settings, facts):
         ({}, {"record": run_of("started", "waiting", "stopped")}, "does not wait: stopped"),
         ({}, {"record": run_of("started", "waiting", "superseded")}, "does not wait: superseded"),
         ({}, {"current": OTHER}, "does not wait: superseded since 2026-11-24 11:00 UTC by kim (by the run of bbbbbbb)"),
-        ({}, {"pointer": None}, "staging has not seen dddddddddddd, the commit has no tarball"),
-        ({}, {"pointer": Pointer(digest=ANOTHER)}, "staging has not seen eeeeeeeeeeee, the commit's tarball is another one"),
-        ({}, {"proved": ANOTHER}, "staging has not seen dddddddddddd, it runs eeeeeeeeeeee"),
-        ({}, {"proved": None}, "staging has not seen dddddddddddd, it runs nothing"),
-        ({}, {"record": run_of("started", "waiting", digest=None), "pointer": None, "proved": None}, "has not seen any tarball of it, the commit has no tarball"),
+        ({}, {"pointer": None}, "staging has not proved dddddddddddd: the commit has no tarball"),
+        ({}, {"pointer": Pointer(digest=ANOTHER)}, "staging has not proved eeeeeeeeeeee: the commit's tarball is another one"),
+        ({}, {"proved": ANOTHER}, "staging has not proved dddddddddddd: it runs eeeeeeeeeeee"),
+        ({}, {"proved": None}, "staging has not proved dddddddddddd: nothing is released there"),
+        ({}, {"record": run_of("started", "waiting", digest=None), "pointer": None, "proved": None}, "has not proved any tarball of it: the commit has no tarball"),
         ({"builders": ("ci", "image")}, {}, "production takes tarballs of ci, image, and dddddddddddd was built by builder"),
-        ({"builders": ("ci",)}, {"pointer": Pointer(digest=DIGEST)}, "was built by nobody knows whom"),
+        ({"builders": ("ci",)}, {"pointer": Pointer(digest=DIGEST)}, "was built by an unknown role"),
         ({}, {"contained": False}, "continue: production runs bbbbbbb, which ccccccc does not contain\n    git merge bbbbbbb"),
         ({}, {"contained": None}, "production runs bbbbbbb, which is not in this clone\n    git fetch --unshallow"),
         ({"freezes": ("2026-11-24/2026-11-25",)}, {}, "production is frozen from 2026-11-24 00:00 to 2026-11-25 00:00 UTC"),
         ({"freezes": ("2026-11-24T13:59+02:00/2026-11-24T14:01+02:00",)}, {}, "production is frozen from"),
         ({"approvals": "different_person"}, {"arn": KIM}, "another person's approval, and arn:aws:iam::1:user/kim has started"),
-        ({"approvals": "different_person"}, {"arn": NAMELESS}, "botocore-session-1764000000 tells of no person"),
-        ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=NAMELESS)}, "tells of no person"),
+        ({"approvals": "different_person"}, {"arn": NAMELESS}, "botocore-session-1764000000 names no person"),
+        ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=NAMELESS)}, "names no person"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_on_is_told_why(settings, facts, sentence):
+def test_a_commit_that_may_not_continue_is_refused_with_the_reason(settings, facts, sentence):
     environment = dataclasses.replace(PLAIN, **settings)
     refused = refusal("production", environment, dataclasses.replace(GOOD, **facts))
     assert sentence in refused.text
@@ -141,11 +141,11 @@ def test_a_change_counts_under_every_stage_that_depends_on_it(path, reached):
     assert kinds([path], REACH) == {kind: [path] for kind in reached}
 
 
-def test_five_files_of_what_reaches_a_machine_are_named_and_no_other():
+def test_five_files_of_a_kind_are_named_unless_it_reaches_no_machine():
     paths = [f"roles/nginx/{number}" for number in range(7)]
-    assert list(told(kinds(["README.md", *paths, "dodo.py"], REACH))) == [
+    assert list(lines(kinds(["README.md", *paths, "dodo.py"], REACH))) == [
         f"server: 7 files: {', '.join(paths[:5])} and 2 more",
         "the pipeline itself: 1 file: dodo.py",
         "other, which reaches no machine: 1 file",
     ]
-    assert list(told(kinds([], REACH))) == []
+    assert list(lines(kinds([], REACH))) == []

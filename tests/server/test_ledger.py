@@ -90,7 +90,7 @@ def test_a_task_is_whole_unless_something_of_it_was_skipped_or_failed():
         event("runner_on_failed", "Try"),
         event("runner_on_ok", "Edit", action="lineinfile", path="/etc/c"),
     )
-    assert found.things == {
+    assert found.resources == {
         "file /etc/a": {"task": "web: Write"},
         "file /etc/b": {"task": "web: Write some"},
         "file /etc/c": {"task": "web: Edit", "part": True},
@@ -143,16 +143,16 @@ FILE = {"type": "file", "owner": "root", "group": "root", "mode": "0644", "diges
         ("cron root x", {"line": "a"}, {"line": "b"}, ["line of cron root x"]),
     ],
 )  # fmt: skip
-def test_what_differs_from_the_record_is_named(name, before, after, said):
+def test_differences_from_the_record_are_named(name, before, after, said):
     assert ledger.differences({name: {"facts": before}}, {name: after}) == said
 
 
 QUIET = SimpleNamespace(console=Console(io.StringIO()))
-"""What the probe asks of a run: somewhere to speak."""
+"""The part of a run that the probe uses."""
 
 
 class Told(drift.AsRecorded):
-    """Hosts that answer as they are told to."""
+    """Hosts with given answers."""
 
     def __init__(self, *answers):
         super().__init__("server")
@@ -181,10 +181,10 @@ def test_the_reason_names_what_drifted():
 
 
 @pytest.mark.usefixtures("one_host")
-def test_a_strange_file_is_reported_and_no_drift(capsys):
+def test_an_unknown_file_is_reported_and_is_no_drift(capsys):
     world = Told({"i-1": ([], ["/etc/cron.d/x"])})
     assert world(QUIET) == []
-    assert world.strange == ["/etc/cron.d/x"]
+    assert world.unknown_files == ["/etc/cron.d/x"]
 
 
 @pytest.mark.usefixtures("one_host")
@@ -257,7 +257,7 @@ PREVIOUS = {"things": {"file /etc/a": thing()}}
 @pytest.mark.parametrize(
     ("previous", "new", "whole", "declared", "others", "left", "carried"),
     [
-        # its task ran and did not name it; its task is gone; nobody knows an older ledger
+        # its task ran and did not name it; its task is gone
         (PREVIOUS, {}, {"web: Write"}, ["web: Write"], set(), ["file /etc/a"], []),
         (PREVIOUS, {}, set(), [], set(), ["file /etc/a"], []),
         ({}, {}, set(), [], set(), [], []),
@@ -267,9 +267,9 @@ PREVIOUS = {"things": {"file /etc/a": thing()}}
         # another task names it now; another ledger does
         (PREVIOUS, {"file /etc/a": {}}, {"web: Write"}, [], set(), [], []),
         (PREVIOUS, {}, {"web: Write"}, [], {"file /etc/a"}, [], []),
-        # it was not there anyhow
+        # it did not exist
         ({"things": {"file /etc/a": thing(facts=None)}}, {}, set(), [], set(), [], []),
-        # one that could not go the last time
+        # the last run could not remove it
         ({"things": {}, "leftovers": {"file /etc/b": thing()}}, {}, set(), ["web: Write"], set(), ["file /etc/b"], []),
         ({"things": {}, "leftovers": {"file /etc/b": thing()}}, {"file /etc/b": {}}, set(), [], set(), [], []),
     ],
@@ -362,7 +362,7 @@ def settle(tmp_path, monkeypatch):
     return settle
 
 
-def test_a_file_that_no_role_names_goes_and_its_ledger_is_root_s_alone(settle, tmp_path):
+def test_a_file_that_no_role_names_goes_and_only_root_reads_the_ledger(settle, tmp_path):
     settle("a", "b")
     settled = settle("a")
     assert settled["done"] == {f"file {tmp_path / 'b'}": "removed"}
@@ -426,14 +426,14 @@ def test_a_broken_ledger_removes_nothing(settle, tmp_path):
     assert Path(tmp_path / "b").exists()
 
 
-def test_a_ledger_is_written_with_all_that_it_was_read_with(settle):
+def test_a_ledger_is_written_with_every_key_that_it_was_read_with(settle):
     kept = {**settle("a")["ledger"], "settings": {"server.php.version": "8.2"}, "by": "kim", "mood": "good"}
     assert json.loads(json.dumps(Ledger.of(kept).as_dict())) == kept
     assert {"things", "leftovers", "folders", "files"} <= kept.keys()
 
 
 def test_an_older_ledger_lacks_what_was_not_written_then():
-    assert Ledger.of({"things": {}}) == Ledger(things={})
+    assert Ledger.of({"things": {}}) == Ledger(resources={})
 
 
 # --- comparison -----------------------------------------------------------------------------------
