@@ -265,9 +265,7 @@ def test_what_a_killed_build_left_goes_with_the_next_one(site):
     assert not left.exists()
 
 
-def test_a_run_that_dies_in_a_layer_an_upload_or_a_pack_leaves_nothing_that_is_believed(
-    site, built, monkeypatch
-):
+def test_a_run_that_dies_in_a_layer_an_upload_or_a_pack_leaves_nothing_that_is_used(site, built, monkeypatch):
     class Died(BaseException):
         pass
 
