@@ -16,7 +16,7 @@ from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, hosts, images, memory, waiting
 from tasks.infrastructure import stage as infrastructure
-from tasks.infrastructure.apply import CloudRefused
+from tasks.infrastructure.apply import ChangeRefused
 from tasks.infrastructure.plan import Change, teardown_plan
 from tasks.process import children
 from tasks.process.children import Cancelled
@@ -185,7 +185,7 @@ def _await(run: Run, id: str) -> None:
         if image and image.state == "available":
             return
         if image and image.state in SPENT:
-            raise CloudRefused(change=f"create image {id}", problem=f"the image is {image.state}")
+            raise ChangeRefused(change=f"create image {id}", problem=f"the image is {image.state}")
         run.console.say(NAME)(f"waits for the copy of the disk, {id}")
 
 

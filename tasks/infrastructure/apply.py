@@ -1,4 +1,4 @@
-"""apply: carries out what a plan says, each kind of change by a function of its own, and waits until the cloud has done it."""
+"""apply: makes the changes of a plan, each kind in a function of its own, and waits until the cloud has made them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 Baked = Callable[["Run"], str | None]
-"""Chooses an image with packages in it for a new machine; None for the bare one of the settings."""
+"""Chooses the baked image of a new machine; returns None where the machine starts from the image of the settings."""
 NOT_FOUND_YET = ("InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidGroupId.NotFound")
 TTL = 60
-"""Seconds that a resolver keeps an address."""
+"""Seconds that a resolver caches an address."""
 
 
-class CloudRefused(Refusal):
-    """The cloud said no to a change."""
+class ChangeRefused(Refusal):
+    """The cloud refuses a change."""
 
     sentence = "infrastructure: {change}: {problem}"
     remedy = "doit infrastructure"
 
 
 def apply(run: Run, change: plan.Change, *, baked: Baked | None = None) -> None:
-    """Make one change; a new machine starts from the image that `baked` chooses. Raises CloudRefused."""
+    """Make one change; a new machine starts from the image that `baked` chooses. Raises ChangeRefused."""
     ec2 = run.cloud.client("ec2")
     try:
         _make(run, ec2, change, baked)
     except ec2.exceptions.ClientError as error:
         problem = error.response["Error"].get("Message") or code(error)
-        raise CloudRefused(change=str(change), problem=problem) from None
+        raise ChangeRefused(change=str(change), problem=problem) from None
 
 
 def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
@@ -107,7 +107,7 @@ def _delete_group(ec2: Any, ours: list[dict[str, Any]]) -> None:
         except ec2.exceptions.ClientError as error:
             if code(error) == "InvalidGroup.NotFound":
                 return
-            if code(error) != "DependencyViolation":  # an ended machine holds it for a while
+            if code(error) != "DependencyViolation":  # a terminated machine still uses it for a while
                 raise
 
 
@@ -131,7 +131,7 @@ def _rule(ec2: Any, ours: list[dict[str, Any]], change: plan.OpenPort | plan.Clo
 
 
 def _group_id(ec2: Any, ours: list[dict[str, Any]]) -> str:
-    for _ in patience("the new security group not to be seen"):
+    for _ in patience("the new security group not listed"):
         for group in find.groups(ec2, ours):
             return str(group["GroupId"])
     raise AssertionError("CloudTooSlow was raised")
@@ -141,27 +141,26 @@ def _group_id(ec2: Any, ours: list[dict[str, Any]]) -> str:
 
 
 def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked | None) -> None:
-    number, wish = str(change.number), _wish(run, ec2, baked)
+    number, request = str(change.number), _request(run, ec2, baked)
     token = launches.token(run.store, run.identity, number)
     try:
-        launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **wish)
+        launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
     except ec2.exceptions.ClientError as error:
-        # the token's machine has ended since, or was asked for with other settings: a new one, then
+        # the machine of this token was terminated, or was requested with other settings: launch a new one
         if code(error) not in ("IdempotentInstanceTerminated", "IdempotentParameterMismatch"):
             raise
         token = launches.token(run.store, run.identity, number, renew=True)
-        launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **wish)
+        launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
     id = launched["Instances"][0]["InstanceId"]
-    for _ in patience(f"{id} not to be seen"):
+    for _ in patience(f"{id} not listed"):
         if id in {each.id for each in find.machines(ec2, find.of(run))}:
             return
 
 
-def _wish(run: Run, ec2: Any, baked: Baked | None) -> dict[str, Any]:
-    """What a new machine is asked for with."""
+def _request(run: Run, ec2: Any, baked: Baked | None) -> dict[str, Any]:
+    """The parameters of a new machine, for `RunInstances`."""
     settings, tags = run.environment.infrastructure, find.tags(run)
     return {
-        # without a baked image as before, slower
         "ImageId": (baked(run) if baked else None) or _bare_image(run, ec2),
         "InstanceType": settings.instance_type or run.pipeline.instance_type,
         "KeyName": run.name,
@@ -207,7 +206,7 @@ def _end_machine(ec2: Any, change: plan.EndMachine) -> None:
 
 
 def settle(run: Run, say: Say) -> None:
-    """Wait until no machine is on its way to another state; then the launch tokens have done their work."""
+    """Wait until no machine changes its state; then forget the launch tokens, which are needed no longer."""
     for _ in patience("machines still starting or stopping"):
         found = find.machines(run.cloud.client("ec2"), find.of(run))
         if all(each.state in ("running", "stopped") for each in found):
@@ -218,7 +217,7 @@ def settle(run: Run, say: Say) -> None:
 
 
 def stop(run: Run, id: str) -> None:
-    """Stop a machine and wait until it has."""
+    """Stop a machine, and wait until it has stopped."""
     ec2 = run.cloud.client("ec2")
     ec2.stop_instances(InstanceIds=[id])
     for _ in patience(f"{id} not stopped"):
@@ -250,7 +249,7 @@ def _change_record(
         HostedZoneId=zone.zone_id(route53, dns_zone),
         ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": record}]},
     )["ChangeInfo"]
-    # wait for INSYNC, or the first visitor is sent to a stale address
+    # wait for INSYNC, or the first visitor gets a stale address
     for _ in patience(f"{change.host_name} not in sync", pause=POLL):
         if route53.get_change(Id=accepted["Id"])["ChangeInfo"]["Status"] == "INSYNC":
             return
@@ -262,5 +261,5 @@ def _delete_secret(ssm: Any, change: plan.DeleteSecret) -> None:
 
 
 def _tagged(kind: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Tags that a thing is born with: one without them would be found by nobody."""
+    """The tags of a new resource, set as it is created: without them no later run would find it."""
     return [{"ResourceType": kind, "Tags": find.tag_list(tags)}]

@@ -1,4 +1,4 @@
-"""find: what the cloud has of an environment, by tag and by name. Changes nothing."""
+"""find: what an environment has in the cloud, by tag and by name. Changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALIVE = ("pending", "running", "stopping", "stopped")
 
 
 def everything(run: Run) -> Existing:
-    """Everything of the environment that the cloud has. One question does not wait for another's answer."""
+    """Everything that the environment has in the cloud. The requests run side by side."""
     ours, protects = of(run), run.environment.infrastructure.termination_protection
     with ThreadPoolExecutor(max_workers=4) as pool:
         ec2 = run.cloud.client("ec2")
@@ -43,7 +43,7 @@ def everything(run: Run) -> Existing:
 
 
 def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
-    """The machines that there are; none that has ended."""
+    """The machines, without those that are terminated."""
     filters = [*ours, {"Name": "instance-state-name", "Values": list(ALIVE)}]
     pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
     return [
@@ -66,7 +66,7 @@ def groups(ec2: Any, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def of(run: Run) -> list[dict[str, Any]]:
-    """The filter that the environment's machines and groups pass."""
+    """The filters that select the environment's machines and groups."""
     return [
         {"Name": "tag:project", "Values": [run.pipeline.name]},
         {"Name": "tag:environment", "Values": [run.identity]},
@@ -74,7 +74,7 @@ def of(run: Run) -> list[dict[str, Any]]:
 
 
 def tags(run: Run) -> dict[str, str]:
-    """What tells our machines from others, and for whom they run."""
+    """The tags of the environment's resources: they say whose a resource is, and who pays for it."""
     return {
         "Name": run.name,
         "project": run.pipeline.name,
@@ -87,7 +87,7 @@ def tags(run: Run) -> dict[str, str]:
 
 
 def tag_list(values: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as the cloud's API writes them."""
+    """Tags in the form of the cloud's API."""
     return [{"Key": key, "Value": value} for key, value in values.items()]
 
 
@@ -97,7 +97,7 @@ def _key(ec2: Any, name: str) -> str | None:
 
 
 def _with_protection(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
-    """The machines, each with whether the cloud refuses to end it: one more question for each."""
+    """The machines, each with its termination protection, which takes one more request for each."""
 
     def protected(id: str) -> bool:
         answer = ec2.describe_instance_attribute(InstanceId=id, Attribute="disableApiTermination")
@@ -106,8 +106,8 @@ def _with_protection(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
     return [dataclasses.replace(each, protected=protected(each.id)) for each in machines(ec2, ours)]
 
 
-def _record(route53: Any, zone: str, host_name: str) -> tuple[str, ...]:
-    id = zone_id(route53, zone)
+def _record(route53: Any, dns_zone: str, host_name: str) -> tuple[str, ...]:
+    id = zone_id(route53, dns_zone)
     if not id:
         return ()
     page = route53.list_resource_record_sets(

@@ -1,4 +1,4 @@
-"""hosts: the running machines with their pinned host keys, as the stage's facts keep them and as one logs in to them."""
+"""hosts: the running machines with their pinned host keys, as facts of the stage and as hosts for SSH."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFacts:
-    """A running machine, as other stages know it."""
+    """A running machine, as the facts name it to other stages."""
 
     id: str
     address: str | None
@@ -29,7 +29,7 @@ class MachineFacts:
 
 
 def facts(machines: Iterable[MachineFacts]) -> dict[str, list[dict[str, object]]]:
-    """What the stage leaves to others; doit keeps it as JSON."""
+    """The facts that the stage passes to others; doit stores them as JSON."""
     return {
         "hosts": [
             {"id": each.id, "address": each.address, "host_keys": list(each.host_keys)} for each in machines
@@ -37,16 +37,16 @@ def facts(machines: Iterable[MachineFacts]) -> dict[str, list[dict[str, object]]
     }
 
 
-def parsed(kept: Mapping[str, Any]) -> list[MachineFacts]:
-    """The machines of such facts; none where the stage has left none."""
+def parsed(values: Mapping[str, Any]) -> list[MachineFacts]:
+    """The machines of such facts; an empty list where the stage has no facts."""
     return [
         MachineFacts(id=each["id"], address=each["address"], host_keys=tuple(each["host_keys"]))
-        for each in kept.get("hosts", ())
+        for each in values.get("hosts", ())
     ]
 
 
 def pinned(run: Run, machines: Iterable[Machine]) -> list[MachineFacts]:
-    """The machines with their SSH host keys; these come from the console once, and count from then on."""
+    """The machines with their SSH host keys. A key is read from the console once; only that key is accepted from then on."""
     known = host_keys(run.store, run.identity)
     machines = sorted(machines, key=lambda each: each.id)
     say = run.console.say("infrastructure")
@@ -59,19 +59,19 @@ def pinned(run: Run, machines: Iterable[Machine]) -> list[MachineFacts]:
 
 
 def known(run: Run) -> list[MachineFacts]:
-    """The running machines whose host keys are known already: no playbook ever ran on another one."""
+    """The running machines whose host keys are known. No playbook has run on any other machine."""
     pins = host_keys(run.store, run.identity)
     running = [each for each in find.everything(run).machines if each.state == "running"]
     return [_with_keys(each, pins[each.id]) for each in running if each.id in pins]
 
 
 def host_keys(store: Store, identity: str) -> dict[str, list[str]]:
-    """The SSH host keys that are known, by machine."""
+    """The known SSH host keys, by machine."""
     return dict(memory.read(store, identity).get("host_keys", {}))
 
 
 def reachable(cloud: Cloud, secrets_folder: str, machines: Iterable[MachineFacts]) -> list[Host]:
-    """The machines as one logs in to them. Raises HostDown for one that does not run any more."""
+    """The machines as hosts for SSH. Raises HostDown for a machine that does not run."""
     return [
         Host(
             name=each.id,

@@ -1,4 +1,4 @@
-"""images: the image that the settings name, and images that are made of a machine."""
+"""images: the image that the settings name, and images made from a machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DEBIAN = "136693071363"
 
 
 class ImageMissing(Refusal):
-    """The image of the settings is not known to the cloud."""
+    """The cloud has no image of the name in the settings."""
 
     sentence = "infrastructure: no image named {image} in {region} (pipeline.yml: image)"
     remedy = "$EDITOR pipeline.yml"
 
 
 def named(ec2: Any, name: str, region: str, say: Callable[[str], None]) -> str:
-    """The id of the newest image of that name; one that is still being made is waited for. Raises ImageMissing."""
+    """The id of the newest image of that name. Waits for an image that is still being made. Raises ImageMissing."""
     filters = [{"Name": "name", "Values": [name, f"{name}-amd64-*"]}]
     for _ in patience(f"the image {name} not ready", pause=POLL_IMAGE):
         images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
@@ -36,28 +36,28 @@ def named(ec2: Any, name: str, region: str, say: Callable[[str], None]) -> str:
 
 
 def create(ec2: Any, machine: str, *, name: str, tags: Mapping[str, str]) -> str:
-    """Have an image made of a machine; the image's id."""
+    """Start to make an image from a machine. Returns the image's id."""
     tagged = [{"ResourceType": kind, "Tags": find.tag_list(tags)} for kind in ("image", "snapshot")]
     return str(ec2.create_image(InstanceId=machine, Name=name, TagSpecifications=tagged)["ImageId"])
 
 
-def in_use(ec2: Any, images: list[str]) -> set[str]:
-    """Those of the images that a machine runs on, whoever's it is."""
+def in_use(ec2: Any, ids: list[str]) -> set[str]:
+    """Those of the images that any machine of the account runs on."""
     filters = [
-        {"Name": "image-id", "Values": images},
+        {"Name": "image-id", "Values": ids},
         {"Name": "instance-state-name", "Values": [*find.ALIVE, "shutting-down"]},
     ]
     pages = ec2.get_paginator("describe_instances")
     return {
         each["ImageId"]
-        for page in (pages.paginate(Filters=filters) if images else ())
+        for page in (pages.paginate(Filters=filters) if ids else ())
         for reservation in page["Reservations"]
         for each in reservation["Instances"]
     }
 
 
 def remove(ec2: Any, image: str, snapshots: Iterable[str]) -> None:
-    """Remove an image and what it was made of. An earlier run may have begun."""
+    """Remove an image and its snapshots. An earlier run may have removed some of them."""
     with already("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
         ec2.deregister_image(ImageId=image)
     for each in snapshots:

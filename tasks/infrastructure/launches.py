@@ -1,4 +1,4 @@
-"""launches: a token for each launch that was not seen to end, so that no machine is made twice."""
+"""launches: a token for each unfinished launch, so that no machine is made twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def token(store: Store, identity: str, number: str, *, renew: bool = False) -> str:
-    """A token written down before it is used: a run that was killed asks for the same machine again."""
+    """A launch's token, stored before its first use: after a killed run, the next one gets the same machine with it."""
 
     def kept(document: dict[str, Any]) -> dict[str, Any]:
         launch = dict(document.get("launch", {}))
@@ -24,5 +24,5 @@ def token(store: Store, identity: str, number: str, *, renew: bool = False) -> s
 
 
 def forget(store: Store, identity: str) -> None:
-    """Forget the tokens: every machine that they stand for has been seen."""
+    """Forget the tokens, once the cloud lists every machine that was launched with them."""
     memory.change(store, identity, lambda document: {**document, "launch": {}})

@@ -1,4 +1,4 @@
-"""memory: one document for each environment, of what its machines do not tell themselves: host keys, launch tokens."""
+"""memory: one document for each environment, with what the cloud does not store: host keys and launch tokens."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def read(store: Store, identity: str) -> dict[str, Any]:
-    """What is remembered."""
+    """The environment's document."""
     return change(store, identity, lambda document: document)
 
 
 def change(
     store: Store, identity: str, changed: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
-    """What is remembered from now on. Nothing is written when that is what was remembered before."""
+    """Replace the document by what `changed` makes of it, and return that. An unchanged document is not written."""
     key = layout.machines(identity)
     document = store.read(key)
     before = {k: v for k, v in document.value.items() if k != "nonce"} if document else {}
@@ -30,5 +30,5 @@ def change(
 
 
 def forget(store: Store, identity: str) -> None:
-    """Forget host keys and launches."""
+    """Forget host keys and launch tokens."""
     change(store, identity, lambda document: {})

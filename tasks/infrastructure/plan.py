@@ -1,7 +1,7 @@
-"""plan: from what is wanted and what is found to the changes that are due. Pure: nothing here asks the cloud.
+"""plan: compares what is wanted with what is found, and lists the changes. Pure: it sends no request to the cloud.
 
-Each kind of change is a type, with what its call to the cloud needs; its text is what a person reads. `adds`: afterwards
-everything that was there before still is, and is the same.
+Each kind of change is a type that holds what its request needs; its text is for people. `adds`: the change adds something, and
+neither changes nor removes anything that exists.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 Rules = frozenset[tuple[int, str]]
-"""Ports that are open, each with the network (CIDR) for which it is."""
+"""Open ports, each with the network (CIDR) that may reach it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Machine:
     address: str | None
     tags: dict[str, str]
     protected: bool | None = None
-    """Whether the cloud refuses to end it; None where nobody asked."""
+    """Whether it has termination protection; None if that was not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Existing:
-    """What there is, by tag and by name."""
+    """What exists, by tag and by name."""
 
     key: str | None = None
     group: str | None = None
@@ -57,7 +57,7 @@ class Existing:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateKey:
-    """A key pair for the deploy user, tagged with its mark."""
+    """Import the deploy user's key pair, tagged with its mark."""
 
     adds: ClassVar[bool] = True
     name: str
@@ -69,7 +69,7 @@ class CreateKey:
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteKey:
-    """The key pair goes, by its name."""
+    """Delete the key pair of that name."""
 
     adds: ClassVar[bool] = False
     name: str
@@ -80,7 +80,7 @@ class DeleteKey:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateGroup:
-    """A security group, in which no port is open yet."""
+    """Create a security group without open ports."""
 
     adds: ClassVar[bool] = True
     name: str
@@ -91,7 +91,7 @@ class CreateGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteGroup:
-    """The security group goes, when no machine is in it any more."""
+    """Delete the security group, once no machine uses it."""
 
     adds: ClassVar[bool] = False
     name: str
@@ -102,7 +102,7 @@ class DeleteGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenPort:
-    """A network may reach a port."""
+    """Let a network reach a port."""
 
     adds: ClassVar[bool] = True
     port: int
@@ -114,7 +114,7 @@ class OpenPort:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosePort:
-    """A network may not reach a port any more."""
+    """Let a network no longer reach a port."""
 
     adds: ClassVar[bool] = False
     port: int
@@ -126,7 +126,7 @@ class ClosePort:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateMachine:
-    """The machine of a number, counted from 1, `of` so many."""
+    """Create a machine: `number`, counted from 1, of `of`."""
 
     adds: ClassVar[bool] = True
     number: int
@@ -138,7 +138,7 @@ class CreateMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class StartMachine:
-    """A machine that was stopped runs again."""
+    """Start a stopped machine."""
 
     adds: ClassVar[bool] = False
     id: str
@@ -149,7 +149,7 @@ class StartMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class EndMachine:
-    """A machine goes, with its disk."""
+    """Terminate a machine, which deletes its disk."""
 
     adds: ClassVar[bool] = False
     id: str
@@ -160,7 +160,7 @@ class EndMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class TagMachine:
-    """A machine gets tags that it has not."""
+    """Add tags that a machine lacks."""
 
     adds: ClassVar[bool] = True
     id: str
@@ -172,7 +172,7 @@ class TagMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class RetagMachine:
-    """Tags of a machine get other values."""
+    """Change the values of a machine's tags."""
 
     adds: ClassVar[bool] = False
     id: str
@@ -184,7 +184,7 @@ class RetagMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtectMachine:
-    """The cloud refuses from now on to end a machine."""
+    """Turn on a machine's termination protection."""
 
     adds: ClassVar[bool] = True
     id: str
@@ -195,7 +195,7 @@ class ProtectMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A name that had no addresses gets some."""
+    """Give a name without a DNS record its addresses."""
 
     adds: ClassVar[bool] = True
     host_name: str
@@ -207,7 +207,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Repoint:
-    """A name gets other addresses than it had."""
+    """Change the addresses of a name."""
 
     adds: ClassVar[bool] = False
     host_name: str
@@ -219,7 +219,7 @@ class Repoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Unpoint:
-    """A name goes; the cloud wants to hear the addresses that it has."""
+    """Delete a name; Route 53 requires the addresses that it has."""
 
     adds: ClassVar[bool] = False
     host_name: str
@@ -231,7 +231,7 @@ class Unpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteSecret:
-    """A parameter goes, by its full name."""
+    """Delete a parameter of the parameter store, by its full name."""
 
     adds: ClassVar[bool] = False
     name: str
@@ -258,14 +258,14 @@ Change = (
     | Unpoint
     | DeleteSecret
 )
-"""One change of the cloud that is due. mypy refuses an `apply` that forgets a kind."""
+"""One change to make in the cloud. mypy rejects an `apply` that lacks a kind."""
 
 
 # --- the plan -----------------------------------------------------------------------------------
 
 
 def plan(wanted: Wanted, found: Existing) -> list[Change]:
-    """The changes that lead from what is found towards what is wanted, in the order to make them."""
+    """The changes that turn what is found into what is wanted, in the order in which they are made."""
     present = sorted(found.machines, key=lambda each: each.id)
     kept, spare = present[: wanted.machines], present[wanted.machines :]
     return [
@@ -283,12 +283,12 @@ def plan(wanted: Wanted, found: Existing) -> list[Change]:
 
 
 def more_than_additions(changes: Sequence[Change]) -> list[Change]:
-    """Those that change or remove what is there."""
+    """The changes that change or remove something that exists."""
     return [each for each in changes if not each.adds]
 
 
 def teardown_plan(name: str, host_name: str, found: Existing) -> list[Change]:
-    """The changes that leave nothing of an environment."""
+    """The changes that delete everything of an environment."""
     return [
         *([Unpoint(host_name=host_name, addresses=found.record)] if found.record else ()),
         *(EndMachine(id=each.id) for each in found.machines),
@@ -299,7 +299,7 @@ def teardown_plan(name: str, host_name: str, found: Existing) -> list[Change]:
 
 
 def key_mark(public_key: str) -> str:
-    """What a key pair is tagged with, so that a changed key is noticed."""
+    """A hash of the key, as a tag of the key pair: it shows when the key has changed."""
     return hashlib.sha256(public_key.encode()).hexdigest()[:16]
 
 
@@ -330,7 +330,7 @@ def _of_machine(wanted: Wanted, machine: Machine) -> Iterator[Change]:
 
 
 def _name(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[Change]:
-    """The name waits until every machine runs: before that, not all addresses are known."""
+    """The name is set when every machine runs: before that, not all addresses are known."""
     addresses = tuple(sorted(each.address for each in kept if each.address))
     ready = len(kept) == wanted.machines and all(each.state == "running" for each in kept)
     if ready and addresses != found.record:

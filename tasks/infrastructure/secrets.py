@@ -12,7 +12,7 @@ from tasks.cloud.errors import already
 
 @dataclass(frozen=True, kw_only=True)
 class Secrets:
-    """One environment's secrets. Their text never shows in a representation."""
+    """One environment's secrets; their `repr` does not show them."""
 
     deploy_key: str = field(repr=False)
     deploy_key_public: str
@@ -21,7 +21,7 @@ class Secrets:
 
 
 def _deploy_key() -> str:
-    # costs start-up time, and only who makes a key needs it
+    # costs start-up time, and is needed only to make a key
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -36,16 +36,16 @@ def _deploy_key() -> str:
 Made = Mapping[str, str]
 MAKE: dict[str, Callable[[Made], str]] = {
     "deploy_key": lambda made: _deploy_key(),
-    # kept beside it, so that asking for it does not cost loading a library for keys
+    # stored as well, so that reading it does not load a library for keys
     "deploy_key_public": lambda made: public_key(made["deploy_key"]),
     "database_password": lambda made: secrets.token_urlsafe(24),
     "crypt_key": lambda made: secrets.token_hex(16),
 }
-"""Each from those before it."""
+"""How each secret is made; it may use those before it."""
 
 
 def ensure(ssm: Any, folder: str) -> Secrets:
-    """The secrets of a folder of the parameter store; those that do not exist yet are made."""
+    """The secrets in a folder of the parameter store; makes those that do not exist."""
     found = _read(ssm, folder)
     for name, make in MAKE.items():
         if name not in found:
@@ -56,18 +56,18 @@ def ensure(ssm: Any, folder: str) -> Secrets:
 
 
 def known(ssm: Any, folder: str) -> Secrets | None:
-    """The secrets of a folder if all of them exist; makes none."""
+    """The secrets in a folder, or None if one does not exist. Makes none."""
     found = _read(ssm, folder)
     return Secrets(**{name: found[name] for name in MAKE}) if found.keys() >= MAKE.keys() else None
 
 
 def names(ssm: Any, folder: str) -> list[str]:
-    """Full names of all parameters of a folder."""
+    """The full names of all parameters in a folder."""
     return [f"{folder}/{name}" for name in sorted(_read(ssm, folder))]
 
 
 def public_key(deploy_key: str) -> str:
-    """The OpenSSH line of the public half."""
+    """The public key as a line of OpenSSH."""
     # costs start-up time, as above
     from cryptography.hazmat.primitives import serialization
 

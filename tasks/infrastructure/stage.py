@@ -1,4 +1,4 @@
-"""stage: the machines, their name and their firewall: what is wanted against what is found by tag."""
+"""stage: the machines, their name and their firewall become what the settings ask for."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 ROUNDS = 4
-"""Plans until what is found is what is wanted: machines first, their addresses into the record next."""
+"""Plans until nothing is left to change: the first makes machines, the next puts their addresses into the DNS record."""
 
 
 class NoMachine(Refusal):
-    """An environment that makes its machines has none that runs."""
+    """An environment whose machines the pipeline makes has no running machine."""
 
     sentence = "{stage}: {identity} has no running machine"
     remedy = "doit infrastructure"
 
 
 class NoMachineFound(Refusal):
-    """An environment that makes no machines has none that carries its tags and runs."""
+    """An environment whose machines the pipeline does not make has no running machine with its tags."""
 
     sentence = "{stage}: no running machine carries the tags project={project} environment={identity}"
     remedy = "aws ec2 create-tags --resources ID --tags Key=project,Value={project} Key=environment,Value={identity}"
 
 
 class OnlyAdditive(Refusal):
-    """An environment that lets nothing be changed or removed has a plan that would; nothing of it is done."""
+    """An environment allows only additions, and its plan would change or remove something. No change is made."""
 
-    sentence = "infrastructure: {environment} only lets things be added, and the plan says: {changes}"
+    sentence = "infrastructure: {environment} allows only additions, and the plan has: {changes}"
     remedy = "doit plan infrastructure"
 
 
 def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
-    """What the settings ask for, for this environment; without secrets the key pair is still to be made."""
+    """What the settings ask for in this environment. `known`: None before the secrets are made."""
     settings = run.environment.infrastructure
     return Wanted(
         name=run.name,
@@ -75,15 +75,15 @@ def parts(run: Run) -> dict[str, object]:
 
 
 def shared_differences(run: Run) -> list[str]:
-    """What is missing of the bucket and the zone."""
+    """Which of the bucket and the zone is missing."""
     with ThreadPoolExecutor(max_workers=1) as aside:
-        there = aside.submit(_zone, run)
+        asked = aside.submit(_zone, run)
         missing = [] if create.bucket_exists(run) else [f"create bucket {run.bucket}"]
-    return missing if there.result() else [*missing, f"create zone {run.pipeline.dns_zone}"]
+    return missing if asked.result() else [*missing, f"create zone {run.pipeline.dns_zone}"]
 
 
 def share(run: Run) -> Outcome:
-    """Make the bucket and, where it is ours to make, the zone. Raises BucketGone or ZoneMissing."""
+    """Make the bucket and the zone. Raises BucketGone, or ZoneMissing for a zone that the pipeline does not make."""
     made = []
     if not create.bucket_exists(run):
         create.make_bucket(run)
@@ -102,7 +102,7 @@ def _zone(run: Run) -> str | None:
 
 
 def differences(run: Run) -> list[str]:
-    """What the cloud has not, or has otherwise than the settings ask for. Changes nothing."""
+    """How the cloud differs from what the settings ask for. Changes nothing."""
     with ThreadPoolExecutor(max_workers=1) as aside:
         known = aside.submit(lambda: secrets.known(run.cloud.client("ssm"), run.secrets_folder))
         found = find.everything(run)
@@ -112,8 +112,8 @@ def differences(run: Run) -> list[str]:
 def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = None) -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again.
 
-    `named`: who speaks in the lines on the terminal. `baked`: chooses the image that a new machine starts from; without
-    it, that is the one of the settings.
+    `named`: the stage that the lines on the terminal name. `baked`: chooses the image of a new machine; the default is the
+    image of the settings.
     """
     manage = run.environment.infrastructure.manage
     if manage == "plan":
@@ -134,7 +134,7 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
         settle(run, run.console.say(named))
     else:
         left = "; ".join(map(str, changes))
-        raise CloudTooSlow(what=f"still to do after {ROUNDS} rounds: {left}", seconds=0)
+        raise CloudTooSlow(what=f"the plan still has, after {ROUNDS} rounds: {left}")
     machines = existing(run)
     summary = ", ".join(map(str, machines))
     return Outcome(
@@ -150,9 +150,9 @@ def _only_planned(run: Run, named: str) -> Outcome:
     for change in changes:
         run.console.event(named, f"would {change}")
     machines = existing(run)
-    held = f"{len(changes)} changes only planned" if changes else "all as wanted"
+    words = f"{len(changes)} changes only planned" if changes else "all as wanted"
     summary = ", ".join(map(str, machines))
-    return Outcome(facts=hosts.facts(machines), done="", unchanged=f"{summary}, {held}", changed=False)
+    return Outcome(facts=hosts.facts(machines), done="", unchanged=f"{summary}, {words}", changed=False)
 
 
 def existing(run: Run) -> list[MachineFacts]:

@@ -1,4 +1,4 @@
-"""waiting: the cloud says yes before it has done what was asked: how long that may take."""
+"""waiting: how long to wait for the cloud, which accepts a request before it has carried it out."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from tasks.process import children
 from tasks.refusal import Refusal
 
 PATIENCE = 300.0
-"""Seconds for anything that the cloud does after it has said yes."""
+"""Seconds until the cloud must have carried out a request that it has accepted."""
 POLL = 0.5
 POLL_IMAGE = 1.0
+"""Seconds between two requests."""
 
 
 class CloudTooSlow(Refusal):
-    """The cloud did not do in time what it had accepted."""
+    """The cloud has not carried out in time a request that it had accepted."""
 
-    sentence = "infrastructure: {what} after {seconds} s"
+    sentence = "infrastructure: {what}"
     remedy = "doit infrastructure"
 
 
 def patience(what: str, pause: float = POLL, seconds: float = PATIENCE) -> Iterator[None]:
-    """Tries, some time apart, until CloudTooSlow is raised."""
+    """Yield once for each attempt, with a pause between them. Raises CloudTooSlow after so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         yield
         children.wait(pause, "infrastructure")
-    raise CloudTooSlow(what=what, seconds=round(seconds))
+    raise CloudTooSlow(what=f"{what} after {seconds:.0f} s")

@@ -1,4 +1,4 @@
-"""zone: the DNS zone that all environments share: made on first use where it is ours to make, removed by nobody."""
+"""zone: the DNS zone that all environments share. The pipeline makes a zone below .localhost on first use, and removes none."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tasks.refusal import Refusal
 
 
 class ZoneMissing(Refusal):
-    """The DNS zone does not exist and is not ours to make."""
+    """The DNS zone does not exist, and the pipeline does not make a zone of this name."""
 
     sentence = "infrastructure: no hosted zone {zone} in this account (pipeline.yml: dns_zone)"
     remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
 
 
 def zone_id(route53: Any, name: str) -> str | None:
-    """The id of the zone; None where there is none of that name."""
+    """The id of the zone of that name, or None."""
     zone = f"{name}."
     for each in route53.list_hosted_zones_by_name(DNSName=zone, MaxItems="1")["HostedZones"]:
         if each["Name"] == zone:
@@ -25,8 +25,8 @@ def zone_id(route53: Any, name: str) -> str | None:
 
 
 def make(route53: Any, name: str, project: str) -> None:
-    """Make the zone. Raises ZoneMissing where that is somebody else's to do."""
-    # names below .localhost belong to the machine that uses them (RFC 6761); others have an owner
+    """Make the zone. Raises ZoneMissing for a name that another owner must delegate."""
+    # names below .localhost are the machine's own (RFC 6761); every other name has an owner
     if not f".{name}".endswith(".localhost"):
         raise ZoneMissing(zone=name)
     route53.create_hosted_zone(Name=name, CallerReference=f"{project}-{uuid.uuid4().hex}")

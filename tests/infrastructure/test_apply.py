@@ -9,16 +9,16 @@ from botocore.exceptions import ClientError
 
 from tasks.infrastructure import find, plan
 from tasks.infrastructure import stage as infrastructure
-from tasks.infrastructure.apply import CloudRefused, apply
+from tasks.infrastructure.apply import ChangeRefused, apply
 from tests.infrastructure.conftest import instances
 
 
-def test_a_no_of_the_cloud_names_the_change(run):
-    with pytest.raises(CloudRefused, match=r"^infrastructure: start machine i-0123456789abcdef0: "):
+def test_a_refusal_of_the_cloud_names_the_change(run):
+    with pytest.raises(ChangeRefused, match=r"^infrastructure: start machine i-0123456789abcdef0: "):
         apply(run, plan.StartMachine(id="i-0123456789abcdef0"))
 
 
-def test_what_is_no_change_is_a_mistake_of_ours():
+def test_a_value_that_is_no_change_is_a_bug():
     ec2 = SimpleNamespace(exceptions=SimpleNamespace(ClientError=ClientError))
     run = SimpleNamespace(cloud=SimpleNamespace(client=lambda service: ec2))
     with pytest.raises(AssertionError):

@@ -27,7 +27,7 @@ def named(*answers, said=None):
     return images.named(Ec2(*answers), "debian-12", "eu-central-1", heard.append)
 
 
-def test_of_several_images_of_a_name_the_newest_is_meant():
+def test_of_several_images_of_a_name_the_newest_is_taken():
     assert named([an("old"), an("new", made="2026-02-01"), an("half", "pending", "2026-03-01")]) == "new"
 
 
@@ -38,6 +38,6 @@ def test_an_image_that_is_being_made_is_waited_for():
 
 
 @pytest.mark.parametrize("answer", [[], [an("one", "failed")]])
-def test_an_image_that_nobody_has_is_missing(answer):
+def test_an_image_that_does_not_exist_is_missing(answer):
     with pytest.raises(ImageMissing, match="no image named debian-12 in eu-central-1"):
         named(answer)

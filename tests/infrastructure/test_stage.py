@@ -38,7 +38,7 @@ def test_the_second_time_nothing_is_changed(run):
 
 @pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(14))
-def test_a_death_after_any_call_converges_without_a_duplicate(run, calls):
+def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls):
     run.cloud.calls.clear()
     run.cloud.dies_after = calls
     with contextlib.suppress(Killed):
@@ -53,7 +53,7 @@ def test_a_death_after_any_call_converges_without_a_duplicate(run, calls):
 
 @pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(8))
-def test_a_teardown_that_dies_anywhere_is_finished_by_the_next(run, calls):
+def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     infrastructure.converge(run)
     run.cloud.calls.clear()
     run.cloud.dies_after = calls

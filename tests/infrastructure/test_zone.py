@@ -27,14 +27,14 @@ def test_a_zone_is_found_by_its_whole_name():
     assert zone.zone_id(Route53("shop.localhost.x."), "shop.localhost") is None
 
 
-def test_a_zone_below_localhost_is_ours_to_make():
+def test_a_zone_below_localhost_is_made():
     route53 = Route53()
     zone.make(route53, "shop.localhost", "shop")
     assert zone.zone_id(route53, "shop.localhost")
 
 
 @pytest.mark.parametrize("name", ["shop.example.com", "notlocalhost"])
-def test_another_zone_has_an_owner(name):
+def test_another_zone_is_not_made(name):
     route53 = Route53()
     with pytest.raises(ZoneMissing, match=f"no hosted zone {name}"):
         zone.make(route53, name, "shop")

@@ -154,7 +154,7 @@ def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
     ec2.create_tags(Resources=[id], Tags=[{"Key": "owner", "Value": "somebody"}])
     run.cloud.calls.clear()
     with pytest.raises(
-        OnlyAdditive, match=f"only lets things be added, and the plan says: retag machine {id}"
+        OnlyAdditive, match=f"allows only additions, and the plan has: retag machine {id}"
     ):
         infrastructure.converge(adding)
     assert run.cloud.calls == []
