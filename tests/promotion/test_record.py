@@ -153,9 +153,7 @@ def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
         ec2.terminate_instances(InstanceIds=[id])
     ec2.create_tags(Resources=[id], Tags=[{"Key": "owner", "Value": "somebody"}])
     run.cloud.calls.clear()
-    with pytest.raises(
-        OnlyAdditive, match=f"allows only additions, and the plan has: retag machine {id}"
-    ):
+    with pytest.raises(OnlyAdditive, match=f"allows only additions, and the plan has: retag machine {id}"):
         infrastructure.converge(adding)
     assert run.cloud.calls == []
     assert infrastructure.converge(managed(run, "all")).changed
