@@ -189,7 +189,7 @@ def test_info_describes_a_stage_in_words_and_starts_no_cloud(project, tmp_path):
     )
     told += doit(project, "environment=production", "info", "--no-status", "release", **state).stdout
     assert not re.search(r"<function|functools|object at|World|[\[\]{}]|'\w+'", told)
-    assert "voids the records of release, server, infrastructure:environment: they are untrue" in told
+    assert "voids the records of release, server, infrastructure:environment: they are wrong" in told
     assert "is not recorded: it finds out itself what there is to do" in told
     assert "tarball" in told.rpartition("asked of the cloud")[0].splitlines()[-1]
     assert not (tmp_path / "state").exists()
