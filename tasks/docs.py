@@ -1,4 +1,4 @@
-"""docs: the pages that are generated from the code; a test fails when one is stale."""
+"""docs: generate pages from the code; a test fails if a page is stale."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOMS = (
     "release",
     "promotion",
 )
-"""The order of the page: what a user meets first, then the rest by name."""
+"""The order of the page: what a user meets first; the other rooms follow by name."""
 MADE = "<!-- made by `doit docs`, a test fails when it is stale -->\n"
 
 
@@ -33,7 +33,7 @@ def pages() -> dict[Path, str]:
 
 
 def errors() -> str:
-    """Every refusal, by the room that raises it: when it happens, what it says, what to type, how the command ends."""
+    """Every refusal, by room: when it happens, its sentence, what to type, its exit code."""
     lines = [
         "# Errors",
         MADE,
@@ -57,7 +57,7 @@ def errors() -> str:
 
 
 def refusals() -> list[type[Refusal]]:
-    """Every refusal that a module declares; all of them are loaded for that."""
+    """Every refusal class. All modules are imported to find them."""
     for module in pkgutil.walk_packages(tasks.__path__, "tasks."):
         importlib.import_module(module.name)
     return [
@@ -68,12 +68,12 @@ def refusals() -> list[type[Refusal]]:
 
 
 def _room(kind: type[Refusal]) -> str:
-    """The folder that raises it, or the module if it is in none: `tarball`, `settings`."""
+    """The folder that declares it, or the module if it is in none: `tarball`, `settings`."""
     return kind.__module__.split(".")[1]
 
 
 def all_settings() -> str:
-    """Every setting: type, default, help."""
+    """Every setting with type, default and help."""
     lines = [
         "# Settings",
         MADE,

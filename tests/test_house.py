@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import re
 import subprocess
 import sys
@@ -56,6 +57,60 @@ def test_the_graph_and_the_commands_load_nothing_that_is_slow_to_load():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert printed.stdout == "[]\n"
+
+
+SLOW = {
+    "boto3": "1.4 s to import",
+    "botocore": "1.5 s to import, with its sessions",
+    "cryptography": "55 ms to import; only a new deploy key needs it",
+    "cyclonedx": "400 ms to import; loaded beside a build",
+    "git": "650 ms to import; `doit list` works without git",
+    "minisign": "330 ms to import; only signing needs it",
+    "packageurl": "35 ms to import; only the bill of materials needs it",
+    "pygraphviz": "300 ms to import; only `doit graph --svg` needs it",
+    "zstandard": "40 ms to import; only reading and writing archives needs it",
+}
+"""Libraries that a function may import, each with the reason. Another import in a function has its reason in a comment."""
+
+
+def imports_in_functions(text):
+    """The line and the libraries of every import in a function that has no comment; a comment counts for a block."""
+    commented = {
+        number for number, line in enumerate(text.splitlines(), 1) if re.search(r"#(?!\s*(noqa|type:))", line)
+    }
+    lines = {
+        (node.lineno, node.end_lineno): [each.name for each in node.names]
+        if isinstance(node, ast.Import)
+        else [node.module or ""]
+        for function in ast.walk(ast.parse(text))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    for (first, last), names in sorted(lines.items()):
+        if commented & set(range(first - 1, last + 1)):
+            commented.add(last)  # for the next line of the block
+        else:
+            yield first, {each.partition(".")[0] for each in names}
+
+
+def test_an_import_in_a_function_is_of_a_slow_library_or_has_a_reason():
+    found = [
+        f"{path}:{line}: {', '.join(sorted(names - SLOW.keys()))}"
+        for path in CODE
+        for line, names in imports_in_functions((ROOT / path).read_text())
+        if not names <= SLOW.keys()
+    ]
+    assert found == []
+
+
+def test_a_class_name_stands_once():
+    places = collections.defaultdict(list)
+    for path in CODE:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(path)
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
 def test_only_the_profile_and_the_application_know_what_is_released():

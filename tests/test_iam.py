@@ -313,7 +313,7 @@ def sweep_up(run):
     branches = {"main": "c"}
     referred = references.of(run, found, branches)
     known = sweep.Known(
-        branches=branches, referred=referred, memory=sweep.Sightings(pushed=frozenset(found.places))
+        branches=branches, referred=referred, memory=sweep.Sightings(pushed=frozenset(found.environments))
     )
     first = sweep.plan(found, known, run.pipeline.sweep)
     seen = dict.fromkeys(first.memory.seen, found.at - datetime.timedelta(days=30))
@@ -322,7 +322,7 @@ def sweep_up(run):
     apply.remember(run, plan.memory, etag)
     assert apply.carry_out(run, found, plan) == {}
     left = inventory.survey(run)
-    assert {each.kind for each in left.things} == {"image"}
+    assert {each.kind for each in left.resources} == {"image"}
 
 
 JOBS = {

@@ -16,6 +16,6 @@ def to(name: Literal["embedded", "aws"], region: str, say: Say) -> Cloud:
         from tasks.cloud.embedded import client  # either import would slow `doit list` down
 
         return client.connect(region, say)
-    from tasks.cloud import aws
+    from tasks.cloud import aws  # as above
 
     return aws.Aws(region)

@@ -1,7 +1,9 @@
-"""base: what doit can be asked beside its tasks; where doit has the command, ours adds to it."""
+"""base: the base of all commands: help, refusals and exit codes, for our own commands and for doit's."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import shlex
@@ -21,7 +23,7 @@ from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 
 PIPE_CLOSED = 141
-"""Exit code of whom nobody listens to, as a shell has it of SIGPIPE."""
+"""Exit code when the reader of a pipe is gone, as a shell reports SIGPIPE."""
 
 
 class UnknownTask(Refusal):
@@ -41,7 +43,7 @@ class UnknownOption(Refusal):
 
 
 class WordsNotTaken(Refusal):
-    """A command with other words than it takes."""
+    """A command with arguments that it does not take."""
 
     sentence = "command line: doit {typed}: the command is doit {usage}"
     remedy = "doit help {command}"
@@ -57,7 +59,7 @@ class StageForbidden(Refusal):
 
 
 def flag(name: str, help: str, *, long: str = "", short: str = "") -> dict[str, Any]:
-    """An option that is there or not."""
+    """A boolean option."""
     long = long or name
     return {"name": name, "short": short, "long": long, "type": bool, "default": False, "help": help}
 
@@ -67,9 +69,7 @@ AS_JSON = flag("as_json", "print JSON, for programs", long="json")
 
 
 def json_of(value: object) -> str:
-    """What a program reads: dataclasses as objects, times as ISO 8601."""
-    import dataclasses
-    import json
+    """JSON for programs: dataclasses as objects, times as ISO 8601."""
 
     def plain(each: Any) -> object:
         return dataclasses.asdict(each) if dataclasses.is_dataclass(each) else str(each)  # type: ignore[arg-type]
@@ -77,10 +77,10 @@ def json_of(value: object) -> str:
     return json.dumps(value, indent=1, default=plain)
 
 
-class Asked:
-    """Before any of doit's commands: each has `--help`; one that is typed wrongly, or declines, is one sentence and an exit code, no traceback.
+class CommandMixin:
+    """A mixin for every command: it adds `--help`, and turns a typing error or a refusal into a sentence and an exit code.
 
-    `passes_words_on`: what stands behind the first word is another program's.
+    `passes_words_on`: the words from the first argument on belong to another program.
     """
 
     passes_words_on = False
@@ -91,7 +91,7 @@ class Asked:
         super().__init__(cmds=cmds, **keywords)  # type: ignore[call-arg]
 
     def parse_execute(self, in_args: list[str]) -> Any:
-        """Parse the command line and do what was asked for."""
+        """Parse the command line and execute the command."""
         try:
             if usage.asked(self.own_words(in_args)):
                 return self.show_help(in_args)
@@ -105,7 +105,7 @@ class Asked:
             said = missing(self.task_list, name, self.cmds if self.name == "run" else ())  # type: ignore[attr-defined]
         except Refusal as refusal:
             said = refusal
-        except BrokenPipeError:  # `| head` has seen enough; what is still buffered must not complain at exit
+        except BrokenPipeError:  # as by `| head`; what is still buffered must not raise again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         except Exception as error:
@@ -116,38 +116,38 @@ class Asked:
         return said.exit_code
 
     def own_words(self, words: list[str]) -> list[str]:
-        """Those of the words that are not another program's."""
+        """The words that belong to this command, not to another program."""
         if not self.passes_words_on:
             return words
         return words[: next((at for at, word in enumerate(words) if not word.startswith("-")), len(words))]
 
     def show_help(self, words: list[str]) -> int:
-        """Print what the command takes."""
+        """Print the help of the command."""
         sys.stdout.write(usage.of_command(self) + "\n")
         return 0
 
     def other(self, name: str) -> Any:
-        """Another command, to ask it what it takes."""
+        """Another command, by name."""
         return self.cmds.get_plugin(name)(cmds=self.cmds, **self.init_keywords)
 
     @property
     def console(self) -> Console:
-        """Where it speaks."""
+        """The console of the run."""
         found: Console = run_of(self.task_list).console  # type: ignore[attr-defined]
         return found
 
 
-class Command(Asked, DoitCmdBase):
-    """A command of our own. `doc_usage`: the words that it takes; `cmd_options`: its options, as keywords of `_execute`."""
+class Command(CommandMixin, DoitCmdBase):
+    """A command of our own. `doc_usage`: its arguments; `cmd_options`: its options, which are keywords of `_execute`."""
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        """Refuse words where none are taken, then do it."""
+        """Refuse arguments if the command takes none, then execute it."""
         if args and not self.doc_usage:
             raise self.misread(args)
         return super().execute(params, args)
 
     def misread(self, words: list[str]) -> Refusal:
-        """The refusal of words that are not the ones it takes."""
+        """The refusal of arguments that the command does not take."""
         typed = " ".join([self.name, *words])
         return WordsNotTaken(typed=typed, usage=f"{self.name} {self.doc_usage}".rstrip(), command=self.name)
 
@@ -158,7 +158,7 @@ def run_of(tasks: list[Any]) -> Any:
 
 
 def missing(tasks: list[Any], name: str, commands: Iterable[str] = ()) -> Refusal:
-    """The refusal for a task that is not in the graph: forbidden here, or unknown; a command may have been meant, too."""
+    """The refusal of a task that is not in the graph: forbidden in this environment, or unknown. `commands`: names that may be meant too."""
     run = run_of(tasks)
     if name in next(each.meta["elsewhere"] for each in tasks if each.meta):
         return StageForbidden(stage=name, environment=run.environment_name)
@@ -172,8 +172,8 @@ def missing(tasks: list[Any], name: str, commands: Iterable[str] = ()) -> Refusa
 
 
 def misspelt_option(command: Any, error: str, words: Sequence[str]) -> UnknownOption:
-    """The refusal of an option, from doit's own words for it."""
-    problem = error.partition(" (parsing options")[0]  # doit goes on with all options that it knows
+    """The refusal of an option, from doit's error message."""
+    problem = error.partition(" (parsing options")[0]  # doit adds all options that it knows
     problem = re.sub(r"^Error parsing \w+: ", "", problem)
     problem = re.sub(r"^Error parsing parameter '(\w+)' <class '\w+'>\.\s*", r"--\1: ", problem).strip()
     found = re.fullmatch(r"option (-\S+) not recognized", problem)
@@ -182,7 +182,7 @@ def misspelt_option(command: Any, error: str, words: Sequence[str]) -> UnknownOp
     known = [f"--{each.long}" for each in usage.options(command) if each.long]
     right = nearest(found[1], known)
     if right == found[1]:
-        problem = f"option {right}: goes before the words that are no options"
+        problem = f"option {right}: goes before the arguments"
     else:
         problem += f" ({meant(found[1], known)}known: {', '.join([*known, *usage.HELP])})"
     return UnknownOption(
@@ -191,7 +191,7 @@ def misspelt_option(command: Any, error: str, words: Sequence[str]) -> UnknownOp
 
 
 def _with(command: str, wrong: str, right: str | None, words: Sequence[str]) -> str | None:
-    """The command line with the right option, which goes before the words that are no options."""
+    """The command line with the right option, which goes before the arguments."""
     at = next((at for at, word in enumerate(words) if word.partition("=")[0] == wrong), None)
     if right is None or at is None:
         return None
@@ -200,7 +200,7 @@ def _with(command: str, wrong: str, right: str | None, words: Sequence[str]) -> 
 
 
 def known(tasks: list[Any], chosen: list[str]) -> list[str]:
-    """The chosen names, all of which the graph has. Raises what `missing` gives."""
+    """The chosen names, if the graph has all of them. Raises the refusal of `missing`."""
     names = {each.name for each in tasks}
     for each in chosen:
         if each not in names:

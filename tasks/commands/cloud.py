@@ -1,22 +1,21 @@
-"""cloud: the embedded cloud's own switch."""
+"""cloud: start, stop, show or delete the embedded cloud."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from tasks.cloud.embedded import lifecycle, status
 from tasks.commands.base import Command
 
 
 class CloudCommand(Command):
-    """`doit cloud VERB`: the embedded cloud's own switch."""
+    """`doit cloud VERB`: starts, stops, shows or deletes the embedded cloud."""
 
     name = "cloud"
     doc_purpose = "the embedded cloud: start, stop, status, delete"
     doc_usage = "start|stop|status|delete"
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks.cloud.embedded import lifecycle, status
-
         def say(words: str) -> None:
             self.console.progress("cloud", words)
 

@@ -1,4 +1,4 @@
-"""command_line: from what was typed to a run: settings are read, and the cloud, the console and the clock are handed in."""
+"""command_line: make a run from what was typed: read the settings, hand in cloud, hosts, console and clock."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from doit import doit_cmd
 
 from tasks import profile, settings
 from tasks.bucket.store import Store
@@ -45,7 +47,7 @@ def read(
     console: Console | None = None,
     clock: Clock = SYSTEM,
 ) -> Run:
-    """The run that the variables ask for. What is not handed in is real: the cloud of the project's settings, its hosts.
+    """The run for these variables. What is not handed in is the real one: the cloud of the settings, its hosts.
 
     Raises UnknownVariable, UnknownEnvironment or a refusal of settings or profile.
     """
@@ -85,30 +87,28 @@ def read(
 
 
 def who(environ: Mapping[str, str]) -> str:
-    """Who runs this, for display: in CI, who started the job."""
+    """The user's name, for display; in CI, the user who started the job."""
     named = next((environ[name] for name in CI_PERSON if environ.get(name)), None)
     return named or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def typed() -> dict[str, str]:
-    """The `name=value` of this doit process."""
-    from doit import doit_cmd
-
+    """The `name=value` arguments of this doit process."""
     return dict(doit_cmd._CMDLINE_VARS or {})
 
 
 def this_run(root: Path, *, cloud: Cloud | None = None, hosts: Hosts | None = None) -> Run:
-    """The run of this doit process; a refusal ends the process with its sentence and exit code.
+    """The run of this doit process. A refusal ends the process with its sentence and exit code.
 
-    doit itself would show a traceback: while it loads dodo.py it knows its own errors only.
+    Otherwise doit shows a traceback: while it loads dodo.py, it handles only its own errors.
     """
-    gc.set_threshold(100_000)  # a fifth of the time that boto3 takes to load goes into looking for cycles
+    gc.set_threshold(100_000)  # garbage collection takes a fifth of the time in which boto3 loads
     with _told():
         return read(root, typed(), cloud=cloud, hosts=hosts)
 
 
 def declare(namespace: dict[str, Any], run: Run) -> None:
-    """Make of dodo.py's functions the graph of the run's environment: see `stage.declare`. A refusal ends the process."""
+    """Reduce dodo.py's functions to the graph of the run's environment, see `stage.declare`. A refusal ends the process."""
     with _told():
         stage.declare(namespace, run)
 

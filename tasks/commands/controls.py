@@ -1,4 +1,4 @@
-"""controls: `doit start`, `doit continue`, `doit stop`: each does the one right thing for the commit and the branch."""
+"""controls: `doit start`, `doit continue`, `doit stop`: environment and stages follow from the branch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ControlDecides(Refusal):
-    """A control is told an environment, or stages: both follow from the branch."""
+    """A control is called with an environment or stages, but both follow from the branch."""
 
     sentence = "{control}: the branch decides what it does: it takes no {more}"
     remedy = "git switch BRANCH && build/ci/run {control}"
@@ -37,7 +37,7 @@ class ControlDecides(Refusal):
 
 
 class NothingGoesOn(Refusal):
-    """`doit continue`, and no environment takes tarballs from another one."""
+    """`doit continue`, but no environment takes tarballs from another one."""
 
     sentence = "continue: no environment takes a tarball from another one (environments/*.yml: takes_from)"
     remedy = "$EDITOR environments"
@@ -52,7 +52,7 @@ class NotConfirmed(Refusal):
 
 
 class RunUnderWay(Refusal):
-    """`doit stop` on the default branch while the run is at work on an environment."""
+    """`doit stop` on the default branch while the run is changing an environment."""
 
     sentence = "stop: the run of {commit} does not wait, it is at work: {environment} is held by {holder}"
     remedy = "doit stop"
@@ -66,7 +66,7 @@ class ControlCommand(RunCommand):
     tasks: ClassVar[list[str]] = ["release"]
 
     def choose(self, args: list[str]) -> list[str]:
-        """Choose the environment; the stages are the control's own."""
+        """Choose the environment by the branch; the stages are those of the control."""
         root, variables = Path.cwd(), doit_cmd._CMDLINE_VARS
         told = [*args, *(f"{name}={value}" for name, value in variables.items() if name == "environment")]
         if told:
@@ -79,24 +79,24 @@ class ControlCommand(RunCommand):
         return self.tasks
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
-        """The environment for a branch; None for the branch's own."""
+        """The environment for a branch; None for the branch's testing environment."""
         raise NotImplementedError
 
 
 class StartCommand(ControlCommand):
-    """`doit start`: releases the branch to its testing environment, the default branch to where it proves itself."""
+    """`doit start`: releases a branch to its testing environment, the default branch to the upstream environment."""
 
     name = "start"
     doc_purpose = "release a clean commit, the default branch to where it proves itself"
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
-        """Where the default branch begins its way, if it has one."""
+        """The upstream environment for the default branch, if there is one."""
         path = promotion_record.promotion_path(root)
         return path.upstream if path and branch == default else None
 
 
 class ContinueCommand(ControlCommand):
-    """`doit continue`: what the upstream environment has proved goes on, byte for byte."""
+    """`doit continue`: releases the upstream environment's tarball to the downstream environment, byte for byte."""
 
     name = "continue"
     doc_purpose = "let what has proved itself go on, byte for byte"
@@ -104,12 +104,12 @@ class ContinueCommand(ControlCommand):
     yes = False
 
     def execute(self, params: Any, args: Any) -> Any:
-        """Run, after a yes."""
+        """Keep `--yes` for later, then run."""
         self.yes = params["yes"]
         return super().execute(params, args)
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
-        """Where the tarball goes on to."""
+        """The downstream environment. Raises NothingGoesOn or OtherBranch."""
         path = promotion_record.promotion_path(root)
         if not path:
             raise NothingGoesOn
@@ -117,14 +117,14 @@ class ContinueCommand(ControlCommand):
             raise OtherBranch(task="continue", environment=path.downstream, default=default, branch=branch)
         return path.downstream
 
-    def _make_sense(self) -> None:
-        super()._make_sense()
+    def _refuse_early(self) -> None:
+        super()._refuse_early()
         run = run_of(self.task_list)
         if refused := gate.refusal(run):
             raise refused
         for line in [*gate.pending_changes(run, self._inputs()), *self._expected()]:
             self.console.line(line)
-        # without a terminal the yes was given where the job was started: CI's own gate
+        # without a terminal, the user has confirmed in CI, where the job was started
         if (
             not self.yes
             and sys.stdin.isatty()
@@ -133,7 +133,7 @@ class ContinueCommand(ControlCommand):
             raise NotConfirmed
 
     def _inputs(self) -> dict[str, set[str]]:
-        """What each stage declares of those that will be looked at, in the graph's order."""
+        """The paths that each chosen stage and its upstreams depend on, in the graph's order."""
         found: dict[str, set[str]] = {}
         chosen = selected(self.task_list, self.tasks)
         for each in self.task_list:
@@ -151,7 +151,7 @@ class ContinueCommand(ControlCommand):
 
 
 class StopCommand(ControlCommand):
-    """`doit stop`: takes a branch's environment away; on the default branch it ends the run that waits."""
+    """`doit stop`: tears down a branch's environment; on the default branch it ends the run that waits."""
 
     name = "stop"
     doc_purpose = "tear down the branch's environment, on the default branch end the run that waits"
@@ -159,7 +159,7 @@ class StopCommand(ControlCommand):
     ends_run = False
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
-        """The branch's own; the default branch's run is no machine's."""
+        """The branch's testing environment; for the default branch only the run is ended."""
         self.ends_run = branch == default
         return None
 
@@ -174,7 +174,7 @@ class StopCommand(ControlCommand):
 
 
 def _end(run: runs.Run) -> str:
-    """End the run that waits; no machine is touched. What became of it, in words. Raises RunUnderWay."""
+    """End the run that waits, without touching a machine. Returns the result in words. Raises RunUnderWay."""
     record, path = promotion_record.current(run.store), promotion_record.promotion_path(run.root)
     endable = (*promotion_record.OPEN, "continuing")
     if not record or not path or record.state not in endable:
@@ -191,5 +191,5 @@ def _end(run: runs.Run) -> str:
 def _refuse_at_work(run: runs.Run, environment: str, commit: Version) -> None:
     found = lease.look(run.store, runs.elsewhere(run, environment).identity)
     if not found.readable or (found.holder and not found.dead):
-        holder = found.holder or "nobody can tell whom"
+        holder = found.holder or "an unknown run"
         raise RunUnderWay(commit=commit.short, environment=environment, holder=holder)

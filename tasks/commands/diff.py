@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
+from tasks.environments import diff
 
 
 class DiffCommand(Command):
@@ -16,8 +17,6 @@ class DiffCommand(Command):
     )
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
-        from tasks.environments import diff
-
         if len(pos_args or ()) != 2:
             raise self.misread(pos_args or [])
         run = run_of(self.task_list)

@@ -1,14 +1,14 @@
-"""forget: `doit forget` and `doit ignore`: what the records are told by hand."""
+"""forget: `doit forget` and `doit ignore`: change the records by hand."""
 
 from __future__ import annotations
 
 import doit.cmd_forget
 import doit.cmd_ignore
 
-from tasks.commands.base import Asked
+from tasks.commands.base import CommandMixin
 
 
-class ForgetCommand(Asked, doit.cmd_forget.Forget):
+class ForgetCommand(CommandMixin, doit.cmd_forget.Forget):
     """`doit forget STAGE`: the stage runs again next time."""
 
     name = "forget"
@@ -16,7 +16,7 @@ class ForgetCommand(Asked, doit.cmd_forget.Forget):
     doc_usage = "[STAGE ...]"
 
 
-class IgnoreCommand(Asked, doit.cmd_ignore.Ignore):
+class IgnoreCommand(CommandMixin, doit.cmd_ignore.Ignore):
     """`doit ignore STAGE`: the stage is skipped until it is forgotten."""
 
     name = "ignore"

@@ -1,4 +1,4 @@
-"""help: `doit help`: what there is, or what a command or a stage takes; the same as their `--help`."""
+"""help: `doit help`: the help of doit, a command or a stage; the same as with `--help`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tasks.commands.base import Command, missing
 
 
 class HelpCommand(Command):
-    """`doit help [COMMAND|STAGE]`: what can be typed. Asks no cloud and no git."""
+    """`doit help [COMMAND|STAGE]`: what can be typed. It needs no cloud and no git."""
 
     name = "help"
     doc_purpose = "show what can be typed, in all or of a command or stage"
     doc_usage = "[COMMAND|STAGE]"
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        """Print it; dodo.py is loaded for a stage only."""
+        """Print the help. dodo.py is loaded only for a stage."""
         if len(args) > 1:
             raise self.misread(args)
         if args and args[0] not in self.cmds:
@@ -37,7 +37,7 @@ class HelpCommand(Command):
 
 
 def page(command: Any, name: str) -> str:
-    """The help of the command `name`; `run` need not be typed, so that its help is the whole's."""
+    """The help of a command. `run` need not be typed, so its help is that of doit."""
     asked = command.other(name)
     return usage.of_all(asked, command.cmds.to_dict()) if name == "run" else usage.of_command(asked)
 
@@ -47,5 +47,5 @@ def _print_all(self: Any, commands: dict[str, Any]) -> None:
     self.outstream.write(usage.of_all(run, commands) + "\n")
 
 
-# doit answers a bare `doit --help` itself, before it asks any command: with this, by the same words as `doit help`
+# doit handles a bare `doit --help` itself, before any command: make it print the same as `doit help`
 doit.cmd_help.Help.print_usage = _print_all

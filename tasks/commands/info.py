@@ -1,4 +1,4 @@
-"""info: `doit info STAGE`: what a stage is, what it depends on, and what of that has changed since it last ran."""
+"""info: `doit info STAGE`: describe a stage, its inputs, and which of them have changed since it last ran."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.graph.inputs import NEW
 
 
 class InfoCommand(Command):
-    """`doit info STAGE`: all about a stage. With doit's own `--no-status` no cloud is asked, and none is started."""
+    """`doit info STAGE`: describes a stage. With doit's own option `--no-status`, it asks and starts no cloud."""
 
     name = "info"
     doc_purpose = "show what a stage depends on, and what of that has changed since it last ran"
@@ -21,7 +21,7 @@ class InfoCommand(Command):
     cmd_options = (
         {
             **doit.cmd_info.opt_hide_status,
-            "help": "ask no cloud: neither where the stage stands nor what has changed",
+            "help": "ask no cloud: do not show whether the stage is due, nor what has changed",
         },
     )
 
@@ -66,7 +66,7 @@ class InfoCommand(Command):
 
 
 def with_parts(task: Any, tasks: dict[str, Any]) -> list[Any]:
-    """The task, or what it is a group of."""
+    """The task, or the parts of the group."""
     if not task.has_subtask:
         return [task]
     return [tasks[name] for name in task.task_dep if tasks[name].subtask_of == task.name]

@@ -1,4 +1,4 @@
-"""keep: the command `doit keep DAYS`."""
+"""keep: `doit keep DAYS`: extend the life of the environment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from tasks.commands.base import Command, run_of
 from tasks.environments import expiry
 
 MOST = 365
+"""Days."""
 
 
 class KeepCommand(Command):

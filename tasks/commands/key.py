@@ -1,8 +1,9 @@
-"""key: make the key that tarballs are signed with."""
+"""key: `doit key`: make the key that signs tarballs."""
 
 from __future__ import annotations
 
 from tasks.commands.base import Command, flag, run_of
+from tasks.tarball import signature
 
 
 class KeyCommand(Command):
@@ -17,8 +18,6 @@ class KeyCommand(Command):
     cmd_options = (flag("replace", "put a new key in the place of the one that is there"),)
 
     def _execute(self, replace: bool = False) -> int:
-        from tasks.tarball import signature
-
         run = run_of(self.task_list)
         made = signature.make_key(run, replace=replace)
         self.console.line(f"public_keys: [{', '.join([*run.pipeline.public_keys, made])}]")

@@ -1,4 +1,4 @@
-"""list: `doit list`: the stages, what each depends on, and where it stands."""
+"""list: `doit list`: the stages, what each depends on, and whether it is due."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import doit.cmd_list
 
-from tasks.commands.base import AS_JSON, Asked, json_of
+from tasks.commands.base import AS_JSON, CommandMixin, json_of
 from tasks.commands.info import with_parts
 from tasks.console.console import WIDTH
 from tasks.graph import describe, due
@@ -15,13 +15,13 @@ from tasks.graph import describe, due
 HELP = {
     "subtasks": "list the parts of stages as well",
     "quiet": "print names only",
-    "status": "print where each stage stands, and why",
+    "status": "print whether each stage is due, and why",
     "list_deps": "print the paths that each stage depends on, with their git ids",
 }
 """What doit's own options do here."""
 
 
-class ListCommand(Asked, doit.cmd_list.List):
+class ListCommand(CommandMixin, doit.cmd_list.List):
     """`doit list`: the stages in the graph's order; `--deps` shows each path with its git id, `--status` what is due."""
 
     name = "list"
@@ -36,7 +36,7 @@ class ListCommand(Asked, doit.cmd_list.List):
         """List the tasks."""
         params.update_defaults({"sort": "definition"})
         self.as_json, self.status = params["as_json"], params["status"]
-        params["status"] = False  # doit's own is a letter
+        params["status"] = False  # doit's own status is a letter
         self.shown: list[dict[str, object]] = []
         code = super().execute(params, args)
         if self.as_json:
@@ -56,7 +56,7 @@ class ListCommand(Asked, doit.cmd_list.List):
             return
         super()._print_task(template, task, False, False, tasks)
         if not list_deps:
-            return  # what git is not asked for need not be loaded
+            return  # without --deps, git need not be loaded
         for part in with_parts(task, tasks):
             for line in describe.by_folder(describe.inputs(part, self.dep_manager, compare=False)):
                 self.outstream.write(f"    {line}\n")

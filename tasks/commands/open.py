@@ -1,8 +1,9 @@
-"""open: `doit open`, `doit ssh` and `doit logs`: to the site, onto its hosts, and what they tell."""
+"""open: `doit open`, `doit ssh` and `doit logs`: open the site, log in to its hosts, show their logs."""
 
 from __future__ import annotations
 
 import sys
+import webbrowser
 from typing import TYPE_CHECKING
 
 from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class HostUnknown(Refusal):
-    """A host is named that the environment does not have."""
+    """The environment has no such host."""
 
     sentence = "command line: {host} is no host of this environment (known: {known})"
     remedy = "doit status"
@@ -26,15 +27,13 @@ class HostUnknown(Refusal):
 
 
 class OpenCommand(Command):
-    """`doit open`: the site, in a browser where there is one."""
+    """`doit open`: opens the site in a browser, if there is one."""
 
     name = "open"
     doc_purpose = "open the site in a browser, and print its address"
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False) -> int:
-        import webbrowser
-
         run = run_of(self.task_list)
         if as_json:
             self.console.line(json_of({"url": run.url}))
@@ -45,7 +44,7 @@ class OpenCommand(Command):
 
 
 class SshCommand(Command):
-    """`doit ssh [HOST] [COMMAND...]`: log in to a host, known by the keys that it was born with."""
+    """`doit ssh [HOST] [COMMAND...]`: logs in to a host; its host keys are pinned since its launch."""
 
     name = "ssh"
     passes_words_on = True
@@ -70,7 +69,7 @@ class SshCommand(Command):
 
 
 class LogsCommand(Command):
-    """`doit logs [HOST]`: the journal of the environment's hosts."""
+    """`doit logs [HOST]`: shows the journal of the environment's hosts."""
 
     name = "logs"
     doc_purpose = "show the journal of the environment's hosts"
@@ -103,7 +102,7 @@ class LogsCommand(Command):
 
 
 def _hosts(run: Run, words: list[str]) -> tuple[list[Host], list[str]]:
-    """The hosts that are meant, and the words that name none. Raises HostUnknown, or that there is no machine."""
+    """The chosen hosts and the other words. Raises HostUnknown or NoMachine."""
     reached = hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
     if not words or not words[0].startswith("i-"):
         return reached, words
@@ -114,5 +113,5 @@ def _hosts(run: Run, words: list[str]) -> tuple[list[Host], list[str]]:
 
 
 def _public(host: Host) -> dict[str, object]:
-    """What may be shown of a host: not its key."""
+    """The fields of a host that may be shown: all but its key."""
     return {name: getattr(host, name) for name in ("name", "address", "port", "user", "host_keys")}

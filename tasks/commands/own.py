@@ -1,4 +1,4 @@
-"""own: the commands that doit has itself and that stay as they are, but for how they are asked and answer."""
+"""own: doit's own commands, which get our help and refusals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import doit.cmd_dumpdb
 import doit.cmd_resetdep
 import doit.cmd_strace
 
-from tasks.commands.base import Asked
+from tasks.commands.base import CommandMixin
 
 
-class CleanCommand(Asked, doit.cmd_clean.Clean):
+class CleanCommand(CommandMixin, doit.cmd_clean.Clean):
     """`doit clean`: no stage leaves files that it would remove."""
 
     name = "clean"
@@ -21,21 +21,21 @@ class CleanCommand(Asked, doit.cmd_clean.Clean):
     doc_usage = "[STAGE ...]"
 
 
-class CompletionCommand(Asked, doit.cmd_completion.TabCompletion):
+class CompletionCommand(CommandMixin, doit.cmd_completion.TabCompletion):
     """`doit tabcompletion`: completion for a shell."""
 
     name = "tabcompletion"
     doc_purpose = "print a script that completes commands and stages in a shell"
 
 
-class DumpCommand(Asked, doit.cmd_dumpdb.DumpDB):
-    """`doit dumpdb`: doit's own files of records, which are not used here."""
+class DumpCommand(CommandMixin, doit.cmd_dumpdb.DumpDB):
+    """`doit dumpdb`: prints doit's own database file, which is not used here."""
 
     name = "dumpdb"
     doc_purpose = "dump a file of doit's records (here they lie in the bucket, as JSON)"
 
 
-class ResetCommand(Asked, doit.cmd_resetdep.ResetDep):
+class ResetCommand(CommandMixin, doit.cmd_resetdep.ResetDep):
     """`doit reset-dep`: records the inputs as they are now, without running anything."""
 
     name = "reset-dep"
@@ -43,7 +43,7 @@ class ResetCommand(Asked, doit.cmd_resetdep.ResetDep):
     doc_usage = "[STAGE ...]"
 
 
-class TraceCommand(Asked, doit.cmd_strace.Strace):
+class TraceCommand(CommandMixin, doit.cmd_strace.Strace):
     """`doit strace`: which files a command of a task opens; the stages here are functions."""
 
     name = "strace"

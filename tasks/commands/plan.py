@@ -1,4 +1,4 @@
-"""plan: `doit plan` and `doit why`: what a run would do, and why; neither changes anything."""
+"""plan: `doit plan` and `doit why`: show what a run would do, and why, without changing anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PlanCommand(Command):
     )
 
     def execute(self, params: Any, args: Any) -> Any:
-        """Load the graph and look; what goes wrong must not be taken for work to do."""
+        """Load the graph and plan. An error must not look like work to do: exit code 1, not 2."""
         try:
             return super().execute(params, args)
         except Refusal:

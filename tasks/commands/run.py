@@ -1,4 +1,4 @@
-"""run: `doit run`: refuses what is not there, runs alone in its environment, and ends all it started."""
+"""run: `doit run`: check the arguments, take the lease, run the stages, and end all children when interrupted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks import source
 from tasks.bucket.create import BucketGone
 from tasks.bucket.lease import Lease, LeaseLost
 from tasks.cloud.interface import HostDown
-from tasks.commands.base import Asked, run_of
+from tasks.commands.base import CommandMixin, run_of
 from tasks.commands.usage import HELP
 from tasks.graph.stage import properties
 from tasks.hosts import kill_stale_sessions
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE = 4.0
-"""Seconds that stages get to end after an interruption; their children are ended at once."""
+"""Seconds that stages have to end after an interruption. Their children are ended at once."""
 
 
 class TeardownAndMore(Refusal):
-    """A stage that takes away what others have made, and another one in one command: nothing says which comes first."""
+    """A stage that removes what others have made is called together with other stages, but their order is undefined."""
 
     sentence = "command line: {stage} goes alone, not together with {others}"
     remedy = "doit {stage} && doit {others}"
@@ -43,15 +43,15 @@ class TeardownAndMore(Refusal):
 
 
 class NotAtTheTop(Refusal):
-    """doit is called elsewhere than at the top of the repository."""
+    """doit is not called at the top of the repository."""
 
     sentence = "command line: there is no dodo.py in {path}"
     remedy = 'cd "$(git rev-parse --show-toplevel)"'
     exit_code = UNKNOWN
 
 
-class RunCommand(Asked, doit.cmd_run.Run):
-    """`doit run`: refuses what is not there, runs alone in its environment, and ends all it started when interrupted."""
+class RunCommand(CommandMixin, doit.cmd_run.Run):
+    """`doit run`: runs stages under the lease of the environment, and ends all children when interrupted."""
 
     name = "run"
     doc_purpose = "run stages, and all that they need, where that is due; without a stage: release"
@@ -71,14 +71,14 @@ class RunCommand(Asked, doit.cmd_run.Run):
     lease: Lease | None = None
 
     def execute(self, params: Any, args: Any) -> Any:
-        """Load the graph and run what was asked for."""
+        """Load the graph and run the chosen tasks."""
         self.wait = params["wait"]
         if not Path(params["dodoFile"]).exists():
             raise NotAtTheTop(path=Path.cwd())
         return super().execute(params, self.choose(args))
 
     def show_help(self, words: list[str]) -> int:
-        """Print what is taken: by the stage that is named, or by the whole, as this command need not be typed."""
+        """Print the help of the named stage, else that of doit, as `run` need not be typed."""
         if self.name != "run":
             return super().show_help(words)
         _, stages = self.cmdparser.parse([each for each in words if each not in HELP])
@@ -86,16 +86,16 @@ class RunCommand(Asked, doit.cmd_run.Run):
         return code
 
     def choose(self, args: list[str]) -> list[str]:
-        """The tasks to run; a control chooses them and the environment itself."""
+        """The tasks to run. A control overrides this."""
         return args
 
     @functools.wraps(doit.cmd_run.Run._execute)
     def _execute(self, **options: Any) -> Any:
-        for each in INTERRUPTED:  # and never back: this process does nothing else
+        for each in INTERRUPTED:  # never restored: the process ends after the run
             signal.signal(each, _interrupt)
         try:
-            self._make_sense()
-            return self._alone(options)
+            self._refuse_early()
+            return self._run_leased(options)
         except (_Interrupted, LeaseLost) as end:
             if self.lease and self.lease.lost:
                 raise self.lease.lost from None
@@ -104,8 +104,8 @@ class RunCommand(Asked, doit.cmd_run.Run):
             self.console.line(f"interrupted: what was begun is undone or done again by: {retry()}")
             return end.code
 
-    def _make_sense(self) -> None:
-        """Refuse what would be refused in the end, before anything is changed."""
+    def _refuse_early(self) -> None:
+        """Refuse early, before anything is changed."""
         run, chosen = run_of(self.task_list), set(self.sel_tasks or ())
         for each in self.task_list:
             if each.name in chosen and properties(each).voids and len(chosen) > 1:
@@ -114,8 +114,8 @@ class RunCommand(Asked, doit.cmd_run.Run):
             _ = run.identity, source.commit(run.root)
             gate.check_checkout(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
 
-    def _alone(self, options: dict[str, Any]) -> Any:
-        """Run the tasks; with the lease, if they change the environment."""
+    def _run_leased(self, options: dict[str, Any]) -> Any:
+        """Run the tasks, under the lease if they change the environment."""
         children.watch(run_of(self.task_list).id)
         clean = False
         try:
@@ -136,33 +136,35 @@ class RunCommand(Asked, doit.cmd_run.Run):
         finally:
             if self.lease:
                 self.lease.free(unclean=not clean)
-            gc.freeze()  # a sixth of a run with nothing to do went into looking for cycles at exit
+            gc.freeze()  # garbage collection at exit took a sixth of a run with nothing to do
 
     def _take_lease(self) -> None:
         leased = self._leased()
         if not leased:
             return
         run = run_of(self.task_list)
-        self.lease = lease = Lease(run, on_lost=_stop)  # known before it is taken: an interruption frees it
+        self.lease = lease = Lease(
+            run, on_lost=_stop
+        )  # set before it is taken, so that an interruption frees it
         try:
             lease.take(self.wait, run.console.say("lease"))
         except BucketGone:
             if any(properties(each).recorded for each in leased):
                 raise
-            return  # nobody else gets a lease either, and giving the machines back must be possible
+            return  # without a bucket no other run gets a lease, and a teardown must be possible
         self.dep_manager.backend.lease = lease
         self.dep_manager.backend.read_anew()
         if lease.unclean:
             lease.unclean = not _end_former_run(run)
 
     def _leased(self) -> list[Any]:
-        """Those of the tasks to run that change the environment."""
+        """The tasks to run that change the environment."""
         chosen = selected(self.task_list, self.sel_tasks)
         return [each for each in self.task_list if each.name in chosen and properties(each).leased]
 
 
 def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
-    """Names of the chosen tasks and of all that they need. Raises what doit raises for a name or option unknown."""
+    """Names of the chosen tasks and of all their upstreams. Raises doit's InvalidCommand for an unknown name."""
     control = TaskControl(tasks)
     control.process(chosen)
     found: set[str] = set()
@@ -174,7 +176,7 @@ def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
 
 
 def _end_former_run(run: Run) -> bool:
-    """End on the environment's hosts what a former run left there. False if one of them was not reached."""
+    """End what a former run left on the environment's hosts. False if a host was not reached."""
     up, reached = [], True
     for each in hosts.known(run):
         try:
@@ -202,12 +204,12 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _ignore_signals() -> None:
-    """A second one must not cut the clean-up short."""
+    """A second signal must not interrupt the clean-up."""
     for each in INTERRUPTED:
         signal.signal(each, signal.SIG_IGN)
 
 
 def _stop() -> None:
-    """Called when the lease is lost, from its thread: end everything, and wake the main thread."""
+    """Called by the lease's thread when the lease is lost: end all children and wake the main thread."""
     children.interrupt()
     signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""sleep: the commands `doit sleep` and `doit wake`."""
+"""sleep: `doit sleep` and `doit wake`: stop the environment's machines and start them again."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""status: `doit status` and `doit history`: what there is, and what went live here."""
+"""status: `doit status` and `doit history`: show every environment, and what went live in one."""
 
 from __future__ import annotations
 
 import datetime
 
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
+from tasks.environments import status
+from tasks.release import history
 
 
 class StatusCommand(Command):
@@ -15,8 +17,6 @@ class StatusCommand(Command):
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False) -> int:
-        from tasks.environments import status
-
         found = status.look(run_of(self.task_list))
         shown = [json_of(found)] if as_json else status.lines(found, datetime.datetime.now(datetime.UTC))
         for line in shown:
@@ -32,9 +32,6 @@ class HistoryCommand(Command):
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False) -> int:
-        from tasks.environments import status
-        from tasks.release import history
-
         run = run_of(self.task_list)
         found = history.read(run.store, run.identity)
         rows = [(each.at, each.digest.id, each.commit.short, each.branch, each.by) for each in found]

@@ -1,4 +1,4 @@
-"""sweep: the command: shows what nobody needs any more; with a yes, takes it."""
+"""sweep: `doit sweep`: show what no branch owns; with --yes, delete it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tasks.sweep import plan as sweep
 
 
 class SweepTooMuch(Refusal):
-    """One sweep would take more of everything than the settings let it."""
+    """The sweep would delete a larger share of all items than the settings allow."""
 
     sentence = "sweep: would take {share} % of everything, more than {most} % (pipeline.yml: sweep.share)"
     remedy = "doit sweep --yes --share {share}"
 
 
 class SweepIncomplete(Refusal):
-    """The cloud, or a run that holds an environment, kept some of it."""
+    """Some items were not deleted: the cloud refused, or a run holds their environment."""
 
     sentence = "sweep: {number} of {all} could not be taken: {why}"
     remedy = "doit sweep --yes"
 
 
 class SweepCommand(Command):
-    """`doit sweep`: shows what nobody needs any more; with `--yes`, takes it."""
+    """`doit sweep`: shows what no branch owns; with `--yes`, deletes it."""
 
     name = "sweep"
     doc_purpose = "find what no branch owns; with --yes, give it back"
@@ -60,7 +60,7 @@ class SweepCommand(Command):
         most = run.pipeline.sweep.share if share is None else share
         if plan.share > most:
             raise SweepTooMuch(share=math.ceil(plan.share), most=most)
-        if not yes or not (found.things or found.objects):
+        if not yes or not (found.resources or found.objects):
             return 0
         apply.remember(run, plan.memory, etag)
         problems = apply.carry_out(run, found, plan)

@@ -1,4 +1,4 @@
-"""unlock: take the environment from the run that holds it."""
+"""unlock: `doit unlock`: take the lease of the environment from the run that holds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.refusal import Refusal
 
 
 class UnlockUnconfirmed(Refusal):
-    """Taking a lease from its holder needs a yes."""
+    """`doit unlock` would take the lease from its holder, and was not confirmed."""
 
     sentence = "unlock: {identity} is held by {holder}: not taken without a yes"
     remedy = "doit unlock --yes"
@@ -28,9 +28,9 @@ class UnlockCommand(Command):
         lease = Lease(run)
         found = lease.look()
         if found.readable and not found.holder:
-            self.console.line(f"{run.identity} is held by nobody")
+            self.console.line(f"{run.identity} is not held")
             return 0
-        holder = str(found.holder or "nobody can tell whom")
+        holder = str(found.holder or "an unknown run")
         life = f"last sign of life {found.age:.0f} s ago"
         if not yes and not _confirmed(f"{run.identity} is held by {holder}, {life}. Take it? [y/N] "):
             raise UnlockUnconfirmed(identity=run.identity, holder=f"{holder}, {life}")

@@ -1,4 +1,4 @@
-"""usage: what can be typed: of one command, of a stage, of all; the usage, a sentence, the options."""
+"""usage: the help of doit, a command or a stage: a usage line, a sentence, the options."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 HELP = ("--help", "-h")
 FIRST = 26
-"""Columns of an option or a command."""
+"""Columns for an option or a command."""
 WIDE = 110
 UNUSED = frozenset({"DB backend", "task loader", "doit core"})
-"""Sections of doit's options that mean nothing here: dodo.py is where it is, the records lie in the bucket."""
+"""Sections of doit's options without effect here: the path of dodo.py is fixed, the records are in the bucket."""
 UNSEEN = frozenset(
     {"auto_delayed_regex", "failure_verbosity", "outfile", "par_type", "pdb", "reporter", "verbosity"}
 )
-"""Options of `doit run` that the stages' own reporter and threads leave without effect."""
+"""Options of `doit run` without effect here, because of our own reporter and threads."""
 VARIABLES = "[environment=NAME] [branch=NAME]"
 
 
 def asked(words: Iterable[str]) -> bool:
-    """Whether help is asked for; what stands behind `--` is none of ours."""
+    """Whether the words ask for help; those after `--` belong to another program."""
     for word in words:
         if word == "--":
             return False
@@ -30,13 +30,13 @@ def asked(words: Iterable[str]) -> bool:
 
 
 def of_command(command: Any) -> str:
-    """What a command takes."""
+    """The help of a command."""
     usage = f"usage: doit {VARIABLES} {command.name} [OPTION ...] {command.doc_usage or ''}".rstrip()
     return _page(usage, _sentence(command.doc_purpose), command.doc_description, _options(command))
 
 
 def of_stage(command: Any, name: str, doc: str) -> str:
-    """What a stage takes: `command` is what runs it."""
+    """The help of a stage. `command`: the command that runs it."""
     more = f"What it depends on: doit info {name}"
     return _page(
         f"usage: doit {VARIABLES} {name}", doc, more, ["options, before the stage:", *_rows(command)]
@@ -44,7 +44,7 @@ def of_stage(command: Any, name: str, doc: str) -> str:
 
 
 def of_all(run: Any, commands: Mapping[str, Any]) -> str:
-    """What there is; `run` is the command that need not be typed."""
+    """The help of doit. `run`: the command that need not be typed."""
     usage = f"usage: doit {VARIABLES} [COMMAND] [OPTION ...] [STAGE ...]"
     rows = [_row(name, commands[name].doc_purpose) for name in sorted(commands)]
     listed = ["commands, each with its own --help:", *rows, "", *_options(run)]
@@ -52,7 +52,7 @@ def of_all(run: Any, commands: Mapping[str, Any]) -> str:
 
 
 def options(command: Any) -> list[Any]:
-    """The options that mean something here."""
+    """The options of a command that have an effect here."""
     return [
         each
         for each in command.cmdparser.options

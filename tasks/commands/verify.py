@@ -1,11 +1,14 @@
-"""verify: build each layer twice and compare."""
+"""verify: `doit verify`: build each layer twice and compare the results."""
 
 from __future__ import annotations
 
 from tasks.commands.base import Command, run_of
+from tasks.process import children
+from tasks.tarball import verify
+from tasks.tarball.build.layers import Build
 
 SHOWN = 5
-"""Paths that are named of a layer that differs."""
+"""Paths that are shown at most of a layer that differs."""
 
 
 class VerifyCommand(Command):
@@ -15,10 +18,6 @@ class VerifyCommand(Command):
     doc_purpose = "build each layer twice and compare the results"
 
     def _execute(self) -> int:
-        from tasks.process import children
-        from tasks.tarball import verify
-        from tasks.tarball.build.layers import Build
-
         run = run_of(self.task_list)
         children.watch(run.id)
         code = 0

@@ -1,4 +1,4 @@
-"""compare: where the servers of two environments differ, by their ledgers and settings."""
+"""compare: where the servers of two environments differ, according to their ledgers and settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 View = Mapping[str, frozenset[str]]
-"""What there is: for each name, what the environment's hosts show for it."""
+"""The facts of an environment's hosts, by name."""
 
 IGNORED = {"digest"}
-"""A file's digest differs where host names and passwords do; `content` is the one without them."""
+"""A file's digest depends on host names and passwords; `content` is its digest without them."""
 
 
 class NoLedger(Refusal):
@@ -48,7 +48,7 @@ def ledgers(run: Run, name: str) -> list[Ledger]:
 
 
 def view(found: list[Ledger]) -> View:
-    """Everything that the ledgers of one environment name."""
+    """All facts in the ledgers of one environment."""
     shown: dict[str, set[str]] = {}
     for ledger in found:
         for name, fact in _facts(ledger):

@@ -1,4 +1,4 @@
-"""cost: what an environment has taken so far and takes in an hour: an estimate, from tags and tasks/environments/prices.yml."""
+"""cost: estimate what an environment has cost so far and costs in an hour, from its tags and tasks/environments/prices.yml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.environments.inventory import EnvironmentInventory, Resource, Time
 from tasks.settings import LOADER
 
 HOURS_TAG = "hours-before"
-"""Hours that a machine has run before its last start: it is written when a machine goes to sleep."""
+"""Tag: hours that a machine ran before its last start. It is written when a machine is put to sleep."""
 MONTH = 730
 """Hours."""
 
@@ -29,7 +29,7 @@ class Prices:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """`hours`: of running machines. `money`: what these and the disks have taken. `hourly`: what they take now."""
+    """`hours`: of running machines. `money`: the cost of machines and disks so far. `hourly`: the cost of an hour now."""
 
     hours: float = 0.0
     money: float = 0.0
@@ -45,19 +45,19 @@ class Cost:
 
 @functools.cache
 def prices() -> Prices:
-    """The repository's table."""
+    """The repository's price table."""
     return Prices(**yaml.load(Path(__file__).with_name("prices.yml").read_text(), Loader=LOADER))  # noqa: S506
 
 
-def of(place: EnvironmentInventory, at: Time, table: Prices) -> Cost:
-    """What the machines and disks of an environment have taken until `at`."""
-    return total(place.things, at, table)
+def of(own: EnvironmentInventory, at: Time, table: Prices) -> Cost:
+    """The cost of an environment's machines and disks until `at`."""
+    return total(own.resources, at, table)
 
 
-def total(things: Iterable[Resource], at: Time, table: Prices) -> Cost:
-    """What machines and disks have taken until `at`; one asleep takes its disk alone."""
+def total(resources: Iterable[Resource], at: Time, table: Prices) -> Cost:
+    """The cost of machines and disks until `at`; for a machine that is asleep, only its disk."""
     found = Cost()
-    for each in things:
+    for each in resources:
         if each.kind == "instance":
             hourly = table.instance_hour.get(each.more["type"], 0.0)
             awake = each.state in ("pending", "running")
@@ -70,7 +70,7 @@ def total(things: Iterable[Resource], at: Time, table: Prices) -> Cost:
 
 
 def hours_before(tags: Mapping[str, str]) -> float:
-    """What the tag says; none where somebody has made it no number."""
+    """The hours in the tag; 0 if the tag is missing or no number."""
     try:
         return float(tags.get(HOURS_TAG, 0))
     except ValueError:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class NoSuchTarball(Refusal):
-    """`doit diff` is asked for something that is no digest, commit or environment with a tarball."""
+    """An argument of `doit diff` is no digest, commit or environment with a tarball."""
 
     sentence = (
         "diff: {name} is no tarball's digest, no commit with a tarball and no environment with a release"
@@ -36,15 +36,15 @@ class NoSuchTarball(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedTarball:
-    """What is compared. `members`: what a file, folder or link is, by its path; dates are not compared."""
+    """What is compared. `entries`: a description of each file, folder or link, by path. Dates are not compared."""
 
     digest: Digest
     manifest: Manifest | None
-    members: Mapping[str, str]
+    entries: Mapping[str, str]
 
 
 def find(run: Run, name: str) -> Digest:
-    """The digest that a name stands for: an environment, a digest or its beginning, a commit. Raises NoSuchTarball."""
+    """The digest for a name: an environment, a digest or its beginning, or a commit. Raises NoSuchTarball."""
     for found in (_released(run, name), _named(run, name), _pointed(run, name)):
         if found and stored.key_of(run, found):
             return found
@@ -52,22 +52,22 @@ def find(run: Run, name: str) -> Digest:
 
 
 def read(run: Run, digest: Digest) -> ComparedTarball:
-    """A stored tarball, read through without keeping it. Raises ArchiveDamaged."""
+    """A stored tarball, read as a stream without a copy on disk. Raises ArchiveDamaged."""
     key = stored.stored_key(run, digest)
     document = run.store.read(layout.beside(key, "manifest.json"))
     try:
         stream = tar.of_archive(run.store.open(key), digest=digest)
-        members = {each.name: _told(each) for each in stream}
+        entries = {each.name: _told(each) for each in stream}
     except tar.Damaged as damaged:
         raise ArchiveDamaged(digest=digest.short, problem=damaged) from None
     manifest = Manifest.of(document.value) if document else None
-    return ComparedTarball(digest=digest, manifest=manifest, members=members)
+    return ComparedTarball(digest=digest, manifest=manifest, entries=entries)
 
 
 def lines(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:
-    """A line for each file and each named fact of the manifest that differs."""
+    """A line for each file and each fact of the manifest that differs."""
     yield from _differing(_facts(first.manifest), _facts(second.manifest), "not named")
-    yield from _differing(first.members, second.members, "not there")
+    yield from _differing(first.entries, second.entries, "not there")
 
 
 def sizes(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:

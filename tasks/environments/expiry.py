@@ -1,4 +1,4 @@
-"""expiry: how long an environment may stay: what its tags say, and its hosts are told the same."""
+"""expiry: how long an environment may stay: tags say so, and its hosts are told."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 UNTIL = "keep-until"
 PIN = "pin"
-"""A tag of any value that holds a thing for good."""
+"""Tag: with any value, the resource is kept forever."""
 ALWAYS = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 TOLD = "/var/lib/self_shutdown/keep-until"
 """The file of a host that the role self_shutdown reads: seconds since 1970."""
@@ -33,7 +33,7 @@ os.replace("{file}.new", "{file}")
 
 
 class NoExpiry(Refusal):
-    """An environment that stays anyway needs nobody to keep it."""
+    """The environment never expires, so that there is nothing to extend."""
 
     sentence = (
         "keep: {environment} never expires (environments/{environment}.yml: release.expires_after_days)"
@@ -42,17 +42,17 @@ class NoExpiry(Refusal):
 
 
 def kept_until(tags: Mapping[str, str]) -> Time | None:
-    """Until when a thing is left alone because somebody said so; who is not understood is believed."""
+    """Until when the tags keep a resource; None if they do not. An unparsable date means keep forever."""
     if tags.get(PIN):
         return ALWAYS
     return moment(tags[UNTIL]) or ALWAYS if tags.get(UNTIL) else None
 
 
-def expiry(place: EnvironmentInventory, environment: Environment) -> Time | None:
-    """When an environment has had its time; None where that never comes, or no machine tells."""
+def expiry(own: EnvironmentInventory, environment: Environment) -> Time | None:
+    """When an environment expires; None if it never does, or has no machine."""
     days = environment.release.expires_after_days
-    found = [ALWAYS] if not place.instances else []
-    for each in place.instances:
+    found = [ALWAYS] if not own.instances else []
+    for each in own.instances:
         made = each.made + datetime.timedelta(days=days) if each.made and days else ALWAYS
         end = moment(each.tags.get("expires", "")) or made
         found.append(max(end, kept_until(each.tags) or end))
@@ -60,7 +60,7 @@ def expiry(place: EnvironmentInventory, environment: Environment) -> Time | None
 
 
 def moment(text: str) -> Time | None:
-    """A date, which lasts to its end, or a time; in UTC where it does not say. None for anything else."""
+    """The end of a date, or a time; in UTC unless a zone is given. None if it is unparsable."""
     try:
         if len(text) == len("2026-11-24"):
             day = datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
@@ -72,7 +72,7 @@ def moment(text: str) -> Time | None:
 
 
 def extend(run: Run, days: int) -> Time:
-    """Keep the environment for so many days from now. Hosts asleep are told when they wake. Raises NoExpiry, NoMachine."""
+    """Keep the environment for so many days from now. Sleeping hosts are told when they wake. Raises NoExpiry, NoMachine."""
     if not run.environment.release.expires_after_days:
         raise NoExpiry(environment=run.environment_name)
     if not find.everything(run).machines:
@@ -84,7 +84,7 @@ def extend(run: Run, days: int) -> Time:
 
 
 def tell(run: Run) -> None:
-    """Tell each running host that shuts itself down until when it is kept."""
+    """Tell each running host until when it is kept, if the hosts shut themselves down."""
     tags = [each.tags for each in find.everything(run).machines if each.state == "running"]
     until = max((found for each in tags if (found := kept_until(each))), default=None)
     if not until or not run.environment.infrastructure.ends_itself:

@@ -1,4 +1,4 @@
-"""inventory: all that the project has in the cloud, by environment: found in pages, judged by nobody here."""
+"""inventory: everything that the project has in the cloud and in the bucket, by environment."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Time = datetime.datetime
 Kind = Literal["instance", "volume", "key pair", "security group", "record", "secret", "image"]
 ENDED = ("shutting-down", "terminated")
-BAKERY = "image"
-"""The identity of the throw-away host that images are made of."""
+IMAGE_BUILDER = "image"
+"""The identity of the temporary host that images are made from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """What carries our tag, or a name that only we give. `identity`: empty where nothing tells the environment."""
+    """A resource with the project's tag or name. `identity`: the environment, empty if unknown."""
 
     kind: Kind
     id: str
@@ -37,7 +37,7 @@ class Resource:
     made: Time | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
-    """What only its kind has: the address of an instance, the snapshots of an image."""
+    """Facts that depend on the kind: the address of an instance, the snapshots of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,70 +50,70 @@ class StoredObject:
 
     @cached_property
     def parsed(self) -> Key | None:
-        """What its key was made of; None where it is nobody's."""
+        """The parts of its key; None if the pipeline makes no such key."""
         return layout.parse(self.key)
 
     @property
     def identity(self) -> str:
-        """The environment whose own it is, else empty."""
+        """The environment that it belongs to, else empty."""
         return self.parsed.identity if self.parsed else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentInventory:
-    """All of one environment."""
+    """Everything of one environment."""
 
     identity: str
-    things: tuple[Resource, ...] = ()
+    resources: tuple[Resource, ...] = ()
     objects: tuple[StoredObject, ...] = ()
 
     def all(self, kind: Kind) -> list[Resource]:
-        """Its things of a kind."""
-        return [each for each in self.things if each.kind == kind]
+        """Its resources of a kind."""
+        return [each for each in self.resources if each.kind == kind]
 
     @property
     def instances(self) -> list[Resource]:
-        """Its machines, the stopped ones too."""
+        """Its machines, stopped ones too."""
         return self.all("instance")
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """What its machines say of it; of several, the first."""
+        """The tags of its first machine."""
         return next((each.tags for each in self.instances), {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """What there was at the moment `at`. `settings`: the environments' files, by name."""
+    """Everything at the time `at`. `settings`: the environments' files, by name."""
 
     at: Time
     settings: Mapping[str, Environment]
-    things: tuple[Resource, ...] = ()
+    resources: tuple[Resource, ...] = ()
     objects: tuple[StoredObject, ...] = ()
 
     @cached_property
-    def places(self) -> Mapping[str, EnvironmentInventory]:
-        """Each environment of which there is anything, by identity."""
-        names = ({each.identity for each in self.things} | {each.identity for each in self.objects}) - {""}
-        things: dict[str, list[Resource]] = {name: [] for name in sorted(names)}
+    def environments(self) -> Mapping[str, EnvironmentInventory]:
+        """Each environment that has anything, by identity."""
+        names = ({each.identity for each in self.resources} | {each.identity for each in self.objects}) - {""}
+        resources: dict[str, list[Resource]] = {name: [] for name in sorted(names)}
         objects: dict[str, list[StoredObject]] = {name: [] for name in names}
-        for thing in self.things:
-            things.get(thing.identity, []).append(thing)
+        for resource in self.resources:
+            resources.get(resource.identity, []).append(resource)
         for each in self.objects:
             objects.get(each.identity, []).append(each)
         return {
-            name: EnvironmentInventory(identity=name, things=tuple(found), objects=tuple(objects[name]))
-            for name, found in things.items()
+            name: EnvironmentInventory(identity=name, resources=tuple(found), objects=tuple(objects[name]))
+            for name, found in resources.items()
         }
 
     @cached_property
     def names(self) -> EnvironmentNames:
-        """Who can tell an environment by its identity."""
+        """The names of the environments."""
         return EnvironmentNames(self.settings)
 
 
 class EnvironmentNames:
-    """Identities, as the environments' files make them."""
+    """The identities that the environments' files make."""
 
     def __init__(self, settings: Mapping[str, Environment]) -> None:
         self.settings = settings
@@ -122,7 +122,7 @@ class EnvironmentNames:
         self._made = re.compile(rf"({'|'.join(map(re.escape, sorted(self.per_branch)))})-[0-9a-f]{{10}}")
 
     def environment(self, identity: str) -> str | None:
-        """The name of the environment's file; None where no file makes such an identity."""
+        """The name of the environment's file; None if no file makes such an identity."""
         if identity in self.fixed:
             return identity
         found = self._made.fullmatch(identity) if self.per_branch else None
@@ -133,15 +133,15 @@ class EnvironmentNames:
         return {branch_identity(name, branch) for name in self.per_branch}
 
     def of_label(self, label: str) -> str | None:
-        """The environment whose site has that name below the zone; None where it is somebody else's."""
+        """The environment whose site has that name in the DNS zone; None if the name is not ours."""
         for name in self.fixed:
             if label == (self.settings[name].host_name or name):
                 return name
-        return label if label == BAKERY or self.environment(label) in self.per_branch else None
+        return label if label == IMAGE_BUILDER or self.environment(label) in self.per_branch else None
 
 
 def survey(run: Run) -> Inventory:
-    """Look at everything that is ours. One question does not wait for another's answer."""
+    """Find everything of the project, with parallel requests."""
     files = sorted((run.root / "environments").glob("*.yml"))
     settings = {path.stem: load(Environment, path, run.root) for path in files}
     names = EnvironmentNames(settings)
@@ -156,11 +156,11 @@ def survey(run: Run) -> Inventory:
     ]
     with ThreadPoolExecutor(max_workers=len(looks) + 1) as pool:
         objects = pool.submit(lambda: tuple(_objects(run)))
-        things = list(pool.map(lambda look: list(look()), looks))
+        resources = list(pool.map(lambda look: list(look()), looks))
     return Inventory(
         at=datetime.datetime.now(datetime.UTC),
         settings=settings,
-        things=tuple(each for found in things for each in found),
+        resources=tuple(each for found in resources for each in found),
         objects=objects.result(),
     )
 
@@ -227,7 +227,7 @@ def _records(run: Run, names: EnvironmentNames) -> Iterator[Resource]:
 
 
 def _secrets(run: Run) -> Iterator[Resource]:
-    # described, not read: no value leaves the parameter store for a look around
+    # describe_parameters, not get_parameters: the inventory needs no secret values
     pages = run.cloud.client("ssm").get_paginator("describe_parameters")
     below = {"Key": "Path", "Option": "Recursive", "Values": [f"/{run.pipeline.name}"]}
     for page in pages.paginate(ParameterFilters=[below], PaginationConfig={"PageSize": 50}):

@@ -1,4 +1,4 @@
-"""sleep: an environment that nobody needs for a while: its machines are stopped, and cost their disks alone."""
+"""sleep: stop an environment's machines, so that only their disks cost, and start them again."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 GRACE_DAYS = 1
-"""Days that an environment gets which wakes after its time."""
+"""Days that an expired environment is kept for when it wakes."""
 
 
 class SleepForbidden(Refusal):
-    """Only environments that may be torn down may be put to sleep."""
+    """The environment may not be torn down, so it may not be put to sleep."""
 
     sentence = "{verb}: {environment} may not sleep (environments/{environment}.yml: stages has no teardown)"
     remedy = "doit environment={environment} list"
 
 
 class NothingToWake(Refusal):
-    """No machine is where the command would take it from: asleep, or awake."""
+    """`doit sleep` without a running machine, or `doit wake` without a stopped one."""
 
     sentence = "{verb}: {identity} has no machine that is {state}"
     remedy = "doit plan infrastructure"
 
 
 def sleep(run: Run) -> list[str]:
-    """Stop every machine; their ids. Raises SleepForbidden, NothingToWake or EnvironmentHeld."""
+    """Stop every machine and return their ids. Raises SleepForbidden, NothingToWake or EnvironmentHeld."""
     with _alone(run, "sleep"):
-        place = inventory.survey(run).places.get(
+        own = inventory.survey(run).environments.get(
             run.identity, inventory.EnvironmentInventory(identity=run.identity)
         )
-        awake = [each for each in place.instances if each.state in ("pending", "running")]
+        awake = [each for each in own.instances if each.state in ("pending", "running")]
         if not awake:
             raise NothingToWake(verb="sleep", identity=run.identity, state="running")
         for each in awake:
@@ -58,7 +58,7 @@ def sleep(run: Run) -> list[str]:
 
 
 def wake(run: Run) -> list[str]:
-    """Start every machine that is stopped, with its name pointing to it; their ids. What has expired gets a day.
+    """Start every stopped machine, update its DNS record and return the ids. An expired environment gets a day.
 
     Raises SleepForbidden, NothingToWake or EnvironmentHeld.
     """
@@ -69,15 +69,15 @@ def wake(run: Run) -> list[str]:
         machines = hosts.parsed(infrastructure.converge(run, "wake", baked=image.start).facts)
         for host in hosts.reachable(
             run.cloud, run.secrets_folder, machines
-        ):  # it runs some seconds before it can be told anything
+        ):  # a machine that runs accepts logins some seconds later
             for _ in waiting.patience(f"{host.name} not to be logged in to"):
                 if ssh.answer(host) is ssh.LoginAnswer.LOGIN:
                     break
         found = inventory.survey(run)
-        end = expiry.expiry(found.places[run.identity], run.environment)
+        end = expiry.expiry(found.environments[run.identity], run.environment)
         if end and end < found.at + datetime.timedelta(days=GRACE_DAYS):
             expiry.extend(run, GRACE_DAYS)
-            run.console.event("wake", f"its time was over: kept for {GRACE_DAYS} day")
+            run.console.event("wake", f"it had expired: kept for {GRACE_DAYS} day")
         else:
             expiry.tell(run)
     return asleep

@@ -1,4 +1,4 @@
-"""status: every environment that there is: what runs there, since when, for whom, and whether it answers now."""
+"""status: every environment: what runs there, since when, who owns it, and whether it answers now."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 PATIENCE = 1.5
-"""Seconds that a site has for its answer; all sites are asked at once."""
+"""Seconds that a site has to answer; all sites are asked in parallel."""
 
 
 NO_VERSION, NO_DIGEST = Version(), Digest()
@@ -32,7 +32,7 @@ NO_VERSION, NO_DIGEST = Version(), Digest()
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentStatus:
-    """One environment. `health`: what it answered just now; `busy`: who changes it now."""
+    """One environment. `health`: what its site answered just now; `busy`: who holds its lease."""
 
     environment: str
     branch: str = ""
@@ -45,21 +45,21 @@ class EnvironmentStatus:
     owner: str = ""
     expires: str = ""
     cost: float = 0.0
-    """An estimate of what its machines and disks have taken so far."""
+    """An estimate of what its machines and disks have cost so far."""
     busy: str = ""
     url: str = ""
     health: str = ""
 
 
 def look(run: Run) -> list[EnvironmentStatus]:
-    """Every environment, by name; those that do not answer are named as such."""
+    """The status of every environment, by name."""
     found = survey(run)
-    # what is left of one, such as a name or a key, is the sweep's
+    # an environment with neither a machine nor a history is left to the sweep
     known = {
         name: host_name(run, found, name)
-        for name, place in found.places.items()
+        for name, own in found.environments.items()
         if found.names.environment(name)
-        and (place.instances or any(each.parsed and each.parsed.kind == "history" for each in place.objects))
+        and (own.instances or any(each.parsed and each.parsed.kind == "history" for each in own.objects))
     }
     prices = cost.prices()
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -69,8 +69,8 @@ def look(run: Run) -> list[EnvironmentStatus]:
         rows = zip(known.items(), last, holders, strict=True)
         return [
             dataclasses.replace(
-                _status(run, found.places[name], site, release, holder, answers.result()),
-                cost=round(cost.of(found.places[name], found.at, prices).money, 2),
+                _status(run, found.environments[name], site, release, holder, answers.result()),
+                cost=round(cost.of(found.environments[name], found.at, prices).money, 2),
             )
             for (name, site), release, holder in rows
         ]
@@ -83,7 +83,7 @@ def host_name(run: Run, found: Inventory, identity: str) -> str:
 
 
 def health(run: Run, names: Iterable[str]) -> dict[str, str]:
-    """What each site answers, in words: `healthy, 0.02 s`. Who is slow is left behind."""
+    """What each site answers: `healthy: 200 in 0.02 s`. A site that is too slow is left out."""
     said: dict[str, str] = {}
     threads = [threading.Thread(target=_ask, args=(run, name, said), daemon=True) for name in names]
     for each in threads:
@@ -95,7 +95,7 @@ def health(run: Run, names: Iterable[str]) -> dict[str, str]:
 
 
 def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[str]:
-    """What a person reads: a line for each environment, in columns."""
+    """A line for each environment, in columns."""
     head = (
         "environment",
         "branch",
@@ -127,7 +127,7 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
 
 
 def columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows with their cells one below the other."""
+    """The rows, padded to columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(f"{cell or '-':<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(" -")
@@ -147,16 +147,16 @@ def age(since: str, now: datetime.datetime) -> str:
 
 def _status(
     run: Run,
-    place: EnvironmentInventory,
+    own: EnvironmentInventory,
     site: str,
     release: history.LiveRelease | None,
     holder: str,
     answers: Mapping[str, str],
 ) -> EnvironmentStatus:
-    tags, machines = place.tags, place.instances
+    tags, machines = own.tags, own.instances
     running = any(each.state == "running" for each in machines)
     return EnvironmentStatus(
-        environment=place.identity,
+        environment=own.identity,
         branch=release.branch if release else tags.get("branch", ""),
         commit=release.commit if release else Version(tags.get("commit", "")),
         digest=release.digest if release else NO_DIGEST,

@@ -1,4 +1,4 @@
-"""describe: a stage in words: what it comes after, how it is treated, what it depends on and what of that has changed."""
+"""describe: a stage in words: its place in the graph, its properties, its inputs, and which of them have changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Something that a stage depends on: its value now, and at the last recorded run; `compared`: whether there was one."""
+    """An input of a stage: its value now and at the last recorded run. `compared`: whether there was such a run."""
 
     name: str
     now: str | None
@@ -28,40 +28,40 @@ class Part:
 
     @property
     def changed(self) -> bool:
-        """Whether the stage runs on its account."""
+        """Whether the stage runs because of it."""
         return self.compared and self.now != self.before
 
     def row(self, width: int, none: str) -> str:
-        """One line; `none` is what a value is called that there is none of."""
+        """One line; `none` stands for a missing value."""
         former = f"  changed, was {_short(self.before) if self.before else none}" if self.changed else ""
         return f"{self.name:<{width}}  {_short(self.now) if self.now else none}{former}"
 
 
 def relations(task: Any) -> Iterator[str]:
-    """What comes before it, and how it is treated."""
+    """What the task comes after, and its properties, in words."""
     needs = {upstream: keyword for keyword, (upstream, _) in task.getargs.items()}
     for each in dict.fromkeys(task.task_dep):
         facts = f", and gets its facts as `{needs[each]}`" if each in needs else ""
         yield f"comes after {each}{facts}"
     found = properties(task)
     if found.leased:
-        yield "is leased: it changes the environment, and one run at a time does that"
+        yield "is leased: it changes the environment, which only one run at a time may do"
     if found.recorded and task.uptodate:
-        yield "is recorded: it is skipped as long as nothing changes that it depends on"
+        yield "is recorded: it is skipped as long as its inputs are unchanged"
     elif found.recorded:
         yield f"is recorded, and {plan.ALWAYS}"
     else:
-        yield "is not recorded: it looks for itself what there is to do"
+        yield "is not recorded: it finds out itself what there is to do"
     if found.voids:
-        yield f"voids the records of {', '.join(found.voids)}: they are untrue from the moment it begins"
+        yield f"voids the records of {', '.join(found.voids)}: they are wrong from the moment it starts"
     if found.offered:
-        yield "is offered: it exists in every environment whose file does not list its stages"
+        yield "is offered: it exists in every environment whose file does not list stages"
     else:
-        yield "is not offered: it exists where the environment's file names it"
+        yield "is not offered: it exists only in environments whose file lists it"
 
 
 def inputs(task: Any, dep_manager: Any, *, compare: bool) -> list[Part]:
-    """The paths that it depends on, with their git ids; `compare`: with those of the record, which the cloud has."""
+    """The paths that a task depends on, with their git ids. `compare`: with the ids of its record, which is in the bucket."""
     former: Mapping[str, str] = {}
     recorded = compare and dep_manager.backend.in_(task.name)
     if recorded:
@@ -74,7 +74,7 @@ def inputs(task: Any, dep_manager: Any, *, compare: bool) -> list[Part]:
 
 
 def named(task: Any, dep_manager: Any, *, compare: bool) -> list[Part]:
-    """Everything else that it depends on, by name; without `compare` nothing is asked of the cloud."""
+    """Everything else that a task depends on, by name. Without `compare`, the cloud is not asked."""
     check = next((each for each, *_ in task.uptodate if isinstance(each, Named)), None)
     if not check:
         return []
@@ -88,7 +88,7 @@ def named(task: Any, dep_manager: Any, *, compare: bool) -> list[Part]:
 
 
 def by_folder(parts: Iterable[Part]) -> Iterator[str]:
-    """A line for each path, below the folder that it lies in."""
+    """A line for each path, below its folder."""
     ordered = sorted(parts, key=lambda each: each.name.rpartition("/"))
     for folder, found in itertools.groupby(ordered, key=lambda each: each.name.rpartition("/")[0]):
         rows = [
@@ -102,13 +102,13 @@ def by_folder(parts: Iterable[Part]) -> Iterator[str]:
 
 
 def by_name(parts: list[Part]) -> Iterator[str]:
-    """A line for each part that has a name."""
+    """A line for each named part."""
     width = max((len(each.name) for each in parts), default=0)
     return (each.row(width, "none") for each in parts)
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """The words for every value; what is a mapping itself has a dotted name for each of its own."""
+    """Every value in words. A nested value gets a dotted name."""
     found: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:

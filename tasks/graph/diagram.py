@@ -1,4 +1,4 @@
-"""diagram: the graph as a picture: Mermaid's text, or SVG drawn by Graphviz."""
+"""diagram: draw the graph, as Mermaid text or as SVG by Graphviz."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Diagram:
-    """Tasks in the graph's order, and which of them waits for which."""
+    """Tasks in the graph's order. `edges`: an upstream and the task that waits for it."""
 
     nodes: tuple[str, ...]
     edges: tuple[tuple[str, str], ...]
     due: Mapping[str, str] | None = None
-    """What each task is: `run`, `maybe`, `point` or `unchanged`; None where nobody has asked."""
+    """The verdict for each task: `run`, `maybe`, `point` or `unchanged`; None without a plan."""
 
 
 COLOURS = {"run": "#f5b7a8", "maybe": "#f8e3a1", "point": "#f3efc4", "unchanged": "#bfe3c0"}
 
 
 def picture(tasks: Iterable[Any], due: Mapping[str, str] | None = None) -> Diagram:
-    """What there is to draw; a group stands for nothing but its parts."""
+    """What to draw: a group is left out, its parts are drawn."""
     real = [each for each in tasks if not each.has_subtask]
     found = [(upstream, each.name) for each in real for upstream in each.task_dep]
-    # an edge says nothing that a longer way says too
+    # leave out an edge that a longer path implies
     edges = [(a, b) for a, b in found if not any((a, c) in found and (c, b) in found for c, _ in found)]
     return Diagram(nodes=tuple(each.name for each in real), edges=tuple(dict.fromkeys(edges)), due=due)
 
 
 def text(drawn: Diagram) -> str:
-    """Mermaid, which code hosts draw by themselves."""
+    """The diagram as Mermaid, which code hosts render."""
     nodes = [f"    {_id(name)}[{name}]" for name in drawn.nodes]
     edges = [f"    {_id(a)} --> {_id(b)}" for a, b in drawn.edges]
     colours = [f"    classDef {what} fill:{colour},color:#000" for what, colour in COLOURS.items()]
@@ -39,7 +39,7 @@ def text(drawn: Diagram) -> str:
 
 
 def svg(drawn: Diagram) -> str:
-    """SVG."""
+    """The diagram as SVG."""
     import pygraphviz
 
     graph = pygraphviz.AGraph(directed=True, rankdir="LR")

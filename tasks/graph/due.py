@@ -1,4 +1,4 @@
-"""due: where each stage of the graph stands: as it was left, or due, and why."""
+"""due: whether each stage of the graph is due, and why."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tasks.graph import plan
 from tasks.graph.inputs import NEW
 
 ON_DEMAND = "on demand"
-"""A task that compares with nothing: it is never due."""
+"""The state of a task without inputs to compare: it is never due."""
 ORDER = (ON_DEMAND, "unchanged", "point", "maybe", "run")
 SHOWN = 3
-"""Reasons in a line."""
+"""Reasons that a line has at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """One task, or a group of tasks. `what`: as a plan says it; `at`: when its record was written."""
+    """The state of a task or of a group. `what`: the plan's verdict; `at`: when the record was written."""
 
     task: str
     what: str
@@ -27,17 +27,17 @@ class Due:
 
 
 def of(task: Any, tasks: dict[str, Any], dep_manager: Any) -> Due:
-    """Where a task stands; a group stands where the part does that has most to do."""
+    """The state of a task. A group has the state of the part with most to do."""
     parts = [each for each in task.task_dep if tasks[each].subtask_of == task.name] or [task.name]
     by_task = {each.task: each for each in plan.verdicts(tasks, parts, dep_manager)}
-    found = [_standing(by_task[each], dep_manager) for each in parts]
+    found = [_state(by_task[each], dep_manager) for each in parts]
     first = max(found, key=lambda each: ORDER.index(each.what))
     why = tuple(dict.fromkeys(reason for each in found if each.what == first.what for reason in each.why))
     return Due(task=task.name, what=first.what, why=why, at=first.at, seconds=first.seconds)
 
 
 def words(found: Due) -> str:
-    """The reasons in a line: of many, the first ones."""
+    """The reasons in one line; of many, the first ones."""
     if NEW in found.why:
         return NEW
     first, more = found.why[:SHOWN], len(found.why[SHOWN:])
@@ -46,14 +46,14 @@ def words(found: Due) -> str:
 
 
 def of_all(tasks: dict[str, Any], dep_manager: Any) -> list[Due]:
-    """Where every task that does something stands."""
+    """The state of every task that has actions."""
     return [
-        _standing(each, dep_manager)
+        _state(each, dep_manager)
         for each in plan.verdicts(tasks, [name for name in tasks if tasks[name].actions], dep_manager)
     ]
 
 
-def _standing(verdict: plan.Verdict, dep_manager: Any) -> Due:
+def _state(verdict: plan.Verdict, dep_manager: Any) -> Due:
     what = ON_DEMAND if verdict.reasons == (plan.ALWAYS,) else verdict.what
     at = dep_manager.backend.at.get(verdict.task, "")
     return Due(task=verdict.task, what=what, why=verdict.reasons, at=at, seconds=verdict.seconds)

@@ -1,4 +1,4 @@
-"""inputs: what a stage depends on, small and the same on every machine: git ids, settings, versions."""
+"""inputs: what a stage depends on: git ids, settings and versions, the same on every machine."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ ASKED = "asked of the cloud"
 class GitIds:
     """doit's file checker, by content: the state of a file or folder is its git id.
 
-    doit's own trusts the time of a file, and looks after the action: here everything is measured once, before.
+    doit's own checker trusts a file's time and looks after the action. This one reads everything once, before the action.
     Paths are relative to the checkout's root. Ids are those of `git add -A` (`source.Snapshot`).
     """
 
     CheckerError = OSError
     root = Path()
     wanted: frozenset[str] = frozenset()
-    """The paths of the whole graph: one git call answers for them all."""
+    """The paths of the whole graph: one git call reads all ids."""
 
     def __init__(self) -> None:
         self.known: dict[str, str | None] = {}
 
     def id(self, path: str) -> str | None:
-        """The git id of a path, None where git knows no such path."""
+        """The git id of a path; None if git does not know the path."""
         if path not in self.known:
             self.known |= source.snapshot(self.root).ids({path, *self.wanted})
         return self.known[path]
 
     def exists(self, path: str) -> bool:
-        """Whether git would commit something there."""
+        """Whether git would commit the path."""
         return self.id(path) is not None
 
     def info(self, path: str) -> str:
-        """The id, for `check_modified`. Raises OSError where there is no such path."""
+        """The id, for `check_modified`. Raises OSError if there is no such path."""
         found = self.id(path)
         if found is None:
             raise FileNotFoundError(path)
         return found
 
     def check_modified(self, path: str, info: str, state: str) -> bool:
-        """Whether the path differs from what the last success saw."""
+        """Whether the path has changed since the last success."""
         return info != state
 
     def get_state(self, path: str, current: str | None) -> str:
-        """What is kept in the record."""
+        """What the record keeps."""
         return self.info(path)
 
 
 def checker(root: Path, paths: Iterable[str]) -> type[GitIds]:
-    """The checker of a graph; doit makes one of it without arguments."""
+    """The checker class of a graph: doit calls it without arguments."""
     return type("GitIdsOfTheGraph", (GitIds,), {"root": root, "wanted": frozenset(paths)})
 
 
 class Named:
-    """doit's `uptodate` for everything that is no file: each part by name, so that "why" has an answer.
+    """doit's `uptodate` for everything that is no file: each part has a name, so that `doit why` can tell which one changed.
 
-    `parts` gives a mapping of names to values when it is needed; a value that the cloud must be asked for is a function
-    that asks. Measured before the action and saved with its success. One per task.
+    `parts` returns a mapping of names to values; a value that must be asked of the cloud is a function that asks.
+    The values are read before the action and saved with its success. One per task.
     """
 
     def __init__(self, parts: Callable[[], Mapping[str, object]]) -> None:
@@ -70,15 +70,15 @@ class Named:
         self.changed: list[str] = []
 
     def now(self) -> dict[str, object]:
-        """Every part as it is."""
+        """Every part with its value."""
         return {name: value() if callable(value) else value for name, value in self.parts().items()}
 
     def declared(self) -> dict[str, object]:
-        """Every part that this machine knows; of the others, that they are asked for."""
+        """Every part with its value if this machine knows it, else with `ASKED`."""
         return {name: ASKED if callable(value) else value for name, value in self.parts().items()}
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
-        """Whether every part is what it was at the last success."""
+        """Whether every part is unchanged since the last success."""
         now = self.now()
         task.value_savers.append(lambda: {"inputs": now})
         before = values.get("inputs")
@@ -98,9 +98,9 @@ class Named:
 
 
 class World:
-    """doit's `uptodate` that asks the world: `ask` returns, in words, where it differs from what is wanted.
+    """doit's `uptodate` that looks at the cloud or the hosts: `ask` returns, in words, where they differ from what is wanted.
 
-    `announced`: the differences are said when the stage runs. A stage that makes changes of them says those.
+    `announced`: the differences are printed when the stage runs. Without it, the stage prints the changes that it makes.
     """
 
     def __init__(self, ask: Callable[[], list[str]], *, announced: bool = False) -> None:
@@ -109,7 +109,7 @@ class World:
         self.changed: list[str] = []
 
     def __call__(self) -> bool:
-        """Whether the world is as it should be."""
+        """Whether cloud and hosts are as wanted."""
         self.changed = self.ask()
         return not self.changed
 
@@ -119,7 +119,7 @@ class World:
 
 
 def words(value: object) -> str:
-    """A value as a person writes it: no quotes, no brackets."""
+    """A value in words: no quotes, no brackets."""
     if value is None or value in ((), [], {}):
         return "none"
     if isinstance(value, bool):

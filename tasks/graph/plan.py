@@ -22,17 +22,17 @@ FILES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What would become of one task: `run`, `maybe` (when an upstream's outcome differs), `point` or `unchanged`.
+    """What would happen to one task: `run`, `maybe` (if an upstream's outcome differs), `point` or `unchanged`.
 
-    `point`: what it makes is there already, and only something about it is written. `reasons`: why; of an unchanged one,
-    what holds. `facts`: those that it will leave, where they are known already.
+    `point`: its result exists already, and only a document about it is written. `reasons`: why; for an unchanged task,
+    what it has made. `facts`: the facts of its outcome, if they are known already.
     """
 
     task: str
     what: str
     reasons: tuple[str, ...]
     seconds: float | None = None
-    """What it took when it last changed something here: the median of a few."""
+    """The median of the last times that it took when it changed something here."""
     facts: Mapping[str, Any] | None = None
 
     @property
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> list[Verdict]:
-    """A verdict for each task that the selected ones lead to, upstreams first."""
+    """A verdict for each selected task and each of its upstreams, upstreams first."""
     found: dict[str, Verdict] = {}
     for name in _in_order(tasks, selected):
         task = tasks[name]
@@ -72,11 +72,11 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
 
 
 def _differing(task: Any, found: Mapping[str, Verdict], dep_manager: Any) -> Iterator[str]:
-    """Where the facts that an upstream will leave are known, and are others than this task has last had."""
+    """Where the known facts of an upstream's outcome differ from those that this task had last time."""
     had = dep_manager.get_values(task.name)
     for upstream in sorted(_feeds(task)):
         facts, last = found[upstream].facts, had.get(f"_result:{upstream}")
-        if facts is None or last is None:  # of a first run there is a reason already
+        if facts is None or last is None:  # a first run has a reason already
             continue
         for name in sorted({*facts, *last}):
             if facts.get(name) != last.get(name):
@@ -84,7 +84,7 @@ def _differing(task: Any, found: Mapping[str, Verdict], dep_manager: Any) -> Ite
 
 
 def why(task: Any, dep_manager: Any) -> list[str]:
-    """Why a task runs, from what was found when it was looked at: asks nobody anew."""
+    """Why a task runs, from the checks that were made already: no new requests."""
     found = [
         each for check, *_ in task.uptodate if isinstance(check, (Named, World)) for each in check.changed
     ]
@@ -100,7 +100,7 @@ def why(task: Any, dep_manager: Any) -> list[str]:
 
 
 def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
-    """How long the work will take, in words: what comes after another waits for it, the rest goes side by side."""
+    """How long the work will take, in words: tasks wait for their upstreams, the others run in parallel."""
     due = {each.task: each for each in found if each.what != "unchanged"}
     unknown = sorted({each.stage for each in due.values() if each.seconds is None})
     ends: dict[str, float] = {}
@@ -132,12 +132,12 @@ def _in_order(tasks: dict[str, Any], selected: list[str]) -> Iterator[str]:
 
 
 def _feeds(task: Any) -> set[str]:
-    """The tasks whose outcome is an input."""
+    """The tasks whose outcome is an input of this task."""
     return {upstream for upstream, _ in task.getargs.values()}
 
 
 def _reasons(status: Any) -> Iterator[str]:
-    """Each reason to run, by its name; that an upstream would run is none yet."""
+    """Each reason to run. That an upstream would run is not a reason yet."""
     told: set[str] = set()  # doit calls a new input changed as well
     for kind, what in FILES.items():
         for path in sorted(set(status.reasons.get(kind) or ()) - told):

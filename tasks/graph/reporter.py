@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from doit import Globals
+
 from tasks.console.console import WIDTH, Console
 from tasks.console.journal import Journal
 from tasks.graph import plan, summary
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def title(task: Any) -> str:
-    """The stage of a task: the parts of one stage speak with its name."""
+    """The stage of a task: the parts of a stage have its name."""
     return str(task.name).partition(":")[0]
 
 
@@ -48,13 +50,11 @@ class Stages:
             self._open_journal(self.run)
 
     def get_status(self, task: Any) -> None:
-        """Called before a task is looked at: the look counts into its seconds."""
+        """Called before a task is checked: its seconds include the check."""
         self.started.setdefault(task.name, time.monotonic())
 
     def execute_task(self, task: Any) -> None:
         """Called when a task starts, from its own thread."""
-        from doit import Globals
-
         if task.actions:
             self.started[task.name] = time.monotonic()
             self.working[task.name] = task
@@ -73,8 +73,6 @@ class Stages:
 
     def skip_uptodate(self, task: Any) -> None:
         """A task has nothing to do."""
-        from doit import Globals
-
         if task.actions:
             self._unchanged(task, Globals.dep_manager.get_values(task.name))
 
@@ -102,8 +100,8 @@ class Stages:
         """Nothing to say."""
 
     def complete_run(self) -> None:
-        """The last words: what failed, or where the site is and how the budget was kept."""
-        for task in list(self.working.values()):  # nobody waits for their end
+        """Print what failed, or the site's address and the time beside the budget."""
+        for task in list(self.working.values()):  # tasks that were still at work when the run ended
             self._stage(task, "interrupted" if children.cancelled() else "failed", "")
         self.console.end()
         outcome = self._outcome()
@@ -130,7 +128,7 @@ class Stages:
         return "failed" if self.failures else "done" if self.changed else "nothing to do"
 
     def _open_journal(self, run: Run) -> None:
-        with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be released
+        with contextlib.suppress(OSError):  # a read-only checkout can still be released
             self.journal = self.console.journal = Journal(
                 run.console.logs(run.logs),
                 command=" ".join(["doit", *sys.argv[1:]]),

@@ -1,4 +1,4 @@
-"""stage: how a stage of dodo.py becomes a doit task: its inputs, what it waits for, and what its end leaves behind."""
+"""stage: make a doit task from a stage of dodo.py: its inputs, its upstreams and its outcome."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from doit import Globals
+from doit.exceptions import TaskFailed
 
 from tasks import settings
 from tasks.cloud import errors
@@ -21,15 +24,15 @@ if TYPE_CHECKING:
 
 Task = dict[str, Any]
 CREATOR = "task_"
-"""How a function of dodo.py is called that makes the tasks of a stage."""
+"""The prefix of the functions of dodo.py that make the tasks of a stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a stage leaves.
+    """The result of a stage.
 
-    `facts` go to the stages that need it, and run those again when they differ. `done` says what it did,
-    `unchanged` what holds as long as it is skipped; where that is empty, the skip is not worth a line.
+    `facts` go to the stages that need it; those run again if the facts differ. `done` says what it did, `unchanged` what
+    holds as long as it is skipped; if that is empty, the skip gets no line.
     """
 
     facts: Mapping[str, Any]
@@ -40,10 +43,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """What is known of a stage's outcome before it acts, because what it makes is there already.
+    """The outcome of a stage that is known before it acts, because its result exists already.
 
-    `what`: as a plan says it, `point` where something is still to be written about it, `unchanged` where nothing is; `words`
-    say what, `facts` are those that the outcome will have.
+    `what`: `point` if a document about the result is still to be written, else `unchanged`. `words`: what is to be written.
+    `facts`: the facts of the outcome.
     """
 
     what: str
@@ -53,11 +56,11 @@ class Foreseen:
 
 @dataclass(frozen=True, kw_only=True)
 class Properties:
-    """What the graph, the commands and the records treat a task by.
+    """How the graph, the commands and the records treat a task.
 
-    `leased`: it changes the environment, so one run at a time does it. `recorded`: what it did is remembered, so that it can be
-    skipped. `voids`: tasks whose records are untrue from the moment it begins. `offered`: it exists in every environment whose
-    file does not list its stages. `speaks`: a plan has a line for it even when it has nothing to do.
+    `leased`: it changes the environment, so only one run at a time may run it. `recorded`: it leaves a record, so that it can
+    be skipped. `voids`: tasks whose records are wrong from the moment it starts. `offered`: it exists in every environment
+    whose file does not list stages. `speaks`: a plan has a line for it even if it has nothing to do.
     """
 
     leased: bool = False
@@ -87,19 +90,19 @@ def stage(
     speaks: bool = True,
     **needs: str,
 ) -> Task:
-    """The doit task of a stage, or of the part `name` of one.
+    """The doit task of a stage, or of its part `name`.
 
-    `subject`: what action, parts and world are called with; the run, unless something else is given. `inputs`: folders
-    (and modules or files that lie in none) that it depends on, by git id. `parts`: everything else, by name. `world`: asks
-    where the world is not as it should be. `foresee`: what a plan may say of it when it would run. `meanwhile`: start to find out what later stages will ask. `after`: tasks that
-    come first. `needs`: tasks that come first and whose facts the action gets, under that keyword. `always`: nothing to
-    compare with, the action finds out what there is to do. The rest: see `Properties`.
+    `subject`: the argument of action, parts, world and foresee; by default the run. `inputs`: folders and files that it
+    depends on, by git id. `parts`: everything else that it depends on, by name. `world`: returns where the cloud or the hosts
+    are not as wanted. `foresee`: the outcome, if it is known before the action. `meanwhile`: functions that start in advance
+    what later stages will ask. `after`: tasks that come first. `needs`: tasks that come first and whose facts the action gets
+    under that keyword. `always`: there is nothing to compare, the action finds out what to do. The rest: see `Properties`.
     """
     subject = run if subject is None else subject
     properties = Properties(
         leased=leased, recorded=recorded, voids=tuple(voids), offered=offered, speaks=speaks
     )
-    # what is started comes first; it returns None, which doit does not count
+    # `meanwhile` comes first; it returns None, which doit ignores
     checks: list[object] = [
         *((each, []) for each in meanwhile),
         Named(functools.partial(parts, subject) if parts else dict),
@@ -111,7 +114,7 @@ def stage(
         "actions": [(perform, [action, run, subject])],
         "file_dep": list(inputs),
         "uptodate": [] if always else checks,
-        # both: getargs alone would not run the stage when its upstream changes (doit #367)
+        # task_dep too: getargs alone would not run the stage when its upstream changes (doit #367)
         "task_dep": [*after, *needs.values()],
         "getargs": {keyword: (upstream, None) for keyword, upstream in needs.items()},
         "meta": {
@@ -126,9 +129,9 @@ def stage(
 
 
 def declare(namespace: dict[str, Any], run: Run) -> None:
-    """Make of dodo.py's functions the graph of this environment: a stage that its file does not allow does not exist there.
+    """Reduce dodo.py's functions to the graph of this environment: stages that its file does not allow are removed.
 
-    Completes DOIT_CONFIG with what follows from the graph. Raises SettingWrong for a stage that no function makes.
+    Completes DOIT_CONFIG with what follows from the graph. Raises SettingWrong if the file lists a stage that no function makes.
     """
     made = {
         name.removeprefix(CREATOR): (creator, _listed(creator()))
@@ -171,7 +174,7 @@ def properties(task: Any) -> Properties:
 
 
 def foreseen(task: Any) -> Foreseen | None:
-    """What is known of the outcome of a doit task that would run."""
+    """The outcome of a doit task, if it is known before the action."""
     ask: Callable[[], Foreseen | None] | None = (task.meta or {}).get("foresee")
     return ask() if ask else None
 
@@ -181,7 +184,7 @@ def _listed(made: Task | Iterator[Task]) -> list[Task]:
 
 
 def _within(task: Task, here: Iterable[str], elsewhere: Iterable[str]) -> Task:
-    """A task that needs nothing of the stages that exist elsewhere only; it knows their names, so that they can be told."""
+    """The task without its needs of stages that this environment does not have; it keeps their names, for a refusal."""
     return {
         **task,
         "meta": {**task["meta"], "elsewhere": frozenset(elsewhere)},
@@ -193,7 +196,7 @@ def _within(task: Task, here: Iterable[str], elsewhere: Iterable[str]) -> Task:
 
 
 def _made(creator: Callable[[], Any], tasks: list[Task]) -> Callable[[], Any]:
-    """The creator again, which doit reads the place and the docstring of, with its tasks made already."""
+    """The creator with its tasks already made; it keeps the line and the docstring, which doit reads."""
 
     @functools.wraps(creator)
     def again() -> Any:
@@ -203,10 +206,7 @@ def _made(creator: Callable[[], Any], tasks: list[Task]) -> Callable[[], Any]:
 
 
 def perform(action: Callable[..., Outcome], run: Run, subject: object, task: Any, **needs: Any) -> Any:
-    """Run one stage: void records, act, keep its facts. A refusal becomes doit's failed task."""
-    from doit import Globals
-    from doit.exceptions import TaskFailed
-
+    """Run one stage: void its records, act, and return the facts. A refusal becomes doit's TaskFailed."""
     started = time.monotonic()
     stage_name = task.name.partition(":")[0]
     for check, *_ in task.uptodate:

@@ -1,8 +1,7 @@
 """state: the graph's memory in the bucket: one record for each environment and task, a doit backend.
 
-doit's own backends write when the run ends, so that a kill forgets everything that was done. Here each task's
-record is written when the task ends, and voided before the task changes anything: whoever finds no record
-runs the task again.
+doit's own backends write when the run ends, so that a killed run loses all its records. Here each task's record is
+written when the task ends, and voided before the task changes anything: a task without a record runs again.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 REMEMBERED = 5
-"""Times that a task took, from which the next one is expected."""
+"""How many durations of a task are kept, to estimate the next one."""
 LAST_KEY = "deps:"
-"""doit sets this key last when it saves a success: the moment to write the record."""
+"""doit sets this key last when it saves a success: then the record is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Whose records these are. `unrecorded`: tasks that look for themselves what there is to do."""
+    """The run that the records belong to. `unrecorded`: tasks that leave no record."""
 
     run: Run
     unrecorded: frozenset[str] = frozenset()
@@ -39,14 +38,14 @@ class Records:
 class BucketState:
     """doit backend whose "file name" is a `Records`: DOIT_CONFIG's `dep_file` holds it.
 
-    A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, `took` (seconds
-    of the last times that it changed something), and of a success `seconds` and `outcome`.
+    A record is JSON: `doit` (what doit keeps: values, inputs by name, git ids by path), `run`, `by`, `at`, `took` (seconds of
+    the last runs that changed something), and after a success `seconds` and `outcome`.
     """
 
     desc = "one record per environment and task, in the bucket"
 
     def __init__(self, name: Records, codec: object, *, module_name: str | None = None) -> None:
-        self.name = name  # doit asks for it
+        self.name = name  # doit reads it
         self.run, self.unrecorded = name.run, name.unrecorded
         self.records: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, str | None] = {}
@@ -58,11 +57,11 @@ class BucketState:
 
     @property
     def store(self) -> Store:
-        """The bucket; the first use connects to the cloud."""
+        """The bucket. The first use connects to the cloud."""
         return self.run.store
 
     def key(self, task: str) -> str:
-        """Where the record of a task lies."""
+        """The bucket key of a task's record."""
         return layout.state(self.run.identity, task)
 
     # --- what doit calls ---
@@ -76,7 +75,7 @@ class BucketState:
         return bool(self._record(task))
 
     def set(self, task: str, key: str, value: Any) -> None:
-        """Keep one value, and write the record with the last one."""
+        """Keep one value; with the last one, write the record."""
         if task in self.unrecorded:
             return
         with self.lock:
@@ -85,9 +84,9 @@ class BucketState:
                 self._write(task)
 
     def remove(self, task: str) -> None:
-        """Forget a task. Written at the end only: doit calls this from a mere `list` as well."""
+        """Forget a task. This is written at the end only, as doit calls it for `list` too."""
         with self.lock:
-            self._record(task)  # which version is forgotten counts when that is written
+            self._record(task)  # read it now: the write needs its version
             self.records[task] = {}
             self.forgotten.add(task)
 
@@ -97,20 +96,20 @@ class BucketState:
             self.remove(task)
 
     def dump(self) -> None:
-        """Write what was forgotten."""
+        """Write the forgotten records."""
         for task in list(self.forgotten):
             self.void(task)
 
     # --- what the stages call ---
 
     def expected(self, task: str) -> float | None:
-        """Seconds that the task takes here when it has work to do; None where it never had any."""
+        """Seconds that the task takes here if it has work to do; None if it never had any."""
         self._record(task)
         took = self.took.get(task)
         return statistics.median(took) if took else None
 
     def void(self, task: str) -> None:
-        """From now on nobody believes the old record. Call before a task changes anything."""
+        """Make the old record invalid. Call this before a task changes anything."""
         if task in self.unrecorded:
             return
         with self.lock:
@@ -118,11 +117,11 @@ class BucketState:
             self.records[task] = {}
             self.forgotten.discard(task)
             if had_record or self.seen.get(task):
-                with contextlib.suppress(BucketMissing):  # then there is no record to be believed
+                with contextlib.suppress(BucketMissing):  # then there is no record
                     self._write(task)
 
     def read_anew(self) -> None:
-        """Forget what was read: another run may have written since. Call when the lease is ours."""
+        """Forget what was read, as another run may have written since. Call this when the lease is taken."""
         with self.lock:
             self.records.clear()
             self.seen.clear()
@@ -132,7 +131,7 @@ class BucketState:
             if task not in self.records:
                 parts = [task] if ":" not in task else {task, *self._recorded(f"{task.partition(':')[0]}:")}
                 new = [each for each in parts if each not in self.records]
-                with ThreadPoolExecutor() as pool:  # a stage of many parts is read as fast as one of one
+                with ThreadPoolExecutor() as pool:  # read the parts of a stage in parallel
                     for each, document in zip(new, pool.map(self._read, new), strict=True):
                         self._remember(each, document)
             return self.records[task]
@@ -149,7 +148,7 @@ class BucketState:
 
     def _remember(self, task: str, document: Document | NotADocument | None) -> None:
         if isinstance(document, NotADocument):
-            self.run.console.say("state")(f"{self.key(task)} is no JSON: taken as never run")
+            self.run.console.say("state")(f"{self.key(task)} is no JSON: the task counts as never run")
         self.seen[task] = document.etag if document else None
         known = document.value if isinstance(document, Document) else {}
         value = known.get("doit")

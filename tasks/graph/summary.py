@@ -1,4 +1,4 @@
-"""summary: the run in short, as Markdown, for the place where each CI's users look."""
+"""summary: a report of the run in Markdown, where each CI system shows it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 LONGEST = 200
-"""Characters of a cell: a report is read, a log is searched."""
+"""Characters of a cell; longer texts are cut."""
 
 
 def of_run(run: Run, content: Mapping[str, Any]) -> None:
-    """Publish the report of a run of stages; `content` is its journal's, and its folder keeps one, too."""
-    # a run that never reached the cloud has no address to tell
+    """Publish the report of a run. `content`: of its journal. The log folder gets a copy."""
+    # without the cloud, the site's address is unknown
     url = run.url if run.cloud.connected and content["outcome"] in ("done", "nothing to do") else ""
     text = page(content, url=url)
     with contextlib.suppress(OSError):
@@ -26,14 +26,14 @@ def of_run(run: Run, content: Mapping[str, Any]) -> None:
 
 
 def of_lines(run: Run, command: str, lines: Iterable[str]) -> None:
-    """Publish the report of a command that has no stages: what it has said."""
+    """Publish the report of a command without stages: the lines that it has printed."""
     text = "".join(f"    {line}\n" for line in lines)
     publish(run.root, f"## `doit {command}`, by {run.who}\n\n{text}")
 
 
 def publish(root: Path, text: str, *, url: str = "", environ: Mapping[str, str] = os.environ) -> None:
-    """Put a report where CI takes it from: `.run/report.md` and `report.env`; GitHub names files of its own."""
-    with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be released
+    """Write the report where CI reads it: `.run/report.md` and `.run/report.env`, and the files that GitHub names."""
+    with contextlib.suppress(OSError):  # a read-only checkout can still be released
         (root / ".run").mkdir(exist_ok=True)
         (root / ".run" / "report.md").write_text(text)
         (root / ".run" / "report.env").write_text(f"URL={url}\n")
@@ -44,7 +44,7 @@ def publish(root: Path, text: str, *, url: str = "", environ: Mapping[str, str] 
 
 
 def page(content: Mapping[str, Any], *, url: str = "") -> str:
-    """A run's journal as Markdown."""
+    """The content of a run's journal as Markdown."""
     stages = content["stages"]
     facts = {
         "URL": url,
@@ -66,7 +66,7 @@ def page(content: Mapping[str, Any], *, url: str = "") -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; what would break it is put differently."""
+    """A Markdown table. Cells are cut and escaped."""
     lines = [list(head), *(map(_cell, row) for row in rows)]
     shown = ["| " + " | ".join(line) + " |\n" for line in lines]
     columns = shown[0].count("|") - 1

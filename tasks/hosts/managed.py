@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 WHOLE = {"template", "copy", "file", "get_url", "assemble", "deb822_repository"}
 PART = {"lineinfile", "blockinfile", "replace", "ini_file"}
 """These change a part of a file: removing the file would not undo that."""
@@ -87,8 +89,6 @@ def managed(action: str, result: Mapping[str, Any]) -> Iterator[str]:
 
 def declared(root: Path, playbook: str) -> list[str]:
     """Patterns of all tasks of a playbook and of the roles that it uses, skipped or not."""
-    import yaml
-
     found: set[str] = set()
     roles: set[str] = set()
     wanted = [("", root / "playbooks" / f"{playbook}.yml")]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from doit import Globals
+
 from tasks.cloud.interface import HostDown
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
@@ -99,8 +101,6 @@ Answers = dict[str, tuple[list[str], list[str]]]
 
 
 def _recorded_hosts() -> list[MachineFacts]:
-    from doit import Globals
-
     return hosts.parsed(Globals.dep_manager.get_values(UPSTREAM))
 
 

@@ -1,4 +1,4 @@
-"""apply: what a sweep has decided is carried out: each environment under its lease, and only while nothing has changed."""
+"""apply: delete what the plan takes: each environment under its lease, and only if it has not changed since."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 AT_ONCE = 8
-"""Environments that are ended side by side: most of it is waiting."""
+"""Environments that are deleted in parallel: most of the time is waiting."""
 
 
 def remembered(store: Store) -> tuple[Sightings, str | None]:
-    """What earlier sweeps have seen, and the version of it."""
+    """What earlier sweeps have seen, and the ETag of that document."""
     try:
         document = store.read(layout.SIGHTINGS)
-    except NotADocument as found:  # then everything is seen for the first time
+    except NotADocument as found:  # unreadable: everything is seen for the first time
         return Sightings(), found.etag
     if not document:
         return Sightings(), None
@@ -43,16 +43,16 @@ def remembered(store: Store) -> tuple[Sightings, str | None]:
 
 
 def remember(run: Run, memory: Sightings, etag: str | None) -> None:
-    """Keep it for the next sweep. Raises RecordTaken when another sweep is under way."""
+    """Store it for the next sweep. Raises RecordTaken if another sweep is running."""
     seen = {name: at.isoformat() for name, at in sorted(memory.seen.items())}
     value = {"seen": seen, "pushed": sorted(memory.pushed), "by": run.who}
     run.store.write(layout.SIGHTINGS, value, seen=etag)
 
 
-def carry_out(run: Run, estate: Inventory, plan: SweepPlan) -> dict[str, str]:
-    """Take what the plan takes. Returns why groups could not be taken, by group. One that fails stops no other."""
+def carry_out(run: Run, inventory: Inventory, plan: SweepPlan) -> dict[str, str]:
+    """Delete what the plan takes. Returns, by group, why a group was not deleted. A failed group stops no other."""
     files = [each.of.key for each in plan.take if isinstance(each.of, StoredObject) and not each.of.identity]
-    # records before the files that they name: nobody is led to what is gone
+    # records before the files that they name: a record must not name a missing file
     run.store.delete_all(sorted(files, key=lambda key: not key.endswith(".json")))
     groups = {
         name: items
@@ -60,21 +60,23 @@ def carry_out(run: Run, estate: Inventory, plan: SweepPlan) -> dict[str, str]:
         if not isinstance(items[0].of, StoredObject) or items[0].of.identity
     }
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        problems = pool.map(lambda name: _guarded(run, estate, name, groups[name]), groups)
+        problems = pool.map(lambda name: _guarded(run, inventory, name, groups[name]), groups)
         try:
             return {name: problem for name, problem in zip(groups, problems, strict=True) if problem}
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what is begun is ended, nothing else begun
+            pool.shutdown(
+                wait=False, cancel_futures=True
+            )  # groups that have started finish, the others do not start
             raise
 
 
-def _guarded(run: Run, estate: Inventory, name: str, items: Sequence[Deletion]) -> str:
-    """Why a group could not be taken; empty when it is gone."""
+def _guarded(run: Run, inventory: Inventory, name: str, items: Sequence[Deletion]) -> str:
+    """Why a group was not deleted; empty if it was."""
     if children.cancelled():
         return "interrupted"
     try:
-        if name in estate.places:
-            return _end(run, estate, name, items)
+        if name in inventory.environments:
+            return _end(run, inventory, name, items)
         for each in items:
             _STRAYS[each.of.kind](run, each.of)  # type: ignore[union-attr]
         return ""
@@ -89,8 +91,8 @@ def _guarded(run: Run, estate: Inventory, name: str, items: Sequence[Deletion]) 
 # --- environments ---------------------------------------------------------------------------------
 
 
-def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) -> str:
-    there = run_of(run, estate, identity)
+def _end(run: Run, inventory: Inventory, identity: str, items: Sequence[Deletion]) -> str:
+    there = run_of(run, inventory, identity)
     lease = Lease(there, on_lost=children.interrupt)
     lease.take(0)
     try:
@@ -98,10 +100,10 @@ def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) 
         condemned = {each.of.id for each in items if isinstance(each.of, Resource)}
         if not {each.id for each in found.machines} <= condemned:
             return "a machine was added meanwhile"
-        if any((kept_until(each.tags) or estate.at) > estate.at for each in found.machines):
-            return "somebody keeps it since"
+        if any((kept_until(each.tags) or inventory.at) > inventory.at for each in found.machines):
+            return "it was kept meanwhile"
         own = [each.of for each in items if isinstance(each.of, StoredObject)]
-        # voided first, as by a teardown: what is half gone must not look released
+        # delete the state first, as a teardown does: a partly deleted environment must not look released
         there.store.delete_all([each.key for each in own if each.parsed and each.parsed.kind == "state"])
         for change in teardown_plan(there.name, there.host_name, found):
             run.console.event("sweep", f"{identity}: {change}")
@@ -118,10 +120,10 @@ def _end(run: Run, estate: Inventory, identity: str, items: Sequence[Deletion]) 
     return ""
 
 
-def run_of(run: Run, estate: Inventory, identity: str) -> Run:
-    """A run in that environment, whose branch nobody knows any more."""
-    name = estate.names.environment(identity)
-    settings = estate.settings[name] if name else run.environment
+def run_of(run: Run, inventory: Inventory, identity: str) -> Run:
+    """A run in that environment. Its name is the identity, as the branch is no longer known."""
+    name = inventory.names.environment(identity)
+    settings = inventory.settings[name] if name else run.environment
     environment = dataclasses.replace(settings, per_branch=False, host_name="")
     return dataclasses.replace(run, environment=environment, environment_name=identity)
 

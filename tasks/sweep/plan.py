@@ -1,6 +1,6 @@
-"""plan: find what no branch owns, and give it back: decided here, from what there is, what git has, and the time.
+"""plan: decide what a sweep deletes, from the inventory, the branches of git and the time.
 
-What is condemned for the first time is only remembered; it is taken when it has been condemned for the grace time.
+What is condemned for the first time is only remembered. It is taken when it has been condemned for the grace time.
 """
 
 from __future__ import annotations
@@ -16,20 +16,27 @@ from tasks.bucket.layout import Key, Zone
 from tasks.environments import cost
 from tasks.environments.cost import Prices
 from tasks.environments.expiry import ALWAYS, expiry, kept_until
-from tasks.environments.inventory import BAKERY, EnvironmentInventory, Inventory, Resource, StoredObject, Time
+from tasks.environments.inventory import (
+    IMAGE_BUILDER,
+    EnvironmentInventory,
+    Inventory,
+    Resource,
+    StoredObject,
+    Time,
+)
 from tasks.settings import Sweep
 
 FEW = 25
-"""Items that may go whatever their share: a project with one environment must be able to end it."""
+"""This many items may go whatever their share: a project with one environment must be able to delete it."""
 STRAYS = ("instance", "volume", "key pair", "security group")
-"""Kinds that are nobody's without an environment's tag; a secret may be the project's."""
+"""Kinds that are condemned without an environment's tag. A secret may belong to the project."""
 PUSHED = "pushed"
-"""Tag: the branch is known to a remote."""
+"""Tag: the branch was pushed to a remote."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sightings:
-    """What earlier sweeps have seen: things condemned, since when; environments whose branch a remote had."""
+    """What earlier sweeps have seen. `seen`: condemned items, and since when. `pushed`: environments whose branch a remote had."""
 
     seen: Mapping[str, Time] = field(default_factory=dict)
     pushed: frozenset[str] = frozenset()
@@ -37,8 +44,8 @@ class Sightings:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known beside the cloud. `branches`: the remote's, with their commits. `referred`: names of tarballs, layers and
-    commits that something living refers to."""
+    """What is known besides the inventory. `branches`: the remote's, with their commits. `referred`: names of tarballs, layers and
+    commits that are still in use."""
 
     branches: Mapping[str, str]
     referred: frozenset[str] = frozenset()
@@ -47,7 +54,7 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Deletion:
-    """One item that nothing holds. `group`: what goes together, or not at all."""
+    """One item to delete. `group`: items that are deleted together or not at all."""
 
     of: Resource | StoredObject
     group: str
@@ -55,13 +62,13 @@ class Deletion:
 
     @property
     def name(self) -> str:
-        """What it is remembered by."""
+        """The name in `Sightings.seen`."""
         return f"{self.of.kind} {self.of.id}" if isinstance(self.of, Resource) else self.of.key
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spared:
-    """What would go, but for this."""
+    """A group that would be deleted, and why it is not."""
 
     group: str
     why: str
@@ -69,27 +76,27 @@ class Spared:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPlan:
-    """What is taken now, what waits and until when, what is left; and what is to be remembered."""
+    """What is taken now, what waits and until when, what is left, and what to remember."""
 
     take: tuple[Deletion, ...]
     wait: Mapping[str, tuple[Time, tuple[Deletion, ...]]]
     left: tuple[Spared, ...]
     memory: Sightings
     share: float
-    """Percent of everything that would be taken."""
+    """Percent of all items that would be taken."""
 
     @property
     def groups(self) -> dict[str, list[Deletion]]:
-        """What is taken, as it goes together."""
+        """What is taken, by group."""
         found: dict[str, list[Deletion]] = {}
         for each in self.take:
             found.setdefault(each.group, []).append(each)
         return found
 
 
-def plan(estate: Inventory, known: Known, settings: Sweep) -> SweepPlan:
-    """What is to be done, by whom nothing is asked and nothing changed."""
-    found = list(condemned(estate, known, settings))
+def plan(inventory: Inventory, known: Known, settings: Sweep) -> SweepPlan:
+    """The plan: pure, it asks and changes nothing."""
+    found = list(condemned(inventory, known, settings))
     groups: dict[str, list[Deletion]] = {}
     for each in found:
         if isinstance(each, Deletion):
@@ -98,43 +105,45 @@ def plan(estate: Inventory, known: Known, settings: Sweep) -> SweepPlan:
     take: list[Deletion] = []
     wait: dict[str, tuple[Time, tuple[Deletion, ...]]] = {}
     for name, items in groups.items():
-        due = max(seen.get(each.name, estate.at) for each in items) + grace
-        if due <= estate.at and all(each.name in seen for each in items):
+        due = max(seen.get(each.name, inventory.at) for each in items) + grace
+        if due <= inventory.at and all(each.name in seen for each in items):
             take += items
         else:
             wait[name] = due, tuple(items)
-    everything = len(estate.things) + len(estate.objects)
+    everything = len(inventory.resources) + len(inventory.objects)
     return SweepPlan(
         take=tuple(take),
         wait=wait,
         left=tuple(each for each in found if isinstance(each, Spared)),
         memory=Sightings(
-            seen={each.name: seen.get(each.name, estate.at) for items in groups.values() for each in items},
-            pushed=frozenset(known.memory.pushed & estate.places.keys())
-            | (_identities(estate, known) & estate.places.keys()),
+            seen={
+                each.name: seen.get(each.name, inventory.at) for items in groups.values() for each in items
+            },
+            pushed=frozenset(known.memory.pushed & inventory.environments.keys())
+            | (_identities(inventory, known) & inventory.environments.keys()),
         ),
         share=100 * len(take) / everything if len(take) > FEW else 0.0,
     )
 
 
-def condemned(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion | Spared]:
-    """Everything that nothing holds, and what only a tag holds."""
-    living = _identities(estate, known)
-    for place in estate.places.values():
-        yield from _place(estate, place, known, living)
-    for each in estate.things:
-        yield from _stray(estate, each)
-    yield from _images(estate)
-    yield from _files(estate, known, settings)
-    yield from _records(estate, known, settings)
+def condemned(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion | Spared]:
+    """Every item to delete, and every group that only a tag keeps."""
+    living = _identities(inventory, known)
+    for own in inventory.environments.values():
+        yield from _environment(inventory, own, known, living)
+    for each in inventory.resources:
+        yield from _stray(inventory, each)
+    yield from _images(inventory)
+    yield from _files(inventory, known, settings)
+    yield from _records(inventory, known, settings)
 
 
-def _identities(estate: Inventory, known: Known) -> set[str]:
-    return set().union(*(estate.names.of_branch(branch) for branch in known.branches))
+def _identities(inventory: Inventory, known: Known) -> set[str]:
+    return set().union(*(inventory.names.of_branch(branch) for branch in known.branches))
 
 
-def lines(plan: SweepPlan, estate: Inventory, prices: Prices) -> Iterator[str]:
-    """The plan, as a person reads it: a line for each thing that goes, waits or is left, and what it costs."""
+def lines(plan: SweepPlan, inventory: Inventory, prices: Prices) -> Iterator[str]:
+    """The plan in words: a line for each group that goes, waits or is left, and the costs."""
     for name, items in plan.groups.items():
         yield f"{'take':<15} {name}: {items[0].why} ({_counted(items)})"
     for name, (due, waiting) in plan.wait.items():
@@ -142,10 +151,10 @@ def lines(plan: SweepPlan, estate: Inventory, prices: Prices) -> Iterator[str]:
         yield f"{'wait':<15} {name}: {waiting[0].why}; {when} ({_counted(waiting)})"
     for each in plan.left:
         yield f"{'leave':<15} {each.group}: {each.why}"
-    everything = cost.total(estate.things, estate.at, prices)
-    saved = cost.total((each.of for each in plan.take if isinstance(each.of, Resource)), estate.at, prices)
+    everything = cost.total(inventory.resources, inventory.at, prices)
+    saved = cost.total((each.of for each in plan.take if isinstance(each.of, Resource)), inventory.at, prices)
     bytes = sum(each.of.size for each in plan.take if isinstance(each.of, StoredObject))
-    number, money = len(estate.places), f"{everything.money:.2f} {prices.currency}"
+    number, money = len(inventory.environments), f"{everything.money:.2f} {prices.currency}"
     yield f"{number} environments, {everything.hours:.0f} instance hours, about {money} so far"
     yield (
         f"{len(plan.take)} items to take save {saved.hourly * cost.MONTH:.2f} {prices.currency} a month and "
@@ -161,40 +170,40 @@ def _counted(items: Iterable[Deletion]) -> str:
 # --- environments ---------------------------------------------------------------------------------
 
 
-def _place(
-    estate: Inventory, place: EnvironmentInventory, known: Known, living: set[str]
+def _environment(
+    inventory: Inventory, own: EnvironmentInventory, known: Known, living: set[str]
 ) -> Iterator[Deletion | Spared]:
-    name = estate.names.environment(place.identity)
-    if name in estate.names.fixed:
+    name = inventory.names.environment(own.identity)
+    if name in inventory.names.fixed:
         return
-    if name is None and place.identity != BAKERY:
-        if place.things:
-            yield Spared(group=place.identity, why=f"no file in environments/ makes {place.identity}")
+    if name is None and own.identity != IMAGE_BUILDER:
+        if own.resources:
+            yield Spared(group=own.identity, why=f"no file in environments/ makes {own.identity}")
         return
-    why = "a bake that did not end" if name is None else _why(estate, place, name, known, living)
-    if not why or (name is None and not place.things):
+    why = "a bake that did not end" if name is None else _why(inventory, own, name, known, living)
+    if not why or (name is None and not own.resources):
         return
-    until = max((kept_until(each.tags) or estate.at for each in place.things), default=estate.at)
-    if until > estate.at:
-        yield Spared(group=place.identity, why=f"{why}, but {_kept(until)}")
+    until = max((kept_until(each.tags) or inventory.at for each in own.resources), default=inventory.at)
+    if until > inventory.at:
+        yield Spared(group=own.identity, why=f"{why}, but {_kept(until)}")
         return
-    items: tuple[Resource | StoredObject, ...] = (*place.things, *place.objects)
-    yield from (Deletion(of=each, group=place.identity, why=why) for each in items)
+    items: tuple[Resource | StoredObject, ...] = (*own.resources, *own.objects)
+    yield from (Deletion(of=each, group=own.identity, why=why) for each in items)
 
 
-def _why(estate: Inventory, place: EnvironmentInventory, name: str, known: Known, living: set[str]) -> str:
-    """Why nothing holds an environment; empty where something does."""
-    gone = place.identity not in living
-    pushed = place.identity in known.memory.pushed or place.tags.get(PUSHED) == "yes"
-    branch = place.tags.get("branch", "")
-    if not place.things:
+def _why(inventory: Inventory, own: EnvironmentInventory, name: str, known: Known, living: set[str]) -> str:
+    """Why an environment is condemned; empty if it is not."""
+    gone = own.identity not in living
+    pushed = own.identity in known.memory.pushed or own.tags.get(PUSHED) == "yes"
+    branch = own.tags.get("branch", "")
+    if not own.resources:
         return "records of a branch that is gone" if gone else ""
     if gone and pushed:
         return f"its branch {branch} is gone".replace("  ", " ")
-    if not place.instances:
+    if not own.instances:
         return "half made: it has no machine"
-    end = expiry(place, estate.settings[name])
-    return f"expired on {end:%Y-%m-%d %H:%M} UTC" if end and end <= estate.at else ""
+    end = expiry(own, inventory.settings[name])
+    return f"expired on {end:%Y-%m-%d %H:%M} UTC" if end and end <= inventory.at else ""
 
 
 def _kept(until: Time) -> str:
@@ -204,37 +213,37 @@ def _kept(until: Time) -> str:
 # --- what belongs to no environment ---------------------------------------------------------------
 
 
-def _stray(estate: Inventory, each: Resource) -> Iterator[Deletion | Spared]:
-    known = each.identity == BAKERY or estate.names.environment(each.identity)
+def _stray(inventory: Inventory, each: Resource) -> Iterator[Deletion | Spared]:
+    known = each.identity == IMAGE_BUILDER or inventory.names.environment(each.identity)
     if each.kind == "volume" and each.state == "available" and known:
-        # one of a testing environment goes with it; others' may hold what nobody else has
-        if each.identity in estate.names.fixed:
+        # a testing environment's volume goes with it; a fixed environment's may have the only copy of its data
+        if each.identity in inventory.names.fixed:
             yield Spared(group=f"volume {each.id}", why=f"attached to nothing, but it is {each.identity}'s")
-        elif not estate.places[each.identity].instances:
+        elif not inventory.environments[each.identity].instances:
             return
         else:
-            yield from _unless_kept(estate, each, "attached to nothing")
+            yield from _unless_kept(inventory, each, "attached to nothing")
     elif not each.identity and each.kind in STRAYS and not each.more.get("of"):
-        yield from _unless_kept(estate, each, "it carries the tag of no environment")
+        yield from _unless_kept(inventory, each, "it carries the tag of no environment")
 
 
-def _images(estate: Inventory) -> Iterator[Deletion | Spared]:
-    baked = [each for each in estate.things if each.kind == "image" and "fingerprint" in each.tags]
-    newest = sorted(baked, key=lambda each: each.made or estate.at, reverse=True)
+def _images(inventory: Inventory) -> Iterator[Deletion | Spared]:
+    baked = [each for each in inventory.resources if each.kind == "image" and "fingerprint" in each.tags]
+    newest = sorted(baked, key=lambda each: each.made or inventory.at, reverse=True)
     whole = [each for each in newest if each.state == "available"]
-    used = {each.more["image"] for each in estate.things if each.kind == "instance"}
+    used = {each.more["image"] for each in inventory.resources if each.kind == "instance"}
     for each in newest:
         if each.state in image.SPENT:
-            yield from _unless_kept(estate, each, f"the image is {each.state}")
+            yield from _unless_kept(inventory, each, f"the image is {each.state}")
         elif each in whole[image.KEPT :] and each.id not in used:
             yield from _unless_kept(
-                estate, each, f"older than the newest {image.KEPT}, and no machine runs on it"
+                inventory, each, f"older than the newest {image.KEPT}, and no machine runs on it"
             )
 
 
-def _unless_kept(estate: Inventory, each: Resource, why: str) -> Iterator[Deletion | Spared]:
+def _unless_kept(inventory: Inventory, each: Resource, why: str) -> Iterator[Deletion | Spared]:
     until, group = kept_until(each.tags), f"{each.kind} {each.id}"
-    if until and until > estate.at:
+    if until and until > inventory.at:
         yield Spared(group=group, why=f"{why}, but {_kept(until)}")
     else:
         yield Deletion(of=each, group=group, why=why)
@@ -243,15 +252,15 @@ def _unless_kept(estate: Inventory, each: Resource, why: str) -> Iterator[Deleti
 # --- the bucket -----------------------------------------------------------------------------------
 
 
-def _files(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
-    """Tarballs beyond age or number with what lies beside them; layers beyond age."""
+def _files(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
+    """Tarballs that are too old or too many, with the documents beside them, and layers that are too old."""
     tarballs: dict[Zone, dict[str, list[StoredObject]]] = {}
-    for each, key in keyed(estate.objects):
+    for each, key in keyed(inventory.objects):
         if key.zone and key.folder == "tarballs":
             tarballs.setdefault(key.zone, {}).setdefault(key.name, []).append(each)
         elif (
             key.folder == "layers"
-            and older(estate, each, settings.layer_days)
+            and older(inventory, each, settings.layer_days)
             and key.name not in known.referred
         ):
             why = f"older than {settings.layer_days} days, and nothing living is made of it"
@@ -259,7 +268,7 @@ def _files(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletio
     for zone, named in tarballs.items():
         newest = sorted(named, key=lambda name: max(each.written for each in named[name]), reverse=True)
         for number, name in enumerate(newest):
-            old = all(older(estate, each, settings.tarball_days) for each in named[name])
+            old = all(older(inventory, each, settings.tarball_days) for each in named[name])
             if (old or number >= settings.tarballs) and name not in known.referred:
                 why = (
                     f"older than {settings.tarball_days} days"
@@ -271,22 +280,22 @@ def _files(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletio
                     yield Deletion(of=each, group=group, why=f"{why}, and nothing living refers to it")
 
 
-def _records(estate: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
-    """Commits' pointers, keys of builds and records of runs that are old."""
+def _records(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
+    """Old pointers of commits, keys of builds and records of runs."""
     why = f"a record older than {settings.record_days} days"
-    found = list(keyed(estate.objects))
+    found = list(keyed(inventory.objects))
     pointers = [(each, key) for each, key in found if key.folder in ("keys", "commits")]
     runs = [(each, key) for each, key in found if key.kind == "run"]
     for each, key in (*pointers, *runs):
-        if older(estate, each, settings.record_days) and key.name not in known.referred:
+        if older(inventory, each, settings.record_days) and key.name not in known.referred:
             yield Deletion(of=each, group=each.key, why=why)
 
 
 def keyed(objects: Iterable[StoredObject]) -> Iterator[tuple[StoredObject, Key]]:
-    """Those that somebody here has made, with what their keys were made of."""
+    """The objects whose keys the pipeline makes, with the parsed key."""
     yield from ((each, each.parsed) for each in objects if each.parsed)
 
 
-def older(estate: Inventory, each: StoredObject, days: int) -> bool:
-    """Whether it was written longer ago than that."""
-    return estate.at - each.written > datetime.timedelta(days=days)
+def older(inventory: Inventory, each: StoredObject, days: int) -> bool:
+    """Whether an object was written more than so many days ago."""
+    return inventory.at - each.written > datetime.timedelta(days=days)

@@ -1,4 +1,4 @@
-"""references: what the living need of the bucket: names of tarballs, of their layers, and of commits."""
+"""references: the names of tarballs, layers and commits that are still in use."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 READERS = 16
 NAMES = re.compile(r"\b[0-9a-f]{64}\b")
 ALSO = 2
-"""Releases that count beside those that a machine keeps: one may just be going live."""
+"""Releases that count besides those that a machine keeps: one may be going live now."""
 
 
 class SweepBlind(Refusal):
-    """A document that tells what is needed cannot be read, so nothing may be taken away."""
+    """A document that says what is in use cannot be read, so that nothing may be deleted."""
 
-    sentence = "sweep: {key} is no JSON, so nobody can tell what it refers to"
+    sentence = "sweep: {key} is no JSON, so that what it refers to is unknown"
     remedy = "doit sweep"
 
 
-def of(run: Run, estate: Inventory, branches: Mapping[str, str]) -> frozenset[str]:
-    """Names that must stay: of what runs or can be rolled back to, of each branch's head, of the run that waits.
+def of(run: Run, inventory: Inventory, branches: Mapping[str, str]) -> frozenset[str]:
+    """Names that must stay: of releases that are live or can be rolled back to, of each branch's head, of the run that waits.
 
-    Raises SweepBlind for a document that cannot be read.
+    Raises SweepBlind if a document cannot be read.
     """
-    keys = {each.key for each in estate.objects}
+    keys = {each.key for each in inventory.objects}
     with ThreadPoolExecutor(max_workers=READERS) as pool:
 
         def read(wanted: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -49,8 +49,8 @@ def of(run: Run, estate: Inventory, branches: Mapping[str, str]) -> frozenset[st
             found = pool.map(lambda key: _read(run.store, key), here)
             return ((key, value) for key, value in zip(here, found, strict=True) if value)
 
-        live = [(estate.names.environment(name), layout.history(name)) for name in estate.places]
-        kept = {key: estate.settings[name].release.keep + ALSO for name, key in live if name}
+        live = [(inventory.names.environment(name), layout.history(name)) for name in inventory.environments]
+        kept = {key: inventory.settings[name].release.keep + ALSO for name, key in live if name}
         releases = [
             (release.digest, release.commit.commit)
             for key, value in read(kept)
@@ -67,22 +67,22 @@ def of(run: Run, estate: Inventory, branches: Mapping[str, str]) -> frozenset[st
             for zone in layout.ZONES
             for digest in sorted(digests)
         ]
-        layers = list(_young_layers(estate, run.pipeline.sweep))
-        # whatever a manifest names, by whatever key: it is what the tarball is made of
+        layers = list(_young_layers(inventory, run.pipeline.sweep))
+        # every digest in a manifest, under any key, is an input of the tarball
         named = {name for _, value in read(manifests + layers) for name in NAMES.findall(json.dumps(value))}
     return frozenset(digests | commits | named)
 
 
-def _young_layers(estate: Inventory, settings: Sweep) -> Iterator[str]:
-    """Records of layers that stay, if there is an archive that would go: it may be the same bytes as long ago."""
-    layers = [(each, key.kind) for each, key in keyed(estate.objects) if key.folder == "layers"]
-    old = {each.key for each, _ in layers if older(estate, each, settings.layer_days)}
+def _young_layers(inventory: Inventory, settings: Sweep) -> Iterator[str]:
+    """Records of young layers, if an old archive would go: a young layer may have the same bytes as an old one."""
+    layers = [(each, key.kind) for each, key in keyed(inventory.objects) if key.folder == "layers"]
+    old = {each.key for each, _ in layers if older(inventory, each, settings.layer_days)}
     if any(kind == "blob" and each.key in old for each, kind in layers):
         yield from (each.key for each, kind in layers if kind == "record" and each.key not in old)
 
 
 def _last(releases: list[LiveRelease], number: int) -> list[LiveRelease]:
-    """The newest releases, of as many tarballs."""
+    """The newest releases, of at most `number` tarballs."""
     newest = list(dict.fromkeys(each.digest for each in reversed(releases)))[:number]
     return [each for each in releases if each.digest in newest]
 

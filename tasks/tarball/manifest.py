@@ -1,4 +1,4 @@
-"""manifest: what is told of a tarball beside it, and by the key of its inputs: content, sizes, layers, tools, options."""
+"""manifest: the document that describes a tarball: content, sizes, layers, tools, options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.tarball.build.archive import Share
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """`tree`: the git id of the application. `layers`: what each gave, `keys`: the digests of the inputs of those that are built."""
+    """`tree`: git id of the application. `layers`: files and bytes from each layer. `keys`: the keys of the layers that are built."""
 
     digest: Digest
     size: int
@@ -26,7 +26,7 @@ class Manifest:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Manifest:
-        """From its document. What another pipeline has added or left out is no reason to refuse it."""
+        """From its document. Unknown keys are ignored and missing ones have defaults: another version may have written it."""
         layers = value.get("layers", {})
         return cls(
             digest=Digest(value["digest"]),
@@ -44,7 +44,7 @@ class Manifest:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Its document."""
+        """As its document."""
         return {
             "tree": self.tree,
             "digest": self.digest,

@@ -1,4 +1,4 @@
-"""sbom: what a tarball is made of, as CycloneDX, the same bytes for the same lock file."""
+"""sbom: the software bill of materials of a tarball, in CycloneDX; the same bytes for the same lock file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def load_ahead() -> None:
-    """Load the library beside a build that takes longer."""
+    """Load the library in a thread, while the layers are built."""
     threading.Thread(target=importlib.import_module, args=["cyclonedx.output.json"], daemon=True).start()
 
 
@@ -42,7 +42,7 @@ def _component(package: dict[str, Any]) -> Any:
     from packageurl import PackageURL
 
     group, _, name = package["name"].rpartition("/")
-    dist, licences = package.get("dist", {}), package.get("license")  # several of them: any
+    dist, licences = package.get("dist", {}), package.get("license")  # several licences mean a choice
     url = PackageURL("composer", group, name, package["version"])
     return Component(
         type=ComponentType.LIBRARY,
@@ -63,6 +63,6 @@ def _component(package: dict[str, Any]) -> Any:
 
 
 def _serial(*content: bytes | str) -> uuid.UUID:
-    """A version 4 UUID by its form, as the format wants it; by its digits the digest of what it stands for."""
+    """A digest of the content in the form of a version 4 UUID, which the format requires."""
     text = b"\0".join(each if isinstance(each, bytes) else each.encode() for each in content)
     return uuid.UUID(bytes=hashlib.sha256(text).digest()[:16], version=4)

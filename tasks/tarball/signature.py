@@ -1,4 +1,4 @@
-"""signature: who vouches for a tarball: minisign, its private key in the cloud, the public ones in the settings."""
+"""signature: sign tarballs with minisign; the private key is in the cloud, the public keys are in the settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tasks.cloud.errors import code
 from tasks.digest import Digest
 from tasks.refusal import Refusal
-from tasks.tarball.build.tar import Damaged, Digested, Readable
+from tasks.tarball.build.tar import Damaged, HashingReader, Readable
 
 if TYPE_CHECKING:
     import minisign
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 
 class Unsigned(Refusal):
-    """The environment's file says `signatures: required`, and nobody vouches for the tarball."""
+    """The environment's file says `signatures: required`, and the tarball is not signed."""
 
     sentence = "release: {environment} takes signed tarballs only, and for {digest} {problem}"
     remedy = "doit key | tail -n 1 >> pipeline.yml"
 
 
 class SigningKeyMissing(Refusal):
-    """`signatures: required`, and there is no private key, or this role may not read it."""
+    """The environment's file says `signatures: required`, and the private key does not exist or this role may not read it."""
 
     sentence = "tarball: there is no key to sign with at {parameter}, or you may not read it"
     remedy = "doit key | tail -n 1 >> pipeline.yml"
 
 
 class SigningKeyExists(Refusal):
-    """`doit key` would replace the private key, and nobody could vouch for older tarballs again."""
+    """`doit key` would replace the private key, which cannot be restored."""
 
     sentence = "key: there is a key at {parameter} (public: {public})"
     remedy = "doit key --replace"
 
 
 class SigningKeyUnknown(Refusal):
-    """The private key's public half is not among `public_keys`: no host would believe it."""
+    """The private key's public key is not among `public_keys`, so that every host would refuse the signature."""
 
     sentence = "tarball: the key at {parameter} is {public}, which pipeline.yml does not name (public_keys)"
     remedy = "doit key --replace"
 
 
 def make_key(run: Run, *, replace: bool = False) -> str:
-    """Keep a new private key in the cloud; returns its public one, for pipeline.yml. Raises SigningKeyExists."""
+    """Store a new private key in the cloud and return its public key, for pipeline.yml. Raises SigningKeyExists."""
     import minisign
 
     pair = minisign.KeyPair.generate()
@@ -62,9 +62,9 @@ def make_key(run: Run, *, replace: bool = False) -> str:
 
 
 def sign(run: Run, digest: Digest, tarball: Readable) -> str | None:
-    """The signature of a tarball, None where nobody asks for one. The same for the same content and key.
+    """The signature of a tarball, the same for the same content and key; None if there are no public keys, or no private key.
 
-    Raises SigningKeyMissing where the environment requires it, SigningKeyUnknown, or Damaged when the tarball is another.
+    Raises SigningKeyMissing if the environment requires signatures, SigningKeyUnknown, or Damaged if the digest differs.
     """
     keys = run.pipeline.public_keys
     if not keys:
@@ -76,7 +76,7 @@ def sign(run: Run, digest: Digest, tarball: Readable) -> str | None:
         return None
     if public(key) not in keys:
         raise SigningKeyUnknown(parameter=_parameter(run), public=public(key))
-    read = Digested(tarball)
+    read = HashingReader(tarball)
     made = key.sign(read, untrusted_comment=f"{run.pipeline.name}: {digest}", trusted_comment=digest)
     if read.digest != digest:
         raise Damaged(f"its digest is {read.digest.short}, not {digest.short}")
@@ -84,29 +84,29 @@ def sign(run: Run, digest: Digest, tarball: Readable) -> str | None:
 
 
 def possible(run: Run) -> bool:
-    """Whether there is a key to sign with, or else nothing may go on without one."""
+    """Whether to try to sign: the environment requires it, or there is a private key."""
     return run.environment.signatures == "required" or _key(run) is not None
 
 
 def accept(run: Run, digest: Digest, signature: str) -> None:
-    """Refuse to release what nobody signed where that is required; hosts check what was signed. Raises Unsigned."""
+    """Raises Unsigned if a signature is required and missing. The hosts check that it is valid."""
     if run.environment.signatures == "required" and not (signature and run.pipeline.public_keys):
         problem = "it has no signature" if run.pipeline.public_keys else "pipeline.yml names no public key"
         raise Unsigned(digest=digest.short, environment=run.environment_name, problem=problem)
 
 
 def public(key: minisign.SecretKey | None) -> str:
-    """The public half, as settings have it."""
+    """The public key as settings have it; empty if there is no key."""
     return key.get_public_key().to_base64().decode() if key else ""
 
 
 def _parameter(run: Run) -> str:
-    # beside the environments' secrets, whose folder more roles may read and write
+    # not among the environments' secrets: more roles may read and write that folder
     return f"/{run.pipeline.name}-signing/key"
 
 
 def _key(run: Run) -> minisign.SecretKey | None:
-    """The private key; None where there is none, or where this role may not read it."""
+    """The private key; None if it does not exist or this role may not read it."""
     import minisign
 
     ssm = run.cloud.client("ssm")

@@ -1,4 +1,4 @@
-"""stage: the application built once, of its layers, and kept under its content's name."""
+"""stage: build the application's tarball once from its layers, and store it under its digest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def accept_source(run: Run) -> None:
-    """Refuse uncommitted changes where the environment does, and name them elsewhere. Raises UncommittedChanges."""
+    """Raises UncommittedChanges if the environment refuses uncommitted changes; otherwise says that they are included."""
     changed = source.uncommitted(run.root)
     if changed and run.environment.uncommitted == "refused":
         files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
@@ -43,7 +43,7 @@ def layer_parts(build: Build, name: str) -> dict[str, object]:
 
 
 def layer(build: Build, name: str) -> Outcome:
-    """Build a layer, unless it or the whole tarball is stored. Nothing is brought here before it is needed."""
+    """Build a layer, unless it or the whole tarball is stored. A stored layer is downloaded only when it is needed."""
     accept_source(build.run)
     if layers.known(build, name) or _stored(cache.of(build.run), _key(build)):
         return Outcome(facts={}, done="", unchanged="", changed=False)
@@ -59,14 +59,14 @@ def layer(build: Build, name: str) -> Outcome:
 
 
 def foresee_layer(build: Build, name: str) -> Foreseen | None:
-    """That nothing is built, because the layer or the whole tarball is stored; None where it will be."""
+    """`unchanged` if the layer or the whole tarball is stored; None if the layer will be built."""
     if _refused(build.run) or not (layers.known(build, name) or _stored(cache.of(build.run), _key(build))):
         return None
     return Foreseen(what="unchanged", words="", facts={})
 
 
 def foresee(build: Build) -> Foreseen | None:
-    """The tarball of this tree, if it is stored already, and what is still written about it; None where it will be packed."""
+    """The stored tarball of this tree, with what is still to be written about it; None if it will be packed."""
     run = build.run
     manifest = None if _refused(run) else _stored(cache.of(run), _key(build))
     if not manifest:
@@ -81,12 +81,12 @@ def foresee(build: Build) -> Foreseen | None:
 
 
 def _refused(run: Run) -> bool:
-    """Whether the environment takes no uncommitted files, and there are some."""
+    """Whether the environment refuses uncommitted files and there are some."""
     return run.environment.uncommitted == "refused" and not source.snapshot(run.root).commit
 
 
 def _missing(run: Run, digest: Digest) -> list[str]:
-    """What is still to be written about a stored tarball."""
+    """What is still to be written about a stored tarball, in words."""
     commit = source.snapshot(run.root).commit
     known = stored.pointer(run, commit) if commit else None
     pointed = known and stored.key_of(run, known.digest)
@@ -99,14 +99,14 @@ def _missing(run: Run, digest: Digest) -> list[str]:
 
 
 def parts(build: Build) -> dict[str, object]:
-    """What the tarball depends on beside files, by name."""
+    """What the tarball depends on besides files, by name."""
     options = {f"application.options.{k}": list(v) for k, v in build.run.profile.options.items()}
     keys = {f"layer {name}": each.key.short for name, each in build.keys.items()}
     return {**options, **keys, "zstd version": archive.version()}
 
 
 def differences(build: Build) -> list[str]:
-    """Whether the commit points to a tarball that is there. Uncommitted files belong to no commit."""
+    """Why the commit's pointer or its tarball is incomplete, in words. Empty for uncommitted files, which belong to no commit."""
     run = build.run
     commit = source.snapshot(run.root).commit
     if not commit:
@@ -122,7 +122,7 @@ def differences(build: Build) -> list[str]:
 
 
 def pack(build: Build) -> Outcome:
-    """Put the layers, building those that nobody has, and the application together and store it, unless a tarball of the same inputs is stored already."""
+    """Pack the layers and the application into a tarball and store it, unless a tarball of the same inputs is stored already."""
     run = build.run
     accept_source(run)
     kept, tree, key = cache.of(run), _application_tree(run), _key(build)
@@ -144,7 +144,7 @@ def pack(build: Build) -> Outcome:
 
 
 def _sign(run: Run, digest: Digest) -> None:
-    """Vouch for what lies in the bucket, where that is asked for and was not done before."""
+    """Sign the stored tarball, if there are public keys and it is not signed yet."""
     if not run.pipeline.public_keys:
         return
     key = stored.stored_key(run, digest)
@@ -166,15 +166,15 @@ def _pack(build: Build, tree: str) -> Manifest:
     say = run.console.say("tarball")
     say("packs")
     with contextlib.ExitStack() as opened:
-        # what is built upon others stands above them, and all of it above the application's own files
+        # the first counts: a layer comes before those below it, and the application's own files come last
         archives = {
             name: tar.of_archive(opened.enter_context(made[name].path.open("rb")), digest=made[name].digest)
             for name in reversed(made)
         }
         application = tar.of_folder(exported, exclude=run.profile.exclude)
         stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
-        members: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": application}
-        result = archive.pack(members, packed, date=archive.date_of(tree))
+        entries: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": application}
+        result = archive.pack(entries, packed, date=archive.date_of(tree))
     manifest = Manifest(
         tree=tree,
         digest=result.digest,
@@ -186,7 +186,7 @@ def _pack(build: Build, tree: str) -> Manifest:
         tools=keys.tools(run.profile),
         options=run.profile.options,
     )
-    sent: list[int] = []  # parts are sent by several threads
+    sent: list[int] = []  # several threads send parts
 
     def heard(size: int) -> None:
         sent.append(size)
@@ -202,7 +202,7 @@ def _pack(build: Build, tree: str) -> Manifest:
 
 
 def _stamps(build: Build) -> list[tar.TarEntry]:
-    """Files that say which content some layers have: the digest of their keys."""
+    """The profile's stamp files: each holds a digest of the keys of some layers."""
     found = []
     for path, names in sorted(build.run.profile.stamps.items()):
         known = [each.key for each in build.keys.values() if each.layer.declared in names]
@@ -212,7 +212,7 @@ def _stamps(build: Build) -> list[tar.TarEntry]:
 
 
 def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
-    """Keep the software bill of materials beside the tarball, where the profile names a lock file."""
+    """Store the software bill of materials beside the tarball, if the profile names a lock file."""
     lock = folder / run.profile.sbom
     if run.profile.sbom and lock.exists():
         made = sbom.of_composer(
@@ -230,7 +230,7 @@ def _application_tree(run: Run) -> str:
 
 
 def _key(build: Build) -> Digest:
-    """The digest of everything that the tarball's bytes come from."""
+    """The digest of everything that determines the tarball's bytes."""
     run = build.run
     recipe: Mapping[str, object] = {
         "tree": _application_tree(run),
@@ -244,7 +244,7 @@ def _key(build: Build) -> Digest:
 
 
 def _stored(kept: cache.Cache, key: Digest) -> Manifest | None:
-    """The manifest of the tarball made of these inputs, if both are there."""
+    """The manifest of the tarball with these inputs, if both are stored."""
     for found in kept.records("keys", key):
         manifest = Manifest.of(found.value)
         if kept.blob("tarballs", manifest.digest, manifest.size):
@@ -253,7 +253,7 @@ def _stored(kept: cache.Cache, key: Digest) -> Manifest | None:
 
 
 def _point(run: Run, digest: Digest) -> None:
-    """Let the commit point to the tarball of its tree, once: what was staged stays what goes live."""
+    """Write the commit's pointer, once: the tarball that was staged is the one that goes live."""
     commit = source.snapshot(run.root).commit
     if not commit:
         return

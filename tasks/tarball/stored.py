@@ -1,4 +1,4 @@
-"""stored: which tarballs the bucket has: of a commit, by digest, and what lies beside each."""
+"""stored: find the bucket's tarballs by commit or digest, and the documents beside them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class NoTarball(Refusal):
-    """An environment that builds nothing is asked for a commit that nobody has built."""
+    """The environment does not build, and the commit has no tarball."""
 
     sentence = "release: no tarball for {commit} in {bucket}"
     remedy = "doit tarball"
 
 
 class TarballGone(Refusal):
-    """A tarball that is to go live is not in the bucket, or lies where this branch takes nothing from."""
+    """A tarball that is to be released is not in the bucket, or is in a zone that this branch may not use."""
 
     sentence = "release: there is no tarball {digest} in {bucket} that this branch may take"
     remedy = "doit tarball"
 
 
 class ArchiveDamaged(Refusal):
-    """A stored tarball is not what was packed."""
+    """A stored tarball is not the one that was packed."""
 
     sentence = "tarball: {digest} is damaged: {problem}"
     remedy = "doit forget tarball && doit tarball"
@@ -40,7 +40,7 @@ class ArchiveDamaged(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class Pointer:
-    """Which tarball is a commit's. `by`: for display; `role`: who has built it, as the cloud says."""
+    """Which tarball belongs to a commit. `by`: who built it, for display; `role`: the cloud role that built it."""
 
     digest: Digest
     branch: str = ""
@@ -50,17 +50,17 @@ class Pointer:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Pointer:
-        """From its document. What another pipeline has added or left out is no reason to refuse it."""
+        """From its document. Unknown keys are ignored and missing ones are empty: another version may have written it."""
         told = {name: str(value.get(name) or "") for name in ("branch", "by", "role", "at")}
         return cls(digest=Digest(value["digest"]), **told)
 
     def as_dict(self) -> dict[str, Any]:
-        """Its document."""
+        """As its document."""
         return dataclasses.asdict(self)
 
 
 def existing(run: Run) -> Digest:
-    """The tarball that the checked-out commit points to, for environments that build none. Raises NoTarball."""
+    """The tarball of the checked-out commit, for environments that do not build. Raises NoTarball."""
     commit = source.commit(run.root)
     known = pointer(run, commit)
     if not known:
@@ -69,18 +69,18 @@ def existing(run: Run) -> Digest:
 
 
 def pointer(run: Run, commit: Commit | Version) -> Pointer | None:
-    """What is known of a commit's tarball. None where this run believes nobody's, and for files that no commit holds."""
+    """The pointer of a commit; None if no zone that this run may use has one, and for uncommitted files."""
     found = cache.of(run).record("commits", commit)
     return Pointer.of(found.value) if found else None
 
 
 def key_of(run: Run, digest: Digest) -> str | None:
-    """Where a tarball lies in the bucket, None where it does not; beside it what is told of it (`layout.beside`)."""
+    """The bucket key of a tarball; None if it is not stored. Its documents are beside it (`layout.beside`)."""
     return cache.of(run).blob("tarballs", digest)
 
 
 def stored_key(run: Run, digest: Digest) -> str:
-    """Where a tarball lies that must be there. Raises TarballGone."""
+    """The bucket key of a tarball that must be stored. Raises TarballGone."""
     key = key_of(run, digest)
     if not key:
         raise TarballGone(digest=digest.short, bucket=run.bucket)
@@ -88,12 +88,12 @@ def stored_key(run: Run, digest: Digest) -> str:
 
 
 def named(run: Run, beginning: str) -> set[Digest]:
-    """Digests of the stored tarballs that begin so."""
+    """Digests of the stored tarballs that begin with these digits."""
     return set(cache.of(run).blobs("tarballs", beginning))
 
 
 def signature_of(run: Run, digest: Digest) -> str:
-    """The tarball's signature, empty where there is none."""
+    """The tarball's signature; empty if there is none."""
     key = key_of(run, digest) if run.pipeline.public_keys else None
     kept = run.store.open(layout.beside(key, "minisig")) if key else None
     return kept.read().decode() if kept else ""

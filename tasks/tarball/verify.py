@@ -1,4 +1,4 @@
-"""verify: each layer built twice and compared: what differs would make another tarball of the same commit."""
+"""verify: build each layer twice and compare the results: a difference would give one commit two tarballs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.tarball.build.layers import Build
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How two builds of a layer compare. `differing`: paths that are not the same, none when all is well."""
+    """The comparison of two builds of a layer. `differing`: paths that are not the same."""
 
     layer: str
     files: int
@@ -22,7 +22,7 @@ class Comparison:
 
 
 def verdicts(build: Build) -> Iterator[Comparison]:
-    """Build every layer twice, upon the same layers below. Nothing is stored of what may be wrong."""
+    """Build every layer twice, on the same layers below. The results are not stored: they may be wrong."""
     for name in build.keys:
         with tempfile.TemporaryDirectory(dir=build.folder) as folder:
             first, second = Path(folder) / "first", Path(folder) / "second"
@@ -33,11 +33,11 @@ def verdicts(build: Build) -> Iterator[Comparison]:
 
 
 def _differing(first: Path, second: Path) -> tuple[str, ...]:
-    one, other = _members(first), _members(second)
+    one, other = _entries(first), _entries(second)
     return tuple(sorted(path for path in {*one, *other} if one.get(path) != other.get(path)))
 
 
-def _members(path: Path) -> dict[str, tuple[object, ...]]:
+def _entries(path: Path) -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     with path.open("rb") as file:
         for each in tar.of_archive(file):

@@ -49,7 +49,7 @@ def project(tmp_path_factory) -> Path:
         (["sweep", "--shrae=5"], 3, "option --shrae not recognized (did you mean --share? known: --yes, --share", "doit sweep --share=5"),
         (["sweep", "--share", "half"], 3, "command line: --share: invalid literal for int()", "doit help sweep"),
         (["release", "--alwyas"], 3, "option --alwyas not recognized (did you mean --always-execute?", "doit run --always-execute release"),
-        (["release", "--wait", "0"], 3, "option --wait: goes before the words that are no options", "doit run --wait 0 release"),
+        (["release", "--wait", "0"], 3, "option --wait: goes before the arguments", "doit run --wait 0 release"),
         (["release", "--qqqqq"], 3, "command line: option --qqqqq not recognized (known: --always-execute", "doit help run"),
         (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit teardown && doit release"),
         (["environment=staging", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit environment=staging tarball"),
@@ -64,7 +64,7 @@ def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, 
     assert not (tmp_path / "state").exists()  # no cloud was started for it
 
 
-def test_a_stage_that_nobody_makes_is_refused_where_it_is_named(project, tmp_path):
+def test_a_stage_without_a_function_is_refused_with_file_and_line(project, tmp_path):
     shop = shutil.copytree(project, tmp_path / "shop")
     path = shop / "environments" / "production.yml"
     path.write_text(path.read_text().replace("server, release]", "server, relese]"))
@@ -76,7 +76,7 @@ def test_a_stage_that_nobody_makes_is_refused_where_it_is_named(project, tmp_pat
     assert "not 'relese' (did you mean release?)\n    $EDITOR environments/production.yml" in answered.stderr
 
 
-def test_nobody_has_to_listen_to_the_end(project):
+def test_a_closed_pipe_ends_a_command_without_a_traceback(project):
     read, write = os.pipe()
     os.close(read)
     answered = subprocess.run([DOIT, "docs"], cwd=project, stdout=write, stderr=subprocess.PIPE, text=True)
@@ -140,7 +140,7 @@ def test_doit_has_all_its_commands_from_here():
     assert set(DoitMain().get_cmds()) == set(COMMANDS)
 
 
-def test_all_that_can_be_typed_is_told_by_whatever_asks_for_it(project, tmp_path):
+def test_every_way_to_ask_for_help_prints_the_same(project, tmp_path):
     asked = (["--help"], ["-h"], ["help"], ["run", "--help"], ["environment=staging", "-h"])
     said = {doit(project, *words, XDG_STATE_HOME=str(tmp_path / "state")).stdout for words in asked}
     assert len(said) == 1
@@ -167,7 +167,7 @@ def test_help_that_is_meant_for_another_program_is_passed_on():
     assert SshCommand.own_words(SshCommand, ["--json", "i-1", "ls", "-h"]) == ["--json"]
 
 
-def test_a_stage_is_told_in_plain_words_and_no_cloud_is_started_for_that(project, tmp_path):
+def test_info_describes_a_stage_in_words_and_starts_no_cloud(project, tmp_path):
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     answered = doit(project, "info", "--no-status", "server", **state)
     assert (answered.returncode, answered.stderr) == (0, "")
@@ -178,9 +178,9 @@ def test_a_stage_is_told_in_plain_words_and_no_cloud_is_started_for_that(project
         "Packages, services and configuration on the machines.",
         "",
         "comes after infrastructure:environment, and gets its facts as `machines`",
-        "is leased: it changes the environment, and one run at a time does that",
-        "is recorded: it is skipped as long as nothing changes that it depends on",
-        "is offered: it exists in every environment whose file does not list its stages",
+        "is leased: it changes the environment, which only one run at a time may do",
+        "is recorded: it is skipped as long as its inputs are unchanged",
+        "is offered: it exists in every environment whose file does not list stages",
     ]
     assert f"    server.yml  {git(project, 'rev-parse', 'HEAD:playbooks/server.yml')[:12]}" in lines
     assert "  server.php.version                 8.2" in lines
@@ -189,8 +189,8 @@ def test_a_stage_is_told_in_plain_words_and_no_cloud_is_started_for_that(project
     )
     told += doit(project, "environment=production", "info", "--no-status", "release", **state).stdout
     assert not re.search(r"<function|functools|object at|World|[\[\]{}]|'\w+'", told)
-    assert "voids the records of release, server, infrastructure:environment: they are untrue" in told
-    assert "is not recorded: it looks for itself what there is to do" in told
+    assert "voids the records of release, server, infrastructure:environment: they are wrong" in told
+    assert "is not recorded: it finds out itself what there is to do" in told
     assert "tarball" in told.rpartition("asked of the cloud")[0].splitlines()[-1]
     assert not (tmp_path / "state").exists()
 
@@ -221,7 +221,7 @@ def test_without_a_commit_nothing_is_begun(project, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_a_folder_below_the_top_is_told_from_a_broken_project(project):
+def test_doit_below_the_top_of_the_repository_is_refused(project):
     answered = subprocess.run([DOIT, "release"], cwd=project / "docs", capture_output=True, text=True)
     assert answered.returncode == 3
     assert answered.stderr.endswith('    cd "$(git rev-parse --show-toplevel)"\n')

@@ -1,4 +1,4 @@
-"""The three controls as they are typed: a commit's way to production, and everything that is refused on it."""
+"""The three controls: a commit's way to production, and every refusal on that way."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_what_differs_is_listed_by_name_and_dates_do_not_count(two):
     assert list(diff.lines(second, second)) == []
 
 
-def test_sizes_are_told_by_layer(two):
+def test_sizes_are_listed_by_layer(two):
     run, before = two
     first, second = (diff.read(run, diff.find(run, each)) for each in (before, "HEAD"))
     lines = list(diff.sizes(first, second))

@@ -1,4 +1,4 @@
-"""What is ours is found by tag or name, and told apart by environment."""
+"""The project's resources are found by tag or name, and assigned to environments."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_an_identity_is_of_the_file_that_makes_such():
 def test_all_of_an_environment_is_found_and_nothing_when_it_is_gone(server, tmp_path):  # noqa: F811
     cloud = QuietCloud(REGION, server.home.load())
     run = run_in(copy_project(tmp_path / "shop"), cloud, branch="shop")
-    assert inventory.survey(run).places == {}
+    assert inventory.survey(run).environments == {}
     infrastructure.share(run)
     infrastructure.converge(run)
-    place = inventory.survey(run).places[SHOP]
-    kinds = sorted(each.kind for each in place.things)
+    own = inventory.survey(run).environments[SHOP]
+    kinds = sorted(each.kind for each in own.resources)
     assert kinds == [
         "instance",
         "key pair",
@@ -66,8 +66,8 @@ def test_all_of_an_environment_is_found_and_nothing_when_it_is_gone(server, tmp_
         "security group",
         "volume",
     ]
-    assert [each.key for each in place.objects] == [f"machines/{SHOP}.json"]
-    assert place.tags["branch"] == "shop"
-    (machine,) = place.instances
+    assert [each.key for each in own.objects] == [f"machines/{SHOP}.json"]
+    assert own.tags["branch"] == "shop"
+    (machine,) = own.instances
     assert (machine.state, machine.more["type"]) == ("running", run.pipeline.instance_type)
     assert machine.made <= inventory.survey(run).at

@@ -1,4 +1,4 @@
-"""What there is, told at once: whatever hangs is named and not waited for."""
+"""The status of all environments: a site that hangs is shown as such and not waited for."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def environment(run, branch):
     return made
 
 
-def test_ten_environments_one_of_them_silent_are_told_within_three_seconds(run, sites):
+def test_the_status_of_ten_environments_one_of_them_silent_takes_less_than_three_seconds(run, sites):
     made = [environment(run, f"branch-{number}") for number in range(10)]
     sites.silent, sites.ill = made[3].host_name, made[4].host_name
     begun = time.monotonic()
@@ -95,7 +95,7 @@ def test_a_host_that_refuses_connections_is_unreachable(run):
     assert found.health.startswith("unreachable: ")
 
 
-def test_who_holds_an_environment_is_told(run):
+def test_the_holder_of_an_environment_is_shown(run):
     made = environment(run, "held")
     held = lease.Lease(made)
     held.take()
@@ -129,7 +129,7 @@ def test_without_a_bucket_there_is_no_environment(checkout, server):  # noqa: F8
         ("2026-11-21T11:00:00+00:00", "3 d"),
     ],
 )
-def test_an_age_is_told_in_its_largest_unit(since, shown):
+def test_an_age_is_shown_in_its_largest_unit(since, shown):
     assert status.age(since, NOW) == shown
 
 

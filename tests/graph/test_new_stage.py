@@ -1,4 +1,4 @@
-"""A stage is added by a module, a function of dodo.py and a page: everything else knows it then."""
+"""A stage is added by a module, a function of dodo.py and a page; nothing else needs a change."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def on_a_terminal(project, *arguments, columns=100):
 
 
 def screen(text):
-    """The lines that a terminal shows in the end, which knows the few movements that we make."""
+    """The lines that a terminal shows at the end; it knows only the control sequences that we use."""
     lines, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[\d*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
         if part == "\r":

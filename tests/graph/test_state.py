@@ -1,4 +1,4 @@
-"""Records: written per task, voided before a change, never written over what was not seen."""
+"""Records: written per task, voided before a change, and never overwritten without having been read."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_nothing_is_written_before_the_last_key(run):
     assert not BucketState(Records(run=run), None).in_("server")
 
 
-def test_a_voided_record_is_believed_by_nobody(run):
+def test_a_voided_record_is_no_success(run):
     saved(run, value=1)
     BucketState(Records(run=run), None).void("server")
     assert not BucketState(Records(run=run), None).in_("server")
 
 
-def test_who_comes_second_is_told(run):
+def test_the_second_writer_of_a_record_is_refused(run):
     one, two = BucketState(Records(run=run), None), BucketState(Records(run=run), None)
     assert (one.get("server", "x"), two.get("server", "x")) == (None, None)
     saved(run)
@@ -107,7 +107,7 @@ def test_without_a_bucket_nothing_is_known_and_voiding_is_no_error(checkout, ser
 
 
 class Twice:
-    """An S3 client whose every write arrives twice, as when the first answer is lost and the SDK asks again."""
+    """An S3 client whose every write arrives twice, as when the first response is lost and the SDK retries."""
 
     def __init__(self, cloud):
         self.s3 = cloud.client("s3")

@@ -1,4 +1,4 @@
-"""The run in short, where a CI's users look."""
+"""The report of a run, where each CI system shows it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_page_says_what_ran_and_why_how_long_and_where():
     )
 
 
-def test_a_failure_is_told_whole_and_nothing_in_it_is_markup():
+def test_a_failure_is_shown_whole_and_as_plain_text():
     failed = {**CONTENT, "outcome": "failed", "failures": ["server: no\n    doit server"]}
     assert summary.page(failed).endswith("\n    server: no\n        doit server\n")
 

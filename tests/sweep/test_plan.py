@@ -1,4 +1,4 @@
-"""What a sweep takes, and above all what it never takes: its plan, and its life against the cloud's API."""
+"""What a sweep deletes and what it never deletes: the plan, and sweeps against the cloud's API."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def look(*found):
     return Inventory(
         at=NOW,
         settings=FILES,
-        things=tuple(each for each in found if isinstance(each, Resource)),
+        resources=tuple(each for each in found if isinstance(each, Resource)),
         objects=tuple(each for each in found if isinstance(each, StoredObject)),
     )
 
@@ -92,7 +92,7 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS):
 
 
 @pytest.mark.parametrize(
-    ("things", "branches", "why"),
+    ("resources", "branches", "why"),
     [
         ([machine()], ["shop"], None),
         ([machine()], [], "its branch shop is gone"),
@@ -112,8 +112,8 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS):
         ([stored(f"leases/{identity('shop')}.json")], [], "records of a branch that is gone"),
     ],
 )  # fmt: skip
-def test_an_environment_goes_with_its_branch_its_time_or_its_machine(things, branches, why):
-    assert doomed(*things, branches=["main", *branches]).get(identity("shop")) == why
+def test_an_environment_goes_with_its_branch_its_time_or_its_machine(resources, branches, why):
+    assert doomed(*resources, branches=["main", *branches]).get(identity("shop")) == why
 
 
 def test_a_branch_that_a_sweep_has_seen_and_that_is_gone_was_pushed():
@@ -121,7 +121,7 @@ def test_a_branch_that_a_sweep_has_seen_and_that_is_gone_was_pushed():
 
 
 @pytest.mark.parametrize("name", ["live", "image", "other"])
-def test_what_is_no_branch_s_environment_is_no_branch_s_to_take(name):
+def test_an_environment_of_no_branch_does_not_go_with_a_branch(name):
     found = [dataclasses.replace(machine(), identity=name), stored(f"state/{name}/release.json")]
     expected = {
         "image": {"image": "a bake that did not end"},
@@ -140,7 +140,7 @@ def volume(identity="", **more):
 
 
 @pytest.mark.parametrize(
-    ("thing", "why"),
+    ("resource", "why"),
     [
         (Resource(kind="instance", id="i-9", more={"image": ""}), "it carries the tag of no environment"),
         (Resource(kind="key pair", id="k"), "it carries the tag of no environment"),
@@ -153,8 +153,8 @@ def volume(identity="", **more):
         (Resource(kind="secret", id="/shop/signing-key"), None),
     ],
 )  # fmt: skip
-def test_a_stray_is_what_no_environment_claims(thing, why):
-    assert doomed(machine("main"), thing).get(f"{thing.kind} {thing.id}") == why
+def test_a_stray_is_what_no_environment_claims(resource, why):
+    assert doomed(machine("main"), resource).get(f"{resource.kind} {resource.id}") == why
 
 
 def test_old_images_go_unless_a_machine_runs_on_them():
@@ -246,7 +246,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
         branches = [f"branch-{number}" for number in range(8)]
         alive = {"main", *chance.sample(branches, 4)}
         referred = set(chance.sample(DIGESTS[:40], 12))
-        things = [
+        resources = [
             machine(
                 branch,
                 id=f"i-{number}",
@@ -272,8 +272,8 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
             dataclasses.replace(machine(), identity="live", id="i-live"),
             stored("state/live/release.json"),
         ]
-        found = look(*things, *objects, *live)
-        names = [f"instance {each.id}" for each in found.things] + [each.key for each in found.objects]
+        found = look(*resources, *objects, *live)
+        names = [f"instance {each.id}" for each in found.resources] + [each.key for each in found.objects]
         seen = {name: ago(hours=chance.randrange(60)) for name in names if chance.random() < 0.7}
         known = Known(
             branches=dict.fromkeys(alive, "c"), referred=frozenset(referred), memory=Sightings(seen=seen)
@@ -287,7 +287,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
             if isinstance(each.of, Resource):
                 assert not each.of.tags["pin"]
                 assert each.of.tags["keep-until"] != "2026-11-30"
-                expired = expiry.expiry(found.places[each.of.identity], FILES["testing"]) <= NOW
+                expired = expiry.expiry(found.environments[each.of.identity], FILES["testing"]) <= NOW
                 assert expired or (each.of.tags["branch"] not in alive and each.of.tags["pushed"])
             else:
                 assert not any(name in each.of.key for name in referred)
@@ -417,9 +417,9 @@ def test_exactly_the_right_environments_and_tarballs_go(aws, project, environmen
     _, problems = swept(run)
     assert problems == {}
     left = inventory.survey(run)
-    assert set(left.places) == {"staging", *map(identity, living)}
+    assert set(left.environments) == {"staging", *map(identity, living)}
     for kind in ("instance", "volume", "record", "secret", "security group"):
-        assert {each.identity for each in left.things if each.kind == kind} == set(left.places), kind
+        assert {each.identity for each in left.resources if each.kind == kind} == set(left.environments), kind
     here = {
         each.key.rpartition("/")[2].partition(".")[0] for each in left.objects if "/tarballs/" in each.key
     }
@@ -457,7 +457,7 @@ def test_a_sweep_that_is_interrupted_is_completed_by_the_next(aws, project, call
         run = dataclasses.replace(run, id="another")
         _free(run, identity(BRANCHES[-1]))
         swept(run)
-    assert set(inventory.survey(run).places) == {"staging", identity(BRANCHES[0])}
+    assert set(inventory.survey(run).environments) == {"staging", identity(BRANCHES[0])}
 
 
 def _free(run, name):
@@ -478,7 +478,7 @@ def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, pr
     lease.free()
     assert "is held by" in problems[identity(held)]
     assert problems[identity(grown)] == "a machine was added meanwhile"
-    assert {identity(held), identity(grown)} <= set(inventory.survey(run).places)
+    assert {identity(held), identity(grown)} <= set(inventory.survey(run).environments)
 
 
 def test_what_the_living_need_is_what_they_run_can_return_to_and_are_made_of(aws, project):
@@ -530,7 +530,7 @@ PRICES = cost.Prices(currency="USD", instance_hour={"t3.medium": 0.05}, disk_gb_
 
 
 @pytest.mark.parametrize(
-    ("thing", "hours", "money", "hourly"),
+    ("resource", "hours", "money", "hourly"),
     [
         (machine(made=ago(hours=10)), 10, 0.5, 0.05),
         (dataclasses.replace(machine(made=ago(hours=10), **{"hours-before": "4.00"}), state="stopped"), 4, 0.2, 0),
@@ -540,8 +540,8 @@ PRICES = cost.Prices(currency="USD", instance_hour={"t3.medium": 0.05}, disk_gb_
         (dataclasses.replace(volume(), made=ago(hours=10)), 0, 0.008, 0.0008),
     ],
 )  # fmt: skip
-def test_an_estimate_is_of_hours_awake_and_of_disks(thing, hours, money, hourly):
-    found = cost.total([thing], NOW, PRICES)
+def test_an_estimate_is_of_hours_awake_and_of_disks(resource, hours, money, hourly):
+    found = cost.total([resource], NOW, PRICES)
     assert (found.hours, found.money, found.hourly) == (
         pytest.approx(hours),
         pytest.approx(money),

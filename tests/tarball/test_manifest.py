@@ -1,4 +1,4 @@
-"""What lies in the bucket of a tarball is read with what another pipeline has added or left out, and written as ever."""
+"""A tarball's documents are read even if another version has added or left out keys."""
 
 from __future__ import annotations
 

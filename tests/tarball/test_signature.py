@@ -1,4 +1,4 @@
-"""Who vouches for a tarball: Debian's minisign agrees with what is made here, and nothing else passes."""
+"""Signatures: Debian's minisign accepts ours, and nothing else passes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_another_tarball_than_the_named_one_is_not_signed(project, start, key): 
         signature.sign(start(project), DIGEST, io.BytesIO(CONTENT[1:]))
 
 
-def test_a_key_is_not_replaced_in_passing(project, start, key):  # noqa: F811
+def test_a_key_is_replaced_only_with_replace(project, start, key):  # noqa: F811
     run = start(project)
     with pytest.raises(SigningKeyExists, match=r"public: RW"):
         signature.make_key(run)

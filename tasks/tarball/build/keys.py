@@ -1,4 +1,4 @@
-"""keys: what each layer of a build is made of, as one digest: known before anything is built, the same in every clone."""
+"""keys: a digest of each layer's inputs, known before anything is built and the same in every clone."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 CODE = ("tasks/tarball/build", "tasks/digest.py", "tasks/profile.py", "tasks/source.py", "tasks/version.py")
-"""What else decides about the bytes of a layer, and of a tarball."""
+"""The code that determines the bytes of a layer and of a tarball."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keyed:
-    """A layer and the digest of all that it is made of. `inputs`: that, each by its name, for saying what changed.
+class KeyedLayer:
+    """A layer and the digest of its inputs. `inputs`: each input by name, to tell which one has changed.
 
-    `files` are the application's files that it is built from.
+    `files`: the application's files that the layer is built from.
     """
 
     layer: Layer
@@ -36,12 +36,12 @@ class Keyed:
     files: tuple[str, ...]
 
 
-def keyed(run: Run) -> dict[str, Keyed]:
-    """Every layer with its key: known before anything is built, so that one look tells what is there."""
+def keyed(run: Run) -> dict[str, KeyedLayer]:
+    """Every layer with its key."""
     snapshot, profile = source.snapshot(run.root), run.profile
     tree = snapshot.files(run.pipeline.application.path)
     versions, code = tools(profile), snapshot.ids(CODE)
-    found: dict[str, Keyed] = {}
+    found: dict[str, KeyedLayer] = {}
     for layer in profile.layers:
         lines = {name: _lineage(run, name, value) for name, value in layer.chosen.items()}
         matches = {each: sorted(_matching(tree, _spread(each, lines))) for each in layer.files}
@@ -58,7 +58,7 @@ def keyed(run: Run) -> dict[str, Keyed]:
             "code": Digest.of_value(code),
         }
         used = {f"{name} version": versions[name] for name in ("zstd", *layer.tools)}
-        found[layer.name] = Keyed(
+        found[layer.name] = KeyedLayer(
             layer=layer,
             key=Digest.of_value([layer.name, digests, used]),
             inputs={**{name: each.short for name, each in digests.items()}, **used},
@@ -68,20 +68,20 @@ def keyed(run: Run) -> dict[str, Keyed]:
 
 
 def tools(profile: Profile) -> dict[str, str]:
-    """Versions of the tools that make the bytes."""
+    """Versions of the tools that the build uses."""
     return {"zstd": archive.version(), **_versions(tuple(profile.tools.items()))}
 
 
 @functools.cache
 def _versions(commands: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, str]:
-    """What each tool says; within a run they are what they are."""
+    """The version that each tool prints. Cached: versions do not change during a run."""
     with ThreadPoolExecutor() as pool:
         printed = pool.map(children.run, (command for _, command in commands))
         return {name: text.strip() for (name, _), text in zip(commands, printed, strict=True)}
 
 
 def _lineage(run: Run, option: str, value: str) -> list[str]:
-    """A value and those that it builds upon, as the application's own files say."""
+    """A value and its ancestors, such as a theme and its parents, read from the application's files."""
     line = [value]
     inherits = run.profile.inherits.get(option)
     while inherits:
@@ -95,7 +95,7 @@ def _lineage(run: Run, option: str, value: str) -> list[str]:
 
 
 def _spread(pattern: str, lines: Mapping[str, Sequence[str]]) -> list[str]:
-    """A pattern for each value that its placeholder stands for."""
+    """The pattern once for each value of its placeholders."""
     patterns = [pattern]
     for name, values in lines.items():
         patterns = [filled(each, {name: value}) for each in patterns for value in values]
@@ -103,7 +103,7 @@ def _spread(pattern: str, lines: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _matching(tree: Iterable[str], patterns: Sequence[str]) -> Iterator[str]:
-    """Files that a pattern names, or a folder that it names holds: `*` within a name, `**/` over any folders."""
+    """Files that match a pattern or lie in a folder that matches. `*` matches within a name, `**/` any folders."""
     words = {"**/": "(?:.*/)?", "*": "[^/]*"}
     ways = (
         "".join(words.get(each) or re.escape(each) for each in re.split(r"(\*\*/|\*)", pattern))

@@ -1,4 +1,4 @@
-"""layers: the parts of a build, each named by what it is made of, built once, and taken from the cache ever after."""
+"""layers: the parts of a build: each is built once for its key, then taken from the cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BuiltLayer:
 
     @classmethod
     def of(cls, value: Mapping[str, Any], shelf: Path) -> BuiltLayer:
-        """From its record; whether the archive lies there is another question."""
+        """From its record. It does not check that the archive exists."""
         found = Digest(value["digest"])
         return cls(
             digest=found,
@@ -46,39 +46,39 @@ class BuiltLayer:
 
 
 class Build:
-    """One build on this machine: whose it is, the keys of its layers, and a folder to work in; both are made when asked for."""
+    """One build on this machine. The keys of its layers and its folder are made on first use."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     @functools.cached_property
-    def keys(self) -> Mapping[str, keys.Keyed]:
+    def keys(self) -> Mapping[str, keys.KeyedLayer]:
         """The layers in order, each with its key."""
         return keys.keyed(self.run)
 
     @functools.cached_property
     def folder(self) -> Path:
-        """A folder that is gone when this process ends."""
-        self._place = overlay.place(self.run.root)
-        return Path(self._place.name)
+        """A folder to work in; it is removed when this process ends."""
+        self._held = overlay.build_folder(self.run.root)
+        return Path(self._held.name)
 
     def begin(self) -> None:
-        """Find out the keys beside what else is looked at: git and tools take a while to answer."""
+        """Start to compute the keys in a thread: git and the tools take a while to answer."""
         if self.run.environment.has("tarball"):
             threading.Thread(target=self._ahead, daemon=True).start()
 
     def _ahead(self) -> None:
-        with contextlib.suppress(Exception):  # whoever needs the keys asks again, and says so
+        with contextlib.suppress(Exception):  # the next use of the keys raises the same error
             _ = self.keys
 
 
 def known(build: Build, name: str) -> bool:
-    """Whether the cache says that it has the layer; whether that is so is found out when it is needed."""
+    """Whether the cache has a record of the layer. The archive itself is checked when it is needed."""
     return cache.of(build.run).record("layers", build.keys[name].key) is not None
 
 
 def ensure(build: Build, name: str) -> BuiltLayer:
-    """The layer's archive, verified: from this machine, from the cache, or built. A damaged one is a warning and a miss."""
+    """The layer's archive, verified: from this machine, from the cache, or built. A damaged archive is a warning and a cache miss."""
     key, damaged = build.keys[name].key, None
     with _lock(str(build.run.root), key):
         for found in cache.of(build.run).records("layers", key):
@@ -101,10 +101,10 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
         _application(build, known),
     ]
     log = build.run.log(f"tarball.{name}")
-    with overlay.opened(build.folder, lowers) as bench:
+    with overlay.opened(build.folder, lowers) as tree:
         values = {**layer.chosen, "key": known.key.short}
         overlay.run(
-            bench,
+            tree,
             [[filled(word, values) for word in command] for command in layer.commands],
             layer=name,
             environment=_environment(build, layer),
@@ -113,14 +113,14 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
             log_path=log,
             shown=log.relative_to(build.run.root),
         )
-        overlay.check(bench, name, [filled(each, values) for each in layer.promises])
+        overlay.check(tree, name, [filled(each, values) for each in layer.promises])
         only = [filled(each, values) for each in layer.outputs if each != "."] or [""]
-        made = tar.of_folder(bench.upper, exclude=build.run.profile.exclude, only=only)
+        made = tar.of_folder(tree.upper, exclude=build.run.profile.exclude, only=only)
         return archive.pack({name: made}, target)
 
 
 def exported(build: Build) -> Path:
-    """The application's files as git keeps them; nobody writes there."""
+    """A folder with the application's files as git has them. Read-only by convention: layers share it."""
     folder = build.folder / "application"
     with _lock(str(build.run.root), "application"):
         if not folder.exists():
@@ -133,11 +133,11 @@ def exported(build: Build) -> Path:
 
 
 def prune(build: Build, keep: Iterable[str]) -> None:
-    """Of archives older than a day, leave only these on this machine; the cache has them all."""
+    """Delete this machine's archives that are older than a day, except these. The cache keeps all."""
     wanted, aged = set(keep), time.time() - 86400
     for path in _shelf(build).iterdir():
         with contextlib.suppress(FileNotFoundError):
-            # what is younger may be another run's, at work
+            # a younger one may be in use by another run
             if path.name.removesuffix(layout.ARCHIVE) not in wanted and path.stat().st_mtime < aged:
                 path.unlink()
 
@@ -155,19 +155,19 @@ def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLa
     try:
         kept.upload("layers", packed.digest, path, damaged=instead is not None)
         kept.keep("layers", build.keys[name].key, {**told, **counted}, instead=instead)
-    except BucketForbidden:  # who may only read builds for himself
+    except BucketForbidden:  # this role may only read the cache
         build.run.console.event("tarball", f"{name}: not kept, the cache may only be read")
     return made
 
 
 def _fetched(build: Build, zone: layout.Zone, stored: BuiltLayer) -> bool:
-    """Bring an archive here. Whether it is what was stored."""
+    """Download an archive. Returns whether its digest is right."""
     stream = build.run.store.open(layout.blob(zone, "layers", stored.digest))
     if stream is None:
         return False
     part = stored.path.with_suffix(f".{build.run.id}")
     try:
-        read = tar.Digested(stream)
+        read = tar.HashingReader(stream)
         with part.open("wb") as target:
             while chunk := read.read(tar.CHUNK):
                 target.write(chunk)
@@ -188,7 +188,7 @@ def _is(path: Path, digest: Digest) -> bool:
 
 
 def _unpacked(build: Build, name: str) -> Path:
-    """A layer's files, for those that are built upon it; nobody writes there."""
+    """A folder with a layer's files, for the layers above it. Read-only by convention: they share it."""
     folder = build.folder / f"layer-{name}"
     made = ensure(build, name)
     with _lock(str(build.run.root), f"unpacked {name}"):
@@ -201,8 +201,8 @@ def _unpacked(build: Build, name: str) -> Path:
     return folder
 
 
-def _application(build: Build, known: keys.Keyed) -> Path:
-    """Those of the application's files that a layer is built from, and no others: what it does not name it cannot read."""
+def _application(build: Build, known: keys.KeyedLayer) -> Path:
+    """A folder with only those of the application's files that the layer names: it cannot read any other."""
     whole, folder = exported(build), build.folder / f"files-{Digest.of_value(known.files).short}"
     with _lock(str(build.run.root), folder.name):
         if not folder.exists():
@@ -216,7 +216,7 @@ def _application(build: Build, known: keys.Keyed) -> Path:
 
 
 def _upstream(build: Build, name: str) -> list[str]:
-    """All layers below a layer, the lowest first."""
+    """All layers below a layer, lowest first."""
     found: dict[str, None] = {}
     for each in build.keys[name].layer.after:
         found |= dict.fromkeys([*_upstream(build, each), each])
@@ -224,7 +224,7 @@ def _upstream(build: Build, name: str) -> list[str]:
 
 
 def _environment(build: Build, layer: Layer) -> dict[str, str]:
-    """What a command sees: nothing of the caller but what the layer names, and caches that change no bytes."""
+    """The environment variables of a command: of the caller's only PATH and those that the layer names, and folders for caches."""
     passed = ("PATH", *layer.variables, *layer.credentials)
     folder = build.run.root / ".run" / "caches"
     caches = {name: str(folder / name.lower()) for name in layer.caches}
@@ -245,5 +245,5 @@ def _shelf(build: Build) -> Path:
 
 @functools.cache
 def _lock(*names: str) -> Any:
-    """Two layers that are built side by side may need the same one below."""
+    """A lock by name: two layers that are built in parallel may need the same layer below."""
     return threading.RLock()

@@ -1,4 +1,4 @@
-"""overlay: where a layer is built: what it is made of lies below, untouched, and what it makes lies apart, above."""
+"""overlay: a file system to build a layer in: inputs are read-only below, changes go to a folder above."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from tasks.process.children import CommandFailed
 from tasks.refusal import Refusal
 
 NEAR_FULL = 16 << 20
-"""A build that fails with less than this many bytes left has failed for want of space."""
+"""If a build fails with fewer free bytes than this, the disk is full."""
 MOUNT = 'mount -t overlay overlay -o "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
-"""In a mount namespace of the command's own: nothing is left mounted, however it ends."""
+"""Runs in the command's own mount namespace: nothing stays mounted, however it ends."""
 SHORT = 6
-"""Characters of a credential from which it is hidden in the log: shorter ones are in every word."""
+"""A credential is redacted if it has at least this many characters: shorter ones occur in ordinary words."""
 
 
 class BuildIncomplete(Refusal):
-    """A build command ended well and left out what it promises."""
+    """A build command ended with exit code 0, but a file that its layer promises is missing."""
 
     sentence = "tarball: {step} ended with exit code 0 and left no {output}"
     remedy = "doit tarball"
 
 
 class BuildFailed(Refusal):
-    """A build command failed; its last lines are shown, the whole output lies in the log."""
+    """A build command failed. Its last lines are shown; the log has the whole output."""
 
     sentence = "tarball: {step}: {command}: exit code {code} (whole output: {log})\n{tail}"
     remedy = "doit tarball"
 
 
-def place(root: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder to build in. Those of runs that were killed go."""
+def build_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
+    """A new folder to build in. Folders of killed runs are deleted."""
     folder = root / ".run" / "build"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
@@ -58,7 +58,7 @@ def place(root: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def _locked(folder: Path) -> int | None:
-    """A folder's lock as an open file, None when its run is alive."""
+    """The locked folder as a file descriptor; None if its run is alive."""
     try:
         lock = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -73,33 +73,33 @@ def _locked(folder: Path) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """`lowers`: what is there, the first above the others; `upper`: what the commands have made or changed of it."""
+    """`lowers`: read-only folders, the first above the others. `upper`: what the commands have made or changed."""
 
     folder: Path
     lowers: tuple[Path, ...]
 
     @property
     def upper(self) -> Path:
-        """What the commands made."""
+        """The folder of what the commands have made or changed."""
         return self.folder / "made"
 
     def has(self, path: str) -> bool:
-        """Whether something of that name, which may have stars, was there or was made."""
+        """Whether a path exists in any of the folders; the path may have wildcards."""
         return any(any(each.glob(path)) for each in (self.upper, *self.lowers))
 
 
 @contextlib.contextmanager
 def opened(folder: Path, lowers: Sequence[Path]) -> Iterator[Overlay]:
-    """A bench in a new folder, which is gone in the end."""
+    """An overlay in a new folder, which is deleted at the end."""
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        bench = Overlay(folder=Path(own), lowers=tuple(lowers))
+        overlay = Overlay(folder=Path(own), lowers=tuple(lowers))
         for name in ("made", "work", "tree", "home"):
-            (bench.folder / name).mkdir()
-        yield bench
+            (overlay.folder / name).mkdir()
+        yield overlay
 
 
 def run(
-    bench: Overlay,
+    overlay: Overlay,
     commands: Sequence[Sequence[str]],
     *,
     layer: str,
@@ -109,48 +109,48 @@ def run(
     log_path: Path,
     shown: Path,
 ) -> None:
-    """Run the commands in the tree that the bench shows. Raises BuildFailed or DiskFull."""
-    overlay = overlays(bench.folder)
-    if not overlay:
-        _copy(bench)
+    """Run the commands in the merged tree. Raises BuildFailed or DiskFull."""
+    mounts = can_mount(overlay.folder)
+    if not mounts:
+        _copy(overlay)
     with log_path.open("ab") as raw:
-        log = Hiding(raw, hidden)
+        log = RedactedLog(raw, hidden)
         for command in commands:
-            line = log.hide(" ".join(command))
+            line = log.redact(" ".join(command))
             log.write(f"\n$ {line}\n".encode())
             say(f"{layer}: {line}".replace("\n", " "))
             try:
                 children.run(
-                    _mounted(bench, command) if overlay else command,
-                    cwd=bench.folder if overlay else bench.folder / "tree",
-                    env={**environment, "HOME": str(bench.folder / "home")},
-                    say=lambda words: say(f"{layer}: {log.hide(words)}"),
+                    _mounted(overlay, command) if mounts else command,
+                    cwd=overlay.folder if mounts else overlay.folder / "tree",
+                    env={**environment, "HOME": str(overlay.folder / "home")},
+                    say=lambda words: say(f"{layer}: {log.redact(words)}"),
                     log=log,  # type: ignore[arg-type]
                 )
             except CommandFailed as failed:
-                _refuse_full_disk(bench)
+                _refuse_full_disk(overlay)
                 raise BuildFailed(
                     step=layer,
                     log=shown,
                     command=line,
                     code=failed.facts["code"],
-                    tail=log.hide(str(failed.facts["tail"])),
+                    tail=log.redact(str(failed.facts["tail"])),
                 ) from None
-    if overlay:
-        _drop_whiteouts(bench.upper)
+    if mounts:
+        _drop_whiteouts(overlay.upper)
     else:
-        _keep_changes(bench)
+        _keep_changes(overlay)
 
 
-def check(bench: Overlay, layer: str, promises: Sequence[str]) -> None:
-    """Raises BuildIncomplete: a command may end well and leave half of it."""
+def check(overlay: Overlay, layer: str, promises: Sequence[str]) -> None:
+    """Raises BuildIncomplete if a promised path is missing: a command may exit with 0 and still be incomplete."""
     for promise in promises:
-        if not bench.has(promise):
+        if not overlay.has(promise):
             raise BuildIncomplete(step=layer, output=promise)
 
 
 def secrets(values: Sequence[str]) -> list[str]:
-    """The texts to hide: of each variable its value, and every text in it where it is JSON."""
+    """The texts to redact: the value of each variable and, if it is JSON, every text in it."""
     found: list[str] = []
 
     def walk(value: object) -> None:
@@ -170,64 +170,64 @@ def secrets(values: Sequence[str]) -> list[str]:
     return sorted(set(found), key=len, reverse=True)
 
 
-class Hiding:
-    """A log in which credentials are stars."""
+class RedactedLog:
+    """A log in which credentials are replaced by `***`."""
 
     def __init__(self, raw: IO[bytes], hidden: Sequence[str]) -> None:
         self.raw, self.hidden = raw, hidden
 
-    def hide(self, text: str) -> str:
-        """A text without them."""
+    def redact(self, text: str) -> str:
+        """The text without credentials."""
         for each in self.hidden:
             text = text.replace(each, "***")
         return text
 
     def write(self, line: bytes) -> int:
-        """Write a line."""
+        """Write a line without credentials."""
         return self.raw.write(
-            self.hide(line.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+            self.redact(line.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         )
 
 
 @functools.cache
 def _may_mount(folder: Path) -> bool:
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        bench = Overlay(folder=Path(own), lowers=(Path(own) / "lower",))
+        overlay = Overlay(folder=Path(own), lowers=(Path(own) / "lower",))
         for name in ("made", "work", "tree", "lower"):
-            (bench.folder / name).mkdir()
-        tried = subprocess.run(_mounted(bench, ["true"]), cwd=own, capture_output=True)
+            (overlay.folder / name).mkdir()
+        tried = subprocess.run(_mounted(overlay, ["true"]), cwd=own, capture_output=True)
         return tried.returncode == 0
 
 
-def overlays(folder: Path) -> bool:
-    """Whether overlays can be mounted below a folder; else a tree is copied, by reflink where there is that."""
+def can_mount(folder: Path) -> bool:
+    """Whether an overlay can be mounted in the folder. If not, the tree is copied, by reflink where possible."""
     return shutil.which("unshare") is not None and _may_mount(folder.parent)
 
 
-def _mounted(bench: Overlay, command: Sequence[str]) -> list[str]:
+def _mounted(overlay: Overlay, command: Sequence[str]) -> list[str]:
     own_user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    # relative: options have a page at most, and a colon in a path would end it
-    lowers = ":".join(os.path.relpath(each, bench.folder) for each in bench.lowers)
+    # relative paths: the options must fit into one page, and a colon would end a path
+    lowers = ":".join(os.path.relpath(each, overlay.folder) for each in overlay.lowers)
     options = f"lowerdir={lowers},upperdir=made,workdir=work"
     return ["unshare", "--mount", *own_user, "sh", "-c", MOUNT, "sh", options, "tree", *command]
 
 
-def _refuse_full_disk(bench: Overlay) -> None:
-    if shutil.disk_usage(bench.folder).free < NEAR_FULL:
+def _refuse_full_disk(overlay: Overlay) -> None:
+    if shutil.disk_usage(overlay.folder).free < NEAR_FULL:
         raise DiskFull(stage="tarball", path=".run")
 
 
-def _copy(bench: Overlay) -> None:
-    for lower in reversed(bench.lowers):
+def _copy(overlay: Overlay) -> None:
+    for lower in reversed(overlay.lowers):
         try:
-            children.run(["cp", "-a", "--reflink=auto", f"{lower}/.", str(bench.folder / "tree")])
+            children.run(["cp", "-a", "--reflink=auto", f"{lower}/.", str(overlay.folder / "tree")])
         except CommandFailed:
-            _refuse_full_disk(bench)
+            _refuse_full_disk(overlay)
             raise
 
 
 def _drop_whiteouts(folder: Path) -> None:
-    """An overlay marks what was removed from below by a device file; a layer only adds."""
+    """Delete the device files by which an overlay marks removed files: a layer only adds."""
     for parent, _, files in os.walk(folder):
         for name in files:
             found = (Path(parent) / name).lstat()
@@ -235,21 +235,21 @@ def _drop_whiteouts(folder: Path) -> None:
                 (Path(parent) / name).unlink()
 
 
-def _keep_changes(bench: Overlay) -> None:
-    """Move what is new or changed in the copy to where an overlay would have put it."""
-    for parent, folders, files in os.walk(bench.folder / "tree"):
+def _keep_changes(overlay: Overlay) -> None:
+    """Move what is new or changed in the copy to `upper`, as an overlay does."""
+    for parent, folders, files in os.walk(overlay.folder / "tree"):
         for name in (*folders, *files):
             path = Path(parent) / name
-            inside = path.relative_to(bench.folder / "tree")
-            before = next((each / inside for each in bench.lowers if os.path.lexists(each / inside)), None)
+            inside = path.relative_to(overlay.folder / "tree")
+            before = next((each / inside for each in overlay.lowers if os.path.lexists(each / inside)), None)
             if path.is_dir() and not path.is_symlink():
                 if not before:
-                    (bench.upper / inside).mkdir(parents=True, exist_ok=True)
+                    (overlay.upper / inside).mkdir(parents=True, exist_ok=True)
                 continue
             if before and _same(before.lstat(), path.lstat()):
                 continue
-            (bench.upper / inside).parent.mkdir(parents=True, exist_ok=True)
-            path.rename(bench.upper / inside)
+            (overlay.upper / inside).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(overlay.upper / inside)
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:

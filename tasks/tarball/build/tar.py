@@ -1,4 +1,4 @@
-"""tar: a file, folder or link on its way into an archive, from a folder or from another archive."""
+"""tar: read files, folders and links from a folder or from an archive."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from tasks.digest import Digest
 from tasks.refusal import Refusal
 
 CHUNK = 1 << 20
-"""Bytes that are read at once: this, and not the size of a tree or file, bounds the memory."""
+"""Bytes that are read at once. This limits the memory, whatever the size of a file."""
 EMPTY = bytes(tarfile.BLOCKSIZE)
 FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
 LARGE = 8 << 30
-"""Bytes of a file whose size has a notation of its own in a header."""
+"""From this many bytes, a header needs another notation for the size."""
 
 
 class UnsafeFile(Refusal):
-    """The application tree holds a file that must not be unpacked on a server."""
+    """The application has a file that must not be unpacked on a server."""
 
     sentence = "tarball: {path}: {problem}"
     remedy = "git rm --cached '{path}'"
 
 
 class Damaged(Exception):
-    """An archive that is not what was packed: cut off, changed, or no archive at all."""
+    """An archive is truncated, changed, or no archive at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TarEntry:
-    """A file, folder or link. `content` is a file's bytes in chunks, to be read before the next member is asked for."""
+    """A file, folder or link. `content`: a file's bytes in chunks; read them before the next entry."""
 
     name: str
     kind: bytes
@@ -48,19 +48,19 @@ class TarEntry:
 
 
 class Readable(Protocol):
-    """A file, a bucket's object on its way: anything that bytes are read from."""
+    """Anything that bytes are read from: a file, an object of the bucket."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """At most `size` bytes; empty at the end."""
 
 
 def of_folder(
     folder: Path, *, exclude: Sequence[str] = (), only: Sequence[str] = ("",)
 ) -> Iterator[TarEntry]:
-    """Everything below a folder; or only these paths of it, with the folders that lead to them."""
-    wanted = _Choice(exclude, only)
+    """Everything below a folder; with `only`, these paths and the folders that lead to them."""
+    wanted = _PathFilter(exclude, only)
 
-    # paths are bytes: what a name's bytes mean depends on the locale
+    # paths are bytes: how a name is decoded depends on the locale
     def below(here: bytes, prefix: str) -> Iterator[TarEntry]:
         with os.scandir(here) as found:
             entries = sorted(found, key=lambda entry: _text(entry.name))
@@ -68,7 +68,7 @@ def of_folder(
             name = prefix + _text(entry.name)
             if not wanted(name):
                 continue
-            yield _member(entry, name)
+            yield _on_disk(entry, name)
             if entry.is_dir(follow_symlinks=False):
                 yield from below(entry.path, f"{name}/")
 
@@ -78,17 +78,17 @@ def of_folder(
 def of_archive(
     raw: Readable, *, exclude: Sequence[str] = (), digest: Digest | None = None
 ) -> Iterator[TarEntry]:
-    """Everything in an archive, as it is read. Raises Damaged, also at the end when its SHA-256 is not `digest`."""
+    """The entries of an archive, as a stream. Raises Damaged, at the end also if its SHA-256 is not `digest`."""
     import zstandard
 
-    wanted, hashed = _Choice(exclude, ("",)), Digested(raw)
+    wanted, hashed = _PathFilter(exclude, ("",)), HashingReader(raw)
     try:
         unpacked = zstandard.ZstdDecompressor().stream_reader(
             cast("IO[bytes]", hashed), read_across_frames=True, closefd=False
         )
-        for member in _members(io.BufferedReader(cast("io.RawIOBase", unpacked), CHUNK)):
-            if wanted(member.name):
-                yield member
+        for entry in _entries(io.BufferedReader(cast("io.RawIOBase", unpacked), CHUNK)):
+            if wanted(entry.name):
+                yield entry
         while hashed.read(CHUNK):
             pass
     except zstandard.ZstdError as error:
@@ -97,8 +97,8 @@ def of_archive(
         raise Damaged(f"its digest is {hashed.digest.short}, not {digest.short}")
 
 
-class _Choice:
-    """Whether a name is among the wanted ones: on the way to one or below it, and not below an excluded one."""
+class _PathFilter:
+    """Whether a path is wanted: it leads to or lies below one of `only`, and is not in or below `exclude`."""
 
     def __init__(self, exclude: Sequence[str], only: Sequence[str]) -> None:
         self.exclude, self.only = (
@@ -122,7 +122,7 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _member(entry: os.DirEntry[bytes], name: str) -> TarEntry:
+def _on_disk(entry: os.DirEntry[bytes], name: str) -> TarEntry:
     found = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         return TarEntry(name=name, kind=LINK, target=_text(os.readlink(entry.path)))  # noqa: PTH115
@@ -145,25 +145,23 @@ def _content(path: bytes) -> Iterator[bytes]:
             yield chunk
 
 
-def refuse_what_leaves(member: TarEntry) -> None:
-    """A link may climb only where it begins: behind another link, `..` is not where it seems to be."""
-    parts = member.name.split("/")
+def refuse_what_leaves(entry: TarEntry) -> None:
+    """Raises UnsafeFile. A link may have `..` only at its beginning: after another link, `..` leads elsewhere."""
+    parts = entry.name.split("/")
     if not {"", ".", ".."}.isdisjoint(parts):
-        raise UnsafeFile(path=member.name, problem="is a path that leaves the application")
-    if member.kind != LINK:
+        raise UnsafeFile(path=entry.name, problem="is a path that leaves the application")
+    if entry.kind != LINK:
         return
-    if member.target.startswith("/"):
-        raise UnsafeFile(path=member.name, problem=f"is an absolute link, to {member.target}")
-    steps = [step for step in member.target.split("/") if step not in ("", ".")]
+    if entry.target.startswith("/"):
+        raise UnsafeFile(path=entry.name, problem=f"is an absolute link, to {entry.target}")
+    steps = [step for step in entry.target.split("/") if step not in ("", ".")]
     climbs = next((at for at, step in enumerate(steps) if step != ".."), len(steps))
     if climbs >= len(parts) or ".." in steps[climbs:]:
-        raise UnsafeFile(
-            path=member.name, problem=f"is a link that leaves the application, to {member.target}"
-        )
+        raise UnsafeFile(path=entry.name, problem=f"is a link that leaves the application, to {entry.target}")
 
 
-def _members(stream: IO[bytes]) -> Iterator[TarEntry]:
-    """The members of a tar stream. Its end must be there: a stream that is cut off between two would look whole."""
+def _entries(stream: IO[bytes]) -> Iterator[TarEntry]:
+    """The entries of a tar stream. Its end marker is required: without it, a truncated stream may look complete."""
     names = {tarfile.GNUTYPE_LONGNAME: "", tarfile.GNUTYPE_LONGLINK: ""}
     while (block := _exactly(stream, tarfile.BLOCKSIZE)) != EMPTY:
         kind, mode, size = _numbers(block)
@@ -182,30 +180,30 @@ def _members(stream: IO[bytes]) -> Iterator[TarEntry]:
             target=names[tarfile.GNUTYPE_LONGLINK] or _until_nul(block[157:257]),
             content=(content := _part(stream, size)),
         )
-        for _ in content:  # what nobody has read stands in front of the next one
+        for _ in content:  # skip what was not read
             pass
         _exactly(stream, padding)
         names = dict.fromkeys(names, "")
     _exactly(stream, tarfile.BLOCKSIZE)
     if stream.read(1):
-        raise Damaged("something stands behind its end")
+        raise Damaged("there are bytes after its end")
 
 
 def _numbers(block: bytes) -> tuple[bytes, int, int]:
-    """Kind, mode and size of a header, if it is one. (tarfile reads one in 16 µs, this in 4.)"""
+    """Kind, mode and size from a header. Raises Damaged. (tarfile takes 16 µs for a header, this takes 4.)"""
     try:
         mode, sum_wanted = int(block[100:107], 8), int(block[148:154], 8)
         large = block[124] >= 0x80
         size = tarfile.TarInfo.frombuf(block, "utf-8", "").size if large else int(block[124:135], 8)
     except (ValueError, tarfile.HeaderError):
-        raise Damaged("it holds no header where one should be") from None
+        raise Damaged("a header is missing") from None
     if summed(block) - sum(block[148:156]) + sum(b" " * 8) != sum_wanted or size < 0:
         raise Damaged("a header is wrong")
     return block[156:157], mode, size
 
 
 def summed(block: bytes) -> int:
-    """The sum of a header's 512 bytes, as Adler-32 has it in its lower half: of 256 bytes it stays below its modulus."""
+    """The sum of a header's 512 bytes, from the lower half of Adler-32: for 256 bytes it stays below the modulus."""
     return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
 
 
@@ -222,19 +220,19 @@ def _part(stream: IO[bytes], size: int) -> Iterator[bytes]:
 def _exactly(stream: IO[bytes], size: int) -> bytes:
     data = stream.read(size)
     if len(data) != size:
-        raise Damaged("it is cut off")
+        raise Damaged("it is truncated")
     return data
 
 
-class Digested:
-    """A file that knows the digest of what came out of it."""
+class HashingReader:
+    """A file that is read from; it hashes the bytes."""
 
     def __init__(self, raw: Readable) -> None:
         self.raw, self.sha256 = raw, hashlib.sha256()
 
     @property
     def digest(self) -> Digest:
-        """Of what was read so far."""
+        """The digest of what was read so far."""
         return Digest(self.sha256.hexdigest())
 
     def read(self, size: int = -1, /) -> bytes:

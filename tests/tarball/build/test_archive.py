@@ -28,7 +28,7 @@ def pack(folder, *, date=1, **choice):
     return archive.pack({"files": of_folder(folder, **choice)}, target, date=date), target
 
 
-def members(path):
+def entries(path):
     with path.open("rb") as raw, tarfile.open(fileobj=zstandard.open(raw, "rb"), mode="r|") as packed:
         return {each.name: each for each in packed}
 
@@ -64,7 +64,7 @@ def test_order_times_modes_owner_and_umask_leave_no_trace(tmp_path):
     os.chown(two / "a", 12, 13)
     (first, path), (second, _) = (pack(each, date=1_000_000_001) for each in (one, two))
     assert first == second
-    assert {n: (oct(m.mode), m.uid, m.uname, m.mtime) for n, m in members(path).items()} == {
+    assert {n: (oct(m.mode), m.uid, m.uname, m.mtime) for n, m in entries(path).items()} == {
         "a": ("0o644", 0, "root", 1_000_000_001),
         "b": ("0o755", 0, "root", 1_000_000_001),
         "b/x": ("0o644", 0, "root", 1_000_000_001),
@@ -74,7 +74,7 @@ def test_order_times_modes_owner_and_umask_leave_no_trace(tmp_path):
 
 PACK = """
 import os, pathlib, sys
-import zstandard  # while everything may still be read
+import zstandard  # before the user changes: later the library is not readable
 from tasks.tarball.build import archive, tar
 os.umask(int(sys.argv[4], 8))
 if sys.argv[3] != "0":
@@ -87,7 +87,7 @@ archive.pack({"files": tar.of_folder(source)}, target, date=7)
 
 def test_another_path_user_umask_time_zone_locale_and_number_of_cores_give_the_same_bytes(tmp_path):
     files = {f"größe/{each}.txt": str(each) * 9999 for each in range(300)} | {"ÿ": "", "z/\U0001f33f": "x"}
-    for folder in (tmp_path, *tmp_path.parents):  # another user has to get there
+    for folder in (tmp_path, *tmp_path.parents):  # another user must reach the folder
         if folder.stat().st_mode & 0o005 == 0o005:
             break
         folder.chmod(0o755)
@@ -125,20 +125,20 @@ def test_the_digest_is_that_of_the_file(tmp_path):
 def test_what_is_excluded_is_left_out_with_everything_below_it(tmp_path):
     folder = tree(tmp_path / "t", {"var/log/x": "", "variable": "", "app/env.php": "", "app/config.php": ""})
     _, path = pack(folder, exclude=("var", "app/env.php"))
-    assert sorted(members(path)) == ["app", "app/config.php", "variable"]
+    assert sorted(entries(path)) == ["app", "app/config.php", "variable"]
 
 
 def test_only_the_wanted_paths_are_packed_with_the_folders_that_lead_to_them(tmp_path):
     folder = tree(tmp_path / "t", {"pub/static/a/x": "", "pub/static/b": "", "pub/index": "", "bin/do": ""})
     _, path = pack(folder, only=("pub/static/a", "bin/do"))
-    assert sorted(members(path)) == ["bin", "bin/do", "pub", "pub/static", "pub/static/a", "pub/static/a/x"]
+    assert sorted(entries(path)) == ["bin", "bin/do", "pub", "pub/static", "pub/static/a", "pub/static/a/x"]
 
 
 def test_links_inside_stay_links(tmp_path):
     folder = tree(tmp_path / "t", {"a/b": "x"})
     (folder / "a" / "link").symlink_to("../a/b")
     (folder / "folder").symlink_to("a")
-    found = members(pack(folder)[1])
+    found = entries(pack(folder)[1])
     assert (found["a/link"].linkname, found["folder"].linkname) == ("../a/b", "a")
     assert "folder/b" not in found
 
@@ -161,7 +161,7 @@ def test_a_link_to_elsewhere_is_refused(tmp_path, target, problem):
 def test_a_pipe_is_refused_and_setuid_is_dropped(tmp_path):
     folder = tree(tmp_path / "t", {"a": "x"})
     (folder / "a").chmod(0o6755)
-    assert members(pack(folder)[1])["a"].mode == 0o755
+    assert entries(pack(folder)[1])["a"].mode == 0o755
     os.mkfifo(folder / "pipe")
     with pytest.raises(UnsafeFile, match="pipe: is neither"):
         pack(folder)
@@ -206,7 +206,7 @@ def test_nothing_of_one_layer_lands_behind_the_link_of_another(tmp_path):
     (tmp_path / "one" / "a").symlink_to("b")
     two = tree(tmp_path / "two", {"a/x": "", "b/y": ""})
     archive.pack({"one": of_folder(tmp_path / "one"), "two": of_folder(two)}, tmp_path / "t.zst")
-    assert sorted(members(tmp_path / "t.zst")) == ["a", "b", "b/y"]
+    assert sorted(entries(tmp_path / "t.zst")) == ["a", "b", "b/y"]
 
 
 def test_what_is_unpacked_is_what_was_packed_whatever_lay_there(tmp_path):
@@ -226,15 +226,15 @@ def test_what_is_unpacked_is_what_was_packed_whatever_lay_there(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_an_archive_that_is_cut_off_or_changed_is_damaged(tmp_path):
+def test_an_archive_that_is_truncated_or_changed_is_damaged(tmp_path):
     packed, path = pack(tree(tmp_path / "t", {f"{each}": os.urandom(2000).hex() for each in range(50)}))
     good = path.read_bytes()
     raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(good)).read()
     one_file = 512 + 4096
     for name, bad, digest in (
         ("empty", b"", ""),
-        ("cut off", good[: len(good) // 2], ""),
-        ("cut off at its end", good[:-1], packed.digest),
+        ("truncated", good[: len(good) // 2], ""),
+        ("truncated at its end", good[:-1], packed.digest),
         ("without its last blocks", zstandard.compress(raw[:-1024]), ""),
         ("without its last file", zstandard.compress(raw[: -1024 - one_file]), ""),
         ("with something behind it", good + zstandard.compress(b"x"), ""),
@@ -276,7 +276,7 @@ from tasks.tarball.build import archive, tar
 size = int(sys.argv[1])
 kind = tar.FILE
 files = (
-    tar.Member(name=f"{n // 100:05}/{n % 100:02}", kind=kind, size=20_000, content=iter([b"%020d" % n * 1000]))
+    tar.TarEntry(name=f"{n // 100:05}/{n % 100:02}", kind=kind, size=20_000, content=iter([b"%020d" % n * 1000]))
     for n in range(size)
 )
 target = pathlib.Path(sys.argv[2])

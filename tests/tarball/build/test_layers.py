@@ -1,4 +1,4 @@
-"""Layers: named by what they are made of, built once, taken from the cache, and built again when that is damaged."""
+"""Layers: named by their inputs, built once, taken from the cache, and built again if the cached one is damaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.bucket import cache, layout
 from tasks.profile import Inheritance, ProfileLayerUnknown
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored, verify
-from tasks.tarball.build import layers, overlay, tar
+from tasks.tarball.build import keys, layers, overlay, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
@@ -52,7 +52,7 @@ release: {}
 
 @pytest.fixture
 def site(project):  # noqa: F811
-    """A project of another kind than a shop: its profile is all that knows."""
+    """A project that is no shop: only its profile says so."""
     (project / "applications" / "tiny" / "profile.yml").write_text(SITE)
     files = {
         "library.txt": "library\n",
@@ -73,15 +73,15 @@ def site(project):  # noqa: F811
 
 @pytest.fixture
 def built(site, start, monkeypatch):  # noqa: F811
-    """What a new run builds, by layer."""
+    """A function that packs in a new run and tells which layers were built."""
     seen = []
-    real = layers.build
+    real = layers.make
 
-    def build(run, name, target):
+    def make(build, name, target):
         seen.append(name)
-        return real(run, name, target)
+        return real(build, name, target)
 
-    monkeypatch.setattr(layers, "build", build)
+    monkeypatch.setattr(layers, "make", make)
 
     def again(**variables):
         seen.clear()
@@ -110,7 +110,7 @@ def change(site, name, text="changed\n"):
 )
 def test_a_change_builds_the_layers_that_are_made_of_it_and_no_others(site, built, changed, rebuilt):
     _, first, _ = built()
-    change(site, changed, f"{time.time_ns()}\n")  # of which no other test has stored anything
+    change(site, changed, f"{time.time_ns()}\n")  # content that no other test has stored
     run, outcome, seen = built()
     assert seen == rebuilt
     assert outcome.facts != first.facts
@@ -139,20 +139,21 @@ def test_a_stamp_stands_for_the_layers_that_it_names(site, built):
 
 def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkeypatch, tmp_path):  # noqa: F811
     run, _, _ = built()
-    monkeypatch.setattr(overlay, "overlays", lambda folder: False)
-    for name in run.layers:
-        copied = layers.build(start(site), name, tmp_path / "layer")
-        assert copied.digest == layers.ensure(run, name).digest, name
+    monkeypatch.setattr(overlay, "can_mount", lambda folder: False)
+    build = Build(run)
+    for name in build.keys:
+        copied = layers.make(Build(start(site)), name, tmp_path / "layer")
+        assert copied.digest == layers.ensure(build, name).digest, name
 
 
 def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatch, tmp_path):
     (tmp_path / "lower" / "folder").mkdir(parents=True)
     made = []
     for mounted in (True, False):
-        monkeypatch.setattr(overlay, "overlays", lambda folder, answer=mounted: answer)
-        with overlay.opened(tmp_path, [tmp_path / "lower"]) as bench:
+        monkeypatch.setattr(overlay, "can_mount", lambda folder, answer=mounted: answer)
+        with overlay.opened(tmp_path, [tmp_path / "lower"]) as tree:
             overlay.run(
-                bench,
+                tree,
                 [["sh", "-c", "mkdir empty && ln -s folder link"]],
                 layer="links",
                 environment={"PATH": os.environ["PATH"]},
@@ -161,7 +162,7 @@ def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatc
                 log_path=tmp_path / "log",
                 shown=Path("log"),
             )
-            made.append([(each.name, each.kind, each.target) for each in tar.of_folder(bench.upper)])
+            made.append([(each.name, each.kind, each.target) for each in tar.of_folder(tree.upper)])
     assert made[0] == made[1] == [("empty", tar.FOLDER, ""), ("link", tar.LINK, "folder")]
 
 
@@ -182,7 +183,7 @@ def test_a_command_of_the_settings_replaces_the_profile_s_and_is_held_to_its_pro
 
 
 def objects(run, name):
-    found = cache.of(run).record("layers", run.layers[name].key)
+    found = cache.of(run).record("layers", Build(run).keys[name].key)
     return found, layout.blob(found.zone, "layers", found.value["digest"])
 
 
@@ -234,9 +235,9 @@ def test_credentials_reach_the_command_and_neither_its_log_nor_the_refusal(site,
     assert "***" in caught.value.text
     log = site / caught.value.text.split("whole output: ")[1].split(")")[0]
     assert "geheim-123" not in log.read_text()
-    before = start(site).layers["style-child"].key
+    before = Build(start(site)).keys["style-child"].key
     monkeypatch.setenv("LOGIN", "another-one")
-    assert start(site).layers["style-child"].key == before
+    assert Build(start(site)).keys["style-child"].key == before
 
 
 def test_a_layer_that_differs_between_two_builds_is_named(site, start):  # noqa: F811
@@ -247,26 +248,24 @@ def test_a_layer_that_differs_between_two_builds_is_named(site, start):  # noqa:
 
 
 def test_what_a_killed_build_left_goes_with_the_next_one(site):
-    code = "from pathlib import Path; from tasks.tarball.build import overlay; p = overlay.place(Path('.'));"
+    code = "from pathlib import Path; from tasks.tarball.build import overlay; p = overlay.build_folder(Path('.'));"
     code += "(Path(p.name) / 'layer').mkdir(); print(p.name, flush=True); input()"
     child = subprocess.Popen(
         [sys.executable, "-c", code], cwd=site, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         left = site / child.stdout.readline().strip()
-        kept = overlay.place(site)
-        assert left.exists()  # it is alive
+        kept = overlay.build_folder(site)
+        assert left.exists()  # its run is alive
     finally:
         child.kill()
         child.communicate()
     del kept
-    overlay.place(site)
+    overlay.build_folder(site)
     assert not left.exists()
 
 
-def test_a_run_that_dies_in_a_layer_an_upload_or_a_pack_leaves_nothing_that_is_believed(
-    site, built, monkeypatch
-):
+def test_a_run_that_dies_in_a_layer_an_upload_or_a_pack_leaves_nothing_that_is_used(site, built, monkeypatch):
     class Died(BaseException):
         pass
 
@@ -296,7 +295,7 @@ def test_values_inherit_as_the_files_say_and_a_circle_ends(site, start):  # noqa
     change(site, "themes/plain/parent", "child")
     run = start(site)
     assert run.profile.inherits == {"theme": Inheritance(file="themes/{theme}/parent", match="(.+)")}
-    assert layers._lineage(run, "theme", "child") == ["child", "plain"]
+    assert keys._lineage(run, "theme", "child") == ["child", "plain"]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +311,7 @@ def test_values_inherit_as_the_files_say_and_a_circle_ends(site, start):  # noqa
     ],
 )
 def test_patterns(pattern, found):
-    assert list(layers._matching(["code/a/one.php", "code/a/x.css", "top.css"], [pattern])) == found
+    assert list(keys._matching(["code/a/one.php", "code/a/x.css", "top.css"], [pattern])) == found
 
 
 def test_nothing_stays_mounted():
