@@ -87,7 +87,9 @@ class StartCommand(ControlCommand):
     """`doit start`: releases a branch to its testing environment, the default branch to the upstream environment."""
 
     name = "start"
-    doc_purpose = "release a clean commit, the default branch to where it proves itself"
+    doc_purpose = (
+        "release a clean commit; the default branch goes to the environment that another one takes from"
+    )
 
     def environment(self, root: Path, branch: str, default: str) -> str | None:
         """The upstream environment for the default branch, if there is one."""

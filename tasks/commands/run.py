@@ -64,7 +64,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
             "long": "wait",
             "type": float,
             "default": None,
-            "help": "seconds to wait for another run in the same environment, 0 to refuse at once [a time-to-live and a beat]",
+            "help": "seconds to wait for another run in the same environment, 0 to refuse at once [80: until a dead holder is known as dead]",
         },
     )
     wait: float | None = None

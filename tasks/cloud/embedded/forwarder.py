@@ -34,7 +34,7 @@ class SiteNames:
         return found
 
     def running(self, address: str) -> bool:
-        """Whether a running host has this address: else it may belong to something else."""
+        """Whether a running host has this address. If not, something else may have taken it."""
         return any(
             each.private_ip == address and each.state == "running" and self.instances.runtime.alive(each.id)
             for _, each in self.instances.all()
