@@ -40,6 +40,15 @@ def load(tmp_path, text, kind=settings.Environment):
         ("uncommitted: some", SettingWrong, "uncommitted: should be one of allowed, refused, not 'some'"),
         ("stages: release", SettingWrong, "stages: should be a list"),
         ("server: [1]", SettingWrong, "testing.yml:1: server: should be a mapping"),
+        (
+            "stages:\n- server\n- 7",
+            SettingWrong,
+            "testing.yml:3: stages[1]: should be a text, not '7'",
+        ),
+        ("stages: [[server]]", SettingWrong, "stages[0]: should be a text, not a list or a mapping"),
+        ("{[per_branch]: true}", SettingWrong, "testing.yml:1: the file: should be a mapping of names"),
+        ("host_name: !any thing", SettingWrong, "host_name: should be a text, not 'thing'"),
+        ("host_name: 2026-13-45", SettingWrong, "host_name: should be a text, not '2026-13-45'"),
         ("a: b: c", SettingsBroken, "testing.yml:1: mapping values are not allowed"),
         ("release: {}\nrelease: {}", SettingsBroken, "testing.yml:2: release: is given twice"),
     ],
@@ -52,10 +61,16 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
 
 
 def test_a_missing_value_is_named_with_its_help(tmp_path):
-    with pytest.raises(SettingMissing, match=r"application\.profile: is missing"):
+    with pytest.raises(SettingMissing, match=r"testing\.yml:2: application\.profile: is missing"):
         load(tmp_path, "name: shop\napplication: {path: app}", settings.Pipeline)
-    with pytest.raises(SettingMissing, match="name: is missing"):
+    with pytest.raises(SettingMissing, match=r"testing\.yml:1: name: is missing"):
         load(tmp_path, "application: {profile: x}", settings.Pipeline)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "testing.yml").write_bytes(b"host_name: \xff")
+    with pytest.raises(SettingsBroken, match=r"testing\.yml:1: is not UTF-8"):
+        settings.load(settings.Environment, tmp_path / "testing.yml", tmp_path)
 
 
 def test_an_empty_environment_has_the_declared_defaults(tmp_path):
