@@ -57,7 +57,7 @@ def parts(run: Run) -> dict[str, object]:
     return {
         "image": run.pipeline.image,
         "server.php.version": run.environment.server.php.version,
-        "profile.php_extensions": list(run.profile.server["php_extensions"]),
+        "profile.php_extensions": list(run.profile.server.php_extensions),
     }
 
 
@@ -162,7 +162,7 @@ def _make(run: Run, builder: Run, mark: str) -> str:
         hosts=hosts.reachable(builder.cloud, builder.secrets_folder, [machine]),
         variables={
             "php_version": run.environment.server.php.version,
-            "php_extensions": run.profile.server["php_extensions"],
+            "php_extensions": list(run.profile.server.php_extensions),
         },
         strategy=run.environment.strategy,
         console=run.console,
