@@ -55,7 +55,9 @@ class DeclaredLayer:
         "placeholders and the option that each goes through: a layer for each combination, `{theme: themes}`",
         {},
     )
-    files: Words = setting("files and folders that it is built from; `*` and `**/` as in git", ())
+    files: Words = setting(
+        "files and folders that it is built from; `*` within a name, `**/` over any folders", ()
+    )
     present: Words = setting("files that are there for the commands and do not decide about the output", ())
     after: Words = setting("layers above it whose output it needs", ())
     tools: Words = setting("names of tools whose versions are inputs", ())
