@@ -25,6 +25,7 @@ ROOMS = (
 )
 """The order of the page: what a user meets first, then the rest by name."""
 HEAD = ("| setting | type | default | what it is |", "| --- | --- | --- | --- |")
+ROOT = Path(tasks.__path__[0]).parent
 MADE = "<!-- made by `doit docs`, a test fails when it is stale -->\n"
 
 
@@ -111,5 +112,5 @@ def profiles() -> str:
 
 
 def _rows(kind: type) -> Iterator[str]:
-    for path, expected, default, help in settings.declared(kind):
+    for path, expected, default, help in settings.declared(kind, settings.of_roles(ROOT)):
         yield f"| `{path}` | {expected} | {default} | {help} |"

@@ -56,7 +56,7 @@ def parts(run: Run) -> dict[str, object]:
     """The settings that an image is made with, by name: none of them is an environment's secret or address."""
     return {
         "image": run.pipeline.image,
-        "server.php.version": run.environment.server.php.version,
+        "server.php.version": run.environment.server.roles["php"]["version"],
         "profile.php_extensions": list(run.profile.server.php_extensions),
     }
 
@@ -161,7 +161,7 @@ def _make(run: Run, builder: Run, mark: str) -> str:
         NAME,
         hosts=hosts.reachable(builder.cloud, builder.secrets_folder, [machine]),
         variables={
-            "php_version": run.environment.server.php.version,
+            "php_version": run.environment.server.roles["php"]["version"],
             "php_extensions": list(run.profile.server.php_extensions),
         },
         strategy=run.environment.strategy,

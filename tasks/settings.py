@@ -69,6 +69,23 @@ def setting(help: str, default: Any = dataclasses.MISSING) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+OF_ROLES = "of roles"
+"""Marks the field that holds what roles declare: in a file, each role is a key beside the other fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is declared of a key: in a section's class, or by a role."""
+
+    type: Any
+    help: str
+    default: Any = dataclasses.MISSING
+
+
+RoleSettings = Mapping[str, Mapping[str, Setting]]
+"""What the roles declare, by role and name."""
+
+
 def section(of: type[T]) -> T:
     """Declare a group of settings that all have defaults."""
     made: T = field(default_factory=of, metadata={"help": (of.__doc__ or "").rstrip(".")})
@@ -139,62 +156,13 @@ class Infrastructure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
-    """Every machine."""
-
-    timezone: str = setting("time zone", "UTC")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mariadb:
-    """The database."""
-
-    buffer_pool: str = setting("InnoDB's buffer pool", "256M")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Redis:
-    """Sessions and cache."""
-
-    maxmemory: str = setting("most memory it may take", "128mb")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Php:
-    """PHP and PHP-FPM."""
-
-    version: str = setting("version, as in Debian's package names", "8.2")
-    memory_limit: str = setting("most memory of one request", "512M")
-    max_children: int = setting("requests served at once", 10)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Varnish:
-    """The page cache."""
-
-    memory: str = setting("memory for pages", "128m")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Nginx:
-    """The web server."""
-
-    client_max_body_size: str = setting("largest upload", "64m")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Server:
-    """What runs on a machine: `server.ROLE.NAME` is the variable ROLE_NAME of that role."""
+    """What runs on a machine: `server.ROLE.NAME` is the variable ROLE_NAME of that role, which declares it."""
 
     leftovers: Literal["remove", "report"] = setting(
         "what happens to what the roles no longer manage", "remove"
     )
-    base: Base = section(Base)
-    mariadb: Mariadb = section(Mariadb)
-    redis: Redis = section(Redis)
-    php: Php = section(Php)
-    varnish: Varnish = section(Varnish)
-    nginx: Nginx = section(Nginx)
+    roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, metadata={OF_ROLES: True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,9 +265,47 @@ def read(kind: type[T], path: Path, root: Path) -> Read[T]:
             line=mark.line + 1 if mark else 1,
             problem=str(getattr(error, "problem", error)),
         ) from None
-    reader = _Reader(shown)
+    reader = _Reader(shown, root)
     made: T = reader.section(kind, node, "")
     return Read(path=shown, said=made, lines=reader.lines)
+
+
+@functools.cache
+def of_roles(root: Path) -> RoleSettings:
+    """The settings that the roles bring: the options with a default in their argument specs.
+
+    An option without one is no setting: a stage tells it. Raises SettingsBroken.
+    """
+    found: dict[str, Mapping[str, Setting]] = {}
+    for path in sorted(root.glob("roles/*/meta/argument_specs.yml")):
+        text = path.read_text()
+        if "default:" not in text:  # most roles have no setting, and reading YAML takes its time
+            continue
+        role = path.parts[-3]
+        options = yaml.load(text, Loader=LOADER)["argument_specs"]["main"]["options"]  # noqa: S506  a safe one
+        declared = {
+            name.removeprefix(f"{role}_"): _of_option(str(path.relative_to(root)), text, name, option)
+            for name, option in options.items()
+            if "default" in option
+        }
+        if declared:
+            found[role] = declared
+    return found
+
+
+def _of_option(path: str, text: str, name: str, option: Mapping[str, Any]) -> Setting:
+    """The setting that an option of a role is."""
+    kinds = {"str": str, "path": str, "int": int, "bool": bool, "list": tuple[str, ...]}
+    kind: Any = kinds.get(option["type"])
+    if choices := option.get("choices"):
+        kind = Literal.__getitem__(tuple(choices))
+    value = tuple(option["default"]) if isinstance(option["default"], list) else option["default"]
+    right = value in choices if choices else kind and type(value) is (typing.get_origin(kind) or kind)
+    if not right or option.get("elements", "str") != "str":
+        line = text.partition(f" {name}:")[0].count("\n") + 1
+        problem = f"{name}: the default {value!r} is no setting of type {option['type']}"
+        raise SettingsBroken(path=path, line=line, problem=problem)
+    return Setting(type=kind, help=option["description"].strip().rstrip("."), default=value)
 
 
 def plain(value: Any) -> Any:
@@ -316,7 +322,10 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for each in dataclasses.fields(settings):  # type: ignore[arg-type]
         value, path = getattr(settings, each.name), f"{prefix}{each.name}"
-        if dataclasses.is_dataclass(value):
+        if OF_ROLES in each.metadata:
+            told = {f"{role}.{name}": one for role, names in value.items() for name, one in names.items()}
+            found |= {f"{prefix}{name}": plain(one) for name, one in told.items()}
+        elif dataclasses.is_dataclass(value):
             found |= flat(value, f"{path}.")
         elif isinstance(value, Mapping):
             found |= {f"{path}.{key}": list(each) for key, each in value.items()}
@@ -325,25 +334,37 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
     return found
 
 
-def declared(kind: type, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+def declared(kind: type, roles: RoleSettings, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Every setting of a file: dotted path, type, default, help. For the docs.
 
     What each section of a list or a mapping has is below the list, as `layers[].files` or `inherits.NAME.file`.
     """
-    types = _types(kind)
-    for each in dataclasses.fields(kind):
-        path, of = f"{prefix}{each.name}", types[each.name]
+    for name, each in _settings(kind).items():
+        path, of = f"{prefix}{name}", each.type
         if not dataclasses.is_dataclass(of):
-            yield path, _expected(of), _default(each), each.metadata["help"]
+            yield path, _expected(of), _default(each), each.help
         for inner, where in ((of, "."), (_item(of), "[]." if typing.get_origin(of) is tuple else ".NAME.")):
             if dataclasses.is_dataclass(inner):
-                yield from declared(typing.cast("type[object]", inner), f"{path}{where}")
+                yield from declared(typing.cast("type[object]", inner), roles, f"{path}{where}")
+    if kind is Server:
+        for role, settings in roles.items():
+            for name, each in settings.items():
+                yield f"{prefix}{role}.{name}", _expected(each.type), _default(each), each.help
 
 
 @functools.cache
-def _types(kind: type) -> dict[str, Any]:
-    """The type of each field: a list of sections asks for each of them."""
-    return typing.get_type_hints(kind)
+def _settings(kind: type) -> dict[str, Setting]:
+    """What a section's class declares, without what it leaves to the roles. A list of sections asks for each of them."""
+    types = typing.get_type_hints(kind)
+    return {
+        each.name: Setting(
+            type=types[each.name],
+            help=each.metadata["help"],
+            default=each.default if each.default_factory is dataclasses.MISSING else each.default_factory,
+        )
+        for each in dataclasses.fields(kind)
+        if OF_ROLES not in each.metadata
+    }
 
 
 def _item(kind: Any) -> Any:
@@ -353,8 +374,8 @@ def _item(kind: Any) -> Any:
     return typing.get_args(kind)[1] if typing.get_origin(kind) is Mapping else None
 
 
-def _default(each: dataclasses.Field[Any]) -> str:
-    if each.default_factory is not dataclasses.MISSING:
+def _default(each: Setting) -> str:
+    if callable(each.default):
         return "none"
     if each.default is dataclasses.MISSING:
         return "must be given"
@@ -370,27 +391,46 @@ class _Reader:
     names of the file's own choice, anything else a scalar. They hold each other to any depth.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, root: Path) -> None:
         self.path = path
+        self.root = root
         self.lines: dict[str, int] = {}
         self.yaml = yaml.SafeLoader("")
 
     def section(self, kind: type, node: yaml.Node | None, prefix: str) -> Any:
-        types = _types(kind)
-        fields = {each.name: each for each in dataclasses.fields(kind)}
-        values: dict[str, object] = {}
+        if kind is not Server:
+            return kind(**self._settings(_settings(kind), {}, node, prefix))
+        roles = of_roles(self.root)
+        values = self._settings(_settings(kind), roles, node, prefix)
+        own = {
+            role: {name: each.default for name, each in settings.items()} | values.pop(role, {})
+            for role, settings in roles.items()
+        }
+        return Server(roles=own, **values)
+
+    def _settings(
+        self, known: Mapping[str, Setting], roles: RoleSettings, node: yaml.Node | None, prefix: str
+    ) -> dict[str, Any]:
+        """The values of a section: what the file says, and the sections that it leaves out."""
+        values: dict[str, Any] = {}
+        names = [*known, *roles]
         for key, line, child in self._entries(node, prefix):
-            if key not in fields:
-                known = {"meant": meant(key, fields), "known": ", ".join(fields)}
-                raise SettingUnknown(path=self.path, line=line, key=prefix + key, **known)
-            values[key] = self._value(types[key], child, prefix + key)
-        for name, each in fields.items():
-            optional = (each.default, each.default_factory) != (dataclasses.MISSING,) * 2
-            if name not in values and not optional:
+            if key in roles:
+                values[key] = self._settings(roles[key], {}, child, f"{prefix}{key}.")
+            elif key in known:
+                values[key] = self._value(known[key].type, child, prefix + key)
+            else:
+                words = {"meant": meant(key, names), "known": ", ".join(names)}
+                raise SettingUnknown(path=self.path, line=line, key=prefix + key, **words)
+        for name, each in known.items():
+            if name in values:
+                continue
+            if each.default is dataclasses.MISSING:
                 line = node.start_mark.line + 1 if node else 1
-                help = each.metadata["help"]
-                raise SettingMissing(path=self.path, line=line, key=prefix + name, help=help)
-        return kind(**values)
+                raise SettingMissing(path=self.path, line=line, key=prefix + name, help=each.help)
+            if dataclasses.is_dataclass(each.type):
+                values[name] = self._value(each.type, None, prefix + name)
+        return values
 
     def _entries(self, node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int, yaml.Node]]:
         if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
@@ -409,9 +449,10 @@ class _Reader:
             self.lines[prefix + name.value] = line
             yield name.value, line, child
 
-    def _value(self, kind: Any, node: yaml.Node, key: str) -> object:
+    def _value(self, kind: Any, node: yaml.Node | None, key: str) -> object:
         if dataclasses.is_dataclass(kind):
             return self.section(typing.cast("type[object]", kind), node, f"{key}.")
+        node = typing.cast("yaml.Node", node)  # only a section can be left out
         if typing.get_origin(kind) is Mapping:
             entries = self._entries(node, f"{key}.")
             return {name: self._value(_item(kind), child, f"{key}.{name}") for name, _, child in entries}
@@ -453,7 +494,7 @@ class _Reader:
 
 def _expected(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
-        return "one of " + ", ".join(typing.get_args(kind))
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:
         return f"a list, each {_expected(_item(kind))}"
     if typing.get_origin(kind) is Mapping:

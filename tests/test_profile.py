@@ -236,7 +236,7 @@ def test_every_key_is_refused_once_it_is_misspelt(tmp_path, text):
 
 def test_the_site_of_these_tests_has_every_section():
     paths = {path for path, _ in keys(profile.ProfileFile, yaml.compose(SITE))}
-    lists = settings.declared(profile.ProfileFile)
+    lists = settings.declared(profile.ProfileFile, {})
     rows = {path.replace(".NAME.", ".theme.").replace("[].", "[0].") for path, *_ in lists}
     holders = {path.rpartition(".")[0] for path in rows}
     assert holders == {path.rpartition(".")[0].replace("[1]", "[0]") for path in paths}
