@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tasks
-from tasks import settings
+from tasks import profile, settings
 from tasks.refusal import Refusal
 
 ROOMS = (
@@ -23,13 +23,19 @@ ROOMS = (
     "release",
     "promotion",
 )
-"""The order of the page: what a user meets first; the other rooms follow by name."""
+"""The order of the page: what a user meets first, then the rest by name."""
+HEAD = ("| setting | type | default | what it is |", "| --- | --- | --- | --- |")
+ROOT = Path(tasks.__path__[0]).parent
 MADE = "<!-- made by `doit docs`, a test fails when it is stale -->\n"
 
 
 def pages() -> dict[Path, str]:
     """Each page by its path in the checkout."""
-    return {Path("docs/errors.md"): errors(), Path("docs/settings.md"): all_settings()}
+    return {
+        Path("docs/errors.md"): errors(),
+        Path("docs/settings.md"): all_settings(),
+        Path("docs/profiles.md"): profiles(),
+    }
 
 
 def errors() -> str:
@@ -84,11 +90,27 @@ def all_settings() -> str:
         ("pipeline.yml", settings.Pipeline),
         ("environments/NAME.yml", settings.Environment),
     ):
-        lines += [f"## {title}\n", "| setting | type | default | what it is |", "| --- | --- | --- | --- |"]
-        lines += [*_rows(kind), ""]
+        lines += [f"## {title}\n", *HEAD, *_rows(kind), ""]
+    return "\n".join(lines)
+
+
+def profiles() -> str:
+    """Every key of a profile: type, default, help."""
+    lines = [
+        "# Profiles",
+        MADE,
+        "What `applications/NAME/profile.yml` may say of a kind of application: [application](application.md) tells how "
+        "to write one. A misspelt key, a wrong type, a missing value, or the name of a layer, an option or a tool that "
+        "the file does not declare is refused with file, line and what is known (exit code 3).\n",
+        "`layers[].name` is a key of each section of the list `layers`, `inherits.NAME.file` one of each section of the "
+        "mapping `inherits`, whose names the file chooses.\n",
+        *HEAD,
+        *_rows(profile.ProfileFile),
+        "",
+    ]
     return "\n".join(lines)
 
 
 def _rows(kind: type) -> Iterator[str]:
-    for path, expected, default, help in settings.declared(kind):
+    for path, expected, default, help in settings.declared(kind, settings.of_roles(ROOT)):
         yield f"| `{path}` | {expected} | {default} | {help} |"

@@ -57,8 +57,8 @@ def parts(run: Run) -> dict[str, object]:
     """The settings that an image depends on, by name: no secret and no address of an environment."""
     return {
         "image": run.pipeline.image,
-        "server.php.version": run.environment.server.php.version,
-        "profile.php_extensions": list(run.profile.server["php_extensions"]),
+        "server.php.version": run.environment.server.roles["php"]["version"],
+        "profile.php_extensions": list(run.profile.server.php_extensions),
     }
 
 
@@ -162,8 +162,8 @@ def _make(run: Run, builder: Run, mark: str) -> str:
         NAME,
         hosts=hosts.reachable(builder.cloud, builder.secrets_folder, [machine]),
         variables={
-            "php_version": run.environment.server.php.version,
-            "php_extensions": run.profile.server["php_extensions"],
+            "php_version": run.environment.server.roles["php"]["version"],
+            "php_extensions": list(run.profile.server.php_extensions),
         },
         strategy=run.environment.strategy,
         console=run.console,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from tasks.nearest import meant
 from tasks.refusal import UNKNOWN, Refusal
-from tasks.settings import LOADER, Application, SettingsBroken, SettingsMissing
+from tasks.settings import Application, Options, Read, SettingsBroken, SettingUnknown, read, setting
 
 
 class ProfileOptionUnknown(Refusal):
@@ -35,6 +32,139 @@ class ProfileLayerUnknown(Refusal):
     exit_code = UNKNOWN
 
 
+Words = tuple[str, ...]
+"""A command and its arguments; or paths, or names."""
+
+# --- what profile.yml may say ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inheritance:
+    """Where the parent of an option's value is named: the first group of `match` in the file."""
+
+    file: str = setting("file of the application that names the parent; `{NAME}` is the value")
+    match: str = setting("regular expression whose first group is the parent's name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredLayer:
+    """A part of the build, as the profile says it."""
+
+    name: str = setting("its name: the task is `tarball:NAME`")
+    for_each: Mapping[str, str] = setting(
+        "placeholders and the option that each goes through: a layer for each combination, `{theme: themes}`",
+        {},
+    )
+    files: Words = setting(
+        "files and folders that it is built from; `*` within a name, `**/` over any folders", ()
+    )
+    present: Words = setting("files that are there for the commands and do not decide about the output", ())
+    after: Words = setting("layers above it whose output it needs", ())
+    tools: Words = setting("names of tools whose versions are inputs", ())
+    variables: Words = setting("environment variables that the commands see, and which are inputs", ())
+    credentials: Words = setting("environment variables that the commands see, and which are no inputs", ())
+    caches: Words = setting("environment variables that name a folder which outlives the build", ())
+    environment: Mapping[str, str] = setting("environment variables with their values", {})
+    commands: tuple[Words, ...] = setting(
+        "commands, run in this order; `{key}` is the layer's key, `{NAME}` a value of `for_each`"
+    )
+    outputs: Words = setting("what is kept of what the commands make; `.` is everything")
+    promises: Words = setting("patterns, each of which must match a file after the commands", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationFile:
+    """A file that is written on the machine and shared by the releases."""
+
+    template: str = setting("template in the profile's folder")
+    destination: str = setting("path of the file inside a release")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CronJob:
+    """A command that cron runs in the current release."""
+
+    minute: str = setting("as in crontab", "*")
+    hour: str = setting("as in crontab", "*")
+    day: str = setting("as in crontab", "*")
+    month: str = setting("as in crontab", "*")
+    weekday: str = setting("as in crontab", "*")
+    command: Words = setting("the command and its arguments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What a machine needs to serve the application."""
+
+    php_extensions: Words = setting("PHP extensions by the names in their packages, such as intl", ())
+    site: str = setting("template of the web server's site, in the profile's folder")
+    vcl: str = setting("template of the page cache's VCL, in the profile's folder")
+    configuration: tuple[ConfigurationFile, ...] = setting(
+        "files that are written on the machine and shared by the releases", ()
+    )
+    shared_directories: Words = setting("directories inside a release that all releases share", ())
+    shared_files: Words = setting("files inside a release that all releases share", ())
+    web_root: str = setting("folder inside a release that visitors see")
+    cron: tuple[CronJob, ...] = setting("commands that cron runs in the current release", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A question and the command for when it is answered with yes."""
+
+    due: Words = setting(
+        "command that checks whether there is work: 0 is no, `due_exit` yes, another code an error"
+    )
+    due_exit: int = setting("its exit code if there is work")
+    run: Words = setting("command that does the work")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maintenance:
+    """How maintenance is switched on and off."""
+
+    active_file: str = setting("file inside a release that exists during maintenance")
+    on: Words = setting("command that switches it on")
+    off: Words = setting("command that switches it off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoingLive:
+    """How a release of the application goes live: what the role `release` gets as `release_profile`."""
+
+    health_path: str = setting("path that answers 200 when everything that the application needs works", "/")
+    migration: Work = setting("how the database is migrated")
+    configuration: Work = setting("how configuration is imported into the database")
+    maintenance: Maintenance = setting("how maintenance is switched on and off")
+    after_switch: tuple[Words, ...] = setting("commands of the new release once it is the current one", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileFile:
+    """applications/NAME/profile.yml: a kind of application."""
+
+    packages: Words = setting("Debian packages that the build machine needs", ())
+    options: Options = setting(
+        "lists over which a build can be split; `application.options` in pipeline.yml replaces them", {}
+    )
+    tools: Options = setting("commands that print a tool's version", {})
+    inherits: Mapping[str, Inheritance] = setting(
+        "placeholders of `for_each` whose values name a parent: its files are inputs too", {}
+    )
+    layers: tuple[DeclaredLayer, ...] = setting(
+        "the parts of the build, each below those that it comes after"
+    )
+    stamps: Options = setting("files that get the digest of the keys of the layers that are listed", {})
+    exclude: Words = setting("paths, from the application's root, that never enter the tarball", ())
+    sbom: str = setting("lock file that lists the tarball's components, a composer.lock", "")
+    migrations: Words = setting("patterns of paths that change the database; `doit continue` names them", ())
+    server: Serving = setting("what a machine needs to serve the application")
+    release: GoingLive = setting("how a release goes live")
+
+
+# --- what the pipeline makes of it ----------------------------------------------------------------
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """A part of the build: its inputs, its commands, its outputs, and what must exist at the end (`promises`).
@@ -45,25 +175,17 @@ class Layer:
     name: str
     declared: str
     chosen: Mapping[str, str]
-    files: tuple[str, ...]
-    present: tuple[str, ...]
-    after: tuple[str, ...]
-    tools: tuple[str, ...]
-    variables: tuple[str, ...]
-    credentials: tuple[str, ...]
-    caches: tuple[str, ...]
+    files: Words
+    present: Words
+    after: Words
+    tools: Words
+    variables: Words
+    credentials: Words
+    caches: Words
     environment: Mapping[str, str]
-    commands: tuple[tuple[str, ...], ...]
-    outputs: tuple[str, ...]
-    promises: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inheritance:
-    """Where the parent of an option's value is named: the first group of `match` in the file."""
-
-    file: str
-    match: str
+    commands: tuple[Words, ...]
+    outputs: Words
+    promises: Words
 
 
 def filled(word: str, values: Mapping[str, str]) -> str:
@@ -75,90 +197,114 @@ def filled(word: str, values: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A folder of `applications/`: its profile.yml, and the templates beside it."""
+    """A folder of `applications/`: its profile.yml with the project's options, and the templates beside it."""
 
     name: str
     folder: Path
-    packages: tuple[str, ...]
-    options: Mapping[str, tuple[str, ...]]
+    packages: Words
+    options: Options
     layers: tuple[Layer, ...]
-    tools: Mapping[str, tuple[str, ...]]
+    tools: Options
     inherits: Mapping[str, Inheritance]
-    stamps: Mapping[str, tuple[str, ...]]
-    exclude: tuple[str, ...]
+    stamps: Options
+    exclude: Words
     sbom: str
-    migrations: tuple[str, ...]
-    server: Mapping[str, Any]
-    release: Mapping[str, Any]
+    migrations: Words
+    server: Serving
+    release: GoingLive
 
 
 def load(root: Path, application: Application) -> Profile:
     """Read a profile, with the project's options over its own.
 
-    Raises SettingsMissing, SettingsBroken, ProfileOptionUnknown or ProfileLayerUnknown.
+    Raises ProfileOptionUnknown, ProfileLayerUnknown or a refusal of settings.
     """
     folder = root / "applications" / application.profile
-    shown = f"applications/{application.profile}/profile.yml"
-    try:
-        data = yaml.load((folder / "profile.yml").read_text(), Loader=LOADER)  # noqa: S506  a safe one
-        defaults = {name: tuple(values) for name, values in data.get("options", {}).items()}
-        for name in application.options:
-            if name not in defaults:
-                known = {"meant": meant(name, defaults), "known": ", ".join(defaults)}
-                raise ProfileOptionUnknown(option=name, profile=application.profile, **known)
-        commands = application.commands
-        declared = [each["name"] for each in data["layers"]]
-        for name in commands:
-            if name not in declared:
-                known = {"meant": meant(name, declared), "known": ", ".join(declared)}
-                raise ProfileLayerUnknown(layer=name, profile=application.profile, **known)
-        options = {**defaults, **application.options}
-        return Profile(
-            name=application.profile,
-            folder=folder,
-            packages=tuple(data.get("packages", ())),
-            options=options,
-            layers=tuple(_layers(data["layers"], options, commands)),
-            tools={name: tuple(command) for name, command in data.get("tools", {}).items()},
-            inherits={name: Inheritance(**each) for name, each in data.get("inherits", {}).items()},
-            stamps={path: tuple(layers) for path, layers in data.get("stamps", {}).items()},
-            exclude=tuple(data.get("exclude", ())),
-            sbom=data.get("sbom", ""),
-            migrations=tuple(data.get("migrations", ())),
-            server=data["server"],
-            release=data["release"],
-        )
-    except FileNotFoundError:
-        raise SettingsMissing(path=shown) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = str(getattr(error, "problem", error))
-        raise SettingsBroken(path=shown, line=mark.line + 1 if mark else 1, problem=problem) from None
-    except KeyError as error:
-        raise SettingsBroken(path=shown, line=1, problem=f"{error.args[0]} is missing") from None
+    file = read(ProfileFile, folder / "profile.yml", root)
+    check_names(file)
+    said = file.said
+    for name in application.options:
+        if name not in said.options:
+            known = {"meant": meant(name, said.options), "known": ", ".join(said.options)}
+            raise ProfileOptionUnknown(option=name, profile=application.profile, **known)
+    declared = [each.name for each in said.layers]
+    for name in application.commands:
+        if name not in declared:
+            known = {"meant": meant(name, declared), "known": ", ".join(declared)}
+            raise ProfileLayerUnknown(layer=name, profile=application.profile, **known)
+    options = {**said.options, **application.options}
+    return Profile(
+        name=application.profile,
+        folder=folder,
+        packages=said.packages,
+        options=options,
+        layers=tuple(_layers(said.layers, options, application.commands)),
+        tools=said.tools,
+        inherits=said.inherits,
+        stamps=said.stamps,
+        exclude=said.exclude,
+        sbom=said.sbom,
+        migrations=said.migrations,
+        server=said.server,
+        release=said.release,
+    )
 
 
-def _layers(
-    declared: Sequence[Mapping[str, Any]],
-    options: Mapping[str, tuple[str, ...]],
-    commands: Mapping[str, tuple[str, ...]],
-) -> Iterator[Layer]:
+def check_names(file: Read[ProfileFile]) -> None:
+    """Every layer, option and tool that the file names is one that it declares.
+
+    Raises SettingWrong, SettingUnknown or SettingsBroken.
+    """
+    said = file.said
+    above: list[str] = []
+    for number, layer in enumerate(said.layers):
+        path = f"layers[{number}]"
+        if layer.name in above:
+            line, problem = file.lines[f"{path}.name"], f"{path}.name: {layer.name} is declared twice"
+            raise SettingsBroken(path=file.path, line=line, problem=problem)
+        for name, option in layer.for_each.items():
+            if option not in said.options:
+                raise file.wrong(f"{path}.for_each.{name}", option, "an option", said.options)
+        _check_list(file, f"{path}.after", layer.after, "a layer above this one", above)
+        _check_list(file, f"{path}.tools", layer.tools, "a tool", said.tools)
+        above.append(layer.name)
+    for path, names in said.stamps.items():
+        _check_list(file, f"stamps.{path}", names, "a layer", above)
+    placeholders = list(dict.fromkeys(name for layer in said.layers for name in layer.for_each))
+    for name in said.inherits:
+        if name not in placeholders:
+            key, known = f"inherits.{name}", ", ".join(placeholders) or "none"
+            hint = meant(name, placeholders)
+            raise SettingUnknown(path=file.path, line=file.lines[key], key=key, meant=hint, known=known)
+
+
+def _check_list(file: Read[ProfileFile], key: str, names: Words, what: str, known: Iterable[str]) -> None:
+    for number, name in enumerate(names):
+        if name not in known:
+            raise file.wrong(f"{key}[{number}]", name, what, known)
+
+
+def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options) -> Iterator[Layer]:
     """Every layer, one for each combination of the options in its `for_each`."""
     names: dict[str, list[str]] = {}
-    for each in declared:
-        split = each.get("for_each", {})
-        names[each["name"]] = []
-        for values in itertools.product(*(options[option] for option in split.values())):
-            name = "-".join([each["name"], *values]).replace("/", "-")
-            names[each["name"]].append(name)
-            own = [commands[each["name"]]] if each["name"] in commands else each["commands"]
-            lists = ("files", "present", "tools", "variables", "credentials", "caches", "outputs", "promises")
+    for each in layers:
+        names[each.name] = []
+        for values in itertools.product(*(options[option] for option in each.for_each.values())):
+            name = "-".join([each.name, *values]).replace("/", "-")
+            names[each.name].append(name)
             yield Layer(
                 name=name,
-                declared=each["name"],
-                chosen=dict(zip(split, values, strict=True)),
-                after=tuple(name for upstream in each.get("after", ()) for name in names[upstream]),
-                environment=each.get("environment", {}),
-                commands=tuple(tuple(command) for command in own),
-                **{key: tuple(each.get(key, ())) for key in lists},
+                declared=each.name,
+                chosen=dict(zip(each.for_each, values, strict=True)),
+                files=each.files,
+                present=each.present,
+                after=tuple(name for upstream in each.after for name in names[upstream]),
+                tools=each.tools,
+                variables=each.variables,
+                credentials=each.credentials,
+                caches=each.caches,
+                environment=each.environment,
+                commands=(commands[each.name],) if each.name in commands else each.commands,
+                outputs=each.outputs,
+                promises=each.promises,
             )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import yaml
 
@@ -46,15 +47,15 @@ class SettingUnknown(Refusal):
 
 
 class SettingMissing(Refusal):
-    """A setting without a default is missing from the file."""
+    """A setting without a default is missing from its section, which begins in that line."""
 
-    sentence = "{path}: {key}: is missing ({help})"
+    sentence = "{path}:{line}: {key}: is missing ({help})"
     remedy = "$EDITOR {path}"
     exit_code = UNKNOWN
 
 
 class SettingWrong(Refusal):
-    """A value of the wrong type, or not one of those known."""
+    """A value of the wrong type, or not one of those known, or the name of what is not declared."""
 
     sentence = "{path}:{line}: {key}: should be {expected}, not {value}"
     remedy = "$EDITOR {path}"
@@ -63,7 +64,26 @@ class SettingWrong(Refusal):
 
 def setting(help: str, default: Any = dataclasses.MISSING) -> Any:
     """Declare a setting; without a default it must be given."""
+    if default == {}:
+        return field(default_factory=dict, metadata={"help": help})
     return field(default=default, metadata={"help": help})
+
+
+OF_ROLES = "of roles"
+"""Marks the field that holds what roles declare: in a file, each role is a key beside the other fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is declared of a key: in a section's class, or by a role."""
+
+    type: Any
+    help: str
+    default: Any = dataclasses.MISSING
+
+
+RoleSettings = Mapping[str, Mapping[str, Setting]]
+"""What the roles declare, by role and name."""
 
 
 def section(of: type[T]) -> T:
@@ -78,14 +98,8 @@ class Application:
 
     path: str = setting("folder of the application", "app")
     profile: str = setting("its kind: a folder in applications/")
-    options: Options = field(
-        default_factory=dict,
-        metadata={"help": "what the profile can be told, such as themes and locales"},
-    )
-    commands: Options = field(
-        default_factory=dict,
-        metadata={"help": "commands of layers, in place of the profile's"},
-    )
+    options: Options = setting("what the profile can be told, such as themes and locales", {})
+    commands: Options = setting("commands of layers, in place of the profile's", {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,62 +156,13 @@ class Infrastructure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
-    """Every machine."""
-
-    timezone: str = setting("time zone", "UTC")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mariadb:
-    """The database."""
-
-    buffer_pool: str = setting("InnoDB's buffer pool", "256M")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Redis:
-    """Sessions and cache."""
-
-    maxmemory: str = setting("most memory it may take", "128mb")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Php:
-    """PHP and PHP-FPM."""
-
-    version: str = setting("version, as in Debian's package names", "8.2")
-    memory_limit: str = setting("most memory of one request", "512M")
-    max_children: int = setting("requests served at once", 10)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Varnish:
-    """The page cache."""
-
-    memory: str = setting("memory for pages", "128m")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Nginx:
-    """The web server."""
-
-    client_max_body_size: str = setting("largest upload", "64m")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Server:
-    """What runs on a machine: `server.ROLE.NAME` is the variable ROLE_NAME of that role."""
+    """What runs on a machine: `server.ROLE.NAME` is the variable ROLE_NAME of that role, which declares it."""
 
     leftovers: Literal["remove", "report"] = setting(
         "what happens to what the roles no longer manage", "remove"
     )
-    base: Base = section(Base)
-    mariadb: Mariadb = section(Mariadb)
-    redis: Redis = section(Redis)
-    php: Php = section(Php)
-    varnish: Varnish = section(Varnish)
-    nginx: Nginx = section(Nginx)
+    roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, metadata={OF_ROLES: True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,18 +224,40 @@ def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]
     return SettingWrong(path=path, line=line, key="stages", expected=expected, value=f"{stage!r}{hint}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Read(Generic[T]):
+    """A file that was read: what it says, and in which line it says it, by dotted path."""
+
+    path: str
+    said: T
+    lines: Mapping[str, int]
+
+    def wrong(self, key: str, value: str, what: str, known: Iterable[str]) -> SettingWrong:
+        """The refusal of a name that the file uses and does not declare; `what` is one that it could have used."""
+        known = list(known)
+        expected = f"{what} ({meant(value, known)}known: {', '.join(known) or 'none'})"
+        return SettingWrong(
+            path=self.path, line=self.lines[key], key=key, expected=expected, value=repr(value)
+        )
+
+
 def load(kind: type[T], path: Path, root: Path) -> T:
     """Read a settings file. Errors name its path relative to `root`.
 
     Raises SettingsMissing, SettingsBroken, SettingUnknown, SettingMissing or SettingWrong.
     """
+    return read(kind, path, root).said
+
+
+def read(kind: type[T], path: Path, root: Path) -> Read[T]:
+    """Read a settings file and keep its lines, for who has more to check in it. Raises what `load` raises."""
     shown = str(path.relative_to(root))
     try:
-        text = path.read_text()
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
     except FileNotFoundError:
         raise SettingsMissing(path=shown) from None
-    try:
-        node = yaml.compose(text, Loader=LOADER)
+    except UnicodeDecodeError:
+        raise SettingsBroken(path=shown, line=1, problem="is not UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise SettingsBroken(
@@ -278,8 +265,56 @@ def load(kind: type[T], path: Path, root: Path) -> T:
             line=mark.line + 1 if mark else 1,
             problem=str(getattr(error, "problem", error)),
         ) from None
-    made: T = _Reader(shown).section(kind, node, "")
-    return made
+    reader = _Reader(shown, root)
+    made: T = reader.section(kind, node, "")
+    return Read(path=shown, said=made, lines=reader.lines)
+
+
+@functools.cache
+def of_roles(root: Path) -> RoleSettings:
+    """The settings that the roles bring: the options with a default in their argument specs.
+
+    An option without one is no setting: a stage tells it. Raises SettingsBroken.
+    """
+    found: dict[str, Mapping[str, Setting]] = {}
+    for path in sorted(root.glob("roles/*/meta/argument_specs.yml")):
+        text = path.read_text()
+        if "default:" not in text:  # most roles have no setting, and reading YAML takes its time
+            continue
+        role = path.parts[-3]
+        options = yaml.load(text, Loader=LOADER)["argument_specs"]["main"]["options"]  # noqa: S506  a safe one
+        declared = {
+            name.removeprefix(f"{role}_"): _of_option(str(path.relative_to(root)), text, name, option)
+            for name, option in options.items()
+            if "default" in option
+        }
+        if declared:
+            found[role] = declared
+    return found
+
+
+def _of_option(path: str, text: str, name: str, option: Mapping[str, Any]) -> Setting:
+    """The setting that an option of a role is."""
+    kinds = {"str": str, "path": str, "int": int, "bool": bool, "list": tuple[str, ...]}
+    kind: Any = kinds.get(option["type"])
+    if choices := option.get("choices"):
+        kind = Literal.__getitem__(tuple(choices))
+    value = tuple(option["default"]) if isinstance(option["default"], list) else option["default"]
+    right = value in choices if choices else kind and type(value) is (typing.get_origin(kind) or kind)
+    if not right or option.get("elements", "str") != "str":
+        line = text.partition(f" {name}:")[0].count("\n") + 1
+        problem = f"{name}: the default {value!r} is no setting of type {option['type']}"
+        raise SettingsBroken(path=path, line=line, problem=problem)
+    return Setting(type=kind, help=option["description"].strip().rstrip("."), default=value)
+
+
+def plain(value: Any) -> Any:
+    """A value in the words of JSON, as records and roles get it: sections and mappings are dicts, tuples are lists."""
+    if dataclasses.is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def flat(settings: object, prefix: str = "") -> dict[str, object]:
@@ -287,7 +322,10 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for each in dataclasses.fields(settings):  # type: ignore[arg-type]
         value, path = getattr(settings, each.name), f"{prefix}{each.name}"
-        if dataclasses.is_dataclass(value):
+        if OF_ROLES in each.metadata:
+            told = {f"{role}.{name}": one for role, names in value.items() for name, one in names.items()}
+            found |= {f"{prefix}{name}": plain(one) for name, one in told.items()}
+        elif dataclasses.is_dataclass(value):
             found |= flat(value, f"{path}.")
         elif isinstance(value, Mapping):
             found |= {f"{path}.{key}": list(each) for key, each in value.items()}
@@ -296,19 +334,48 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
     return found
 
 
-def declared(kind: type, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Every setting of a file: dotted path, type, default, help. For the docs."""
+def declared(kind: type, roles: RoleSettings, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every setting of a file: dotted path, type, default, help. For the docs.
+
+    What each section of a list or a mapping has is below the list, as `layers[].files` or `inherits.NAME.file`.
+    """
+    for name, each in _settings(kind).items():
+        path, of = f"{prefix}{name}", each.type
+        if not dataclasses.is_dataclass(of):
+            yield path, _expected(of), _default(each), each.help
+        for inner, where in ((of, "."), (_item(of), "[]." if typing.get_origin(of) is tuple else ".NAME.")):
+            if dataclasses.is_dataclass(inner):
+                yield from declared(typing.cast("type[object]", inner), roles, f"{path}{where}")
+    if kind is Server:
+        for role, settings in roles.items():
+            for name, each in settings.items():
+                yield f"{prefix}{role}.{name}", _expected(each.type), _default(each), each.help
+
+
+@functools.cache
+def _settings(kind: type) -> dict[str, Setting]:
+    """What a section's class declares, without what it leaves to the roles. A list of sections asks for each of them."""
     types = typing.get_type_hints(kind)
-    for each in dataclasses.fields(kind):
-        path = f"{prefix}{each.name}"
-        if dataclasses.is_dataclass(types[each.name]):
-            yield from declared(types[each.name], f"{path}.")
-        else:
-            yield path, _expected(types[each.name]), _default(each), each.metadata["help"]
+    return {
+        each.name: Setting(
+            type=types[each.name],
+            help=each.metadata["help"],
+            default=each.default if each.default_factory is dataclasses.MISSING else each.default_factory,
+        )
+        for each in dataclasses.fields(kind)
+        if OF_ROLES not in each.metadata
+    }
 
 
-def _default(each: dataclasses.Field[Any]) -> str:
-    if each.default_factory is not dataclasses.MISSING:
+def _item(kind: Any) -> Any:
+    """The type of what a list or a mapping holds, None where it is neither."""
+    if typing.get_origin(kind) is tuple:
+        return typing.get_args(kind)[0]
+    return typing.get_args(kind)[1] if typing.get_origin(kind) is Mapping else None
+
+
+def _default(each: Setting) -> str:
+    if callable(each.default):
         return "none"
     if each.default is dataclasses.MISSING:
         return "must be given"
@@ -318,58 +385,97 @@ def _default(each: dataclasses.Field[Any]) -> str:
 
 
 class _Reader:
-    """Turns YAML nodes into settings: nodes have line numbers, which loaded values do not."""
+    """Turns YAML nodes into settings: nodes have line numbers, which loaded values do not.
 
-    def __init__(self, path: str) -> None:
+    A type says how a node is read: a dataclass is a section, `tuple[T, ...]` a list, `Mapping[str, T]` a mapping of
+    names of the file's own choice, anything else a scalar. They hold each other to any depth.
+    """
+
+    def __init__(self, path: str, root: Path) -> None:
         self.path = path
+        self.root = root
+        self.lines: dict[str, int] = {}
         self.yaml = yaml.SafeLoader("")
 
-    def section(self, kind: type[Any], node: yaml.Node | None, prefix: str) -> Any:
-        types = typing.get_type_hints(kind)
-        fields = {each.name: each for each in dataclasses.fields(kind)}
-        values: dict[str, object] = {}
-        for key, line, child in self._entries(node, prefix):
-            if key not in fields:
-                known = {"meant": meant(key, fields), "known": ", ".join(fields)}
-                raise SettingUnknown(path=self.path, line=line, key=prefix + key, **known)
-            values[key] = self._value(types[key], child, prefix + key)
-        for name, each in fields.items():
-            optional = (each.default, each.default_factory) != (dataclasses.MISSING,) * 2
-            if name not in values and not optional:
-                raise SettingMissing(path=self.path, key=prefix + name, help=each.metadata["help"])
-        return kind(**values)
+    def section(self, kind: type, node: yaml.Node | None, prefix: str) -> Any:
+        if kind is not Server:
+            return kind(**self._settings(_settings(kind), {}, node, prefix))
+        roles = of_roles(self.root)
+        values = self._settings(_settings(kind), roles, node, prefix)
+        own = {
+            role: {name: each.default for name, each in settings.items()} | values.pop(role, {})
+            for role, settings in roles.items()
+        }
+        return Server(roles=own, **values)
 
-    def _entries(self, node: yaml.Node | None, key: str) -> Iterator[tuple[str, int, yaml.Node]]:
+    def _settings(
+        self, known: Mapping[str, Setting], roles: RoleSettings, node: yaml.Node | None, prefix: str
+    ) -> dict[str, Any]:
+        """The values of a section: what the file says, and the sections that it leaves out."""
+        values: dict[str, Any] = {}
+        names = [*known, *roles]
+        for key, line, child in self._entries(node, prefix):
+            if key in roles:
+                values[key] = self._settings(roles[key], {}, child, f"{prefix}{key}.")
+            elif key in known:
+                values[key] = self._value(known[key].type, child, prefix + key)
+            else:
+                words = {"meant": meant(key, names), "known": ", ".join(names)}
+                raise SettingUnknown(path=self.path, line=line, key=prefix + key, **words)
+        for name, each in known.items():
+            if name in values:
+                continue
+            if each.default is dataclasses.MISSING:
+                line = node.start_mark.line + 1 if node else 1
+                raise SettingMissing(path=self.path, line=line, key=prefix + name, help=each.help)
+            if dataclasses.is_dataclass(each.type):
+                values[name] = self._value(each.type, None, prefix + name)
+        return values
+
+    def _entries(self, node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int, yaml.Node]]:
         if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
             return
         if not isinstance(node, yaml.MappingNode):
-            raise self._wrong(node, key.rstrip(".") or "the file", "a mapping of names to values")
+            raise self._wrong(node, prefix.rstrip(".") or "the file", "a mapping of names to values")
         seen: set[str] = set()
         for name, child in node.value:
             line = name.start_mark.line + 1
+            if not isinstance(name, yaml.ScalarNode):
+                raise self._wrong(name, prefix.rstrip(".") or "the file", "a mapping of names to values")
             if name.value in seen:
-                problem = f"{key}{name.value}: is given twice"
+                problem = f"{prefix}{name.value}: is given twice"
                 raise SettingsBroken(path=self.path, line=line, problem=problem)
             seen.add(name.value)
+            self.lines[prefix + name.value] = line
             yield name.value, line, child
 
-    def _value(self, kind: Any, node: yaml.Node, key: str) -> object:
+    def _value(self, kind: Any, node: yaml.Node | None, key: str) -> object:
         if dataclasses.is_dataclass(kind):
             return self.section(typing.cast("type[object]", kind), node, f"{key}.")
-        if kind == Options:
+        node = typing.cast("yaml.Node", node)  # only a section can be left out
+        if typing.get_origin(kind) is Mapping:
             entries = self._entries(node, f"{key}.")
-            return {name: self._list(str, child, f"{key}.{name}") for name, _, child in entries}
+            return {name: self._value(_item(kind), child, f"{key}.{name}") for name, _, child in entries}
         if typing.get_origin(kind) is tuple:
-            return self._list(typing.get_args(kind)[0], node, key)
+            return self._list(kind, node, key)
         return self._scalar(kind, node, key)
 
     def _list(self, kind: Any, node: yaml.Node, key: str) -> tuple[object, ...]:
         if not isinstance(node, yaml.SequenceNode):
-            raise self._wrong(node, key, f"a list, each {_expected(kind)}")
-        return tuple(self._scalar(kind, each, key) for each in node.value)
+            raise self._wrong(node, key, _expected(kind))
+        found = []
+        for number, child in enumerate(node.value):
+            self.lines[f"{key}[{number}]"] = child.start_mark.line + 1
+            found.append(self._value(_item(kind), child, f"{key}[{number}]"))
+        return tuple(found)
 
     def _scalar(self, kind: Any, node: yaml.Node, key: str) -> object:
-        value = self.yaml.construct_object(node, deep=True)
+        if not isinstance(node, yaml.ScalarNode):
+            raise self._wrong(node, key, _expected(kind))
+        try:
+            value = self.yaml.construct_object(node)
+        except (yaml.YAMLError, ValueError):  # a tag that is not YAML's own, a date that is in no calendar
+            raise self._wrong(node, key, _expected(kind)) from None
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         # bool is an int in Python, not in a settings file
         if value in choices if choices else type(value) is kind:
@@ -388,9 +494,13 @@ class _Reader:
 
 def _expected(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
-        return "one of " + ", ".join(typing.get_args(kind))
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:
-        return f"a list, each {_expected(typing.get_args(kind)[0])}"
-    if kind == Options:
-        return "a mapping of names to lists"
+        return f"a list, each {_expected(_item(kind))}"
+    if typing.get_origin(kind) is Mapping:
+        each = _item(kind)
+        plural = "lists" if typing.get_origin(each) is tuple else "texts" if each is str else "sections"
+        return f"a mapping of names to {plural}"
+    if dataclasses.is_dataclass(kind):
+        return "a section"
     return {str: "a text", int: "a whole number", bool: "true or false"}[kind]

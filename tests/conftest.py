@@ -14,6 +14,14 @@ from tasks.cloud.embedded import lifecycle
 from tasks.process import children
 
 ROOT = Path(__file__).parents[1]
+SERVED = """
+server: {site: site.j2, vcl: vcl.j2, web_root: pub}
+release:
+  migration: &work {due: ["true"], due_exit: 2, run: ["true"]}
+  configuration: *work
+  maintenance: {active_file: var/closed, "on": ["true"], "off": ["true"]}
+"""
+"""What a profile must say of server and release, for those that are only built."""
 DOIT = Path(sys.executable).parent / "doit"
 
 

@@ -80,7 +80,7 @@ def copy_paper(root: Path) -> Path:
         ).replace("from tasks.commands import", "from tests import paper\nfrom tasks.commands import")
     )
     profile = root / "applications" / "magento2" / "profile.yml"
-    without = {"build": [], "layers": [], "stamps": {}}
+    without = {"layers": [], "stamps": {}, "inherits": {}}
     profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text()), **without}))
     commit(root, "machines are names")
     return root

@@ -33,7 +33,7 @@ from tasks.tarball import stage as tarball
 from tasks.tarball.build import layers
 from tasks.tarball.build.layers import Build
 from tests.clouds import IdleHosts, run_in
-from tests.conftest import ROOT, commit, copy_project
+from tests.conftest import ROOT, SERVED, commit, copy_project
 from tests.iam import allowed, as_moto_judges, policy
 
 REGION = "eu-central-1"
@@ -192,7 +192,7 @@ def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("project") / "shop")
     (root / "applications" / "tiny").mkdir()
     (root / "applications" / "tiny" / "profile.yml").write_text(
-        "options: {}\ntools: {}\nexclude: []\nserver: {php_extensions: [intl]}\nrelease: {}\n"
+        f"{SERVED}options: {{}}\ntools: {{}}\nexclude: []\n"
         "layers: [{name: pages, files: [pub], commands: [[mkdir, out]], outputs: [out]}]\n"
     )
     pipeline = (root / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")

@@ -176,8 +176,9 @@ def _ask(run: Run, name: str, said: dict[str, str]) -> None:
     begun = time.monotonic()
     connection = http.client.HTTPConnection(*run.cloud.http_address(name), timeout=PATIENCE)
     try:
-        path = run.profile.release.get("health_path", "/")
-        connection.request("GET", path, headers={"Host": name, "Connection": "close"})
+        connection.request(
+            "GET", run.profile.release.health_path, headers={"Host": name, "Connection": "close"}
+        )
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         said[name] = f"unreachable: {error or type(error).__name__}"

@@ -15,6 +15,7 @@ from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
 from tasks.server import stage as server
+from tasks.settings import plain
 from tasks.tarball import signature, stored
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.keep": run.environment.release.keep,
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
-        "profile": dict(run.profile.release),
+        "profile": plain(run.profile.release),
     }
     if not run.environment.has("tarball"):
         found["tarball"] = partial(_tarball_of_commit, run)
@@ -81,7 +82,7 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_public_keys": list(run.pipeline.public_keys),
         "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
-        "release_profile": dict(run.profile.release),
+        "release_profile": plain(run.profile.release),
     }
 
 

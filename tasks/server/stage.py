@@ -10,7 +10,7 @@ from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.server import ledger
-from tasks.settings import flat
+from tasks.settings import flat, plain
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -33,7 +33,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
         "host name": run.host_name,
-        "profile": dict(run.profile.server),
+        "profile": plain(run.profile.server),
     }
 
 
@@ -87,9 +87,9 @@ def variables(run: Run) -> dict[str, object]:
         "self_shutdown_idle_hours": run.environment.infrastructure.idle_hours,
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
         "firewall_http_from": list(run.environment.infrastructure.http_from),
-        "php_extensions": profile["php_extensions"],
-        "nginx_site": str(run.profile.folder / profile["site"]),
-        "varnish_vcl": str(run.profile.folder / profile["vcl"]),
+        "php_extensions": list(profile.php_extensions),
+        "nginx_site": str(run.profile.folder / profile.site),
+        "varnish_vcl": str(run.profile.folder / profile.vcl),
     }
 
 
@@ -107,13 +107,13 @@ def application(run: Run) -> dict[str, Any]:
         "application_crypt_key": known.crypt_key,
         "application_test_data": run.environment.release.test_data,
         "application_configuration": [
-            {**each, "template": str(run.profile.folder / each["template"])}
-            for each in profile["configuration"]
+            {"template": str(run.profile.folder / each.template), "destination": each.destination}
+            for each in profile.configuration
         ],
-        "application_shared_directories": profile["shared_directories"],
-        "application_shared_files": profile["shared_files"],
-        "application_web_root": profile["web_root"],
-        "application_cron": profile["cron"],
+        "application_shared_directories": list(profile.shared_directories),
+        "application_shared_files": list(profile.shared_files),
+        "application_web_root": profile.web_root,
+        "application_cron": plain(profile.cron),
     }
 
 

@@ -125,12 +125,12 @@ def test_a_command_that_cannot_start_does_not_count_as_work_that_is_due(go_live,
 def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
     application = server.application(site.run)
     folder, user = application["application_path"], application["application_user"]
-    maintenance = site.run.profile.release["maintenance"]
-    flag = f"{folder}/current/{maintenance['active_file']}"
+    maintenance = site.run.profile.release.maintenance
+    flag = f"{folder}/current/{maintenance.active_file}"
     site.ssh(f"runuser -u {user} touch {flag}", tmp=tmp_path)
     go_live("closed", commands=migration(due=DUE, run=NOT_DUE))
     assert site.get()[0] == 503
-    site.ssh(f"rm {folder}/releases/*/{maintenance['active_file']}", tmp=tmp_path)
+    site.ssh(f"rm {folder}/releases/*/{maintenance.active_file}", tmp=tmp_path)
     assert site.get()[0] == 200
 
 

@@ -24,9 +24,11 @@ from tasks.tarball.build.overlay import BuildFailed, BuildIncomplete
 from tasks.tarball.stored import NoTarball, TarballGone
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
-from tests.conftest import commit, git
+from tests.conftest import SERVED, commit, git
 
-PROFILE = """
+PROFILE = (
+    SERVED
+    + """
 options: {languages: [en, de]}
 tools: {shell: [sh, -c, echo 1]}
 layers:
@@ -39,9 +41,8 @@ layers:
     outputs: [out]
     promises: ["out/{language}"]
 exclude: [var]
-server: {}
-release: {}
 """
+)
 
 
 @pytest.fixture

@@ -18,10 +18,12 @@ from tasks.tarball.build import keys, layers, overlay, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
-from tests.conftest import commit
+from tests.conftest import SERVED, commit
 from tests.tarball.test_stage import change_profile, content, project, start  # noqa: F401  (fixtures)
 
-SITE = """
+SITE = (
+    SERVED
+    + """
 options: {themes: [plain, child]}
 tools: {shell: [sh, -c, echo 1]}
 inherits: {theme: {file: "themes/{theme}/parent", match: "(.+)"}}
@@ -45,9 +47,8 @@ layers:
     commands: [[sh, -c, "find . -type f ! -name listing | sort > listing; rm -f code/a/one.php"]]
     outputs: [listing]
 stamps: {out/version: [style]}
-server: {}
-release: {}
 """
+)
 
 
 @pytest.fixture

@@ -1,0 +1,275 @@
+"""Profiles: each key is declared; what is not is refused by file, line, path and what is known, as in settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+
+import pytest
+import yaml
+
+from tasks import profile, settings
+from tasks.refusal import Refusal
+from tasks.settings import (
+    Application,
+    SettingMissing,
+    SettingsBroken,
+    SettingsMissing,
+    SettingUnknown,
+    SettingWrong,
+)
+from tests.conftest import ROOT
+
+SITE = """\
+packages: [tidy]
+options:
+  themes: [plain, child]
+tools:
+  shell: [sh, -c, echo 1]
+inherits:
+  theme:
+    file: "themes/{theme}/parent"
+    match: (.+)
+layers:
+  - name: library
+    files: [library.txt]
+    commands:
+      - [mkdir, lib]
+    outputs: [lib]
+  - name: style
+    after: [library]
+    for_each:
+      theme: themes
+    environment:
+      LEVEL: "1"
+    tools: [shell]
+    commands: [[mkdir, out]]
+    outputs: [out]
+    promises: [out/*]
+stamps:
+  out/version: [style]
+exclude: [var]
+sbom: composer.lock
+migrations: ["*/Setup/*"]
+server:
+  php_extensions: [intl]
+  site: site.j2
+  vcl: vcl.j2
+  configuration:
+    - template: env.j2
+      destination: env.php
+  shared_directories: [media]
+  shared_files: [env.php]
+  web_root: pub
+  cron:
+    - minute: "5"
+      command: [php, cron]
+release:
+  health_path: /health
+  migration:
+    due: [php, due]
+    due_exit: 2
+    run: [php, run]
+  configuration:
+    due: [php, due]
+    due_exit: 2
+    run: [php, import]
+  maintenance:
+    active_file: var/closed
+    on: [php, "on"]
+    off: [php, "off"]
+  after_switch:
+    - [php, flush]
+"""
+LAYER = (
+    "known: name, for_each, files, present, after, tools, variables, credentials, caches, environment, "
+    "commands, outputs, promises)"
+)
+SERVER = "known: php_extensions, site, vcl, configuration, shared_directories, shared_files, web_root, cron)"
+FILE = (
+    "known: packages, options, tools, inherits, layers, stamps, exclude, sbom, migrations, server, release)"
+)
+
+
+def load(root, text, **application):
+    folder = root / "applications" / "tiny"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "profile.yml").write_text(text)
+    return profile.load(root, Application(profile="tiny", **application))
+
+
+def refused(root, before, after, refusal):
+    assert SITE.count(before) == 1, before
+    with pytest.raises(refusal) as caught:
+        load(root, SITE.replace(before, after))
+    assert caught.value.exit_code == 3
+    text, path = caught.value.text, "applications/tiny/profile.yml"
+    assert text.endswith(f"\n    $EDITOR {path}")
+    return text.removeprefix(path).partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("packages:", "package:", f":1: package: unknown key (did you mean packages? {FILE}"),
+        ("migrations:", "migration_paths:", ":30: migration_paths: unknown key (did you mean migrations? "),
+        ("    match:", "    mach:", ":9: inherits.theme.mach: unknown key (did you mean match? known: file, match)"),
+        ("    files:", "    fils:", f":12: layers[0].fils: unknown key (did you mean files? {LAYER}"),
+        ("promises:", "promise:", f":25: layers[1].promise: unknown key (did you mean promises? {LAYER}"),
+        ("php_extensions", "php_extentions", f":32: server.php_extentions: unknown key (did you mean php_extensions? {SERVER}"),
+        ("template:", "tmplate:", ":36: server.configuration[0].tmplate: unknown key (did you mean template? known: template, destination)"),
+        ("minute:", "minut:", ":42: server.cron[0].minut: unknown key (did you mean minute? known: minute, hour, day, month, weekday, command)"),
+        ("health_path:", "health:", ":45: release.health: unknown key (did you mean health_path? known: health_path, migration, configuration, maintenance, after_switch)"),
+        ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":48: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
+        ("    run: [php, import]", "    runs: [php, import]", ":53: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
+        ("active_file:", "activ_file:", ":55: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence):
+    assert refused(tmp_path, before, after, SettingUnknown).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("[tidy]", "tidy", ":1: packages: should be a list, each a text, not 'tidy'"),
+        ("[tidy]", "[8.2]", ":1: packages[0]: should be a text, not '8.2'"),
+        ("\n  themes: [plain, child]", " [plain]", ":2: options: should be a mapping of names to values, not a list or a mapping"),
+        ("[plain, child]", "plain", ":3: options.themes: should be a list, each a text, not 'plain'"),
+        ("[plain, child]", "[de, no]", ":3: options.themes[1]: should be a text, not 'no'"),
+        ("[sh, -c, echo 1]", "sh", ":5: tools.shell: should be a list, each a text, not 'sh'"),
+        ("[sh, -c, echo 1]", "[sh, -c, 1]", ":5: tools.shell[2]: should be a text, not '1'"),
+        ("\n    file: \"themes/{theme}/parent\"\n    match: (.+)", " file", ":7: inherits.theme: should be a mapping of names to values, not 'file'"),
+        ("(.+)", "[a]", ":9: inherits.theme.match: should be a text, not a list or a mapping"),
+        ("  - name: library", "  - library\n  - name: library", ":11: layers[0]: should be a mapping of names to values, not 'library'"),
+        ("library.txt", "7", ":12: layers[0].files[0]: should be a text, not '7'"),
+        ("[mkdir, lib]", "mkdir lib", ":14: layers[0].commands[0]: should be a list, each a text, not 'mkdir lib'"),
+        ("[mkdir, lib]", "[mkdir, 1]", ":14: layers[0].commands[0][1]: should be a text, not '1'"),
+        ("[[mkdir, out]]", "mkdir", ":23: layers[1].commands: should be a list, each a list, each a text, not 'mkdir'"),
+        ("\n      theme: themes", " [themes]", ":18: layers[1].for_each: should be a mapping of names to values, not a list"),
+        ("theme: themes", "theme: [themes]", ":19: layers[1].for_each.theme: should be a text, not a list"),
+        ('LEVEL: "1"', "LEVEL: 1", ":21: layers[1].environment.LEVEL: should be a text, not '1'"),
+        ("[out/*]", "true", ":25: layers[1].promises: should be a list, each a text, not 'true'"),
+        ("out/version: [style]", "out/version: style", ":27: stamps.out/version: should be a list, each a text, not 'style'"),
+        ("sbom: composer.lock", "sbom: [composer.lock]", ":29: sbom: should be a text, not a list or a mapping"),
+        ("site: site.j2", "site: {}", ":33: server.site: should be a text, not a list or a mapping"),
+        ("    - template: env.j2\n      destination: env.php", "    template: env.j2", ":36: server.configuration: should be a list, each a section, not a list or a mapping"),
+        ("destination: env.php", "destination: 1", ":37: server.configuration[0].destination: should be a text, not '1'"),
+        ('"5"', "5", ":42: server.cron[0].minute: should be a text, not '5'"),
+        ("[php, cron]", "php cron", ":43: server.cron[0].command: should be a list, each a text, not 'php cron'"),
+        ("/health", "200", ":45: release.health_path: should be a text, not '200'"),
+        ("due_exit: 2\n    run: [php, run]", "due_exit: two", ":48: release.migration.due_exit: should be a whole number, not 'two'"),
+        ("\n    due: [php, due]\n    due_exit: 2\n    run: [php, import]", " [php]", ":50: release.configuration: should be a mapping of names to values, not a list"),
+        ('[php, "on"]', '["php", on]', ":56: release.maintenance.on[1]: should be a text, not 'on'"),
+        ("[php, flush]", "php flush", ":59: release.after_switch[0]: should be a list, each a text, not 'php flush'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_is_refused_where_it_is(tmp_path, before, after, sentence):
+    assert refused(tmp_path, before, after, SettingWrong).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("  - name: library\n    files:", "  - files:", ":11: layers[0].name: is missing (its name"),
+        ("    outputs: [out]\n", "", ":16: layers[1].outputs: is missing (what is kept"),
+        ("\n    match: (.+)", "", ":8: inherits.theme.match: is missing (regular expression"),
+        ("  web_root: pub\n", "", ":32: server.web_root: is missing (folder inside a release"),
+        ("      destination: env.php\n", "", ":36: server.configuration[0].destination: is missing (path"),
+        ("\n      command: [php, cron]", "", ":42: server.cron[0].command: is missing (the command"),
+        ("    active_file: var/closed\n", "", ":55: release.maintenance.active_file: is missing (file"),
+    ],
+)  # fmt: skip
+def test_what_must_be_said_is_named_with_its_help(tmp_path, before, after, sentence):
+    assert refused(tmp_path, before, after, SettingMissing).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refusal", "sentence"),
+    [
+        ("after: [library]", "after: [libary]", SettingWrong, ":17: layers[1].after[0]: should be a layer above this one (did you mean library? known: library), not 'libary'"),
+        ("after: [library]", "after: [style]", SettingWrong, ":17: layers[1].after[0]: should be a layer above this one (known: library), not 'style'"),
+        ("files: [library.txt]", "after: [style]", SettingWrong, ":12: layers[0].after[0]: should be a layer above this one (known: none), not 'style'"),
+        ("theme: themes", "theme: theme", SettingWrong, ":19: layers[1].for_each.theme: should be an option (did you mean themes? known: themes), not 'theme'"),
+        ("tools: [shell]", "tools:\n    - shell\n    - shel", SettingWrong, ":24: layers[1].tools[1]: should be a tool (did you mean shell? known: shell), not 'shel'"),
+        ("out/version: [style]", "out/version: [stile]", SettingWrong, ":27: stamps.out/version[0]: should be a layer (did you mean style? known: library, style), not 'stile'"),
+        ("inherits:\n  theme:", "inherits:\n  thme:", SettingUnknown, ":7: inherits.thme: unknown key (did you mean theme? known: theme)"),
+        ("name: style", "name: library", SettingsBroken, ":16: layers[1].name: library is declared twice"),
+        ("sbom: composer.lock", "packages: []", SettingsBroken, ":29: packages: is given twice"),
+        ("outputs: [lib]", "name: again", SettingsBroken, ":15: layers[0].name: is given twice"),
+        ("sbom: composer.lock", "sbom: [", SettingsBroken, ":31: did not find expected"),
+    ],
+)  # fmt: skip
+def test_a_name_that_nothing_has_is_refused_where_it_is(tmp_path, before, after, refusal, sentence):
+    assert refused(tmp_path, before, after, refusal).startswith(sentence)
+
+
+def keys(kind, node, path=""):
+    """Each key that a section of a file has: its path and its node."""
+    if dataclasses.is_dataclass(kind):
+        types = typing.get_type_hints(kind)
+        for name, child in node.value:
+            yield f"{path}.{name.value}".lstrip("."), name
+            yield from keys(types[name.value], child, f"{path}.{name.value}")
+    elif typing.get_origin(kind) is tuple:
+        for number, child in enumerate(node.value):
+            yield from keys(typing.get_args(kind)[0], child, f"{path}[{number}]")
+    elif typing.get_origin(kind) is Mapping:
+        for name, child in node.value:
+            yield from keys(typing.get_args(kind)[1], child, f"{path}.{name.value}")
+
+
+@pytest.mark.parametrize("text", [SITE, (ROOT / "applications/magento2/profile.yml").read_text()], ids=["site", "shop"])  # fmt: skip
+def test_every_key_is_refused_once_it_is_misspelt(tmp_path, text):
+    seen = 0
+    for path, name in keys(profile.ProfileFile, yaml.compose(text)):
+        start, end = name.start_mark.index, name.end_mark.index
+        with pytest.raises(SettingUnknown) as caught:
+            load(tmp_path, f"{text[:start]}{name.value}x{text[end:]}")
+        line = name.start_mark.line + 1
+        known = f"unknown key (did you mean {name.value}? known: "
+        assert f"profile.yml:{line}: {path}x: {known}" in caught.value.text
+        seen += 1
+    assert seen > 40
+
+
+def test_the_site_of_these_tests_has_every_section():
+    paths = {path for path, _ in keys(profile.ProfileFile, yaml.compose(SITE))}
+    lists = settings.declared(profile.ProfileFile, {})
+    rows = {path.replace(".NAME.", ".theme.").replace("[].", "[0].") for path, *_ in lists}
+    holders = {path.rpartition(".")[0] for path in rows}
+    assert holders == {path.rpartition(".")[0].replace("[1]", "[0]") for path in paths}
+
+
+def test_a_profile_that_is_missing_is_a_refusal(tmp_path):
+    with pytest.raises(SettingsMissing, match=r"applications/none/profile\.yml: is missing"):
+        profile.load(tmp_path, Application(profile="none"))
+    with pytest.raises(SettingMissing, match=r"profile\.yml:1: layers: is missing"):
+        load(tmp_path, "")
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("applications/*/profile.yml")))
+def test_the_project_s_own_profiles_are_right(name):
+    assert profile.load(ROOT, Application(profile=name)).layers
+
+
+def test_values_reach_their_key_and_a_layer_is_one_for_each_value(tmp_path):
+    read = load(tmp_path, SITE, options={"themes": ("child",)}, commands={"library": ("true",)})
+    assert [each.name for each in read.layers] == ["library", "style-child"]
+    assert (read.layers[0].commands, read.layers[1].commands) == ((("true",),), (("mkdir", "out"),))
+    assert read.layers[1].chosen == {"theme": "child"}
+    assert (read.server.cron[0].minute, read.server.cron[0].hour) == ("5", "*")
+
+
+def test_the_role_release_gets_what_the_profile_says(tmp_path):
+    read = load(tmp_path, SITE)
+    said = yaml.safe_load(SITE.replace("    on:", '    "on":').replace("    off:", '    "off":'))
+    assert settings.plain(read.release) == said["release"]
+
+
+def test_every_refusal_of_a_profile_ends_with_the_same_exit_code(tmp_path):
+    for text in ("a: b: c", "- 1", "layers: 1", "", SITE + "again: 1"):
+        with pytest.raises(Refusal) as caught:
+            load(tmp_path, text)
+        assert caught.value.exit_code == 3
