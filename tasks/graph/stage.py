@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks import settings
+from tasks import application, settings
 from tasks.cloud import errors
 from tasks.full_disk import full_disk
 from tasks.graph.inputs import Named, World, checker
@@ -152,7 +152,9 @@ def declare(namespace: dict[str, Any], run: Run) -> None:
     all_here = [(name, each) for name, found in here.items() for each in found]
     config = namespace["DOIT_CONFIG"]
     config["check_file_uptodate"] = checker(
-        run.root, {path for _, each in all_here for path in each["file_dep"]}
+        run.root,
+        {path for _, each in all_here for path in each["file_dep"]},
+        {application.place(run).path: functools.partial(application.tree, run)},
     )
     config["dep_file"] = Records(
         run=run,
