@@ -293,9 +293,8 @@ class Snapshot:
         folder, common = Path(self.folder.name), Path(repo.common_dir)
         inherited = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")
         alternates = [str(common / "objects"), *([inherited] if inherited else [])]
-        self.git = git.Git(
-            str(repo.working_tree_dir or root)
-        )  # its own: stages in other threads use the repository meanwhile
+        # its own: stages in other threads use the repository meanwhile
+        self.git = git.Git(str(repo.working_tree_dir or root))
         self.git.update_environment(
             GIT_INDEX_FILE=str(folder / "index"),
             GIT_OBJECT_DIRECTORY=str(folder),
