@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tasks import image, teardown
+from tasks import application, image, teardown
 from tasks.commands import command_line
 from tasks.graph.stage import Task, stage
 from tasks.infrastructure import stage as infrastructure
@@ -25,7 +25,7 @@ from tasks.tarball.build.layers import Build
 RUN = command_line.this_run(Path.cwd())
 BUILD = Build(RUN)
 AS_RECORDED = drift.AsRecorded("server")
-APPLICATION = RUN.pipeline.application.path
+APPLICATION = application.place(RUN).path
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
 # the code that every stage uses; tests/test_inputs.py compares all inputs with the imports
@@ -82,7 +82,7 @@ def task_tarball() -> Iterator[Task]:
         tarball.pack,
         name="pack",
         subject=BUILD,
-        inputs=[APPLICATION, PROFILE, "tasks/tarball", "tasks/profile.py", *SHARED],
+        inputs=[APPLICATION, PROFILE, "tasks/application.py", "tasks/profile.py", "tasks/tarball", *SHARED],
         parts=tarball.parts,
         world=tarball.differences,
         foresee=tarball.foresee,

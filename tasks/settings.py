@@ -96,7 +96,12 @@ def section(of: type[T]) -> T:
 class Application:
     """What is released."""
 
-    path: str = setting("folder of the application", "app")
+    path: str = setting("folder of the application, from the pipeline's; `.` if it is the same", "app")
+    exclude: tuple[str, ...] = setting("paths in that folder that are not the application's", ())
+    keep: tuple[str, ...] = setting(
+        "paths in that folder that are the application's, though they are excluded or called like the pipeline's own",
+        (),
+    )
     profile: str = setting("its kind: a folder in applications/")
     options: Options = setting("what the profile can be told, such as themes and locales", {})
     commands: Options = setting("commands of layers, in place of the profile's", {})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+import posixpath
+import re
 import shutil
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -27,6 +29,9 @@ CI_BRANCH = (
 
 LS_REMOTE = 60
 """Seconds that the remote has to list its branches."""
+
+NOTHING = "0" * 40
+"""The id of no object."""
 
 SNAPSHOT = threading.Lock()
 """Two stages may ask for the first snapshot at once."""
@@ -54,6 +59,14 @@ class NoBranch(Refusal):
 
     sentence = "git: HEAD is detached and no CI variable names the branch"
     remedy = "doit branch=NAME {task}"
+    exit_code = UNKNOWN
+
+
+class NoFolder(Refusal):
+    """A folder that the settings name does not exist, or lies outside of the repository."""
+
+    sentence = "git: {path} is no folder of this repository"
+    remedy = "$EDITOR pipeline.yml"
     exit_code = UNKNOWN
 
 
@@ -107,7 +120,8 @@ def refusing(ask: Callable[P, T]) -> Callable[P, T]:
             said = str(error.stderr).strip().strip("'").splitlines()
             problem = next((line.strip() for line in said if "fatal:" in line), str(error).strip())
             if "dubious ownership" in problem:
-                raise ForeignCheckout(path=Path.cwd()) from None
+                named = re.search(r"repository at '(.+?)'", problem)
+                raise ForeignCheckout(path=named[1] if named else Path.cwd()) from None
             raise GitRefused(problem=problem.removeprefix("stderr: '").removeprefix("fatal: ")) from None
 
     return guarded
@@ -116,13 +130,26 @@ def refusing(ask: Callable[P, T]) -> Callable[P, T]:
 @functools.cache
 @refusing
 def repository(root: Path) -> git.Repo:
-    """The repository at `root`. Raises NoRepository."""
+    """The repository that `root` is the top or a folder of. Raises NoRepository."""
     import git  # 100 ms to import, and `doit list` does without
 
     try:
-        return git.Repo(root)
+        return git.Repo(root, search_parent_directories=True)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
         raise NoRepository(path=root.name) from None
+
+
+def prefix(root: Path) -> str:
+    """The path of `root` from the top of its repository: `deploy`, or `.` at the top."""
+    top = repository(root).working_tree_dir or root
+    return root.resolve().relative_to(Path(top).resolve()).as_posix()
+
+
+def _from(root: Path, paths: Iterable[str]) -> list[str]:
+    """Paths from the top of the repository, as paths from `root`."""
+    folder = prefix(root)
+    # anchored: `relpath` looks at the working directory otherwise
+    return [each if folder == "." else posixpath.relpath(f"/{each}", f"/{folder}") for each in paths]
 
 
 @refusing
@@ -187,9 +214,16 @@ def revision(root: Path, name: str) -> Commit | None:
 
 @refusing
 def uncommitted(root: Path) -> list[str]:
-    """Paths that differ from the checked-out commit, new files included."""
+    """Paths that differ from the checked-out commit, new files included, in the whole repository."""
     lines = repository(root).git.status("--porcelain", "-z", "--no-renames").split("\0")
-    return [line[3:] for line in lines if line]
+    return _from(root, (line[3:] for line in lines if line))
+
+
+@refusing
+def named(root: Path, name: str) -> list[str]:
+    """The files of that name in the whole repository, by their paths from its top."""
+    asked = ("--cached", "--others", "--exclude-standard", "-z", "--", f":(top,glob)**/{name}")
+    return [each for each in repository(root).git.ls_files(*asked).split("\0") if each]
 
 
 @refusing
@@ -230,7 +264,12 @@ def commits(root: Path, old: str | None, new: str) -> list[str]:
 def touched(root: Path, old: str, new: str) -> list[str]:
     """Paths that differ between two commits."""
     names = repository(root).git.diff("--name-only", "-z", "--no-renames", old, new)
-    return [name for name in names.split("\0") if name]
+    return _from(root, filter(None, names.split("\0")))
+
+
+def within(path: str, folders: Iterable[str]) -> bool:
+    """Whether a path is one of the folders, or lies in one."""
+    return any(path == each or path.startswith(f"{each}/") for each in folders)
 
 
 class Snapshot:
@@ -238,7 +277,8 @@ class Snapshot:
 
     It uses a copy of the index, and a folder of its own for new objects: the repository is not changed. In a clean
     tree every id is that of `HEAD:path`, in a shallow clone too. It is taken once: a file or commit that is changed
-    or made later in the run does not count.
+    or made later in the run does not count. It is of the whole repository; paths are given from `root`, which may be
+    a folder of it.
     """
 
     @refusing
@@ -247,11 +287,14 @@ class Snapshot:
 
         repo = repository(root)
         self.listed: dict[str, dict[str, str]] = {}
+        self.parts: dict[object, str] = {}
+        self.prefix = prefix(root)
         self.folder = tempfile.TemporaryDirectory(prefix="snapshot-")
         folder, common = Path(self.folder.name), Path(repo.common_dir)
         inherited = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")
         alternates = [str(common / "objects"), *([inherited] if inherited else [])]
-        self.git = git.Git(str(root))  # its own: stages in other threads use the repository meanwhile
+        # its own: stages in other threads use the repository meanwhile
+        self.git = git.Git(str(repo.working_tree_dir or root))
         self.git.update_environment(
             GIT_INDEX_FILE=str(folder / "index"),
             GIT_OBJECT_DIRECTORY=str(folder),
@@ -273,7 +316,7 @@ class Snapshot:
         """The git id (40 hex digits) of each path, None where there is no such path."""
         wanted = sorted(set(paths))
         with tempfile.TemporaryFile() as asked:
-            asked.write("".join(f"{self.tree}:{path}\n" for path in wanted).encode())
+            asked.write("".join(f"{self._object(path)}\n" for path in wanted).encode())
             asked.seek(0)
             answers = self.git.cat_file("--batch-check", istream=asked).splitlines()
         return {
@@ -281,27 +324,60 @@ class Snapshot:
             for path, answer in zip(wanted, answers, strict=True)
         }
 
+    def _object(self, path: str) -> str:
+        inside = posixpath.normpath(posixpath.join(self.prefix, path))
+        if within(inside, [".."]):  # git would end with an error, and not only say that it is missing
+            return NOTHING
+        return f"{self.tree}:{'' if inside == '.' else inside}"
+
     @refusing
-    def files(self, path: str) -> dict[str, str]:
-        """Mode and git id of each file below `path`, by its path relative to `path`."""
-        if path not in self.listed:
-            listed = self.git.ls_tree("-r", "-z", f"{self.tree}:{path}").split("\0")
+    def folder_id(self, path: str, exclude: Sequence[str] = (), keep: Sequence[str] = ()) -> str:
+        """The git id of a folder: the one that it has, or would have without `exclude`, but with what of that is in `keep`.
+
+        Both are paths from the folder. Raises NoFolder.
+        """
+        whole = self.ids([path])[path]
+        if not whole or self.git.cat_file("-t", whole) != "tree":
+            raise NoFolder(path=path)
+        if not exclude:
+            return whole
+        asked = (whole, tuple(exclude), tuple(keep))
+        if asked not in self.parts:
+            wanted = {
+                name: about
+                for name, about in self.files(whole).items()
+                if within(name, keep) or not within(name, exclude)
+            }
+            index = {"GIT_INDEX_FILE": str(Path(self.folder.name) / f"index-{len(self.parts)}")}
+            with tempfile.TemporaryFile() as listed:
+                for name, about in wanted.items():
+                    listed.write(f"{about}\t{name}\0".encode(errors="surrogateescape"))
+                listed.seek(0)
+                self.git.update_index("-z", "--index-info", istream=listed, env=index)
+            self.parts[asked] = self.git.write_tree(env=index)
+        return self.parts[asked]
+
+    @refusing
+    def files(self, tree: str) -> dict[str, str]:
+        """Mode and git id of each file of a folder, which its id names, by its path from there."""
+        if tree not in self.listed:
+            listed = self.git.ls_tree("-r", "-z", tree).split("\0")
             entries = (line.partition("\t") for line in listed if line)
-            self.listed[path] = {name: about for about, _, name in entries}
-        return self.listed[path]
+            self.listed[tree] = {name: about for about, _, name in entries}
+        return self.listed[tree]
 
     @refusing
     def content(self, path: str) -> str | None:
         """A file's text, None where there is no such file."""
         if not self.ids([path])[path]:
             return None
-        return str(self.git.cat_file("blob", f"{self.tree}:{path}"))
+        return str(self.git.cat_file("blob", self._object(path)))
 
     @refusing
-    def export(self, path: str, destination: Path) -> None:
-        """Write the files below `path` into `destination`, with the modes that git keeps."""
+    def export(self, tree: str, destination: Path) -> None:
+        """Write the files of a folder, which its id names, into `destination`, with the modes that git keeps."""
         with tempfile.TemporaryFile() as packed:
-            self.git.archive("--format=tar", f"{self.tree}:{path}", output_stream=packed)
+            self.git.archive("--format=tar", tree, output_stream=packed)
             packed.seek(0)
             with tarfile.open(fileobj=packed) as archive:
                 # the tree is the developer's own; what must not reach a server is refused when packing

@@ -37,7 +37,7 @@ def test_ignored_files_do_not_count_and_are_not_exported(checkout, tmp_path):
     (checkout / "app" / "vendor" / "left-over.php").write_text("x")
     after = source.Snapshot(checkout)
     assert after.ids(["app"]) == before
-    after.export("app", tmp_path / "out")
+    after.export(after.folder_id("app"), tmp_path / "out")
     assert [each.name for each in (tmp_path / "out").rglob("*")] == ["index.php"]
 
 
@@ -49,7 +49,8 @@ def test_a_shallow_clone_elsewhere_gives_the_same_ids(checkout, tmp_path):
 
 def test_an_export_has_the_uncommitted_content(checkout, tmp_path):
     (checkout / "app" / "index.php").write_text("changed")
-    source.Snapshot(checkout).export("app", tmp_path / "out")
+    snapshot = source.Snapshot(checkout)
+    snapshot.export(snapshot.folder_id("app"), tmp_path / "out")
     assert (tmp_path / "out" / "index.php").read_text() == "changed"
 
 
@@ -112,3 +113,53 @@ def test_what_a_commit_has_and_another_has_not(checkout):
     assert source.contains(checkout, second, "0" * 40) is None
     assert source.commits(checkout, first, second) == [f"{second[:7]}  t  Something new"]
     assert source.touched(checkout, first, second) == ["new"]
+
+
+def test_in_a_folder_of_a_repository_paths_are_told_and_asked_from_there(checkout):
+    first, home = git(checkout, "rev-parse", "HEAD"), checkout / "deploy"
+    for name in ("deploy/tasks/run.py", "shop/index.php"):
+        (checkout / name).parent.mkdir(parents=True)
+        (checkout / name).write_text("x\n")
+    assert source.uncommitted(home) == [".", "../shop"]  # as git: a folder where all of it is new
+    second = commit(checkout)
+    assert source.uncommitted(home) == []
+    assert source.touched(home, first, second) == ["tasks/run.py", "../shop/index.php"]
+    ids = source.Snapshot(home).ids(["tasks", ".", "../shop", "../README.md", "..", "shop", "../../shop"])
+    assert ids == {
+        "tasks": git(checkout, "rev-parse", "HEAD:deploy/tasks"),
+        ".": git(checkout, "rev-parse", "HEAD:deploy"),
+        "..": git(checkout, "rev-parse", "HEAD^{tree}"),
+        "../shop": git(checkout, "rev-parse", "HEAD:shop"),
+        "../README.md": git(checkout, "rev-parse", "HEAD:README.md"),
+        "shop": None,
+        "../../shop": None,
+    }
+
+
+def test_in_a_folder_of_a_repository_a_change_beside_it_is_uncommitted(checkout):
+    (checkout / "deploy").mkdir()
+    (checkout / "deploy" / "dodo.py").write_text("x\n")
+    commit(checkout)
+    assert source.Snapshot(checkout / "deploy").commit
+    (checkout / "app" / "index.php").write_text("changed\n")
+    (checkout / "deploy" / "dodo.py").write_text("changed\n")
+    changed = source.Snapshot(checkout / "deploy")
+    assert changed.commit is None
+    assert changed.content("../app/index.php") == changed.content("dodo.py") == "changed"
+    assert source.uncommitted(checkout / "deploy") == ["../app/index.php", "dodo.py"]
+
+
+def test_a_folder_without_some_of_its_files_has_the_id_that_git_would_give_it(checkout):
+    for name in ("docs/ours.md", "docs/api/theirs.md", "docsy", "ünï cödé/a"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(f"{name}\n")
+    (checkout / "docs" / "api" / "theirs.md").chmod(0o755)
+    status = git(checkout, "status", "--porcelain")
+    snapshot = source.Snapshot(checkout)
+    found = snapshot.folder_id(".", ["docs", "pipeline.yml"], ["docs/api"])
+    assert git(checkout, "status", "--porcelain") == status
+    git(checkout, "rm", "-q", "pipeline.yml")
+    (checkout / "docs" / "ours.md").unlink()
+    commit(checkout)
+    assert found == git(checkout, "rev-parse", "HEAD^{tree}")
+    assert snapshot.folder_id("app") == git(checkout, "rev-parse", "HEAD:app")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import signal
@@ -43,10 +44,10 @@ class TeardownAndMore(Refusal):
 
 
 class NotAtTheTop(Refusal):
-    """doit is not called at the top of the repository."""
+    """doit is not called in the pipeline's folder."""
 
     sentence = "command line: there is no dodo.py in {path}"
-    remedy = 'cd "$(git rev-parse --show-toplevel)"'
+    remedy = 'cd "$(git rev-parse --show-toplevel){folder}"'
     exit_code = UNKNOWN
 
 
@@ -74,7 +75,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         """Load the graph and run the chosen tasks."""
         self.wait = params["wait"]
         if not Path(params["dodoFile"]).exists():
-            raise NotAtTheTop(path=Path.cwd())
+            raise NotAtTheTop(path=Path.cwd(), folder=_pipeline_folder(Path.cwd()))
         return super().execute(params, self.choose(args))
 
     def show_help(self, words: list[str]) -> int:
@@ -173,6 +174,16 @@ def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:
         found |= new
         new = {need for name in new for need in control.tasks[name].task_dep} - found
     return found
+
+
+def _pipeline_folder(here: Path) -> str:
+    """The folder of a dodo.py, from the top of the repository: the next one above, else the first of all."""
+    with contextlib.suppress(Refusal):
+        found = {Path("/", each).parent for each in source.named(here, "dodo.py")}
+        above = Path("/", source.prefix(here))
+        chosen = next((each for each in above.parents if each in found), min(found, default=Path("/")))
+        return str(chosen).rstrip("/")
+    return ""
 
 
 def _end_former_run(run: Run) -> bool:

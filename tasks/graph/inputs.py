@@ -16,13 +16,15 @@ class GitIds:
     """doit's file checker, by content: the state of a file or folder is its git id.
 
     doit's own checker trusts a file's time and looks after the action. This one reads everything once, before the action.
-    Paths are relative to the checkout's root. Ids are those of `git add -A` (`source.Snapshot`).
+    Paths are relative to the pipeline's folder. Ids are those of `git add -A` (`source.Snapshot`).
     """
 
     CheckerError = OSError
     root = Path()
     wanted: frozenset[str] = frozenset()
     """The paths of the whole graph: one git call reads all ids."""
+    asked: Mapping[str, Callable[[], str]] = {}
+    """Paths of which a part does not count, each with the function that gives the id of the rest."""
 
     def __init__(self) -> None:
         self.known: dict[str, str | None] = {}
@@ -31,6 +33,7 @@ class GitIds:
         """The git id of a path; None if git does not know the path."""
         if path not in self.known:
             self.known |= source.snapshot(self.root).ids({path, *self.wanted})
+            self.known |= {each: ask() for each, ask in self.asked.items()}
         return self.known[path]
 
     def exists(self, path: str) -> bool:
@@ -53,9 +56,12 @@ class GitIds:
         return self.info(path)
 
 
-def checker(root: Path, paths: Iterable[str]) -> type[GitIds]:
+def checker(
+    root: Path, paths: Iterable[str], asked: Mapping[str, Callable[[], str]] | None = None
+) -> type[GitIds]:
     """The checker class of a graph: doit calls it without arguments."""
-    return type("GitIdsOfTheGraph", (GitIds,), {"root": root, "wanted": frozenset(paths)})
+    known = {"root": root, "wanted": frozenset(paths), "asked": asked or {}}
+    return type("GitIdsOfTheGraph", (GitIds,), known)
 
 
 class Named:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from doit import Globals
 from doit.exceptions import TaskFailed
 
-from tasks import settings
+from tasks import application, settings
 from tasks.cloud import errors
 from tasks.full_disk import full_disk
 from tasks.graph.inputs import Named, World, checker
@@ -155,7 +155,9 @@ def declare(namespace: dict[str, Any], run: Run) -> None:
     all_here = [(name, each) for name, found in here.items() for each in found]
     config = namespace["DOIT_CONFIG"]
     config["check_file_uptodate"] = checker(
-        run.root, {path for _, each in all_here for path in each["file_dep"]}
+        run.root,
+        {path for _, each in all_here for path in each["file_dep"]},
+        {application.place(run).path: functools.partial(application.tree, run)},
     )
     config["dep_file"] = Records(
         run=run,

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tasks import source
+from tasks import application, source
 from tasks.bucket import layout
 from tasks.bucket.store import RecordTaken
 from tasks.promotion import record as promotion_record
@@ -165,7 +165,7 @@ def pending_changes(run: Run, inputs: Mapping[str, Collection[str]]) -> list[str
     if running:
         paths = source.touched(run.root, running.commit, run.commit)
         reach = rules.Reach(
-            stages=inputs, application=run.pipeline.application.path, migrations=run.profile.migrations
+            stages=inputs, application=application.place(run), migrations=run.profile.migrations
         )
         reached = [f"  {each}" for each in rules.lines(rules.kinds(paths, reach))]
         lines += ["changes reach", *reached] if reached else ["no file differs"]

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.refusal import UNKNOWN, Refusal
+from tasks.source import within
 
 if TYPE_CHECKING:
+    from tasks.application import Place
     from tasks.digest import Digest
     from tasks.promotion.record import PromotionRecord
     from tasks.settings import Environment
@@ -229,7 +231,7 @@ class Reach:
     """What a change may reach. `stages`: the inputs that each stage declares. `migrations`: patterns of paths."""
 
     stages: Mapping[str, Collection[str]]
-    application: str
+    application: Place
     migrations: Collection[str]
 
 
@@ -255,15 +257,11 @@ def lines(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def _kinds(path: str, reach: Reach) -> list[str]:
-    if _within(path, [reach.application]):
+    if reach.application.has(path):
         return [
             "migrations" if any(fnmatch.fnmatch(path, each) for each in reach.migrations) else "application"
         ]
-    if _within(path, ["environments", "pipeline.yml"]):
+    if within(path, ["environments", "pipeline.yml"]):
         return ["settings"]
-    stages = [stage for stage, inputs in reach.stages.items() if _within(path, inputs)]
-    return stages or ["the pipeline itself" if _within(path, PIPELINE) else OTHER]
-
-
-def _within(path: str, inputs: Iterable[str]) -> bool:
-    return any(path == each or path.startswith(f"{each}/") for each in inputs)
+    stages = [stage for stage, inputs in reach.stages.items() if within(path, inputs)]
+    return stages or ["the pipeline itself" if within(path, PIPELINE) else OTHER]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import source
+from tasks import application, source
 from tasks.bucket import cache, layout
 from tasks.bucket.store import RecordTaken
 from tasks.digest import Digest
@@ -125,7 +125,7 @@ def pack(build: Build) -> Outcome:
     """Pack the layers and the application into a tarball and store it, unless a tarball of the same inputs is stored already."""
     run = build.run
     accept_source(run)
-    kept, tree, key = cache.of(run), _application_tree(run), _key(build)
+    kept, tree, key = cache.of(run), application.tree(run), _key(build)
     manifest = _stored(kept, key)
     changed = manifest is None
     if manifest is None:
@@ -171,9 +171,9 @@ def _pack(build: Build, tree: str) -> Manifest:
             name: tar.of_archive(opened.enter_context(made[name].path.open("rb")), digest=made[name].digest)
             for name in reversed(made)
         }
-        application = tar.of_folder(exported, exclude=run.profile.exclude)
+        files = tar.of_folder(exported, exclude=run.profile.exclude)
         stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
-        entries: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": application}
+        entries: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": files}
         result = archive.pack(entries, packed, date=archive.date_of(tree))
     manifest = Manifest(
         tree=tree,
@@ -224,16 +224,11 @@ def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
         run.store.put(layout.beside(key, "sbom.json"), made.encode())
 
 
-def _application_tree(run: Run) -> str:
-    path = run.pipeline.application.path
-    return str(source.snapshot(run.root).ids([path])[path])
-
-
 def _key(build: Build) -> Digest:
     """The digest of everything that determines the tarball's bytes."""
     run = build.run
     recipe: Mapping[str, object] = {
-        "tree": _application_tree(run),
+        "tree": application.tree(run),
         "parts": {name: each.key for name, each in build.keys.items()},
         "zstd": archive.version(),
         "exclude": run.profile.exclude,

@@ -227,6 +227,22 @@ def test_doit_below_the_top_of_the_repository_is_refused(project):
     assert answered.stderr.endswith('    cd "$(git rev-parse --show-toplevel)"\n')
 
 
+@pytest.mark.parametrize(
+    ("here", "remedy"),
+    [(".", "/deploy"), ("app", "/deploy"), ("deploy/docs/x", "/deploy"), ("other/tasks", "/other")],
+)
+def test_elsewhere_in_a_monorepo_the_way_to_the_pipeline_is_told(tmp_path, here, remedy):
+    for name in ("deploy/dodo.py", "other/dodo.py", "deploy/docs/x/y", "app/x", "other/tasks/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    git(tmp_path, "init", "-q")
+    answered = subprocess.run([DOIT, "release"], cwd=tmp_path / here, capture_output=True, text=True)
+    assert answered.returncode == 3
+    assert answered.stderr.endswith(f'    cd "$(git rev-parse --show-toplevel){remedy}"\n')
+    shell = ["sh", "-c", f"{answered.stderr.splitlines()[-1]} && cat dodo.py"]
+    assert subprocess.run(shell, cwd=tmp_path / here).returncode == 0
+
+
 def test_aws_without_credentials_is_one_sentence(project, tmp_path):
     shutil.copytree(project, tmp_path / "aws")
     settings = tmp_path / "aws" / "pipeline.yml"

@@ -7,6 +7,7 @@ import datetime
 
 import pytest
 
+from tasks.application import Place
 from tasks.digest import Digest
 from tasks.promotion.record import PromotionRecord, Step
 from tasks.promotion.rules import Facts, FreezeUnreadable, Reach, kinds, lines, refusal
@@ -109,7 +110,7 @@ REACH = Reach(
             "tasks/cloud",
         },
     },
-    application="app",
+    application=Place(path="app", pipeline=None, exclude=(), keep=()),
     migrations=("*/Setup/*", "*/etc/db_schema.xml"),
 )
 

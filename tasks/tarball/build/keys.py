@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks import source
+from tasks import application, source
 from tasks.digest import Digest
 from tasks.process import children
 from tasks.profile import Layer, Profile, filled
@@ -19,7 +19,14 @@ from tasks.tarball.build import archive
 if TYPE_CHECKING:
     from tasks.run import Run
 
-CODE = ("tasks/tarball/build", "tasks/digest.py", "tasks/profile.py", "tasks/source.py", "tasks/version.py")
+CODE = (
+    "tasks/tarball/build",
+    "tasks/application.py",
+    "tasks/digest.py",
+    "tasks/profile.py",
+    "tasks/source.py",
+    "tasks/version.py",
+)
 """The code that determines the bytes of a layer and of a tarball."""
 
 
@@ -39,7 +46,7 @@ class KeyedLayer:
 def keyed(run: Run) -> dict[str, KeyedLayer]:
     """Every layer with its key."""
     snapshot, profile = source.snapshot(run.root), run.profile
-    tree = snapshot.files(run.pipeline.application.path)
+    tree = application.files(run)
     versions, code = tools(profile), snapshot.ids(CODE)
     found: dict[str, KeyedLayer] = {}
     for layer in profile.layers:
@@ -86,7 +93,7 @@ def _lineage(run: Run, option: str, value: str) -> list[str]:
     inherits = run.profile.inherits.get(option)
     while inherits:
         path = filled(inherits.file, {option: line[-1]})
-        text = source.snapshot(run.root).content(f"{run.pipeline.application.path}/{path}")
+        text = application.content(run, path)
         parent = re.search(inherits.match, text or "")
         if not parent or parent.group(1) in line:
             break

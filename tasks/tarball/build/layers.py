@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import source
+from tasks import application
 from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden
 from tasks.digest import Digest
@@ -127,7 +127,7 @@ def exported(build: Build) -> Path:
             build.run.console.say("tarball")("exports the application")
             part = folder.with_suffix(".part")
             part.mkdir()
-            source.snapshot(build.run.root).export(build.run.pipeline.application.path, part)
+            application.export(build.run, part)
             part.rename(folder)
     return folder
 
