@@ -142,7 +142,7 @@ def task_teardown() -> Task:
         always=True,
         leased=True,
         recorded=False,
-        voids=["release", "server", "infrastructure:environment"],
+        takes_away=True,
         offered=False,
     )
 

@@ -109,7 +109,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         """Refuse early, before anything is changed."""
         run, chosen = run_of(self.task_list), set(self.sel_tasks or ())
         for each in self.task_list:
-            if each.name in chosen and properties(each).voids and len(chosen) > 1:
+            if each.name in chosen and properties(each).takes_away and len(chosen) > 1:
                 raise TeardownAndMore(stage=each.name, others=", ".join(sorted(chosen - {each.name})))
         if self._leased():
             _ = run.identity, source.commit(run.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,12 +60,14 @@ class Properties:
     """How the graph, the commands and the records treat a task.
 
     `leased`: it changes the environment, so only one run at a time may run it. `recorded`: it leaves a record, so that it can
-    be skipped. `voids`: tasks whose records are wrong from the moment it starts. `offered`: it exists in every environment
+    be skipped. `takes_away`: it removes what the leased tasks have made; `voids`: their records, which are wrong from the
+    moment it starts. `offered`: it exists in every environment
     whose file does not list stages. `speaks`: a plan has a line for it even if it has nothing to do.
     """
 
     leased: bool = False
     recorded: bool = True
+    takes_away: bool = False
     voids: tuple[str, ...] = ()
     offered: bool = True
     speaks: bool = True
@@ -85,7 +88,7 @@ def stage(
     always: bool = False,
     leased: bool = False,
     recorded: bool = True,
-    voids: Sequence[str] = (),
+    takes_away: bool = False,
     offered: bool = True,
     speaks: bool = True,
     **needs: str,
@@ -100,7 +103,7 @@ def stage(
     """
     subject = run if subject is None else subject
     properties = Properties(
-        leased=leased, recorded=recorded, voids=tuple(voids), offered=offered, speaks=speaks
+        leased=leased, recorded=recorded, takes_away=takes_away, offered=offered, speaks=speaks
     )
     # `meanwhile` comes first; it returns None, which doit ignores
     checks: list[object] = [
@@ -146,13 +149,20 @@ def declare(namespace: dict[str, Any], run: Run) -> None:
         for name, (_, tasks) in made.items()
         if run.environment.has(name, offered=all(each["meta"]["properties"].offered for each in tasks))
     }
+    all_here = [
+        (f"{name}:{each['name']}" if "name" in each else name, each)
+        for name, found in here.items()
+        for each in found
+    ]
+    records = {name: each["meta"]["properties"] for name, each in all_here}
+    leased = tuple(name for name in reversed(records) if records[name].leased and records[name].recorded)
     elsewhere = made.keys() - here.keys()
     for name, (creator, tasks) in made.items():
         if name in here:
-            namespace[f"{CREATOR}{name}"] = _made(creator, [_within(each, here, elsewhere) for each in tasks])
+            reduced = [_within(each, here, elsewhere, leased) for each in tasks]
+            namespace[f"{CREATOR}{name}"] = _made(creator, reduced)
         else:
             del namespace[f"{CREATOR}{name}"]
-    all_here = [(name, each) for name, found in here.items() for each in found]
     config = namespace["DOIT_CONFIG"]
     config["check_file_uptodate"] = checker(
         run.root,
@@ -161,11 +171,7 @@ def declare(namespace: dict[str, Any], run: Run) -> None:
     )
     config["dep_file"] = Records(
         run=run,
-        unrecorded=frozenset(
-            f"{name}:{each['name']}" if "name" in each else name
-            for name, each in all_here
-            if not each["meta"]["properties"].recorded
-        ),
+        unrecorded=frozenset(name for name, each in records.items() if not each.recorded),
     )
 
 
@@ -185,11 +191,13 @@ def _listed(made: Task | Iterator[Task]) -> list[Task]:
     return [made] if isinstance(made, dict) else list(made)
 
 
-def _within(task: Task, here: Iterable[str], elsewhere: Iterable[str]) -> Task:
+def _within(task: Task, here: Iterable[str], elsewhere: Iterable[str], leased: tuple[str, ...]) -> Task:
     """The task without its needs of stages that this environment does not have; it keeps their names, for a refusal."""
+    known: Properties = task["meta"]["properties"]
+    known = dataclasses.replace(known, voids=leased if known.takes_away else ())
     return {
         **task,
-        "meta": {**task["meta"], "elsewhere": frozenset(elsewhere)},
+        "meta": {**task["meta"], "properties": known, "elsewhere": frozenset(elsewhere)},
         "task_dep": [each for each in task["task_dep"] if each.partition(":")[0] in here],
         "getargs": {
             keyword: need for keyword, need in task["getargs"].items() if need[0].partition(":")[0] in here

@@ -144,6 +144,11 @@ def test_the_contract_of_the_layers_and_the_test_of_inputs_hold_with_it(project)
         assert answered.returncode == 0, answered.stdout + answered.stderr
 
 
+def test_a_teardown_voids_its_record_as_those_of_all_that_is_leased(project):
+    described = said(doit(project, "info", "--no-status", "teardown"))
+    assert "voids the records of smoke_test, release, server, infrastructure:environment: " in described
+
+
 def test_its_refusal_is_in_the_docs(project):
     said(doit(project, "docs"))
     errors = (project / "docs" / "errors.md").read_text()
