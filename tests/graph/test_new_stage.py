@@ -58,7 +58,7 @@ def project(tmp_path_factory):
         (root / "tasks" / "smoke_test.py").write_text(MODULE)
         (root / "docs" / "smoke_test.md").write_text("# smoke_test\n\nThe site answers.\n")
         dodo = (root / "dodo.py").read_text()
-        added = dodo.replace("from tasks import image,", "from tasks import image, smoke_test,")
+        added = dodo.replace("\nfrom tasks import ", "\nfrom tasks import smoke_test, ")
         added = added.replace("\ncommand_line.declare(", FUNCTION)
         assert added.count("smoke_test") == 4
         (root / "dodo.py").write_text(added)
