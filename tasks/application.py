@@ -48,7 +48,7 @@ OWN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ApplicationFolder:
     """Where the application is. `path`: its folder, from the pipeline's; `pipeline`: the pipeline's from there, None if it is not in it.
 
     `exclude` is left out of it, but not what of that is in `keep`: both are paths from the application's folder.
@@ -72,14 +72,14 @@ class Place:
         return within(name, self.keep) or not within(name, self.exclude)
 
 
-def place(run: Run) -> Place:
+def place(run: Run) -> ApplicationFolder:
     """Where the settings say that it is."""
     asked = run.pipeline.application
     folder = Path(os.path.normpath(run.root / asked.path))
     inside = run.root.is_relative_to(folder)
     pipeline = run.root.relative_to(folder).as_posix() if inside else None
     own = () if pipeline is None else OWN if pipeline == "." else (pipeline,)
-    return Place(
+    return ApplicationFolder(
         path=Path(os.path.relpath(folder, run.root)).as_posix(),
         pipeline=pipeline,
         exclude=(*own, *asked.exclude),

@@ -13,7 +13,7 @@ from tasks.refusal import UNKNOWN, Refusal
 from tasks.source import within
 
 if TYPE_CHECKING:
-    from tasks.application import Place
+    from tasks.application import ApplicationFolder
     from tasks.digest import Digest
     from tasks.promotion.record import PromotionRecord
     from tasks.settings import Environment
@@ -231,7 +231,7 @@ class Reach:
     """What a change may reach. `stages`: the inputs that each stage declares. `migrations`: patterns of paths."""
 
     stages: Mapping[str, Collection[str]]
-    application: Place
+    application: ApplicationFolder
     migrations: Collection[str]
 
 

@@ -7,7 +7,7 @@ import datetime
 
 import pytest
 
-from tasks.application import Place
+from tasks.application import ApplicationFolder
 from tasks.digest import Digest
 from tasks.promotion.record import PromotionRecord, Step
 from tasks.promotion.rules import Facts, FreezeUnreadable, Reach, kinds, lines, refusal
@@ -110,7 +110,7 @@ REACH = Reach(
             "tasks/cloud",
         },
     },
-    application=Place(path="app", pipeline=None, exclude=(), keep=()),
+    application=ApplicationFolder(path="app", pipeline=None, exclude=(), keep=()),
     migrations=("*/Setup/*", "*/etc/db_schema.xml"),
 )
 
