@@ -52,9 +52,9 @@ def project(checkout):
     pipeline = (checkout / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
     (checkout / "pipeline.yml").write_text(pipeline)
     (checkout / ".gitignore").write_text("/.run/\n/app/var/\n")
-    for name in ("archive", "member", "tarball"):
-        (checkout / "tasks").mkdir(exist_ok=True)
-        (checkout / "tasks" / f"{name}.py").write_text("code\n")
+    code = checkout / "tasks" / "tarball" / "build" / "archive.py"  # stands for what keys.CODE names
+    code.parent.mkdir(parents=True)
+    code.write_text("code\n")
     (checkout / "app" / "index.php").write_text(f"<?php // {checkout}\n")
     commit(checkout)
     return checkout
@@ -307,3 +307,11 @@ def test_another_branch_takes_what_the_default_branch_made_and_changes_nothing_o
     assert list(theirs.store.keys("branches/")) == before
     with pytest.raises(TarballGone, match="no tarball 000000000000 in"):
         stored.stored_key(theirs, Digest("0" * 64))
+
+
+def test_other_code_of_the_build_makes_another_key(project, start):
+    before = Build(start(project)).keys
+    (project / "tasks" / "tarball" / "build" / "archive.py").write_text("other code\n")
+    commit(project)
+    after = Build(start(project)).keys
+    assert all(after[name].key != before[name].key for name in before)
