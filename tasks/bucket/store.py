@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -108,7 +108,7 @@ class Store:
         Raises RecordTaken if another writer was faster, BucketMissing or BucketForbidden. Every write has a nonce: equal values
         get different versions, and a request that the SDK repeated after a lost answer is recognised.
         """
-        nonce = uuid.uuid4().hex
+        nonce = secrets.token_hex(16)
         body = json.dumps({**value, "nonce": nonce}, indent=1, sort_keys=True).encode()
         condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
         for pause in (*CONFLICT_PAUSES, None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from tasks.infrastructure import memory
@@ -17,7 +17,7 @@ def token(store: Store, identity: str, number: str, *, renew: bool = False) -> s
     def kept(document: dict[str, Any]) -> dict[str, Any]:
         launch = dict(document.get("launch", {}))
         if renew or number not in launch:
-            launch[number] = uuid.uuid4().hex
+            launch[number] = secrets.token_hex(16)
         return {**document, "launch": launch}
 
     return str(memory.change(store, identity, kept)["launch"][number])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from typing import Any
 
 from tasks.refusal import Refusal
@@ -29,4 +29,4 @@ def make(route53: Any, name: str, project: str) -> None:
     # names below .localhost are the machine's own (RFC 6761); every other name has an owner
     if not f".{name}".endswith(".localhost"):
         raise ZoneMissing(zone=name)
-    route53.create_hosted_zone(Name=name, CallerReference=f"{project}-{uuid.uuid4().hex}")
+    route53.create_hosted_zone(Name=name, CallerReference=f"{project}-{secrets.token_hex(16)}")

@@ -7,8 +7,10 @@ import hashlib
 import importlib
 import json
 import threading
-import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 def load_ahead() -> None:
@@ -62,7 +64,9 @@ def _component(package: dict[str, Any]) -> Any:
     )
 
 
-def _serial(*content: bytes | str) -> uuid.UUID:
+def _serial(*content: bytes | str) -> UUID:
     """A digest of the content in the form of a version 4 UUID, which the format requires."""
+    from uuid import UUID  # it asks what platform this is: 3 ms of every start
+
     text = b"\0".join(each if isinstance(each, bytes) else each.encode() for each in content)
-    return uuid.UUID(bytes=hashlib.sha256(text).digest()[:16], version=4)
+    return UUID(bytes=hashlib.sha256(text).digest()[:16], version=4)
