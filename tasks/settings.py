@@ -148,6 +148,9 @@ class Infrastructure:
         "all",
     )
     instances: int = setting("number of machines", 1)
+    scale_down: bool = setting(
+        "whether a lower number of `instances` ends the newest machines and deletes their disks", False
+    )
     instance_type: str = setting("size of a machine; empty: the one of pipeline.yml", "")
     termination_protection: bool = setting("whether the cloud refuses to end a machine", False)
     ends_itself: bool = setting(

@@ -52,6 +52,7 @@ def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
             state=each["State"]["Name"],
             address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
             tags=_tags_of(each),
+            launched=each["LaunchTime"].isoformat(),
         )
         for page in pages
         for reservation in page["Reservations"]

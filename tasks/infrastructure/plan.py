@@ -24,6 +24,8 @@ class Machine:
     state: str
     address: str | None
     tags: dict[str, str]
+    launched: str = ""
+    """When it was created, in ISO 8601 (UTC)."""
     protected: bool | None = None
     """Whether it has termination protection; None if that was not asked."""
 
@@ -241,8 +243,11 @@ Change = (
 
 
 def plan(wanted: Wanted, found: Existing) -> list[Change]:
-    """The changes that turn what is found into what is wanted, in the order in which they are made."""
-    present = sorted(found.machines, key=lambda each: each.id)
+    """The changes that turn what is found into what is wanted, in the order in which they are made.
+
+    Of too many machines the newest are ended: the oldest one holds the data. An id says nothing about age.
+    """
+    present = sorted(found.machines, key=lambda each: (each.launched, each.id))
     kept, spare = present[: wanted.machines], present[wanted.machines :]
     return [
         *_key(wanted, found),
@@ -261,6 +266,11 @@ def plan(wanted: Wanted, found: Existing) -> list[Change]:
 def more_than_additions(changes: Sequence[Change]) -> list[Change]:
     """The changes that change or remove something that exists."""
     return [each for each in changes if not each.adds]
+
+
+def endings(changes: Sequence[Change]) -> list[Change]:
+    """The changes that end a machine."""
+    return [each for each in changes if isinstance(each, EndMachine)]
 
 
 def teardown_plan(name: str, host_name: str, found: Existing) -> list[Change]:

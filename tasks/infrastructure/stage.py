@@ -10,7 +10,7 @@ from tasks.graph.stage import Outcome
 from tasks.infrastructure import find, hosts, secrets, zone
 from tasks.infrastructure.apply import Baked, apply, settle
 from tasks.infrastructure.hosts import MachineFacts
-from tasks.infrastructure.plan import Change, Wanted, more_than_additions, plan
+from tasks.infrastructure.plan import Change, Wanted, endings, more_than_additions, plan
 from tasks.infrastructure.waiting import CloudTooSlow
 from tasks.refusal import Refusal
 from tasks.settings import flat
@@ -41,6 +41,13 @@ class OnlyAdditive(Refusal):
 
     sentence = "infrastructure: {environment} allows only additions, and the plan has: {changes}"
     remedy = "doit plan infrastructure"
+
+
+class ScaleDownRefused(Refusal):
+    """`instances` is lower than the number of machines, and the environment does not allow to end any. No change is made."""
+
+    sentence = "infrastructure: {environment} has more machines than `infrastructure.instances`, and may end none: {changes}"
+    remedy = "$EDITOR environments/{environment}.yml  # infrastructure.scale_down: true, or more instances"
 
 
 def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
@@ -131,6 +138,8 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
             break
         if manage == "additive" and (more := more_than_additions(changes)):
             raise OnlyAdditive(environment=run.environment_name, changes="; ".join(map(str, more)))
+        if (ended := endings(changes)) and not run.environment.infrastructure.scale_down:
+            raise ScaleDownRefused(environment=run.environment_name, changes="; ".join(map(str, ended)))
         for change in changes:
             run.console.event(named, str(change))
             apply(run, change, baked=baked)

@@ -86,9 +86,13 @@ def test_a_stopped_machine_is_started():
     assert lines(plan(WANTED, Existing(**{**COMPLETE, "machines": (stopped,)}))) == ["start machine i-1"]
 
 
-def test_a_machine_too_many_is_ended_and_the_oldest_stays():
-    second = Machine(id="i-2", state="running", address="10.1.0.3", tags=TAGS)
-    assert lines(plan(WANTED, Existing(**{**COMPLETE, "machines": (second, MACHINE)}))) == ["end machine i-2"]
+@pytest.mark.parametrize("newer", ["i-0", "i-2"])  # ids are random
+def test_a_machine_too_many_is_ended_and_the_oldest_stays(newer):
+    oldest = dataclasses.replace(MACHINE, launched="2026-11-01T10:00:00+00:00")
+    second = dataclasses.replace(MACHINE, id=newer, address="10.1.0.3", launched="2026-11-02T09:00:00+00:00")
+    for machines in ((second, oldest), (oldest, second)):
+        found = Existing(**{**COMPLETE, "machines": machines})
+        assert lines(plan(WANTED, found)) == [f"end machine {newer}"]
 
 
 def test_a_port_that_is_not_wanted_is_closed():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -86,6 +88,25 @@ def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, fa
     again = infrastructure.converge(run)
     assert [each["id"] for each in again.facts["hosts"]] == [first.facts["hosts"][0]["id"]]
     teardown.tear_down(run)
+
+
+def test_lowering_the_number_of_machines_ends_the_newest_where_the_settings_allow_it(run):
+    infrastructure.converge(run)
+    (oldest,) = find.everything(run).machines
+    time.sleep(1)  # the cloud's launch times have whole seconds
+    infrastructure.converge(with_settings(run, instances=2))
+    (newest,) = {each.id for each in find.everything(run).machines} - {oldest.id}
+    before = find.everything(run)
+    with pytest.raises(infrastructure.ScaleDownRefused, match=f"may end none: end machine {newest}"):
+        infrastructure.converge(run)
+    assert find.everything(run) == before
+    infrastructure.converge(with_settings(run, scale_down=True))
+    assert [each.id for each in find.everything(run).machines] == [oldest.id]
+
+
+def with_settings(run, **changed):
+    settings = dataclasses.replace(run.environment.infrastructure, **changed)
+    return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
 
 
 def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
