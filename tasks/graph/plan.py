@@ -67,7 +67,10 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
             found[name] = Verdict(task=name, what="maybe", reasons=(why,), seconds=seconds)
         else:
             holds = dep_manager.get_values(name).get("unchanged")
-            found[name] = Verdict(task=name, what="unchanged", reasons=(holds,) if holds else ())
+            # it may have run since those behind it did
+            facts = dep_manager.get_result(name)
+            told = (holds,) if holds else ()
+            found[name] = Verdict(task=name, what="unchanged", reasons=told, facts=facts)
     return list(found.values())
 
 

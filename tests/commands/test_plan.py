@@ -47,6 +47,34 @@ def test_a_commit_whose_tarball_is_stored_gets_a_pointer_and_no_release(released
     assert plan(released)[0]["tarball"][0] == "unchanged"
 
 
+def test_a_stage_that_ran_alone_shows_in_what_is_planned_for_those_behind_it(released):
+    (released / "app" / "pub" / "alone.php").write_text("<?php\n")
+    commit(released, "sell alone")
+    said(doit(released, "tarball"))
+    found, _ = plan(released, code=2)
+    assert found["tarball"][0] == "unchanged"
+    what, words = found["release"]
+    assert what == "run"
+    assert words.startswith("digest ")
+    assert "release: run: digest " in said(doit(released, "why", "release"))
+    said(doit(released, "release"))
+    assert plan(released)[0]["release"][0] == "unchanged"
+
+
+def test_a_machine_made_alone_is_planned_to_be_provisioned(released):
+    environment = released / "environments" / "testing.yml"
+    environment.write_text(environment.read_text().replace("instances: 1", "instances: 2"))
+    commit(released, "two machines")
+    found, _ = plan(released, code=2)
+    assert [found[name][0] for name in ("infrastructure", "server", "release")] == ["run", "maybe", "maybe"]
+    said(doit(released, "infrastructure"))
+    found, _ = plan(released, code=2)
+    assert [found[name][0] for name in ("infrastructure", "server", "release")] == ["unchanged", "run", "run"]
+    assert "server: run: hosts " in said(doit(released, "why", "server"))
+    said(doit(released, "release"))
+    plan(released)
+
+
 def test_a_release_behind_a_stored_tarball_is_judged_by_its_digest(released):
     """The way back to a tree that was built before: nothing is built, and something else goes live."""
     (released / "app" / "pub" / "new.php").write_text("<?php\n")
