@@ -10,6 +10,8 @@ import string
 from collections.abc import Sequence
 from typing import ClassVar
 
+from tasks.printable import printable
+
 FAILED = 1
 """Failed or refused."""
 BUG = 2
@@ -41,7 +43,7 @@ class Refusal(Exception):
         remedy = self.remedy.format(**self.facts)
         if variables and not self.any_environment and "=" not in remedy:
             remedy = re.sub(r"\bdoit ", " ".join(["doit", *variables]) + " ", remedy)
-        return self.sentence.format(**self.facts) + (f"\n    {remedy}" if remedy else "")
+        return printable(self.sentence.format(**self.facts) + (f"\n    {remedy}" if remedy else ""))
 
     @classmethod
     def fields(cls) -> set[str]:

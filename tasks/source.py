@@ -257,7 +257,8 @@ def contains(root: Path, new: str, old: str) -> bool | None:
 def commits(root: Path, old: str | None, new: str) -> list[str]:
     """The commits of `new` that `old` does not have, newest first: short id, author, subject."""
     span = f"{old}..{new}" if old else new
-    return repository(root).git.log("--format=%h  %an  %s", span).splitlines()  # type: ignore[no-any-return]
+    # a subject may hold characters at which `splitlines` would begin another commit
+    return list(filter(None, repository(root).git.log("--format=%h  %an  %s", span).split("\n")))
 
 
 @refusing

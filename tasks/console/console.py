@@ -11,7 +11,8 @@ from typing import TextIO
 
 from tasks.console import journal
 from tasks.console.journal import Journal
-from tasks.console.terminal import Lines, moves, plain
+from tasks.console.terminal import Lines, moves
+from tasks.printable import in_one_line, printable
 
 EVERY, SAME_EVERY = 1.0, 10.0
 """Seconds between two progress lines of one stage, and between two that say the same."""
@@ -48,7 +49,8 @@ class Console:
             self.lines.end(stage)
 
     def line(self, text: str) -> None:
-        """Print one line at once."""
+        """Print a line at once, or several."""
+        text = printable(text)
         if self.lines:
             self.lines.above(text)
             return
@@ -72,11 +74,11 @@ class Console:
         if self.lines:
             self.lines.say(stage, words)
         if self.journal:
-            self.journal.note(stage, words)
+            self.journal.note(stage, printable(words))
         self._indented(stage, words)
 
     def _indented(self, stage: str, words: str) -> None:
-        self.line(f"  {stage:<{WIDTH - 2}} {plain(words)[:100]}")
+        self.line(f"  {stage:<{WIDTH - 2}} {in_one_line(words)[:100]}")
 
     def once(self, stage: str, words: str) -> None:
         """Print an event that several threads may report, the first time only."""

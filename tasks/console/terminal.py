@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from tasks.printable import in_one_line
+
 TICK = 0.2
 """Seconds between two updates of the lines."""
 ERASE = "\x1b[J"
@@ -87,10 +89,5 @@ class Lines:
             return 79
 
 
-def plain(words: str) -> str:
-    """The words without control characters, whatever a tool has printed."""
-    return "".join(each if each.isprintable() else " " for each in words)
-
-
 def _line(stage: str, begun: float, words: str) -> str:
-    return f"{stage:<15} {time.monotonic() - begun:6.1f} s  {plain(words)}"
+    return f"{stage:<15} {time.monotonic() - begun:6.1f} s  {in_one_line(words)}"

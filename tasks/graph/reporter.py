@@ -13,6 +13,7 @@ from doit import Globals
 from tasks.console.console import WIDTH, Console
 from tasks.console.journal import Journal
 from tasks.graph import plan, summary
+from tasks.printable import printable
 from tasks.process import children
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Stages:
             self.journal.end(outcome, self.failures)
             summary.of_run(self.run, self.journal.content)
         for failure in dict.fromkeys(self.failures):
-            sys.stderr.write(f"{failure}\n")
+            sys.stderr.write(f"{printable(failure)}\n")
         if (
             sys.exc_info()[0]
             or outcome in ("failed", "interrupted")

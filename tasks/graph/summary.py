@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.printable import code, markdown, printable
+
 if TYPE_CHECKING:
     from tasks.run import Run
 
@@ -27,8 +29,8 @@ def of_run(run: Run, content: Mapping[str, Any]) -> None:
 
 def of_lines(run: Run, command: str, lines: Iterable[str]) -> None:
     """Publish the report of a command without stages: the lines that it has printed."""
-    text = "".join(f"    {line}\n" for line in lines)
-    publish(run.root, f"## `doit {command}`, by {run.who}\n\n{text}")
+    text = "".join(f"    {printable(line)}\n" for line in lines)
+    publish(run.root, f"## {code(f'doit {command}')}, by {markdown(run.who)}\n\n{text}")
 
 
 def publish(root: Path, text: str, *, url: str = "", environ: Mapping[str, str] = os.environ) -> None:
@@ -56,12 +58,12 @@ def page(content: Mapping[str, Any], *, url: str = "") -> str:
         (name, told["outcome"], told["words"], "; ".join(told["why"]), f"{told['seconds']:.1f}")
         for name, told in stages.items()
     ]
-    text = f"## `{content['command']}`: {content['outcome']}, {content['environment']}\n\n"
+    text = f"## {code(content['command'])}: {content['outcome']}, {content['environment']}\n\n"
     text += table(("", ""), [(name, value) for name, value in facts.items() if value])
     if rows:
         text += "\n" + table(("stage", "outcome", "what", "why", "seconds"), rows)
     for failure in content.get("failures", ()):
-        text += "\n" + "".join(f"    {line}\n" for line in failure.splitlines())
+        text += "\n" + "".join(f"    {printable(line)}\n" for line in failure.splitlines())
     return text
 
 
@@ -75,6 +77,4 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _cell(text: str) -> str:
     words = " ".join(text.split())
-    return (
-        (words if len(words) <= LONGEST else words[:LONGEST] + "…").replace("|", "\\|").replace("<", "&lt;")
-    )
+    return markdown(words if len(words) <= LONGEST else words[:LONGEST] + "…")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.printable import in_one_line
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.source import within
 
@@ -253,7 +254,7 @@ def lines(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
             yield f"other, which reaches no machine: {number}"
         else:
             more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-            yield f"{kind}: {number}: {', '.join(paths[:SHOWN])}{more}"
+            yield f"{kind}: {number}: {', '.join(map(in_one_line, paths[:SHOWN]))}{more}"
 
 
 def _kinds(path: str, reach: Reach) -> list[str]:

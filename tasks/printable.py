@@ -1,0 +1,31 @@
+"""printable: text of others, such as a commit's subject or a tool's output, as it may be shown to a person."""
+
+from __future__ import annotations
+
+import re
+
+MARKUP = re.compile(r"[\\`*{}\[\]|~#]|\b_\B|\B_\b")
+"""Characters that mean something to Markdown within a line."""
+
+
+def printable(text: str) -> str:
+    """The text without control characters and marks of direction, which would change what a reader sees. Lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else " " for each in text)
+
+
+def in_one_line(text: str) -> str:
+    """The same in one line: a file name may hold a line break."""
+    return printable(text).replace("\n", " ")
+
+
+def markdown(text: str) -> str:
+    """The text in one line that a Markdown page shows as it is."""
+    words = " ".join(printable(text).split())
+    return MARKUP.sub(r"\\\g<0>", words.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def code(text: str) -> str:
+    """The text as code in a line of a Markdown page."""
+    return "`" + in_one_line(text).replace("`", "'") + "`"
