@@ -205,7 +205,8 @@ def _end(builder: Run) -> None:
 
 
 def _left(builder: Run) -> list[Change]:
-    return teardown_plan(builder.name, builder.host_name, find.everything(builder))
+    found = find.everything(builder)
+    return teardown_plan(builder.name, builder.host_name, builder.pipeline.dns_zone, found)
 
 
 def _sweep(run: Run) -> int:

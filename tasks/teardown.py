@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def tear_down(run: Run) -> Outcome:
     """Plan the deletion of everything, and apply it."""
-    changes = teardown_plan(run.name, run.host_name, find.everything(run))
+    changes = teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run))
     for change in changes:
         run.console.event("teardown", str(change))
         apply(run, change)

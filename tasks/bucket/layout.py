@@ -2,7 +2,7 @@
 
     state/IDENTITY/TASK.json             a task's last success in an environment; a `.` stands for the task's `:`
     leases/IDENTITY.json                 who may change the environment now
-    machines/IDENTITY.json               host keys, launch tokens
+    machines/IDENTITY.json               host keys, launch tokens, DNS names
     ledgers/IDENTITY/HOST/PLAYBOOK.json  what a playbook has left on a host
     history/IDENTITY.json                what went live in the environment
 
@@ -81,8 +81,13 @@ def lease(identity: str) -> str:
 
 
 def machines(identity: str) -> str:
-    """The key of an environment's host keys and launch tokens."""
-    return f"machines/{identity}.json"
+    """The key of an environment's host keys, launch tokens and DNS names."""
+    return f"{machines_of_all()}{identity}.json"
+
+
+def machines_of_all() -> str:
+    """The prefix of such keys."""
+    return "machines/"
 
 
 def ledger(identity: str, host: str, playbook: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.bucket import create, layout
 from tasks.bucket.layout import Key
+from tasks.infrastructure import memory
 from tasks.infrastructure.zone import zone_id
 from tasks.run import branch_identity
 from tasks.settings import Environment, load
@@ -214,16 +215,24 @@ def _images(run: Run) -> Iterator[Resource]:
 
 
 def _records(run: Run, names: EnvironmentNames) -> Iterator[Resource]:
-    route53 = run.cloud.client("route53")
+    route53, made = run.cloud.client("route53"), _host_names(run)
     zone = zone_id(route53, run.pipeline.dns_zone)
     pages = route53.get_paginator("list_resource_record_sets")
     for page in pages.paginate(HostedZoneId=zone) if zone else ():
         for each in page["ResourceRecordSets"]:
             name = each["Name"].rstrip(".")
-            identity = names.of_label(name.removesuffix(f".{run.pipeline.dns_zone}"))
+            identity = made.get(name) or names.of_label(name.removesuffix(f".{run.pipeline.dns_zone}"))
             if each["Type"] == "A" and identity:
                 addresses = tuple(sorted(value["Value"] for value in each.get("ResourceRecords", ())))
                 yield Resource(kind="record", id=name, identity=identity, more={"addresses": addresses})
+
+
+def _host_names(run: Run) -> dict[str, str]:
+    """The names that were made for each environment, also if its settings have another one by now; with its identity."""
+    keys = [key for key in map(layout.parse, run.store.keys(layout.machines_of_all())) if key]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = pool.map(lambda key: memory.host_names(run.store, key.identity), keys)
+        return {name: key.identity for key, names in zip(keys, found, strict=True) for name in names}
 
 
 def _secrets(run: Run) -> Iterator[Resource]:

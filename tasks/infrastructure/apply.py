@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import yaml
 
 from tasks.cloud.errors import already, code
-from tasks.infrastructure import find, images, launches, plan, secrets, zone
+from tasks.infrastructure import find, images, launches, memory, plan, secrets, zone
 from tasks.infrastructure.waiting import POLL, patience
 from tasks.refusal import Refusal
 
@@ -66,9 +66,10 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
         case plan.ProtectMachine():
             ec2.modify_instance_attribute(InstanceId=change.id, DisableApiTermination={"Value": True})
         case plan.Point() | plan.Repoint():
-            _change_record(run.cloud.client("route53"), run.pipeline.dns_zone, "UPSERT", change)
+            memory.keep_host_name(run.store, run.identity, change.host_name, change.zone)
+            _change_record(run.cloud.client("route53"), "UPSERT", change)
         case plan.Unpoint():
-            _change_record(run.cloud.client("route53"), run.pipeline.dns_zone, "DELETE", change)
+            _change_record(run.cloud.client("route53"), "DELETE", change)
         case plan.DeleteSecret():
             _delete_secret(run.cloud.client("ssm"), change)
         case _:
@@ -236,9 +237,7 @@ def tag(run: Run, tags: Mapping[str, str]) -> None:
 # --- the name and the secrets -------------------------------------------------------------------
 
 
-def _change_record(
-    route53: Any, dns_zone: str, action: str, change: plan.Point | plan.Repoint | plan.Unpoint
-) -> None:
+def _change_record(route53: Any, action: str, change: plan.Point | plan.Repoint | plan.Unpoint) -> None:
     record = {
         "Name": change.host_name,
         "Type": "A",
@@ -246,7 +245,7 @@ def _change_record(
         "ResourceRecords": [{"Value": address} for address in change.addresses],
     }
     accepted = route53.change_resource_record_sets(
-        HostedZoneId=zone.zone_id(route53, dns_zone),
+        HostedZoneId=zone.zone_id(route53, change.zone),
         ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": record}]},
     )["ChangeInfo"]
     # wait for INSYNC, or the first visitor gets a stale address

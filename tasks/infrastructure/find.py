@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
-from tasks.infrastructure import secrets
-from tasks.infrastructure.plan import Existing, Machine
+from tasks.infrastructure import memory, secrets
+from tasks.infrastructure.plan import Existing, Machine, Replaced
 from tasks.infrastructure.zone import zone_id
 
 if TYPE_CHECKING:
@@ -26,7 +26,14 @@ def everything(run: Run) -> Existing:
         asked_groups, asked_key = pool.submit(groups, ec2, ours), pool.submit(_key, ec2, run.name)
         asked_machines = pool.submit(_with_protection if protects else machines, ec2, ours)
         names = pool.submit(lambda: secrets.names(run.cloud.client("ssm"), run.secrets_folder))
-        record = _record(run.cloud.client("route53"), run.pipeline.dns_zone, run.host_name)
+        made = pool.submit(memory.host_names, run.store, run.identity)
+        route53 = run.cloud.client("route53")
+        record = _record(route53, run.pipeline.dns_zone, run.host_name)
+        replaced = [
+            Replaced(host_name=name, zone=zone, addresses=addresses)
+            for name, zone in sorted(made.result().items())
+            if name != run.host_name and (addresses := _record(route53, zone, name))
+        ]
     group = next(iter(asked_groups.result()), None)
     return Existing(
         key=asked_key.result(),
@@ -38,6 +45,7 @@ def everything(run: Run) -> Existing:
         ),
         machines=tuple(asked_machines.result()),
         record=record,
+        replaced=tuple(replaced),
         secrets=tuple(names.result()),
     )
 

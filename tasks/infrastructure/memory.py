@@ -1,4 +1,4 @@
-"""memory: one document for each environment, with what the cloud does not store: host keys and launch tokens."""
+"""memory: one document for each environment, with what the cloud does not store: host keys, launch tokens, DNS names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
+from tasks.bucket.store import BucketMissing
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
@@ -29,6 +30,34 @@ def change(
     return after
 
 
+def host_names(store: Store, identity: str) -> dict[str, str]:
+    """Every DNS name that was made for the environment and not removed, with its zone. Records have no tags."""
+    try:
+        return dict(read(store, identity).get("host_names", {}))
+    except BucketMissing:
+        return {}
+
+
+def keep_host_name(store: Store, identity: str, host_name: str, zone: str) -> None:
+    """Remember a name, before it is made."""
+
+    def kept(document: dict[str, Any]) -> dict[str, Any]:
+        return {**document, "host_names": {**document.get("host_names", {}), host_name: zone}}
+
+    change(store, identity, kept)
+
+
+def drop_host_name(store: Store, identity: str, host_name: str) -> None:
+    """Forget a name, once it is removed."""
+    if host_name in host_names(store, identity):
+        change(store, identity, lambda document: _without(document, host_name))
+
+
 def forget(store: Store, identity: str) -> None:
-    """Forget host keys and launch tokens."""
+    """Forget all of it."""
     change(store, identity, lambda document: {})
+
+
+def _without(document: dict[str, Any], host_name: str) -> dict[str, Any]:
+    names = {name: zone for name, zone in document["host_names"].items() if name != host_name}
+    return {**document, "host_names": names}

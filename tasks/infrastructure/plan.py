@@ -39,8 +39,18 @@ class Wanted:
     rules: Rules
     machines: int
     host_name: str
+    zone: str
     tags: dict[str, str]
     protected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """A DNS record of the environment under a name that the settings no longer give it, in a zone of then."""
+
+    host_name: str
+    zone: str
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,7 @@ class Existing:
     rules: Rules = frozenset()
     machines: tuple[Machine, ...] = ()
     record: tuple[str, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
     secrets: tuple[str, ...] = ()
 
 
@@ -99,9 +110,10 @@ class _Port(_Kind):
 
 @dataclass(frozen=True, kw_only=True)
 class _Addresses(_Kind):
-    """A DNS name and its addresses."""
+    """A DNS name, its zone and its addresses."""
 
     host_name: str
+    zone: str
     addresses: tuple[str, ...]
 
     @property
@@ -273,10 +285,11 @@ def endings(changes: Sequence[Change]) -> list[Change]:
     return [each for each in changes if isinstance(each, EndMachine)]
 
 
-def teardown_plan(name: str, host_name: str, found: Existing) -> list[Change]:
+def teardown_plan(name: str, host_name: str, zone: str, found: Existing) -> list[Change]:
     """The changes that delete everything of an environment."""
     return [
-        *([Unpoint(host_name=host_name, addresses=found.record)] if found.record else ()),
+        *([Unpoint(host_name=host_name, zone=zone, addresses=found.record)] if found.record else ()),
+        *map(_unpoint, found.replaced),
         *(EndMachine(id=each.id) for each in found.machines),
         *([DeleteGroup(name=name)] if found.group else ()),
         *([DeleteKey(name=name)] if found.key else ()),
@@ -321,4 +334,10 @@ def _name(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[
     ready = len(kept) == wanted.machines and all(each.state == "running" for each in kept)
     if ready and addresses != found.record:
         kind: type[Point | Repoint] = Repoint if found.record else Point
-        yield kind(host_name=wanted.host_name, addresses=addresses)
+        yield kind(host_name=wanted.host_name, zone=wanted.zone, addresses=addresses)
+    if ready:
+        yield from map(_unpoint, found.replaced)
+
+
+def _unpoint(each: Replaced) -> Unpoint:
+    return Unpoint(host_name=each.host_name, zone=each.zone, addresses=each.addresses)

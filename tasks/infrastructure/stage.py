@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from tasks.bucket import create
 from tasks.graph.stage import Outcome
-from tasks.infrastructure import find, hosts, secrets, zone
+from tasks.infrastructure import find, hosts, memory, secrets, zone
 from tasks.infrastructure.apply import Baked, apply, settle
 from tasks.infrastructure.hosts import MachineFacts
-from tasks.infrastructure.plan import Change, Wanted, endings, more_than_additions, plan
+from tasks.infrastructure.plan import Change, Unpoint, Wanted, endings, more_than_additions, plan
 from tasks.infrastructure.waiting import CloudTooSlow
 from tasks.refusal import Refusal
 from tasks.settings import flat
@@ -62,6 +62,7 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
         ),
         machines=settings.instances,
         host_name=run.host_name,
+        zone=run.pipeline.dns_zone,
         tags=find.tags(run),
         protected=settings.termination_protection,
     )
@@ -143,6 +144,8 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
         for change in changes:
             run.console.event(named, str(change))
             apply(run, change, baked=baked)
+            if isinstance(change, Unpoint):  # a teardown forgets all names, and a sweep may not write here
+                memory.drop_host_name(run.store, run.identity, change.host_name)
             made.append(change)
         settle(run, run.console.say(named))
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tasks.environments import inventory
@@ -71,3 +73,14 @@ def test_all_of_an_environment_is_found_and_nothing_when_it_is_gone(server, tmp_
     (machine,) = own.instances
     assert (machine.state, machine.more["type"]) == ("running", run.pipeline.instance_type)
     assert machine.made <= inventory.survey(run).at
+
+
+def test_a_record_is_found_by_the_name_that_it_was_made_with(server, tmp_path):  # noqa: F811
+    """Nothing in the settings says any more that this name is ours."""
+    cloud = QuietCloud(REGION, server.home.load())
+    run = run_in(copy_project(tmp_path / "shop"), cloud, branch="renamed")
+    infrastructure.share(run)
+    named = dataclasses.replace(run, environment=dataclasses.replace(run.environment, host_name="qa"))
+    infrastructure.converge(named)
+    (record,) = inventory.survey(run).environments[run.identity].all("record")
+    assert record.id == f"qa.{run.pipeline.dns_zone}"

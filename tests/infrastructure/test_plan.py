@@ -20,6 +20,7 @@ from tasks.infrastructure.plan import (
     OpenPort,
     Point,
     ProtectMachine,
+    Replaced,
     Repoint,
     RetagMachine,
     StartMachine,
@@ -40,6 +41,7 @@ WANTED = Wanted(
     rules=RULES,
     machines=1,
     host_name="testing-1.shop.localhost",
+    zone="shop.localhost",
     tags=TAGS,
 )
 MACHINE = Machine(id="i-1", state="running", address="10.1.0.2", tags=TAGS)
@@ -121,7 +123,7 @@ def test_another_deploy_key_replaces_the_pair():
 
 def test_teardown_ends_machines_before_the_group_that_they_use():
     found = Existing(**COMPLETE, secrets=("/shop/testing-1/crypt_key",))
-    assert lines(teardown_plan("shop-testing-1", WANTED.host_name, found)) == [
+    assert lines(teardown_plan("shop-testing-1", WANTED.host_name, WANTED.zone, found)) == [
         "unpoint testing-1.shop.localhost",
         "end machine i-1",
         "delete group shop-testing-1",
@@ -130,8 +132,17 @@ def test_teardown_ends_machines_before_the_group_that_they_use():
     ]
 
 
+def test_a_replaced_name_goes_once_the_new_one_is_there():
+    replaced = Replaced(host_name="qa.old.example", zone="old.example", addresses=("10.1.0.2",))
+    (change,) = plan(WANTED, Existing(**COMPLETE, replaced=(replaced,)))
+    assert change == Unpoint(host_name="qa.old.example", zone="old.example", addresses=("10.1.0.2",))
+    pending = dataclasses.replace(MACHINE, state="pending", address=None)
+    assert plan(WANTED, Existing(**{**COMPLETE, "machines": (pending,)}, replaced=(replaced,))) == []
+    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(replaced=(replaced,))) == [change]
+
+
 def test_teardown_of_nothing_changes_nothing():
-    assert teardown_plan("shop-testing-1", WANTED.host_name, Existing()) == []
+    assert teardown_plan("shop-testing-1", WANTED.host_name, WANTED.zone, Existing()) == []
 
 
 def test_a_machine_is_protected_where_the_settings_ask_for_it():
@@ -173,9 +184,9 @@ def test_only_what_leaves_everything_as_it_was_is_an_addition():
         (TagMachine(id="i-1", tags={}), "tag machine i-1", True),
         (RetagMachine(id="i-1", tags={}), "retag machine i-1", False),
         (ProtectMachine(id="i-1"), "protect machine i-1", True),
-        (Point(host_name="h", addresses=("a", "b")), "point h to a, b", True),
-        (Repoint(host_name="h", addresses=("a",)), "repoint h to a", False),
-        (Unpoint(host_name="h", addresses=("a",)), "unpoint h", False),
+        (Point(host_name="h", zone="z", addresses=("a", "b")), "point h to a, b", True),
+        (Repoint(host_name="h", zone="z", addresses=("a",)), "repoint h to a", False),
+        (Unpoint(host_name="h", zone="z", addresses=("a",)), "unpoint h", False),
         (DeleteSecret(name="/p/e/s"), "delete secret /p/e/s", False),
     ],
     ids=str,

@@ -11,7 +11,7 @@ import pytest
 
 from tasks import teardown
 from tasks.bucket import create
-from tasks.infrastructure import find
+from tasks.infrastructure import find, zone
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION
@@ -107,6 +107,42 @@ def test_lowering_the_number_of_machines_ends_the_newest_where_the_settings_allo
 def with_settings(run, **changed):
     settings = dataclasses.replace(run.environment.infrastructure, **changed)
     return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
+
+
+@pytest.mark.usefixtures("_no_records")
+def test_a_replaced_host_name_goes_with_its_replacement(run):
+    infrastructure.converge(run)
+    named = named_as(run, "qa")
+    assert infrastructure.differences(named)[-1] == f"unpoint {run.host_name}"
+    infrastructure.converge(named)
+    assert addresses_of(run, named) == [named.host_name]
+    assert infrastructure.differences(named) == []
+
+
+@pytest.mark.usefixtures("_no_records")
+@pytest.mark.parametrize("calls", range(12))
+def test_no_name_outlives_a_teardown_wherever_a_run_was_killed(run, calls):
+    named = named_as(run, "qa")
+    infrastructure.converge(named)
+    run.cloud.calls.clear()
+    run.cloud.dies_after = calls
+    with contextlib.suppress(Killed):
+        infrastructure.converge(run)
+    run.cloud.dies_after = None
+    teardown.tear_down(run)
+    assert addresses_of(run, named) == []
+
+
+def named_as(run, host_name):
+    return dataclasses.replace(run, environment=dataclasses.replace(run.environment, host_name=host_name))
+
+
+def addresses_of(run, *others):
+    """The names of these runs that have a record."""
+    route53 = run.cloud.client("route53")
+    records = route53.list_resource_record_sets(HostedZoneId=zone.zone_id(route53, run.pipeline.dns_zone))
+    names = {each["Name"].rstrip(".") for each in records["ResourceRecordSets"] if each["Type"] == "A"}
+    return sorted(names & {each.host_name for each in (run, *others)})
 
 
 def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
