@@ -135,6 +135,28 @@ def test_only_the_profile_and_the_application_know_what_is_released():
     assert found == []
 
 
+def test_only_roles_and_profiles_know_the_services_of_an_application():
+    knows = ("tasks/cloud/embedded/",)
+    held = (
+        "tasks/",
+        "playbooks/",
+        "roles/release/",
+        "roles/provisioning_",
+        "roles/packages/",
+        "roles/image/",
+        "dodo.py",
+    )
+    found = [
+        path
+        for path in TRACKED
+        if path.startswith(held)
+        and not path.startswith(knows)
+        and (ROOT / path).is_file()
+        and re.search("php|varnish|magento|redis|mariadb", (ROOT / path).read_text(), re.IGNORECASE)
+    ]
+    assert found == []
+
+
 def test_only_its_file_knows_an_environment_s_name():
     names = {"staging", "production"}
     found = [
@@ -167,7 +189,8 @@ def test_every_refusal_can_be_said():
 
 
 def test_the_build_s_packages_are_installed():
-    (profile,) = (ROOT / "applications").glob("*/profile.yml")
+    name = yaml.safe_load((ROOT / "pipeline.yml").read_text())["application"]["profile"]
+    profile = ROOT / "applications" / name / "profile.yml"
     wanted = set(yaml.safe_load(profile.read_text())["packages"])
     lines = (ROOT / "build" / "ci" / "packages").read_text().splitlines()
     assert wanted <= {line.partition("#")[0].strip() for line in lines}
