@@ -97,7 +97,7 @@ def task_server() -> Task:
         server.provision,
         inputs=[
             "playbooks/server.yml",
-            *(f"roles/{role}" for role in server.ROLES),
+            *(f"roles/{role}" for role in server.roles(RUN)),
             PROFILE,
             "tasks/server",
             "tasks/hosts",
@@ -153,7 +153,7 @@ def task_image() -> Task:
         RUN,
         image.bake,
         inputs=[
-            *image.PATHS,
+            *image.paths(RUN),
             "tasks/image.py",
             "tasks/hosts",
             "tasks/infrastructure",

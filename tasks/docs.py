@@ -112,5 +112,6 @@ def profiles() -> str:
 
 
 def _rows(kind: type) -> Iterator[str]:
-    for path, expected, default, help in settings.declared(kind, settings.of_roles(ROOT)):
+    roles, listed = settings.of_roles(ROOT), settings.every_role(ROOT)
+    for path, expected, default, help in settings.declared(kind, roles, listed=listed):
         yield f"| `{path}` | {expected} | {default} | {help} |"

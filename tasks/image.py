@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 NAME = "image"
 """The identity of the throw-away host and its key and group, in the place of an environment's."""
-PATHS = ("playbooks/image.yml", "roles/image", *(f"roles/{role}" for role in server.ROLES))
-"""The files that an image is made from."""
 KEPT = 2
 """Images of a project that are kept; older ones are removed unless a machine runs on them."""
 PATIENCE = 1800.0
@@ -55,16 +54,29 @@ class Image:
 
 def parts(run: Run) -> dict[str, object]:
     """The settings that an image depends on, by name: no secret and no address of an environment."""
-    return {
-        "image": run.pipeline.image,
-        "server.php.version": run.environment.server.roles["php"]["version"],
-        "profile.php_extensions": list(run.profile.server.php_extensions),
-    }
+    return {"image": run.pipeline.image, **variables(run)}
+
+
+def paths(run: Run) -> tuple[str, ...]:
+    """The files that an image is made from."""
+    return (
+        "playbooks/image.yml",
+        *(f"roles/{role}" for role in ("image", "packages", *run.profile.server.roles)),
+    )
+
+
+def variables(run: Run) -> dict[str, object]:
+    """The variables of the playbook: the roles, and what the lists of their packages name."""
+    roles = run.profile.server.roles
+    files = [run.root / "roles" / role / "vars" / "main.yml" for role in roles]
+    named = set(re.findall(r"\w+", " ".join(file.read_text() for file in files if file.exists())))
+    told = {f"{role}_{name}": value for role, name, value in server.declared(run)}
+    return {"server_roles": list(roles), **{name: told[name] for name in sorted(named & told.keys())}}
 
 
 def fingerprint(run: Run) -> str:
     """A digest of the git ids of the paths and of the settings: the same in every clone."""
-    content = {"paths": source.snapshot(run.root).ids(PATHS), "settings": parts(run)}
+    content = {"paths": source.snapshot(run.root).ids(paths(run)), "settings": parts(run)}
     return Digest.of_value(content).id
 
 
@@ -161,10 +173,7 @@ def _make(run: Run, builder: Run, mark: str) -> str:
     run.hosts.play(
         NAME,
         hosts=hosts.reachable(builder.cloud, builder.secrets_folder, [machine]),
-        variables={
-            "php_version": run.environment.server.roles["php"]["version"],
-            "php_extensions": list(run.profile.server.php_extensions),
-        },
+        variables=variables(run),
         strategy=run.environment.strategy,
         console=run.console,
         log=run.log(NAME),

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.nearest import meant
 from tasks.refusal import UNKNOWN, Refusal
-from tasks.settings import Application, Options, Read, SettingsBroken, SettingUnknown, read, setting
+from tasks.settings import (
+    Application,
+    Options,
+    Read,
+    RoleSettings,
+    RolesTold,
+    SettingsBroken,
+    SettingUnknown,
+    read,
+    role,
+    section,
+    setting,
+    with_default,
+)
 
 
 class ProfileOptionUnknown(Refusal):
@@ -73,39 +86,13 @@ class DeclaredLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigurationFile:
-    """A file that is written on the machine and shared by the releases."""
-
-    template: str = setting("template in the profile's folder")
-    destination: str = setting("path of the file inside a release")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CronJob:
-    """A command that cron runs in the current release."""
-
-    minute: str = setting("as in crontab", "*")
-    hour: str = setting("as in crontab", "*")
-    day: str = setting("as in crontab", "*")
-    month: str = setting("as in crontab", "*")
-    weekday: str = setting("as in crontab", "*")
-    command: Words = setting("the command and its arguments")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Serving:
     """What a machine needs to serve the application."""
 
-    php_extensions: Words = setting("PHP extensions by the names in their packages, such as intl", ())
-    site: str = setting("template of the web server's site, in the profile's folder")
-    vcl: str = setting("template of the page cache's VCL, in the profile's folder")
-    configuration: tuple[ConfigurationFile, ...] = setting(
-        "files that are written on the machine and shared by the releases", ()
+    roles: RolesTold = setting(
+        "the roles of a machine in this order, each with what it is told: options of "
+        "`roles/ROLE/meta/argument_specs.yml`; one with a default is the setting `server.ROLE.NAME` too"
     )
-    shared_directories: Words = setting("directories inside a release that all releases share", ())
-    shared_files: Words = setting("files inside a release that all releases share", ())
-    web_root: str = setting("folder inside a release that visitors see")
-    cron: tuple[CronJob, ...] = setting("commands that cron runs in the current release", ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +120,14 @@ class GoingLive:
     """How a release of the application goes live: what the role `release` gets as `release_profile`."""
 
     health_path: str = setting("path that answers 200 when everything that the application needs works", "/")
-    migration: Work = setting("how the database is migrated")
-    configuration: Work = setting("how configuration is imported into the database")
-    maintenance: Maintenance = setting("how maintenance is switched on and off")
+    migration: Work | None = setting("how the database is migrated", None)
+    configuration: Work | None = setting("how configuration is imported into the database", None)
+    maintenance: Maintenance | None = setting("how maintenance is switched on and off", None)
     after_switch: tuple[Words, ...] = setting("commands of the new release once it is the current one", ())
+    reload: Words = setting(
+        "patterns of systemd units that keep a release's files in memory: reloaded once old releases are removed",
+        (),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +150,7 @@ class ProfileFile:
     sbom: str = setting("lock file that lists the tarball's components, a composer.lock", "")
     migrations: Words = setting("patterns of paths that change the database; `doit continue` names them", ())
     server: Serving = setting("what a machine needs to serve the application")
-    release: GoingLive = setting("how a release goes live")
+    release: GoingLive = section(GoingLive)
 
 
 # --- what the pipeline makes of it ----------------------------------------------------------------
@@ -212,6 +203,8 @@ class Profile:
     migrations: Words
     server: Serving
     release: GoingLive
+    settings: RoleSettings
+    """The settings of the roles that it lists, with the defaults that it gives them."""
 
 
 def load(root: Path, application: Application) -> Profile:
@@ -247,7 +240,18 @@ def load(root: Path, application: Application) -> Profile:
         migrations=said.migrations,
         server=said.server,
         release=said.release,
+        settings=_settings(root, said.server.roles),
     )
+
+
+def _settings(root: Path, told: Mapping[str, Mapping[str, object]]) -> RoleSettings:
+    return {
+        name: {
+            each: replace(declared, default=said.get(each, declared.default))
+            for each, declared in with_default(role(root, name).type).items()
+        }
+        for name, said in told.items()
+    }
 
 
 def check_names(file: Read[ProfileFile]) -> None:

@@ -122,11 +122,12 @@ def branch_identity(environment: str, branch: str) -> str:
 
 def elsewhere(run: Run, name: str) -> Run:
     """The same call in another environment. Raises UnknownEnvironment or a setting's refusal."""
-    return dataclasses.replace(run, environment=environment(run.root, name), environment_name=name)
+    found = environment(run.root, name, run.profile.settings)
+    return dataclasses.replace(run, environment=found, environment_name=name)
 
 
-def environment(root: Path, name: str) -> settings.Environment:
-    """The settings of an environment.
+def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings.Environment:
+    """The settings of an environment, with those of the roles that its machines have.
 
     Raises UnknownEnvironment or a setting's refusal."""
     known = sorted(each.stem for each in (root / "environments").glob("*.yml"))
@@ -135,4 +136,4 @@ def environment(root: Path, name: str) -> settings.Environment:
         again = retyped(f"environment={name}", correct and f"environment={correct}")
         remedy = f"doit {again}" if again else "ls environments"
         raise UnknownEnvironment(name=name, meant=meant(name, known), known=", ".join(known), remedy=remedy)
-    return settings.load(settings.Environment, root / "environments" / f"{name}.yml", root)
+    return settings.load(settings.Environment, root / "environments" / f"{name}.yml", root, roles)

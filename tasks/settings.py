@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NewType, TypeVar
 
 import yaml
 
@@ -19,6 +20,7 @@ from tasks.refusal import UNKNOWN, Refusal
 T = TypeVar("T")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same loader, in C where PyYAML has it."""
+NULL = "tag:yaml.org,2002:null"
 Options = Mapping[str, tuple[str, ...]]
 
 
@@ -62,6 +64,14 @@ class SettingWrong(Refusal):
     exit_code = UNKNOWN
 
 
+class RoleUnlisted(Refusal):
+    """A setting of a role that the profile does not list: no machine has that role."""
+
+    sentence = "{path}:{line}: {key}: is a role that the profile does not list (listed: {known})"
+    remedy = "$EDITOR {path}"
+    exit_code = UNKNOWN
+
+
 def setting(help: str, default: Any = dataclasses.MISSING) -> Any:
     """Declare a setting; without a default it must be given."""
     if default == {}:
@@ -82,8 +92,14 @@ class Setting:
     default: Any = dataclasses.MISSING
 
 
+class Section(dict[str, Setting]):
+    """The type of a section whose keys a role declares."""
+
+
 RoleSettings = Mapping[str, Mapping[str, Setting]]
 """What the roles declare, by role and name."""
+RolesTold = NewType("RolesTold", Mapping[str, Mapping[str, Any]])
+"""The type of the mapping of roles that a profile lists, each with what it tells the role."""
 
 
 def section(of: type[T]) -> T:
@@ -249,15 +265,15 @@ class Read(Generic[T]):
         )
 
 
-def load(kind: type[T], path: Path, root: Path) -> T:
-    """Read a settings file. Errors name its path relative to `root`.
+def load(kind: type[T], path: Path, root: Path, roles: RoleSettings | None = None) -> T:
+    """Read a settings file. Errors name its path relative to `root`. `roles`: the settings of the roles that there are.
 
-    Raises SettingsMissing, SettingsBroken, SettingUnknown, SettingMissing or SettingWrong.
+    Raises SettingsMissing, SettingsBroken, SettingUnknown, SettingMissing, SettingWrong or RoleUnlisted.
     """
-    return read(kind, path, root).said
+    return read(kind, path, root, roles).said
 
 
-def read(kind: type[T], path: Path, root: Path) -> Read[T]:
+def read(kind: type[T], path: Path, root: Path, roles: RoleSettings | None = None) -> Read[T]:
     """Read a settings file and keep its lines, for who has more to check in it. Raises what `load` raises."""
     shown = str(path.relative_to(root))
     try:
@@ -273,47 +289,114 @@ def read(kind: type[T], path: Path, root: Path) -> Read[T]:
             line=mark.line + 1 if mark else 1,
             problem=str(getattr(error, "problem", error)),
         ) from None
-    reader = _Reader(shown, root)
+    reader = _Reader(shown, root, roles)
     made: T = reader.section(kind, node, "")
     return Read(path=shown, said=made, lines=reader.lines)
+
+
+# --- what the roles declare -----------------------------------------------------------------------
+
+OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
+"""The roles that the playbooks name; a profile lists others."""
+TOLD = {
+    "application": ("name", "path", "user", "host_name", "base_url", "test_data"),
+    "database": ("name", "host", "user", "password"),
+    "firewall": ("ssh_from", "http_from"),
+    "self_shutdown": ("enabled", "days", "idle_hours"),
+    "shared": ("crypt_key",),
+}
+"""The options of each role that the pipeline itself tells: neither settings nor a matter of profiles."""
+
+
+@functools.cache
+def role_names(root: Path) -> tuple[str, ...]:
+    """The roles that a profile may list."""
+    found = sorted(path.parts[-3] for path in root.glob("roles/*/meta/argument_specs.yml"))
+    return tuple(each for each in found if each not in OF_PLAYBOOKS)
+
+
+@functools.cache
+def role(root: Path, name: str) -> Setting:
+    """A role as a section: its options from its argument specs, without those that the pipeline tells.
+
+    Raises SettingsBroken.
+    """
+    path = f"roles/{name}/meta/argument_specs.yml"
+    text = (root / path).read_text()
+    spec = yaml.load(text, Loader=LOADER)["argument_specs"]["main"]  # noqa: S506  a safe one
+    told = TOLD.get(name, ())
+    options = {full.removeprefix(f"{name}_"): (full, each) for full, each in spec.get("options", {}).items()}
+    keys = {each: _of_option(path, text, *option) for each, option in options.items() if each not in told}
+    return Setting(type=Section(keys), help=spec.get("short_description", ""), default=None)
+
+
+def every_role(root: Path) -> Section:
+    """All roles that a profile may list. For the docs."""
+    return Section({name: role(root, name) for name in role_names(root)})
 
 
 @functools.cache
 def of_roles(root: Path) -> RoleSettings:
     """The settings that the roles bring: the options with a default in their argument specs.
 
-    An option without one is no setting: a stage tells it. Raises SettingsBroken.
+    An option without one is no setting: the profile or the pipeline tells it. Raises SettingsBroken.
     """
-    found: dict[str, Mapping[str, Setting]] = {}
-    for path in sorted(root.glob("roles/*/meta/argument_specs.yml")):
-        text = path.read_text()
-        if "default:" not in text:  # most roles have no setting, and reading YAML takes its time
-            continue
-        role = path.parts[-3]
-        options = yaml.load(text, Loader=LOADER)["argument_specs"]["main"]["options"]  # noqa: S506  a safe one
-        declared = {
-            name.removeprefix(f"{role}_"): _of_option(str(path.relative_to(root)), text, name, option)
-            for name, option in options.items()
-            if "default" in option
-        }
-        if declared:
-            found[role] = declared
-    return found
+    # most roles have no setting, and reading YAML takes its time
+    likely = (
+        each
+        for each in role_names(root)
+        if "default:" in (root / "roles" / each / "meta/argument_specs.yml").read_text()
+    )
+    found = {each: with_default(role(root, each).type) for each in likely}
+    return {name: settings for name, settings in found.items() if settings}
+
+
+def with_default(options: Mapping[str, Setting]) -> Mapping[str, Setting]:
+    """The options of a role that are settings."""
+    return {name: each for name, each in options.items() if each.default is not dataclasses.MISSING}
 
 
 def _of_option(path: str, text: str, name: str, option: Mapping[str, Any]) -> Setting:
-    """The setting that an option of a role is."""
-    kinds = {"str": str, "path": str, "int": int, "bool": bool, "list": tuple[str, ...]}
-    kind: Any = kinds.get(option["type"])
-    if choices := option.get("choices"):
-        kind = Literal.__getitem__(tuple(choices))
-    value = tuple(option["default"]) if isinstance(option["default"], list) else option["default"]
-    right = value in choices if choices else kind and type(value) is (typing.get_origin(kind) or kind)
-    if not right or option.get("elements", "str") != "str":
+    """What an option of a role declares. Raises SettingsBroken for what no settings file could say."""
+    kind, default = _type(option), option.get("default", dataclasses.MISSING)
+    value = tuple(default) if isinstance(default, list) else default
+    problem = "" if kind else f"no setting is of type {option['type']}"
+    if value is not dataclasses.MISSING and not _fits(value, kind):
+        problem = f"the default {value!r} is no setting of type {option['type']}"
+    if problem:
         line = text.partition(f" {name}:")[0].count("\n") + 1
-        problem = f"{name}: the default {value!r} is no setting of type {option['type']}"
-        raise SettingsBroken(path=path, line=line, problem=problem)
-    return Setting(type=kind, help=option["description"].strip().rstrip("."), default=value)
+        raise SettingsBroken(path=path, line=line, problem=f"{name}: {problem}")
+    return Setting(type=kind, help=_help(option), default=value)
+
+
+def _type(option: Mapping[str, Any]) -> Any:
+    """The type of a role's option, None if a settings file has none like it."""
+    if option["type"] == "list":
+        item = _type({**option, "type": option.get("elements", "str"), "elements": "str"})
+        return item and tuple.__class_getitem__((item, ...))
+    if option["type"] == "dict":
+        return Section({name: _part(each) for name, each in option.get("options", {}).items()})
+    if choices := option.get("choices"):
+        return Literal.__getitem__(tuple(choices))
+    return {"str": str, "path": Path, "int": int, "bool": bool}.get(option["type"])
+
+
+def _part(option: Mapping[str, Any]) -> Setting:
+    """What an option declares of a key of its sections; one that is not required may be left out."""
+    default = dataclasses.MISSING if option.get("required") else None
+    return Setting(type=_type(option), help=_help(option), default=default)
+
+
+def _help(option: Mapping[str, Any]) -> str:
+    return str(option["description"]).strip().rstrip(".")
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if typing.get_origin(kind) is Literal:
+        return value in typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, _item(kind)) for each in value)
+    return type(value) is kind
 
 
 def plain(value: Any) -> Any:
@@ -322,6 +405,8 @@ def plain(value: Any) -> Any:
         return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, Path):
+        return str(value)
     return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
@@ -342,37 +427,48 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
     return found
 
 
-def declared(kind: type, roles: RoleSettings, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Every setting of a file: dotted path, type, default, help. For the docs.
+def declared(
+    kind: Any, roles: RoleSettings, prefix: str = "", *, listed: Section | None = None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Every setting of a file: dotted path, type, default, help. For the docs. `listed`: the roles that a profile may list.
 
     What each section of a list or a mapping has is below the list, as `layers[].files` or `inherits.NAME.file`.
     """
     for name, each in _settings(kind).items():
-        path, of = f"{prefix}{name}", each.type
-        if not dataclasses.is_dataclass(of):
+        path, of = f"{prefix}{name}", listed if each.type is RolesTold else each.type
+        if not dataclasses.is_dataclass(of) or each.default is None:
             yield path, _expected(of), _default(each), each.help
         for inner, where in ((of, "."), (_item(of), "[]." if typing.get_origin(of) is tuple else ".NAME.")):
-            if dataclasses.is_dataclass(inner):
-                yield from declared(typing.cast("type[object]", inner), roles, f"{path}{where}")
+            if dataclasses.is_dataclass(inner) or isinstance(inner, Section):
+                yield from declared(inner, roles, f"{path}{where}", listed=listed)
     if kind is Server:
         for role, settings in roles.items():
-            for name, each in settings.items():
-                yield f"{prefix}{role}.{name}", _expected(each.type), _default(each), each.help
+            yield from declared(Section(settings), {}, f"{prefix}{role}.")
+
+
+def _settings(kind: Any) -> dict[str, Setting]:
+    """What a section declares."""
+    return kind if isinstance(kind, Section) else _of_class(kind)
 
 
 @functools.cache
-def _settings(kind: type) -> dict[str, Setting]:
+def _of_class(kind: type) -> dict[str, Setting]:
     """What a section's class declares, without what it leaves to the roles. A list of sections asks for each of them."""
-    types = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind)
     return {
         each.name: Setting(
-            type=types[each.name],
+            type=_given(hints[each.name]),
             help=each.metadata["help"],
             default=each.default if each.default_factory is dataclasses.MISSING else each.default_factory,
         )
         for each in dataclasses.fields(kind)
         if OF_ROLES not in each.metadata
     }
+
+
+def _given(kind: Any) -> Any:
+    """The type of a value that is there: `T` of `T | None`."""
+    return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
 
 
 def _item(kind: Any) -> Any:
@@ -383,7 +479,7 @@ def _item(kind: Any) -> Any:
 
 
 def _default(each: Setting) -> str:
-    if callable(each.default):
+    if each.default is None or callable(each.default):
         return "none"
     if each.default is dataclasses.MISSING:
         return "must be given"
@@ -399,49 +495,63 @@ class _Reader:
     names of the file's own choice, anything else a scalar. They hold each other to any depth.
     """
 
-    def __init__(self, path: str, root: Path) -> None:
+    def __init__(self, path: str, root: Path, roles: RoleSettings | None) -> None:
         self.path = path
         self.root = root
+        self.roles = roles
         self.lines: dict[str, int] = {}
         self.yaml = yaml.SafeLoader("")
 
     def section(self, kind: type, node: yaml.Node | None, prefix: str) -> Any:
         if kind is not Server:
-            return kind(**self._settings(_settings(kind), {}, node, prefix))
-        roles = of_roles(self.root)
-        values = self._settings(_settings(kind), roles, node, prefix)
+            return kind(**self._settings(_settings(kind), node, prefix))
+        roles = of_roles(self.root) if self.roles is None else self.roles
+        known = {name: Setting(type=Section(each), help="", default=None) for name, each in roles.items()}
+        values = self._settings({**_settings(kind), **known}, node, prefix)
         own = {
             role: {name: each.default for name, each in settings.items()} | values.pop(role, {})
             for role, settings in roles.items()
         }
         return Server(roles=own, **values)
 
-    def _settings(
-        self, known: Mapping[str, Setting], roles: RoleSettings, node: yaml.Node | None, prefix: str
-    ) -> dict[str, Any]:
+    def _settings(self, known: Mapping[str, Setting], node: yaml.Node | None, prefix: str) -> dict[str, Any]:
         """The values of a section: what the file says, and the sections that it leaves out."""
         values: dict[str, Any] = {}
-        names = [*known, *roles]
         for key, line, child in self._entries(node, prefix):
-            if key in roles:
-                values[key] = self._settings(roles[key], {}, child, f"{prefix}{key}.")
-            elif key in known:
-                values[key] = self._value(known[key].type, child, prefix + key)
-            else:
-                words = {"meant": meant(key, names), "known": ", ".join(names)}
-                raise SettingUnknown(path=self.path, line=line, key=prefix + key, **words)
+            if key not in known:
+                raise self._unknown(key, line, prefix, known)
+            values[key] = self._value(known[key].type, child, prefix + key)
         for name, each in known.items():
             if name in values:
                 continue
             if each.default is dataclasses.MISSING:
                 line = node.start_mark.line + 1 if node else 1
                 raise SettingMissing(path=self.path, line=line, key=prefix + name, help=each.help)
-            if dataclasses.is_dataclass(each.type):
+            if dataclasses.is_dataclass(each.type) and each.default is not None:
                 values[name] = self._value(each.type, None, prefix + name)
         return values
 
+    def _unknown(
+        self, key: str, line: int, prefix: str, known: Iterable[str]
+    ) -> SettingUnknown | RoleUnlisted:
+        if prefix == "server." and self.roles is not None and key in role_names(self.root):
+            words = {"key": prefix + key, "known": ", ".join(self.roles)}
+            return RoleUnlisted(path=self.path, line=line, **words)
+        names = list(known)
+        words = {"meant": meant(key, names), "known": ", ".join(names) or "none"}
+        return SettingUnknown(path=self.path, line=line, key=prefix + key, **words)
+
+    def _told(self, node: yaml.Node, key: str) -> dict[str, Any]:
+        """What the file tells each role that it lists."""
+        known, values = role_names(self.root), {}
+        for name, line, child in self._entries(node, f"{key}."):
+            if name not in known:
+                raise self._unknown(name, line, f"{key}.", known)
+            values[name] = self._value(role(self.root, name).type, child, f"{key}.{name}")
+        return values
+
     def _entries(self, node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int, yaml.Node]]:
-        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+        if node is None or node.tag == NULL or (isinstance(node, yaml.ScalarNode) and not node.value):
             return
         if not isinstance(node, yaml.MappingNode):
             raise self._wrong(node, prefix.rstrip(".") or "the file", "a mapping of names to values")
@@ -461,6 +571,10 @@ class _Reader:
         if dataclasses.is_dataclass(kind):
             return self.section(typing.cast("type[object]", kind), node, f"{key}.")
         node = typing.cast("yaml.Node", node)  # only a section can be left out
+        if isinstance(kind, Section):
+            return self._settings(kind, node, f"{key}.")
+        if kind is RolesTold:
+            return self._told(node, key)
         if typing.get_origin(kind) is Mapping:
             entries = self._entries(node, f"{key}.")
             return {name: self._value(_item(kind), child, f"{key}.{name}") for name, _, child in entries}
@@ -485,10 +599,21 @@ class _Reader:
         except (yaml.YAMLError, ValueError):  # a tag that is not YAML's own, a date that is in no calendar
             raise self._wrong(node, key, _expected(kind)) from None
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        if kind is Path:
+            return self._template(node, key)
         # bool is an int in Python, not in a settings file
         if value in choices if choices else type(value) is kind:
             return value
         raise self._wrong(node, key, _expected(kind))
+
+    def _template(self, node: yaml.ScalarNode, key: str) -> Path:
+        """A template beside the file that names it, relative to it."""
+        folder = (self.root / self.path).parent
+        if not (folder / node.value).is_file():
+            known = sorted(each.name for each in folder.glob("*.j2"))
+            names = f"{meant(node.value, known)}known: {', '.join(known) or 'none'}"
+            raise self._wrong(node, key, f"a template in {folder.relative_to(self.root)} ({names})")
+        return Path(node.value)
 
     def _wrong(self, node: yaml.Node, key: str, expected: str) -> SettingWrong:
         return SettingWrong(
@@ -509,6 +634,6 @@ def _expected(kind: Any) -> str:
         each = _item(kind)
         plural = "lists" if typing.get_origin(each) is tuple else "texts" if each is str else "sections"
         return f"a mapping of names to {plural}"
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) or isinstance(kind, Section):
         return "a section"
-    return {str: "a text", int: "a whole number", bool: "true or false"}[kind]
+    return {str: "a text", Path: "a template", int: "a whole number", bool: "true or false"}[kind]

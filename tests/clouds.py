@@ -57,4 +57,4 @@ def run_in(
 
 def secrets_of(run: Run) -> secrets.Secrets:
     """The secrets of the run's environment; they are made where there are none yet."""
-    return secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
+    return secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, secrets.OF_ROLES)

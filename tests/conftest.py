@@ -15,13 +15,9 @@ from tasks.process import children
 
 ROOT = Path(__file__).parents[1]
 SERVED = """
-server: {site: site.j2, vcl: vcl.j2, web_root: pub}
-release:
-  migration: &work {due: ["true"], due_exit: 2, run: ["true"]}
-  configuration: *work
-  maintenance: {active_file: var/closed, "on": ["true"], "off": ["true"]}
+server: {roles: {}}
 """
-"""What a profile must say of server and release, for those that are only built."""
+"""What a profile must say of its machines, for those that are only built."""
 DOIT = Path(sys.executable).parent / "doit"
 
 
@@ -56,7 +52,7 @@ def checkout(tmp_path: Path) -> Path:
     (root / "app" / "index.php").write_text("<?php echo 1;\n")
     (root / "README.md").write_text("read me\n")
     shutil.copy(ROOT / "pipeline.yml", root)
-    for folder in ("environments", "applications"):
+    for folder in ("environments", "applications", "roles"):
         shutil.copytree(ROOT / folder, root / folder)
     git(root, "init", "-qb", "main")
     commit(root, "first")

@@ -135,6 +135,28 @@ def test_only_the_profile_and_the_application_know_what_is_released():
     assert found == []
 
 
+def test_only_roles_and_profiles_know_the_services_of_an_application():
+    knows = ("tasks/cloud/embedded/",)
+    held = (
+        "tasks/",
+        "playbooks/",
+        "roles/release/",
+        "roles/provisioning_",
+        "roles/packages/",
+        "roles/image/",
+        "dodo.py",
+    )
+    found = [
+        path
+        for path in TRACKED
+        if path.startswith(held)
+        and not path.startswith(knows)
+        and (ROOT / path).is_file()
+        and re.search("php|varnish|magento|redis|mariadb", (ROOT / path).read_text(), re.IGNORECASE)
+    ]
+    assert found == []
+
+
 def test_only_its_file_knows_an_environment_s_name():
     names = {"staging", "production"}
     found = [
@@ -166,10 +188,15 @@ def test_every_refusal_can_be_said():
         assert kind.exit_code in (1, 3), kind
 
 
-def test_the_build_s_packages_are_installed():
-    (profile,) = (ROOT / "applications").glob("*/profile.yml")
+@pytest.mark.parametrize(
+    "profile", sorted((ROOT / "applications").glob("*/profile.yml")), ids=lambda each: each.parent.name
+)
+def test_the_build_s_packages_are_installed(profile):
+    """Those of the project's own profile wherever it is built, those of the others for the tests."""
+    named = yaml.safe_load((ROOT / "pipeline.yml").read_text())["application"]["profile"]
+    lists = ["packages"] if profile.parent.name == named else ["packages", "packages-test"]
+    lines = [line for each in lists for line in (ROOT / "build" / "ci" / each).read_text().splitlines()]
     wanted = set(yaml.safe_load(profile.read_text())["packages"])
-    lines = (ROOT / "build" / "ci" / "packages").read_text().splitlines()
     assert wanted <= {line.partition("#")[0].strip() for line in lines}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from tasks import profile, settings
 from tasks.refusal import Refusal
 from tasks.settings import (
     Application,
+    RoleUnlisted,
     SettingMissing,
     SettingsBroken,
     SettingsMissing,
@@ -53,18 +56,16 @@ exclude: [var]
 sbom: composer.lock
 migrations: ["*/Setup/*"]
 server:
-  php_extensions: [intl]
-  site: site.j2
-  vcl: vcl.j2
-  configuration:
-    - template: env.j2
-      destination: env.php
-  shared_directories: [media]
-  shared_files: [env.php]
-  web_root: pub
-  cron:
-    - minute: "5"
-      command: [php, cron]
+  roles:
+    base:
+    web:
+      site: site.j2
+      root: pub
+      workers: 4
+    jobs:
+      table:
+        - minute: "5"
+          command: [php, cron]
 release:
   health_path: /health
   migration:
@@ -81,12 +82,32 @@ release:
     off: [php, "off"]
   after_switch:
     - [php, flush]
+  reload: [php*.service]
 """
 LAYER = (
     "known: name, for_each, files, present, after, tools, variables, credentials, caches, environment, "
     "commands, outputs, promises)"
 )
-SERVER = "known: php_extensions, site, vcl, configuration, shared_directories, shared_files, web_root, cron)"
+ROLES = {
+    "base": "{}",
+    "web": """
+      web_site: {type: path, required: true, description: Template of the site.}
+      web_root: {type: str, required: true, description: Folder that visitors see.}
+      web_workers: {type: int, default: 2, description: Requests at a time.}
+      web_mode: {type: str, choices: [fast, safe], default: fast, description: How.}
+""",
+    "jobs": """
+      jobs_table:
+        type: list
+        elements: dict
+        required: true
+        description: Commands.
+        options:
+          minute: {type: str, description: As in crontab.}
+          command: {type: list, elements: str, required: true, description: The command.}
+""",
+}
+"""The options of roles that only these tests have."""
 FILE = (
     "known: packages, options, tools, inherits, layers, stamps, exclude, sbom, migrations, server, release)"
 )
@@ -95,6 +116,12 @@ FILE = (
 def load(root, text, **application):
     folder = root / "applications" / "tiny"
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "site.j2").touch()
+    for name, options in ROLES.items():
+        specs = root / "roles" / name / "meta" / "argument_specs.yml"
+        specs.parent.mkdir(parents=True, exist_ok=True)
+        help = f"    short_description: The {name}"
+        specs.write_text(f"argument_specs:\n  main:\n{help}\n    options: {options}\n")
     (folder / "profile.yml").write_text(text)
     return profile.load(root, Application(profile="tiny", **application))
 
@@ -117,13 +144,16 @@ def refused(root, before, after, refusal):
         ("    match:", "    mach:", ":9: inherits.theme.mach: unknown key (did you mean match? known: file, match)"),
         ("    files:", "    fils:", f":12: layers[0].fils: unknown key (did you mean files? {LAYER}"),
         ("promises:", "promise:", f":25: layers[1].promise: unknown key (did you mean promises? {LAYER}"),
-        ("php_extensions", "php_extentions", f":32: server.php_extentions: unknown key (did you mean php_extensions? {SERVER}"),
-        ("template:", "tmplate:", ":36: server.configuration[0].tmplate: unknown key (did you mean template? known: template, destination)"),
-        ("minute:", "minut:", ":42: server.cron[0].minut: unknown key (did you mean minute? known: minute, hour, day, month, weekday, command)"),
-        ("health_path:", "health:", ":45: release.health: unknown key (did you mean health_path? known: health_path, migration, configuration, maintenance, after_switch)"),
-        ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":48: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
-        ("    run: [php, import]", "    runs: [php, import]", ":53: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
-        ("active_file:", "activ_file:", ":55: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
+        ("  roles:", "  rolls:", ":32: server.rolls: unknown key (did you mean roles? known: roles)"),
+        ("    web:", "    wep:", ":34: server.roles.wep: unknown key (did you mean web? known: base, jobs, web)"),
+        ("    base:", "    release:", ":33: server.roles.release: unknown key (known: base, jobs, web)"),
+        ("    base:\n", "    base: {sites: a}\n", ":33: server.roles.base.sites: unknown key (known: none)"),
+        ("      workers:", "      worker:", ":37: server.roles.web.worker: unknown key (did you mean workers? known: site, root, workers, mode)"),
+        ("minute:", "minut:", ":40: server.roles.jobs.table[0].minut: unknown key (did you mean minute? known: minute, command)"),
+        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, migration, configuration, maintenance, after_switch, reload)"),
+        ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":46: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
+        ("    run: [php, import]", "    runs: [php, import]", ":51: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
+        ("active_file:", "activ_file:", ":53: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
     ],
 )  # fmt: skip
 def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence):
@@ -153,16 +183,23 @@ def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence
         ("[out/*]", "true", ":25: layers[1].promises: should be a list, each a text, not 'true'"),
         ("out/version: [style]", "out/version: style", ":27: stamps.out/version: should be a list, each a text, not 'style'"),
         ("sbom: composer.lock", "sbom: [composer.lock]", ":29: sbom: should be a text, not a list or a mapping"),
-        ("site: site.j2", "site: {}", ":33: server.site: should be a text, not a list or a mapping"),
-        ("    - template: env.j2\n      destination: env.php", "    template: env.j2", ":36: server.configuration: should be a list, each a section, not a list or a mapping"),
-        ("destination: env.php", "destination: 1", ":37: server.configuration[0].destination: should be a text, not '1'"),
-        ('"5"', "5", ":42: server.cron[0].minute: should be a text, not '5'"),
-        ("[php, cron]", "php cron", ":43: server.cron[0].command: should be a list, each a text, not 'php cron'"),
-        ("/health", "200", ":45: release.health_path: should be a text, not '200'"),
-        ("due_exit: 2\n    run: [php, run]", "due_exit: two", ":48: release.migration.due_exit: should be a whole number, not 'two'"),
-        ("\n    due: [php, due]\n    due_exit: 2\n    run: [php, import]", " [php]", ":50: release.configuration: should be a mapping of names to values, not a list"),
-        ('[php, "on"]', '["php", on]', ":56: release.maintenance.on[1]: should be a text, not 'on'"),
-        ("[php, flush]", "php flush", ":59: release.after_switch[0]: should be a list, each a text, not 'php flush'"),
+        ("    base:\n    web:\n", "  - web:\n", ":33: server.roles: should be a mapping of names to values, not a list or a mapping"),
+        ("    base:\n", "    base: yes\n", ":33: server.roles.base: should be a mapping of names to values, not 'yes'"),
+        ("site: site.j2", "site: sight.j2", ":35: server.roles.web.site: should be a template in applications/tiny (did you mean site.j2? known: site.j2), not 'sight.j2'"),
+        ("site: site.j2", "site: [site.j2]", ":35: server.roles.web.site: should be a template, not a list or a mapping"),
+        ("root: pub", "root: 1", ":36: server.roles.web.root: should be a text, not '1'"),
+        ("workers: 4", "workers: four", ":37: server.roles.web.workers: should be a whole number, not 'four'"),
+        ("workers: 4", "mode: slow", ":37: server.roles.web.mode: should be one of fast, safe, not 'slow'"),
+        ("        - minute: \"5\"\n          command: [php, cron]", "        minute: x", ":40: server.roles.jobs.table: should be a list, each a section, not a list or a mapping"),
+        ("- minute: \"5\"\n          command: [php, cron]", "- x", ":40: server.roles.jobs.table[0]: should be a mapping of names to values, not 'x'"),
+        ('"5"', "5", ":40: server.roles.jobs.table[0].minute: should be a text, not '5'"),
+        ("[php, cron]", "php cron", ":41: server.roles.jobs.table[0].command: should be a list, each a text, not 'php cron'"),
+        ("[php, cron]", "[php, 1]", ":41: server.roles.jobs.table[0].command[1]: should be a text, not '1'"),
+        ("/health", "200", ":43: release.health_path: should be a text, not '200'"),
+        ("due_exit: 2\n    run: [php, run]", "due_exit: two", ":46: release.migration.due_exit: should be a whole number, not 'two'"),
+        ("\n    due: [php, due]\n    due_exit: 2\n    run: [php, import]", " [php]", ":48: release.configuration: should be a mapping of names to values, not a list"),
+        ('[php, "on"]', '["php", on]', ":54: release.maintenance.on[1]: should be a text, not 'on'"),
+        ("[php, flush]", "php flush", ":57: release.after_switch[0]: should be a list, each a text, not 'php flush'"),
     ],
 )  # fmt: skip
 def test_a_wrong_type_is_refused_where_it_is(tmp_path, before, after, sentence):
@@ -175,10 +212,11 @@ def test_a_wrong_type_is_refused_where_it_is(tmp_path, before, after, sentence):
         ("  - name: library\n    files:", "  - files:", ":11: layers[0].name: is missing (its name"),
         ("    outputs: [out]\n", "", ":16: layers[1].outputs: is missing (what is kept"),
         ("\n    match: (.+)", "", ":8: inherits.theme.match: is missing (regular expression"),
-        ("  web_root: pub\n", "", ":32: server.web_root: is missing (folder inside a release"),
-        ("      destination: env.php\n", "", ":36: server.configuration[0].destination: is missing (path"),
-        ("\n      command: [php, cron]", "", ":42: server.cron[0].command: is missing (the command"),
-        ("    active_file: var/closed\n", "", ":55: release.maintenance.active_file: is missing (file"),
+        ("server:\n  roles:\n    base:", "server:\n  {}\nnothing:\n    base:", ":32: server.roles: is missing (the roles"),
+        ("      root: pub\n", "", ":35: server.roles.web.root: is missing (Folder that visitors see)"),
+        ("      site: site.j2\n      root: pub\n      workers: 4\n", "", ":34: server.roles.web.site: is missing (Template of the site)"),
+        ("\n          command: [php, cron]", "", ":40: server.roles.jobs.table[0].command: is missing (The command)"),
+        ("    active_file: var/closed\n", "", ":53: release.maintenance.active_file: is missing (file"),
     ],
 )  # fmt: skip
 def test_what_must_be_said_is_named_with_its_help(tmp_path, before, after, sentence):
@@ -205,38 +243,56 @@ def test_a_name_that_nothing_has_is_refused_where_it_is(tmp_path, before, after,
     assert refused(tmp_path, before, after, refusal).startswith(sentence)
 
 
-def keys(kind, node, path=""):
+def keys(kind, node, path="", roles=None):
     """Each key that a section of a file has: its path and its node."""
-    if dataclasses.is_dataclass(kind):
-        types = typing.get_type_hints(kind)
-        for name, child in node.value:
+    if dataclasses.is_dataclass(kind) or isinstance(kind, settings.Section):
+        known = settings._settings(kind)
+        for name, child in node.value or ():
             yield f"{path}.{name.value}".lstrip("."), name
-            yield from keys(types[name.value], child, f"{path}.{name.value}")
+            yield from keys(known[name.value].type, child, f"{path}.{name.value}", roles)
+    elif kind is settings.RolesTold:
+        yield from keys(roles, node, path)
     elif typing.get_origin(kind) is tuple:
         for number, child in enumerate(node.value):
-            yield from keys(typing.get_args(kind)[0], child, f"{path}[{number}]")
+            yield from keys(typing.get_args(kind)[0], child, f"{path}[{number}]", roles)
     elif typing.get_origin(kind) is Mapping:
         for name, child in node.value:
-            yield from keys(typing.get_args(kind)[1], child, f"{path}.{name.value}")
+            yield from keys(typing.get_args(kind)[1], child, f"{path}.{name.value}", roles)
 
 
-@pytest.mark.parametrize("text", [SITE, (ROOT / "applications/magento2/profile.yml").read_text()], ids=["site", "shop"])  # fmt: skip
-def test_every_key_is_refused_once_it_is_misspelt(tmp_path, text):
-    seen = 0
-    for path, name in keys(profile.ProfileFile, yaml.compose(text)):
-        start, end = name.start_mark.index, name.end_mark.index
+def test_every_key_is_refused_once_it_is_misspelt(tmp_path):
+    load(tmp_path, SITE)
+    every_key_is_refused(tmp_path, "tiny")
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("applications/*/profile.yml")))
+def test_every_key_of_the_project_s_own_profiles_is_refused_once_it_is_misspelt(tmp_path, name):
+    for folder in (f"applications/{name}", "roles"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    every_key_is_refused(tmp_path, name)
+
+
+def every_key_is_refused(root, name):
+    """Each key of a profile in its turn, in a copy of it."""
+    file = root / "applications" / name / "profile.yml"
+    text, roles = file.read_text(), settings.every_role(root)
+    found = list(keys(profile.ProfileFile, yaml.compose(text), roles=roles))
+    for path, key in found:
+        start, end = key.start_mark.index, key.end_mark.index
+        file.write_text(f"{text[:start]}{key.value}x{text[end:]}")
         with pytest.raises(SettingUnknown) as caught:
-            load(tmp_path, f"{text[:start]}{name.value}x{text[end:]}")
-        line = name.start_mark.line + 1
-        known = f"unknown key (did you mean {name.value}? known: "
+            profile.load(root, Application(profile=name))
+        line = key.start_mark.line + 1
+        known = f"unknown key (did you mean {key.value}? known: "
         assert f"profile.yml:{line}: {path}x: {known}" in caught.value.text
-        seen += 1
-    assert seen > 40
+    assert any(path.startswith("server.roles.") for path, _ in found)
 
 
-def test_the_site_of_these_tests_has_every_section():
-    paths = {path for path, _ in keys(profile.ProfileFile, yaml.compose(SITE))}
-    lists = settings.declared(profile.ProfileFile, {})
+def test_the_site_of_these_tests_has_every_section(tmp_path):
+    load(tmp_path, SITE)
+    roles = settings.every_role(tmp_path)
+    paths = {path for path, _ in keys(profile.ProfileFile, yaml.compose(SITE), roles=roles)}
+    lists = settings.declared(profile.ProfileFile, {}, listed=roles)
     rows = {path.replace(".NAME.", ".theme.").replace("[].", "[0].") for path, *_ in lists}
     holders = {path.rpartition(".")[0] for path in rows}
     assert holders == {path.rpartition(".")[0].replace("[1]", "[0]") for path in paths}
@@ -259,7 +315,31 @@ def test_values_reach_their_key_and_a_layer_is_one_for_each_value(tmp_path):
     assert [each.name for each in read.layers] == ["library", "style-child"]
     assert (read.layers[0].commands, read.layers[1].commands) == ((("true",),), (("mkdir", "out"),))
     assert read.layers[1].chosen == {"theme": "child"}
-    assert (read.server.cron[0].minute, read.server.cron[0].hour) == ("5", "*")
+    assert read.server.roles["jobs"] == {"table": ({"minute": "5", "command": ("php", "cron")},)}
+
+
+def test_a_profile_lists_its_roles_in_its_order_and_gives_their_settings_other_defaults(tmp_path):
+    read = load(tmp_path, SITE)
+    assert list(read.server.roles) == ["base", "web", "jobs"]
+    assert read.server.roles["web"]["site"] == Path("site.j2"), "beside the profile, wherever the checkout is"
+    defaults = {name: each.default for name, each in read.settings["web"].items()}
+    assert defaults == {"workers": 4, "mode": "fast"}
+    (tmp_path / "here.yml").write_text("server:\n  web: {mode: safe}\n")
+    told = settings.load(settings.Environment, tmp_path / "here.yml", tmp_path, read.settings)
+    assert told.server.roles == {"base": {}, "web": {"workers": 4, "mode": "safe"}, "jobs": {}}
+
+
+def test_a_setting_of_a_role_that_the_profile_does_not_list_is_refused(tmp_path):
+    read = load(
+        tmp_path, SITE.replace("    web:\n      site: site.j2\n      root: pub\n      workers: 4\n", "")
+    )
+    (tmp_path / "here.yml").write_text("server:\n  web: {mode: safe}\n")
+    with pytest.raises(RoleUnlisted) as caught:
+        settings.load(settings.Environment, tmp_path / "here.yml", tmp_path, read.settings)
+    assert caught.value.text.startswith(
+        "here.yml:2: server.web: is a role that the profile does not list (listed: base, jobs)"
+    )
+    assert caught.value.exit_code == 3
 
 
 def test_the_role_release_gets_what_the_profile_says(tmp_path):

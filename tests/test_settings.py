@@ -26,7 +26,7 @@ def load(tmp_path, text, kind=settings.Environment):
         (
             "server:\n  nginx:\n    siez: 1",
             SettingUnknown,
-            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size)",
+            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size, page_cache)",
         ),
         (
             "server: {php: {version: '8.3', memory_limit: 512}}",
@@ -94,6 +94,7 @@ def test_an_empty_environment_has_the_declared_defaults(tmp_path):
     told = {role: {name: each.default for name, each in names.items()} for role, names in ROLES.items()}
     assert read == settings.Environment(server=settings.Server(roles=told))
     assert read == load(tmp_path, "server: {php: }")
+    assert read == load(tmp_path, "server: {php: null}") == load(tmp_path, "server: ~")
 
 
 def test_values_reach_their_setting(tmp_path):

@@ -64,8 +64,9 @@ def read(
             )
     began = clock.monotonic()
     name = variables.get("environment") or DEFAULT_ENVIRONMENT
-    found = environment(root, name)
     pipeline = settings.load(settings.Pipeline, root / "pipeline.yml", root)
+    kind = profile.load(root, pipeline.application)
+    found = environment(root, name, kind.settings)
     console = console or Console()
     cloud = cloud or connect.to(pipeline.cloud, pipeline.region, console.say("cloud"))
     return Run(
@@ -73,7 +74,7 @@ def read(
         pipeline=pipeline,
         environment=found,
         environment_name=name,
-        profile=profile.load(root, pipeline.application),
+        profile=kind,
         named_branch=variables.get("branch"),
         variables=tuple(f"{name}={value}" for name, value in variables.items()),
         cloud=cloud,

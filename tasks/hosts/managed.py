@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,20 +87,25 @@ def managed(action: str, result: Mapping[str, Any]) -> Iterator[str]:
         yield f"cron {asked.get('user') or 'root'} {asked['name']}"
 
 
-def declared(root: Path, playbook: str) -> list[str]:
-    """Patterns of all tasks of a playbook and of the roles that it uses, skipped or not."""
+def declared(root: Path, playbook: str, roles: Iterable[str] = ()) -> list[str]:
+    """Patterns of all tasks of a playbook and of the roles that it uses, skipped or not; `roles`: those that it is told."""
     found: set[str] = set()
-    roles: set[str] = set()
-    wanted = [("", root / "playbooks" / f"{playbook}.yml")]
+    seen: set[str] = set()
+    wanted = [("", root / "playbooks" / f"{playbook}.yml"), *_files(root, roles, seen)]
     while wanted:
         role, path = wanted.pop()
         document = yaml.safe_load(path.read_text())
         found |= {f"{re.escape(role)}: {_pattern(name)}" for name in _names(document)}
-        for each in _roles(document):
-            if each not in roles and (root / "roles" / each).is_dir():
-                roles.add(each)
-                wanted += [(each, file) for file in (root / "roles" / each).glob("[thm]*/*.yml")]
+        wanted += _files(root, _roles(document), seen)
     return sorted(found)
+
+
+def _files(root: Path, roles: Iterable[str], seen: set[str]) -> Iterator[tuple[str, Path]]:
+    """The files with tasks of the roles that were not seen yet, each with its role."""
+    for role in roles:
+        if role not in seen and (root / "roles" / role).is_dir():
+            seen.add(role)
+            yield from ((role, file) for file in (root / "roles" / role).glob("[thm]*/*.yml"))
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,8 @@ class Secrets:
 
     deploy_key: str = field(repr=False)
     deploy_key_public: str
-    database_password: str = field(repr=False)
-    crypt_key: str = field(repr=False)
+    database_password: str = field(default="", repr=False)
+    crypt_key: str = field(default="", repr=False)
 
 
 def _deploy_key() -> str:
@@ -42,23 +42,31 @@ MAKE: dict[str, Callable[[Made], str]] = {
     "crypt_key": lambda made: secrets.token_hex(16),
 }
 """How each secret is made; it may use those before it."""
+ALWAYS = ("deploy_key", "deploy_key_public")
+OF_ROLES = {"database": "database_password", "shared": "crypt_key"}
+"""The secret that a role is told."""
 
 
-def ensure(ssm: Any, folder: str) -> Secrets:
-    """The secrets in a folder of the parameter store; makes those that do not exist."""
+def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
+    """The secrets in a folder of the parameter store; makes those that do not exist, and the roles that are given need."""
     found = _read(ssm, folder)
+    wanted = {*ALWAYS, *(OF_ROLES[each] for each in roles if each in OF_ROLES)}
     for name, make in MAKE.items():
-        if name not in found:
+        if name in wanted - found.keys():
             with already("ParameterAlreadyExists"):  # another run was faster: its value counts
                 ssm.put_parameter(Name=f"{folder}/{name}", Value=make(found), Type="SecureString")
             found = _read(ssm, folder)
-    return Secrets(**{name: found[name] for name in MAKE})
+    return _secrets(found)
 
 
 def known(ssm: Any, folder: str) -> Secrets | None:
-    """The secrets in a folder, or None if one does not exist. Makes none."""
+    """The secrets in a folder, or None if there is no deploy key yet. Makes none."""
     found = _read(ssm, folder)
-    return Secrets(**{name: found[name] for name in MAKE}) if found.keys() >= MAKE.keys() else None
+    return _secrets(found) if found.keys() >= set(ALWAYS) else None
+
+
+def _secrets(found: Made) -> Secrets:
+    return Secrets(**{name: found[name] for name in MAKE if name in found})
 
 
 def names(ssm: Any, folder: str) -> list[str]:

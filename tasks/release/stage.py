@@ -56,7 +56,7 @@ def go_live(
     run.hosts.play(
         "release",
         hosts=hosts.reachable(run.cloud, run.secrets_folder, found),
-        variables={**server.application(run), **variables(run, digest)},
+        variables={**server.variables(run), **variables(run, digest)},
         strategy=run.environment.strategy,
         console=run.console,
         log=run.log("release"),
@@ -82,7 +82,9 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_public_keys": list(run.pipeline.public_keys),
         "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
-        "release_profile": plain(run.profile.release),
+        "release_profile": {
+            name: each for name, each in plain(run.profile.release).items() if each is not None
+        },
     }
 
 

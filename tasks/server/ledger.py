@@ -72,6 +72,7 @@ def keep(
     playbook: str,
     *,
     hosts: Sequence[ssh.Host],
+    roles: Sequence[str],
     recorded: Mapping[str, Managed],
     seconds: float,
     own: Mapping[str, str],
@@ -81,7 +82,7 @@ def keep(
 
     `own`: values that only this environment has. Comparisons leave them out, and no ledger contains them.
     """
-    declared = managed.declared(run.root, playbook)
+    declared = managed.declared(run.root, playbook, roles)
     for host in hosts:
         known = recorded.get(host.name) or managed.Managed()
         previous = read(run.store, run.identity, host.name, playbook)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.graph.stage import Outcome
@@ -15,11 +16,10 @@ from tasks.settings import flat, plain
 if TYPE_CHECKING:
     from tasks.run import Run
 
-ROLES = (
-    *("provisioning_started", "packages", "base", "firewall", "mariadb", "redis"),
-    *("application", "php", "varnish", "nginx", "self_shutdown", "provisioning_finished"),
-)
-"""The roles of playbooks/server.yml."""
+
+def roles(run: Run) -> tuple[str, ...]:
+    """The roles of playbooks/server.yml: its own, and around them those of the profile."""
+    return ("provisioning_started", "packages", *run.profile.server.roles, "provisioning_finished")
 
 
 def parts(run: Run) -> dict[str, object]:
@@ -40,11 +40,11 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached, told = hosts.reachable(run.cloud, run.secrets_folder, found), application(run)
+    reached, told = hosts.reachable(run.cloud, run.secrets_folder, found), variables(run)
     recap = run.hosts.play(
         "server",
         hosts=reached,
-        variables={**variables(run), **told},
+        variables=told,
         strategy=run.environment.strategy,
         console=run.console,
         log=run.log("server"),
@@ -53,6 +53,7 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
         run,
         "server",
         hosts=reached,
+        roles=roles(run),
         recorded=recap.recorded,
         seconds=recap.seconds,
         own=own(told),
@@ -71,57 +72,68 @@ def preview(run: Run) -> list[str]:
     return ansible.preview(
         "server",
         hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
-        variables={**variables(run), **application(run)},
+        variables=variables(run),
         say=run.console.say("server"),
     )
 
 
-def variables(run: Run) -> dict[str, object]:
-    """The variables of the roles: the setting `server.ROLE.NAME` becomes ROLE_NAME."""
-    settings = flat(run.environment.server)
-    profile = run.profile.server
+def variables(run: Run) -> dict[str, Any]:
+    """The variables of the roles: the setting `server.ROLE.NAME` becomes ROLE_NAME, as what the profile tells ROLE."""
     return {
-        **{name.replace(".", "_"): value for name, value in settings.items() if "." in name},
+        "server_roles": list(run.profile.server.roles),
+        **{f"{role}_{name}": value for role, name, value in declared(run)},
         "self_shutdown_enabled": run.environment.infrastructure.ends_itself,
         "self_shutdown_days": run.environment.release.expires_after_days,
         "self_shutdown_idle_hours": run.environment.infrastructure.idle_hours,
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
         "firewall_http_from": list(run.environment.infrastructure.http_from),
-        "php_extensions": list(profile.php_extensions),
-        "nginx_site": str(run.profile.folder / profile.site),
-        "varnish_vcl": str(run.profile.folder / profile.vcl),
+        **_application(run),
     }
 
 
-def application(run: Run) -> dict[str, Any]:
+def declared(run: Run) -> Iterator[tuple[str, str, object]]:
+    """What the profile and the environment's settings say: role, name, value. Settings come last: they decide."""
+    for told in (run.profile.server.roles, run.environment.server.roles):
+        for role, said in told.items():
+            yield from (
+                (role, name, _with_templates(value, run.profile.folder)) for name, value in said.items()
+            )
+
+
+def _with_templates(value: Any, folder: Path) -> Any:
+    """A value in the words of JSON, with the full paths of the profile's templates."""
+    if isinstance(value, Path):
+        return str(folder / value)
+    if isinstance(value, Mapping):
+        return {name: _with_templates(each, folder) for name, each in value.items()}
+    return [_with_templates(each, folder) for each in value] if isinstance(value, tuple) else value
+
+
+def _application(run: Run) -> dict[str, Any]:
     """The variables that describe the application, with its secrets."""
-    name, profile = run.pipeline.name, run.profile.server
-    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
+    name = run.pipeline.name
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, run.profile.server.roles)
     return {
         "application_name": name,
         "application_user": name,
         "application_path": f"/srv/{name}",
         "application_host_name": run.host_name,
         "application_base_url": run.url,
-        "application_database": {"name": name, "user": name, "password": known.database_password},
-        "application_crypt_key": known.crypt_key,
         "application_test_data": run.environment.release.test_data,
-        "application_configuration": [
-            {"template": str(run.profile.folder / each.template), "destination": each.destination}
-            for each in profile.configuration
-        ],
-        "application_shared_directories": list(profile.shared_directories),
-        "application_shared_files": list(profile.shared_files),
-        "application_web_root": profile.web_root,
-        "application_cron": plain(profile.cron),
+        "database_name": name,
+        "database_host": "localhost",
+        "database_user": name,
+        "database_password": known.database_password,
+        "shared_crypt_key": known.crypt_key,
     }
 
 
 def own(told: Mapping[str, Any]) -> dict[str, str]:
     """The values that only this environment has, by name. Equal servers differ only in these."""
-    return {
+    found = {
         "host name": told["application_host_name"],
         "base URL": told["application_base_url"],
-        "password": told["application_database"]["password"],
-        "key": told["application_crypt_key"],
+        "password": told["database_password"],
+        "key": told["shared_crypt_key"],
     }
+    return {name: value for name, value in found.items() if value}

@@ -196,8 +196,8 @@ def shop(source, services):
     template = environment.from_string((PROFILE / "env.php.j2").read_text())
     database = {"host": f"{services.folder}/db.sock", "name": "shop", "user": "root", "password": ""}
     text = template.render(
-        application_database=database,
-        application_crypt_key="k" * 32,
+        **{f"database_{name}": value for name, value in database.items()},
+        shared_crypt_key="k" * 32,
         application_base_url="http://localhost/",
         application_test_data=True,
     )

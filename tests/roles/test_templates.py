@@ -46,9 +46,9 @@ def test_the_firewall_lets_in_what_is_named_and_nothing_else():
 )
 def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
     table = render(
-        "application",
+        "cron",
         "cron.j2",
-        application_cron=[entry],
+        cron_jobs=[entry],
         application_user="shop",
         application_path="/srv/shop",
     )
@@ -57,11 +57,11 @@ def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
 
 def test_all_shared_logs_are_rotated_by_one_entry():
     entry = render(
-        "application",
+        "shared",
         "logrotate.j2",
         application_user="shop",
         application_path="/srv/shop",
-        application_shared_directories=["var/log", "var/report"],
+        shared_directories=["var/log", "var/report"],
     )
     assert entry.split("{")[0].split() == [
         "/srv/shop/shared/var/log/*.log",

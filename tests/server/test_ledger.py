@@ -99,11 +99,14 @@ def test_a_task_is_whole_unless_something_of_it_was_skipped_or_failed():
 
 
 def test_what_the_playbook_and_its_roles_declare_is_known_without_running_it():
-    patterns = managed.declared(ROOT, "server")
+    patterns = managed.declared(ROOT, "server", ["nginx", "database"])
     assert any(re.fullmatch(each, "nginx: Configure nginx") for each in patterns)
-    assert any(re.fullmatch(each, "application: Create the database and its user") for each in patterns)
+    assert any(re.fullmatch(each, "database: Create the database and its user") for each in patterns)
     assert not any(re.fullmatch(each, "release: Switch to the new release") for each in patterns)
     assert not any(re.fullmatch(each, "nginx: Configure Apache") for each in patterns)
+    assert not any(re.fullmatch(each, "redis: Configure Redis") for each in patterns), (
+        "the profile has no Redis"
+    )
 
 
 def test_a_role_that_another_one_includes_is_declared(tmp_path):
