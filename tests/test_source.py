@@ -81,10 +81,10 @@ def test_no_repository_and_no_commit_are_refusals(tmp_path):
 
 
 def test_uncommitted_files_are_listed(checkout):
-    assert source.uncommitted(checkout) == []
+    assert source.Snapshot(checkout).uncommitted == []
     (checkout / "app" / "a b.php").write_text("x")
     (checkout / "README.md").unlink()
-    assert source.uncommitted(checkout) == ["README.md", "app/a b.php"]
+    assert source.Snapshot(checkout).uncommitted == ["README.md", "app/a b.php"]
 
 
 def test_a_commit_is_on_a_branch_when_its_history_has_it(checkout):
@@ -120,9 +120,9 @@ def test_in_a_folder_of_a_repository_paths_are_told_and_asked_from_there(checkou
     for name in ("deploy/tasks/run.py", "shop/index.php"):
         (checkout / name).parent.mkdir(parents=True)
         (checkout / name).write_text("x\n")
-    assert source.uncommitted(home) == [".", "../shop"]  # as git: a folder where all of it is new
+    assert source.Snapshot(home).uncommitted == ["tasks/run.py", "../shop/index.php"]
     second = commit(checkout)
-    assert source.uncommitted(home) == []
+    assert source.Snapshot(home).uncommitted == []
     assert source.touched(home, first, second) == ["tasks/run.py", "../shop/index.php"]
     ids = source.Snapshot(home).ids(["tasks", ".", "../shop", "../README.md", "..", "shop", "../../shop"])
     assert ids == {
@@ -146,7 +146,7 @@ def test_in_a_folder_of_a_repository_a_change_beside_it_is_uncommitted(checkout)
     changed = source.Snapshot(checkout / "deploy")
     assert changed.commit is None
     assert changed.content("../app/index.php") == changed.content("dodo.py") == "changed"
-    assert source.uncommitted(checkout / "deploy") == ["../app/index.php", "dodo.py"]
+    assert source.Snapshot(checkout / "deploy").uncommitted == ["../app/index.php", "dodo.py"]
 
 
 def test_a_folder_without_some_of_its_files_has_the_id_that_git_would_give_it(checkout):
