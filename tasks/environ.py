@@ -3,15 +3,16 @@
 What a release does is decided in the repository. So a variable that happens to be set, such as ANSIBLE_RUN_TAGS, GIT_DIR,
 PIP_INDEX_URL or PYTHONPATH, reaches no child that it is not meant for:
 
-    child     is                                gets besides EVERY                        because
-    here      git on this clone                 XDG_CONFIG_HOME                           safe.directory, ignored files
-    remote    git that asks the remote          SSH_AUTH_SOCK, GIT_SSH…, proxies          it logs in as the caller
-    ansible   ansible-playbook                  nothing: each setting is ours             a play is the repository's
-    ssh       ssh of the pipeline               nothing: each option is ours              hosts have pinned keys
-    terminal  ssh of `doit ssh`                 TERM, COLORTERM, LANG, LC_…               a person looks at it
-    build     a layer's commands                proxies; what the layer's line in the     they download packages
-                                                profile names, such as COMPOSER_AUTH
-    cloud     the embedded cloud, podman        XDG_…, DBUS_SESSION_BUS_ADDRESS, proxies  containers are the user's
+    child      is                               gets                                           because
+    every      anything else, ssh and           EVERY                                          each option is the pipeline's own
+               Ansible among it
+    here       git on this clone                EVERY, XDG_CONFIG_HOME                         safe.directory, ignored files
+    remote     git that asks the remote         EVERY, SSH_AUTH_SOCK, GIT_SSH…, proxies        it logs in as the caller
+    terminal   ssh for `doit ssh`               EVERY, TERM, LANG, LC_…                        a person looks at it
+    build      a layer's commands               PATH, proxies, and what the layer's line in    the rest would decide bytes
+                                                the profile names, such as COMPOSER_AUTH
+    cloud      the embedded cloud and podman    EVERY, XDG_…, DBUS_SESSION_BUS_ADDRESS,        containers belong to the user
+                                                proxies
 
 In this process, boto3 reads AWS_… for `cloud: aws`, which is how a person or a CI job says who they are.
 build/ci/run starts all of it without PYTHON….
@@ -36,10 +37,10 @@ PROXIES = (
 """The way to a registry. What comes from there is held to the digests of a lock file."""
 
 CHILDREN: Mapping[str, tuple[str, ...]] = {
-    "every": (),
-    "here": ("XDG_CONFIG_HOME",),
+    "every": EVERY,
+    "here": (*EVERY, "XDG_CONFIG_HOME"),
     "remote": (
-        *("XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY"),
+        *(*EVERY, "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY"),
         *(
             "GIT_SSH",
             "GIT_SSH_COMMAND",
@@ -50,17 +51,16 @@ CHILDREN: Mapping[str, tuple[str, ...]] = {
         ),
         *PROXIES,
     ),
-    "terminal": ("TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES"),
-    "build": PROXIES,
+    "terminal": (*EVERY, "TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES"),
+    "build": ("PATH", *PROXIES),
     "cloud": (
-        *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"),
-        "DBUS_SESSION_BUS_ADDRESS",
-        *PROXIES,
+        *(*EVERY, "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"),
+        *("DBUS_SESSION_BUS_ADDRESS", *PROXIES),
     ),
 }
-"""The caller's variables that each child gets besides EVERY."""
+"""The caller's variables that each child gets."""
 
 
 def of(child: str = "every", environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a child: FIXED, and of the caller's what EVERY and its line name."""
-    return FIXED | {name: environ[name] for name in (*EVERY, *CHILDREN[child]) if name in environ}
+    """The environment of a child: FIXED, and of the caller's what its line names."""
+    return FIXED | {name: environ[name] for name in CHILDREN[child] if name in environ}

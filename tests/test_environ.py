@@ -44,7 +44,7 @@ def test_a_child_gets_nothing_of_the_caller_s_but_what_everyone_gets(strange):
 @pytest.mark.parametrize("child", environ.CHILDREN)
 def test_no_child_gets_a_variable_that_its_line_does_not_name(child, strange):
     got = environ.of(child)
-    assert got.keys() <= {*environ.EVERY, *environ.FIXED, *environ.CHILDREN[child]}
+    assert got.keys() <= {*environ.FIXED, *environ.CHILDREN[child]}
 
 
 def test_a_child_that_downloads_gets_the_proxies(strange):
