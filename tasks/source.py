@@ -114,6 +114,13 @@ class SubmoduleMissing(Refusal):
     remedy = "git submodule update --init --recursive"
 
 
+class NestedClone(Refusal):
+    """A folder of the application is a git repository of its own, which no other clone can get."""
+
+    sentence = "git: {path} is a git repository of its own, and no .gitmodules says where it comes from"
+    remedy = "git rm -q --cached --ignore-unmatch '{path}' && git submodule add URL '{path}'"
+
+
 class LargeFileMissing(Refusal):
     """The clone has only a pointer of Git LFS in the place of a file of the application."""
 
@@ -323,13 +330,20 @@ def touched(root: Path, old: str, new: str) -> list[str]:
 
 def _differing(root: Path, old: str, new: str, more: Mapping[str, str] | None = None) -> list[str]:
     """Paths that differ between two trees or commits. A plumbing command: the user's configuration changes no answer."""
-    names = _git(root, "diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new, more=more)
+    asked = ("-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none")
+    names = _git(root, "diff-tree", *asked, old, new, more=more)
     return [each for each in names.split("\0") if each]
 
 
 def within(path: str, folders: Iterable[str]) -> bool:
     """Whether a path is one of the folders, or lies in one."""
     return any(path == each or path.startswith(f"{each}/") for each in folders)
+
+
+def _submodules(repo: Repository) -> list[str]:
+    """The paths for which .gitmodules says where they come from."""
+    asked = ("config", "--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
+    return [each.partition("\n")[2] for each in (_try(repo.top, *asked) or "").split("\0") if each]
 
 
 class Snapshot:
@@ -345,11 +359,13 @@ class Snapshot:
         self.root, self.repository = root, repository(root)
         self.listed: dict[str, dict[str, str]] = {}
         self.parts: dict[object, str] = {}
+        self.places: dict[str, str] = {}
+        """The paths of the folders that were asked for, by their ids."""
         self.prefix = prefix(root)
         self.folder = tempfile.TemporaryDirectory(prefix="snapshot-")
         self.repositories: list[Repository] = []
-        self.missing: list[str] = []
-        """Submodules that are not checked out, by their paths from the repository's top."""
+        self.empty: dict[str, type[Refusal]] = {}
+        """Why a submodule's content is not there, by its path from the repository's top."""
         head = commit(root)
         self.tree, changed = self._take(self.repository)
         self.uncommitted = _from(root, changed)
@@ -364,24 +380,32 @@ class Snapshot:
         index = Path(self.folder.name) / f"index-of-{len(self.repositories)}"
         if (repo.own / "index").exists():
             shutil.copy(repo.own / "index", index)  # with its times, so that git reads changed files only
-        self._git("add", "-A", "--", ".", top=repo.top, index=index)
+        try:
+            self._git("add", "-A", "--", ".", top=repo.top, index=index)
+        except GitRefused as refused:
+            unborn = re.search(r"'(.+?)/?' does not have a commit checked out", str(refused.facts["problem"]))
+            if unborn:
+                raise NestedClone(path=_from(self.root, [below + unborn[1]])[0]) from None
+            raise
         tree = self._git("write-tree", top=repo.top, index=index)
         head = commit(repo.top)
         changed = _differing(repo.top, head, tree, self._variables())
         staged = self._git("ls-files", "--stage", "-z", top=repo.top, index=index)
         links = [line.partition("\t") for line in staged.split("\0") if line.startswith(SUBMODULE)]
         if links:
+            known = _submodules(repo)
             for about, _, path in links:
-                if self._fill(repo, below + path, path, about.split()[1], index) and path not in changed:
+                if path not in known:
+                    self.empty[below + path] = NestedClone
+                elif not os.path.lexists(repo.top / path / ".git"):
+                    self.empty[below + path] = SubmoduleMissing
+                elif self._fill(repo, below + path, path, about.split()[1], index) and path not in changed:
                     changed.append(path)
             tree = self._git("write-tree", top=repo.top, index=index)
         return tree, changed
 
     def _fill(self, repo: Repository, whole: str, path: str, id: str, index: Path) -> bool:
         """Put a submodule's content in the place of its commit; whether the content differs from that commit's."""
-        if not os.path.lexists(repo.top / path / ".git"):
-            self.missing.append(whole)
-            return False
         inner = repository(repo.top / path)
         content, changed = self._take(inner, f"{whole}/")
         with tempfile.TemporaryFile() as removed:
@@ -415,8 +439,16 @@ class Snapshot:
             for path, answer in zip(wanted, answers, strict=True)
         }
 
+    def _path(self, tree: str, name: str) -> str:
+        """The path of a file of a folder, from `root`."""
+        return posixpath.normpath(posixpath.join(self.places.get(tree, "."), name))
+
+    def _whole(self, path: str) -> str:
+        """The path from the repository's top."""
+        return posixpath.normpath(posixpath.join(self.prefix, path))
+
     def _object(self, path: str) -> str:
-        inside = posixpath.normpath(posixpath.join(self.prefix, path))
+        inside = self._whole(path)
         if within(inside, [".."]):  # git would end with an error, and not only say that it is missing
             return NOTHING
         return f"{self.tree}:{'' if inside == '.' else inside}"
@@ -429,6 +461,7 @@ class Snapshot:
         whole = self.ids([path])[path]
         if not whole or self._git("cat-file", "-t", whole) != "tree":
             raise NoFolder(path=path)
+        self.places[whole] = path
         if not exclude:
             return whole
         asked = (whole, tuple(exclude), tuple(keep))
@@ -445,15 +478,19 @@ class Snapshot:
                 listed.seek(0)
                 self._git("update-index", "-z", "--index-info", stdin=listed, index=index)
             self.parts[asked] = self._git("write-tree", index=index)
+        self.places[self.parts[asked]] = path
         return self.parts[asked]
 
     def files(self, tree: str) -> dict[str, str]:
-        """Mode and git id of each file of a folder, which its id names, by its path from there. Raises SubmoduleMissing."""
+        """Mode and git id of each file of a folder, which its id names, by its path from there.
+
+        Raises SubmoduleMissing or NestedClone.
+        """
         found = self._listed(tree)
         for name, about in found.items():
             if about.startswith(SUBMODULE):
-                path = next((each for each in self.missing if f"/{each}".endswith(f"/{name}")), name)
-                raise SubmoduleMissing(path=_from(self.root, [path])[0])
+                path = self._path(tree, name)
+                raise self.empty[self._whole(path)](path=path)
         return found
 
     def _listed(self, tree: str) -> dict[str, str]:
@@ -473,7 +510,7 @@ class Snapshot:
         """Write the files of a folder, which its id names, into `destination`, with the modes and the bytes that git keeps.
 
         No filter, attribute or setting changes them: git's own commands that write files would follow all of these.
-        In the place of a pointer of Git LFS stands the file that it points to. Raises SubmoduleMissing or LargeFileMissing.
+        In the place of a pointer of Git LFS stands the file that it points to. Raises SubmoduleMissing, NestedClone or LargeFileMissing.
         """
         entries = self.files(tree)
         folders: set[Path] = set()
@@ -490,7 +527,7 @@ class Snapshot:
             large = len(content) <= LFS_LARGEST and LFS.match(content)
             with path.open("wb") as file:
                 if large:
-                    self._write_large(large[1].decode(), name, file)
+                    self._write_large(large[1].decode(), self._path(tree, name), file)
                 else:
                     file.write(content)
                 os.fchmod(file.fileno(), 0o755 if mode == EXECUTABLE else 0o644)
@@ -519,7 +556,7 @@ class Snapshot:
                     answers.read(1)
                     yield content
 
-    def _write_large(self, digest: str, name: str, file: IO[bytes]) -> None:
+    def _write_large(self, digest: str, path: str, file: IO[bytes]) -> None:
         """Write the file that a pointer of Git LFS names, if the clone has it."""
         for repo in self.repositories:
             kept = repo.common / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
@@ -529,7 +566,7 @@ class Snapshot:
                     whole.seek(0)
                     if hashlib.file_digest(whole, "sha256").hexdigest() == digest:
                         return
-        raise LargeFileMissing(path=name)
+        raise LargeFileMissing(path=path)
 
 
 def snapshot(root: Path) -> Snapshot:
