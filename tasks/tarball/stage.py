@@ -171,7 +171,7 @@ def _pack(build: Build, tree: str) -> Manifest:
             name: tar.of_archive(opened.enter_context(made[name].path.open("rb")), digest=made[name].digest)
             for name in reversed(made)
         }
-        files = tar.of_folder(exported, exclude=run.profile.exclude)
+        files = tar.of_folder(exported, exclude=[*run.profile.exclude, *_hidden(build)])
         stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
         entries: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": files}
         result = archive.pack(entries, packed, date=archive.date_of(tree))
@@ -199,6 +199,26 @@ def _pack(build: Build, tree: str) -> Manifest:
     _list_parts(run, tree, exported, key)
     layers.prune(build, (each.digest for each in made.values()))
     return manifest
+
+
+def _hidden(build: Build) -> list[str]:
+    """The application's files that lie where a layer puts its outputs, and which the layer was not built from.
+
+    They are outputs of another build, which somebody has committed: among new ones they would be live as well.
+    """
+    made = [(layers.outputs(each), set(each.files)) for each in build.keys.values()]
+    found = [
+        name
+        for name in application.files(build.run)
+        if (given := [files for paths, files in made if source.within(name, paths)])
+        and not any(name in files for files in given)
+    ]
+    if found:
+        shown = ", ".join(found[:3]) + (" …" if len(found) > 3 else "")
+        build.run.console.once(
+            "tarball", f"leaves out {len(found)} committed files where layers are: {shown}"
+        )
+    return found
 
 
 def _stamps(build: Build) -> list[tar.TarEntry]:

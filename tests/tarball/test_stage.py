@@ -266,6 +266,29 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
     assert list(run.store.keys(f"state/{run.identity}")) == []
 
 
+@pytest.mark.parametrize("stale", ["out/stale", "out/en", "out/deep/er/stale", "out"])
+def test_what_is_committed_below_a_layer_s_outputs_is_not_mixed_with_what_was_built(project, start, stale):
+    clean = content(start(project), tarball.pack(Build(start(project))).facts["digest"])
+    path = project / "app" / stale
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to("/nowhere") if stale == "out" else path.write_text("stale")
+    git(project, "add", "-f", "app")
+    commit(project)
+    run = start(project)
+    assert content(run, tarball.pack(Build(run)).facts["digest"]) == clean
+
+
+def test_what_a_layer_was_given_below_its_outputs_stays(project, start):
+    (project / "app" / "out").mkdir()
+    (project / "app" / "out" / "source.less").write_text("source")
+    (project / "app" / "outer").write_text("no output")
+    change_profile(project, "files: [index.php]", "files: [index.php, out]")
+    run = start(project)
+    files = content(run, tarball.pack(Build(run)).facts["digest"])
+    assert (files["out/source.less"], files["outer"]) == ("source", "no output")
+    assert {"out/en", "out/de"} <= files.keys()
+
+
 def test_equal_content_is_kept_once(project, start):
     run = start(project)
     tarball.pack(Build(run))

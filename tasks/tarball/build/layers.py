@@ -116,9 +116,16 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
             shown=log.relative_to(build.run.root),
         )
         overlay.check(tree, name, [filled(each, values) for each in layer.promises])
-        only = [filled(each, values) for each in layer.outputs if each != "."] or [""]
-        made = tar.of_folder(tree.upper, exclude=build.run.profile.exclude, only=only)
+        made = tar.of_folder(
+            tree.upper, exclude=build.run.profile.exclude, only=outputs(build.keys[name]) or [""]
+        )
         return archive.pack({name: made}, target)
+
+
+def outputs(known: keys.KeyedLayer) -> list[str]:
+    """The paths below which a layer's outputs are; none where they may be anywhere."""
+    values = {**known.layer.chosen, "key": known.key.short}
+    return [filled(each, values).strip("/") for each in known.layer.outputs if each != "."]
 
 
 def exported(build: Build) -> Path:
