@@ -16,6 +16,7 @@ from tasks.bucket.store import RecordTaken
 from tasks.digest import Digest
 from tasks.full_disk import full_disk
 from tasks.graph.stage import Foreseen, Outcome
+from tasks.refusal import Refusal
 from tasks.source import UncommittedChanges
 from tasks.tarball import sbom, signature, stored
 from tasks.tarball.build import archive, keys, layers, tar
@@ -27,14 +28,33 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 
+class LockFileUnusable(Refusal):
+    """The profile names a lock file, and without it the build would take what versions the day has."""
+
+    sentence = "tarball: {path} {problem}, so that it would be built of other parts every day"
+    remedy = "git log --diff-filter=AD --oneline -- {path}"
+
+
 def accept_source(run: Run) -> None:
-    """Raises UncommittedChanges if the environment refuses uncommitted changes; otherwise says that they are included."""
+    """Raises LockFileUnusable, or UncommittedChanges if the environment refuses those; otherwise says that they are included."""
+    _accept_lock_file(run)
     changed = source.uncommitted(run.root)
     if changed and run.environment.uncommitted == "refused":
         files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
         raise UncommittedChanges(stage="tarball", environment=run.environment_name, files=files)
     if changed:
         run.console.once("tarball", f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+
+
+def _accept_lock_file(run: Run) -> None:
+    name = run.profile.sbom
+    if not name:
+        return
+    path = f"{application.place(run).path}/{name}".removeprefix("./")
+    if name not in application.files(run):
+        raise LockFileUnusable(path=path, problem="is not in the repository")
+    if not sbom.usable(application.content(run, name) or ""):
+        raise LockFileUnusable(path=path, problem="does not list what it is built of")
 
 
 def layer_parts(build: Build, name: str) -> dict[str, object]:
