@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -192,8 +193,8 @@ def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, obj
             "ansible_host": host.address,
             "ansible_port": host.port,
             "ansible_user": host.user,
-            "ansible_ssh_private_key_file": str(key),
-            "ansible_ssh_common_args": " ".join(options(private / "known_hosts")),
+            # Ansible splits it as a shell does; it and mitogen quote a private key's path in ways of their own
+            "ansible_ssh_common_args": shlex.join(options(private / "known_hosts", key)),
             "ansible_python_interpreter": "/usr/bin/python3",
         }
     inventory = {"all": {"hosts": entries, "vars": dict(variables)}}

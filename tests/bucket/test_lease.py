@@ -469,7 +469,7 @@ def test_unlocking_without_a_yes_is_refused_and_with_one_it_names_the_holder(hel
     refused = typed("unlock")
     assert refused.returncode == 1
     assert "held by kim@elsewhere" in refused.stderr
-    assert "\n    doit unlock --yes" in refused.stderr
+    assert "\n    doit status" in refused.stderr
     assert Lease(held).look().holder.by == "kim@elsewhere"
     elsewhere(held, seen=Lease(held).look().etag, ttl=1, by="kim@elsewhere")
     time.sleep(2.1)

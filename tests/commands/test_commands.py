@@ -57,7 +57,7 @@ def project(tmp_path_factory) -> Path:
         (["release", "--alwyas"], 3, "option --alwyas not recognized (did you mean --always-execute?", "doit run --always-execute release"),
         (["release", "--wait", "0"], 3, "option --wait: goes before the arguments", "doit run --wait 0 release"),
         (["release", "--qqqqq"], 3, "command line: option --qqqqq not recognized (known: --always-execute", "doit help run"),
-        (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit teardown && doit release"),
+        (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit plan teardown"),
         (["environment=staging", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit environment=staging tarball"),
     ],
 )  # fmt: skip
