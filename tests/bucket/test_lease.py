@@ -51,7 +51,8 @@ def run(checkout, server):
 
 def another(run):
     """Another person's run in the same environment."""
-    return run_in(run.root, run.cloud, branch=run.named_branch)
+    named = {"branch": run.named_branch} if run.named_branch else {}
+    return run_in(run.root, run.cloud, **named)
 
 
 def body(run, key=None):
