@@ -29,7 +29,14 @@ APPLICATION = application.place(RUN).path
 PROFILE = f"applications/{RUN.pipeline.application.profile}"
 
 # the code that every stage uses; tests/test_inputs.py compares all inputs with the imports
-SHARED = ["tasks/bucket", "tasks/cloud", "tasks/digest.py", "tasks/source.py", "tasks/version.py"]
+SHARED = [
+    "tasks/bucket",
+    "tasks/cloud",
+    "tasks/digest.py",
+    "tasks/environ.py",
+    "tasks/source.py",
+    "tasks/version.py",
+]
 
 DOIT_CONFIG = {
     "backend": "bucket",

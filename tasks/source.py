@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import posixpath
 import re
 import shutil
-import tarfile
+import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import IO, cast
 
+from tasks import environ as variables
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Commit, Version
-
-if TYPE_CHECKING:
-    import git
 
 CI_BRANCH = (
     "GITHUB_HEAD_REF",  # a pull request's own branch; empty elsewhere
@@ -36,8 +36,24 @@ NOTHING = "0" * 40
 SNAPSHOT = threading.Lock()
 """Two stages may ask for the first snapshot at once."""
 
-T = TypeVar("T")
-P = ParamSpec("P")
+OURS = (
+    *("-c", "core.hooksPath=/dev/null"),  # `git add` runs the hook post-index-change
+    *("-c", "core.fsmonitor=false"),  # a program that tells git which files have changed
+    *("-c", "core.splitIndex=false"),  # would write into the repository
+    *("-c", "add.ignoreErrors=false"),  # would leave out what cannot be read
+)
+"""Options that take from the user's configuration what must not decide here."""
+
+VARIABLES = {
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a commit has the content that its id names
+    "GIT_TERMINAL_PROMPT": "0",
+}
+LINK, SUBMODULE, EXECUTABLE = "120000", "160000", "100755"
+"""Modes of files, as git writes them."""
+
+LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\n")
+LFS_LARGEST = 1024
+"""Git LFS: no pointer has more bytes."""
 
 
 class NoRepository(Refusal):
@@ -91,6 +107,27 @@ class ForeignCheckout(Refusal):
     remedy = "git config --global --add safe.directory {path}"
 
 
+class SubmoduleMissing(Refusal):
+    """A submodule of the application is not checked out, so that its folder is empty."""
+
+    sentence = "git: {path} is a submodule that is not checked out"
+    remedy = "git submodule update --init --recursive"
+
+
+class NestedClone(Refusal):
+    """A folder of the application is a git repository of its own, which no other clone can get."""
+
+    sentence = "git: {path} is a git repository of its own, and no .gitmodules says where it comes from"
+    remedy = "git rm -q --cached --ignore-unmatch '{path}' && git submodule add URL '{path}'"
+
+
+class LargeFileMissing(Refusal):
+    """The clone has only a pointer of Git LFS in the place of a file of the application."""
+
+    sentence = "git: {path} is a pointer of Git LFS, and the file itself is not here"
+    remedy = "git lfs pull"
+
+
 class UncommittedChanges(Refusal):
     """Only environments with `uncommitted: allowed` take uncommitted changes."""
 
@@ -105,44 +142,90 @@ class BranchesUnknown(Refusal):
     remedy = "git ls-remote --heads origin"
 
 
-def refusing(ask: Callable[P, T]) -> Callable[P, T]:
-    """Turn git's errors into refusals. Raises GitRefused, ForeignCheckout or GitMissing."""
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """`top`: the folder of its working tree. `own`: where its index is; `common`: where its objects are."""
 
-    @functools.wraps(ask)
-    def guarded(*args: P.args, **keywords: P.kwargs) -> T:
-        try:
-            import git
-        except ImportError:  # GitPython looks for the program when it is imported
-            raise GitMissing from None
-        try:
-            return ask(*args, **keywords)
-        except git.GitCommandError as error:
-            said = str(error.stderr).strip().strip("'").splitlines()
-            problem = next((line.strip() for line in said if "fatal:" in line), str(error).strip())
-            if "dubious ownership" in problem:
-                named = re.search(r"repository at '(.+?)'", problem)
-                raise ForeignCheckout(path=named[1] if named else Path.cwd()) from None
-            raise GitRefused(problem=problem.removeprefix("stderr: '").removeprefix("fatal: ")) from None
+    top: Path
+    own: Path
+    common: Path
 
-    return guarded
+    @property
+    def objects(self) -> str:
+        """The folder of its objects, as GIT_ALTERNATE_OBJECT_DIRECTORIES lists it: quoted, as a colon ends a path."""
+        return '"{}"'.format(str(self.common / "objects").replace("\\", "\\\\").replace('"', '\\"'))
+
+
+def _git(
+    folder: Path,
+    *words: str,
+    child: str = "here",
+    more: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+    timeout: float | None = None,
+) -> str:
+    """What git prints. Raises GitRefused, ForeignCheckout, NoRepository or GitMissing."""
+    try:
+        done = subprocess.run(
+            ["git", *OURS, *words],
+            cwd=folder,
+            env={**variables.of(child), **VARIABLES, **(more or {})},
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        if error.filename != "git":
+            raise NoRepository(path=folder.name) from None
+        raise GitMissing from None
+    except subprocess.TimeoutExpired:
+        raise GitRefused(problem=f"git {words[0]} has no answer after {timeout:.0f} s") from None
+    if done.returncode:
+        raise _refusal(folder, words[0], done.returncode, _text(done.stderr))
+    return _text(done.stdout).removesuffix("\n")
+
+
+def _try(folder: Path, *words: str) -> str | None:
+    """What git prints, None where it fails."""
+    try:
+        return _git(folder, *words)
+    except GitRefused:
+        return None
+
+
+def _refusal(folder: Path, command: str, code: int, said: str) -> Refusal:
+    lines = [line.strip() for line in said.splitlines()]
+    told = [line for line in lines if line.startswith(("error: ", "fatal: "))]
+    problem = "; ".join(line.partition(": ")[2] for line in told) or f"git {command}: exit code {code}"
+    if "dubious ownership" in problem:
+        named = re.search(r"repository at '(.+?)'", problem)
+        return ForeignCheckout(path=named[1] if named else folder)
+    if "not a git repository" in problem:
+        return NoRepository(path=folder.name)
+    return GitRefused(problem=problem)
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _text(printed: bytes) -> str:
+    """A text of git's: names of files are bytes."""
+    return printed.decode("utf-8", "surrogateescape")
 
 
 @functools.cache
-@refusing
-def repository(root: Path) -> git.Repo:
+def repository(root: Path) -> Repository:
     """The repository that `root` is the top or a folder of. Raises NoRepository."""
-    import git  # 100 ms to import, and `doit list` does without
-
-    try:
-        return git.Repo(root, search_parent_directories=True)
-    except (git.InvalidGitRepositoryError, git.NoSuchPathError):
-        raise NoRepository(path=root.name) from None
+    asked = ("--path-format=absolute", "--show-toplevel", "--git-dir", "--git-common-dir")
+    top, own, common = _git(root, "rev-parse", *asked).splitlines()
+    return Repository(top=Path(top), own=Path(own), common=Path(common))
 
 
 def prefix(root: Path) -> str:
     """The path of `root` from the top of its repository: `deploy`, or `.` at the top."""
-    top = repository(root).working_tree_dir or root
-    return root.resolve().relative_to(Path(top).resolve()).as_posix()
+    return root.resolve().relative_to(repository(root).top.resolve()).as_posix()
 
 
 def _from(root: Path, paths: Iterable[str]) -> list[str]:
@@ -152,16 +235,20 @@ def _from(root: Path, paths: Iterable[str]) -> list[str]:
     return [each if folder == "." else posixpath.relpath(f"/{each}", f"/{folder}") for each in paths]
 
 
-@refusing
 def branch(root: Path, environ: Mapping[str, str]) -> str:
     """The checked-out branch; on a detached HEAD the one that the CI names. Raises NoBranch."""
-    repo = repository(root)
-    if not repo.head.is_detached:
-        return str(repo.head.ref.path.removeprefix("refs/heads/"))
+    checked_out = _head(root)
+    if checked_out:
+        return checked_out.removeprefix("refs/heads/")
     named = next((environ[name] for name in CI_BRANCH if environ.get(name)), None)
     if not named:
         raise NoBranch(task="release")
     return named
+
+
+def _head(root: Path) -> str | None:
+    """What HEAD refers to: `refs/heads/main`; None where it is detached."""
+    return _try(repository(root).top, "symbolic-ref", "--quiet", "HEAD")
 
 
 def remote_branches(root: Path, default: str) -> dict[str, Commit]:
@@ -175,97 +262,78 @@ def remote_branches(root: Path, default: str) -> dict[str, Commit]:
     return found
 
 
-@refusing
 def _ls_remote(root: Path) -> dict[str, Commit]:
-    import git
-
-    asked = git.Git(str(root))
-    asked.update_environment(GIT_TERMINAL_PROMPT="0")
-    lines = str(asked.ls_remote("--heads", "origin", kill_after_timeout=LS_REMOTE)).splitlines()
+    lines = _git(root, "ls-remote", "--heads", "origin", child="remote", timeout=LS_REMOTE).splitlines()
     return {ref.removeprefix("refs/heads/"): Commit(commit) for commit, ref in map(str.split, lines)}
 
 
-@refusing
 def pushed(root: Path, branch: str) -> bool:
     """Whether the clone has seen the branch on a remote."""
-    return bool(repository(root).git.for_each_ref(f"refs/remotes/*/{branch}"))
+    return bool(_git(root, "for-each-ref", f"refs/remotes/*/{branch}"))
 
 
-@refusing
 def commit(root: Path) -> Commit:
     """The full id of the checked-out commit. Raises NoCommit."""
-    repo = repository(root)
-    if not repo.head.is_valid():
+    found = revision(root, "HEAD")
+    if not found:
         raise NoCommit(name="HEAD")
-    return Commit(repo.head.commit.hexsha)
+    return found
 
 
-@refusing
 def revision(root: Path, name: str) -> Commit | None:
     """The full id of the commit that a name stands for, None where it is none."""
-    import git
-
-    try:
-        asked = ["--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
-        return Commit(repository(root).git.rev_parse(*asked))
-    except git.GitCommandError:
-        return None
+    found = _try(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return Commit(found) if found else None
 
 
-@refusing
 def uncommitted(root: Path) -> list[str]:
-    """Paths that differ from the checked-out commit, new files included, in the whole repository."""
-    lines = repository(root).git.status("--porcelain", "-z", "--no-renames").split("\0")
-    return _from(root, (line[3:] for line in lines if line))
+    """Paths in which this run's snapshot differs from the checked-out commit, in the whole repository."""
+    return snapshot(root).uncommitted
 
 
-@refusing
 def named(root: Path, name: str) -> list[str]:
     """The files of that name in the whole repository, by their paths from its top."""
     asked = ("--cached", "--others", "--exclude-standard", "-z", "--", f":(top,glob)**/{name}")
-    return [each for each in repository(root).git.ls_files(*asked).split("\0") if each]
+    return [each for each in _git(root, "ls-files", *asked).split("\0") if each]
 
 
-@refusing
 def on_branch(root: Path, branch: str) -> bool:
     """Whether the checked-out commit is on the branch. A detached one must be in its history, if the clone has the branch."""
-    repo = repository(root)
-    if not repo.head.is_detached:
-        return str(repo.head.ref.path) == f"refs/heads/{branch}"
+    checked_out = _head(root)
+    if checked_out:
+        return checked_out == f"refs/heads/{branch}"
     names = (f"refs/heads/{branch}", f"refs/remotes/origin/{branch}")
-    known = [name for name in names if repo.git.for_each_ref(name)]
+    known = [name for name in names if _git(root, "for-each-ref", name)]
     return not known or any(contains(root, name, commit(root)) for name in known)
 
 
-@refusing
 def contains(root: Path, new: str, old: str) -> bool | None:
     """Whether `old` is in the history of `new`; None where the clone does not have both."""
-    import git
-
-    repo = repository(root)
-    try:
-        for each in (old, new):
-            repo.git.rev_parse("--verify", "--quiet", f"{each}^{{commit}}")
-    except git.GitCommandError:
+    known = [revision(root, each) for each in (old, new)]
+    if None in known:
         return None
-    return bool(
-        repo.git.merge_base(old, new, with_exceptions=False) == repo.git.rev_parse(f"{old}^{{commit}}")
-    )
+    return _try(root, "merge-base", *map(str, known)) == known[0]
 
 
-@refusing
 def commits(root: Path, old: str | None, new: str) -> list[str]:
     """The commits of `new` that `old` does not have, newest first: short id, author, subject."""
     span = f"{old}..{new}" if old else new
+    # whatever the user's configuration says of git log
+    asked = ("--no-show-signature", "--encoding=UTF-8", "--no-color", "--format=%h  %an  %s")
     # a subject may hold characters at which `splitlines` would begin another commit
-    return list(filter(None, repository(root).git.log("--format=%h  %an  %s", span).split("\n")))
+    return [each for each in _git(root, "log", *asked, span).split("\n") if each]
 
 
-@refusing
 def touched(root: Path, old: str, new: str) -> list[str]:
     """Paths that differ between two commits."""
-    names = repository(root).git.diff("--name-only", "-z", "--no-renames", old, new)
-    return _from(root, filter(None, names.split("\0")))
+    return _from(root, _differing(root, old, new))
+
+
+def _differing(root: Path, old: str, new: str, more: Mapping[str, str] | None = None) -> list[str]:
+    """Paths that differ between two trees or commits. A plumbing command: the user's configuration changes no answer."""
+    asked = ("-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none")
+    names = _git(root, "diff-tree", *asked, old, new, more=more)
+    return [each for each in names.split("\0") if each]
 
 
 def within(path: str, folders: Iterable[str]) -> bool:
@@ -273,8 +341,14 @@ def within(path: str, folders: Iterable[str]) -> bool:
     return any(path == each or path.startswith(f"{each}/") for each in folders)
 
 
+def _submodules(repo: Repository) -> list[str]:
+    """The paths for which .gitmodules says where they come from."""
+    asked = ("config", "--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
+    return [each.partition("\n")[2] for each in (_try(repo.top, *asked) or "").split("\0") if each]
+
+
 class Snapshot:
-    """The working tree as one git tree: what `git add -A` would commit now.
+    """The working tree as one git tree: what `git add -A` would commit now, with the content of submodules.
 
     It uses a copy of the index, and a folder of its own for new objects: the repository is not changed. In a clean
     tree every id is that of `HEAD:path`, in a shallow clone too. It is taken once: a file or commit that is changed
@@ -282,107 +356,218 @@ class Snapshot:
     a folder of it.
     """
 
-    @refusing
     def __init__(self, root: Path) -> None:
-        import git
-
-        repo = repository(root)
+        self.root, self.repository = root, repository(root)
         self.listed: dict[str, dict[str, str]] = {}
         self.parts: dict[object, str] = {}
+        self.places: dict[str, str] = {}
+        """The paths of the folders that were asked for, by their ids."""
         self.prefix = prefix(root)
         self.folder = tempfile.TemporaryDirectory(prefix="snapshot-")
-        folder, common = Path(self.folder.name), Path(repo.common_dir)
-        inherited = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")
-        alternates = [str(common / "objects"), *([inherited] if inherited else [])]
-        # its own: stages in other threads use the repository meanwhile
-        self.git = git.Git(str(repo.working_tree_dir or root))
-        self.git.update_environment(
-            GIT_INDEX_FILE=str(folder / "index"),
-            GIT_OBJECT_DIRECTORY=str(folder),
-            GIT_ALTERNATE_OBJECT_DIRECTORIES=":".join(alternates),
-        )
+        self.repositories: list[Repository] = []
+        self.empty: dict[str, type[Refusal]] = {}
+        """Why a submodule's content is not there, by its path from the repository's top."""
         head = commit(root)
-        index = Path(repo.git_dir) / "index"
-        if index.exists():
-            shutil.copy(index, folder / "index")  # with its times, so that git reads changed files only
-        self.git.add("-A", "--", ".")
-        self.tree: str = self.git.write_tree()
-        clean = self.tree == self.git.rev_parse(f"{head}^{{tree}}")
-        self.commit = head if clean else None
+        self.tree, changed = self._take(self.repository)
+        self.uncommitted = _from(root, changed)
+        """Paths that differ from the checked-out commit."""
+        self.commit = None if changed else head
         """The commit that has exactly this tree; None where files differ from it."""
-        self.version = Version.of(head, dirty=not clean)
+        self.version = Version.of(head, dirty=bool(changed))
 
-    @refusing
+    def _take(self, repo: Repository, below: str = "") -> tuple[str, list[str]]:
+        """The tree of what `git add -A` would commit in a repository, and the paths in which it differs from HEAD."""
+        self.repositories.append(repo)
+        index = Path(self.folder.name) / f"index-of-{len(self.repositories)}"
+        if (repo.own / "index").exists():
+            shutil.copy(repo.own / "index", index)  # with its times, so that git reads changed files only
+        try:
+            self._git("add", "-A", "--", ".", top=repo.top, index=index)
+        except GitRefused as refused:
+            unborn = re.search(r"'(.+?)/?' does not have a commit checked out", str(refused.facts["problem"]))
+            if unborn:
+                raise NestedClone(path=_from(self.root, [below + unborn[1]])[0]) from None
+            raise
+        tree = self._git("write-tree", top=repo.top, index=index)
+        head = commit(repo.top)
+        changed = _differing(repo.top, head, tree, self._variables())
+        staged = self._git("ls-files", "--stage", "-z", top=repo.top, index=index)
+        links = [line.partition("\t") for line in staged.split("\0") if line.startswith(SUBMODULE)]
+        if links:
+            known = _submodules(repo)
+            for about, _, path in links:
+                if path not in known:
+                    self.empty[below + path] = NestedClone
+                elif not os.path.lexists(repo.top / path / ".git"):
+                    self.empty[below + path] = SubmoduleMissing
+                elif self._fill(repo, below + path, path, about.split()[1], index) and path not in changed:
+                    changed.append(path)
+            tree = self._git("write-tree", top=repo.top, index=index)
+        return tree, changed
+
+    def _fill(self, repo: Repository, whole: str, path: str, id: str, index: Path) -> bool:
+        """Put a submodule's content in the place of its commit; whether the content differs from that commit's."""
+        inner = repository(repo.top / path)
+        content, changed = self._take(inner, f"{whole}/")
+        with tempfile.TemporaryFile() as removed:
+            removed.write(_bytes(f"0 {NOTHING}\t{path}\0"))
+            removed.seek(0)
+            self._git("update-index", "-z", "--index-info", stdin=removed, top=repo.top, index=index)
+        self._git("read-tree", f"--prefix={path}/", content, top=repo.top, index=index)
+        return bool(changed) or commit(inner.top) != id
+
+    def _git(
+        self, *words: str, stdin: IO[bytes] | None = None, top: Path | None = None, index: Path | None = None
+    ) -> str:
+        more = self._variables() | ({"GIT_INDEX_FILE": str(index)} if index else {})
+        return _git(top or self.repository.top, *words, stdin=stdin, more=more)
+
+    def _variables(self) -> dict[str, str]:
+        return {
+            "GIT_OBJECT_DIRECTORY": self.folder.name,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(each.objects for each in self.repositories),
+        }
+
     def ids(self, paths: Iterable[str]) -> dict[str, str | None]:
         """The git id (40 hex digits) of each path, None where there is no such path."""
         wanted = sorted(set(paths))
         with tempfile.TemporaryFile() as asked:
-            asked.write("".join(f"{self._object(path)}\n" for path in wanted).encode())
+            asked.write(_bytes("".join(f"{self._object(path)}\n" for path in wanted)))
             asked.seek(0)
-            answers = self.git.cat_file("--batch-check", istream=asked).splitlines()
+            answers = self._git("cat-file", "--batch-check", stdin=asked).splitlines()
         return {
             path: None if answer.endswith(" missing") else answer.split()[0]
             for path, answer in zip(wanted, answers, strict=True)
         }
 
+    def _path(self, tree: str, name: str) -> str:
+        """The path of a file of a folder, from `root`."""
+        return posixpath.normpath(posixpath.join(self.places.get(tree, "."), name))
+
+    def _whole(self, path: str) -> str:
+        """The path from the repository's top."""
+        return posixpath.normpath(posixpath.join(self.prefix, path))
+
     def _object(self, path: str) -> str:
-        inside = posixpath.normpath(posixpath.join(self.prefix, path))
+        inside = self._whole(path)
         if within(inside, [".."]):  # git would end with an error, and not only say that it is missing
             return NOTHING
         return f"{self.tree}:{'' if inside == '.' else inside}"
 
-    @refusing
     def folder_id(self, path: str, exclude: Sequence[str] = (), keep: Sequence[str] = ()) -> str:
         """The git id of a folder: the one that it has, or would have without `exclude`, but with what of that is in `keep`.
 
         Both are paths from the folder. Raises NoFolder.
         """
         whole = self.ids([path])[path]
-        if not whole or self.git.cat_file("-t", whole) != "tree":
+        if not whole or self._git("cat-file", "-t", whole) != "tree":
             raise NoFolder(path=path)
+        self.places[whole] = path
         if not exclude:
             return whole
         asked = (whole, tuple(exclude), tuple(keep))
         if asked not in self.parts:
             wanted = {
                 name: about
-                for name, about in self.files(whole).items()
+                for name, about in self._listed(whole).items()
                 if within(name, keep) or not within(name, exclude)
             }
-            index = {"GIT_INDEX_FILE": str(Path(self.folder.name) / f"index-{len(self.parts)}")}
+            index = Path(self.folder.name) / f"index-{len(self.parts)}"
             with tempfile.TemporaryFile() as listed:
                 for name, about in wanted.items():
-                    listed.write(f"{about}\t{name}\0".encode(errors="surrogateescape"))
+                    listed.write(_bytes(f"{about}\t{name}\0"))
                 listed.seek(0)
-                self.git.update_index("-z", "--index-info", istream=listed, env=index)
-            self.parts[asked] = self.git.write_tree(env=index)
+                self._git("update-index", "-z", "--index-info", stdin=listed, index=index)
+            self.parts[asked] = self._git("write-tree", index=index)
+        self.places[self.parts[asked]] = path
         return self.parts[asked]
 
-    @refusing
     def files(self, tree: str) -> dict[str, str]:
-        """Mode and git id of each file of a folder, which its id names, by its path from there."""
+        """Mode and git id of each file of a folder, which its id names, by its path from there.
+
+        Raises SubmoduleMissing or NestedClone.
+        """
+        found = self._listed(tree)
+        for name, about in found.items():
+            if about.startswith(SUBMODULE):
+                path = self._path(tree, name)
+                raise self.empty[self._whole(path)](path=path)
+        return found
+
+    def _listed(self, tree: str) -> dict[str, str]:
         if tree not in self.listed:
-            listed = self.git.ls_tree("-r", "-z", tree).split("\0")
+            listed = self._git("ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
             entries = (line.partition("\t") for line in listed if line)
             self.listed[tree] = {name: about for about, _, name in entries}
         return self.listed[tree]
 
-    @refusing
     def content(self, path: str) -> str | None:
         """A file's text, None where there is no such file."""
         if not self.ids([path])[path]:
             return None
-        return str(self.git.cat_file("blob", self._object(path)))
+        return self._git("cat-file", "blob", self._object(path))
 
-    @refusing
     def export(self, tree: str, destination: Path) -> None:
-        """Write the files of a folder, which its id names, into `destination`, with the modes that git keeps."""
-        with tempfile.TemporaryFile() as packed:
-            self.git.archive("--format=tar", tree, output_stream=packed)
-            packed.seek(0)
-            with tarfile.open(fileobj=packed) as archive:
-                # the tree is the developer's own; what must not reach a server is refused when packing
-                archive.extractall(destination)  # noqa: S202  Debian 12's own Python knows no `filter`
+        """Write the files of a folder, which its id names, into `destination`, with the modes and the bytes that git keeps.
+
+        No filter, attribute or setting changes them: git's own commands that write files would follow all of these.
+        In the place of a pointer of Git LFS stands the file that it points to. Raises SubmoduleMissing, NestedClone or LargeFileMissing.
+        """
+        entries = self.files(tree)
+        folders: set[Path] = set()
+        destination.mkdir(parents=True, exist_ok=True)
+        for (name, about), content in zip(entries.items(), self._blobs(entries.values()), strict=True):
+            path = destination / os.fsdecode(_bytes(name))
+            if path.parent not in folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(path.parent)
+            mode = about.partition(" ")[0]
+            if mode == LINK:
+                path.symlink_to(os.fsdecode(content))
+                continue
+            large = len(content) <= LFS_LARGEST and LFS.match(content)
+            with path.open("wb") as file:
+                if large:
+                    self._write_large(large[1].decode(), self._path(tree, name), file)
+                else:
+                    file.write(content)
+                os.fchmod(file.fileno(), 0o755 if mode == EXECUTABLE else 0o644)
+
+    def _blobs(self, entries: Iterable[str]) -> Iterator[bytes]:
+        """The content of each entry, in order, by one process of git."""
+        with tempfile.TemporaryFile() as asked:
+            asked.write("".join(f"{about.split()[2]}\n" for about in entries).encode())
+            asked.seek(0)
+            with subprocess.Popen(
+                ["git", *OURS, "cat-file", "--batch"],
+                cwd=self.repository.top,
+                # a partial clone asks its remote
+                env={**variables.of("remote"), **VARIABLES, **self._variables()},
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=1 << 20,
+            ) as child:
+                answers = cast("IO[bytes]", child.stdout)
+                while header := answers.readline():
+                    id, kind, *size = header.split()
+                    if kind != b"blob":
+                        raise GitRefused(problem=f"there is no file {id.decode()} here")
+                    content = answers.read(int(size[0]))
+                    answers.read(1)
+                    yield content
+
+    def _write_large(self, digest: str, path: str, file: IO[bytes]) -> None:
+        """Write the file that a pointer of Git LFS names, if the clone has it."""
+        for repo in self.repositories:
+            kept = repo.common / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
+            if kept.exists():
+                with kept.open("rb") as whole:
+                    shutil.copyfileobj(whole, file, 1 << 20)
+                    whole.seek(0)
+                    if hashlib.file_digest(whole, "sha256").hexdigest() == digest:
+                        return
+        raise LargeFileMissing(path=path)
 
 
 def snapshot(root: Path) -> Snapshot:

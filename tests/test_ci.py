@@ -87,6 +87,18 @@ def entry(tmp_path, monkeypatch):
     return loaded
 
 
+def test_doit_starts_with_this_checkout_s_code_whatever_the_caller_s_python_is_told(entry, tmp_path):
+    strange = {
+        "PYTHONPATH": "/nowhere",
+        "PYTHONHOME": "/nowhere",
+        "PYTHONSTARTUP": "/nowhere",
+        "PATH": "/bin",
+    }
+    got = entry.handed_on({**strange, "CI": "true"})
+    assert {name for name in got if name.startswith("PYTHON")} == {"PYTHONPATH"}
+    assert (got["PYTHONPATH"], got["CI"], got["PATH"]) == (str(tmp_path), "true", f"{entry.BIN}:/bin")
+
+
 @pytest.mark.parametrize("name", ["OIDC_TOKEN", "BITBUCKET_STEP_OIDC_TOKEN"])
 def test_a_job_is_known_to_aws_by_its_providers_token(entry, tmp_path, name):
     given = entry.credentials({"AWS_ROLE_ARN": "arn:aws:iam::1:role/builder", name: "signed"})

@@ -36,7 +36,6 @@ def imported(path):
         ("botocore", "tasks/cloud/"),
         ("moto", "tasks/cloud/"),
         ("ansible_runner", "tasks/hosts/ansible.py"),
-        ("git", "tasks/source.py"),
         ("minisign", "tasks/tarball/signature.py"),
         ("cyclonedx", "tasks/tarball/sbom.py"),
         ("zstandard", ("tasks/tarball/build/archive.py", "tasks/tarball/build/tar.py")),
@@ -45,6 +44,10 @@ def imported(path):
 def test_an_outside_thing_has_one_door(outside, door):
     assert [path for path in CODE if outside in imported(path) and not path.startswith(door)] == []
     assert any(outside in imported(path) for path in CODE)
+
+
+def test_git_is_started_in_one_place():
+    assert [path for path in CODE if '["git"' in (ROOT / path).read_text()] == ["tasks/source.py"]
 
 
 def test_the_graph_and_the_commands_load_nothing_that_is_slow_to_load():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+
 import pytest
 
 from tasks import source
-from tasks.source import NoBranch, NoCommit, NoRepository
+from tasks.source import LargeFileMissing, NestedClone, NoBranch, NoCommit, NoRepository, SubmoduleMissing
 from tests.conftest import commit, git
 
 
@@ -81,10 +85,10 @@ def test_no_repository_and_no_commit_are_refusals(tmp_path):
 
 
 def test_uncommitted_files_are_listed(checkout):
-    assert source.uncommitted(checkout) == []
+    assert source.Snapshot(checkout).uncommitted == []
     (checkout / "app" / "a b.php").write_text("x")
     (checkout / "README.md").unlink()
-    assert source.uncommitted(checkout) == ["README.md", "app/a b.php"]
+    assert source.Snapshot(checkout).uncommitted == ["README.md", "app/a b.php"]
 
 
 def test_a_commit_is_on_a_branch_when_its_history_has_it(checkout):
@@ -120,9 +124,9 @@ def test_in_a_folder_of_a_repository_paths_are_told_and_asked_from_there(checkou
     for name in ("deploy/tasks/run.py", "shop/index.php"):
         (checkout / name).parent.mkdir(parents=True)
         (checkout / name).write_text("x\n")
-    assert source.uncommitted(home) == [".", "../shop"]  # as git: a folder where all of it is new
+    assert source.Snapshot(home).uncommitted == ["tasks/run.py", "../shop/index.php"]
     second = commit(checkout)
-    assert source.uncommitted(home) == []
+    assert source.Snapshot(home).uncommitted == []
     assert source.touched(home, first, second) == ["tasks/run.py", "../shop/index.php"]
     ids = source.Snapshot(home).ids(["tasks", ".", "../shop", "../README.md", "..", "shop", "../../shop"])
     assert ids == {
@@ -146,7 +150,7 @@ def test_in_a_folder_of_a_repository_a_change_beside_it_is_uncommitted(checkout)
     changed = source.Snapshot(checkout / "deploy")
     assert changed.commit is None
     assert changed.content("../app/index.php") == changed.content("dodo.py") == "changed"
-    assert source.uncommitted(checkout / "deploy") == ["../app/index.php", "dodo.py"]
+    assert source.Snapshot(checkout / "deploy").uncommitted == ["../app/index.php", "dodo.py"]
 
 
 def test_a_folder_without_some_of_its_files_has_the_id_that_git_would_give_it(checkout):
@@ -163,3 +167,286 @@ def test_a_folder_without_some_of_its_files_has_the_id_that_git_would_give_it(ch
     commit(checkout)
     assert found == git(checkout, "rev-parse", "HEAD^{tree}")
     assert snapshot.folder_id("app") == git(checkout, "rev-parse", "HEAD:app")
+
+
+def exported(root, folder, path="app"):
+    """What an export writes: each file's bytes by name, and its mode or `link`."""
+    taken = source.Snapshot(root)
+    taken.export(taken.folder_id(path), folder)
+    return {
+        each.relative_to(folder).as_posix(): str(each.readlink()).encode()
+        if each.is_symlink()
+        else each.read_bytes()
+        for each in folder.rglob("*")
+        if each.is_symlink() or each.is_file()
+    }
+
+
+def blobs(root, path="app"):
+    """What git keeps."""
+    listed = git(root, "ls-tree", "-r", "--name-only", "-z", f"HEAD:{path}").split("\0")
+    return {name: git_bytes(root, "cat-file", "blob", f"HEAD:{path}/{name}") for name in listed if name}
+
+
+def git_bytes(root, *words):
+    return subprocess.run(["git", *words], cwd=root, check=True, capture_output=True).stdout
+
+
+@pytest.fixture
+def all_kinds(checkout):
+    """An application with everything that git's attributes could change."""
+    app = checkout / "app"
+    (app / "lines.txt").write_bytes(b"one\ntwo\n")
+    (app / "dos.txt").write_bytes(b"one\r\ntwo\r\n")
+    (app / "id.txt").write_bytes(b"$Id$ $Format:%H$\n")
+    (app / "wide.txt").write_bytes("größe\n".encode())
+    (app / "empty").write_bytes(b"")
+    (app / "no end of line").write_bytes(b"x")
+    (app / "binary").write_bytes(bytes(range(256)) * 300)
+    (app / "run.sh").write_bytes(b"#!/bin/sh\n")
+    (app / "run.sh").chmod(0o755)
+    (app / "link").symlink_to("lines.txt")
+    (app / "dangling").symlink_to("no/where")
+    commit(checkout)
+    return checkout
+
+
+CONFIGURED = {
+    "core.autocrlf": "true",
+    "core.eol": "crlf",
+    "core.symlinks": "false",
+    "core.fileMode": "false",
+    "tar.umask": "0777",
+    "filter.upper.smudge": "tr a-z A-Z",
+    "status.showUntrackedFiles": "no",
+}
+ATTRIBUTES = [
+    "* text=auto eol=crlf",
+    "* ident",
+    "* export-subst",
+    "* filter=upper",
+    "*.txt export-ignore",
+    "wide.txt text working-tree-encoding=UTF-16",
+]
+
+
+@pytest.mark.parametrize(("name", "value"), CONFIGURED.items())
+@pytest.mark.parametrize("whose", ["user", "repository"])
+def test_no_configuration_changes_an_exported_byte(all_kinds, tmp_path, monkeypatch, name, value, whose):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    kept = blobs(all_kinds)
+    git(all_kinds, "config", *(["--global"] if whose == "user" else []), name, value)
+    assert exported(all_kinds, tmp_path / "out") == kept
+    assert (tmp_path / "out" / "run.sh").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "out" / "lines.txt").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("line", ATTRIBUTES)
+@pytest.mark.parametrize("where", ["tree", "user", "clone"])
+def test_no_attribute_changes_an_exported_byte(all_kinds, tmp_path, monkeypatch, line, where):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    taken = source.Snapshot(all_kinds)  # git itself refuses a file that is not encoded as an attribute says
+    if where == "tree":
+        (all_kinds / "app" / ".gitattributes").write_text(f"{line}\n")
+        git(all_kinds, "add", "app/.gitattributes")
+        git(all_kinds, "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "attributes")
+    file = {
+        "user": tmp_path / "xdg" / "git" / "attributes",
+        "clone": all_kinds / ".git" / "info" / "attributes",
+    }
+    if where in file:
+        file[where].parent.mkdir(parents=True, exist_ok=True)
+        file[where].write_text(f"{line}\n")
+    git(all_kinds, "config", "filter.upper.smudge", "tr a-z A-Z")
+    git(all_kinds, "config", "filter.upper.clean", "cat")
+    git(all_kinds, "config", "filter.upper.required", "true")
+    tree = git(all_kinds, "rev-parse", "HEAD:app")
+    kept = blobs(all_kinds)
+    taken.export(tree, tmp_path / "out")
+    found = {
+        each.relative_to(tmp_path / "out").as_posix(): each.read_bytes()
+        for each in (tmp_path / "out").rglob("*")
+        if each.is_file() and not each.is_symlink()
+    }
+    assert found == {name: content for name, content in kept.items() if name not in ("link", "dangling")}
+
+
+def test_a_replaced_object_is_not_what_the_commit_names(all_kinds, tmp_path):
+    kept = blobs(all_kinds)
+    (tmp_path / "other").write_text("forged")
+    other = git(all_kinds, "hash-object", "-w", str(tmp_path / "other"))
+    git(all_kinds, "replace", git(all_kinds, "rev-parse", "HEAD:app/lines.txt"), other)
+    assert exported(all_kinds, tmp_path / "out") == kept
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "ünï".encode(), b"a\nb", b'"quoted"', b" blank ", b"-n"])
+def test_a_file_of_any_name_is_listed_and_exported(checkout, tmp_path, name):
+    (checkout / "app" / os.fsdecode(name)).write_bytes(b"x")
+    commit(checkout)
+    taken = source.Snapshot(checkout)
+    taken.export(taken.folder_id("app"), tmp_path / "out")
+    assert {os.fsencode(each.name) for each in (tmp_path / "out").iterdir()} == {name, b"index.php"}
+    assert {each.encode("utf-8", "surrogateescape") for each in taken.files(taken.folder_id("app"))} == {
+        name,
+        b"index.php",
+    }
+
+
+# --- what is uncommitted --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("status.showUntrackedFiles", "no"),
+        ("status.relativePaths", "true"),
+        ("diff.ignoreSubmodules", "all"),
+        ("diff.relative", "true"),
+        ("core.fsmonitor", "{root}/.git/nothing-changes"),
+        ("core.untrackedCache", "true"),
+        ("core.splitIndex", "true"),
+        ("core.quotePath", "true"),
+        ("color.ui", "always"),
+    ],
+)
+def test_no_configuration_hides_an_uncommitted_file(checkout, name, value):
+    hook = checkout / ".git" / "nothing-changes"
+    hook.write_text("#!/bin/sh\nprintf 'token\\0'\n")
+    hook.chmod(0o755)
+    git(checkout, "config", name, value.format(root=checkout))
+    git(checkout, "status")
+    (checkout / "app" / "new.php").write_text("x")
+    (checkout / "app" / "index.php").write_text("changed")
+    (checkout / "other.md").write_text("x")
+    taken = source.Snapshot(checkout / "app")
+    assert taken.uncommitted == ["index.php", "new.php", "../other.md"]
+    assert taken.commit is None
+    assert taken.version.dirty
+
+
+def test_what_is_said_to_be_uncommitted_is_what_the_tree_differs_in(checkout):
+    """One truth: whatever makes the tree another one is listed, and nothing else is."""
+    git(checkout, "config", "add.ignoreErrors", "true")
+    (checkout / "app" / "index.php").chmod(0o755)
+    taken = source.Snapshot(checkout)
+    assert taken.uncommitted == ["app/index.php"]
+    assert (taken.commit is None) == (taken.tree != git(checkout, "rev-parse", "HEAD^{tree}"))
+    (checkout / "app" / "index.php").chmod(0o644)
+    (checkout / "empty").mkdir()  # git keeps no empty folder
+    again = source.Snapshot(checkout)
+    assert (again.uncommitted, again.commit) == ([], source.commit(checkout))
+
+
+# --- submodules, nested clones, Git LFS -----------------------------------------------------------
+
+
+@pytest.fixture
+def with_submodule(checkout, tmp_path, monkeypatch):
+    """A repository with the submodule app/lib, which has a submodule of its own."""
+    for name, value in {"COUNT": "1", "KEY_0": "protocol.file.allow", "VALUE_0": "always"}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    for name in ("inner", "library"):
+        git(tmp_path, "init", "-qb", "main", name)
+        (tmp_path / name / f"{name}.php").write_text(f"{name}\n")
+        if name == "library":
+            git(tmp_path / name, "submodule", "--quiet", "add", str(tmp_path / "inner"), "deep")
+        commit(tmp_path / name)
+    git(checkout, "submodule", "--quiet", "add", str(tmp_path / "library"), "app/lib")
+    git(checkout, "submodule", "--quiet", "update", "--init", "--recursive")
+    commit(checkout)
+    return checkout
+
+
+INSIDE = {"lib/library.php": b"library\n", "lib/deep/inner.php": b"inner\n"}
+
+
+def test_a_submodule_s_content_is_listed_and_exported(with_submodule, tmp_path):
+    taken = source.Snapshot(with_submodule)
+    assert (taken.uncommitted, taken.commit) == ([], source.commit(with_submodule))
+    found = exported(with_submodule, tmp_path / "out")
+    assert INSIDE.items() <= found.items()
+    assert taken.files(taken.folder_id("app")).keys() == found.keys()
+    assert taken.ids(["app/lib/library.php"])["app/lib/library.php"]
+    git(tmp_path, "clone", "-q", "--recurse-submodules", str(with_submodule), "again")
+    assert source.Snapshot(tmp_path / "again").tree == taken.tree
+
+
+@pytest.mark.parametrize("folder", ["app/lib", "app/lib/deep"])
+@pytest.mark.parametrize("how", ["file", "commit"])
+def test_a_change_in_a_submodule_is_uncommitted_and_in_the_export(with_submodule, tmp_path, folder, how):
+    git(with_submodule, "config", "diff.ignoreSubmodules", "all")
+    git(with_submodule, "config", "submodule.app/lib.ignore", "all")
+    (with_submodule / folder / "new.php").write_text("x")
+    if how == "commit":
+        commit(with_submodule / folder)
+    taken = source.Snapshot(with_submodule)
+    assert (taken.uncommitted, taken.commit) == (["app/lib"], None)
+    assert f"{folder.removeprefix('app/')}/new.php" in exported(with_submodule, tmp_path / "out")
+
+
+@pytest.mark.parametrize("depth", ["", "--recurse-submodules=app/lib --shallow-submodules"])
+def test_a_submodule_that_is_not_checked_out_is_refused_with_what_to_type(with_submodule, tmp_path, depth):
+    git(tmp_path, "clone", "-q", *depth.split()[:0], str(with_submodule), "other")
+    if depth:
+        git(tmp_path / "other", "submodule", "--quiet", "update", "--init")
+    missing = "app/lib/deep" if depth else "app/lib"
+    taken = source.Snapshot(tmp_path / "other")
+    for ask in (taken.files, lambda tree: taken.export(tree, tmp_path / "out")):
+        with pytest.raises(
+            SubmoduleMissing, match=f"git: {missing} is a submodule .*\n    git submodule update --init"
+        ):
+            ask(taken.folder_id("app"))
+    assert taken.folder_id("environments")  # a submodule elsewhere is none of its business
+    assert taken.files(taken.folder_id("app", ["lib"])).keys() == {"index.php"}
+    git(tmp_path / "other", "submodule", "--quiet", "update", "--init", "--recursive")
+    assert INSIDE.items() <= exported(tmp_path / "other", tmp_path / "out").items()
+
+
+def test_a_nested_clone_is_uncommitted_content_and_once_committed_a_refusal_elsewhere(checkout, tmp_path):
+    git(tmp_path, "init", "-qb", "main", str(checkout / "app" / "nested"))
+    (checkout / "app" / "nested" / "x.php").write_text("x")
+    with pytest.raises(
+        NestedClone, match=r"app/nested is a git repository of its own.*\n    .*git submodule add"
+    ):
+        exported(checkout, tmp_path / "unborn")
+    commit(checkout / "app" / "nested")
+    with pytest.raises(NestedClone, match="app/nested"):
+        exported(checkout, tmp_path / "alone")
+    commit(checkout)
+    git(tmp_path, "clone", "-q", str(checkout), "other")
+    for root in (checkout, tmp_path / "other"):
+        with pytest.raises(NestedClone, match="app/nested"):
+            exported(root, tmp_path / "out")
+
+
+CONTENT = b"a large picture" * 1000
+POINTER = (
+    f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(CONTENT).hexdigest()}\n"
+    f"size {len(CONTENT)}\n"
+)
+
+
+@pytest.mark.parametrize("kept", [None, b"damaged", CONTENT])
+def test_an_lfs_pointer_is_the_file_that_it_points_to_or_a_refusal(checkout, tmp_path, kept):
+    (checkout / "app" / "picture.png").write_text(POINTER)
+    commit(checkout)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    if kept:
+        file = checkout / ".git" / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
+        file.parent.mkdir(parents=True)
+        file.write_bytes(kept)
+    if kept == CONTENT:
+        assert exported(checkout, tmp_path / "out")["picture.png"] == CONTENT
+    else:
+        with pytest.raises(
+            LargeFileMissing, match=r"app/picture\.png is a pointer of Git LFS.*\n    git lfs pull"
+        ):
+            exported(checkout, tmp_path / "out")
+
+
+def test_a_text_about_lfs_pointers_is_no_pointer(checkout, tmp_path):
+    text = f"A pointer begins with\n{POINTER}"
+    (checkout / "app" / "lfs.md").write_text(text)
+    assert exported(checkout, tmp_path / "out")["lfs.md"] == text.encode()

@@ -38,19 +38,16 @@ class UnknownVariable(Refusal):
     exit_code = UNKNOWN
 
 
-def read(
-    root: Path,
-    variables: Mapping[str, str],
-    *,
-    cloud: Cloud | None = None,
-    hosts: Hosts | None = None,
-    console: Console | None = None,
-    clock: Clock = SYSTEM,
-) -> Run:
-    """The run for these variables. What is not handed in is the real one: the cloud of the settings, its hosts.
+class EmptyVariable(Refusal):
+    """A `name=` without a value, as a shell makes of a variable that is not set. It does not mean «this one»."""
 
-    Raises UnknownVariable, UnknownEnvironment or a refusal of settings or profile.
-    """
+    sentence = "command line: {name}= has no value"
+    remedy = "doit {name}=NAME plan"
+    exit_code = UNKNOWN
+
+
+def accept(variables: Mapping[str, str]) -> None:
+    """Raises UnknownVariable or EmptyVariable for what is none of the command line's variables."""
     for name, value in variables.items():
         if name not in VARIABLES:
             right = nearest(name, VARIABLES)
@@ -62,6 +59,24 @@ def read(
                 known=", ".join(VARIABLES),
                 typed=again or "environment=testing release",
             )
+        if not value.strip():
+            raise EmptyVariable(name=name)
+
+
+def read(
+    root: Path,
+    variables: Mapping[str, str],
+    *,
+    cloud: Cloud | None = None,
+    hosts: Hosts | None = None,
+    console: Console | None = None,
+    clock: Clock = SYSTEM,
+) -> Run:
+    """The run for these variables. What is not handed in is the real one: the cloud of the settings, its hosts.
+
+    Raises UnknownVariable, EmptyVariable, UnknownEnvironment or a refusal of settings or profile.
+    """
+    accept(variables)
     began = clock.monotonic()
     name = variables.get("environment") or DEFAULT_ENVIRONMENT
     pipeline = settings.load(settings.Pipeline, root / "pipeline.yml", root)

@@ -15,6 +15,7 @@ from doit import doit_cmd
 from tasks import run as runs
 from tasks import settings, source
 from tasks.bucket import lease
+from tasks.commands import command_line
 from tasks.commands.base import flag, run_of
 from tasks.commands.run import RunCommand, selected
 from tasks.graph import plan, summary
@@ -68,6 +69,7 @@ class ControlCommand(RunCommand):
     def choose(self, args: list[str]) -> list[str]:
         """Choose the environment by the branch; the stages are those of the control."""
         root, variables = Path.cwd(), doit_cmd._CMDLINE_VARS
+        command_line.accept(variables)
         told = [*args, *(f"{name}={value}" for name, value in variables.items() if name == "environment")]
         if told:
             raise ControlDecides(control=self.name, more=", ".join(told))

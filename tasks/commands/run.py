@@ -39,7 +39,7 @@ class TeardownAndMore(Refusal):
     """A stage that removes what others have made is called together with other stages, but their order is undefined."""
 
     sentence = "command line: {stage} goes alone, not together with {others}"
-    remedy = "doit {stage} && doit {others}"
+    remedy = "doit plan {stage}"
     exit_code = UNKNOWN
 
 

@@ -18,14 +18,14 @@ class SweepTooMuch(Refusal):
     """The sweep would delete a larger share of all items than the settings allow."""
 
     sentence = "sweep: would take {share} % of everything, more than {most} % (pipeline.yml: sweep.share)"
-    remedy = "doit sweep --yes --share {share}"
+    remedy = "doit sweep --share {share}"
 
 
 class SweepIncomplete(Refusal):
     """Some items were not deleted: the cloud refused, or a run holds their environment."""
 
     sentence = "sweep: {number} of {all} could not be taken: {why}"
-    remedy = "doit sweep --yes"
+    remedy = "doit sweep"
 
 
 class SweepCommand(Command):

@@ -13,7 +13,7 @@ class UnlockUnconfirmed(Refusal):
     """`doit unlock` would take the lease from its holder, and was not confirmed."""
 
     sentence = "unlock: {identity} is held by {holder}: not taken without a yes"
-    remedy = "doit unlock --yes"
+    remedy = "doit status"
 
 
 class UnlockCommand(Command):

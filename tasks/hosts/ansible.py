@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -17,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks import environ
 from tasks.console.console import Console
 from tasks.hosts.managed import Managed
-from tasks.hosts.playbook_events import PlaybookEvents
+from tasks.hosts.playbook_events import PlaybookEvents, PlaybookIdle
 from tasks.hosts.ssh import Host, known_hosts, options, refusal
 from tasks.process import children
 from tasks.process.children import Cancelled
@@ -27,6 +29,11 @@ from tasks.process.children import Cancelled
 ROOT = Path(__file__).parents[2]
 PLAIN = "linear"
 """Ansible's own strategy, which works wherever Ansible does."""
+RUNNER_S_OWN = (
+    *("ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_RETRY_FILES_ENABLED", "AWX_ISOLATED_DATA_DIR"),
+    *("RUNNER_OMIT_EVENTS", "RUNNER_ONLY_FAILED_EVENTS"),
+)
+"""Variables that ansible-runner sets, so that Ansible tells it what happens."""
 CHANGES_ONLY = {"ANSIBLE_DISPLAY_OK_HOSTS": "False"}
 """Ansible prints nothing of tasks that change nothing."""
 
@@ -60,7 +67,7 @@ def play(
         # nothing was changed, so it can be played again: mitogen may not support this Ansible
         console.once(playbook, f"{strategy} did not get to a first task: plays with {PLAIN}, slower")
         status, story = _play(playbook, hosts, variables, PLAIN, say, log)
-    _accept(status, story, playbook, hosts)
+    accept(status, story, playbook, hosts)
     return Recap(
         changed=story.changed,
         ok=story.ok,
@@ -81,12 +88,12 @@ def preview(
         log = Path(folder) / "log"
         # linear: not all of mitogen's modules support check mode
         status, story = _play(playbook, hosts, variables, PLAIN, say, log, check=True)
-        _accept(status, story, playbook, hosts)
+        accept(status, story, playbook, hosts)
         return log.read_text().splitlines()
 
 
-def _accept(status: str, story: PlaybookEvents, playbook: str, hosts: Sequence[Host]) -> None:
-    """Raise the refusal of a play that failed."""
+def accept(status: str, story: PlaybookEvents, playbook: str, hosts: Sequence[Host]) -> None:
+    """Raise the refusal of a play that failed, or that did nothing on a host."""
     if status == "canceled" or children.cancelled():
         raise Cancelled(stage=playbook)
     for host in hosts:
@@ -94,6 +101,9 @@ def _accept(status: str, story: PlaybookEvents, playbook: str, hosts: Sequence[H
             raise refusal(playbook, host) or story.failure()
     if status != "successful":
         raise story.failure()
+    for host in hosts:
+        if host.name not in story.worked_on:
+            raise PlaybookIdle(stage=playbook, host=host.name)
 
 
 def _play(
@@ -136,7 +146,7 @@ def _run(
     check: bool,
 ) -> str:
     """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers."""
-    import ansible_runner  # half a second to import, needed by plays only
+    from ansible_runner.interface import init_runner  # half a second to import, needed by plays only
 
     over = threading.Event()
 
@@ -148,8 +158,7 @@ def _run(
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="play") as thread:
         try:
-            run = thread.submit(
-                ansible_runner.run,
+            runner = init_runner(
                 private_data_dir=str(private),
                 playbook=str(playbook),
                 inventory=str(inventory),
@@ -161,9 +170,14 @@ def _run(
                 cancel_callback=stop,
                 **({"cmdline": "--check --diff"} if check else {}),
             )
+            # ansible-runner adds the caller's environment to ours
+            known = {*environment, *RUNNER_S_OWN}
+            runner.config.env = {name: value for name, value in runner.config.env.items() if name in known}
+            run = thread.submit(runner.run)
             while wait([run], timeout=0.2).not_done:
                 stop()  # ansible-runner itself asks only every five seconds
-            return str(run.result().status)
+            run.result()
+            return str(runner.status)
         finally:
             over.set()
             _end_all(private)
@@ -179,8 +193,8 @@ def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, obj
             "ansible_host": host.address,
             "ansible_port": host.port,
             "ansible_user": host.user,
-            "ansible_ssh_private_key_file": str(key),
-            "ansible_ssh_common_args": " ".join(options(private / "known_hosts")),
+            # Ansible splits it as a shell does; it and mitogen quote a private key's path in ways of their own
+            "ansible_ssh_common_args": shlex.join(options(private / "known_hosts", key)),
             "ansible_python_interpreter": "/usr/bin/python3",
         }
     inventory = {"all": {"hosts": entries, "vars": dict(variables)}}
@@ -196,8 +210,10 @@ def mitogen() -> Path | None:
 
 def _environment(private: Path, strategy: str) -> dict[str, str]:
     """Every setting of Ansible, so that neither the working directory nor the user's configuration decides one."""
+    given = environ.of()
     return {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        **given,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}",
         "ANSIBLE_CONFIG": str(_write(private / "ansible.cfg", "")),
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
@@ -213,6 +229,9 @@ def _environment(private: Path, strategy: str) -> dict[str, str]:
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
         "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "False",
         "ANSIBLE_NOCOLOR": "True",
+        # ansible-runner adds to these what the caller has
+        "ANSIBLE_CALLBACK_PLUGINS": "",
+        "AWX_LIB_DIRECTORY": "",
     }
 
 

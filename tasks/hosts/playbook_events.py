@@ -16,6 +16,9 @@ LINES = 3
 HIDDEN = "its output is hidden, because it may hold secrets"
 
 
+ANYWAY = {"validate_argument_spec", "gather_facts", "setup"}
+"""Modules that Ansible runs by itself, also where no task of ours is chosen."""
+
 SKIPPED_WITHIN = 0.3
 """Seconds until a task that a condition skips is reported as skipped."""
 
@@ -34,6 +37,13 @@ class PlaybookBroken(Refusal):
     remedy = "ansible-lint --offline playbooks/{stage}.yml"
 
 
+class PlaybookIdle(Refusal):
+    """A playbook ended well, but ran none of its tasks on a host."""
+
+    sentence = "{stage}: {host} ran no task of playbooks/{stage}.yml"
+    remedy = "doit {stage}"
+
+
 class PlaybookEvents:
     """Listens to ansible-runner's events."""
 
@@ -42,6 +52,7 @@ class PlaybookEvents:
         self.ok = 0
         self.begun = False
         self.unreachable: set[str] = set()
+        self.worked_on: set[str] = set()
         self.recording = ManagedListener()
         self._playbook = playbook
         self._say = say
@@ -59,6 +70,8 @@ class PlaybookEvents:
             case "playbook_on_task_start" | "playbook_on_handler_task_start":
                 self.begun = True
                 self._begin(": ".join(filter(None, [told.get("role"), told.get("task")])))
+            case "runner_on_ok" if _short(told) not in ANYWAY:
+                self.worked_on.add(told["host"])
             case "runner_on_skipped":
                 self._soon.cancel()
             case "runner_on_failed" if not told.get("ignore_errors"):
@@ -125,4 +138,9 @@ def message(result: Mapping[str, Any]) -> str:
 
 
 def _is_sentence(told: Mapping[str, Any]) -> bool:
-    return str(told.get("task_action", "")).rpartition(".")[2] in {"fail", "assert"}
+    return _short(told) in {"fail", "assert"}
+
+
+def _short(told: Mapping[str, Any]) -> str:
+    """The name of a task's module, without its collection."""
+    return str(told.get("task_action", "")).rpartition(".")[2]

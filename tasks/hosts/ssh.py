@@ -30,14 +30,21 @@ class HostKeyChanged(Refusal):
     """A host shows other SSH keys than its console printed at its first start."""
 
     sentence = "{stage}: {host} ({address}) shows an SSH host key that is not its own"
-    remedy = "doit teardown && doit release"
+    remedy = "ssh-keyscan -p {port} {address}"
 
 
 class LoginRefused(Refusal):
     """A host answers, but does not accept the deploy key."""
 
     sentence = "{stage}: {host} ({address}) refuses the key of the user {user}"
-    remedy = "doit teardown && doit release"
+    remedy = "doit plan infrastructure"
+
+
+class SshFailed(Refusal):
+    """ssh of this machine does not get as far as a login, though the host answers with its own key."""
+
+    sentence = "{stage}: ssh to {host} ({address}): {problem}"
+    remedy = "doit status"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +73,27 @@ class LoginAnswer(enum.Enum):
     LOGIN = enum.auto()
 
 
-def options(known: Path) -> list[str]:
-    """Options that make OpenSSH trust only the known keys, whatever the user has configured."""
+def options(known: Path, key: Path) -> list[str]:
+    """Options that make OpenSSH trust only the known keys, and show only this one, whatever the user has configured."""
     return [
         "-F",
         "/dev/null",
         *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"UserKnownHostsFile={known}"),
+        *("-o", f"UserKnownHostsFile={quoted(known)}"),
+        *("-o", f"IdentityFile={quoted(key)}"),
         *("-o", "GlobalKnownHostsFile=/dev/null"),
         *("-o", "IdentitiesOnly=yes"),
         *("-o", "IdentityAgent=none"),
         *("-o", "BatchMode=yes"),
     ]
+
+
+def quoted(path: Path) -> str:
+    """A path as OpenSSH reads it in a setting: it splits at blanks, and expands what follows a `%`."""
+    text = str(path)
+    for special in ("\\", '"'):
+        text = text.replace(special, f"\\{special}")
+    return '"{}"'.format(text.replace("%", "%%"))
 
 
 def known_hosts(hosts: Sequence[Host]) -> str:
@@ -87,16 +103,25 @@ def known_hosts(hosts: Sequence[Host]) -> str:
 
 def answer(host: Host) -> LoginAnswer:
     """Try, step by step, how far a login to a host gets."""
+    return _try(host)[0]
+
+
+def _try(host: Host) -> tuple[LoginAnswer, str]:
+    """How far a login gets, and what ssh says when it does not get in."""
     scan = ["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address]
     lines = map(str.split, (_ask(scan) or "").splitlines())
     offered = {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == host.pattern}
     if not offered:
-        return LoginAnswer.NOTHING
+        return LoginAnswer.NOTHING, ""
     if not offered & {_bare(key) for key in host.host_keys}:
-        return LoginAnswer.OTHER_KEY
+        return LoginAnswer.OTHER_KEY, ""
     with login(host) as command:
-        asked = _ask([*command, "true"])
-    return LoginAnswer.NO_LOGIN if asked is None else LoginAnswer.LOGIN
+        try:
+            children.run([*command, "true"])
+        except CommandFailed as failed:
+            said = str(failed.facts["tail"]).splitlines()
+            return LoginAnswer.NO_LOGIN, "; ".join(line.removeprefix("    | ") for line in said)
+    return LoginAnswer.LOGIN, ""
 
 
 def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
@@ -116,14 +141,21 @@ def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
 
 
 def refusal(stage: str, host: Host) -> Refusal | None:
-    """Why a host cannot be reached, found by asking it and not in error messages. None if it can be."""
+    """Why a host cannot be reached, found by asking it. None if it can be."""
+    return refused(stage, host, *_try(host))
+
+
+def refused(stage: str, host: Host, answer: LoginAnswer, words: str) -> Refusal | None:
+    """The refusal for an answer; `words`: what ssh said."""
     facts = {"stage": stage, "host": host.name, "address": host.address, "port": host.port}
-    match answer(host):
+    match answer:
         case LoginAnswer.NOTHING:
             return HostUnreachable(**facts)
         case LoginAnswer.OTHER_KEY:
             return HostKeyChanged(**facts)
         case LoginAnswer.NO_LOGIN:
+            if "Permission denied" not in words:  # the host was not asked, or did not refuse
+                return SshFailed(**facts, problem=words)
             return LoginRefused(**facts, user=host.user)
     return None
 
@@ -136,7 +168,7 @@ def login(host: Host) -> Iterator[list[str]]:
         known.write_text(known_hosts([host]))
         key.touch(mode=0o600)
         key.write_text(host.key.rstrip("\n") + "\n")
-        trust = [*options(known), "-o", f"ConnectTimeout={PATIENCE}", "-i", str(key)]
+        trust = [*options(known, key), "-o", f"ConnectTimeout={PATIENCE}"]
         yield ["ssh", *trust, "-p", str(host.port), "-l", host.user, host.address]
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from tasks import environ
 from tasks.refusal import Refusal
 
 TAIL = 12
@@ -69,6 +70,7 @@ def run(
 ) -> str:
     """Run a command and return what it printed (stdout and stderr, in order).
 
+    `env`: its environment variables; without it, those that every child gets.
     `say` gets each line as it comes; `log` gets the whole output. Raises CommandMissing, CommandFailed (with
     the last lines) or Cancelled.
     """
@@ -104,7 +106,7 @@ def _started(
             child = subprocess.Popen(
                 list(command),
                 cwd=cwd,
-                env=marked(os.environ if env is None else env),
+                env=marked(environ.of() if env is None else env),
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -132,7 +134,7 @@ def _started(
 def hand_over(command: Sequence[str]) -> int:
     """Run an interactive command on this terminal; return its exit code."""
     try:
-        return subprocess.call(list(command), env=marked(os.environ))
+        return subprocess.call(list(command), env=marked(environ.of("terminal")))
     except FileNotFoundError:
         raise CommandMissing(command=command[0]) from None
 

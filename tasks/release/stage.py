@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks import source
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
+from tasks.hosts.hosts import Hosts
+from tasks.hosts.ssh import Host
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
+from tasks.refusal import Refusal
 from tasks.release import history
 from tasks.server import stage as server
 from tasks.settings import plain
@@ -23,6 +27,22 @@ if TYPE_CHECKING:
 
 LINK_SECONDS = 3600
 """Seconds in which a machine must begin its download."""
+
+
+LIVE = """
+from pathlib import Path
+
+mark = Path("/srv/{name}/current/.complete")
+print(mark.read_text() if mark.exists() else "")
+"""
+"""Prints the digest of the release that a host runs. Its mark is written when it is complete."""
+
+
+class NotLive(Refusal):
+    """The playbook ended well, but a host runs another release. Nothing is recorded."""
+
+    sentence = "release: {host} runs {found}, not {wanted}"
+    remedy = "doit release"
 
 
 def parts(run: Run) -> dict[str, object]:
@@ -53,14 +73,16 @@ def go_live(
     """Run playbooks/release.yml on the machines, with a link to the tarball that is valid for an hour."""
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
+    reached = hosts.reachable(run.cloud, run.secrets_folder, found)
     run.hosts.play(
         "release",
-        hosts=hosts.reachable(run.cloud, run.secrets_folder, found),
+        hosts=reached,
         variables={**server.variables(run), **variables(run, digest)},
         strategy=run.environment.strategy,
         console=run.console,
         log=run.log("release"),
     )
+    read_back(run.hosts, reached, run.pipeline.name, digest)
     _tag(run)
     history.add(run, digest)
     return Outcome(
@@ -68,6 +90,19 @@ def go_live(
         done=f"{digest.id} is live",
         unchanged=f"{digest.id} is live since {run.clock.stamp()}",
     )
+
+
+def read_back(ask: Hosts, reached: Sequence[Host], name: str, digest: Digest) -> None:
+    """Ask every host which release it runs. Raises NotLive, or a refusal of SSH."""
+    program = LIVE.format(name=name)
+    with ThreadPoolExecutor(max_workers=len(reached) or 1) as pool:
+        answers = list(
+            pool.map(lambda host: ask.python(host, "release", program, quick=True).strip(), reached)
+        )
+    for host, answer in zip(reached, answers, strict=True):
+        if answer != digest:
+            found = Digest(answer).id if answer else "no complete release"
+            raise NotLive(host=host.name, found=found, wanted=digest.id)
 
 
 def variables(run: Run, digest: Digest) -> dict[str, object]:

@@ -18,6 +18,14 @@ def load_ahead() -> None:
     threading.Thread(target=importlib.import_module, args=["cyclonedx.output.json"], daemon=True).start()
 
 
+def usable(lock: str) -> bool:
+    """Whether a composer.lock lists packages with their versions."""
+    try:
+        return all(each["name"] and each["version"] for each in json.loads(lock)["packages"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def of_composer(lock: bytes, *, application: str, version: str, date: int) -> str:
     """The software bill of materials (CycloneDX 1.5, JSON) of a composer.lock. `date`: seconds since 1970."""
     from cyclonedx.model.bom import Bom

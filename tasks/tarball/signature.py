@@ -33,14 +33,14 @@ class SigningKeyExists(Refusal):
     """`doit key` would replace the private key, which cannot be restored."""
 
     sentence = "key: there is a key at {parameter} (public: {public})"
-    remedy = "doit key --replace"
+    remedy = "$EDITOR pipeline.yml"
 
 
 class SigningKeyUnknown(Refusal):
     """The private key's public key is not among `public_keys`, so that every host would refuse the signature."""
 
     sentence = "tarball: the key at {parameter} is {public}, which pipeline.yml does not name (public_keys)"
-    remedy = "doit key --replace"
+    remedy = "$EDITOR pipeline.yml"
 
 
 def make_key(run: Run, *, replace: bool = False) -> str:

@@ -16,6 +16,7 @@ from tasks.bucket.store import RecordTaken
 from tasks.digest import Digest
 from tasks.full_disk import full_disk
 from tasks.graph.stage import Foreseen, Outcome
+from tasks.refusal import Refusal
 from tasks.source import UncommittedChanges
 from tasks.tarball import sbom, signature, stored
 from tasks.tarball.build import archive, keys, layers, tar
@@ -27,14 +28,33 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 
+class LockFileUnusable(Refusal):
+    """The profile names a lock file, and without it the build would take what versions the day has."""
+
+    sentence = "tarball: {path} {problem}, so that it would be built of other parts every day"
+    remedy = "git log --diff-filter=AD --oneline -- {path}"
+
+
 def accept_source(run: Run) -> None:
-    """Raises UncommittedChanges if the environment refuses uncommitted changes; otherwise says that they are included."""
+    """Raises LockFileUnusable, or UncommittedChanges if the environment refuses those; otherwise says that they are included."""
+    _accept_lock_file(run)
     changed = source.uncommitted(run.root)
     if changed and run.environment.uncommitted == "refused":
         files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
         raise UncommittedChanges(stage="tarball", environment=run.environment_name, files=files)
     if changed:
         run.console.once("tarball", f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+
+
+def _accept_lock_file(run: Run) -> None:
+    name = run.profile.sbom
+    if not name:
+        return
+    path = f"{application.place(run).path}/{name}".removeprefix("./")
+    if name not in application.files(run):
+        raise LockFileUnusable(path=path, problem="is not in the repository")
+    if not sbom.usable(application.content(run, name) or ""):
+        raise LockFileUnusable(path=path, problem="does not list what it is built of")
 
 
 def layer_parts(build: Build, name: str) -> dict[str, object]:
@@ -171,7 +191,7 @@ def _pack(build: Build, tree: str) -> Manifest:
             name: tar.of_archive(opened.enter_context(made[name].path.open("rb")), digest=made[name].digest)
             for name in reversed(made)
         }
-        files = tar.of_folder(exported, exclude=run.profile.exclude)
+        files = tar.of_folder(exported, exclude=[*run.profile.exclude, *_hidden(build)])
         stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
         entries: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": files}
         result = archive.pack(entries, packed, date=archive.date_of(tree))
@@ -199,6 +219,26 @@ def _pack(build: Build, tree: str) -> Manifest:
     _list_parts(run, tree, exported, key)
     layers.prune(build, (each.digest for each in made.values()))
     return manifest
+
+
+def _hidden(build: Build) -> list[str]:
+    """The application's files that lie where a layer puts its outputs, and which the layer was not built from.
+
+    They are outputs of another build, which somebody has committed: among new ones they would be live as well.
+    """
+    made = [(layers.outputs(each), set(each.files)) for each in build.keys.values()]
+    found = [
+        name
+        for name in application.files(build.run)
+        if (given := [files for paths, files in made if source.within(name, paths)])
+        and not any(name in files for files in given)
+    ]
+    if found:
+        shown = ", ".join(found[:3]) + (" …" if len(found) > 3 else "")
+        build.run.console.once(
+            "tarball", f"leaves out {len(found)} committed files where layers are: {shown}"
+        )
+    return found
 
 
 def _stamps(build: Build) -> list[tar.TarEntry]:

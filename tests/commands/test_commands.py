@@ -26,6 +26,12 @@ def project(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence", "remedy"),
     [
+        (["branch=", "plan"], 3, "command line: branch= has no value", "doit branch=NAME plan"),
+        (["branch= ", "stop"], 3, "command line: branch= has no value", "doit branch=NAME plan"),
+        (["branch=", "teardown"], 3, "command line: branch= has no value", "doit branch=NAME plan"),
+        (["branch=", "start"], 3, "command line: branch= has no value", "doit branch=NAME plan"),
+        (["branch=", "environment=production", "continue"], 3, "command line: branch= has no value", "doit branch=NAME plan"),
+        (["environment=", "teardown"], 3, "command line: environment= has no value", "doit environment=NAME plan"),
         (["environmnet=x", "release"], 3, "environmnet=x: no such variable (did you mean environment? known: environment, branch)", "doit environment=x release"),
         (["colour=red", "release"], 3, "colour=red: no such variable (known: environment, branch)", "doit environment=testing release"),
         (["environment=prod", "release"], 3, "there is no environments/prod.yml (did you mean production? known: production, staging, testing)", "doit environment=production release"),
@@ -51,7 +57,7 @@ def project(tmp_path_factory) -> Path:
         (["release", "--alwyas"], 3, "option --alwyas not recognized (did you mean --always-execute?", "doit run --always-execute release"),
         (["release", "--wait", "0"], 3, "option --wait: goes before the arguments", "doit run --wait 0 release"),
         (["release", "--qqqqq"], 3, "command line: option --qqqqq not recognized (known: --always-execute", "doit help run"),
-        (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit teardown && doit release"),
+        (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit plan teardown"),
         (["environment=staging", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit environment=staging tarball"),
     ],
 )  # fmt: skip

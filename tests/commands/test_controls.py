@@ -319,3 +319,13 @@ def test_the_default_branch_has_a_testing_environment_of_its_own(root):
     said(doit(root, "teardown"))
     changed = {key for key, etag in objects(root).items() if before.get(key) != etag}
     assert not [key for key in changed if key.startswith(("runs/", "history/"))]
+
+
+def test_a_play_that_put_nothing_live_is_not_recorded(root):
+    (root / "app" / "later.php").write_text("x")
+    commit(root)
+    history = document(root, "history/staging.json")
+    sentence = said(doit(root, "start", IDLE="release"), 1)
+    assert "runs no complete release, not" in sentence
+    assert document(root, "history/staging.json") == history
+    git(root, "reset", "-q", "--hard", "HEAD~1")

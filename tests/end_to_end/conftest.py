@@ -66,7 +66,7 @@ class Site:
         key.touch(mode=0o600)
         key.write_text(host.key)
         known.write_text("".join(f"{host.address} {line}\n" for line in host.host_keys))
-        login = ["ssh", *options(known), "-i", str(key), f"{host.user}@{host.address}"]
+        login = ["ssh", *options(known, key), f"{host.user}@{host.address}"]
         return children.run([*login, "sudo", "sh", "-c", f"'{' '.join(command)}'"])
 
 

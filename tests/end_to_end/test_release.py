@@ -25,7 +25,7 @@ def processes_of(root):
         with contextlib.suppress(OSError):
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             if (
-                f"PYTHONPATH={root}\0".encode() in (folder / "environ").read_bytes()
+                (folder / "cwd").readlink().is_relative_to(root)  # children have an environment of their own
                 and "cloud" not in command
             ):
                 found.append(command)

@@ -15,8 +15,15 @@ from pathlib import Path
 import pytest
 
 from tasks.console.console import Console
-from tasks.hosts.ansible import play
-from tasks.hosts.playbook_events import HIDDEN, SKIPPED_WITHIN, PlaybookBroken, PlaybookEvents, message
+from tasks.hosts.ansible import accept, play
+from tasks.hosts.playbook_events import (
+    HIDDEN,
+    SKIPPED_WITHIN,
+    PlaybookBroken,
+    PlaybookEvents,
+    PlaybookIdle,
+    message,
+)
 from tasks.hosts.ssh import Host, HostUnreachable, known_hosts
 from tasks.process import children
 from tasks.process.children import Cancelled
@@ -68,6 +75,50 @@ def test_a_host_that_does_not_answer_is_named_and_nothing_is_left(strategy, temp
         attempt(host=a_host(port=1), strategy=strategy)
     assert list(temporary.iterdir()) == []
     assert left_by_plays() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ANSIBLE_RUN_TAGS", "nothing"),
+        ("ANSIBLE_SKIP_TAGS", "all"),
+        ("ANSIBLE_CONNECTION_PLUGINS", "/nowhere"),
+        ("ANSIBLE_STDOUT_CALLBACK", "minimal"),
+        ("ANSIBLE_CALLBACK_PLUGINS", "{folder}"),
+        ("ANSIBLE_ENABLE_TASK_DEBUGGER", "1"),
+        ("AWX_LIB_DIRECTORY", "/nowhere"),
+        ("PYTHONPATH", "{folder}"),
+        ("PYTHONSTARTUP", "/nowhere"),
+    ],
+)
+def test_the_caller_s_environment_does_not_decide_what_a_play_does(monkeypatch, tmp_path, name, value):
+    for module in ("awx_display.py", "ansible.py"):  # a stranger's, which must not be found
+        (tmp_path / module).write_text("raise SystemExit('a stranger')\n")
+    monkeypatch.setenv(name, value.format(folder=tmp_path))
+    with pytest.raises(HostUnreachable):
+        attempt(host=a_host(port=1))
+
+
+def test_a_play_in_which_a_host_ran_no_task_is_a_failure():
+    story = PlaybookEvents(playbook="release", say=silent, log=None)
+    for task, action in [
+        ("Validating arguments against arg spec 'main'", "ansible.builtin.validate_argument_spec"),
+        ("Gathering Facts", "ansible.builtin.gather_facts"),
+    ]:
+        ran = {"host": "i-1", "task": task, "task_action": action, "res": {}}
+        story.hear({"event": "runner_on_ok", "event_data": ran})
+    story.hear({"event": "runner_on_skipped", "event_data": {"host": "i-1", "task": "Look", "res": {}}})
+    with pytest.raises(PlaybookIdle, match=r"release: i-1 ran no task of playbooks/release\.yml"):
+        accept("successful", story, "release", [a_host()])
+    story.hear(
+        {
+            "event": "runner_on_ok",
+            "event_data": {"host": "i-1", "task": "Look", "task_action": "stat", "res": {}},
+        }
+    )
+    accept("successful", story, "release", [a_host()])
+    with pytest.raises(PlaybookIdle, match="i-2"):
+        accept("successful", story, "release", [a_host(), a_host(name="i-2")])
 
 
 def test_a_strategy_that_refuses_is_replaced_and_named_once():

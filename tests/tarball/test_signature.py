@@ -158,4 +158,4 @@ def test_the_last_line_of_doit_key_is_a_setting_that_names_a_new_key_behind_the_
     assert len(command_line.read(root, {}).pipeline.public_keys) == 2
     again = doit(root, "key", XDG_STATE_HOME=state)
     assert (again.returncode, again.stdout) == (1, "")
-    assert "doit key --replace" in again.stderr
+    assert "\n    $EDITOR pipeline.yml" in again.stderr

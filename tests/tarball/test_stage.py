@@ -21,6 +21,7 @@ from tasks.tarball import stage as tarball
 from tasks.tarball import stored
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed, BuildIncomplete
+from tasks.tarball.stage import LockFileUnusable
 from tasks.tarball.stored import NoTarball, TarballGone
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
@@ -264,6 +265,75 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
     finally:
         subprocess.run(["umount", "--lazy", project / ".run"], check=True)
     assert list(run.store.keys(f"state/{run.identity}")) == []
+
+
+@pytest.mark.parametrize("stale", ["out/stale", "out/en", "out/deep/er/stale", "out"])
+def test_what_is_committed_below_a_layer_s_outputs_is_not_mixed_with_what_was_built(project, start, stale):
+    clean = content(start(project), tarball.pack(Build(start(project))).facts["digest"])
+    path = project / "app" / stale
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to("/nowhere") if stale == "out" else path.write_text("stale")
+    git(project, "add", "-f", "app")
+    commit(project)
+    run = start(project)
+    assert content(run, tarball.pack(Build(run)).facts["digest"]) == clean
+
+
+def test_what_a_layer_was_given_below_its_outputs_stays(project, start):
+    (project / "app" / "out").mkdir()
+    (project / "app" / "out" / "source.less").write_text("source")
+    (project / "app" / "outer").write_text("no output")
+    change_profile(project, "files: [index.php]", "files: [index.php, out]")
+    run = start(project)
+    files = content(run, tarball.pack(Build(run)).facts["digest"])
+    assert (files["out/source.less"], files["outer"]) == ("source", "no output")
+    assert {"out/en", "out/de"} <= files.keys()
+
+
+LOCK = '{"packages": [{"name": "acme/tool", "version": "1.0"}]}'
+
+
+@pytest.mark.parametrize(
+    ("lock", "problem"),
+    [
+        (None, "is not in the repository"),
+        ("ignored", "is not in the repository"),
+        ("excluded", "is not in the repository"),
+        ("", "does not list what it is built of"),
+        ("<<<<<<< HEAD\n{}", "does not list what it is built of"),
+        ("{}", "does not list what it is built of"),
+        ("[]", "does not list what it is built of"),
+        ('{"packages": [{"name": "acme/tool"}]}', "does not list what it is built of"),
+        ('{"packages": null}', "does not list what it is built of"),
+    ],
+)
+def test_without_the_list_of_parts_that_the_profile_names_nothing_is_built(project, start, lock, problem):
+    if lock == "ignored":
+        (project / ".gitignore").write_text("/.run/\ncomposer.lock\n")
+    if lock == "excluded":
+        pipeline = (project / "pipeline.yml").read_text()
+        excluding = pipeline.replace("profile: tiny", "profile: tiny\n  exclude: [composer.lock]")
+        (project / "pipeline.yml").write_text(excluding)
+    if lock is not None:
+        (project / "app" / "composer.lock").write_text(LOCK if lock in ("ignored", "excluded") else lock)
+    change_profile(project, "exclude: [var]", "exclude: [var]\nsbom: composer.lock")
+    run = start(project)
+    before = list(run.store.keys(""))
+    for build in (tarball.pack, lambda build: tarball.layer(build, "pages-en")):
+        with pytest.raises(LockFileUnusable, match=f"tarball: app/composer.lock {problem}"):
+            build(Build(run))
+    assert list(run.store.keys("")) == before
+    change_profile(project, "sbom: composer.lock", "# no list")
+    assert tarball.pack(Build(start(project))).changed
+
+
+def test_the_list_of_parts_lies_beside_the_tarball(project, start):
+    (project / "app" / "composer.lock").write_text(LOCK)
+    change_profile(project, "exclude: [var]", "exclude: [var]\nsbom: composer.lock")
+    run = start(project)
+    digest = tarball.pack(Build(run)).facts["digest"]
+    listed = run.store.read(layout.beside(stored.key_of(run, digest), "sbom.json")).value
+    assert [each["name"] for each in listed["components"]] == ["tool"]
 
 
 def test_equal_content_is_kept_once(project, start):

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tasks import environ
 from tasks.cloud.embedded.runtime import Launch
 from tasks.refusal import Refusal
 
@@ -230,7 +231,12 @@ def podman(*arguments: str) -> str:
     try:
         # a session of its own: Ctrl-C ends our command, not a container that is being made
         done = subprocess.run(
-            ["podman", *arguments], capture_output=True, text=True, start_new_session=True, check=False
+            ["podman", *arguments],
+            env=environ.of("cloud"),
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
         )
     except FileNotFoundError:
         raise PodmanMissing from None

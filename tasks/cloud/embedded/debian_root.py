@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tasks import environ
 from tasks.cloud.embedded import containers
 from tasks.process.children import CommandMissing
 from tasks.refusal import Refusal
@@ -131,13 +132,26 @@ def _build(folder: Path, started: Callable[[subprocess.Popen[bytes]], None]) -> 
     log = folder / "log"
     with log.open("wb") as output:
         try:
-            made = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, start_new_session=True)
+            made = subprocess.Popen(
+                command,
+                env=environ.of("cloud"),
+                stdout=subprocess.PIPE,
+                stderr=output,
+                start_new_session=True,
+            )
         except FileNotFoundError:
             raise CommandMissing(command="mmdebstrap") from None
         importing = ["podman", "import", "--quiet", "-", reference(key())]
         started(made)
         with made:  # an import that died must not leave mmdebstrap waiting for a reader
-            imported = subprocess.run(importing, stdin=made.stdout, stdout=output, stderr=output, check=False)
+            imported = subprocess.run(
+                importing,
+                env=environ.of("cloud"),
+                stdin=made.stdout,
+                stdout=output,
+                stderr=output,
+                check=False,
+            )
     if made.returncode or imported.returncode:
         containers.remove_image(reference(key()))
         raise DebianAmiFailed(tail="; ".join(log.read_text().strip().splitlines()[-3:]))
@@ -168,7 +182,9 @@ def _certificates() -> list[Path]:
 
 def _apt_settings() -> str:
     # proxies, certificates, dates: hosts reach the registry as this machine does
-    dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True)
+    dump = subprocess.run(
+        ["apt-config", "dump", "Acquire"], env=environ.of("cloud"), capture_output=True, text=True, check=True
+    )
     kept = (line for line in dump.stdout.splitlines() if not line.endswith('"";'))
     return "".join(f"{line}\n" for line in kept)
 

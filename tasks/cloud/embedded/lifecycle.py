@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tasks import environ as variables
 from tasks.cloud.embedded import containers, debian_root, home
 from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity, Home, described
 from tasks.cloud.embedded.listen import listen
@@ -158,7 +159,7 @@ def _accept_ports(identity: CloudIdentity) -> None:
 def _spawn(place: Home) -> None:
     place.log.touch(mode=0o600)
     # the checkout may be removed while the server runs: so it runs in its own folder, and imports everything first
-    environment = {**os.environ, **MEMORY, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**variables.of("cloud"), **MEMORY, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     with place.log.open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "tasks.cloud.embedded.daemon", str(place.folder)],

@@ -23,6 +23,7 @@ CODE = (
     "tasks/tarball/build",
     "tasks/application.py",
     "tasks/digest.py",
+    "tasks/environ.py",
     "tasks/profile.py",
     "tasks/source.py",
     "tasks/version.py",

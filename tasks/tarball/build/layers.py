@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import application
+from tasks import application, environ
 from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden
 from tasks.digest import Digest
@@ -108,15 +108,24 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
             [[filled(word, values) for word in command] for command in layer.commands],
             layer=name,
             environment=_environment(build, layer),
-            hidden=overlay.secrets([os.environ.get(each, "") for each in layer.credentials]),
+            hidden=overlay.secrets(
+                [os.environ.get(each, "") for each in (*layer.credentials, *environ.PROXIES)]
+            ),
             say=build.run.console.say("tarball"),
             log_path=log,
             shown=log.relative_to(build.run.root),
         )
         overlay.check(tree, name, [filled(each, values) for each in layer.promises])
-        only = [filled(each, values) for each in layer.outputs if each != "."] or [""]
-        made = tar.of_folder(tree.upper, exclude=build.run.profile.exclude, only=only)
+        made = tar.of_folder(
+            tree.upper, exclude=build.run.profile.exclude, only=outputs(build.keys[name]) or [""]
+        )
         return archive.pack({name: made}, target)
+
+
+def outputs(known: keys.KeyedLayer) -> list[str]:
+    """The paths below which a layer's outputs are; none where they may be anywhere."""
+    values = {**known.layer.chosen, "key": known.key.short}
+    return [filled(each, values).strip("/") for each in known.layer.outputs if each != "."]
 
 
 def exported(build: Build) -> Path:
@@ -224,15 +233,16 @@ def _upstream(build: Build, name: str) -> list[str]:
 
 
 def _environment(build: Build, layer: Layer) -> dict[str, str]:
-    """The environment variables of a command: of the caller's only PATH and those that the layer names, and folders for caches."""
-    passed = ("PATH", *layer.variables, *layer.credentials)
+    """The environment variables of a command: a build's, those that the layer names, and folders for caches."""
+    named = (*layer.variables, *layer.credentials)
     folder = build.run.root / ".run" / "caches"
     caches = {name: str(folder / name.lower()) for name in layer.caches}
     return {
-        **{name: os.environ[name] for name in passed if name in os.environ},
+        **environ.of("build"),
+        **{name: os.environ[name] for name in named if name in os.environ},
         **caches,
         **layer.environment,
-        "LANG": "C.UTF-8",
+        **environ.FIXED,
         "TZ": "UTC",
     }
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tasks import environ
 from tasks.full_disk import DiskFull
 from tasks.process import children
 from tasks.process.children import CommandFailed
@@ -195,7 +196,7 @@ def _may_mount(folder: Path) -> bool:
         overlay = Overlay(folder=Path(own), lowers=(Path(own) / "lower",))
         for name in ("made", "work", "tree", "lower"):
             (overlay.folder / name).mkdir()
-        tried = subprocess.run(_mounted(overlay, ["true"]), cwd=own, capture_output=True)
+        tried = subprocess.run(_mounted(overlay, ["true"]), cwd=own, env=environ.of(), capture_output=True)
         return tried.returncode == 0
 
 

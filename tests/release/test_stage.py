@@ -1,0 +1,75 @@
+"""What is recorded as live is what the hosts say that they run, never what a play was asked for."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+
+import pytest
+
+from tasks.digest import Digest
+from tasks.hosts.hosts import Hosts
+from tasks.hosts.ssh import Host, HostUnreachable
+from tasks.release.stage import NotLive, read_back
+
+DIGEST = Digest.of_bytes(b"new")
+
+
+class Machines(Hosts):
+    """Hosts that run the program on this machine's files, each below a folder of its own name."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def python(self, host, stage, program, *, quick=False):
+        printed = io.StringIO()
+        ast.parse(program)
+        with contextlib.redirect_stdout(printed):
+            exec(program.replace("/srv/shop", f"{self.folder}/{host.name}"), {})
+        return printed.getvalue()
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Two hosts, on both of which the release is live."""
+    for name in ("i-1", "i-2"):
+        for digest in (DIGEST, Digest.of_bytes(b"old")):
+            release = tmp_path / name / "releases" / digest.id
+            release.mkdir(parents=True)
+            (release / ".complete").write_text(f"{digest}\n")
+        (tmp_path / name / "current").symlink_to(f"releases/{DIGEST.id}")
+    return Machines(tmp_path)
+
+
+def hosts():
+    return [Host(name=name, address="", user="", key="", host_keys=()) for name in ("i-1", "i-2")]
+
+
+def test_a_release_that_every_host_runs_is_accepted(machines):
+    read_back(machines, hosts(), "shop", DIGEST)
+
+
+def test_a_host_that_still_runs_the_old_release_is_named(machines):
+    old = Digest.of_bytes(b"old")
+    link = machines.folder / "i-2" / "current"
+    link.unlink()
+    link.symlink_to(f"releases/{old.id}")
+    with pytest.raises(NotLive, match=f"release: i-2 runs {old.id}, not {DIGEST.id}\n    doit release"):
+        read_back(machines, hosts(), "shop", DIGEST)
+
+
+@pytest.mark.parametrize("gone", ["current", "releases/{id}/.complete"])
+def test_a_host_that_runs_nothing_that_is_complete_is_named(machines, gone):
+    (machines.folder / "i-1" / gone.format(id=DIGEST.id)).unlink()
+    with pytest.raises(NotLive, match="release: i-1 runs no complete release, not"):
+        read_back(machines, hosts(), "shop", DIGEST)
+
+
+def test_a_host_that_cannot_be_asked_is_no_success():
+    class Silent(Hosts):
+        def python(self, host, stage, program, *, quick=False):
+            raise HostUnreachable(stage=stage, host=host.name, address="", port=22)
+
+    with pytest.raises(HostUnreachable):
+        read_back(Silent(), hosts(), "shop", DIGEST)
