@@ -159,7 +159,7 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
     )
     said(doit(root, "start"))
     with visited(site["production"]) as answers:
-        assert "migrations (1 files)" in said(doit(root, "continue", GITHUB_TRIGGERING_ACTOR="lee"))
+        assert "migrations: 1 file:" in said(doit(root, "continue", GITHUB_TRIGGERING_ACTOR="lee"))
     columns = site["production"].ssh('mysql -N shop -e "SHOW COLUMNS FROM catalog_product"', tmp=tmp_path)
     assert "weight" in columns
     for seen in answers:
