@@ -135,4 +135,8 @@ def environment(root: Path, name: str) -> settings.Environment:
         again = retyped(f"environment={name}", correct and f"environment={correct}")
         remedy = f"doit {again}" if again else "ls environments"
         raise UnknownEnvironment(name=name, meant=meant(name, known), known=", ".join(known), remedy=remedy)
-    return settings.load(settings.Environment, root / "environments" / f"{name}.yml", root)
+    file = settings.read(settings.Environment, root / "environments" / f"{name}.yml", root)
+    upstream = file.said.takes_from
+    if upstream and upstream not in (others := [each for each in known if each != name]):
+        raise file.wrong("takes_from", upstream, "another environment", others)
+    return file.said

@@ -6,13 +6,15 @@ import dataclasses
 import functools
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import yaml
 
+from tasks import forms
+from tasks.forms import Form
 from tasks.nearest import meant
 from tasks.refusal import UNKNOWN, Refusal
 
@@ -62,11 +64,11 @@ class SettingWrong(Refusal):
     exit_code = UNKNOWN
 
 
-def setting(help: str, default: Any = dataclasses.MISSING) -> Any:
-    """Declare a setting; without a default it must be given."""
+def setting(help: str, default: Any = dataclasses.MISSING, *, form: Form | None = None) -> Any:
+    """Declare a setting; without a default it must be given. `form`: bounds, for a list those of each entry."""
     if default == {}:
-        return field(default_factory=dict, metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=dict, metadata={"help": help, "form": form})
+    return field(default=default, metadata={"help": help, "form": form})
 
 
 OF_ROLES = "of roles"
@@ -80,6 +82,12 @@ class Setting:
     type: Any
     help: str
     default: Any = dataclasses.MISSING
+    form: Form | None = None
+
+    @property
+    def expected(self) -> str:
+        """What a value should be, in words."""
+        return _expected(self.type, self.form)
 
 
 RoleSettings = Mapping[str, Mapping[str, Setting]]
@@ -96,13 +104,15 @@ def section(of: type[T]) -> T:
 class Application:
     """What is released."""
 
-    path: str = setting("folder of the application, from the pipeline's; `.` if it is the same", "app")
+    path: str = setting(
+        "folder of the application, from the pipeline's; `.` if it is the same", "app", form=forms.FILLED
+    )
     exclude: tuple[str, ...] = setting("paths in that folder that are not the application's", ())
     keep: tuple[str, ...] = setting(
         "paths in that folder that are the application's, though they are excluded or called like the pipeline's own",
         (),
     )
-    profile: str = setting("its kind: a folder in applications/")
+    profile: str = setting("its kind: a folder in applications/", form=forms.FOLDER)
     options: Options = setting("what the profile can be told, such as themes and locales", {})
     commands: Options = setting("commands of layers, in place of the profile's", {})
 
@@ -111,31 +121,43 @@ class Application:
 class Sweep:
     """When orphans and old objects are deleted."""
 
-    grace_hours: int = setting("hours from the first sight of an orphan to its deletion", 24)
-    share: int = setting("percent of everything that one sweep may delete", 50)
-    tarballs: int = setting(
-        "newest tarballs kept of the default branch, and as many of the other branches", 100
+    grace_hours: int = setting(
+        "hours from the first sight of an orphan to its deletion", 24, form=forms.at_least(0)
     )
-    tarball_days: int = setting("days that a tarball is kept", 60)
-    layer_days: int = setting("days that a layer is kept", 30)
-    record_days: int = setting("days that records of commits, builds and runs are kept", 365)
+    share: int = setting("percent of everything that one sweep may delete", 50, form=forms.between(0, 100))
+    tarballs: int = setting(
+        "newest tarballs kept of the default branch, and as many of the other branches",
+        100,
+        form=forms.at_least(1),
+    )
+    tarball_days: int = setting("days that a tarball is kept", 60, form=forms.at_least(1))
+    layer_days: int = setting("days that a layer is kept", 30, form=forms.at_least(1))
+    record_days: int = setting(
+        "days that records of commits, builds and runs are kept", 365, form=forms.at_least(1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """pipeline.yml: this project."""
 
-    name: str = setting("name of the project, part of the names of what it creates")
-    default_branch: str = setting("the branch that goes to staging and production", "main")
+    name: str = setting("name of the project, part of the names of what it creates", form=forms.PROJECT)
+    default_branch: str = setting("the branch that goes to staging and production", "main", form=forms.BRANCH)
     application: Application = setting("what is released")
-    dns_zone: str = setting("zone of the environments' host names", "shop.localhost")
+    dns_zone: str = setting("zone of the environments' host names", "shop.localhost", form=forms.DNS_NAME)
     cloud: Literal["embedded", "aws"] = setting("where machines come from", "embedded")
-    region: str = setting("region of the cloud", "eu-central-1")
-    bucket: str = setting("bucket for tarballs and records; empty: NAME-releases", "")
-    public_keys: tuple[str, ...] = setting("minisign keys that tarballs may be signed with: `doit key`", ())
-    image: str = setting("name of the image that machines start from", "debian-12")
-    instance_type: str = setting("size of a machine", "t3.medium")
-    budget: int = setting("seconds that a release may take; printed, not enforced", 300)
+    region: str = setting("region of the cloud", "eu-central-1", form=forms.CLOUD_NAME)
+    bucket: str = setting(
+        "bucket for tarballs and records; empty: NAME-releases", "", form=forms.or_empty(forms.BUCKET)
+    )
+    public_keys: tuple[str, ...] = setting(
+        "minisign keys that tarballs may be signed with: `doit key`", (), form=forms.PUBLIC_KEY
+    )
+    image: str = setting("name of the image that machines start from", "debian-12", form=forms.FILLED)
+    instance_type: str = setting("size of a machine", "t3.medium", form=forms.CLOUD_NAME)
+    budget: int = setting(
+        "seconds that a release may take; printed, not enforced", 300, form=forms.at_least(1)
+    )
     sweep: Sweep = section(Sweep)
 
 
@@ -147,17 +169,25 @@ class Infrastructure:
         "what may be changed: all; additive: only additions, other plans are refused; plan: nothing, it is only shown",
         "all",
     )
-    instances: int = setting("number of machines", 1)
-    instance_type: str = setting("size of a machine; empty: the one of pipeline.yml", "")
+    instances: int = setting("number of machines", 1, form=forms.at_least(1))
+    instance_type: str = setting(
+        "size of a machine; empty: the one of pipeline.yml", "", form=forms.or_empty(forms.CLOUD_NAME)
+    )
     termination_protection: bool = setting("whether the cloud refuses to end a machine", False)
     ends_itself: bool = setting(
         "whether a machine that has expired or is idle shuts itself down, which terminates it", False
     )
-    idle_hours: int = setting("hours without a visitor or a login after which a machine is idle; 0: never", 0)
-    ssh_from: tuple[str, ...] = setting("networks that may use SSH", ("0.0.0.0/0",))
-    http_from: tuple[str, ...] = setting("networks that may use HTTP and HTTPS", ("0.0.0.0/0",))
-    owner: str = setting("tag: who is responsible for it", "web")
-    cost_centre: str = setting("tag: who pays for it", "web")
+    idle_hours: int = setting(
+        "hours without a visitor or a login after which a machine is idle; 0: never",
+        0,
+        form=forms.at_least(0),
+    )
+    ssh_from: tuple[str, ...] = setting("networks that may use SSH", ("0.0.0.0/0",), form=forms.NETWORK)
+    http_from: tuple[str, ...] = setting(
+        "networks that may use HTTP and HTTPS", ("0.0.0.0/0",), form=forms.NETWORK
+    )
+    owner: str = setting("tag: who is responsible for it", "web", form=forms.TAG)
+    cost_centre: str = setting("tag: who pays for it", "web", form=forms.TAG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +204,11 @@ class Server:
 class Release:
     """How a tarball goes live."""
 
-    keep: int = setting("releases kept on a machine", 3)
+    keep: int = setting("releases kept on a machine", 3, form=forms.at_least(1))
     test_data: bool = setting("whether the application gets its test data", False)
-    expires_after_days: int = setting("days until the environment may be deleted; 0: never", 0)
+    expires_after_days: int = setting(
+        "days until the environment may be deleted; 0: never", 0, form=forms.at_least(0)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +216,9 @@ class Environment:
     """environments/NAME.yml: a place to release to."""
 
     per_branch: bool = setting("one environment for each branch, named by its hash", False)
-    host_name: str = setting("host name below the zone; empty: the environment's own name", "")
+    host_name: str = setting(
+        "host name below the zone; empty: the environment's own name", "", form=forms.or_empty(forms.DNS_NAME)
+    )
     stages: tuple[str, ...] = setting("the only stages that exist here; none: all that dodo.py offers", ())
     also: tuple[str, ...] = setting("stages that exist here in addition to those that dodo.py offers", ())
     uncommitted: Literal["allowed", "refused"] = setting(
@@ -193,13 +227,19 @@ class Environment:
     signatures: Literal["optional", "required"] = setting(
         "whether a tarball needs a signature by one of `public_keys` to go live", "optional"
     )
-    takes_from: str = setting("environment on which a tarball must have been healthy before; empty: none", "")
-    builders: tuple[str, ...] = setting("roles or users whose tarballs are taken; none: all", ())
+    takes_from: str = setting(
+        "environment on which a tarball must have been healthy before; empty: none",
+        "",
+        form=forms.or_empty(forms.FOLDER),
+    )
+    builders: tuple[str, ...] = setting(
+        "roles or users whose tarballs are taken; none: all", (), form=forms.FILLED
+    )
     approvals: Literal["none", "different_person"] = setting(
         "whether one person must start and another one continue", "none"
     )
     freezes: tuple[str, ...] = setting(
-        "times without releases, each FROM/TO in UTC (2026-12-20/2027-01-06T08:00)", ()
+        "times without releases, each FROM/TO in UTC (2026-12-20/2027-01-06T08:00)", (), form=forms.SPAN
     )
     strategy: Literal["mitogen_linear", "linear"] = setting("how Ansible runs its tasks", "mitogen_linear")
     infrastructure: Infrastructure = section(Infrastructure)
@@ -219,7 +259,7 @@ class Environment:
 def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]) -> SettingWrong:
     """The refusal of a stage that an environment's file names and dodo.py does not make."""
     path = f"environments/{environment}.yml"
-    lines = (root / path).read_text().splitlines()
+    lines = (root / path).read_text(encoding="utf-8").splitlines()
     line = next(
         (number for number, text in enumerate(lines, 1) if re.search(rf"\b{re.escape(stage)}\b", text)), 1
     )
@@ -257,22 +297,38 @@ def load(kind: type[T], path: Path, root: Path) -> T:
 def read(kind: type[T], path: Path, root: Path) -> Read[T]:
     """Read a settings file and keep its lines, for who has more to check in it. Raises what `load` raises."""
     shown = str(path.relative_to(root))
+    node = _parsed(path, shown, lambda text: yaml.compose(text, Loader=LOADER))
+    reader = _Reader(shown, root)
+    made: T = reader.section(kind, node, "")
+    return Read(path=shown, said=made, lines=reader.lines)
+
+
+def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
+    """A file's YAML. The only place that opens a settings file. Raises SettingsMissing or SettingsBroken."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsMissing(path=shown) from None
-    except UnicodeDecodeError:
-        raise SettingsBroken(path=shown, line=1, problem="is not UTF-8") from None
+    except OSError as error:
+        raise SettingsBroken(path=shown, line=1, problem=f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SettingsBroken(path=shown, line=line, problem="is not UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise SettingsBroken(
             path=shown,
             line=mark.line + 1 if mark else 1,
-            problem=str(getattr(error, "problem", error)),
+            problem=str(getattr(error, "problem", None) or getattr(error, "reason", error)),
         ) from None
-    reader = _Reader(shown, root)
-    made: T = reader.section(kind, node, "")
-    return Read(path=shown, said=made, lines=reader.lines)
+    except (
+        RecursionError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ):  # what PyYAML does not expect
+        raise SettingsBroken(path=shown, line=1, problem="is YAML that cannot be read") from None
 
 
 @functools.cache
@@ -283,14 +339,14 @@ def of_roles(root: Path) -> RoleSettings:
     """
     found: dict[str, Mapping[str, Setting]] = {}
     for path in sorted(root.glob("roles/*/meta/argument_specs.yml")):
-        text = path.read_text()
+        role, shown = path.parts[-3], str(path.relative_to(root))
+        text = _parsed(path, shown, str)
         if "default:" not in text:  # most roles have no setting, and reading YAML takes its time
             continue
-        role = path.parts[-3]
-        options = yaml.load(text, Loader=LOADER)["argument_specs"]["main"]["options"]  # noqa: S506  a safe one
+        document = _parsed(path, shown, lambda text: yaml.load(text, Loader=LOADER))  # noqa: S506  a safe one
         declared = {
-            name.removeprefix(f"{role}_"): _of_option(str(path.relative_to(root)), text, name, option)
-            for name, option in options.items()
+            name.removeprefix(f"{role}_"): _of_option(shown, text, name, option)
+            for name, option in _options(shown, document).items()
             if "default" in option
         }
         if declared:
@@ -298,19 +354,52 @@ def of_roles(root: Path) -> RoleSettings:
     return found
 
 
+def _options(path: str, document: Any) -> dict[str, dict[str, Any]]:
+    """The options of a role's argument specs. Raises SettingsBroken."""
+    try:
+        options = document["argument_specs"]["main"]["options"]
+        if all(isinstance(name, str) and isinstance(each, dict) for name, each in options.items()):
+            return dict(options)
+    except (LookupError, TypeError, AttributeError):
+        pass
+    raise SettingsBroken(path=path, line=1, problem="has no mapping argument_specs.main.options of options")
+
+
 def _of_option(path: str, text: str, name: str, option: Mapping[str, Any]) -> Setting:
     """The setting that an option of a role is."""
+    line = text.partition(f" {name}:")[0].count("\n") + 1
+    if not isinstance(option.get("type", "str"), str) or not isinstance(option.get("description"), str):
+        raise SettingsBroken(path=path, line=line, problem=f"{name}: should have a type and a description")
+    help, form = _described(path, line, name, option["description"])
     kinds = {"str": str, "path": str, "int": int, "bool": bool, "list": tuple[str, ...]}
-    kind: Any = kinds.get(option["type"])
+    kind: Any = kinds.get(option.get("type", "str"))
     if choices := option.get("choices"):
         kind = Literal.__getitem__(tuple(choices))
     value = tuple(option["default"]) if isinstance(option["default"], list) else option["default"]
     right = value in choices if choices else kind and type(value) is (typing.get_origin(kind) or kind)
-    if not right or option.get("elements", "str") != "str":
-        line = text.partition(f" {name}:")[0].count("\n") + 1
-        problem = f"{name}: the default {value!r} is no setting of type {option['type']}"
+    held = (
+        not form
+        or not right
+        or all(form.holds(each) for each in (value if isinstance(value, tuple) else (value,)))
+    )
+    if not right or not held or option.get("elements", "str") != "str":
+        expected = f"that is {form.words}" if form and not held else f"of type {option.get('type')}"
+        problem = f"{name}: the default {value!r} is no setting {expected}"
         raise SettingsBroken(path=path, line=line, problem=problem)
-    return Setting(type=kind, help=option["description"].strip().rstrip("."), default=value)
+    return Setting(type=kind, help=help, default=value, form=form)
+
+
+def _described(path: str, line: int, name: str, description: str) -> tuple[str, Form | None]:
+    """Help and form of an option: its description may end with `Form: NAME.`, as Ansible takes no key of ours."""
+    help, said, words = description.strip().partition("Form:")
+    words = words.strip().removesuffix(".")
+    form = forms.named(words) if said else None
+    if said and not form:
+        problem = (
+            f"{name}: Form: {words}: is unknown (known: {', '.join(forms.OF_ROLES)}, at least N, from N to N)"
+        )
+        raise SettingsBroken(path=path, line=line, problem=problem)
+    return help.strip().rstrip("."), form
 
 
 def plain(value: Any) -> Any:
@@ -347,14 +436,14 @@ def declared(kind: type, roles: RoleSettings, prefix: str = "") -> Iterator[tupl
     for name, each in _settings(kind).items():
         path, of = f"{prefix}{name}", each.type
         if not dataclasses.is_dataclass(of):
-            yield path, _expected(of), _default(each), each.help
+            yield path, each.expected, _default(each), each.help
         for inner, where in ((of, "."), (_item(of), "[]." if typing.get_origin(of) is tuple else ".NAME.")):
             if dataclasses.is_dataclass(inner):
                 yield from declared(typing.cast("type[object]", inner), roles, f"{path}{where}")
     if kind is Server:
         for role, settings in roles.items():
             for name, each in settings.items():
-                yield f"{prefix}{role}.{name}", _expected(each.type), _default(each), each.help
+                yield f"{prefix}{role}.{name}", each.expected, _default(each), each.help
 
 
 @functools.cache
@@ -366,6 +455,7 @@ def _settings(kind: type) -> dict[str, Setting]:
             type=types[each.name],
             help=each.metadata["help"],
             default=each.default if each.default_factory is dataclasses.MISSING else each.default_factory,
+            form=each.metadata.get("form"),
         )
         for each in dataclasses.fields(kind)
         if OF_ROLES not in each.metadata
@@ -423,7 +513,7 @@ class _Reader:
             if key in roles:
                 values[key] = self._settings(roles[key], {}, child, f"{prefix}{key}.")
             elif key in known:
-                values[key] = self._value(known[key].type, child, prefix + key)
+                values[key] = self._value(known[key].type, child, prefix + key, known[key].form)
             else:
                 words = {"meant": meant(key, names), "known": ", ".join(names)}
                 raise SettingUnknown(path=self.path, line=line, key=prefix + key, **words)
@@ -454,38 +544,48 @@ class _Reader:
             self.lines[prefix + name.value] = line
             yield name.value, line, child
 
-    def _value(self, kind: Any, node: yaml.Node | None, key: str) -> object:
+    def _value(self, kind: Any, node: yaml.Node | None, key: str, form: Form | None = None) -> object:
         if dataclasses.is_dataclass(kind):
             return self.section(typing.cast("type[object]", kind), node, f"{key}.")
         node = typing.cast("yaml.Node", node)  # only a section can be left out
         if typing.get_origin(kind) is Mapping:
             entries = self._entries(node, f"{key}.")
-            return {name: self._value(_item(kind), child, f"{key}.{name}") for name, _, child in entries}
+            return {
+                name: self._value(_item(kind), child, f"{key}.{name}", form) for name, _, child in entries
+            }
         if typing.get_origin(kind) is tuple:
-            return self._list(kind, node, key)
-        return self._scalar(kind, node, key)
+            return self._list(kind, node, key, form)
+        return self._scalar(kind, node, key, form)
 
-    def _list(self, kind: Any, node: yaml.Node, key: str) -> tuple[object, ...]:
+    def _list(self, kind: Any, node: yaml.Node, key: str, form: Form | None) -> tuple[object, ...]:
         if not isinstance(node, yaml.SequenceNode):
-            raise self._wrong(node, key, _expected(kind))
+            raise self._wrong(node, key, _expected(kind, form))
         found = []
         for number, child in enumerate(node.value):
             self.lines[f"{key}[{number}]"] = child.start_mark.line + 1
-            found.append(self._value(_item(kind), child, f"{key}[{number}]"))
+            found.append(self._value(_item(kind), child, f"{key}[{number}]", form))
         return tuple(found)
 
-    def _scalar(self, kind: Any, node: yaml.Node, key: str) -> object:
+    def _scalar(self, kind: Any, node: yaml.Node, key: str, form: Form | None) -> object:
         if not isinstance(node, yaml.ScalarNode):
             raise self._wrong(node, key, _expected(kind))
         try:
             value = self.yaml.construct_object(node)
-        except (yaml.YAMLError, ValueError):  # a tag that is not YAML's own, a date that is in no calendar
+        except (
+            Exception
+        ):  # PyYAML raises whatever comes up: a tag that is not YAML's own, a date in no calendar
             raise self._wrong(node, key, _expected(kind)) from None
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         # bool is an int in Python, not in a settings file
-        if value in choices if choices else type(value) is kind:
-            return value
-        raise self._wrong(node, key, _expected(kind))
+        if value not in choices if choices else type(value) is not kind:
+            raise self._wrong(node, key, _expected(kind))
+        if (kind is int and not forms.WHOLE.fullmatch(node.value)) or (
+            kind is str and not forms.is_text(value)
+        ):
+            raise self._wrong(node, key, _expected(kind, form))
+        if form and not form.holds(value):
+            raise self._wrong(node, key, _expected(kind, form))
+        return value
 
     def _wrong(self, node: yaml.Node, key: str, expected: str) -> SettingWrong:
         return SettingWrong(
@@ -497,15 +597,15 @@ class _Reader:
         )
 
 
-def _expected(kind: Any) -> str:
+def _expected(kind: Any, form: Form | None = None) -> str:
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:
-        return f"a list, each {_expected(_item(kind))}"
+        return f"a list, each {_expected(_item(kind), form)}"
     if typing.get_origin(kind) is Mapping:
         each = _item(kind)
         plural = "lists" if typing.get_origin(each) is tuple else "texts" if each is str else "sections"
         return f"a mapping of names to {plural}"
     if dataclasses.is_dataclass(kind):
         return "a section"
-    return {str: "a text", int: "a whole number", bool: "true or false"}[kind]
+    return form.words if form else {str: "a text", int: "a whole number", bool: "true or false"}[kind]

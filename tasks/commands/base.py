@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
@@ -19,6 +20,7 @@ from tasks.cloud import errors
 from tasks.commands import usage
 from tasks.commands.command_line import typed
 from tasks.console.console import Console
+from tasks.forms import Form
 from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 
@@ -66,6 +68,18 @@ def flag(name: str, help: str, *, long: str = "", short: str = "") -> dict[str, 
 
 AS_JSON = flag("as_json", "print JSON, for programs", long="json")
 """The option of every command that shows something."""
+
+
+def number(form: Form, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    """The type of an option that takes a number within bounds."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if form.holds(value := kind(text)):
+                return value
+        raise ValueError(f"should be {form.words}, not {text!r}")
+
+    return read
 
 
 def json_of(value: object) -> str:
@@ -175,7 +189,7 @@ def misspelt_option(command: Any, error: str, words: Sequence[str]) -> UnknownOp
     """The refusal of an option, from doit's error message."""
     problem = error.partition(" (parsing options")[0]  # doit adds all options that it knows
     problem = re.sub(r"^Error parsing \w+: ", "", problem)
-    problem = re.sub(r"^Error parsing parameter '(\w+)' <class '\w+'>\.\s*", r"--\1: ", problem).strip()
+    problem = re.sub(r"^Error parsing parameter '(\w+)' <.+?>\.\s*", r"--\1: ", problem).strip()
     found = re.fullmatch(r"option (-\S+) not recognized", problem)
     if not found:
         return UnknownOption(problem=problem, typed=f"help {command.name}")

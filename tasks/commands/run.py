@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import doit.cmd_run
 from doit.control import TaskControl
 
-from tasks import source
+from tasks import forms, source
 from tasks.bucket.create import BucketGone
 from tasks.bucket.lease import Lease, LeaseLost
 from tasks.cloud.interface import HostDown
-from tasks.commands.base import CommandMixin, run_of
+from tasks.commands.base import CommandMixin, number, run_of
 from tasks.commands.usage import HELP
 from tasks.graph.stage import properties
 from tasks.hosts import kill_stale_sessions
@@ -63,7 +63,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
             "name": "wait",
             "short": "",
             "long": "wait",
-            "type": float,
+            "type": number(forms.SECONDS, float),
             "default": None,
             "help": "seconds to wait for another run in the same environment, 0 to refuse at once [80: until a dead holder is known as dead]",
         },
