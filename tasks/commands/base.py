@@ -189,7 +189,7 @@ def misspelt_option(command: Any, error: str, words: Sequence[str]) -> UnknownOp
     """The refusal of an option, from doit's error message."""
     problem = error.partition(" (parsing options")[0]  # doit adds all options that it knows
     problem = re.sub(r"^Error parsing \w+: ", "", problem)
-    problem = re.sub(r"^Error parsing parameter '(\w+)' <.+?>\.\s*", r"--\1: ", problem).strip()
+    problem = re.sub(r"^Error parsing parameter '(\w+)' <.+>\.\s*", r"--\1: ", problem).strip()
     found = re.fullmatch(r"option (-\S+) not recognized", problem)
     if not found:
         return UnknownOption(problem=problem, typed=f"help {command.name}")
