@@ -67,7 +67,7 @@ def span(value: str) -> tuple[datetime.datetime, datetime.datetime]:
 
 
 def is_text(value: str) -> bool:
-    """Whether a text can be an argument, an environment variable, a tag and a line: no control characters, no lone surrogates."""
+    """Whether a text can be an argument, a tag and a line: no control characters but tab and newline, nothing that is not UTF-8."""
     return not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", value)
 
 

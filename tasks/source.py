@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from tasks.forms import is_text
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Commit, Version
 
@@ -29,6 +30,9 @@ CI_BRANCH = (
 
 LS_REMOTE = 60
 """Seconds that the remote has to list its branches."""
+
+SHOWN = 5
+"""Files with conflicts that are named."""
 
 NOTHING = "0" * 40
 """The id of no object."""
@@ -91,6 +95,28 @@ class ForeignCheckout(Refusal):
     remedy = "git config --global --add safe.directory {path}"
 
 
+class UnmergedFiles(Refusal):
+    """A merge, a rebase or a stash has left conflicts: the files have both sides and git's marks."""
+
+    sentence = "git: {files} {verb} conflicts that are not resolved"
+    remedy = "git status"
+
+
+class NameNotText(Refusal):
+    """A file's name is not UTF-8, so it cannot be told to hosts and records as it is."""
+
+    sentence = "git: {path}: the name is not UTF-8"
+    remedy = "git mv"
+
+
+class BranchNotText(Refusal):
+    """A branch's name is not UTF-8, so nothing can be named after it."""
+
+    sentence = "git: {branch}: the branch's name is not UTF-8"
+    remedy = "git branch --move NAME"
+    exit_code = UNKNOWN
+
+
 class UncommittedChanges(Refusal):
     """Only environments with `uncommitted: allowed` take uncommitted changes."""
 
@@ -134,7 +160,8 @@ def repository(root: Path) -> git.Repo:
     import git  # 100 ms to import, and `doit list` does without
 
     try:
-        return git.Repo(root, search_parent_directories=True)
+        # by default it expands `$` in the path
+        return git.Repo(root, search_parent_directories=True, expand_vars=False)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
         raise NoRepository(path=root.name) from None
 
@@ -194,10 +221,11 @@ def pushed(root: Path, branch: str) -> bool:
 @refusing
 def commit(root: Path) -> Commit:
     """The full id of the checked-out commit. Raises NoCommit."""
-    repo = repository(root)
-    if not repo.head.is_valid():
+    # GitPython's own answer is «there is none» whatever git says, such as that the checkout is another user's
+    found = revision(root, "HEAD")
+    if not found:
         raise NoCommit(name="HEAD")
-    return Commit(repo.head.commit.hexsha)
+    return found
 
 
 @refusing
@@ -208,7 +236,9 @@ def revision(root: Path, name: str) -> Commit | None:
     try:
         asked = ["--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
         return Commit(repository(root).git.rev_parse(*asked))
-    except git.GitCommandError:
+    except git.GitCommandError as error:
+        if error.stderr.strip():  # with `--quiet`, git says nothing of a name that it does not know
+            raise
         return None
 
 
@@ -292,7 +322,9 @@ class Snapshot:
         self.folder = tempfile.TemporaryDirectory(prefix="snapshot-")
         folder, common = Path(self.folder.name), Path(repo.common_dir)
         inherited = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")
-        alternates = [str(common / "objects"), *([inherited] if inherited else [])]
+        # quoted: an unquoted colon ends a path
+        quoted = str(common / "objects").replace("\\", "\\\\").replace('"', '\\"')
+        alternates = [f'"{quoted}"', *([inherited] if inherited else [])]
         # its own: stages in other threads use the repository meanwhile
         self.git = git.Git(str(repo.working_tree_dir or root))
         self.git.update_environment(
@@ -304,12 +336,22 @@ class Snapshot:
         index = Path(repo.git_dir) / "index"
         if index.exists():
             shutil.copy(index, folder / "index")  # with its times, so that git reads changed files only
+        self._refuse_unmerged()
         self.git.add("-A", "--", ".")
         self.tree: str = self.git.write_tree()
         clean = self.tree == self.git.rev_parse(f"{head}^{{tree}}")
         self.commit = head if clean else None
         """The commit that has exactly this tree; None where files differ from it."""
         self.version = Version.of(head, dirty=not clean)
+
+    def _refuse_unmerged(self) -> None:
+        """`git add -A` would take a conflict for resolved. Raises UnmergedFiles."""
+        listed = self.git.ls_files("--unmerged", "-z").split("\0")
+        files = sorted({line.partition("\t")[2] for line in listed if line})
+        if files:
+            more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+            verb = "has" if len(files) == 1 else "have"
+            raise UnmergedFiles(files=", ".join(files[:SHOWN]) + more, verb=verb)
 
     @refusing
     def ids(self, paths: Iterable[str]) -> dict[str, str | None]:
@@ -362,7 +404,10 @@ class Snapshot:
         """Mode and git id of each file of a folder, which its id names, by its path from there."""
         if tree not in self.listed:
             listed = self.git.ls_tree("-r", "-z", tree).split("\0")
-            entries = (line.partition("\t") for line in listed if line)
+            entries = [line.partition("\t") for line in listed if line]
+            for _, _, name in entries:
+                if not is_text(name):
+                    raise NameNotText(path=name)
             self.listed[tree] = {name: about for about, _, name in entries}
         return self.listed[tree]
 

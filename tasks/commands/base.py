@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import shlex
 import sys
@@ -16,16 +15,14 @@ from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
 
-from tasks.cloud import errors
 from tasks.commands import usage
-from tasks.commands.command_line import typed
+from tasks.commands.command_line import variables
+from tasks.commands.entry import answered
+from tasks.console import streams
 from tasks.console.console import Console
 from tasks.forms import Form
 from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
-
-PIPE_CLOSED = 141
-"""Exit code when the reader of a pipe is gone, as a shell reports SIGPIPE."""
 
 
 class UnknownTask(Refusal):
@@ -41,6 +38,14 @@ class UnknownOption(Refusal):
 
     sentence = "command line: {problem}"
     remedy = "doit {typed}"
+    exit_code = UNKNOWN
+
+
+class EmptyWord(Refusal):
+    """An argument is empty, as where a variable of the shell is not set."""
+
+    sentence = "command line: an argument is empty"
+    remedy = "doit help"
     exit_code = UNKNOWN
 
 
@@ -104,9 +109,20 @@ class CommandMixin:
         self.init_keywords = keywords
         super().__init__(cmds=cmds, **keywords)  # type: ignore[call-arg]
 
+    def get_options(self) -> list[Any]:
+        """The options that the command takes: none of doit's that have no effect here, or would break the run."""
+        found: list[Any] = super().get_options()  # type: ignore[misc]
+        for each in found:
+            if usage.unused(each):
+                each.short = each.long = each.inverse = ""
+                each.env_var = None
+        return found
+
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse the command line and execute the command."""
         try:
+            if "" in self.own_words(in_args):
+                raise EmptyWord
             if usage.asked(self.own_words(in_args)):
                 return self.show_help(in_args)
             return super().parse_execute(in_args)  # type: ignore[misc]
@@ -117,16 +133,9 @@ class CommandMixin:
             if not name:
                 raise
             said = missing(self.task_list, name, self.cmds if self.name == "run" else ())  # type: ignore[attr-defined]
-        except Refusal as refusal:
-            said = refusal
-        except BrokenPipeError:  # as by `| head`; what is still buffered must not raise again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PIPE_CLOSED
         except Exception as error:
-            if not (unanswered := errors.refusal_of(error)):
-                raise
-            said = unanswered
-        sys.stderr.write(f"{said.told([f'{name}={value}' for name, value in typed().items()])}\n")
+            return answered(error, variables())
+        streams.complain(said.told(variables()))
         return said.exit_code
 
     def own_words(self, words: list[str]) -> list[str]:

@@ -35,6 +35,10 @@ PATIENCE = 4.0
 """Seconds that stages have to end after an interruption. Their children are ended at once."""
 
 
+BOUNDED = {"num_process": number(forms.between(0, 64))}
+"""Options of doit's that it takes out of bounds: with -1 stages at a time, nothing ever runs."""
+
+
 class TeardownAndMore(Refusal):
     """A stage that removes what others have made is called together with other stages, but their order is undefined."""
 
@@ -58,7 +62,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
     doc_purpose = "run stages, and all that they need, where that is due; without a stage: release"
     doc_usage = "[STAGE ...]"
     cmd_options = (
-        *doit.cmd_run.Run.cmd_options,
+        *({**each, "type": BOUNDED.get(each["name"], each["type"])} for each in doit.cmd_run.Run.cmd_options),
         {
             "name": "wait",
             "short": "",
@@ -96,7 +100,11 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
             signal.signal(each, _interrupt)
         try:
             self._refuse_early()
-            return self._run_leased(options)
+            self.console.steady = True
+            code = self._run_leased(options)
+            if self.console.lost:
+                raise self.console.lost
+            return code
         except (_Interrupted, LeaseLost) as end:
             if self.lease and self.lease.lost:
                 raise self.lease.lost from None

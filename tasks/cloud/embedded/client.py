@@ -12,6 +12,9 @@ from tasks.cloud.embedded import home
 from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity
 from tasks.cloud.interface import Cloud, Say
 
+FILES = ("config_file", "credentials_file")
+"""botocore's names of the user's AWS files."""
+
 
 class Embedded(Cloud):
     """The cloud that answers AWS's API on loopback."""
@@ -36,6 +39,15 @@ class Embedded(Cloud):
     def http_address(self, host_name: str) -> tuple[str, int]:
         """The forwarder."""
         return LOOPBACK, self._identity.forward_port
+
+    def _prepare(self, session: Any) -> None:
+        """Take nothing from the user's AWS files and variables: they are about another cloud."""
+        from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConstantProvider
+
+        settings = session.get_component("config_store")
+        for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
+            nothing = os.devnull if name in FILES else default
+            settings.set_config_provider(name, ConstantProvider(value=nothing))
 
     def _connect(self, service: str) -> Any:
         return self._client_at(LOOPBACK, service)
