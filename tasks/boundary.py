@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from tasks.cloud import errors
-from tasks.console import journal, streams
+from tasks.console import journal
 from tasks.refusal import BUG, Refusal
 
 ERRORS = Path(".run", "errors")
@@ -57,7 +57,7 @@ def _what(error: BaseException) -> str:
     if isinstance(error, subprocess.SubprocessError):
         command = getattr(error, "cmd", "")
         return command if isinstance(command, str) else str(next(iter(command), "a program"))
-    return str(named) if isinstance(named, str | Path) else streams.broken() or "this machine"
+    return str(named) if isinstance(named, str | Path) else "this machine"
 
 
 def _problem(error: BaseException) -> str:

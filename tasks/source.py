@@ -142,6 +142,8 @@ def refusing(ask: Callable[P, T]) -> Callable[P, T]:
             raise GitMissing from None
         try:
             return ask(*args, **keywords)
+        except UnicodeDecodeError as error:
+            raise GitRefused(problem=f"a name that is not UTF-8: {error.object!r}") from None
         except git.GitCommandError as error:
             said = str(error.stderr).strip().strip("'").splitlines()
             problem = next((line.strip() for line in said if "fatal:" in line), str(error).strip())
@@ -161,7 +163,9 @@ def repository(root: Path) -> git.Repo:
 
     try:
         # by default it expands `$` in the path
-        return git.Repo(root, search_parent_directories=True, expand_vars=False)
+        made = git.Repo(root, search_parent_directories=True, expand_vars=False)
+        made.git._working_dir = made.working_dir
+        return made
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
         raise NoRepository(path=root.name) from None
 
@@ -327,6 +331,7 @@ class Snapshot:
         alternates = [f'"{quoted}"', *([inherited] if inherited else [])]
         # its own: stages in other threads use the repository meanwhile
         self.git = git.Git(str(repo.working_tree_dir or root))
+        self.git._working_dir = str(repo.working_tree_dir or root)  # as above: it is not expanded
         self.git.update_environment(
             GIT_INDEX_FILE=str(folder / "index"),
             GIT_OBJECT_DIRECTORY=str(folder),

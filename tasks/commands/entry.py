@@ -16,7 +16,7 @@ PIPE_CLOSED = 141
 """Exit code when the reader of a pipe is gone, as a shell reports SIGPIPE."""
 
 
-class Loader(DodoTaskLoader):
+class DodoLoader(DodoTaskLoader):
     """Loads dodo.py of the working directory, whatever DOIT_FILE and the like say."""
 
     cmd_options = tuple(
@@ -28,7 +28,7 @@ class Main(DoitMain):
     """doit. It reads no doit.cfg, and no pyproject.toml: what it does is decided in dodo.py."""
 
     def __init__(self) -> None:
-        super().__init__(task_loader=Loader(), config_filenames=())
+        super().__init__(task_loader=DodoLoader(), config_filenames=())
 
     def process_args(self, cmd_args: Sequence[str]) -> list[str]:
         """Keep the `name=value` words apart. doit's own fails at an empty word."""

@@ -6,8 +6,36 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 
-NAMES = ("stdin", "stdout", "stderr")
+NAMES = ("stdout", "stderr")
+
+
+class Stream(io.TextIOWrapper):
+    """stdout or stderr: what its encoding lacks is escaped, and an error says which stream does not take the text."""
+
+    def __init__(self, number: int, name: str, encoding: str) -> None:
+        binary = open(number, "wb", closefd=False)  # noqa: SIM115  a descriptor
+        super().__init__(binary, encoding, errors="backslashreplace", line_buffering=os.isatty(number))
+        self.label = name
+
+    def write(self, text: str) -> int:
+        """Write; an OSError has the stream's name."""
+        with self._named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Flush; an OSError has the stream's name."""
+        with self._named():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = getattr(self, "label", "")
+            raise
 
 
 def prepare() -> None:
@@ -20,14 +48,13 @@ def prepare() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
-    for number, name in enumerate(NAMES):
-        stream = getattr(sys, name)
-        if stream is None:  # Python found it closed
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
-        if number and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if sys.stdin is None:  # Python found it closed
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    for number, name in enumerate(NAMES, 1):
+        former = getattr(sys, name)
+        made = Stream(number, name, former.encoding if former else "utf-8")
+        setattr(sys, name, made)
+        setattr(sys, f"__{name}__", made)
 
 
 def complain(text: str) -> None:
@@ -37,19 +64,9 @@ def complain(text: str) -> None:
         sys.stderr.flush()
 
 
-def broken() -> str:
-    """The name of the stream that does not take what was written to it; empty if both do."""
-    for name in NAMES[1:]:
-        try:
-            getattr(sys, name).flush()
-        except (OSError, ValueError):
-            return name
-    return ""
-
-
 def give_up() -> None:
     """What is still buffered must not raise again at exit."""
-    for number, name in enumerate(NAMES[1:], 1):
+    for number, name in enumerate(NAMES, 1):
         try:
             getattr(sys, name).flush()
         except (OSError, ValueError):

@@ -12,9 +12,6 @@ from tasks.cloud.embedded import home
 from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity
 from tasks.cloud.interface import Cloud, Say
 
-FILES = ("config_file", "credentials_file")
-"""botocore's names of the user's AWS files."""
-
 
 class Embedded(Cloud):
     """The cloud that answers AWS's API on loopback."""
@@ -45,9 +42,10 @@ class Embedded(Cloud):
         from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConstantProvider
 
         settings = session.get_component("config_store")
-        for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
-            nothing = os.devnull if name in FILES else default
-            settings.set_config_provider(name, ConstantProvider(value=nothing))
+        defaults = {name: default for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()}
+        ours = {"region": self.region, "config_file": os.devnull, "credentials_file": os.devnull}
+        for name, value in (defaults | ours).items():
+            settings.set_config_provider(name, ConstantProvider(value=value))
 
     def _connect(self, service: str) -> Any:
         return self._client_at(LOOPBACK, service)
