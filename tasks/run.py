@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tasks import profile, settings, source
 from tasks.clock import SYSTEM, Clock
-from tasks.forms import is_text
+from tasks.forms import is_branch, is_text
 from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Version
@@ -67,8 +67,8 @@ class Run:
     def branch(self) -> str:
         """The branch that is released."""
         branch: str = self.named_branch or source.branch(self.root, os.environ)
-        if not is_text(branch):
-            raise source.BranchNotText(branch=branch)
+        if not (is_text(branch) and is_branch(branch)):
+            raise source.BranchWrong(branch=branch)
         return branch
 
     @cached_property

@@ -109,11 +109,11 @@ class NameNotText(Refusal):
     remedy = "git mv"
 
 
-class BranchNotText(Refusal):
-    """A branch's name is not UTF-8, so nothing can be named after it."""
+class BranchWrong(Refusal):
+    """A branch's name is one that git does not allow, or not UTF-8, so that nothing can be named after it."""
 
-    sentence = "git: {branch}: the branch's name is not UTF-8"
-    remedy = "git branch --move NAME"
+    sentence = "git: {branch}: no branch can be called that"
+    remedy = "git branch --list"
     exit_code = UNKNOWN
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tasks import run as pipeline_run
 from tasks import source
-from tasks.source import BranchNotText, ForeignCheckout, GitRefused, NameNotText, NoCommit, UnmergedFiles
+from tasks.source import BranchWrong, ForeignCheckout, GitRefused, NameNotText, NoCommit, UnmergedFiles
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import commit, git
 
@@ -87,9 +87,9 @@ def test_a_file_name_that_is_not_utf_8_is_refused_with_the_name(checkout):
 
 def test_a_branch_whose_name_is_not_utf_8_is_refused(checkout):
     run = run_in(checkout, QuietCloud("eu-central-1", None))
-    with pytest.raises(BranchNotText):
+    with pytest.raises(BranchWrong):
         _ = dataclasses.replace(run, named_branch="caf\udce9").identity
     (checkout / ".git" / "HEAD").write_bytes(b"ref: refs/heads/caf\xe9\n")
-    with pytest.raises((BranchNotText, GitRefused)):
+    with pytest.raises((BranchWrong, GitRefused)):
         _ = run.branch
     assert pipeline_run.branch_identity("testing", "café").startswith("testing-")

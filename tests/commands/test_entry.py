@@ -41,7 +41,7 @@ def shell(project: Path, line: str, **environ: str) -> subprocess.CompletedProce
         ("$DOIT help > /dev/full", 1, "stdout: No space left on device"),
         ("$DOIT relaese 2> /dev/full", 3, ""),
         ("set -o pipefail; $DOIT docs | true", 141, ""),
-        (r"$DOIT branch=$'caf\xe9' plan", 3, r"git: caf\udce9: the branch's name is not UTF-8"),
+        (r"$DOIT branch=$'caf\xe9' plan", 3, r"git: caf\udce9: no branch can be called that"),
         (r"$DOIT $'caf\xe9'", 3, r"no task or command named caf\udce9"),
         ("$DOIT ''", 3, "command line: an argument is empty"),
         ("$DOIT list ''", 3, "command line: an argument is empty"),
