@@ -571,9 +571,8 @@ class _Reader:
             raise self._wrong(node, key, _expected(kind))
         try:
             value = self.yaml.construct_object(node)
-        except (
-            Exception
-        ):  # PyYAML raises whatever comes up: a tag that is not YAML's own, a date in no calendar
+        # PyYAML raises whatever comes up: a tag that is not YAML's own, a date in no calendar, `!!bool x`
+        except Exception:
             raise self._wrong(node, key, _expected(kind)) from None
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         # bool is an int in Python, not in a settings file
