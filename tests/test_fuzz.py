@@ -46,6 +46,9 @@ OUT_OF_BOUNDS = (
     ("environments/testing.yml", "infrastructure: {instances: -1}"),
     ("environments/testing.yml", "infrastructure: {ssh_from: [10.0.0.0]}"),
     ("environments/testing.yml", "takes_from: moon"),
+    ("environments/testing.yml", "host_name: !!timestamp x"),
+    ("environments/testing.yml", "per_branch: !!bool x"),
+    ("environments/testing.yml", 'release: {keep: !!int ""}'),
     ("environments/testing.yml", "freezes: ['2026-02-30/2026-03-01']"),
 )
 """Each alone makes its file one that must be refused with 3."""
