@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks import application, image, teardown
 from tasks.commands import command_line
-from tasks.graph.stage import Task, stage
+from tasks.graph.stage import Task, declare, stage
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import stage as release
 from tasks.server import drift
@@ -174,4 +174,4 @@ def task_image() -> Task:
     )
 
 
-command_line.declare(globals(), RUN)
+declare(globals(), RUN)

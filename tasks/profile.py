@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks import forms
 from tasks.nearest import meant
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.settings import (
@@ -56,7 +57,7 @@ class Inheritance:
     """Where the parent of an option's value is named: the first group of `match` in the file."""
 
     file: str = setting("file of the application that names the parent; `{NAME}` is the value")
-    match: str = setting("regular expression whose first group is the parent's name")
+    match: str = setting("regular expression whose first group is the parent's name", form=forms.PATTERN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ class Work:
     due: Words = setting(
         "command that checks whether there is work: 0 is no, `due_exit` yes, another code an error"
     )
-    due_exit: int = setting("its exit code if there is work")
+    due_exit: int = setting("its exit code if there is work", form=forms.between(1, 255))
     run: Words = setting("command that does the work")
 
 
@@ -119,7 +120,9 @@ class Maintenance:
 class GoingLive:
     """How a release of the application goes live: what the role `release` gets as `release_profile`."""
 
-    health_path: str = setting("path that answers 200 when everything that the application needs works", "/")
+    health_path: str = setting(
+        "path that answers 200 when everything that the application needs works", "/", form=forms.URL_PATH
+    )
     migration: Work | None = setting("how the database is migrated", None)
     configuration: Work | None = setting("how configuration is imported into the database", None)
     maintenance: Maintenance | None = setting("how maintenance is switched on and off", None)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import string
 from collections.abc import Sequence
 from typing import ClassVar
@@ -42,7 +43,8 @@ class Refusal(Exception):
         """The text, with a remedy for the same environment and branch: `variables` are the `name=value` that were typed."""
         remedy = self.remedy.format(**self.facts)
         if variables and not self.any_environment and "=" not in remedy:
-            remedy = re.sub(r"\bdoit ", " ".join(["doit", *variables]) + " ", remedy)
+            typed = " ".join(["doit", *map(shlex.quote, variables)])
+            remedy = re.sub(r"\bdoit ", lambda _: f"{typed} ", remedy)  # `\1` in a branch's name is no group
         return printable(self.sentence.format(**self.facts) + (f"\n    {remedy}" if remedy else ""))
 
     @classmethod

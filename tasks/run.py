@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tasks import profile, settings, source
 from tasks.clock import SYSTEM, Clock
+from tasks.forms import is_branch, is_text
 from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Version
@@ -66,6 +67,8 @@ class Run:
     def branch(self) -> str:
         """The branch that is released."""
         branch: str = self.named_branch or source.branch(self.root, os.environ)
+        if not (is_text(branch) and is_branch(branch)):
+            raise source.BranchWrong(branch=branch)
         return branch
 
     @cached_property
@@ -136,4 +139,8 @@ def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings
         again = retyped(f"environment={name}", correct and f"environment={correct}")
         remedy = f"doit {again}" if again else "ls environments"
         raise UnknownEnvironment(name=name, meant=meant(name, known), known=", ".join(known), remedy=remedy)
-    return settings.load(settings.Environment, root / "environments" / f"{name}.yml", root, roles)
+    file = settings.read(settings.Environment, root / "environments" / f"{name}.yml", root, roles)
+    upstream = file.said.takes_from
+    if upstream and upstream not in (others := [each for each in known if each != name]):
+        raise file.wrong("takes_from", upstream, "another environment", others)
+    return file.said

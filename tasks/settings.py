@@ -7,13 +7,15 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, NewType, TypeVar
 
 import yaml
 
+from tasks import forms
+from tasks.forms import Form
 from tasks.nearest import meant
 from tasks.refusal import UNKNOWN, Refusal
 
@@ -72,11 +74,11 @@ class RoleUnlisted(Refusal):
     exit_code = UNKNOWN
 
 
-def setting(help: str, default: Any = dataclasses.MISSING) -> Any:
-    """Declare a setting; without a default it must be given."""
+def setting(help: str, default: Any = dataclasses.MISSING, *, form: Form | None = None) -> Any:
+    """Declare a setting; without a default it must be given. `form`: bounds, for a list those of each entry."""
     if default == {}:
-        return field(default_factory=dict, metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=dict, metadata={"help": help, "form": form})
+    return field(default=default, metadata={"help": help, "form": form})
 
 
 OF_ROLES = "of roles"
@@ -90,6 +92,12 @@ class Setting:
     type: Any
     help: str
     default: Any = dataclasses.MISSING
+    form: Form | None = None
+
+    @property
+    def expected(self) -> str:
+        """What a value should be, in words."""
+        return _expected(self.type, self.form)
 
 
 class Section(dict[str, Setting]):
@@ -112,13 +120,15 @@ def section(of: type[T]) -> T:
 class Application:
     """What is released."""
 
-    path: str = setting("folder of the application, from the pipeline's; `.` if it is the same", "app")
+    path: str = setting(
+        "folder of the application, from the pipeline's; `.` if it is the same", "app", form=forms.FILLED
+    )
     exclude: tuple[str, ...] = setting("paths in that folder that are not the application's", ())
     keep: tuple[str, ...] = setting(
         "paths in that folder that are the application's, though they are excluded or called like the pipeline's own",
         (),
     )
-    profile: str = setting("its kind: a folder in applications/")
+    profile: str = setting("its kind: a folder in applications/", form=forms.FOLDER)
     options: Options = setting("what the profile can be told, such as themes and locales", {})
     commands: Options = setting("commands of layers, in place of the profile's", {})
 
@@ -127,31 +137,43 @@ class Application:
 class Sweep:
     """When orphans and old objects are deleted."""
 
-    grace_hours: int = setting("hours from the first sight of an orphan to its deletion", 24)
-    share: int = setting("percent of everything that one sweep may delete", 50)
-    tarballs: int = setting(
-        "newest tarballs kept of the default branch, and as many of the other branches", 100
+    grace_hours: int = setting(
+        "hours from the first sight of an orphan to its deletion", 24, form=forms.at_least(0)
     )
-    tarball_days: int = setting("days that a tarball is kept", 60)
-    layer_days: int = setting("days that a layer is kept", 30)
-    record_days: int = setting("days that records of commits, builds and runs are kept", 365)
+    share: int = setting("percent of everything that one sweep may delete", 50, form=forms.between(0, 100))
+    tarballs: int = setting(
+        "newest tarballs kept of the default branch, and as many of the other branches",
+        100,
+        form=forms.at_least(1),
+    )
+    tarball_days: int = setting("days that a tarball is kept", 60, form=forms.at_least(1))
+    layer_days: int = setting("days that a layer is kept", 30, form=forms.at_least(1))
+    record_days: int = setting(
+        "days that records of commits, builds and runs are kept", 365, form=forms.at_least(1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """pipeline.yml: this project."""
 
-    name: str = setting("name of the project, part of the names of what it creates")
-    default_branch: str = setting("the branch that goes to staging and production", "main")
+    name: str = setting("name of the project, part of the names of what it creates", form=forms.PROJECT)
+    default_branch: str = setting("the branch that goes to staging and production", "main", form=forms.BRANCH)
     application: Application = setting("what is released")
-    dns_zone: str = setting("zone of the environments' host names", "shop.localhost")
+    dns_zone: str = setting("zone of the environments' host names", "shop.localhost", form=forms.DNS_NAME)
     cloud: Literal["embedded", "aws"] = setting("where machines come from", "embedded")
-    region: str = setting("region of the cloud", "eu-central-1")
-    bucket: str = setting("bucket for tarballs and records; empty: NAME-releases", "")
-    public_keys: tuple[str, ...] = setting("minisign keys that tarballs may be signed with: `doit key`", ())
-    image: str = setting("name of the image that machines start from", "debian-12")
-    instance_type: str = setting("size of a machine", "t3.medium")
-    budget: int = setting("seconds that a release may take; printed, not enforced", 300)
+    region: str = setting("region of the cloud", "eu-central-1", form=forms.CLOUD_NAME)
+    bucket: str = setting(
+        "bucket for tarballs and records; empty: NAME-releases", "", form=forms.or_empty(forms.BUCKET)
+    )
+    public_keys: tuple[str, ...] = setting(
+        "minisign keys that tarballs may be signed with: `doit key`", (), form=forms.PUBLIC_KEY
+    )
+    image: str = setting("name of the image that machines start from", "debian-12", form=forms.FILLED)
+    instance_type: str = setting("size of a machine", "t3.medium", form=forms.CLOUD_NAME)
+    budget: int = setting(
+        "seconds that a release may take; printed, not enforced", 300, form=forms.at_least(1)
+    )
     sweep: Sweep = section(Sweep)
 
 
@@ -163,20 +185,28 @@ class Infrastructure:
         "what may be changed: all; additive: only additions, other plans are refused; plan: nothing, it is only shown",
         "all",
     )
-    instances: int = setting("number of machines", 1)
+    instances: int = setting("number of machines", 1, form=forms.at_least(1))
     scale_down: bool = setting(
         "whether a lower number of `instances` ends the newest machines and deletes their disks", False
     )
-    instance_type: str = setting("size of a machine; empty: the one of pipeline.yml", "")
+    instance_type: str = setting(
+        "size of a machine; empty: the one of pipeline.yml", "", form=forms.or_empty(forms.CLOUD_NAME)
+    )
     termination_protection: bool = setting("whether the cloud refuses to end a machine", False)
     ends_itself: bool = setting(
         "whether a machine that has expired or is idle shuts itself down, which terminates it", False
     )
-    idle_hours: int = setting("hours without a visitor or a login after which a machine is idle; 0: never", 0)
-    ssh_from: tuple[str, ...] = setting("networks that may use SSH", ("0.0.0.0/0",))
-    http_from: tuple[str, ...] = setting("networks that may use HTTP and HTTPS", ("0.0.0.0/0",))
-    owner: str = setting("tag: who is responsible for it", "web")
-    cost_centre: str = setting("tag: who pays for it", "web")
+    idle_hours: int = setting(
+        "hours without a visitor or a login after which a machine is idle; 0: never",
+        0,
+        form=forms.at_least(0),
+    )
+    ssh_from: tuple[str, ...] = setting("networks that may use SSH", ("0.0.0.0/0",), form=forms.NETWORK)
+    http_from: tuple[str, ...] = setting(
+        "networks that may use HTTP and HTTPS", ("0.0.0.0/0",), form=forms.NETWORK
+    )
+    owner: str = setting("tag: who is responsible for it", "web", form=forms.TAG)
+    cost_centre: str = setting("tag: who pays for it", "web", form=forms.TAG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +223,11 @@ class Server:
 class Release:
     """How a tarball goes live."""
 
-    keep: int = setting("releases kept on a machine", 3)
+    keep: int = setting("releases kept on a machine", 3, form=forms.at_least(1))
     test_data: bool = setting("whether the application gets its test data", False)
-    expires_after_days: int = setting("days until the environment may be deleted; 0: never", 0)
+    expires_after_days: int = setting(
+        "days until the environment may be deleted; 0: never", 0, form=forms.at_least(0)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +235,9 @@ class Environment:
     """environments/NAME.yml: a place to release to."""
 
     per_branch: bool = setting("one environment for each branch, named by its hash", False)
-    host_name: str = setting("host name below the zone; empty: the environment's own name", "")
+    host_name: str = setting(
+        "host name below the zone; empty: the environment's own name", "", form=forms.or_empty(forms.DNS_NAME)
+    )
     stages: tuple[str, ...] = setting("the only stages that exist here; none: all that dodo.py offers", ())
     also: tuple[str, ...] = setting("stages that exist here in addition to those that dodo.py offers", ())
     uncommitted: Literal["allowed", "refused"] = setting(
@@ -212,13 +246,19 @@ class Environment:
     signatures: Literal["optional", "required"] = setting(
         "whether a tarball needs a signature by one of `public_keys` to go live", "optional"
     )
-    takes_from: str = setting("environment on which a tarball must have been healthy before; empty: none", "")
-    builders: tuple[str, ...] = setting("roles or users whose tarballs are taken; none: all", ())
+    takes_from: str = setting(
+        "environment on which a tarball must have been healthy before; empty: none",
+        "",
+        form=forms.or_empty(forms.FOLDER),
+    )
+    builders: tuple[str, ...] = setting(
+        "roles or users whose tarballs are taken; none: all", (), form=forms.FILLED
+    )
     approvals: Literal["none", "different_person"] = setting(
         "whether one person must start and another one continue", "none"
     )
     freezes: tuple[str, ...] = setting(
-        "times without releases, each FROM/TO in UTC (2026-12-20/2027-01-06T08:00)", ()
+        "times without releases, each FROM/TO in UTC (2026-12-20/2027-01-06T08:00)", (), form=forms.SPAN
     )
     strategy: Literal["mitogen_linear", "linear"] = setting("how Ansible runs its tasks", "mitogen_linear")
     infrastructure: Infrastructure = section(Infrastructure)
@@ -238,7 +278,7 @@ class Environment:
 def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]) -> SettingWrong:
     """The refusal of a stage that an environment's file names and dodo.py does not make."""
     path = f"environments/{environment}.yml"
-    lines = (root / path).read_text().splitlines()
+    lines = (root / path).read_text(encoding="utf-8").splitlines()
     line = next(
         (number for number, text in enumerate(lines, 1) if re.search(rf"\b{re.escape(stage)}\b", text)), 1
     )
@@ -276,22 +316,38 @@ def load(kind: type[T], path: Path, root: Path, roles: RoleSettings | None = Non
 def read(kind: type[T], path: Path, root: Path, roles: RoleSettings | None = None) -> Read[T]:
     """Read a settings file and keep its lines, for who has more to check in it. Raises what `load` raises."""
     shown = str(path.relative_to(root))
+    node = _parsed(path, shown, lambda text: yaml.compose(text, Loader=LOADER))
+    reader = _Reader(shown, root, roles)
+    made: T = reader.section(kind, node, "")
+    return Read(path=shown, said=made, lines=reader.lines)
+
+
+def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
+    """A file's YAML. The only place that opens a settings file. Raises SettingsMissing or SettingsBroken."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsMissing(path=shown) from None
-    except UnicodeDecodeError:
-        raise SettingsBroken(path=shown, line=1, problem="is not UTF-8") from None
+    except OSError as error:
+        raise SettingsBroken(path=shown, line=1, problem=f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SettingsBroken(path=shown, line=line, problem="is not UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise SettingsBroken(
             path=shown,
             line=mark.line + 1 if mark else 1,
-            problem=str(getattr(error, "problem", error)),
+            problem=str(getattr(error, "problem", None) or getattr(error, "reason", error)),
         ) from None
-    reader = _Reader(shown, root, roles)
-    made: T = reader.section(kind, node, "")
-    return Read(path=shown, said=made, lines=reader.lines)
+    except (
+        RecursionError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ):  # what PyYAML does not expect
+        raise SettingsBroken(path=shown, line=1, problem="is YAML that cannot be read") from None
 
 
 # --- what the roles declare -----------------------------------------------------------------------
@@ -321,11 +377,10 @@ def role(root: Path, name: str) -> Setting:
 
     Raises SettingsBroken.
     """
-    path = f"roles/{name}/meta/argument_specs.yml"
-    text = (root / path).read_text()
-    spec = yaml.load(text, Loader=LOADER)["argument_specs"]["main"]  # noqa: S506  a safe one
+    path, text = f"roles/{name}/meta/argument_specs.yml", _specs(root, name)
+    spec = _main(path, _parsed(root / path, path, lambda text: yaml.load(text, Loader=LOADER)))  # noqa: S506  a safe one
     told = TOLD.get(name, ())
-    options = {full.removeprefix(f"{name}_"): (full, each) for full, each in spec.get("options", {}).items()}
+    options = {full.removeprefix(f"{name}_"): (full, each) for full, each in spec["options"].items()}
     keys = {each: _of_option(path, text, *option) for each, option in options.items() if each not in told}
     return Setting(type=Section(keys), help=spec.get("short_description", ""), default=None)
 
@@ -342,11 +397,7 @@ def of_roles(root: Path) -> RoleSettings:
     An option without one is no setting: the profile or the pipeline tells it. Raises SettingsBroken.
     """
     # most roles have no setting, and reading YAML takes its time
-    likely = (
-        each
-        for each in role_names(root)
-        if "default:" in (root / "roles" / each / "meta/argument_specs.yml").read_text()
-    )
+    likely = (each for each in role_names(root) if "default:" in _specs(root, each))
     found = {each: with_default(role(root, each).type) for each in likely}
     return {name: settings for name, settings in found.items() if settings}
 
@@ -356,39 +407,61 @@ def with_default(options: Mapping[str, Setting]) -> Mapping[str, Setting]:
     return {name: each for name, each in options.items() if each.default is not dataclasses.MISSING}
 
 
+def _specs(root: Path, role: str) -> str:
+    """The text of a role's argument specs. Raises SettingsBroken."""
+    path = f"roles/{role}/meta/argument_specs.yml"
+    return str(_parsed(root / path, path, str))
+
+
+def _main(path: str, document: Any) -> dict[str, Any]:
+    """What a role's argument specs say of its tasks/main.yml. Raises SettingsBroken."""
+    try:
+        main = document["argument_specs"]["main"]
+        options = main.get("options", {})
+        if all(isinstance(name, str) and isinstance(each, dict) for name, each in options.items()):
+            return {**main, "options": options}
+    except (LookupError, TypeError, AttributeError):
+        pass
+    raise SettingsBroken(path=path, line=1, problem="has no mapping argument_specs.main.options of options")
+
+
 def _of_option(path: str, text: str, name: str, option: Mapping[str, Any]) -> Setting:
     """What an option of a role declares. Raises SettingsBroken for what no settings file could say."""
+    line = text.partition(f" {name}:")[0].count("\n") + 1
+    if not isinstance(option.get("type", "str"), str) or not isinstance(option.get("description"), str):
+        raise SettingsBroken(path=path, line=line, problem=f"{name}: should have a type and a description")
+    help, form = _described(path, line, name, option["description"])
     kind, default = _type(option), option.get("default", dataclasses.MISSING)
     value = tuple(default) if isinstance(default, list) else default
-    problem = "" if kind else f"no setting is of type {option['type']}"
-    if value is not dataclasses.MISSING and not _fits(value, kind):
-        problem = f"the default {value!r} is no setting of type {option['type']}"
+    problem = "" if kind else f"no setting is of type {option.get('type')}"
+    if value is not dataclasses.MISSING:
+        if not _fits(value, kind):
+            problem = f"the default {value!r} is no setting of type {option.get('type', 'str')}"
+        elif form and not all(form.holds(each) for each in (value if isinstance(value, tuple) else (value,))):
+            problem = f"the default {value!r} is no setting that is {form.words}"
     if problem:
-        line = text.partition(f" {name}:")[0].count("\n") + 1
         raise SettingsBroken(path=path, line=line, problem=f"{name}: {problem}")
-    return Setting(type=kind, help=_help(option), default=value)
+    return Setting(type=kind, help=help, default=value, form=form)
 
 
 def _type(option: Mapping[str, Any]) -> Any:
     """The type of a role's option, None if a settings file has none like it."""
-    if option["type"] == "list":
+    kind = option.get("type", "str")
+    if kind == "list":
         item = _type({**option, "type": option.get("elements", "str"), "elements": "str"})
         return item and tuple.__class_getitem__((item, ...))
-    if option["type"] == "dict":
+    if kind == "dict":
         return Section({name: _part(each) for name, each in option.get("options", {}).items()})
     if choices := option.get("choices"):
         return Literal.__getitem__(tuple(choices))
-    return {"str": str, "path": Path, "int": int, "bool": bool}.get(option["type"])
+    return {"str": str, "path": Path, "int": int, "bool": bool}.get(kind)
 
 
 def _part(option: Mapping[str, Any]) -> Setting:
     """What an option declares of a key of its sections; one that is not required may be left out."""
     default = dataclasses.MISSING if option.get("required") else None
-    return Setting(type=_type(option), help=_help(option), default=default)
-
-
-def _help(option: Mapping[str, Any]) -> str:
-    return str(option["description"]).strip().rstrip(".")
+    help = str(option["description"]).strip().rstrip(".")
+    return Setting(type=_type(option), help=help, default=default)
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -397,6 +470,19 @@ def _fits(value: object, kind: Any) -> bool:
     if typing.get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_fits(each, _item(kind)) for each in value)
     return type(value) is kind
+
+
+def _described(path: str, line: int, name: str, description: str) -> tuple[str, Form | None]:
+    """Help and form of an option: its description may end with `Form: NAME.`, as Ansible takes no key of ours."""
+    help, said, words = description.strip().partition("Form:")
+    words = words.strip().removesuffix(".")
+    form = forms.named(words) if said else None
+    if said and not form:
+        problem = (
+            f"{name}: Form: {words}: is unknown (known: {', '.join(forms.OF_ROLES)}, at least N, from N to N)"
+        )
+        raise SettingsBroken(path=path, line=line, problem=problem)
+    return help.strip().rstrip("."), form
 
 
 def plain(value: Any) -> Any:
@@ -437,7 +523,7 @@ def declared(
     for name, each in _settings(kind).items():
         path, of = f"{prefix}{name}", listed if each.type is RolesTold else each.type
         if not dataclasses.is_dataclass(of) or each.default is None:
-            yield path, _expected(of), _default(each), each.help
+            yield path, _expected(of, each.form), _default(each), each.help
         for inner, where in ((of, "."), (_item(of), "[]." if typing.get_origin(of) is tuple else ".NAME.")):
             if dataclasses.is_dataclass(inner) or isinstance(inner, Section):
                 yield from declared(inner, roles, f"{path}{where}", listed=listed)
@@ -460,6 +546,7 @@ def _of_class(kind: type) -> dict[str, Setting]:
             type=_given(hints[each.name]),
             help=each.metadata["help"],
             default=each.default if each.default_factory is dataclasses.MISSING else each.default_factory,
+            form=each.metadata.get("form"),
         )
         for each in dataclasses.fields(kind)
         if OF_ROLES not in each.metadata
@@ -520,7 +607,7 @@ class _Reader:
         for key, line, child in self._entries(node, prefix):
             if key not in known:
                 raise self._unknown(key, line, prefix, known)
-            values[key] = self._value(known[key].type, child, prefix + key)
+            values[key] = self._value(known[key].type, child, prefix + key, known[key].form)
         for name, each in known.items():
             if name in values:
                 continue
@@ -567,7 +654,7 @@ class _Reader:
             self.lines[prefix + name.value] = line
             yield name.value, line, child
 
-    def _value(self, kind: Any, node: yaml.Node | None, key: str) -> object:
+    def _value(self, kind: Any, node: yaml.Node | None, key: str, form: Form | None = None) -> object:
         if dataclasses.is_dataclass(kind):
             return self.section(typing.cast("type[object]", kind), node, f"{key}.")
         node = typing.cast("yaml.Node", node)  # only a section can be left out
@@ -577,34 +664,43 @@ class _Reader:
             return self._told(node, key)
         if typing.get_origin(kind) is Mapping:
             entries = self._entries(node, f"{key}.")
-            return {name: self._value(_item(kind), child, f"{key}.{name}") for name, _, child in entries}
+            return {
+                name: self._value(_item(kind), child, f"{key}.{name}", form) for name, _, child in entries
+            }
         if typing.get_origin(kind) is tuple:
-            return self._list(kind, node, key)
-        return self._scalar(kind, node, key)
+            return self._list(kind, node, key, form)
+        return self._scalar(kind, node, key, form)
 
-    def _list(self, kind: Any, node: yaml.Node, key: str) -> tuple[object, ...]:
+    def _list(self, kind: Any, node: yaml.Node, key: str, form: Form | None) -> tuple[object, ...]:
         if not isinstance(node, yaml.SequenceNode):
-            raise self._wrong(node, key, _expected(kind))
+            raise self._wrong(node, key, _expected(kind, form))
         found = []
         for number, child in enumerate(node.value):
             self.lines[f"{key}[{number}]"] = child.start_mark.line + 1
-            found.append(self._value(_item(kind), child, f"{key}[{number}]"))
+            found.append(self._value(_item(kind), child, f"{key}[{number}]", form))
         return tuple(found)
 
-    def _scalar(self, kind: Any, node: yaml.Node, key: str) -> object:
+    def _scalar(self, kind: Any, node: yaml.Node, key: str, form: Form | None) -> object:
         if not isinstance(node, yaml.ScalarNode):
             raise self._wrong(node, key, _expected(kind))
         try:
             value = self.yaml.construct_object(node)
-        except (yaml.YAMLError, ValueError):  # a tag that is not YAML's own, a date that is in no calendar
+        # PyYAML raises whatever comes up: a tag that is not YAML's own, a date in no calendar, `!!bool x`
+        except Exception:
             raise self._wrong(node, key, _expected(kind)) from None
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         if kind is Path:
             return self._template(node, key)
         # bool is an int in Python, not in a settings file
-        if value in choices if choices else type(value) is kind:
-            return value
-        raise self._wrong(node, key, _expected(kind))
+        if value not in choices if choices else type(value) is not kind:
+            raise self._wrong(node, key, _expected(kind))
+        if (kind is int and not forms.WHOLE.fullmatch(node.value)) or (
+            kind is str and not forms.is_text(value)
+        ):
+            raise self._wrong(node, key, _expected(kind, form))
+        if form and not form.holds(value):
+            raise self._wrong(node, key, _expected(kind, form))
+        return value
 
     def _template(self, node: yaml.ScalarNode, key: str) -> Path:
         """A template beside the file that names it, relative to it."""
@@ -625,15 +721,17 @@ class _Reader:
         )
 
 
-def _expected(kind: Any) -> str:
+def _expected(kind: Any, form: Form | None = None) -> str:
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:
-        return f"a list, each {_expected(_item(kind))}"
+        return f"a list, each {_expected(_item(kind), form)}"
     if typing.get_origin(kind) is Mapping:
         each = _item(kind)
         plural = "lists" if typing.get_origin(each) is tuple else "texts" if each is str else "sections"
         return f"a mapping of names to {plural}"
     if dataclasses.is_dataclass(kind) or isinstance(kind, Section):
         return "a section"
+    if form:
+        return form.words
     return {str: "a text", Path: "a template", int: "a whole number", bool: "true or false"}[kind]

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from tasks import environ as variables
+from tasks.forms import is_text
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Commit, Version
 
@@ -29,6 +30,9 @@ CI_BRANCH = (
 
 LS_REMOTE = 60
 """Seconds that the remote has to list its branches."""
+
+SHOWN = 5
+"""Files with conflicts that are named."""
 
 NOTHING = "0" * 40
 """The id of no object."""
@@ -128,6 +132,28 @@ class LargeFileMissing(Refusal):
     remedy = "git lfs pull"
 
 
+class UnmergedFiles(Refusal):
+    """A merge, a rebase or a stash has left conflicts: the files have both sides and git's marks."""
+
+    sentence = "git: {files} {verb} conflicts that are not resolved"
+    remedy = "git status"
+
+
+class NameNotText(Refusal):
+    """A file's name is not UTF-8, so it cannot be told to hosts and records as it is."""
+
+    sentence = "git: {path}: the name is not UTF-8"
+    remedy = "git mv"
+
+
+class BranchWrong(Refusal):
+    """A branch's name is one that git does not allow, or not UTF-8, so that nothing can be named after it."""
+
+    sentence = "git: {branch}: no branch can be called that"
+    remedy = "git branch --list"
+    exit_code = UNKNOWN
+
+
 class UncommittedChanges(Refusal):
     """Only environments with `uncommitted: allowed` take uncommitted changes."""
 
@@ -156,42 +182,52 @@ class Repository:
         return '"{}"'.format(str(self.common / "objects").replace("\\", "\\\\").replace('"', '\\"'))
 
 
-def _git(
+def _git(folder: Path, *words: str, **how: Any) -> str:
+    """What git prints; `how`: see `_asked`. Raises GitRefused, ForeignCheckout, NoRepository or GitMissing."""
+    code, printed, said = _asked(folder, *words, **how)
+    if code:
+        raise _refusal(folder, words[0], code, said)
+    return printed
+
+
+def _try(folder: Path, *words: str) -> str | None:
+    """What git prints, None where it fails without a word, as `--quiet` makes it. Raises what `_git` raises."""
+    code, printed, said = _asked(folder, *words)
+    if code and said.strip():
+        raise _refusal(folder, words[0], code, said)
+    return None if code else printed
+
+
+def _asked(
     folder: Path,
     *words: str,
     child: str = "here",
     more: Mapping[str, str] | None = None,
     stdin: IO[bytes] | None = None,
     timeout: float | None = None,
-) -> str:
-    """What git prints. Raises GitRefused, ForeignCheckout, NoRepository or GitMissing."""
+) -> tuple[int, str, str]:
+    """Exit code, output and complaints of git. Raises NoRepository or GitMissing."""
     try:
-        done = subprocess.run(
-            ["git", *OURS, *words],
-            cwd=folder,
-            env={**variables.of(child), **VARIABLES, **(more or {})},
-            stdin=stdin or subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        if error.filename != "git":
-            raise NoRepository(path=folder.name) from None
+        from git import Git  # 100 ms to import, and `doit list` does without
+    except ImportError:  # it looks for the program when it is imported
         raise GitMissing from None
-    except subprocess.TimeoutExpired:
-        raise GitRefused(problem=f"git {words[0]} has no answer after {timeout:.0f} s") from None
-    if done.returncode:
-        raise _refusal(folder, words[0], done.returncode, _text(done.stderr))
-    return _text(done.stdout).removesuffix("\n")
-
-
-def _try(folder: Path, *words: str) -> str | None:
-    """What git prints, None where it fails."""
-    try:
-        return _git(folder, *words)
-    except GitRefused:
-        return None
+    if not folder.is_dir():  # GitPython would ask in the working directory
+        raise NoRepository(path=folder.name)
+    given = {**variables.of(child), **VARIABLES, **(more or {})}
+    # GitPython hands on every variable of the caller's, and sets one of its own
+    others = [f"--unset={name}" for name in {*os.environ, "LANGUAGE"} - given.keys()]
+    answer = Git(folder).execute(
+        ["env", *others, "git", *OURS, *words],
+        env=given,
+        istream=cast("BinaryIO | None", stdin),
+        with_extended_output=True,
+        with_exceptions=False,
+        stdout_as_string=False,
+        strip_newline_in_stdout=False,
+        kill_after_timeout=timeout,
+    )
+    code, printed, said = cast("tuple[int, bytes, str]", answer)
+    return code, _text(printed).removesuffix("\n"), said
 
 
 def _refusal(folder: Path, command: str, code: int, said: str) -> Refusal:
@@ -343,6 +379,8 @@ def within(path: str, folders: Iterable[str]) -> bool:
 
 def _submodules(repo: Repository) -> list[str]:
     """The paths for which .gitmodules says where they come from."""
+    if not (repo.top / ".gitmodules").exists():
+        return []
     asked = ("config", "--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
     return [each.partition("\n")[2] for each in (_try(repo.top, *asked) or "").split("\0") if each]
 
@@ -382,6 +420,7 @@ class Snapshot:
         if (repo.own / "index").exists():
             shutil.copy(repo.own / "index", index)  # with its times, so that git reads changed files only
         try:
+            self._refuse_unmerged(repo, index)
             self._git("add", "-A", "--", ".", top=repo.top, index=index)
         except GitRefused as refused:
             unborn = re.search(r"'(.+?)/?' does not have a commit checked out", str(refused.facts["problem"]))
@@ -404,6 +443,15 @@ class Snapshot:
                     changed.append(path)
             tree = self._git("write-tree", top=repo.top, index=index)
         return tree, changed
+
+    def _refuse_unmerged(self, repo: Repository, index: Path) -> None:
+        """`git add -A` would take a conflict for resolved. Raises UnmergedFiles."""
+        listed = self._git("ls-files", "--unmerged", "-z", top=repo.top, index=index).split("\0")
+        files = sorted({line.partition("\t")[2] for line in listed if line})
+        if files:
+            more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+            verb = "has" if len(files) == 1 else "have"
+            raise UnmergedFiles(files=", ".join(files[:SHOWN]) + more, verb=verb)
 
     def _fill(self, repo: Repository, whole: str, path: str, id: str, index: Path) -> bool:
         """Put a submodule's content in the place of its commit; whether the content differs from that commit's."""
@@ -497,7 +545,10 @@ class Snapshot:
     def _listed(self, tree: str) -> dict[str, str]:
         if tree not in self.listed:
             listed = self._git("ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
-            entries = (line.partition("\t") for line in listed if line)
+            entries = [line.partition("\t") for line in listed if line]
+            for _, _, name in entries:
+                if not is_text(name):
+                    raise NameNotText(path=name)
             self.listed[tree] = {name: about for about, _, name in entries}
         return self.listed[tree]
 

@@ -84,10 +84,8 @@ class Runner:
         )
 
     def _lend(self) -> None:
-        made = self.root / ".run" / "venv" / "bin"
-        made.mkdir(parents=True)
-        for name in ("doit", "python"):
-            (made / name).symlink_to(Path(sys.executable).parent / name)
+        (self.root / ".run").mkdir()
+        (self.root / ".run" / "venv").symlink_to(Path(sys.executable).parents[1])
         build = self.root / "build" / "ci"
         files = [build / "packages", self.root / "requirements.lock", self.root / "pyproject.toml"]
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))

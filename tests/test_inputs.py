@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 UNABLE = {
     "tasks.clock": "it tells the time; records and people read it",
     "tasks.console": "it speaks; nothing is decided by what was said",
+    "tasks.forms": "it refuses values; what passes is named as it is",
     "tasks.full_disk": "it names a failure",
     "tasks.graph": "it decides whether a stage runs, not what it does",
     "tasks.nearest": "it finds words for a refusal",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
+
 import pytest
 
-from tasks import settings
+from tasks import forms, profile, settings
 from tasks.refusal import Refusal
 from tasks.settings import SettingMissing, SettingsBroken, SettingUnknown, SettingWrong
 from tests.conftest import ROOT
@@ -74,6 +77,94 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         load(tmp_path, text)
     assert sentence in caught.value.text
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("infrastructure: {instances: -1}", "infrastructure.instances: should be a whole number, at least 1, not '-1'"),
+        ("infrastructure: {instances: 0}", "infrastructure.instances: should be a whole number, at least 1, not '0'"),
+        ("release: {keep: -1}", "release.keep: should be a whole number, at least 1, not '-1'"),
+        ("release: {keep: 010}", "release.keep: should be a whole number, at least 1, not '010'"),
+        ("release: {keep: 1:30}", "release.keep: should be a whole number, at least 1, not '1:30'"),
+        ("release: {keep: 1_0}", "release.keep: should be a whole number"),
+        ("release: {expires_after_days: 0x1f}", "release.expires_after_days: should be a whole number, at least 0, not '0x1f'"),
+        ("infrastructure: {ssh_from: [10.0.0.0]}", "infrastructure.ssh_from[0]: should be a network such as 203.0.113.0/24, not '10.0.0.0'"),
+        ("infrastructure: {http_from: [10.0.0.1/8]}", "infrastructure.http_from[0]: should be a network"),
+        ("infrastructure: {http_from: [10.0.0.0/33]}", "infrastructure.http_from[0]: should be a network"),
+        ("infrastructure: {owner: ''}", "infrastructure.owner: should be a text of 1 to 256 printable characters, not ''"),
+        ("infrastructure: {idle_hours: -2}", "infrastructure.idle_hours: should be a whole number, at least 0"),
+        ("host_name: Shop_1", "host_name: should be a DNS name such as shop.example.com, or empty, not 'Shop_1'"),
+        ("host_name: -a", "host_name: should be a DNS name"),
+        ('host_name: "a\\0b"', "host_name: should be a DNS name"),
+        ("takes_from: ../x", "takes_from: should be the name of one folder, or empty"),
+        ("builders: ['']", "builders[0]: should be a text that is not empty"),
+        *(
+            (f"freezes: ['{text}']", f"freezes[0]: should be FROM/TO, each a date or a time in ISO 8601, FROM before TO, not '{text}'")
+            for text in ("tomorrow", "2026-11-24", "2026-11-24/soon", "a/b/c", "2026-02-30/2026-03-01", "2026-12-01/2026-11-01")
+        ),
+        ("server: {php: {memory_limit: 512MB}}", "server.php.memory_limit: should be a size such as 512M, not '512MB'"),
+        ("server: {php: {memory_limit: '-1'}}", "server.php.memory_limit: should be a size"),
+        ("server: {php: {max_children: 0}}", "server.php.max_children: should be a whole number, at least 1, not '0'"),
+        ("server: {php: {version: '8'}}", "server.php.version: should be a version such as 8.2"),
+        ("server: {redis: {maxmemory: lots}}", "server.redis.maxmemory: should be a size such as 128mb"),
+        ("server: {base: {timezone: Mars/Olympus}}", "server.base.timezone: should be a time zone such as Europe/Berlin"),
+        ("server: {base: {timezone: ../../etc/passwd}}", "server.base.timezone: should be a time zone"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_its_bounds_or_form_is_refused_where_it_is(tmp_path, text, sentence):
+    with pytest.raises(SettingWrong) as caught:
+        load(tmp_path, text)
+    assert f"testing.yml:1: {sentence}" in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: ''", "name: should be a name of 1 to 40 lower-case letters, digits and hyphens, not ''"),
+        ("name: Shop!", "name: should be a name"),
+        ("sweep: {share: 500}", "sweep.share: should be a whole number from 0 to 100, not '500'"),
+        ("sweep: {share: -1}", "sweep.share: should be"),
+        ("sweep: {tarballs: 0}", "sweep.tarballs: should be a whole number, at least 1"),
+        ("sweep: {layer_days: -3}", "sweep.layer_days: should be"),
+        ("budget: 0", "budget: should be"),
+        ("dns_zone: shop..localhost", "dns_zone: should be a DNS name"),
+        ("default_branch: ''", "default_branch: should be a branch's name as git allows it, not ''"),
+        ("default_branch: a..b", "default_branch: should be"),
+        ("default_branch: -x", "default_branch: should be"),
+        ("default_branch: a/.b", "default_branch: should be"),
+        ("default_branch: 'a b'", "default_branch: should be"),
+        ("default_branch: x.lock", "default_branch: should be"),
+        ("bucket: A", "bucket: should be a bucket's name"),
+        ("region: ''", "region: should be"),
+        ("public_keys: [RWabc]", "public_keys[0]: should be a minisign public key of 56 characters"),
+        ("application: {profile: ../x}", "application.profile: should be the name of one folder"),
+        ("application: {profile: x, path: ''}", "application.path: should be a text that is not empty"),
+    ],
+)  # fmt: skip
+def test_the_project_s_own_settings_have_bounds_and_forms(tmp_path, text, sentence):
+    with pytest.raises(SettingWrong) as caught:
+        load(tmp_path, text, settings.Pipeline)
+    assert f"testing.yml:1: {sentence}" in caught.value.text
+
+
+@pytest.mark.parametrize("name", ["main", "a", "feature/x-1", "@x", "release-1.2", "caf\u00e9"])
+def test_branches_that_git_allows_are_taken(name):
+    assert forms.is_branch(name)
+    assert subprocess.run(["git", "check-ref-format", "--branch", name], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [settings.Pipeline, settings.Environment, profile.ProfileFile])
+def test_every_default_has_the_form_that_its_setting_asks_for(kind):
+    def check(kind):
+        for each in settings._settings(kind).values():
+            if dataclasses.is_dataclass(each.type):
+                check(each.type)
+            elif each.form and each.default is not dataclasses.MISSING:
+                values = each.default if isinstance(each.default, tuple) else (each.default,)
+                assert all(each.form.holds(value) for value in values), each
+
+    check(kind)
 
 
 def test_a_missing_value_is_named_with_its_help(tmp_path):
@@ -190,4 +281,36 @@ def test_a_default_that_is_no_setting_is_refused_in_the_role(tmp_path, right, wr
     with pytest.raises(
         SettingsBroken, match=r"roles/search/meta/argument_specs\.yml:(5|10): search_\w+: the default"
     ):
+        load(tmp_path, "")
+
+
+SIZED = SEARCH.replace("choices: [1g, 2g]", "required: false").replace(
+    "Memory of the heap.", '"Memory of the heap. Form: size such as 512M."'
+)
+
+
+def test_a_role_declares_the_form_of_its_setting_in_its_description(tmp_path):
+    with_search(tmp_path, SIZED)
+    rows = {row[0]: row for row in settings.declared(settings.Environment, settings.of_roles(tmp_path))}
+    assert rows["server.search.heap"][1:] == ("a size such as 512M", "`1g`", "Memory of the heap")
+    with pytest.raises(
+        SettingWrong, match=r"server\.search\.heap: should be a size such as 512M, not 'much'"
+    ):
+        load(tmp_path, "server: {search: {heap: much}}")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        ("size such as 512M", "sise", r":5: search_heap: Form: sise: is unknown \(known: size such as 512M"),
+        (
+            "default: 1g",
+            "default: 1x",
+            r":5: search_heap: the default '1x' is no setting that is a size such as 512M",
+        ),
+    ],
+)
+def test_a_form_that_is_unknown_or_does_not_fit_is_refused_in_the_role(tmp_path, right, wrong, sentence):
+    with_search(tmp_path, SIZED.replace(right, wrong))
+    with pytest.raises(SettingsBroken, match=rf"roles/search/meta/argument_specs\.yml{sentence}"):
         load(tmp_path, "")

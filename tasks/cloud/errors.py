@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +24,16 @@ class CloudUnreachable(Refusal):
 
     sentence = "cloud: {problem}"
     remedy = "doit plan"
+
+
+class AwsSettingsWrong(Refusal):
+    """What the SDK is given from outside does not work: a file or a variable of AWS's, a token, an address."""
+
+    sentence = "cloud: the SDK cannot work with the AWS settings of this user or shell: {problem}"
+    remedy = "aws configure list"
+
+
+SDK = ("boto3", "botocore", "s3transfer")
 
 
 def code(error: Any) -> str:
@@ -46,7 +58,7 @@ def already(*codes: str) -> Iterator[None]:
 
 def refusal_of(error: BaseException) -> Refusal | None:
     """The refusal that an error of the cloud's API becomes; None for any other error."""
-    if "botocore.exceptions" not in sys.modules:
+    if "botocore.exceptions" not in sys.modules or isinstance(error, BrokenPipeError):
         return None
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -54,4 +66,13 @@ def refusal_of(error: BaseException) -> Refusal | None:
         said = error.response.get("Error", {})
         problem = f"{said.get('Code')}: {said.get('Message')}"
         return CloudRefused(action=error.operation_name, problem=problem)
-    return CloudUnreachable(problem=str(error)) if isinstance(error, BotoCoreError) else None
+    if isinstance(error, BotoCoreError):
+        return CloudUnreachable(problem=str(error))
+    return AwsSettingsWrong(problem=str(error) or type(error).__name__) if _raised_in_sdk(error) else None
+
+
+def _raised_in_sdk(error: BaseException) -> bool:
+    """Whether the last call of ours was one to the SDK, which raises whatever comes up in it."""
+    rooms = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    below = itertools.takewhile(lambda room: room.partition(".")[0] != "tasks", reversed(rooms))
+    return any(room.partition(".")[0] in SDK for room in below)

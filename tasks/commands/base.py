@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
 
-from tasks.cloud import errors
 from tasks.commands import usage
-from tasks.commands.command_line import typed
+from tasks.commands.command_line import variables
+from tasks.commands.entry import answered
+from tasks.console import streams
 from tasks.console.console import Console
+from tasks.forms import Form
 from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
-
-PIPE_CLOSED = 141
-"""Exit code when the reader of a pipe is gone, as a shell reports SIGPIPE."""
 
 
 class UnknownTask(Refusal):
@@ -39,6 +38,14 @@ class UnknownOption(Refusal):
 
     sentence = "command line: {problem}"
     remedy = "doit {typed}"
+    exit_code = UNKNOWN
+
+
+class EmptyWord(Refusal):
+    """An argument is empty, as where a variable of the shell is not set."""
+
+    sentence = "command line: an argument is empty"
+    remedy = "doit help"
     exit_code = UNKNOWN
 
 
@@ -68,6 +75,18 @@ AS_JSON = flag("as_json", "print JSON, for programs", long="json")
 """The option of every command that shows something."""
 
 
+def number(form: Form, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    """The type of an option that takes a number within bounds."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if form.holds(value := kind(text)):
+                return value
+        raise ValueError(f"should be {form.words}, not {text!r}")
+
+    return read
+
+
 def json_of(value: object) -> str:
     """JSON for programs: dataclasses as objects, times as ISO 8601."""
 
@@ -90,9 +109,20 @@ class CommandMixin:
         self.init_keywords = keywords
         super().__init__(cmds=cmds, **keywords)  # type: ignore[call-arg]
 
+    def get_options(self) -> list[Any]:
+        """The options that the command takes: none of doit's that have no effect here, or would break the run."""
+        found: list[Any] = super().get_options()  # type: ignore[misc]
+        for each in found:
+            if usage.unused(each):
+                each.short = each.long = each.inverse = ""
+                each.env_var = None
+        return found
+
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse the command line and execute the command."""
         try:
+            if "" in self.own_words(in_args):
+                raise EmptyWord
             if usage.asked(self.own_words(in_args)):
                 return self.show_help(in_args)
             return super().parse_execute(in_args)  # type: ignore[misc]
@@ -103,16 +133,9 @@ class CommandMixin:
             if not name:
                 raise
             said = missing(self.task_list, name, self.cmds if self.name == "run" else ())  # type: ignore[attr-defined]
-        except Refusal as refusal:
-            said = refusal
-        except BrokenPipeError:  # as by `| head`; what is still buffered must not raise again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PIPE_CLOSED
         except Exception as error:
-            if not (unanswered := errors.refusal_of(error)):
-                raise
-            said = unanswered
-        sys.stderr.write(f"{said.told([f'{name}={value}' for name, value in typed().items()])}\n")
+            return answered(error, variables())
+        streams.complain(said.told(variables()))
         return said.exit_code
 
     def own_words(self, words: list[str]) -> list[str]:
@@ -175,7 +198,7 @@ def misspelt_option(command: Any, error: str, words: Sequence[str]) -> UnknownOp
     """The refusal of an option, from doit's error message."""
     problem = error.partition(" (parsing options")[0]  # doit adds all options that it knows
     problem = re.sub(r"^Error parsing \w+: ", "", problem)
-    problem = re.sub(r"^Error parsing parameter '(\w+)' <class '\w+'>\.\s*", r"--\1: ", problem).strip()
+    problem = re.sub(r"^Error parsing parameter '(\w+)' <.+>\.\s*", r"--\1: ", problem).strip()
     found = re.fullmatch(r"option (-\S+) not recognized", problem)
     if not found:
         return UnknownOption(problem=problem, typed=f"help {command.name}")

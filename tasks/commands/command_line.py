@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import getpass
 import os
 import socket
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from doit import doit_cmd
 
@@ -20,7 +17,6 @@ from tasks.clock import SYSTEM, Clock
 from tasks.cloud import connect
 from tasks.cloud.interface import Cloud
 from tasks.console.console import Console
-from tasks.graph import stage
 from tasks.hosts.hosts import Hosts
 from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
@@ -105,7 +101,14 @@ def read(
 def who(environ: Mapping[str, str]) -> str:
     """The user's name, for display; in CI, the user who started the job."""
     named = next((environ[name] for name in CI_PERSON if environ.get(name)), None)
-    return named or f"{getpass.getuser()}@{socket.gethostname()}"
+    return named or f"{_user()}@{socket.gethostname()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container that runs with any uid
+        return f"uid-{os.getuid()}"
 
 
 def typed() -> dict[str, str]:
@@ -114,25 +117,11 @@ def typed() -> dict[str, str]:
 
 
 def this_run(root: Path, *, cloud: Cloud | None = None, hosts: Hosts | None = None) -> Run:
-    """The run of this doit process. A refusal ends the process with its sentence and exit code.
-
-    Otherwise doit shows a traceback: while it loads dodo.py, it handles only its own errors.
-    """
+    """The run of this doit process. A refusal goes through dodo.py to the command that loads it, which tells it."""
     gc.set_threshold(100_000)  # garbage collection takes a fifth of the time in which boto3 loads
-    with _told():
-        return read(root, typed(), cloud=cloud, hosts=hosts)
+    return read(root, typed(), cloud=cloud, hosts=hosts)
 
 
-def declare(namespace: dict[str, Any], run: Run) -> None:
-    """Reduce dodo.py's functions to the graph of the run's environment, see `stage.declare`. A refusal ends the process."""
-    with _told():
-        stage.declare(namespace, run)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except Refusal as refusal:
-        sys.stderr.write(f"{refusal.told([f'{name}={value}' for name, value in typed().items()])}\n")
-        raise SystemExit(refusal.exit_code) from None
+def variables() -> list[str]:
+    """The `name=value` words of this doit process, as they were typed."""
+    return [f"{name}={value}" for name, value in typed().items()]

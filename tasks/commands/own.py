@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import doit.cmd_clean
 import doit.cmd_completion
-import doit.cmd_dumpdb
 import doit.cmd_resetdep
 import doit.cmd_strace
 
-from tasks.commands.base import CommandMixin
+from tasks.commands.base import Command, CommandMixin, json_of
 
 
 class CleanCommand(CommandMixin, doit.cmd_clean.Clean):
@@ -28,11 +27,16 @@ class CompletionCommand(CommandMixin, doit.cmd_completion.TabCompletion):
     doc_purpose = "print a script that completes commands and stages in a shell"
 
 
-class DumpCommand(CommandMixin, doit.cmd_dumpdb.DumpDB):
-    """`doit dumpdb`: prints doit's own database file, which is not used here."""
+class DumpCommand(Command):
+    """`doit dumpdb`: prints the records of the environment's stages. doit's own reads a file, which is not used here."""
 
     name = "dumpdb"
-    doc_purpose = "dump a file of doit's records (here they lie in the bucket, as JSON)"
+    doc_purpose = "print the records of the environment's stages, as JSON"
+
+    def _execute(self) -> int:
+        found = {each.name: self.dep_manager.backend.record(each.name) for each in self.task_list}
+        self.console.line(json_of({name: record for name, record in found.items() if record}))
+        return 0
 
 
 class ResetCommand(CommandMixin, doit.cmd_resetdep.ResetDep):

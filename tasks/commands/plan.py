@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
+from tasks import boundary
 from tasks.commands.base import Command, flag, known, run_of
+from tasks.commands.command_line import variables
+from tasks.console import streams
 from tasks.console.console import WIDTH
 from tasks.graph import plan
 from tasks.graph.stage import properties
@@ -35,10 +37,10 @@ class PlanCommand(Command):
             return super().execute(params, args)
         except Refusal:
             raise
-        except Exception:
+        except Exception as error:
             if not params["detailed_exitcode"]:
                 raise
-            traceback.print_exc()
+            streams.complain(boundary.told(error).told(variables()))
             return FAILED
 
     def _execute(self, detailed_exitcode: bool = False, diff: bool = False) -> int:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import doit.cmd_run
 from doit.control import TaskControl
 
-from tasks import source
+from tasks import forms, source
 from tasks.bucket.create import BucketGone
 from tasks.bucket.lease import Lease, LeaseLost
 from tasks.cloud.interface import HostDown
-from tasks.commands.base import CommandMixin, run_of
+from tasks.commands.base import CommandMixin, number, run_of
 from tasks.commands.usage import HELP
 from tasks.graph.stage import properties
 from tasks.hosts import kill_stale_sessions
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE = 4.0
 """Seconds that stages have to end after an interruption. Their children are ended at once."""
+
+
+BOUNDED = {"num_process": number(forms.between(0, 64))}
+"""Options of doit's that it takes out of bounds: with -1 stages at a time, nothing ever runs."""
 
 
 class TeardownAndMore(Refusal):
@@ -58,12 +62,12 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
     doc_purpose = "run stages, and all that they need, where that is due; without a stage: release"
     doc_usage = "[STAGE ...]"
     cmd_options = (
-        *doit.cmd_run.Run.cmd_options,
+        *({**each, "type": BOUNDED.get(each["name"], each["type"])} for each in doit.cmd_run.Run.cmd_options),
         {
             "name": "wait",
             "short": "",
             "long": "wait",
-            "type": float,
+            "type": number(forms.SECONDS, float),
             "default": None,
             "help": "seconds to wait for another run in the same environment, 0 to refuse at once [80: until a dead holder is known as dead]",
         },
@@ -96,7 +100,11 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
             signal.signal(each, _interrupt)
         try:
             self._refuse_early()
-            return self._run_leased(options)
+            self.console.steady = True
+            code = self._run_leased(options)
+            if self.console.lost:
+                raise self.console.lost
+            return code
         except (_Interrupted, LeaseLost) as end:
             if self.lease and self.lease.lost:
                 raise self.lease.lost from None

@@ -34,7 +34,7 @@ class HistoryCommand(Command):
     def _execute(self, as_json: bool = False) -> int:
         run = run_of(self.task_list)
         found = history.read(run.store, run.identity)
-        rows = [(each.at, each.digest.id, each.commit.short, each.branch, each.by) for each in found]
+        rows = [(each.at, each.digest.id, each.commit.marked, each.branch, each.by) for each in found]
         shown = status.columns([("live since", "release", "commit", "branch", "by"), *rows])
         for line in (
             [json_of(found)] if as_json else shown if rows else [f"{run.identity} has no release yet"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tasks import source
-from tasks.commands.base import Command, flag, run_of
+from tasks import forms, source
+from tasks.commands.base import Command, flag, number, run_of
 from tasks.console.console import WIDTH
 from tasks.environments import cost, inventory
 from tasks.graph import summary
@@ -40,7 +40,7 @@ class SweepCommand(Command):
             "name": "share",
             "short": "",
             "long": "share",
-            "type": int,
+            "type": number(forms.between(0, 100)),
             "default": None,
             "help": "percent of everything that may go at once [pipeline.yml: sweep.share]",
         },

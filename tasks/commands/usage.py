@@ -53,11 +53,12 @@ def of_all(run: Any, commands: Mapping[str, Any]) -> str:
 
 def options(command: Any) -> list[Any]:
     """The options of a command that have an effect here."""
-    return [
-        each
-        for each in command.cmdparser.options
-        if (each.short or each.long) and each.section not in UNUSED and each.name not in UNSEEN
-    ]
+    return [each for each in command.cmdparser.options if (each.short or each.long) and not unused(each)]
+
+
+def unused(option: Any) -> bool:
+    """Whether an option of doit's has no effect here: it is not shown, and refused."""
+    return option.section in UNUSED or option.name in UNSEEN
 
 
 def _page(usage: str, sentence: str, more: str | None, rows: Iterable[str]) -> str:

@@ -33,6 +33,10 @@ class Console:
         self.lines: Lines | None = None
         self.journal: Journal | None = None
         self._logs: Path | None = None
+        self.steady = False
+        """Whether the run goes on where its output cannot be written: a release is not left half-way for that."""
+        self.lost: OSError | None = None
+        """Why output is lost; the command that was steady raises it at its end."""
         self._once: set[tuple[str, str]] = set()
 
     def begin(self, stage: str) -> None:
@@ -56,9 +60,17 @@ class Console:
             return
         with self.lock:
             out = self.stream or sys.__stdout__
-            if out:
-                out.write(text + "\n")
-                out.flush()
+            if out and not self.lost:
+                self._write(out, text + "\n")
+
+    def _write(self, out: TextIO, text: str) -> None:
+        try:
+            out.write(text)
+            out.flush()
+        except OSError as error:
+            if not self.steady:
+                raise
+            self.lost = error
 
     def progress(self, stage: str, words: str) -> None:
         """Show what a stage is doing; in a log only some of it, so that the log stays readable."""

@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,12 +18,30 @@ KEPT = 20
 
 
 def new(folder: Path) -> Path:
-    """Make a folder for another run of an environment; remove the oldest ones."""
-    made = folder / f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}Z-{os.getpid()}"
-    made.mkdir(parents=True, exist_ok=True)
+    """Make a folder for another run of an environment, in the temporary folder if need be; remove the oldest ones."""
+    name = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}Z-{os.getpid()}"
+    made = folder / name
+    try:
+        made.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only checkout can still be released
+        return Path(tempfile.mkdtemp(prefix=f"{folder.name}-{name}-"))
     for old in sorted(each for each in folder.iterdir() if each.is_dir())[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return made
+
+
+def keep(folder: Path, text: str) -> str:
+    """Write a traceback to a file of its own, and return where; in the temporary folder where `folder` takes none."""
+    name = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.txt"
+    for place in (folder, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            if place == folder:
+                for old in sorted(place.iterdir())[:-KEPT]:
+                    old.unlink(missing_ok=True)
+            return str(place / name)
+    return os.devnull
 
 
 class Journal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -67,8 +68,9 @@ class Lines:
         lines = [_line(stage, *self._stages[stage])[:width] for stage in self._stages]
         self._drawn = len(lines)
         if home or above or lines:
-            self._stream.write(home + above + "\n".join(lines))
-            self._stream.flush()
+            with contextlib.suppress(OSError):  # the terminal is closed; the run goes on without it
+                self._stream.write(home + above + "\n".join(lines))
+                self._stream.flush()
 
     def _tick(self) -> None:
         while True:
@@ -77,10 +79,7 @@ class Lines:
                 if not self._stages:
                     self._ticking = False
                     return
-                try:
-                    self._draw()
-                except OSError:  # the terminal is closed; the run goes on without it
-                    self._stages.clear()
+                self._draw()
 
     def _width(self) -> int:
         try:

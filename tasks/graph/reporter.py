@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from doit import Globals
 
+from tasks import boundary
+from tasks.console import journal, streams
 from tasks.console.console import WIDTH, Console
 from tasks.console.journal import Journal
 from tasks.graph import plan, summary
-from tasks.printable import printable
 from tasks.process import children
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ class Stages:
         if name != "UnmetDependency":
             self._stage(task, "interrupted" if children.cancelled() else "failed", "")
             if not children.cancelled():
-                self.failures.append(fail.message if name == "TaskFailed" else fail.get_msg())
+                self.failures.append(_words(fail))
 
     def cleanup_error(self, error: Any) -> None:
         """A teardown of doit's own failed."""
-        self.failures.append(error.get_msg())
+        self.failures.append(_words(error))
 
     def runtime_error(self, message: str) -> None:
         """doit itself refused."""
@@ -110,7 +111,7 @@ class Stages:
             self.journal.end(outcome, self.failures)
             summary.of_run(self.run, self.journal.content)
         for failure in dict.fromkeys(self.failures):
-            sys.stderr.write(f"{printable(failure)}\n")
+            streams.complain(failure)
         if (
             sys.exc_info()[0]
             or outcome in ("failed", "interrupted")
@@ -154,6 +155,14 @@ class Stages:
             why = self.why.get(task.name, ()) if state != "unchanged" else ()
             self.journal.note(title(task), f"{state} {words}")
             self.journal.stage(task.name, outcome=state, words=words, seconds=seconds, why=why)
+
+
+def _words(fail: Any) -> str:
+    """What failed. A traceback, which doit adds where no stage has answered, goes into a file."""
+    if not fail.traceback:
+        return str(fail.message).strip()
+    log = journal.keep(boundary.ERRORS, "".join(fail.traceback))
+    return boundary.PipelineBug(where="doit", problem=str(fail.message).strip(), log=log).text
 
 
 def _seconds(seconds: float) -> str:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doit import Globals
-from doit.exceptions import TaskFailed
+from doit.exceptions import TaskError, TaskFailed
 
-from tasks import application, settings
-from tasks.cloud import errors
+from tasks import application, boundary, settings
 from tasks.full_disk import full_disk
 from tasks.graph.inputs import Named, World, checker
 from tasks.graph.state import Records
 from tasks.process import children
-from tasks.refusal import Refusal
+from tasks.refusal import BUG
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -227,12 +226,9 @@ def perform(action: Callable[..., Outcome], run: Run, subject: object, task: Any
             for each in (*properties(task).voids, task.name):
                 Globals.dep_manager.backend.void(each)
             outcome = action(subject, **needs)
-    except Refusal as refusal:
-        return TaskFailed(refusal.told(run.variables))
     except Exception as error:
-        if not (unanswered := errors.refusal_of(error)):
-            raise
-        return TaskFailed(unanswered.told(run.variables))
+        said = boundary.told(error, run.root / boundary.ERRORS)
+        return (TaskError if said.exit_code == BUG else TaskFailed)(said.told(run.variables))
     told = {"done": outcome.done, "unchanged": outcome.unchanged, "changed": outcome.changed}
     told["seconds"] = round(time.monotonic() - started, 1)
     task.value_savers.append(lambda: told)

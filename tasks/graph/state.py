@@ -108,6 +108,10 @@ class BucketState:
         took = self.took.get(task)
         return statistics.median(took) if took else None
 
+    def record(self, task: str) -> dict[str, Any]:
+        """What is kept of a task; empty if it never succeeded here."""
+        return self._record(task)
+
     def void(self, task: str) -> None:
         """Make the old record invalid. Call this before a task changes anything."""
         if task in self.unrecorded:

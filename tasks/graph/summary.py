@@ -23,7 +23,7 @@ def of_run(run: Run, content: Mapping[str, Any]) -> None:
     url = run.url if run.cloud.connected and content["outcome"] in ("done", "nothing to do") else ""
     text = page(content, url=url)
     with contextlib.suppress(OSError):
-        run.log("report").with_suffix(".md").write_text(text)
+        run.log("report").with_suffix(".md").write_text(text, encoding="utf-8", errors="backslashreplace")
     publish(run.root, text, url=url)
 
 
@@ -37,11 +37,11 @@ def publish(root: Path, text: str, *, url: str = "", environ: Mapping[str, str] 
     """Write the report where CI reads it: `.run/report.md` and `.run/report.env`, and the files that GitHub names."""
     with contextlib.suppress(OSError):  # a read-only checkout can still be released
         (root / ".run").mkdir(exist_ok=True)
-        (root / ".run" / "report.md").write_text(text)
+        (root / ".run" / "report.md").write_text(text, encoding="utf-8", errors="backslashreplace")
         (root / ".run" / "report.env").write_text(f"URL={url}\n")
         for name, more in (("GITHUB_STEP_SUMMARY", text), ("GITHUB_OUTPUT", f"url={url}\n")):
             if environ.get(name):
-                with Path(environ[name]).open("a") as file:
+                with Path(environ[name]).open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(more)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks import forms
 from tasks.printable import in_one_line
-from tasks.refusal import UNKNOWN, Refusal
+from tasks.refusal import Refusal
 from tasks.source import within
 
 if TYPE_CHECKING:
@@ -81,14 +82,6 @@ class Frozen(Refusal):
         "{control}: {environment} is frozen from {begin} to {end} (environments/{environment}.yml: freezes)"
     )
     remedy = "doit plan"
-
-
-class FreezeUnreadable(Refusal):
-    """A freeze is not a time span."""
-
-    sentence = "environments/{environment}.yml: freezes: should be FROM/TO in ISO 8601, not {text}"
-    remedy = "$EDITOR environments/{environment}.yml"
-    exit_code = UNKNOWN
 
 
 class SamePerson(Refusal):
@@ -189,23 +182,13 @@ def _frozen(name: str, environment: Environment, facts: Facts) -> Refusal | None
 
 
 def frozen(control: str, name: str, environment: Environment, now: datetime.datetime) -> Refusal | None:
-    """The refusal of a release during a freeze, or None. Raises FreezeUnreadable."""
+    """The refusal of a release during a freeze, or None."""
     for text in environment.freezes:
-        begin, end = _span(name, text)
+        begin, end = forms.span(text)
         if begin <= now < end:
             span = {"begin": f"{begin:%Y-%m-%d %H:%M}", "end": f"{end:%Y-%m-%d %H:%M %Z}"}
             return Frozen(control=control, environment=name, **span)
     return None
-
-
-def _span(name: str, text: str) -> tuple[datetime.datetime, datetime.datetime]:
-    """Begin and end; a date without a time means midnight, UTC."""
-    try:
-        begin, end = map(datetime.datetime.fromisoformat, text.split("/"))
-    except ValueError:
-        raise FreezeUnreadable(environment=name, text=repr(text)) from None
-    zone = datetime.UTC
-    return begin.replace(tzinfo=begin.tzinfo or zone), end.replace(tzinfo=end.tzinfo or zone)
 
 
 def _not_approved(name: str, environment: Environment, facts: Facts) -> Refusal | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.conftest import commit, doit, git
@@ -92,3 +94,18 @@ def test_a_release_behind_a_stored_tarball_is_judged_by_its_digest(released):
     assert words.endswith(found["tarball"][1].split()[1])
     said(doit(released, "release"))
     assert "tarball" in plan(released)[0]
+
+
+def test_the_records_are_printed_as_json(released):
+    """doit's own `dumpdb` looks for a file."""
+    records = json.loads(said(doit(released, "dumpdb")))
+    assert {"tarball:pack", "server", "release"} <= records.keys()
+    assert records["release"]["_values_:"]
+
+
+def test_the_history_marks_a_release_of_uncommitted_files(released):
+    (released / "app" / "pub" / "draft.php").write_text("<?php\n")
+    said(doit(released, "release"))
+    (released / "app" / "pub" / "draft.php").unlink()
+    head = git(released, "rev-parse", "HEAD")[:7]
+    assert f" {head}-dirty " in said(doit(released, "history")).splitlines()[-1]

@@ -47,7 +47,7 @@ def task_smoke_test() -> Task:
     return stage(RUN, smoke_test.ask, inputs=["tasks/smoke_test.py", *SHARED], release="release", leased=True)
 
 
-command_line.declare('''
+declare('''
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def project(tmp_path_factory):
         (root / "docs" / "smoke_test.md").write_text("# smoke_test\n\nThe site answers.\n")
         dodo = (root / "dodo.py").read_text()
         added = dodo.replace("\nfrom tasks import ", "\nfrom tasks import smoke_test, ")
-        added = added.replace("\ncommand_line.declare(", FUNCTION)
+        added = added.replace("\ndeclare(", FUNCTION)
         assert added.count("smoke_test") == 4
         (root / "dodo.py").write_text(added)
         commit(root, "A stage more")

@@ -10,7 +10,7 @@ import pytest
 from tasks.application import ApplicationFolder
 from tasks.digest import Digest
 from tasks.promotion.record import PromotionRecord, Step
-from tasks.promotion.rules import Facts, FreezeUnreadable, Reach, kinds, lines, refusal
+from tasks.promotion.rules import Facts, Reach, kinds, lines, refusal
 from tasks.settings import Environment
 from tasks.tarball.stored import Pointer
 from tasks.version import Version
@@ -91,12 +91,6 @@ def test_a_commit_that_may_not_continue_is_refused_with_the_reason(settings, fac
     environment = dataclasses.replace(PLAIN, **settings)
     refused = refusal("production", environment, dataclasses.replace(GOOD, **facts))
     assert sentence in refused.text
-
-
-@pytest.mark.parametrize("text", ["tomorrow", "2026-11-24", "2026-11-24/soon", "a/b/c"])
-def test_a_freeze_that_is_no_time_span_is_refused_and_named(text):
-    with pytest.raises(FreezeUnreadable, match=f"production.yml: freezes: .* not '{text}'"):
-        refusal("production", dataclasses.replace(PLAIN, freezes=(text,)), GOOD)
 
 
 REACH = Reach(

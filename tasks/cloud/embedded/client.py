@@ -37,6 +37,16 @@ class Embedded(Cloud):
         """The forwarder."""
         return LOOPBACK, self._identity.forward_port
 
+    def _prepare(self, session: Any) -> None:
+        """Take nothing from the user's AWS files and variables: they are about another cloud."""
+        from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConstantProvider
+
+        settings = session.get_component("config_store")
+        defaults = {name: default for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()}
+        ours = {"region": self.region, "config_file": os.devnull, "credentials_file": os.devnull}
+        for name, value in (defaults | ours).items():
+            settings.set_config_provider(name, ConstantProvider(value=value))
+
     def _connect(self, service: str) -> Any:
         return self._client_at(LOOPBACK, service)
 

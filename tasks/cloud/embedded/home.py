@@ -10,11 +10,34 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks.full_disk import full_disk
 from tasks.process.life import started_at
+from tasks.refusal import Refusal
 
 LOOPBACK = "127.0.0.1"
+
+
+class CloudDamaged(Refusal):
+    """The file that says which cloud this is has other content, as after a full disk: its hosts cannot be found by it."""
+
+    sentence = "cloud: {file} is damaged"
+    remedy = "podman ps --all; ls -l {folder}"
+
+
+class HomeRefused(Refusal):
+    """The folder of the embedded cloud cannot be made."""
+
+    sentence = "cloud: {folder} cannot be made: {problem}"
+    remedy = "ls -ld {folder}"
+
+
+class HomeUnknown(Refusal):
+    """The user has no home folder: neither HOME nor an entry in passwd names one."""
+
+    sentence = "cloud: no folder for the cloud: HOME is not set, and uid {uid} has no entry in passwd"
+    remedy = "export XDG_STATE_HOME=$(mktemp -d)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +96,13 @@ class Home:
 
     def load(self) -> CloudIdentity:
         """The identity of a cloud that exists."""
-        values = json.loads((self.folder / "cloud.json").read_text())
+        values = self._read("cloud.json")
         if "awkward" in values:  # the former name of `faults`
             values["faults"] = values.pop("awkward")
-        return CloudIdentity(**values)
+        try:
+            return CloudIdentity(**values)
+        except TypeError:
+            raise CloudDamaged(file=self.folder / "cloud.json", folder=self.folder) from None
 
     def change(self, identity: CloudIdentity, **values: object) -> CloudIdentity:
         """Write the identity with some values changed, and return it."""
@@ -87,10 +113,10 @@ class Home:
     def running(self) -> int | None:
         """The process id of the server that is ready to answer. Costs less than a millisecond."""
         try:
-            server = json.loads((self.folder / "server.json").read_text())
+            server = self._read("server.json")
             return int(server["pid"]) if started_at(server["pid"]) == server["started"] else None
-        except FileNotFoundError:
-            return None
+        except (OSError, CloudDamaged, LookupError, TypeError, ValueError):
+            return None  # a start writes it anew, and the ports say whether another server runs
 
     def announce(self) -> None:
         """Record that this process is the server, and ready."""
@@ -100,7 +126,10 @@ class Home:
         """Make the folders, which only the user may read."""
         with full_disk("cloud", self.folder):
             for folder in (self.folder, self.objects, self.hosts):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                try:
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError, PermissionError) as error:
+                    raise HomeRefused(folder=folder, problem=error.strerror) from None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -118,6 +147,17 @@ class Home:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.rmdir()
 
+    def _read(self, name: str) -> dict[str, Any]:
+        """A file of this folder. Raises FileNotFoundError or CloudDamaged."""
+        path = self.folder / name
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:  # a full disk, or a machine that lost power
+            values = None
+        if not isinstance(values, dict):
+            raise CloudDamaged(file=path, folder=self.folder)
+        return values
+
     def _write(self, name: str, values: object) -> None:
         temporary = self.folder / f".{name}.{os.getpid()}"
         with full_disk("cloud", self.folder):
@@ -128,7 +168,10 @@ class Home:
 
 def of(environ: Mapping[str, str]) -> Home:
     """The home that the user's environment names."""
-    state = environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    try:
+        state = environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    except RuntimeError:  # a uid without a passwd entry, and no HOME
+        raise HomeUnknown(uid=os.getuid()) from None
     return Home(folder=Path(state) / "release-pipeline" / "cloud")
 
 

@@ -1,0 +1,72 @@
+"""entry: the program `doit`: doit, with the streams made usable, and no way out but a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from doit.cmd_base import DodoTaskLoader
+from doit.cmdparse import CmdParseError
+from doit.doit_cmd import DoitMain, reset_vars, set_var
+
+from tasks.console import streams
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""Exit code when the reader of a pipe is gone, as a shell reports SIGPIPE."""
+
+
+class DodoLoader(DodoTaskLoader):
+    """Loads dodo.py of the working directory, whatever DOIT_FILE and the like say."""
+
+    cmd_options = tuple(
+        {**each, "short": "", "long": "", "env_var": None} for each in DodoTaskLoader.cmd_options
+    )
+
+
+class Main(DoitMain):
+    """doit. It reads no doit.cfg, and no pyproject.toml: what it does is decided in dodo.py."""
+
+    def __init__(self) -> None:
+        super().__init__(task_loader=DodoLoader(), config_filenames=())
+
+    def process_args(self, cmd_args: Sequence[str]) -> list[str]:
+        """Keep the `name=value` words apart. doit's own fails at an empty word."""
+        reset_vars()
+        words = []
+        for each in cmd_args:
+            name, is_variable, value = each.partition("=")
+            if is_variable and not each.startswith("-"):
+                set_var(name, value)
+            else:
+                words.append(each)
+        return words
+
+
+def main() -> int:
+    """Run doit on the words of the command line. The console script `doit`."""
+    try:
+        streams.prepare()
+        code: int = Main().run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        streams.complain("interrupted")
+        code = INTERRUPTED
+    except CmdParseError as error:
+        streams.complain(f"command line: {error}")
+        code = 3
+    except Exception as error:
+        code = answered(error)
+    streams.give_up()
+    return code or 0
+
+
+def answered(error: Exception, variables: Sequence[str] = ()) -> int:
+    """Say what an exception is, in a sentence; its exit code."""
+    from tasks import boundary  # 2 ms to import, and mostly nothing fails
+
+    if isinstance(error, BrokenPipeError):  # as by `| head`
+        return PIPE_CLOSED
+    said = boundary.told(error)
+    streams.complain(said.told(variables))
+    return said.exit_code

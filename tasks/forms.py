@@ -1,0 +1,142 @@
+"""forms: what a setting's value must look like beyond its type: bounds, networks, names, sizes, times."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
+"""A whole number as people write it. YAML 1.1 reads `010` as 8, `1:30` as 90 and `1_0` as 10."""
+BOUNDS = re.compile(r"(?:from (?P<low>\d+) to (?P<high>\d+)|at least (?P<least>\d+))")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """`words`: what a value should be, for the docs and a refusal. `holds`: whether a value is that."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(least: int) -> Form:
+    """A whole number with a lower bound."""
+    return Form(words=f"a whole number, at least {least}", holds=lambda value: value >= least)
+
+
+def between(low: int, high: int) -> Form:
+    """A whole number with both bounds."""
+    return Form(words=f"a whole number from {low} to {high}", holds=lambda value: low <= value <= high)
+
+
+def text(words: str, pattern: str) -> Form:
+    """A text that a regular expression matches as a whole."""
+    return Form(words=words, holds=lambda value: bool(re.fullmatch(pattern, value)))
+
+
+def or_empty(form: Form) -> Form:
+    """The form, or an empty text."""
+    return Form(words=f"{form.words}, or empty", holds=lambda value: value == "" or form.holds(value))
+
+
+def readable(words: str, read: Callable[[str], object]) -> Form:
+    """A text that a function reads without an error."""
+
+    def holds(value: str) -> bool:
+        try:
+            read(value)
+        except (ValueError, LookupError, OSError, re.error):
+            return False
+        return True
+
+    return Form(words=words, holds=holds)
+
+
+def span(value: str) -> tuple[datetime.datetime, datetime.datetime]:
+    """Begin and end of FROM/TO; a date without a time means midnight, UTC. Raises ValueError."""
+    begin, end = (
+        each.replace(tzinfo=each.tzinfo or datetime.UTC)
+        for each in map(datetime.datetime.fromisoformat, value.split("/"))
+    )
+    if not begin < end:
+        raise ValueError(value)
+    return begin, end
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be an argument, a tag and a line: no control characters but tab and newline, nothing that is not UTF-8."""
+    return not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", value)
+
+
+def is_branch(value: str) -> bool:
+    """Whether git allows a branch of this name: the rules of git-check-ref-format."""
+    wrong = re.search(r"\.\.|@\{|[\x00-\x20\x7f~^:?*\[\\]|^-|^@$|\.$", value)
+    parts = value.split("/")
+    return not wrong and all(
+        part and not part.startswith(".") and not part.endswith(".lock") for part in parts
+    )
+
+
+def _network(value: str) -> None:
+    import ipaddress  # 2 ms to import, and most files name no network
+
+    if "/" not in value:
+        raise ValueError(value)  # a bare address is mostly a network whose length was forgotten
+    ipaddress.IPv4Network(value)
+
+
+def _time_zone(value: str) -> None:
+    import zoneinfo  # 2 ms to import, and most files name no zone
+
+    zoneinfo.ZoneInfo(value)
+
+
+SECONDS = Form(words="a number of seconds from 0 to 86400", holds=lambda value: 0 <= value <= 86_400)
+FILLED = Form(
+    words="a text that is not empty", holds=lambda value: bool(value.strip()) and value.isprintable()
+)
+TAG = Form(
+    words="a text of 1 to 256 printable characters",
+    holds=lambda value: FILLED.holds(value) and len(value) <= 256,
+)
+FOLDER = text("the name of one folder", r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+PROJECT = text(
+    "a name of 1 to 40 lower-case letters, digits and hyphens", r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?"
+)
+DNS_NAME = Form(
+    words="a DNS name such as shop.example.com",
+    holds=lambda value: len(value) <= 253 and bool(re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", value)),
+)
+BUCKET = text(
+    "a bucket's name of 3 to 63 lower-case letters, digits, dots and hyphens",
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+)
+CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
+BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
+PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")
+NETWORK = readable("a network such as 203.0.113.0/24", _network)
+PATTERN = readable("a regular expression", re.compile)
+SPAN = readable("FROM/TO, each a date or a time in ISO 8601, FROM before TO", span)
+URL_PATH = text("a path that begins with /", r"/[!-~]*")
+
+OF_ROLES = {
+    "size such as 512M": text("a size such as 512M", r"[1-9][0-9]*[kKmMgG]"),
+    "size such as 128mb": text("a size such as 128mb", r"[1-9][0-9]*(?:[kKmMgG][bB])"),
+    "time zone": readable("a time zone such as Europe/Berlin", _time_zone),
+    "version such as 8.2": text("a version such as 8.2", r"[0-9]+\.[0-9]+"),
+}
+"""What a role's option may name after `Form:` in its description, beside bounds."""
+
+
+def named(name: str) -> Form | None:
+    """The form that a role's option names: one of OF_ROLES, `at least 1`, `from 1 to 9`. None if there is none."""
+    if name in OF_ROLES:
+        return OF_ROLES[name]
+    if not (found := BOUNDS.fullmatch(name)):
+        return None
+    if found["least"]:
+        return at_least(int(found["least"]))
+    return between(int(found["low"]), int(found["high"]))

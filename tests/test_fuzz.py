@@ -1,0 +1,398 @@
+"""Whatever is around the pipeline, `doit` answers with a sentence and the right exit code: never a traceback, never a bug.
+
+Each example is a project, a home, an environment, three streams and a command line. Hypothesis prints its seed with
+a failure, and the test prints its own; `--hypothesis-seed=N` repeats it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
+
+from tasks.digest import Digest
+from tasks.release import history
+from tests.clouds import run_in
+from tests.conftest import DOIT, commit, git
+from tests.paper import cloud as paper_cloud
+from tests.paper import copy_paper, users_cloud
+from tests.zygote import ODD_STREAMS, Zygote
+
+ANYONE = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+FILES = (
+    "pipeline.yml",
+    "environments/testing.yml",
+    "environments/production.yml",
+    "applications/magento2/profile.yml",
+    "roles/php/meta/argument_specs.yml",
+)
+SCALARS = (
+    *("!vault x", "2026-02-30", "!!timestamp x", '!!int ""', "!!bool x", "!!binary x", "010", "1:30", "-1", "0x1f"),
+    *("''", "~", "=", '"\\0"', '"\\ud800"', "*x", "&a [*a]", "[[a]]", "{[a]: b}", "{a: b}", "? [a]", "1e999", "9" * 5000),
+    *("10.0.0.0", "500", "../x", "a b", "<<: *a", "%", "@x", "`x`", "!", "- a", "|", "[" * 2000, "\u2028", "café"),
+)  # fmt: skip
+OUT_OF_BOUNDS = (
+    ("pipeline.yml", "name: ''"),
+    ("pipeline.yml", "budget: 010"),
+    ("pipeline.yml", "sweep: {share: 500}"),
+    ("environments/testing.yml", "release: {keep: -1}"),
+    ("environments/testing.yml", "infrastructure: {instances: -1}"),
+    ("environments/testing.yml", "infrastructure: {ssh_from: [10.0.0.0]}"),
+    ("environments/testing.yml", "takes_from: moon"),
+    ("environments/testing.yml", "host_name: !!timestamp x"),
+    ("environments/testing.yml", "per_branch: !!bool x"),
+    ("environments/testing.yml", 'release: {keep: !!int ""}'),
+    ("environments/testing.yml", "freezes: ['2026-02-30/2026-03-01']"),
+)
+"""Each alone makes its file one that must be refused with 3."""
+VARIABLES = {
+    "AWS_PROFILE": ("nosuch", ""),
+    "AWS_CONFIG_FILE": ("/dev/null/x", "pyproject.toml"),
+    "AWS_MAX_ATTEMPTS": ("x",),
+    "AWS_RETRY_MODE": ("x",),
+    "AWS_CA_BUNDLE": ("/nosuch",),
+    "AWS_ENDPOINT_URL": ("localhost:1",),
+    "AWS_WEB_IDENTITY_TOKEN_FILE": ("/nosuch",),
+    "DOIT_FILE": ("nosuch",),
+    "DOIT_SEEK_FILE": ("1",),
+    "GITHUB_REF_NAME": ("caf\udce9", "", "a b"),
+    "GITHUB_TRIGGERING_ACTOR": ("caf\udce9", "\x1b[2J"),
+    "TMPDIR": ("/nosuch", "/dev/null"),
+    "TERM": ("", "nosuch"),
+    "COLUMNS": ("x", "-1"),
+    "GITHUB_STEP_SUMMARY": ("/nosuch/x",),
+    "LC_ALL": ("C", "nosuch"),
+}
+RIGHT = (
+    *(
+        ["list"],
+        ["list", "--json"],
+        ["list", "--deps", "release"],
+        ["info", "--no-status", "release"],
+        ["help"],
+    ),
+    *(["help", "start"], ["graph"], ["cloud", "status"], ["dumpdb"], ["history"], ["plan", "infrastructure"]),
+)
+WRONG = (
+    *(["run", "--db-file", "x"], ["list", "--backend", "json"], ["run", "-n", "-1"], [""], ["relaese"], ["-f", "x"]),
+    *(["sweep", "--share", "500"], ["environment=moon", "list"], ["colour=red"], ["logs", "--jsn"], ["run", "--wait", "nan"]),
+)  # fmt: skip
+"""Command lines that end with 3, whatever else there is."""
+COMMANDS = (*RIGHT, *WRONG)
+SNAPSHOTS = (["list", "--deps", "release"], ["info", "--no-status", "release"])
+"""Commands that ask git for the tree."""
+ALONE = {tuple(each): 3 for each in WRONG} | {tuple(each): 0 for each in RIGHT}
+"""What each command line ends with where nothing else is odd."""
+WORDS = st.text(st.characters(blacklist_categories=(), blacklist_characters="\0"), max_size=8).map(
+    lambda text: os.fsdecode(text.encode("utf-8", "surrogatepass"))
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """What is around one call. `wrong`: the exit code that it must have, None if several are right."""
+
+    words: tuple[str, ...]
+    checkout: str = "plain"
+    file: str = ""
+    content: bytes = b""
+    added: str = ""
+    branch: str = ""
+    home: tuple[str, bytes] = ("", b"")
+    environ: tuple[tuple[str, str], ...] = ()
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    encoding: str = ""
+    must: int | None = None
+    says: str = ""
+
+
+def mutated(file: str, base: str) -> st.SearchStrategy[bytes]:
+    """The file's text, with one line changed, or bytes in it, or something else altogether."""
+    lines = base.splitlines()
+    keyed = [number for number, line in enumerate(lines) if ":" in line and not line.lstrip().startswith("#")]
+
+    def value(number: int, scalar: str) -> bytes:
+        key = lines[number].partition(":")[0]
+        return "\n".join([*lines[:number], f"{key}: {scalar}", *lines[number + 1 :]]).encode(
+            "utf-8", "surrogatepass"
+        )
+
+    def insert(number: int, raw: bytes) -> bytes:
+        return b"\n".join(
+            [*(each.encode() for each in lines[:number]), raw, *(each.encode() for each in lines[number:])]
+        )
+
+    numbers = st.integers(0, len(lines))
+    return st.one_of(
+        st.builds(value, st.sampled_from(keyed), st.sampled_from(SCALARS)),
+        st.builds(value, st.sampled_from(keyed), WORDS),
+        st.builds(insert, numbers, st.sampled_from([b"# caf\xe9", b"<<<<<<< HEAD", b"\t", b"? [a]\n: b", b"\0", b"x: *y", b"%"])),
+        st.builds(insert, numbers, st.binary(max_size=12)),
+        st.binary(max_size=40),
+    )  # fmt: skip
+
+
+def examples(base: dict[str, str]) -> st.SearchStrategy[Example]:
+    """One or two odd things at a time: more would only hide each other."""
+    lines = st.sampled_from([tuple(each) for each in COMMANDS])
+    plain = st.just(Example(words=("list",)))
+    broken = st.sampled_from(FILES).flatmap(
+        lambda file: st.builds(
+            Example, words=st.just(("list",)), file=st.just(file), content=mutated(file, base[file])
+        )
+    )
+    bounds = st.sampled_from(OUT_OF_BOUNDS).map(
+        lambda pair: Example(
+            words=("list",), file=pair[0], content=_with(base[pair[0]], pair[1]), must=3, says=pair[0]
+        )
+    )
+    latin = st.sampled_from(FILES).map(
+        lambda file: (
+            Example(
+                words=("list",),
+                file=file,
+                content=base[file].encode() + b"# caf\xe9\n",
+                says="is not UTF-8",
+                must=3,
+            )
+            if "production" not in file
+            else Example(words=("list",))
+        )
+    )
+    aws = st.sampled_from(
+        [(name, value) for name, values in VARIABLES.items() for value in values if "AWS" in name]
+    ).map(lambda pair: Example(words=("history",), environ=(pair,), must=0))
+    variables = st.builds(
+        lambda words, pairs: Example(words=words, environ=tuple(pairs)),
+        lines,
+        st.lists(
+            st.sampled_from([(name, value) for name, values in VARIABLES.items() for value in values]),
+            max_size=3,
+        ),
+    )
+    homes = st.builds(
+        lambda name, content: Example(words=("cloud", "status"), home=(name, content)),
+        st.sampled_from(["server.json", "cloud.json"]),
+        st.sampled_from([b"", b"{", b"[]", b"{}", b'{"pid": "x", "started": 1}', b"\xff"]),
+    )
+    streams = st.builds(
+        lambda words, stdin, stdout, stderr, encoding: Example(
+            words=words, stdin=stdin, stdout=stdout, stderr=stderr, encoding=encoding
+        ),
+        st.sampled_from([("list",), ("graph",), ("help",), ("relaese",), ("caf\u00e9",), ("list", "--json")]),
+        st.sampled_from(["", "closed"]),
+        st.sampled_from(["", *ODD_STREAMS]),
+        st.sampled_from(["", "", *ODD_STREAMS]),
+        st.sampled_from(["", "ascii", "latin-1"]),
+    )
+    typed = st.lists(
+        st.one_of(WORDS, st.sampled_from(["list", "branch=x", "--json", "-n", "help"])), max_size=3
+    ).map(
+        lambda words: (
+            Example(words=("help", *words)) if {*words} & {"logs"} else Example(words=("list", *words))
+        )
+    )
+    names = st.one_of(
+        WORDS.map(lambda name: Example(words=tuple(SNAPSHOTS[0]), added=name.replace("/", "-"))),
+        WORDS.map(lambda name: Example(words=("info", "--no-status", "moon"), branch=name)),
+        st.sampled_from(["caf\udce9", "a\nb"]).map(
+            lambda name: Example(words=("history",), branch=name, must=3)
+        ),
+    )
+    git_states = st.sampled_from(
+        [
+            *(
+                ("a:b", None, ""),
+                ("a$HOME", None, ""),
+                ("a b", None, ""),
+                ("{a}", None, ""),
+                ("a\\b", None, ""),
+            ),
+            *(("conflict", 1, "conflicts that are not resolved"), ("foreign", 1, "belongs to another user")),
+            *(("dirty", 0, "-dirty"), ("empty", 1, "there is no commit HEAD")),
+        ]
+    ).map(_in_checkout)
+    return st.one_of(plain, broken, bounds, latin, aws, variables, homes, streams, typed, names, git_states, lines.map(
+        lambda words: Example(words=words, must=ALONE.get(words))
+    ))  # fmt: skip
+
+
+def _in_checkout(state: tuple[str, int | None, str]) -> Example:
+    name, must, says = state
+    if name == "foreign" and os.geteuid():
+        return Example(words=("list",))
+    if name == "dirty":
+        return Example(words=("history",), checkout="dirty", must=0, says=says)
+    return Example(words=tuple(SNAPSHOTS[0]), checkout=name, must=0 if must is None else must, says=says)
+
+
+def _with(text: str, line: str) -> bytes:
+    """The file with one setting, in the place of the one that it has."""
+    key = line.partition(":")[0]
+    kept, skipped = [], False
+    for each in text.splitlines():
+        skipped = each.startswith(f"{key}:") or (skipped and each.startswith((" ", "\t")))
+        if not skipped:
+            kept.append(each)
+    return "\n".join([*kept, line, ""]).encode()
+
+
+class Field:
+    """Where examples are tried: a released project, copies of it in odd states, and the user's cloud."""
+
+    def __init__(self, folder: Path, released: Path, state: Path) -> None:
+        self.folder, self.released, self.state = folder, released, state
+        self.base = {file: (released / file).read_text() for file in FILES}
+        self.zygote = Zygote(folder)
+        self.environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.copy = functools.cache(self._copy)
+
+    def _copy(self, state: str) -> Path:
+        if state == "plain":
+            return self._copied(self.folder / "plain" / "shop")
+        root = self._copied(self.folder / "states" / state / "shop")
+        if state == "conflict":
+            git(root, "checkout", "-qb", "other")
+            (root / "app" / "marked.php").write_text("<?php echo 2;\n")
+            commit(root)
+            git(root, "checkout", "-q", "main")
+            (root / "app" / "marked.php").write_text("<?php echo 3;\n")
+            commit(root)
+            subprocess.run(["git", *ANYONE, "merge", "other"], cwd=root, capture_output=True, check=False)
+        if state == "foreign":
+            os.chown(root, 54321, 54321)
+            os.chown(root / ".git", 54321, 54321)
+        if state == "empty":
+            git(root, "update-ref", "-d", "HEAD")
+        return root
+
+    def _copied(self, root: Path) -> Path:
+        shutil.copytree(self.released, root, symlinks=True, ignore=shutil.ignore_patterns(".run"))
+        return root
+
+    def call(self, example: Example) -> tuple[int, str]:
+        """Make what is around it, call, and put it back."""
+        root = self.copy("plain" if example.checkout == "dirty" else example.checkout)
+        environ = {**self.environ, "XDG_STATE_HOME": str(self.state), **dict(example.environ)}
+        if example.home[0]:
+            state = self.folder / "home"
+            shutil.rmtree(state, ignore_errors=True)
+            cloud = state / "release-pipeline" / "cloud"
+            shutil.copytree(
+                self.state / "release-pipeline" / "cloud",
+                cloud,
+                ignore=shutil.ignore_patterns("objects", "*.sqlite*"),
+            )
+            (cloud / example.home[0]).write_bytes(example.home[1])
+            environ["XDG_STATE_HOME"] = str(state)
+        words = [*([f"branch={example.branch}"] if example.branch else []), *example.words]
+        streams = {name: getattr(example, name) for name in ("stdin", "stdout", "stderr", "encoding")}
+        if example.file:
+            (root / example.file).write_bytes(example.content)
+        added = self._add(root, example.added)
+        try:
+            return self.zygote.call(words, root, environ, **streams)
+        finally:
+            if example.file:
+                (root / example.file).write_text(self.base[example.file])
+            if added:
+                added.unlink()
+
+    def _add(self, root: Path, name: str) -> Path | None:
+        path = root / "app" / name
+        try:
+            if not name or os.path.lexists(path):
+                return None
+            path.write_text("<?php\n")
+        except (OSError, ValueError):  # no name of a file
+            return None
+        return path
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory):
+    """A project whose history has a release of uncommitted files, and its cloud."""
+    state = tmp_path_factory.mktemp("state")
+    with users_cloud(state):
+        root = copy_paper(tmp_path_factory.mktemp("released") / "shop")
+        run = run_in(root, paper_cloud())
+        region = {"LocationConstraint": run.pipeline.region}
+        run.cloud.client("s3").create_bucket(Bucket=run.bucket, CreateBucketConfiguration=region)
+        (root / "app" / "uncommitted.php").write_text("<?php\n")
+        history.add(run, Digest.of_bytes(b""))
+        (root / "app" / "uncommitted.php").unlink()
+        made = Field(tmp_path_factory.mktemp("field"), root, state)
+        yield made
+        made.zygote.close()
+
+
+def judge(example: Example, code: int, said: str) -> None:
+    """No traceback, no bug, a sentence with each failure, and the exit code that is right."""
+    told = f"exit code {code} of {example}\n{said}"
+    assert "Traceback" not in said, told
+    assert "Exception ignored" not in said, told
+    assert "this is a bug of the pipeline" not in said, told
+    assert code in (0, 1, 3, 141), told
+    if code in (1, 3) and not example.stderr:
+        assert said.strip(), told
+    if example.must is not None and not (example.stdout or example.stderr):
+        assert code == example.must, told
+        assert example.says in said, told
+    if example.stdout == "full" and example.words in (("list",), ("graph",), ("help",)):
+        assert code == 1, told
+    if example.stdout == "closed" and example.words in (("list",), ("graph",), ("help",)):
+        assert code == 0, told
+
+
+def trial(field: Field, number: int) -> None:
+    """Try so many examples. The seed is printed: `pytest --hypothesis-seed=N` repeats it."""
+    everything = examples(field.base)
+
+    @settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    @given(everything)
+    def answered(example: Example) -> None:
+        event(f"{example.words[:1]}")
+        judge(example, *field.call(example))
+
+    answered()
+
+
+def test_two_hundred_odd_surroundings_get_a_sentence(field):
+    trial(field, 200)
+
+
+@pytest.mark.long
+def test_two_thousand_odd_surroundings_get_a_sentence(field):
+    trial(field, 2000)
+
+
+def test_an_example_is_answered_as_by_a_process_of_its_own(field):
+    """The zygote's answers are those of the program."""
+    for words, more in (
+        (["list"], {}),
+        (["relaese"], {}),
+        (["history"], {}),
+        (["list"], {"DOIT_FILE": "x"}),
+        ([""], {}),
+    ):
+        root = field.copy("plain")
+        environ = {**field.environ, "XDG_STATE_HOME": str(field.state), **more}
+        real = subprocess.run([DOIT, *words], cwd=root, env={**environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=False)  # fmt: skip
+        assert field.zygote.call(words, root, environ) == (real.returncode, real.stdout + real.stderr)

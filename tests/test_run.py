@@ -1,0 +1,24 @@
+"""run: an environment's file is held to what stands beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks import run
+from tasks.settings import SettingWrong
+
+
+@pytest.mark.parametrize(
+    ("upstream", "hint"),
+    [("stagign", r"did you mean staging\? known: staging, testing"), ("production", "known: ")],
+)
+def test_an_environment_takes_only_from_another_one_that_exists(checkout, upstream, hint):
+    path = checkout / "environments" / "production.yml"
+    path.write_text(path.read_text().replace("takes_from: staging", f"takes_from: {upstream}"))
+    with pytest.raises(SettingWrong, match=rf"production\.yml:3: takes_from: should be another environment \({hint}") as caught:  # fmt: skip
+        run.environment(checkout, "production")
+    assert caught.value.exit_code == 3
+
+
+def test_production_takes_from_staging(checkout):
+    assert run.environment(checkout, "production").takes_from == "staging"

@@ -1,0 +1,101 @@
+"""build/ci/run: what is around the set-up does not change it, and what is missing is made again."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def entry(tmp_path):
+    """build/ci/run as a module, in a checkout of its own, whose pip and venv note what they are given."""
+    loader = importlib.machinery.SourceFileLoader("entry", str(ROOT / "build" / "ci" / "run"))
+    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader("entry", loader))
+    loader.exec_module(loaded)
+    place(loaded, tmp_path / "shop")
+    return loaded
+
+
+def place(entry, root):
+    """Move the module's checkout to another folder, with all that a set-up looks at."""
+    for name in ("build/ci/packages", "requirements.lock", "pyproject.toml"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    entry.ROOT, entry.ENVIRONMENT, entry.BIN = root, root / ".run" / "venv", root / ".run" / "venv" / "bin"
+    entry.LOCKS = {"release": root / "requirements.lock"}
+    entry.steps = []
+
+    def step(what, command, environ=None):
+        entry.steps.append((what, command, environ))
+        entry.BIN.mkdir(parents=True, exist_ok=True)
+        for name in ("python", "doit", "ansible-playbook"):
+            (entry.BIN / name).write_text(f"#!{entry.BIN}/python\n")
+
+    entry.step = step
+
+
+def test_a_second_set_up_does_nothing(entry):
+    entry.prepare("release")
+    assert [what for what, *_ in entry.steps] == [
+        "virtual environment",
+        "Python packages",
+        "the pipeline itself",
+    ]
+    entry.steps.clear()
+    entry.prepare("release")
+    assert entry.steps == []
+
+
+@pytest.mark.parametrize("program", ["doit", "ansible-playbook", "python"])
+def test_a_program_that_is_gone_is_made_again_with_all_of_them(entry, program):
+    entry.prepare("release")
+    (entry.BIN / program).unlink()
+    (entry.ENVIRONMENT / "stale").write_text("")
+    entry.steps.clear()
+    entry.prepare("release")
+    assert [what for what, *_ in entry.steps] == [
+        "virtual environment",
+        "Python packages",
+        "the pipeline itself",
+    ]
+    assert not (entry.ENVIRONMENT / "stale").exists()
+
+
+@pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT", "PIP_DRY_RUN"])
+def test_pip_is_told_nothing_of_where_packages_go(entry, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("PIP_TIMEOUT", "7")
+    entry.prepare("release")
+    for what, _, environ in entry.steps[1:]:
+        assert name not in environ, what
+        assert environ["PIP_TIMEOUT"] == "7"
+
+
+def test_pip_installs_into_its_environment_whatever_its_configuration_says(tmp_path):
+    (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
+    asked = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-user", "--dry-run", "pip"]  # fmt: skip
+    environ = {**os.environ, "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_NO_INDEX": "1"}
+    assert subprocess.run(asked, env=environ, capture_output=True, check=False).returncode == 0
+    asked.remove("--no-user")
+    assert b"user" in subprocess.run(asked, env=environ, capture_output=True, check=False).stderr
+
+
+def test_a_path_with_a_colon_is_refused(entry, tmp_path):
+    place(entry, tmp_path / "a:b")
+    with pytest.raises(entry.Refused, match="no program is found below a path with `:`"):
+        entry.prepare("release")
+
+
+def test_a_checkout_that_cannot_be_written_is_a_sentence(entry, capsys):
+    (entry.ROOT / ".run").write_text("in the way")
+    assert entry.main(["list"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("setup: ")
+    assert "Traceback" not in said
