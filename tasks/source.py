@@ -226,7 +226,7 @@ def _asked(
         strip_newline_in_stdout=False,
         kill_after_timeout=timeout,
     )
-    code, printed, said = cast("tuple[int, bytes, str]", answer)
+    code, printed, said = answer
     return code, _text(printed).removesuffix("\n"), said
 
 
