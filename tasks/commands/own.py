@@ -5,7 +5,6 @@ from __future__ import annotations
 import doit.cmd_clean
 import doit.cmd_completion
 import doit.cmd_dumpdb
-import doit.cmd_resetdep
 import doit.cmd_strace
 
 from tasks.commands.base import CommandMixin
@@ -33,14 +32,6 @@ class DumpCommand(CommandMixin, doit.cmd_dumpdb.DumpDB):
 
     name = "dumpdb"
     doc_purpose = "dump a file of doit's records (here they lie in the bucket, as JSON)"
-
-
-class ResetCommand(CommandMixin, doit.cmd_resetdep.ResetDep):
-    """`doit reset-dep`: records the inputs as they are now, without running anything."""
-
-    name = "reset-dep"
-    doc_purpose = "record the inputs as they are now, without running anything"
-    doc_usage = "[STAGE ...]"
 
 
 class TraceCommand(CommandMixin, doit.cmd_strace.Strace):
