@@ -71,7 +71,7 @@ def go_live(
 
 
 def variables(run: Run, digest: Digest) -> dict[str, object]:
-    """The variables of the role `release`. Raises Unsigned."""
+    """The variables of the role `release`. Raises Unsigned or NoPublicKey."""
     signed = stored.signature_of(run, digest)
     signature.accept(run, digest, signed)
     return {
