@@ -320,7 +320,7 @@ def sweep_up(run):
     memory = dataclasses.replace(first.memory, seen=seen)
     plan = sweep.plan(found, dataclasses.replace(known, memory=memory), run.pipeline.sweep)
     apply.remember(run, plan.memory, etag)
-    assert apply.carry_out(run, found, plan) == {}
+    assert apply.carry_out(run, found, plan, lambda: branches) == {}
     left = inventory.survey(run)
     assert {each.kind for each in left.resources} == {"image"}
 

@@ -201,8 +201,11 @@ class Lease:
         if self.lost:
             raise self.lost
 
-    def free(self, *, unclean: bool = False) -> None:
-        """Give the lease back. `unclean`: processes that this run has started may still run on the hosts."""
+    def free(self, *, unclean: bool = False, remove: bool = False) -> None:
+        """Give the lease back. `unclean`: processes that this run has started may still run on the hosts.
+
+        `remove`: delete its object, as the environment is gone. Another run that has taken the lease meanwhile keeps it.
+        """
         with self._lock:
             self._over.set()
         if self._beats.ident is None or self.lost:
@@ -215,7 +218,10 @@ class Lease:
             "at": self._run.clock.stamp(),
         }
         with contextlib.suppress(RecordTaken, BucketMissing):
-            self._write(document)
+            if remove:
+                self._store.delete(self.key, seen=self._seen)
+            else:
+                self._write(document)
 
     def seize(self, say: Callable[[str], None]) -> LeaseState:
         """Take the lease from its holder, free it, and return its state before.

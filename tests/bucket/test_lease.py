@@ -167,6 +167,19 @@ def test_a_normal_end_is_followed_at_once_and_is_clean(run):
     second.free()
 
 
+def test_a_lease_that_goes_with_its_environment_leaves_nothing_unless_another_run_has_taken_it(run):
+    first = Lease(run)
+    first.take(0)
+    first.free(remove=True)
+    assert not first.look().etag
+    first = Lease(run)
+    first.take(0)
+    found = first.look()
+    elsewhere(run, seen=found.etag)
+    first.free(remove=True)
+    assert first.look().holder.host == "elsewhere"
+
+
 def test_an_interrupted_run_frees_the_lease_as_unclean(run):
     first = Lease(run)
     first.take(0)
