@@ -533,7 +533,7 @@ def test_a_layers_bytes_stay_as_long_as_its_record(aws, project):
     for digest in (bytes, other):
         run.store.put(f"trusted/layers/{digest}.tar.zst", b"x")
     decided(run)
-    plan, problems = swept(run)
+    _, problems = swept(run)
     assert problems == {}
     left = {each.key for each in inventory.survey(run).objects}
     assert {f"trusted/layers/{key}.json", f"trusted/layers/{bytes}.tar.zst"} <= left
