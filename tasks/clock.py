@@ -8,16 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+def _since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _utc() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """`now`: the time in UTC. `monotonic`: seconds that only grow, for measuring."""
+    """`now`: the time in UTC. `monotonic`: seconds that only grow, for measuring. `since_boot`: the same, and it goes on in suspend."""
 
     now: Callable[[], datetime.datetime] = _utc
     monotonic: Callable[[], float] = time.monotonic
+    since_boot: Callable[[], float] = _since_boot
 
     def stamp(self) -> str:
         """This moment, for records and for people: `2026-11-24 07:46 UTC`."""

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from tasks.cloud.embedded.home import Home
+from tasks.commands import command_line
 from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.cloud.embedded.conftest import REGION, Server
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import ROOT, copy_project, git
-from tests.runners import CONTROL, FILES, Runner, content, line, lines
+from tests.runners import CONTROL, FILES, PERSON, Runner, content, line, lines
 
 SCHEMAS = {
     "github": ["vendor.github-workflows"],
@@ -108,9 +109,35 @@ def test_a_job_is_known_to_aws_by_its_providers_token(entry, tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("provider", "login", "session"),
+    [
+        ("github", "kim", "kim"),
+        ("gitlab", "kim.lee_2", "kim.lee_2"),
+        ("bitbucket", "{0f3a-77}", "0f3a-77"),
+        ("github", "dependabot[bot]", "dependabot-bot"),
+        ("github", "k", "k-"),
+        ("gitlab", "x" * 80, "x" * 64),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"AWS_WEB_IDENTITY_TOKEN_FILE": "theirs"}])
+def test_a_jobs_session_is_named_after_the_person_who_started_it(entry, provider, login, session, more):
+    """AWS takes 2 to 64 of the characters of a word and `=,.@-`."""
+    environ = {"AWS_ROLE_ARN": "role", "OIDC_TOKEN": "signed", "AWS_ROLE_SESSION_NAME": "pipeline", **more}
+    given = entry.credentials({**environ, PERSON[provider]: login})
+    assert given["AWS_ROLE_SESSION_NAME"] == session
+    assert re.fullmatch(r"[\w=,.@-]{2,64}", session)
+
+
+def test_the_session_is_named_after_the_one_that_reports_name(entry):
+    assert entry.CI_PERSON == command_line.CI_PERSON
+    assert set(entry.CI_PERSON) == set(PERSON.values())
+
+
+@pytest.mark.parametrize(
     "environ",
     [
         {},
+        {"GITHUB_TRIGGERING_ACTOR": "kim"},
         {"OIDC_TOKEN": "signed"},
         {"AWS_ROLE_ARN": "", "OIDC_TOKEN": "signed"},
         {"AWS_ROLE_ARN": "role", "AWS_WEB_IDENTITY_TOKEN_FILE": "theirs", "OIDC_TOKEN": "signed"},

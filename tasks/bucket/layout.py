@@ -15,7 +15,7 @@
     ZONE/commits/COMMIT.json             record: which tarball is the commit's: digest, branch, by, role, at
     ZONE/layers/DIGEST.tar.zst           blob: a layer's archive
     ZONE/tarballs/DIGEST.tar.zst         blob: a tarball
-    ZONE/tarballs/DIGEST.SUFFIX          beside the tarball: manifest.json, sbom.json, minisig
+    ZONE/tarballs/DIGEST.SUFFIX          beside the tarball: manifest.json, sbom.json, KEY.minisig
 
 IDENTITY names an environment (`staging`, `testing-0d6e4079e3`). ZONE is `trusted` for runs of the default branch, `branches` for all
 others. The policies in build/ci/iam/ allow by these prefixes.
@@ -129,7 +129,7 @@ def blobs(zone: Zone, kind: BlobKind, beginning: str = "") -> str:
 
 
 def beside(key: str, suffix: str) -> str:
-    """The key of a file beside a tarball, from the tarball's key: `manifest.json`, `sbom.json`, `minisig`."""
+    """The key of a file beside a tarball, from the tarball's key: `manifest.json`, `sbom.json`, `KEY.minisig`."""
     return f"{key.removesuffix(ARCHIVE)}.{suffix}"
 
 

@@ -14,7 +14,6 @@ import shlex
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,8 @@ BEATS = 3
 """Signs of life in `TTL`."""
 SILENCE = 0.9
 """Part of `TTL` after which a holder that cannot reach the bucket stops: before another run may take the lease."""
+FREEING = 10.0
+"""Seconds for giving the lease back; on a dead network it runs out by itself."""
 POLL = 1.0
 """Seconds between two looks at a lease that another run holds."""
 
@@ -143,6 +144,7 @@ class Lease:
         self.unclean = False
         self._run = run
         self._store = run.store
+        self._now = run.clock.since_boot  # a suspended machine gives no sign of life
         self._me = this_process(run, ttl)
         self._on_lost = on_lost
         self._seen: str | None = None
@@ -162,7 +164,7 @@ class Lease:
         Raises EnvironmentHeld, LeaseUnreadable or BucketGone.
         """
         patience = self._me.ttl * (1 + 1 / BEATS) if wait is None else wait
-        end = time.monotonic() + patience
+        end = self._now() + patience
         while True:
             found = self.look()
             if not found.readable:
@@ -171,16 +173,16 @@ class Lease:
             if holder is None or found.dead or holder.run == self._me.run:
                 if self._taken(found):
                     return
-            elif time.monotonic() >= end:
+            elif self._now() >= end:
                 raise EnvironmentHeld(
                     identity=self._run.identity, holder=holder, age=round(found.age), task="release"
                 )
             else:
                 say(f"waits for {holder}")
-            children.wait(min(POLL, max(0.05, end - time.monotonic())), "lease")
+            children.wait(min(POLL, max(0.05, end - self._now())), "lease")
 
     def _taken(self, found: LeaseState) -> bool:
-        begun = time.monotonic()
+        begun = self._now()
         try:
             self._seen = self._store.write(self.key, dataclasses.asdict(self._me), seen=found.etag)
         except RecordTaken:
@@ -201,12 +203,25 @@ class Lease:
         if self.lost:
             raise self.lost
 
-    def free(self, *, unclean: bool = False) -> None:
-        """Give the lease back. `unclean`: processes that this run has started may still run on the hosts."""
+    def free(self, *, unclean: bool = False, remove: bool = False) -> None:
+        """Give the lease back. `unclean`: processes that this run has started may still run on the hosts.
+
+        `remove`: delete its object, as the environment is gone. Another run that has taken the lease meanwhile keeps it.
+        """
         with self._lock:
             self._over.set()
         if self._beats.ident is None or self.lost:
             return
+        # in a thread of its own: a request may hang for minutes
+        giving = threading.Thread(
+            target=self._give_back, args=(unclean, remove), daemon=True, name="lease-free"
+        )
+        giving.start()
+        giving.join(FREEING)
+        if giving.is_alive():
+            self._run.console.event("lease", f"not given back in {FREEING:.0f} s: it runs out by itself")
+
+    def _give_back(self, unclean: bool, remove: bool) -> None:
         self._beats.join()
         document = {
             "by": self._me.by,
@@ -214,20 +229,24 @@ class Lease:
             "unclean": unclean or self.unclean,
             "at": self._run.clock.stamp(),
         }
-        with contextlib.suppress(RecordTaken, BucketMissing):
-            self._write(document)
+        with contextlib.suppress(Exception):  # whatever fails: the lease runs out by itself
+            if remove:
+                self._store.delete(self.key, seen=self._seen)
+            else:
+                self._write(document)
 
     def seize(self, say: Callable[[str], None]) -> LeaseState:
         """Take the lease from its holder, free it, and return its state before.
 
-        A living holder notices at its next sign of life; until then no run can take the lease.
+        A living holder notices at its next sign of life, and one without a network when its time is over. Until then no run can
+        take the lease.
         """
         found = self.look()
         if found.readable and found.holder is None:
             return found
         self._seen = self._store.write(self.key, dataclasses.asdict(self._me), seen=found.etag)
-        if found.holder and not found.dead:
-            pause = found.holder.ttl / BEATS + 1
+        pause = (found.holder.ttl if found.holder else self._me.ttl) - found.age + 1
+        if pause > 0 and not (found.holder and found.holder.gone):
             say(f"waits {pause:.0f} s, until the former holder must have noticed")
             children.wait(pause, "unlock")
         document = {"by": self._me.by, "free": True, "unclean": True, "at": self._run.clock.stamp()}
@@ -236,7 +255,7 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._over.wait(self._me.ttl / BEATS):
-            begun = time.monotonic()
+            begun = self._now()
             try:
                 self._write(dataclasses.asdict(self._me))
                 self._last_sign = begun
@@ -260,7 +279,7 @@ class Lease:
         """Keep the time in a thread of its own: a request may hang for minutes."""
         silence = self._me.ttl * SILENCE
         while not self._over.wait(self._me.ttl / 60):
-            if time.monotonic() - self._last_sign > silence:
+            if self._now() - self._last_sign > silence:
                 self._lose(f"no sign of life got through to the bucket for {silence:.0f} s")
                 return
 

@@ -168,9 +168,17 @@ class Store:
                 return None
             raise
 
-    def delete(self, key: str) -> None:
-        """Delete an object, if it exists."""
-        self.client.delete_object(Bucket=self.bucket, Key=key)
+    def delete(self, key: str, *, seen: str | None = None) -> None:
+        """Delete an object, if it exists; with `seen`, only in that version. Raises RecordTaken if it is another one."""
+        condition = {"IfMatch": seen} if seen else {}
+        try:
+            self.client.delete_object(Bucket=self.bucket, Key=key, **condition)
+        except self.client.exceptions.ClientError as error:
+            if status(error) == 404:
+                return
+            if not seen or status(error) not in (409, 412):
+                raise
+            raise RecordTaken(key=key, by="another run") from None
 
     def delete_all(self, keys: Sequence[str]) -> None:
         """Delete objects in their order, a thousand in a request. Raises BucketForbidden."""

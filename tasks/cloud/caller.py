@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+GENERATED = re.compile(
+    r"(botocore-session|aws-cli-session|aws-sdk-[a-z]+|aws-[a-z]+-sdk)-.*|githubactions|\d+|i-[0-9a-f]+|[0-9a-f]{32}"
+)
+"""Session names that an SDK, a CI action, a machine or a container makes up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """`arn`: as `sts:GetCallerIdentity` returns it. `role`: the role or user, without the session's name."""
+    """`arn`: as `sts:GetCallerIdentity` returns it. `role`: the role or user, without the session's name. `person`: who it is."""
 
     arn: str
 
@@ -17,3 +23,13 @@ class Caller:
         kind, _, path = self.arn.rpartition(":")[2].partition("/")
         name = path.split("/")[0] if kind == "assumed-role" else path.rpartition("/")[2]
         return name or kind
+
+    @property
+    def person(self) -> str:
+        """`kim` for every role's `assumed-role/ROLE/kim` and for `user/kim`, in lower case; empty if the name is no person's."""
+        kind, _, path = self.arn.rpartition(":")[2].partition("/")
+        _, named, name = path.rpartition("/")
+        if kind == "assumed-role" and not named:
+            return ""
+        name = name.casefold()
+        return "" if kind == "assumed-role" and GENERATED.fullmatch(name) else name

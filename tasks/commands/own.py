@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doit.cmd_clean
 import doit.cmd_completion
-import doit.cmd_resetdep
 import doit.cmd_strace
 
 from tasks.commands.base import Command, CommandMixin, json_of
@@ -37,14 +36,6 @@ class DumpCommand(Command):
         found = {each.name: self.dep_manager.backend.record(each.name) for each in self.task_list}
         self.console.line(json_of({name: record for name, record in found.items() if record}))
         return 0
-
-
-class ResetCommand(CommandMixin, doit.cmd_resetdep.ResetDep):
-    """`doit reset-dep`: records the inputs as they are now, without running anything."""
-
-    name = "reset-dep"
-    doc_purpose = "record the inputs as they are now, without running anything"
-    doc_usage = "[STAGE ...]"
 
 
 class TraceCommand(CommandMixin, doit.cmd_strace.Strace):

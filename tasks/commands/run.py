@@ -20,11 +20,13 @@ from tasks.bucket.lease import Lease, LeaseLost
 from tasks.cloud.interface import HostDown
 from tasks.commands.base import CommandMixin, number, run_of
 from tasks.commands.usage import HELP
+from tasks.digest import Digest
 from tasks.graph.stage import properties
 from tasks.hosts import kill_stale_sessions
 from tasks.infrastructure import hosts
 from tasks.process import children
 from tasks.promotion import gate
+from tasks.promotion.gate import Proof
 from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
@@ -126,16 +128,17 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
     def _run_leased(self, options: dict[str, Any]) -> Any:
         """Run the tasks, under the lease if they change the environment."""
         children.watch(run_of(self.task_list).id)
+        refused: Refusal | None = None
         clean = False
         try:
             self._take_lease()
             finish = gate.begin(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
+            proving = self._proving()
             code = super()._execute(**options)
             if finish and self.lease:
                 self.lease.check()
-                finish(code)
+                refused = finish(proof_of(proving))
             clean = True
-            return code
         except BaseException:
             _ignore_signals()
             children.interrupt()
@@ -146,6 +149,16 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
             if self.lease:
                 self.lease.free(unclean=not clean)
             gc.freeze()  # garbage collection at exit took a sixth of a run with nothing to do
+        if refused and not code:
+            raise refused
+        return code
+
+    def _proving(self) -> list[Any]:
+        """The stage `release` and all its upstreams. Ask before the run: `--single` cuts them off."""
+        if not any(each.name == gate.RELEASE for each in self.task_list):
+            return []
+        upstream = selected(self.task_list, [gate.RELEASE])
+        return [each for each in self.task_list if each.name in upstream and each.actions]
 
     def _take_lease(self) -> None:
         leased = self._leased()
@@ -170,6 +183,13 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         """The tasks to run that change the environment."""
         chosen = selected(self.task_list, self.sel_tasks)
         return [each for each in self.task_list if each.name in chosen and properties(each).leased]
+
+
+def proof_of(tasks: list[Any]) -> Proof:
+    """What these tasks have done in this run: a task that ran through, or was found unchanged, has the values of its record."""
+    idle = [each.name.partition(":")[0] for each in tasks if "done" not in each.values]
+    digest = next((each.values.get("digest") for each in tasks if each.name == gate.RELEASE), None)
+    return Proof(digest=Digest(digest) if digest else None, idle=tuple(dict.fromkeys(idle)))
 
 
 def selected(tasks: list[Any], chosen: list[str] | None) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from tasks import forms, source
 from tasks.commands.base import Command, flag, number, run_of
@@ -48,7 +49,8 @@ class SweepCommand(Command):
 
     def _execute(self, yes: bool = False, share: int | None = None) -> int:
         run = run_of(self.task_list)
-        branches = source.remote_branches(run.root, run.pipeline.default_branch)
+        ask = partial(source.remote_branches, run.root, run.pipeline.default_branch)
+        branches = ask()
         found = inventory.survey(run)
         memory, etag = apply.remembered(run.store)
         known = sweep.Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
@@ -63,7 +65,7 @@ class SweepCommand(Command):
         if not yes or not (found.resources or found.objects):
             return 0
         apply.remember(run, plan.memory, etag)
-        problems = apply.carry_out(run, found, plan)
+        problems = apply.carry_out(run, found, plan, ask)
         for name, why in problems.items():
             self.console.line(f"{'kept':<{WIDTH}} {name}: {why}")
         if problems:

@@ -7,10 +7,8 @@ import importlib.util
 import json
 import os
 import shlex
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +21,7 @@ from tasks.console.console import Console
 from tasks.hosts.managed import Managed
 from tasks.hosts.playbook_events import PlaybookEvents, PlaybookIdle
 from tasks.hosts.ssh import Host, known_hosts, options, refusal
-from tasks.process import children
+from tasks.process import children, private
 from tasks.process.children import Cancelled
 
 ROOT = Path(__file__).parents[2]
@@ -84,8 +82,8 @@ def preview(
     say: Callable[[str], None],
 ) -> list[str]:
     """What a play would change, as Ansible's check mode prints it with `--diff`; it changes nothing."""
-    with tempfile.TemporaryDirectory(prefix="preview-") as folder:
-        log = Path(folder) / "log"
+    with private.folder("preview") as folder:
+        log = folder / "log"
         # linear: not all of mitogen's modules support check mode
         status, story = _play(playbook, hosts, variables, PLAIN, say, log, check=True)
         accept(status, story, playbook, hosts)
@@ -116,28 +114,26 @@ def _play(
     *,
     check: bool = False,
 ) -> tuple[str, PlaybookEvents]:
-    # 0700: it holds the key and the variables; its name has the mark, so that the watcher removes it
-    private = Path(tempfile.mkdtemp(prefix=f"play-{children.mark()}"))
     story = PlaybookEvents(playbook=playbook, say=say, log=log)
     try:
-        status = _run(
-            private,
-            playbook=ROOT / "playbooks" / f"{playbook}.yml",
-            inventory=_inventory(private, hosts, variables),
-            environment=children.marked(
-                {**_environment(private, strategy), **(CHANGES_ONLY if check else {})}
-            ),
-            story=story,
-            check=check,
-        )
+        with private.folder("play") as folder:  # it holds the key and the variables
+            status = _run(
+                folder,
+                playbook=ROOT / "playbooks" / f"{playbook}.yml",
+                inventory=_inventory(folder, hosts, variables),
+                environment=children.marked(
+                    {**_environment(folder, strategy), **(CHANGES_ONLY if check else {})}
+                ),
+                story=story,
+                check=check,
+            )
     finally:
         story.close()
-        shutil.rmtree(private, ignore_errors=True)
     return status, story
 
 
 def _run(
-    private: Path,
+    folder: Path,
     *,
     playbook: Path,
     inventory: Path,
@@ -152,14 +148,14 @@ def _run(
 
     def stop() -> bool:
         if over.is_set() or children.cancelled():
-            _end_all(private)
+            _end_all(folder)
             return True
         return False
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="play") as thread:
         try:
             runner = init_runner(
-                private_data_dir=str(private),
+                private_data_dir=str(folder),
                 playbook=str(playbook),
                 inventory=str(inventory),
                 envvars=dict(environment),
@@ -180,25 +176,25 @@ def _run(
             return str(runner.status)
         finally:
             over.set()
-            _end_all(private)
+            _end_all(folder)
 
 
-def _inventory(private: Path, hosts: Sequence[Host], variables: Mapping[str, object]) -> Path:
+def _inventory(folder: Path, hosts: Sequence[Host], variables: Mapping[str, object]) -> Path:
     """Write hosts and variables to a file that only this user can read; no secret is an argument."""
-    _write(private / "known_hosts", known_hosts(hosts))
+    _write(folder / "known_hosts", known_hosts(hosts))
     entries = {}
     for number, host in enumerate(hosts):
-        key = _write(private / f"key-{number}", host.key.rstrip("\n") + "\n")
+        key = _write(folder / f"key-{number}", host.key.rstrip("\n") + "\n")
         entries[host.name] = {
             "ansible_host": host.address,
             "ansible_port": host.port,
             "ansible_user": host.user,
             # Ansible splits it as a shell does; it and mitogen quote a private key's path in ways of their own
-            "ansible_ssh_common_args": shlex.join(options(private / "known_hosts", key)),
+            "ansible_ssh_common_args": shlex.join(options(folder / "known_hosts", key)),
             "ansible_python_interpreter": "/usr/bin/python3",
         }
     inventory = {"all": {"hosts": entries, "vars": dict(variables)}}
-    return _write(private / "inventory.json", json.dumps(inventory))
+    return _write(folder / "inventory.json", json.dumps(inventory))
 
 
 @functools.cache
@@ -208,16 +204,16 @@ def mitogen() -> Path | None:
     return Path(found.origin).parent / "plugins" / "strategy" if found and found.origin else None
 
 
-def _environment(private: Path, strategy: str) -> dict[str, str]:
+def _environment(folder: Path, strategy: str) -> dict[str, str]:
     """Every setting of Ansible, so that neither the working directory nor the user's configuration decides one."""
     given = environ.of()
     return {
         **given,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}",
-        "ANSIBLE_CONFIG": str(_write(private / "ansible.cfg", "")),
-        "ANSIBLE_HOME": str(private / "home"),
+        "ANSIBLE_CONFIG": str(_write(folder / "ansible.cfg", "")),
+        "ANSIBLE_HOME": str(folder / "home"),
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-        "TMPDIR": str(private),  # mitogen does not remove its sockets
+        "TMPDIR": str(folder),  # mitogen does not remove its sockets
         "ANSIBLE_STRATEGY": strategy,
         "ANSIBLE_STRATEGY_PLUGINS": str(mitogen() or ""),
         "ANSIBLE_FORKS": "10",
@@ -225,7 +221,7 @@ def _environment(private: Path, strategy: str) -> dict[str, str]:
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_TIMEOUT": "10",
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=30s",
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "ssh"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "ssh"),
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
         "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "False",
         "ANSIBLE_NOCOLOR": "True",
@@ -241,13 +237,13 @@ def _write(path: Path, content: str) -> Path:
     return path
 
 
-def _end_all(private: Path) -> None:
+def _end_all(folder: Path) -> None:
     """End every process that the play started.
 
     Ansible's workers, mitogen and SSH's master connections leave the process group. But each has the private
     folder in its environment or, if a process title has overwritten that, in its command line.
     """
-    mark = f"{private}/".encode()
+    mark = f"{folder}/".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if any(mark in (folder / name).read_bytes() for name in ("cmdline", "environ")):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.process import children
+from tasks.process import children, private
 from tasks.process.children import CommandFailed
 from tasks.refusal import Refusal
 
@@ -162,9 +161,9 @@ def refused(stage: str, host: Host, answer: LoginAnswer, words: str) -> Refusal 
 
 @contextlib.contextmanager
 def login(host: Host) -> Iterator[list[str]]:
-    """The command that logs in to a host; its key and known hosts are in a temporary folder until the end."""
-    with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
-        known, key = Path(folder, "known_hosts"), Path(folder, "key")
+    """The command that logs in to a host; its key and known hosts are in a private folder until the end."""
+    with private.folder("ssh") as folder:
+        known, key = folder / "known_hosts", folder / "key"
         known.write_text(known_hosts([host]))
         key.touch(mode=0o600)
         key.write_text(host.key.rstrip("\n") + "\n")

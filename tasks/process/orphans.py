@@ -114,7 +114,7 @@ def main(words: list[str]) -> None:
         _, mark, folder = words
         sys.stdin.buffer.read()
         end(lambda: marked(mark))
-        for private in Path(folder).glob(f"*{mark}*"):
+        for private in Path(folder, f"release-pipeline-{os.getuid()}").glob(f"*{mark}*"):
             shutil.rmtree(private, ignore_errors=True)
         return
     _, user = words

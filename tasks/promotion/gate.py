@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks import application, source
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tasks.version import Version
 
 CONTINUE, START = "continue", "start"
+RELEASE = "release"
+"""The stage whose outcome is the proof."""
 SHOWN = 20
 """Commits that are listed; the rest are counted."""
 
@@ -39,6 +42,29 @@ class OnlyByContinue(Refusal):
     sentence = "{task}: {environment} takes only what {upstream} has proved, and only by `continue`"
     remedy = "doit continue"
     any_environment = True
+
+
+class NotProved(Refusal):
+    """The run ended without a failure, but a stage was left out, or the tarball that is live is not the commit's."""
+
+    sentence = "{control}: {environment} has not proved {commit}: {why}"
+    remedy = "doit forget release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the stages of a run have done, by their own records.
+
+    `digest`: the tarball that the stage `release` put live or found live. `idle`: stages up to `release` that neither ran through
+    nor were found unchanged.
+    """
+
+    digest: Digest | None
+    idle: Sequence[str] = ()
+
+
+Finish = Callable[[Proof], Refusal | None]
+"""Records the end of a commit's run. Returns why nothing is proved, or None."""
 
 
 def check_checkout(run: Run, control: str, task: str) -> None:
@@ -62,63 +88,81 @@ def check_checkout(run: Run, control: str, task: str) -> None:
         raise UncommittedChanges(stage=_typed(control, task), environment=name, files=files)
 
 
-def begin(run: Run, control: str, chosen: Sequence[str]) -> Callable[[int], None] | None:
+def begin(run: Run, control: str, chosen: Sequence[str]) -> Finish | None:
     """Record that the commit's run begins or continues. The caller holds the environment's lease.
 
-    Returns a function that takes the exit code and records the end, or None where there is nothing to record. Raises a refusal
-    if the commit may not be released here now.
+    Returns what records the end, or None where there is nothing to record. Raises a refusal if the commit may not be released
+    here now.
     """
     path = promotion_record.promotion_path(run.root)
-    if not path or "release" not in chosen:
+    if not path or RELEASE not in chosen:
         return None
     if run.environment_name == path.upstream:
         return _begin_upstream(run, control)
-    return _begin_downstream(run) if run.environment_name == path.downstream else None
+    return _begin_downstream(run, control) if run.environment_name == path.downstream else None
 
 
-def _begin_upstream(run: Run, control: str) -> Callable[[int], None]:
+def _begin_upstream(run: Run, control: str) -> Finish:
     running = _newest(run, run.identity)
     frozen = rules.frozen(_typed(control, "release"), run.environment_name, run.environment, _now())
     if refused := frozen or (_older(run, control, running.commit) if running else None):
         raise refused
     before = promotion_record.begin(run)
 
-    def finish(code: int) -> None:
+    def finish(proof: Proof) -> Refusal | None:
         found = stored.pointer(run, run.commit)
         digest = found.digest if found else None
+        refused = _unproved(run, control, proof, digest)
         ended: list[promotion_record.State] = ["built"] if found else []
-        if code:
+        if refused:
             ended.append("failed")
         else:
             _remember(run, digest)
             # a tarball that is live downstream does not wait again
             live = before and (before.state, before.digest) == ("live", digest)
             ended += ["staged", "live" if live else "waiting"]
-        promotion_record.add(
-            run.store, run.commit, *(promotion_record.step(run, state) for state in ended), digest=digest
-        )
+        words = {"failed": str(refused.facts["why"])} if refused else {}
+        steps = [promotion_record.step(run, state, words.get(state, "")) for state in ended]
+        promotion_record.add(run.store, run.commit, *steps, digest=digest)
+        return refused
 
     return finish
 
 
-def _begin_downstream(run: Run) -> Callable[[int], None]:
+def _begin_downstream(run: Run, control: str) -> Finish:
     if refused := refusal(run):
         raise refused
     claim = promotion_record.step(run, "continuing")
     if not promotion_record.add(run.store, run.commit, claim, only_from=rules.MAY_CONTINUE):
         raise refusal(run) or RecordTaken(key=layout.commit_run(run.commit), by="another run")
 
-    def finish(code: int) -> None:
+    def finish(proof: Proof) -> Refusal | None:
         current, claimed = promotion_record.current(run.store), promotion_record.read(run.store, run.commit)
+        digest = claimed.digest if claimed else None
+        refused = _unproved(run, control, proof, digest)
         state: promotion_record.State = "live"
-        if code:
+        if refused:
             state = "waiting" if current and current.commit == run.commit else "superseded"
         else:
-            _remember(run, claimed.digest if claimed else None)
-        words = f"{run.environment_name} failed" if code else ""
+            _remember(run, digest)
+        words = f"{run.environment_name} failed: {refused.facts['why']}" if refused else ""
         promotion_record.add(run.store, run.commit, promotion_record.step(run, state, words))
+        return refused
 
     return finish
+
+
+def _unproved(run: Run, control: str, proof: Proof, digest: Digest | None) -> Refusal | None:
+    """Why the run proves nothing about the tarball `digest`, or None."""
+    if proof.idle:
+        why = f"{', '.join(proof.idle)} did not run"
+    elif not digest or proof.digest != digest:
+        runs, wanted = (each.short if each else "no tarball" for each in (proof.digest, digest))
+        why = f"{runs} is live, and the commit has {wanted}"
+    else:
+        return None
+    environment, commit = run.environment_name, run.commit.short
+    return NotProved(control=_typed(control, RELEASE), environment=environment, commit=commit, why=why)
 
 
 def refusal(run: Run) -> Refusal | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks import forms
+from tasks.cloud.caller import Caller
 from tasks.printable import in_one_line
 from tasks.refusal import Refusal
 from tasks.source import within
@@ -26,8 +26,6 @@ SHOWN = 5
 """Files of each kind that are named; the rest are counted."""
 MAY_CONTINUE = ("waiting", "continuing", "live")
 """States from which a run may continue: `continuing` after an interruption, `live` to check it again."""
-UNNAMED_SESSION = re.compile(r":assumed-role/[^/]+/botocore-session-\d+$")
-"""A session without a name: the SDK has made one up."""
 
 
 class NotStaged(Refusal):
@@ -92,7 +90,7 @@ class SamePerson(Refusal):
 
 
 class PersonUnknown(Refusal):
-    """The identity that the cloud reports has a generated session name, so the person is unknown."""
+    """The identity that the cloud reports is no person's: a generated session name, or the account's root."""
 
     sentence = "continue: {environment} requires another person's approval, and {who} names no person"
     remedy = "export AWS_ROLE_SESSION_NAME=NAME"
@@ -196,9 +194,11 @@ def _not_approved(name: str, environment: Environment, facts: Facts) -> Refusal 
         return None
     starter = facts.record.starter.arn
     for arn in (starter, facts.arn):
-        if UNNAMED_SESSION.search(arn):
+        if not Caller(arn=arn).person:
             return PersonUnknown(environment=name, who=arn)
-    return SamePerson(environment=name, who=facts.arn) if facts.arn == starter else None
+    # one person has another role in each kind of job: the names are compared, not the ARNs
+    person = Caller(arn=facts.arn).person
+    return SamePerson(environment=name, who=person) if person == Caller(arn=starter).person else None
 
 
 # --- what would go live ----------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-"""apply: delete what the plan takes: each environment under its lease, and only if it has not changed since."""
+"""apply: delete what the plan takes, each thing judged again just before, and each environment under its lease."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +14,23 @@ from tasks.bucket.lease import Lease
 from tasks.bucket.store import NotADocument
 from tasks.cloud import errors
 from tasks.cloud.errors import already
-from tasks.environments.expiry import kept_until
+from tasks.environments import inventory as inventories
 from tasks.environments.inventory import Inventory, Resource, StoredObject
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, images
 from tasks.infrastructure.plan import teardown_plan
 from tasks.process import children
 from tasks.refusal import Refusal
-from tasks.sweep.plan import Deletion, Sightings, SweepPlan
+from tasks.sweep import plan as sweep
+from tasks.sweep import references
+from tasks.sweep.plan import Deletion, Known, Sightings, SweepPlan
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
     from tasks.run import Run
 
+Branches = Callable[[], Mapping[str, str]]
+"""Asks the remote for its branches and their commits."""
 AT_ONCE = 8
 """Environments that are deleted in parallel: most of the time is waiting."""
 
@@ -49,18 +54,25 @@ def remember(run: Run, memory: Sightings, etag: str | None) -> None:
     run.store.write(layout.SIGHTINGS, value, seen=etag)
 
 
-def carry_out(run: Run, inventory: Inventory, plan: SweepPlan) -> dict[str, str]:
+def carry_out(run: Run, inventory: Inventory, plan: SweepPlan, branches: Branches) -> dict[str, str]:
     """Delete what the plan takes. Returns, by group, why a group was not deleted. A failed group stops no other."""
     files = [each.of.key for each in plan.take if isinstance(each.of, StoredObject) and not each.of.identity]
     # records before the files that they name: a record must not name a missing file
-    run.store.delete_all(sorted(files, key=lambda key: not key.endswith(".json")))
+    for chosen in (
+        [key for key in files if key.endswith(".json")],
+        [key for key in files if not key.endswith(".json")],
+    ):
+        if chosen:
+            condemned = _judged(run, plan.memory, branches, stored=True)
+            run.store.delete_all([key for key in chosen if key in condemned])
     groups = {
         name: items
         for name, items in plan.groups.items()
         if not isinstance(items[0].of, StoredObject) or items[0].of.identity
     }
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        problems = pool.map(lambda name: _guarded(run, inventory, name, groups[name]), groups)
+        judge = functools.partial(_judged, run, plan.memory, branches)
+        problems = pool.map(lambda name: _guarded(run, inventory, name, groups[name], judge), groups)
         try:
             return {name: problem for name, problem in zip(groups, problems, strict=True) if problem}
         except BaseException:
@@ -70,13 +82,26 @@ def carry_out(run: Run, inventory: Inventory, plan: SweepPlan) -> dict[str, str]
             raise
 
 
-def _guarded(run: Run, inventory: Inventory, name: str, items: Sequence[Deletion]) -> str:
+def _judged(run: Run, memory: Sightings, branches: Branches, *, stored: bool = False) -> set[str]:
+    """The names of everything that is condemned now. `stored`: ask for what living things refer to, too."""
+    known, found = branches(), inventories.survey(run)
+    referred = references.of(run, found, known) if stored else frozenset()
+    facts = Known(branches=known, referred=referred, memory=memory)
+    judged = sweep.condemned(found, facts, run.pipeline.sweep)
+    return {each.name for each in judged if isinstance(each, Deletion)}
+
+
+def _guarded(
+    run: Run, inventory: Inventory, name: str, items: Sequence[Deletion], judge: Callable[[], set[str]]
+) -> str:
     """Why a group was not deleted; empty if it was."""
     if children.cancelled():
         return "interrupted"
     try:
         if name in inventory.environments:
-            return _end(run, inventory, name, items)
+            return _end(run, inventory, name, items, judge)
+        if not {each.name for each in items} <= judge():
+            return "it is in use again"
         for each in items:
             _STRAYS[each.of.kind](run, each.of)  # type: ignore[union-attr]
         return ""
@@ -91,17 +116,21 @@ def _guarded(run: Run, inventory: Inventory, name: str, items: Sequence[Deletion
 # --- environments ---------------------------------------------------------------------------------
 
 
-def _end(run: Run, inventory: Inventory, identity: str, items: Sequence[Deletion]) -> str:
+def _end(
+    run: Run, inventory: Inventory, identity: str, items: Sequence[Deletion], judge: Callable[[], set[str]]
+) -> str:
     there = run_of(run, inventory, identity)
     lease = Lease(there, on_lost=children.interrupt)
     lease.take(0)
+    gone = False
     try:
         found = find.everything(there)
         condemned = {each.of.id for each in items if isinstance(each.of, Resource)}
         if not {each.id for each in found.machines} <= condemned:
             return "a machine was added meanwhile"
-        if any((kept_until(each.tags) or inventory.at) > inventory.at for each in found.machines):
-            return "it was kept meanwhile"
+        # a release, `doit keep` or a push may have renewed it since the survey
+        if not judge() & {each.name for each in items}:
+            return "it was renewed meanwhile"
         own = [each.of for each in items if isinstance(each.of, StoredObject)]
         # delete the state first, as a teardown does: a partly deleted environment must not look released
         there.store.delete_all([each.key for each in own if each.parsed and each.parsed.kind == "state"])
@@ -114,9 +143,9 @@ def _end(run: Run, inventory: Inventory, identity: str, items: Sequence[Deletion
                 _delete_volume(there, each.of)
         lease.check()
         there.store.delete_all([each.key for each in own if each.key != lease.key])
+        gone = True
     finally:
-        lease.free()
-    there.store.delete_all([lease.key])
+        lease.free(remove=gone)
     return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -67,18 +67,27 @@ def of(run: Run, inventory: Inventory, branches: Mapping[str, str]) -> frozenset
             for zone in layout.ZONES
             for digest in sorted(digests)
         ]
-        layers = list(_young_layers(inventory, run.pipeline.sweep))
         # every digest in a manifest, under any key, is an input of the tarball
-        named = {name for _, value in read(manifests + layers) for name in NAMES.findall(json.dumps(value))}
+        named = _named(read(manifests))
+        named |= _named(read(_kept_layers(inventory, run.pipeline.sweep, named)))
     return frozenset(digests | commits | named)
 
 
-def _young_layers(inventory: Inventory, settings: Sweep) -> Iterator[str]:
-    """Records of young layers, if an old archive would go: a young layer may have the same bytes as an old one."""
-    layers = [(each, key.kind) for each, key in keyed(inventory.objects) if key.folder == "layers"]
+def _named(documents: Iterable[tuple[str, dict[str, Any]]]) -> set[str]:
+    return {name for _, value in documents for name in NAMES.findall(json.dumps(value))}
+
+
+def _kept_layers(inventory: Inventory, settings: Sweep, named: Collection[str]) -> list[str]:
+    """Records of layers that stay, if an old archive would go: what a record names stays as long as the record."""
+    layers = [(each, key) for each, key in keyed(inventory.objects) if key.folder == "layers"]
     old = {each.key for each, _ in layers if older(inventory, each, settings.layer_days)}
-    if any(kind == "blob" and each.key in old for each, kind in layers):
-        yield from (each.key for each, kind in layers if kind == "record" and each.key not in old)
+    if not any(key.kind == "blob" and each.key in old for each, key in layers):
+        return []
+    return [
+        each.key
+        for each, key in layers
+        if key.kind == "record" and (each.key not in old or key.name in named)
+    ]
 
 
 def _last(releases: list[LiveRelease], number: int) -> list[LiveRelease]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tasks.cloud.errors import code
@@ -16,9 +18,17 @@ if TYPE_CHECKING:
 
 
 class Unsigned(Refusal):
-    """The environment's file says `signatures: required`, and the tarball is not signed."""
+    """The environment's file says `signatures: required`, and no key that `public_keys` names has signed the tarball."""
 
-    sentence = "release: {environment} takes signed tarballs only, and for {digest} {problem}"
+    sentence = "release: {environment} takes signed tarballs only, and {digest} has no signature by a key of pipeline.yml"
+    remedy = "doit tarball"
+    any_environment = True
+
+
+class NoPublicKey(Refusal):
+    """The environment's file says `signatures: required`, and `public_keys` is empty."""
+
+    sentence = "release: {environment} takes signed tarballs only, and pipeline.yml names no public key"
     remedy = "doit key | tail -n 1 >> pipeline.yml"
 
 
@@ -83,16 +93,47 @@ def sign(run: Run, digest: Digest, tarball: Readable) -> str | None:
     return bytes(made).decode() + "\n"
 
 
-def possible(run: Run) -> bool:
-    """Whether to try to sign: the environment requires it, or there is a private key."""
-    return run.environment.signatures == "required" or _key(run) is not None
+def due(run: Run, signed: Collection[str]) -> bool:
+    """Whether to try to sign. `signed`: the named public keys whose signatures are stored.
+
+    A named private key signs once, whoever else has signed. Where nobody has, any private key tries, and so does an environment
+    that requires it, for the refusal.
+    """
+    absent = set(run.pipeline.public_keys).difference(signed)
+    if not absent:
+        return False
+    if not signed and run.environment.signatures == "required":
+        return True
+    made = public(_key(run))
+    return made in absent or bool(made and not signed)
+
+
+def key_id(public_key: str) -> str:
+    """The id of a public key, which is in all its signatures: 16 hex digits; empty for a text that is no key."""
+    return _id(public_key)
+
+
+def signer(signature: str) -> str:
+    """The id of the key that made a signature; empty for a text that is no signature."""
+    return _id("".join(signature.splitlines()[1:2]))
+
+
+def _id(text: str) -> str:
+    """Both formats begin with two bytes for the algorithm and eight for the key."""
+    try:
+        return base64.b64decode(text, validate=True)[2:10].hex()
+    except ValueError:
+        return ""
 
 
 def accept(run: Run, digest: Digest, signature: str) -> None:
-    """Raises Unsigned if a signature is required and missing. The hosts check that it is valid."""
-    if run.environment.signatures == "required" and not (signature and run.pipeline.public_keys):
-        problem = "it has no signature" if run.pipeline.public_keys else "pipeline.yml names no public key"
-        raise Unsigned(digest=digest.short, environment=run.environment_name, problem=problem)
+    """Raises NoPublicKey or Unsigned if a signature is required and missing. The hosts check that it is valid."""
+    if run.environment.signatures != "required":
+        return
+    if not run.pipeline.public_keys:
+        raise NoPublicKey(environment=run.environment_name)
+    if not signature:
+        raise Unsigned(digest=digest.short, environment=run.environment_name)
 
 
 def public(key: minisign.SecretKey | None) -> str:

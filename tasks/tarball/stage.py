@@ -111,9 +111,8 @@ def _missing(run: Run, digest: Digest) -> list[str]:
     known = stored.pointer(run, commit) if commit else None
     pointed = known and stored.key_of(run, known.digest)
     key = stored.stored_key(run, digest)
-    unsigned = run.pipeline.public_keys and not run.store.exists(layout.beside(key, "minisig"))
     return [
-        *(["it gets a signature"] if unsigned and signature.possible(run) else []),
+        *(["it gets a signature"] if _unsigned(run, key) else []),
         *(["the commit gets a pointer"] if commit and not pointed else []),
     ]
 
@@ -137,8 +136,7 @@ def differences(build: Build) -> list[str]:
     key = stored.key_of(run, known.digest)
     if not key:
         return [f"the tarball {known.digest.short} is gone"]
-    unsigned = run.pipeline.public_keys and not run.store.exists(layout.beside(key, "minisig"))
-    return [f"the tarball {known.digest.short} is not signed"] if unsigned and signature.possible(run) else []
+    return [f"the tarball {known.digest.short} is not signed"] if _unsigned(run, key) else []
 
 
 def pack(build: Build) -> Outcome:
@@ -163,19 +161,24 @@ def pack(build: Build) -> Outcome:
     )
 
 
+def _unsigned(run: Run, key: str) -> bool:
+    """Whether a key that may sign the tarball has not done so."""
+    return bool(run.pipeline.public_keys) and signature.due(run, stored.signatures(run, key))
+
+
 def _sign(run: Run, digest: Digest) -> None:
-    """Sign the stored tarball, if there are public keys and it is not signed yet."""
+    """Sign the stored tarball, if there are public keys and the private key has not signed it yet."""
     if not run.pipeline.public_keys:
         return
     key = stored.stored_key(run, digest)
-    if run.store.exists(layout.beside(key, "minisig")):
+    if not _unsigned(run, key):
         return
     try:
         made = signature.sign(run, digest, run.store.open(key))
     except tar.Damaged as damaged:
         raise stored.ArchiveDamaged(digest=digest.short, problem=damaged) from None
     if made:
-        run.store.put(layout.beside(key, "minisig"), made.encode())
+        run.store.put(stored.signature_key(key, signature.signer(made)), made.encode())
 
 
 def _pack(build: Build, tree: str) -> Manifest:

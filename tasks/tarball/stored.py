@@ -11,6 +11,7 @@ from tasks import source
 from tasks.bucket import cache, layout
 from tasks.digest import Digest
 from tasks.refusal import Refusal
+from tasks.tarball import signature
 from tasks.version import Commit, Version
 
 if TYPE_CHECKING:
@@ -93,7 +94,28 @@ def named(run: Run, beginning: str) -> set[Digest]:
 
 
 def signature_of(run: Run, digest: Digest) -> str:
-    """The tarball's signature; empty if there is none."""
+    """A signature of the tarball by a key that the settings name; empty if there is none."""
     key = key_of(run, digest) if run.pipeline.public_keys else None
-    kept = run.store.open(layout.beside(key, "minisig")) if key else None
-    return kept.read().decode() if kept else ""
+    return next(iter(signatures(run, key).values()), "") if key else ""
+
+
+def signatures(run: Run, key: str) -> dict[str, str]:
+    """The signatures beside a tarball, by the public keys that the settings name. `key`: the tarball's."""
+    named = {id: each for each in run.pipeline.public_keys if (id := signature.key_id(each))}
+    found = {each: _text(run, signature_key(key, id)) for id, each in named.items()}
+    if not all(found.values()):
+        # a former version stored one signature, whoever made it
+        old = _text(run, layout.beside(key, "minisig"))
+        if each := named.get(signature.signer(old)):
+            found[each] = found[each] or old
+    return {each: text for each, text in found.items() if text}
+
+
+def signature_key(key: str, signer: str) -> str:
+    """The bucket key of a tarball's signature by the key with that id."""
+    return layout.beside(key, f"{signer}.minisig")
+
+
+def _text(run: Run, key: str) -> str:
+    kept = run.store.open(key)
+    return kept.read().decode(errors="replace") if kept else ""

@@ -44,7 +44,7 @@ def made():
                 yield layout.record(zone, folder, name), Key(kind="record", folder=folder, **of)
             for folder in ("layers", "tarballs"):
                 yield layout.blob(zone, folder, name), Key(kind="blob", folder=folder, **of)
-            for suffix in ("manifest.json", "sbom.json", "minisig"):
+            for suffix in ("manifest.json", "sbom.json", "minisig", "0123456789abcdef.minisig"):
                 key = layout.beside(layout.blob(zone, "tarballs", name), suffix)
                 yield key, Key(kind="beside", folder="tarballs", suffix=suffix, **of)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -16,10 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from tasks import clock
 from tasks.bucket import create, lease
 from tasks.bucket.create import BucketGone
 from tasks.bucket.lease import EnvironmentHeld, Lease, LeaseLost, LeaseUnreadable
 from tasks.bucket.store import BucketForbidden, RecordTaken
+from tasks.clock import Clock
 from tasks.cloud.embedded.home import Home
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import find
@@ -168,6 +171,19 @@ def test_a_normal_end_is_followed_at_once_and_is_clean(run):
     second.free()
 
 
+def test_a_lease_that_goes_with_its_environment_leaves_nothing_unless_another_run_has_taken_it(run):
+    first = Lease(run)
+    first.take(0)
+    first.free(remove=True)
+    assert not first.look().etag
+    first = Lease(run)
+    first.take(0)
+    found = first.look()
+    elsewhere(run, seen=found.etag)
+    first.free(remove=True)
+    assert first.look().holder.host == "elsewhere"
+
+
 def test_an_interrupted_run_frees_the_lease_as_unclean(run):
     first = Lease(run)
     first.take(0)
@@ -289,7 +305,9 @@ def test_a_damaged_lease_cannot_be_taken_until_it_is_unlocked(run, damaged):
     run.cloud.client("s3").put_object(Bucket=run.bucket, Key=Lease(run).key, Body=damaged)
     with pytest.raises(LeaseUnreadable, match=r"its holder is unknown.*\n    doit unlock"):
         Lease(run).take(0)
-    Lease(run).seize(lambda words: None)
+    begun = time.monotonic()
+    Lease(run, ttl=TTL).seize(lambda words: None)
+    assert time.monotonic() - begun > TTL * lease.SILENCE - 1, "its unknown holder may still write"
     follower = Lease(run)
     follower.take(0)
     assert follower.unclean
@@ -303,6 +321,58 @@ def test_unlocking_waits_until_a_living_holder_has_noticed(run):
     Lease(another(run)).seize(lambda words: None)
     assert told.is_set()
     Lease(another(run)).take(0)
+
+
+class Deaf:
+    """A store whose cloud does not answer any more, once `silent` is set."""
+
+    def __init__(self, store):
+        self.store, self.silent = store, threading.Event()
+
+    def __getattr__(self, name):
+        if self.silent.is_set():
+            time.sleep(60)
+        return getattr(self.store, name)
+
+
+def deaf(run):
+    return dataclasses.replace(run, store=Deaf(run.store))
+
+
+def test_unlocking_waits_longer_than_a_holder_without_a_network_may_write(run):
+    run, lost = deaf(run), []
+    holder = Lease(run, ttl=TTL, on_lost=lambda: lost.append(time.monotonic()))
+    holder.take()
+    run.store.silent.set()
+    Lease(another(dataclasses.replace(run, store=run.store.store))).seize(lambda words: None)
+    assert lost
+    assert lost[0] < time.monotonic()
+
+
+def test_time_in_suspend_counts_as_silence(run):
+    """The machine wakes up after an hour: another run may have the lease."""
+    slept, lost = [0.0], threading.Event()
+    suspended = Clock(since_boot=lambda: time.monotonic() + slept[0])
+    holder = Lease(dataclasses.replace(run, clock=suspended), ttl=20.0, on_lost=lost.set)
+    holder.take()
+    slept[0] = 3600.0
+    assert lost.wait(3)
+    assert "no sign of life" in holder.lost.text
+
+
+def test_the_systems_clock_goes_on_in_suspend():
+    assert "CLOCK_BOOTTIME" in inspect.getsource(clock.SYSTEM.since_boot)
+
+
+def test_a_lease_is_freed_in_time_on_a_dead_network(run, monkeypatch):
+    monkeypatch.setattr(lease, "FREEING", 1.0)
+    run = deaf(run)
+    holder = Lease(run)
+    holder.take()
+    run.store.silent.set()
+    begun = time.monotonic()
+    holder.free()
+    assert time.monotonic() - begun < 3
 
 
 def test_no_secret_is_in_a_lease_or_a_record(run):

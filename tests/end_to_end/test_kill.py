@@ -9,16 +9,15 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from tasks.bucket.lease import Lease
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import find
+from tasks.process import private
 from tests.cloud.embedded.conftest import until
 from tests.conftest import DOIT, commit
 from tests.end_to_end.test_release import UNCHANGED, processes_of
@@ -134,12 +133,10 @@ def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path)
     child = begin(site, "release")
     until(lambda: "begun" in site.ssh("ls /var/tmp", tmp=tmp_path), 60)
     begun, mark = time.monotonic(), Lease(site.run).look().holder.run
-    assert list(Path(tempfile.gettempdir()).glob(f"*{mark}*/inventory.json"))
+    assert list(private.root().glob(f"*{mark}*/inventory.json"))
     kill(child, whole_group=False)
     until(lambda: processes_of(site.root) == [], 5)
-    until(
-        lambda: not list(Path(tempfile.gettempdir()).glob(f"*{mark}*")), 5
-    )  # key and variables are gone too
+    until(lambda: not list(private.root().glob(f"*{mark}*")), 5)  # key and variables are gone too
     # here nobody is left; on the host the command goes on, as a child of nobody
     assert site.ssh("pgrep -cx sleep", tmp=tmp_path).strip() == "1"
     role.write_text(before)

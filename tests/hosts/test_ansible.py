@@ -25,7 +25,7 @@ from tasks.hosts.playbook_events import (
     message,
 )
 from tasks.hosts.ssh import Host, HostUnreachable, known_hosts
-from tasks.process import children
+from tasks.process import children, private
 from tasks.process.children import Cancelled
 
 ENOUGH = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
@@ -58,7 +58,7 @@ def attempt(playbook="server", *, host, strategy="linear", log=None, console=Non
 def left_by_plays():
     """Command lines of processes that a play left running."""
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if f"{tempfile.gettempdir()}/play-" in line]
+    return [line for line in listed.splitlines() if f"{private.root()}/play-" in line]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def temporary(tmp_path_factory, monkeypatch):
 def test_a_host_that_does_not_answer_is_named_and_nothing_is_left(strategy, temporary):
     with pytest.raises(HostUnreachable, match=r"server: i-1 \(127\.0\.0\.1\) does not answer"):
         attempt(host=a_host(port=1), strategy=strategy)
-    assert list(temporary.iterdir()) == []
+    assert list(private.root().iterdir()) == []
     assert left_by_plays() == []
 
 
@@ -153,7 +153,7 @@ def test_an_interruption_ends_a_play_within_three_seconds(strategy, temporary):
         with pytest.raises(Cancelled):
             attempt(host=a_host(port=mute.getsockname()[1]), strategy=strategy)
     assert time.monotonic() - interrupted[0] < 3
-    assert list(temporary.iterdir()) == []
+    assert list(private.root().iterdir()) == []
     assert left_by_plays() == []
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 

@@ -18,6 +18,9 @@ from tasks.version import Version
 COMMIT, OTHER = Version("c" * 40), Version("b" * 40)
 DIGEST, ANOTHER = Digest("d" * 64), Digest("e" * 64)
 KIM, LEE = "arn:aws:iam::1:user/kim", "arn:aws:iam::1:user/lee"
+KIM_BUILDS, KIM_RELEASES, LEE_RELEASES = (
+    f"arn:aws:sts::1:assumed-role/{session}" for session in ("builder/kim", "releaser/Kim", "releaser/lee")
+)
 NAMELESS = "arn:aws:sts::1:assumed-role/releaser/botocore-session-1764000000"
 NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 
@@ -53,9 +56,10 @@ PLAIN = Environment(takes_from="staging")
         ({"freezes": ("2026-11-25/2026-11-30",)}, {}),
         ({"freezes": ("2026-11-20/2026-11-24T12:00",)}, {}),
         ({"approvals": "different_person"}, {}),
+        ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=KIM_BUILDS), "arn": LEE_RELEASES}),
         ({"approvals": "none"}, {"arn": KIM}),
     ],
-)
+)  # fmt: skip
 def test_a_proved_commit_may_continue(settings, facts):
     environment = dataclasses.replace(PLAIN, **settings)
     assert refusal("production", environment, dataclasses.replace(GOOD, **facts)) is None
@@ -82,7 +86,10 @@ def test_a_proved_commit_may_continue(settings, facts):
         ({}, {"contained": None}, "production runs bbbbbbb, which is not in this clone\n    git fetch --unshallow"),
         ({"freezes": ("2026-11-24/2026-11-25",)}, {}, "production is frozen from 2026-11-24 00:00 to 2026-11-25 00:00 UTC"),
         ({"freezes": ("2026-11-24T13:59+02:00/2026-11-24T14:01+02:00",)}, {}, "production is frozen from"),
-        ({"approvals": "different_person"}, {"arn": KIM}, "another person's approval, and arn:aws:iam::1:user/kim has started"),
+        ({"approvals": "different_person"}, {"arn": KIM}, "another person's approval, and kim has started"),
+        ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=KIM_BUILDS), "arn": KIM_RELEASES}, "and kim has started"),
+        ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=KIM_BUILDS), "arn": KIM}, "and kim has started"),
+        ({"approvals": "different_person"}, {"arn": "arn:aws:iam::1:root"}, "arn:aws:iam::1:root names no person"),
         ({"approvals": "different_person"}, {"arn": NAMELESS}, "botocore-session-1764000000 names no person"),
         ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=NAMELESS)}, "names no person"),
     ],

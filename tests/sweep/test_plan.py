@@ -393,7 +393,11 @@ def decided(run):
 def swept(run):
     """A sweep as the command does it; what it takes, and what could not be taken."""
     found, plan = look_and_plan(run)
-    return plan, apply.carry_out(run, found, plan)
+    return plan, carried_out(run, found, plan)
+
+
+def carried_out(run, found, plan):
+    return apply.carry_out(run, found, plan, lambda: source.remote_branches(run.root, "main"))
 
 
 NOW_AND_ALL = Sweep(grace_hours=0, share=100)
@@ -474,11 +478,79 @@ def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, pr
     lease = Lease(other)
     lease.take(0)
     populate(run, [grown], more=True)
-    problems = apply.carry_out(run, found, plan)
+    problems = carried_out(run, found, plan)
     lease.free()
     assert "is held by" in problems[identity(held)]
     assert problems[identity(grown)] == "a machine was added meanwhile"
     assert {identity(held), identity(grown)} <= set(inventory.survey(run).environments)
+
+
+@pytest.mark.parametrize("tag", ["expires", "keep-until"])
+def test_an_environment_that_was_renewed_since_the_survey_stays(aws, project, tag):
+    """Its branch lives, it had expired, and somebody releases or keeps it while the sweep is at others."""
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    name, ec2 = identity(BRANCHES[0]), run.cloud.client("ec2")
+    populate(run, [BRANCHES[0]])
+    ids = [each.id for each in inventory.survey(run).environments[name].instances]
+
+    def tagged(value, key=tag):
+        ec2.create_tags(Resources=ids, Tags=[{"Key": key, "Value": value}])
+
+    tagged("2020-01-01", "expires")
+    decided(run)
+    found, plan = look_and_plan(run)
+    assert name in plan.groups
+    tagged("2999-01-01")
+    assert carried_out(run, found, plan) == {name: "it was renewed meanwhile"}
+    assert [each.id for each in inventory.survey(run).environments[name].instances] == ids
+
+
+def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    infrastructure.share(run)
+    ec2 = run.cloud.client("ec2")
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "project", "Value": "shop"}]}]
+    made = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1, TagSpecifications=tags)["VolumeId"]
+    decided(run)
+    found, plan = look_and_plan(run)
+    assert f"volume {made}" in plan.groups
+    ec2.create_tags(Resources=[made], Tags=[{"Key": "pin", "Value": "yes"}])
+    assert carried_out(run, found, plan) == {f"volume {made}": "it is in use again"}
+
+
+def test_a_layers_bytes_stay_as_long_as_its_record(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"), dataclasses.replace(NOW_AND_ALL, layer_days=-1))
+    infrastructure.share(run)
+    tarball, key, bytes, other = DIGESTS[20:24]
+    head = git(project / "origin", "rev-parse", "HEAD")
+    documents = {
+        f"trusted/commits/{head}.json": {"digest": tarball},
+        f"trusted/tarballs/{tarball}.manifest.json": {"layers": {"x": {"key": key}}},
+        f"trusted/layers/{key}.json": {"digest": bytes},
+    }
+    for name, value in documents.items():
+        run.store.write(name, value, seen=None)
+    for digest in (bytes, other):
+        run.store.put(f"trusted/layers/{digest}.tar.zst", b"x")
+    decided(run)
+    _, problems = swept(run)
+    assert problems == {}
+    left = {each.key for each in inventory.survey(run).objects}
+    assert {f"trusted/layers/{key}.json", f"trusted/layers/{bytes}.tar.zst"} <= left
+    assert f"trusted/layers/{other}.tar.zst" not in left
+
+
+def test_a_file_that_a_commit_refers_to_since_the_survey_stays(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"), dataclasses.replace(NOW_AND_ALL, tarballs=0))
+    infrastructure.share(run)
+    run.store.put(f"trusted/tarballs/{DIGESTS[40]}.tar.zst", b"x")
+    decided(run)
+    found, plan = look_and_plan(run)
+    assert f"trusted/tarballs/{DIGESTS[40]}" in plan.groups
+    head = git(project / "origin", "rev-parse", "HEAD")
+    run.store.write(f"trusted/commits/{head}.json", {"digest": DIGESTS[40]}, seen=None)
+    carried_out(run, found, plan)
+    assert run.store.exists(f"trusted/tarballs/{DIGESTS[40]}.tar.zst")
 
 
 def test_what_the_living_need_is_what_they_run_can_return_to_and_are_made_of(aws, project):

@@ -16,7 +16,13 @@ from tasks.tarball import signature, stored
 from tasks.tarball import stage as tarball
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.tar import Damaged
-from tasks.tarball.signature import SigningKeyExists, SigningKeyMissing, SigningKeyUnknown, Unsigned
+from tasks.tarball.signature import (
+    NoPublicKey,
+    SigningKeyExists,
+    SigningKeyMissing,
+    SigningKeyUnknown,
+    Unsigned,
+)
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud
 from tests.conftest import commit, copy_project, doit
@@ -96,7 +102,7 @@ def test_without_a_private_key_nothing_is_signed_and_what_requires_it_is_refused
     name_keys(project, "RWQ")
     run = start(project)
     assert signature.sign(run, DIGEST, io.BytesIO(CONTENT)) is None
-    assert not signature.possible(run)
+    assert not signature.due(run, ())
     name = project / "environments" / "testing.yml"
     name.write_text(name.read_text().replace("signatures: optional", "signatures: required"))
     commit(project)
@@ -119,15 +125,80 @@ def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_ask
     kept = run.store.open(stored.stored_key(run, digest)).read()
     assert verified(tmp_path, key, stored.signature_of(run, digest), kept)
     assert tarball.differences(Build(run)) == []
-    run.store.delete(layout.beside(stored.stored_key(run, digest), "minisig"))
+    run.store.delete(layout.beside(stored.stored_key(run, digest), f"{signature.key_id(key)}.minisig"))
     assert tarball.differences(Build(run)) == [f"the tarball {digest[:12]} is not signed"]
+
+
+def rotated(project, run):  # noqa: F811
+    """A new private key; the settings name it alone."""
+    key = signature.make_key(run, replace=True)
+    settings = project / "pipeline.yml"
+    settings.write_text(settings.read_text().partition("\npublic_keys")[0] + f"\npublic_keys: [{key}]\n")
+    commit(project)
+    return key
+
+
+def old_signature(run, digest, text=None):
+    """The signature as a former version stored it: one beside each tarball, whoever made it."""
+    key = stored.stored_key(run, digest)
+    made = text or signature.sign(run, digest, run.store.open(key))
+    run.store.put(layout.beside(key, "minisig"), made.encode())
+    return made
+
+
+def test_a_new_key_signs_what_an_old_one_has_signed(project, start, key, tmp_path):  # noqa: F811
+    digest = Digest(tarball.pack(Build(start(project))).facts["digest"])
+    first = stored.signature_of(start(project), digest)
+    new = rotated(project, start(project))
+    build = Build(start(project))
+    assert "it gets a signature" in tarball.foresee(build).words
+    tarball.pack(build)
+    second = stored.signature_of(build.run, digest)
+    kept = build.run.store.open(stored.stored_key(build.run, digest)).read()
+    assert verified(tmp_path, new, second, kept)
+    assert first != second
+    assert tarball.differences(build) == []
+
+
+def test_a_signature_that_a_former_version_stored_counts_for_its_key_only(project, start, key):  # noqa: F811
+    digest = Digest(tarball.pack(Build(start(project))).facts["digest"])
+    run = start(project)
+    made = stored.signature_of(run, digest)
+    run.store.delete(layout.beside(stored.stored_key(run, digest), f"{signature.key_id(key)}.minisig"))
+    assert stored.signature_of(run, digest) == ""
+    assert old_signature(run, digest) == made
+    assert stored.signature_of(run, digest) == made
+    assert tarball.differences(Build(run)) == []
+    rotated(project, run)
+    run = start(project)
+    assert stored.signature_of(run, digest) == ""
+    tarball.pack(Build(run))
+    assert stored.signature_of(run, digest) not in ("", made)
+
+
+@pytest.mark.parametrize("text", ["", "s", "a\nb", "a\n\xff", "\n" * 9])
+def test_a_stored_file_that_is_no_signature_counts_as_none(project, start, key, text):  # noqa: F811
+    run = start(project)
+    digest = Digest(tarball.pack(Build(run)).facts["digest"])
+    run.store.delete(layout.beside(stored.stored_key(run, digest), f"{signature.key_id(key)}.minisig"))
+    old_signature(run, digest, text or " ")
+    assert stored.signature_of(run, digest) == ""
+
+
+def test_what_a_named_key_has_signed_needs_no_signature_by_a_key_that_is_not_named(project, start, key):  # noqa: F811
+    """A colleague has replaced the key, and not yet pushed the new settings."""
+    build = Build(start(project))
+    tarball.pack(build)
+    signature.make_key(build.run, replace=True)
+    assert tarball.differences(build) == []
+    tarball.pack(build)
 
 
 @pytest.mark.parametrize(
     ("keys", "signature_text", "problem"),
     [
         ((), "", "pipeline.yml names no public key"),
-        (("RWQ",), "", "it has no signature"),
+        (("RWQ",), "", "has no signature by a key of pipeline.yml"),
         (("RWQ",), "s", ""),
     ],
 )
@@ -135,7 +206,7 @@ def test_where_signatures_are_required_nothing_else_goes_live(project, start, ke
     name_keys(project, *keys, signatures="required")
     run = start(project)
     if problem:
-        with pytest.raises(Unsigned, match=problem):
+        with pytest.raises((NoPublicKey, Unsigned), match=problem):
             signature.accept(run, DIGEST, signature_text)
     else:
         signature.accept(run, DIGEST, signature_text)
@@ -144,7 +215,7 @@ def test_where_signatures_are_required_nothing_else_goes_live(project, start, ke
 def test_production_requires_a_signature(project, start):  # noqa: F811
     source._snapshot.cache_clear()
     run = start(project, environment="production")
-    with pytest.raises(Unsigned, match="production takes signed tarballs only"):
+    with pytest.raises(NoPublicKey, match="production takes signed tarballs only"):
         release.variables(run, DIGEST)
 
 

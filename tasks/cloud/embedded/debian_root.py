@@ -19,7 +19,8 @@ from tasks.refusal import Refusal
 
 NAME = "debian-12"
 SUITE = "bookworm"
-LOCK = Path("/run/lock/release-pipeline-base-image")
+# only root may write there: in a folder that everybody writes to, another user could put a link in its place
+LOCK = Path("/run/release-pipeline-base-image.lock")
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "cloud-init", "sudo", "cron"),
     *("python3", "python3-apt", "ca-certificates", "iproute2", "nftables", "curl"),

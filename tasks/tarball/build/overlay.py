@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -18,7 +17,7 @@ from typing import IO
 
 from tasks import environ
 from tasks.full_disk import DiskFull
-from tasks.process import children
+from tasks.process import children, private
 from tasks.process.children import CommandFailed
 from tasks.refusal import Refusal
 
@@ -48,28 +47,10 @@ def build_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
     """A new folder to build in. Folders of killed runs are deleted."""
     folder = root / ".run" / "build"
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        lock = _locked(old)
-        if lock is not None:
-            shutil.rmtree(old, ignore_errors=True)
-            os.close(lock)
-    made = tempfile.TemporaryDirectory(prefix="run-", dir=folder, ignore_cleanup_errors=True)
-    _locked(Path(made.name))  # held until the process ends
+    with private.turn(folder):
+        made = tempfile.TemporaryDirectory(prefix="run-", dir=folder, ignore_cleanup_errors=True)
+        private.lock(Path(made.name))  # held until the process ends
     return made
-
-
-def _locked(folder: Path) -> int | None:
-    """The locked folder as a file descriptor; None if its run is alive."""
-    try:
-        lock = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return None
-    return lock
 
 
 @dataclass(frozen=True, kw_only=True)
