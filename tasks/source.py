@@ -227,6 +227,73 @@ def named(root: Path, name: str) -> list[str]:
 
 
 @refusing
+def unmerged(root: Path) -> list[str]:
+    """Files with conflicts, in the whole repository."""
+    lines = repository(root).git.ls_files("--unmerged", "--full-name", "-z", ":/").split("\0")
+    return _from(root, dict.fromkeys(line.partition("\t")[2] for line in lines if line))
+
+
+@refusing
+def changed_since(root: Path, name: str) -> list[str]:
+    """Paths that the commits after the last one that wrote a file have changed."""
+    wrote = repository(root).git.log("-1", "--format=%H", "--", str(root / name))
+    return touched(root, wrote, "HEAD")
+
+
+@refusing
+def restore(root: Path, paths: Sequence[str]) -> None:
+    """Bring files back as they are committed."""
+    if paths:
+        repository(root).git.checkout("HEAD", "--", *(str(root / each) for each in paths))
+
+
+@refusing
+def ignored(root: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Which paths, from `root`, git ignores, and by which file and line."""
+    import git
+
+    try:
+        said = repository(root).git.check_ignore("--no-index", "--verbose", "--", *paths)
+    except git.GitCommandError as error:
+        if error.status == 1:  # none of them
+            return {}
+        raise
+    found = (line.split("\t") for line in str(said).splitlines())
+    return {path: where for where, path in found if not where.split(":", 2)[2].startswith("!")}
+
+
+@refusing
+def default_branch(root: Path) -> str:
+    """The branch that a remote calls its default, or main or master, or the one that is checked out."""
+    repo = repository(root)
+    told = repo.git.for_each_ref("refs/remotes/origin/HEAD", format="%(symref:lstrip=3)")
+    names = [head.name for head in repo.heads]
+    return told or next((each for each in ("main", "master") if each in names), branch(root, os.environ))
+
+
+@refusing
+def clone(root: Path, folder: Path) -> None:
+    """Clone the checked-out commit into a folder."""
+    import git
+
+    git.Git(str(root)).clone("--quiet", root.resolve().as_uri(), str(folder))
+
+
+@refusing
+def address(root: Path) -> str:
+    """Where others find this commit: the remote `origin`, without a password; this folder if the remote lacks it."""
+    repo = repository(root)
+    if "origin" not in repo.remotes or not repo.git.branch("--remotes", "--contains", "HEAD"):
+        return str(root)
+    url = (
+        re.sub(r"(?<=://)[^/@]+@(?=.+)", "", repo.remotes.origin.url)
+        if "://" in repo.remotes.origin.url
+        else ""
+    )
+    return f"git+{url or repo.remotes.origin.url}"
+
+
+@refusing
 def on_branch(root: Path, branch: str) -> bool:
     """Whether the checked-out commit is on the branch. A detached one must be in its history, if the clone has the branch."""
     repo = repository(root)
