@@ -364,7 +364,7 @@ def _starter(application: Path, profile: str, words: Sequence[str]) -> Iterator[
     """The profile's page to begin with. Raises NoStarter."""
     folder = ROOT / "applications" / profile / "starter"
     if not folder.is_dir():
-        known = [each.parent.name for each in sorted(ROOT.glob("applications/*/starter"))]
+        known = [each for each in _profiles() if (ROOT / "applications" / each / "starter").is_dir()]
         again = retyped(profile, known[0] if known else None, ["new", *words]) or "new --help"
         raise NoStarter(folder=application, profile=profile, known=", ".join(known) or "none", typed=again)
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
