@@ -26,15 +26,20 @@ OWN = (
     "build/ci",  # not build/: an application may have its own there
     "pyproject.toml",
     "requirements.lock",
+    "requirements-new.lock",
     "requirements-test.lock",
     # what CI and checks read: no server does
     ".ansible-lint",
     ".ci",
+    ".copier-answers.yml",
+    ".copier-answers.yml.jinja",
     ".github",
     ".gitignore",
     ".gitlab-ci.yml",
     ".yamllint",
     "bitbucket-pipelines.yml",
+    "copier.yml",
+    "pipeline.yml.jinja",
     # what it measures and what it leaves
     ".run",
     "bench",

@@ -333,6 +333,60 @@ def named(root: Path, name: str) -> list[str]:
     return [each for each in _git(root, "ls-files", *asked).split("\0") if each]
 
 
+def unmerged(root: Path) -> list[str]:
+    """Files with conflicts, in the whole repository."""
+    lines = _git(root, "ls-files", "--unmerged", "--full-name", "-z", ":/").split("\0")
+    return _from(root, dict.fromkeys(line.partition("\t")[2] for line in lines if line))
+
+
+def changed(root: Path) -> list[str]:
+    """Paths that differ from the checked-out commit now, new files and conflicts among them: no snapshot is taken."""
+    listed = (
+        _git(root, "diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "HEAD"),
+        _git(root, "ls-files", "--others", "--exclude-standard", "--full-name", "-z", ":/"),
+    )
+    return _from(root, [each for part in listed for each in part.split("\0") if each])
+
+
+def changed_since(root: Path, name: str) -> list[str]:
+    """Paths that the commits after the last one that wrote a file have changed."""
+    wrote = _git(root, "log", "-1", "--no-show-signature", "--format=%H", "--", str(root / name))
+    return touched(root, wrote, "HEAD")
+
+
+def restore(root: Path, paths: Sequence[str]) -> None:
+    """Bring files back as they are committed."""
+    if paths:
+        _git(root, "checkout", "HEAD", "--", *(str(root / each) for each in paths))
+
+
+def ignored(root: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Which paths, from `root`, git ignores, and by which file and line."""
+    said = _try(root, "check-ignore", "--no-index", "--verbose", "--", *paths) or ""
+    found = (line.split("\t") for line in said.splitlines())
+    return {path: where for where, path in found if not where.split(":", 2)[2].startswith("!")}
+
+
+def default_branch(root: Path) -> str:
+    """The branch that a remote calls its default, or main or master, or the one that is checked out."""
+    told = _git(root, "for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/origin/HEAD")
+    names = _git(root, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").splitlines()
+    return told or next((each for each in ("main", "master") if each in names), branch(root, os.environ))
+
+
+def clone(root: Path, folder: Path) -> None:
+    """Clone the checked-out commit into a folder."""
+    _git(root, "clone", "--quiet", root.resolve().as_uri(), str(folder))
+
+
+def address(root: Path) -> str:
+    """Where others find this commit: the remote `origin`, without a password; this folder if the remote lacks it."""
+    url = _try(root, "config", "--get", "remote.origin.url")
+    if not url or not _git(root, "branch", "--remotes", "--contains", "HEAD"):
+        return str(root)
+    return f"git+{re.sub(r'(?<=://)[^/@]+@(?=.+)', '', url)}"
+
+
 def on_branch(root: Path, branch: str) -> bool:
     """Whether the checked-out commit is on the branch. A detached one must be in its history, if the clone has the branch."""
     checked_out = _head(root)

@@ -76,9 +76,8 @@ def users_cloud(folder: Path) -> Iterator[Server]:
         made.kill()
 
 
-def copy_paper(root: Path) -> Path:
-    """A copy of this repository on branch main, with a profile that builds nothing."""
-    copy_project(root)
+def without_machines(root: Path) -> None:
+    """Hand the paper in, in the dodo.py of a project."""
     dodo = (root / "dodo.py").read_text()
     assert RUN in dodo
     (root / "dodo.py").write_text(
@@ -86,8 +85,19 @@ def copy_paper(root: Path) -> Path:
             RUN, "command_line.this_run(Path.cwd(), cloud=paper.cloud(), hosts=paper.PaperHosts())"
         ).replace("from tasks.commands import", "from tests import paper\nfrom tasks.commands import")
     )
-    profile = root / "applications" / "magento2" / "profile.yml"
+
+
+def without_layers(folder: Path) -> None:
+    """Let a profile build nothing."""
+    profile = folder / "profile.yml"
     without = {"layers": [], "stamps": {}, "inherits": {}}
     profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text()), **without}, sort_keys=False))
+
+
+def copy_paper(root: Path) -> Path:
+    """A copy of this repository on branch main, with a profile that builds nothing."""
+    copy_project(root)
+    without_machines(root)
+    without_layers(root / "applications" / "magento2")
     commit(root, "machines are names")
     return root

@@ -1,0 +1,4 @@
+// Makes the site: whatever ends up in public/ is what visitors get.
+import { cpSync } from "node:fs";
+
+cpSync("site", "public", { recursive: true });
