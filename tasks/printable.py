@@ -9,10 +9,17 @@ MARKUP = re.compile(r"[\\`*{}\[\]|~#]|\b_\B|\B_\b")
 
 
 def printable(text: str) -> str:
-    """The text without control characters and marks of direction, which would change what a reader sees. Lines stay lines."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() or each == "\n" else " " for each in text)
+    """The text with the escapes of its control characters and marks of direction, which would change what a reader sees.
+
+    Lines stay lines, other blanks become spaces.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(each: str) -> str:
+    if each.isprintable() or each == "\n":
+        return each
+    return " " if each.isspace() else each.encode("unicode_escape").decode()
 
 
 def in_one_line(text: str) -> str:

@@ -330,7 +330,7 @@ def uncommitted(root: Path) -> list[str]:
 def named(root: Path, name: str) -> list[str]:
     """The files of that name in the whole repository, by their paths from its top."""
     asked = ("--cached", "--others", "--exclude-standard", "-z", "--", f":(top,glob)**/{name}")
-    return [each for each in _git(root, "ls-files", *asked).split("\0") if each]
+    return [each for each in _git(repository(root).top, "ls-files", *asked).split("\0") if each]
 
 
 def unmerged(root: Path) -> list[str]:
@@ -662,15 +662,15 @@ class Snapshot:
                     answers.read(1)
                     yield content
 
-    def _write_large(self, digest: str, path: str, file: IO[bytes]) -> None:
+    def _write_large(self, oid: str, path: str, file: IO[bytes]) -> None:
         """Write the file that a pointer of Git LFS names, if the clone has it."""
         for repo in self.repositories:
-            kept = repo.common / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
+            kept = repo.common / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
             if kept.exists():
                 with kept.open("rb") as whole:
                     shutil.copyfileobj(whole, file, 1 << 20)
                     whole.seek(0)
-                    if hashlib.file_digest(whole, "sha256").hexdigest() == digest:
+                    if hashlib.file_digest(whole, "sha256").hexdigest() == oid:
                         return
         raise LargeFileMissing(path=path)
 

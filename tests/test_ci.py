@@ -96,7 +96,7 @@ def test_doit_starts_with_this_checkout_s_code_whatever_the_caller_s_python_is_t
         "PATH": "/bin",
     }
     got = entry.handed_on({**strange, "CI": "true"})
-    assert {name for name in got if name.startswith("PYTHON")} == {"PYTHONPATH"}
+    assert {name for name in got if name.startswith("PYTHON")} == {"PYTHONPATH", "PYTHONUTF8"}
     assert (got["PYTHONPATH"], got["CI"], got["PATH"]) == (str(tmp_path), "true", f"{entry.BIN}:/bin")
 
 

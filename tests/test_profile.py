@@ -227,7 +227,7 @@ def test_what_must_be_said_is_named_with_its_help(tmp_path, before, after, sente
     ("before", "after", "refusal", "sentence"),
     [
         ("match: (.+)", "match: (.+", SettingWrong, ":9: inherits.theme.match: should be a regular expression, not '(.+'"),
-        ("health_path: /health", "health_path: health", SettingWrong, ":45: release.health_path: should be a path that begins with /, not 'health'"),
+        ("health_path: /health", "health_path: health", SettingWrong, ":43: release.health_path: should be a path that begins with /, not 'health'"),
         ("after: [library]", "after: [libary]", SettingWrong, ":17: layers[1].after[0]: should be a layer above this one (did you mean library? known: library), not 'libary'"),
         ("after: [library]", "after: [style]", SettingWrong, ":17: layers[1].after[0]: should be a layer above this one (known: library), not 'style'"),
         ("files: [library.txt]", "after: [style]", SettingWrong, ":12: layers[0].after[0]: should be a layer above this one (known: none), not 'style'"),

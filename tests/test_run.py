@@ -16,9 +16,9 @@ def test_an_environment_takes_only_from_another_one_that_exists(checkout, upstre
     path = checkout / "environments" / "production.yml"
     path.write_text(path.read_text().replace("takes_from: staging", f"takes_from: {upstream}"))
     with pytest.raises(SettingWrong, match=rf"production\.yml:3: takes_from: should be another environment \({hint}") as caught:  # fmt: skip
-        run.environment(checkout, "production")
+        run.environment(checkout, "production", {})
     assert caught.value.exit_code == 3
 
 
 def test_production_takes_from_staging(checkout):
-    assert run.environment(checkout, "production").takes_from == "staging"
+    assert run.environment(checkout, "production", {}).takes_from == "staging"

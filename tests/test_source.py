@@ -281,7 +281,15 @@ def test_a_replaced_object_is_not_what_the_commit_names(all_kinds, tmp_path):
     assert exported(all_kinds, tmp_path / "out") == kept
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", "ünï".encode(), b"a\nb", b'"quoted"', b" blank ", b"-n"])
+def test_a_file_whose_name_is_not_utf_8_is_refused(checkout):
+    (checkout / "app" / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
+    commit(checkout)
+    taken = source.Snapshot(checkout)
+    with pytest.raises(source.NameNotText, match=r"git: caf\\udce9: the name is not UTF-8"):
+        taken.files(taken.folder_id("app"))
+
+
+@pytest.mark.parametrize("name", ["ünï".encode(), b"a\nb", b'"quoted"', b" blank ", b"-n"])
 def test_a_file_of_any_name_is_listed_and_exported(checkout, tmp_path, name):
     (checkout / "app" / os.fsdecode(name)).write_bytes(b"x")
     commit(checkout)

@@ -28,7 +28,10 @@ def template(tmp_path_factory):
     shutil.copytree(root / "applications" / "magento2", profile)
     without_layers(profile)
     (profile / "profile.yml").write_text(
-        (profile / "profile.yml").read_text().replace("- composer\n", "- nodejs\n")
+        (profile / "profile.yml")
+        .read_text()
+        .replace("- composer\n", "- nodejs\n")
+        .replace("sbom: composer.lock\n", "")
     )
     (profile / "starter" / "pub").mkdir(parents=True)
     (profile / "starter" / "pub" / "index.html").write_text(PAGE)
@@ -372,7 +375,7 @@ def test_a_conflict_is_shown_and_both_sides_are_in_the_file(used, later):
     text = (used / "playbooks" / "server.yml").read_text()
     assert re.search(r"<<<<<<<.*# ours\n=======\n# a later version\n>>>>>>>", text, re.DOTALL)
     assert "UU playbooks/server.yml" in git(used, "status", "--porcelain")
-    update(used, code=1, said="has uncommitted changes")
+    update(used, code=1, said="has conflicts that are not resolved")
 
 
 def test_an_update_is_refused_where_there_is_nothing_to_compare(template, used):

@@ -323,7 +323,7 @@ def test_unlocking_waits_until_a_living_holder_has_noticed(run):
     Lease(another(run)).take(0)
 
 
-class Deaf:
+class DeafStore:
     """A store whose cloud does not answer any more, once `silent` is set."""
 
     def __init__(self, store):
@@ -336,7 +336,7 @@ class Deaf:
 
 
 def deaf(run):
-    return dataclasses.replace(run, store=Deaf(run.store))
+    return dataclasses.replace(run, store=DeafStore(run.store))
 
 
 def test_unlocking_waits_longer_than_a_holder_without_a_network_may_write(run):
