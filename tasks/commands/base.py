@@ -13,6 +13,7 @@ from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
+from doit.dependency import JsonDB
 from doit.exceptions import InvalidCommand
 
 from tasks.commands import usage
@@ -21,6 +22,7 @@ from tasks.commands.entry import answered
 from tasks.console import streams
 from tasks.console.console import Console
 from tasks.forms import Form
+from tasks.graph.state import BucketState
 from tasks.nearest import meant, nearest, retyped
 from tasks.refusal import UNKNOWN, Refusal
 
@@ -108,6 +110,10 @@ class CommandMixin:
         self.cmds = cmds
         self.init_keywords = keywords
         super().__init__(cmds=cmds, **keywords)  # type: ignore[call-arg]
+
+    def get_backends(self) -> dict[str, type]:
+        """Where doit may keep its records: the bucket, or a file for a graph without one."""
+        return {"bucket": BucketState, "json": JsonDB}
 
     def get_options(self) -> list[Any]:
         """The options that the command takes: none of doit's that have no effect here, or would break the run."""

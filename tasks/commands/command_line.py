@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import getpass
 import os
 import socket
@@ -118,7 +117,6 @@ def typed() -> dict[str, str]:
 
 def this_run(root: Path, *, cloud: Cloud | None = None, hosts: Hosts | None = None) -> Run:
     """The run of this doit process. A refusal goes through dodo.py to the command that loads it, which tells it."""
-    gc.set_threshold(100_000)  # garbage collection takes a fifth of the time in which boto3 loads
     return read(root, typed(), cloud=cloud, hosts=hosts)
 
 

@@ -1,4 +1,4 @@
-"""entry: the program `doit`: doit, with the streams made usable, and no way out but a sentence and an exit code."""
+"""entry: doit, with the streams made usable, and no way out but a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -8,9 +8,49 @@ from collections.abc import Sequence
 from doit.cmd_base import DodoTaskLoader
 from doit.cmdparse import CmdParseError
 from doit.doit_cmd import DoitMain, reset_vars, set_var
+from doit.plugin import PluginDict, PluginEntry
 
 from tasks.console import streams
 
+COMMANDS = {
+    "run": "run:RunCommand",
+    "list": "list:ListCommand",
+    "info": "info:InfoCommand",
+    "help": "help:HelpCommand",
+    "clean": "own:CleanCommand",
+    "dumpdb": "own:DumpCommand",
+    "reset-dep": "forget:ResetCommand",
+    "strace": "own:TraceCommand",
+    "tabcompletion": "own:CompletionCommand",
+    "forget": "forget:ForgetCommand",
+    "ignore": "forget:IgnoreCommand",
+    "graph": "graph:GraphCommand",
+    "cloud": "cloud:CloudCommand",
+    "docs": "docs:DocsCommand",
+    "plan": "plan:PlanCommand",
+    "verify": "verify:VerifyCommand",
+    "unlock": "unlock:UnlockCommand",
+    "why": "plan:WhyCommand",
+    "compare": "compare:CompareCommand",
+    "diff": "diff:DiffCommand",
+    "key": "key:KeyCommand",
+    "start": "controls:StartCommand",
+    "continue": "controls:ContinueCommand",
+    "stop": "controls:StopCommand",
+    "status": "status:StatusCommand",
+    "history": "status:HistoryCommand",
+    "open": "open:OpenCommand",
+    "ssh": "open:SshCommand",
+    "logs": "open:LogsCommand",
+    "sweep": "sweep:SweepCommand",
+    "keep": "keep:KeepCommand",
+    "sleep": "sleep:SleepCommand",
+    "wake": "sleep:WakeCommand",
+}
+"""Every command, with its module here and its class, which is loaded when the command is typed.
+
+As entry points of the package they would be looked for in every package that is installed, three times at each start.
+"""
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 """Exit code when the reader of a pipe is gone, as a shell reports SIGPIPE."""
@@ -30,6 +70,11 @@ class Main(DoitMain):
     def __init__(self) -> None:
         super().__init__(task_loader=DodoLoader(), config_filenames=())
 
+    def get_cmds(self) -> PluginDict:
+        """The commands; all of doit's own among them are replaced."""
+        places = {name: f"tasks.commands.{place}" for name, place in COMMANDS.items()}
+        return PluginDict({name: PluginEntry("COMMAND", name, place) for name, place in places.items()})
+
     def process_args(self, cmd_args: Sequence[str]) -> list[str]:
         """Keep the `name=value` words apart. doit's own fails at an empty word."""
         reset_vars()
@@ -44,7 +89,7 @@ class Main(DoitMain):
 
 
 def main() -> int:
-    """Run doit on the words of the command line. The console script `doit`."""
+    """Run doit on the words of the command line."""
     try:
         streams.prepare()
         code: int = Main().run(sys.argv[1:])

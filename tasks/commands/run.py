@@ -21,6 +21,7 @@ from tasks.cloud.interface import HostDown
 from tasks.commands.base import CommandMixin, number, run_of
 from tasks.commands.usage import HELP
 from tasks.digest import Digest
+from tasks.graph.reporter import Stages
 from tasks.graph.stage import properties
 from tasks.hosts import kill_stale_sessions
 from tasks.infrastructure import hosts
@@ -76,6 +77,10 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
     )
     wait: float | None = None
     lease: Lease | None = None
+
+    def get_reporters(self) -> dict[str, type]:
+        """What prints a run."""
+        return {"stages": Stages}
 
     def execute(self, params: Any, args: Any) -> Any:
         """Load the graph and run the chosen tasks."""

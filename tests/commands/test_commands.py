@@ -7,12 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from doit.doit_cmd import DoitMain
 
+from tasks.commands.entry import COMMANDS
 from tasks.commands.open import SshCommand
 from tests.conftest import DOIT, ROOT, copy_project, doit, git
 
@@ -127,10 +127,7 @@ def test_listing_starts_no_cloud(project, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-COMMANDS = sorted(each.name for each in entry_points(group="doit.COMMAND"))
-
-
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_tells_what_it_takes(tmp_path, name):
     """Without a project, without git, without a cloud."""
     nowhere = {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": "", "PYTHONPATH": str(ROOT)}
