@@ -1,6 +1,6 @@
 """profile: what kind of application this is, as data: how it is built, served and released."""
 
-from __future__ import annotations
+# without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping

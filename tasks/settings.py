@@ -1,6 +1,6 @@
 """settings: what the repository decides: type, default, help and error of each setting, declared once."""
 
-from __future__ import annotations
+# without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
 import dataclasses
 import functools
@@ -23,6 +23,7 @@ T = TypeVar("T")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same loader, in C where PyYAML has it."""
 NULL = "tag:yaml.org,2002:null"
+TEXT = "tag:yaml.org,2002:str"
 Options = Mapping[str, tuple[str, ...]]
 
 
@@ -684,7 +685,7 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode):
             raise self._wrong(node, key, _expected(kind))
         try:
-            value = self.yaml.construct_object(node)
+            value = node.value if node.tag == TEXT else self.yaml.construct_object(node)
         # PyYAML raises whatever comes up: a tag that is not YAML's own, a date in no calendar, `!!bool x`
         except Exception:
             raise self._wrong(node, key, _expected(kind)) from None

@@ -5,7 +5,7 @@ neither changes nor removes anything that exists. Kinds that hold the same share
 of every start.
 """
 
-from __future__ import annotations
+# without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
