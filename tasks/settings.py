@@ -20,6 +20,7 @@ from tasks.refusal import UNKNOWN, Refusal
 T = TypeVar("T")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same loader, in C where PyYAML has it."""
+NULL = "tag:yaml.org,2002:null"
 Options = Mapping[str, tuple[str, ...]]
 
 
@@ -547,7 +548,7 @@ class _Reader:
         return values
 
     def _entries(self, node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int, yaml.Node]]:
-        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+        if node is None or node.tag == NULL or (isinstance(node, yaml.ScalarNode) and not node.value):
             return
         if not isinstance(node, yaml.MappingNode):
             raise self._wrong(node, prefix.rstrip(".") or "the file", "a mapping of names to values")

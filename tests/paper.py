@@ -81,6 +81,6 @@ def copy_paper(root: Path) -> Path:
     )
     profile = root / "applications" / "magento2" / "profile.yml"
     without = {"layers": [], "stamps": {}, "inherits": {}}
-    profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text()), **without}))
+    profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text()), **without}, sort_keys=False))
     commit(root, "machines are names")
     return root

@@ -94,6 +94,7 @@ def test_an_empty_environment_has_the_declared_defaults(tmp_path):
     told = {role: {name: each.default for name, each in names.items()} for role, names in ROLES.items()}
     assert read == settings.Environment(server=settings.Server(roles=told))
     assert read == load(tmp_path, "server: {php: }")
+    assert read == load(tmp_path, "server: {php: null}") == load(tmp_path, "server: ~")
 
 
 def test_values_reach_their_setting(tmp_path):

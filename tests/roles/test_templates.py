@@ -52,10 +52,23 @@ def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
         "cron",
         "cron.j2",
         cron_jobs=[entry],
+        cron_unless="",
         application_user="shop",
         application_path="/srv/shop",
     )
     assert line in table.splitlines()
+
+
+def test_no_command_begins_by_the_clock_while_the_file_of_maintenance_exists():
+    table = render(
+        "cron",
+        "cron.j2",
+        cron_jobs=[{"command": ["a"]}],
+        cron_unless="var/closed now",
+        application_user="shop",
+        application_path="/srv/shop",
+    )
+    assert "cd /srv/shop/current && test ! -e 'var/closed now' && a" in table
 
 
 def test_all_shared_logs_are_rotated_by_one_entry():
