@@ -105,14 +105,14 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert board.stages("release") == UNCHANGED
 
     # the web server: files as they are, one PHP file runs, nothing hidden is shown
-    on_host("cp /srv/board/current/public/index.php /srv/board/shared/public/uploads/evil.php")
+    uploads = "/srv/board/shared/public/uploads"
+    on_host(f"cp /srv/board/current/public/index.php {uploads}/evil.php && touch {uploads}/.hidden")
     assert visitor.ask("/style.css")[1] == (board.root / "app" / "public" / "style.css").read_text()
     assert "No such page" in visitor.ask("/a/page")[1]
     for path in ("/uploads/evil.php", "/uploads/evil.php/x", "/uploads/EVIL.PHP", "/index.php/x"):
         assert "No such page" in visitor.ask(path)[1], path
-    for path in ("/.env", "/uploads/.hidden", "/..%2f.env"):
+    for path in ("/uploads/.hidden", "/.env", "/..%2f.env", "/../.env"):
         assert visitor.ask(path)[0] in (400, 404), path
-    assert visitor.ask("/../.env")[0] in (400, 404)
 
     # the environment file: settings and secrets, for the application's user alone
     assert on_host("stat -c %a.%U.%G /srv/board/shared/.env").strip() == "640.board.board"
@@ -149,7 +149,7 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     commit(board.root)
     assert board.doit("release").returncode == 1
     assert visitor.ask()[0] == 503
-    assert board.doit("release").returncode == 1
+    on_host("systemctl start workers.target")  # as after a boot
     assert processes(on_host) == 0
     broken.write_text("DO 1;\n")
     commit(board.root)
