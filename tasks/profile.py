@@ -127,6 +127,10 @@ class GoingLive:
     configuration: Work | None = setting("how configuration is imported into the database", None)
     maintenance: Maintenance | None = setting("how maintenance is switched on and off", None)
     after_switch: tuple[Words, ...] = setting("commands of the new release once it is the current one", ())
+    restart: Words = setting(
+        "systemd units that run the current release's code: stopped while data changes, restarted by each release",
+        (),
+    )
     reload: Words = setting(
         "patterns of systemd units that keep a release's files in memory: reloaded once old releases are removed",
         (),

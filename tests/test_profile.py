@@ -82,6 +82,7 @@ release:
     off: [php, "off"]
   after_switch:
     - [php, flush]
+  restart: [workers.target]
   reload: [php*.service]
 """
 LAYER = (
@@ -150,7 +151,7 @@ def refused(root, before, after, refusal):
         ("    base:\n", "    base: {sites: a}\n", ":33: server.roles.base.sites: unknown key (known: none)"),
         ("      workers:", "      worker:", ":37: server.roles.web.worker: unknown key (did you mean workers? known: site, root, workers, mode)"),
         ("minute:", "minut:", ":40: server.roles.jobs.table[0].minut: unknown key (did you mean minute? known: minute, command)"),
-        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, migration, configuration, maintenance, after_switch, reload)"),
+        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, migration, configuration, maintenance, after_switch, restart, reload)"),
         ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":46: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
         ("    run: [php, import]", "    runs: [php, import]", ":51: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
         ("active_file:", "activ_file:", ":53: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),

@@ -34,7 +34,7 @@ def go_live(site):
             "release",
             hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
             variables={
-                **server.application(run),
+                **server.variables(run),
                 **known,
                 "release_id": name,
                 "release_profile": {**known["release_profile"], **(commands or {})},
@@ -51,7 +51,7 @@ def go_live(site):
 @pytest.fixture
 def current(site, tmp_path):
     """Which release visitors get."""
-    folder = server.application(site.run)["application_path"]
+    folder = server.variables(site.run)["application_path"]
 
     def current():
         return site.ssh(f"readlink {folder}/current", tmp=tmp_path).strip().rpartition("/")[2]
@@ -123,7 +123,7 @@ def test_a_command_that_cannot_start_does_not_count_as_work_that_is_due(go_live,
 
 
 def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
-    application = server.application(site.run)
+    application = server.variables(site.run)
     folder, user = application["application_path"], application["application_user"]
     maintenance = site.run.profile.release.maintenance
     flag = f"{folder}/current/{maintenance.active_file}"
@@ -137,5 +137,5 @@ def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
 def test_the_last_releases_stay_and_the_one_before_always(go_live, site, tmp_path):
     for name in ("one", "two", "three"):
         go_live(name, release_keep=1)
-    folder = server.application(site.run)["application_path"]
+    folder = server.variables(site.run)["application_path"]
     assert site.ssh(f"ls {folder}/releases", tmp=tmp_path).split() == ["three", "two"]

@@ -12,7 +12,10 @@ ROLES = Path(__file__).parents[2] / "roles"
 
 
 def render(role, template, **variables):
-    folder = ROLES / role / "templates"
+    return render_in(ROLES / role / "templates", template, **variables)
+
+
+def render_in(folder, template, **variables):
     variables["ansible_search_path"] = [str(folder)]
     templar = Templar(loader=DataLoader(), variables=variables)
     text = trust_as_template((folder / template).read_text())
@@ -49,10 +52,23 @@ def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
         "cron",
         "cron.j2",
         cron_jobs=[entry],
+        cron_unless="",
         application_user="shop",
         application_path="/srv/shop",
     )
     assert line in table.splitlines()
+
+
+def test_no_command_begins_by_the_clock_while_the_file_of_maintenance_exists():
+    table = render(
+        "cron",
+        "cron.j2",
+        cron_jobs=[{"command": ["a"]}],
+        cron_unless="var/closed now",
+        application_user="shop",
+        application_path="/srv/shop",
+    )
+    assert "cd /srv/shop/current && test ! -e 'var/closed now' && a" in table
 
 
 def test_all_shared_logs_are_rotated_by_one_entry():
@@ -67,3 +83,54 @@ def test_all_shared_logs_are_rotated_by_one_entry():
         "/srv/shop/shared/var/log/*.log",
         "/srv/shop/shared/var/report/*.log",
     ]
+
+
+def test_a_worker_s_command_reaches_it_word_for_word():
+    unit = render(
+        "workers",
+        "worker.service.j2",
+        __workers_unit={"name": "queue", "command": ["php", "a b", 'say "%d"', "$HOME\\"]},
+        workers_unless=".closed",
+        workers_stop_seconds=9,
+        application_name="shop",
+        application_user="shop",
+        application_path="/srv/shop",
+    ).splitlines()
+    assert r'ExecStart="php" "a b" "say \"%%d\"" "$$HOME\\"' in unit
+    assert "ConditionPathExists=!/srv/shop/current/.closed" in unit
+    assert "TimeoutStopSec=9" in unit
+
+
+def test_the_target_wants_every_process_of_every_worker():
+    target = render(
+        "workers",
+        "workers.target.j2",
+        workers_units=[
+            {"name": "mail", "command": ["a"]},
+            {"name": "queue", "command": ["b"], "processes": 2},
+        ],
+        application_name="shop",
+    )
+    assert [line.partition("=")[2] for line in target.splitlines() if line.startswith("Wants=")] == [
+        "worker-mail@1.service",
+        "worker-queue@1.service",
+        "worker-queue@2.service",
+    ]
+
+
+def test_an_environment_file_quotes_values_and_its_variables_come_last():
+    lines = render_in(
+        ROLES.parent / "applications" / "php",
+        "env.j2",
+        application_base_url="http://shop.localhost/",
+        application_test_data=True,
+        database_host="localhost",
+        database_name="shop",
+        database_user="shop",
+        database_password=r'p"@$\ss',
+        shared_crypt_key="key",
+        shared_variables=["MAIL=a=b c", "APP_DEBUG=1"],
+    ).splitlines()
+    assert r'DB_PASSWORD="p\"@\$\\ss"' in lines
+    assert 'DATABASE_URL="mysql://shop:p%22%40%24%5Css@localhost/shop?charset=utf8mb4"' in lines
+    assert lines[-2:] == ['MAIL="a=b c"', 'APP_DEBUG="1"']

@@ -61,7 +61,7 @@ def made(value):
         return set().union(*(made(each) for each in value))
     if not isinstance(value, dict):
         return set()
-    here = {value[key] for key in ("register", "loop_var") if isinstance(value.get(key), str)}
+    here = {value[key] for key in ("register", "loop_var", "index_var") if isinstance(value.get(key), str)}
     for key in ("vars", "ansible.builtin.set_fact"):
         here |= set(value.get(key) or {})
     return here.union(*(made(each) for each in value.values()))

@@ -1,0 +1,186 @@
+"""The profile `php` on a real host: an application with a front controller, a database, a worker and a clock."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.conftest import ROOT, commit, copy_project
+from tests.end_to_end.conftest import Site
+
+pytestmark = pytest.mark.end_to_end
+
+MAINTENANCE = "back in a minute"
+UNCHANGED = dict.fromkeys(["infrastructure", "tarball", "server", "release"], "unchanged")
+
+
+@pytest.fixture
+def board(tmp_path, project) -> Site:
+    """A project of its own that releases the example of the profile. `project` deletes the cloud of both."""
+    root = copy_project(tmp_path / "board")
+    shutil.rmtree(root / "app")
+    shutil.copytree(ROOT / "tests" / "examples" / "php", root / "app")
+    replace(root / "pipeline.yml", {"name: shop": "name: board", "profile: magento2": "profile: php"})
+    (root / "environments" / "testing.yml").open("a").write(
+        "server:\n  shared: {variables: ['GREETING=\"5 $\" for = \\']}\n"
+    )
+    commit(root, "a board of notes")
+    return Site(root=root, variables={})
+
+
+def replace(path, words):
+    text = path.read_text()
+    for before, after in words.items():
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    path.write_text(text)
+
+
+class Visitor:
+    """Somebody at the site's address, which is asked for once."""
+
+    def __init__(self, site: Site) -> None:
+        self.name = site.run.host_name
+        self.address = site.run.cloud.http_address(self.name)
+
+    def ask(self, path: str = "/", method: str = "GET", **form: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(*self.address, timeout=20)
+        headers = {"Host": self.name, "Content-Type": "application/x-www-form-urlencoded"}
+        connection.request(method, path, urlencode(form), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    def write(self, text: str) -> str:
+        """Write a note; the release whose worker published it."""
+        assert self.ask(method="POST", text=text)[0] == 303
+        shown = until(lambda: re.search(rf'<p title="([^"]+)">{text}</p>', self.ask()[1]))
+        return shown[1]
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[set[tuple[int, str]]]:
+        """Ask for the page all the time; the answers, each with what it shows."""
+        seen: set[tuple[int, str]] = set()
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.05):
+                status, page = self.ask()
+                seen.add((status, "maintenance" if MAINTENANCE in page else "notes" * ("Notes" in page)))
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            ended.set()
+            thread.join()
+
+
+def until(found: Callable, seconds: float = 30):
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    return answer
+
+
+def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(board, tmp_path):
+    def on_host(command):
+        return board.ssh(command, tmp=tmp_path)
+
+    def current():
+        return on_host("readlink /srv/board/current").strip().rpartition("/")[2]
+
+    assert set(board.stages("release").values()) == {"done"}
+    visitor = Visitor(board)
+    assert visitor.write("first") == current()
+    assert board.stages("release") == UNCHANGED
+
+    # the web server: files as they are, one PHP file runs, nothing hidden is shown
+    uploads = "/srv/board/shared/public/uploads"
+    on_host(f"cp /srv/board/current/public/index.php {uploads}/evil.php && touch {uploads}/.hidden")
+    assert visitor.ask("/style.css")[1] == (board.root / "app" / "public" / "style.css").read_text()
+    assert "No such page" in visitor.ask("/a/page")[1]
+    for path in ("/uploads/evil.php", "/uploads/evil.php/x", "/uploads/EVIL.PHP", "/index.php/x"):
+        assert "No such page" in visitor.ask(path)[1], path
+    for path in ("/uploads/.hidden", "/.env", "/..%2f.env", "/../.env"):
+        assert visitor.ask(path)[0] in (400, 404), path
+
+    # the environment file: settings and secrets, for the application's user alone
+    assert on_host("stat -c %a.%U.%G /srv/board/shared/.env").strip() == "640.board.board"
+    assert on_host("readlink /srv/board/current/.env").strip() == "/srv/board/shared/.env"
+    assert r'GREETING="\"5 \$\" for = \\"' in on_host("cat /srv/board/shared/.env")
+
+    # a change of code: the worker is the new release's
+    replace(board.root / "app" / "src" / "Application.php", {"<h1>Notes</h1>": "<h1>Notes, all</h1>"})
+    commit(board.root)
+    before = current()
+    with visitor.watching() as seen:
+        changed = board.stages("release")
+    assert changed == {**UNCHANGED, "tarball": "done", "release": "done"}
+    assert seen == {(200, "notes")}
+    assert "<h1>Notes, all</h1>" in visitor.ask()[1]
+    assert visitor.write("second") == current() != before
+    assert board.stages("release") == UNCHANGED
+
+    # a migration: visitors see the page or the maintenance page, and the data stays
+    (board.root / "app" / "migrations" / "002-author.sql").write_text(
+        "ALTER TABLE note ADD COLUMN author VARCHAR(50) NOT NULL DEFAULT 'nobody';\nDO SLEEP(3);\n"
+    )
+    commit(board.root)
+    with visitor.watching() as seen:
+        assert board.stages("release") == {**UNCHANGED, "tarball": "done", "release": "done"}
+    assert seen == {(200, "notes"), (503, "maintenance")}
+    assert visitor.write("third") == current()
+    assert [each for each in ("first", "second", "third") if f">{each}</p>" not in visitor.ask()[1]] == []
+    assert "nobody" in on_host('mariadb board --execute "SELECT author FROM note"')
+
+    # a migration that fails: maintenance stays, and nothing starts a worker
+    broken = board.root / "app" / "migrations" / "003-broken.sql"
+    broken.write_text("ALTER TABLE nowhere ADD COLUMN x INT;\n")
+    commit(board.root)
+    assert board.doit("release").returncode == 1
+    assert visitor.ask()[0] == 503
+    on_host("systemctl start workers.target")  # as after a boot
+    assert processes(on_host) == 0
+    broken.write_text("DO 1;\n")
+    commit(board.root)
+    assert board.stages("release")["release"] == "done"
+    assert visitor.write("fourth") == current()
+
+    # workers that are no longer listed are gone
+    profile = board.root / "applications" / "php" / "profile.yml"
+    replace(profile, {'"queue:work"]}': '"queue:work"], processes: 2}'})
+    commit(board.root)
+    assert board.stages("release") == {**UNCHANGED, "server": "done"}
+    assert processes(on_host) == 2
+    replace(profile, {"name: queue,": "name: publisher,", ", processes: 2": ""})
+    commit(board.root)
+    answered = board.doit("release")
+    assert "leftover file /etc/systemd/system/worker-queue@.service: removed" in answered.stdout
+    assert processes(on_host) == 1
+    assert visitor.write("fifth") == current()
+
+    # the clock, and what the machine has
+    until(lambda: "notes, http://" in on_host("cat /srv/board/shared/var/log/schedule.log || true"), 90)
+    listening = on_host("ss --listening --tcp --numeric --no-header").splitlines()
+    assert {line.split()[3].rpartition(":")[2] for line in listening} == {"22", "80", "3306"}
+    selected = on_host("dpkg --get-selections").splitlines()
+    packages = [line.split()[0] for line in selected if line.endswith("\tinstall")]
+    assert {"nginx", "php8.2-fpm", "cron"} <= set(packages)
+    assert [each for each in packages if each.startswith(("varnish", "redis"))] == []
+
+    assert board.doit("teardown").returncode == 0
+
+
+def processes(on_host) -> int:
+    """The workers that run."""
+    return int(on_host("pgrep --uid board --full --count queue:work || true"))
