@@ -20,7 +20,7 @@ from tasks import environ
 from tasks.console.console import Console
 from tasks.hosts.managed import Managed
 from tasks.hosts.playbook_events import PlaybookEvents, PlaybookIdle
-from tasks.hosts.ssh import Host, known_hosts, options, refusal
+from tasks.hosts.ssh import ALIVE_EVERY, ALIVE_MISSED, Host, known_hosts, options, refusal
 from tasks.process import children, private
 from tasks.process.children import Cancelled
 
@@ -192,6 +192,9 @@ def _inventory(folder: Path, hosts: Sequence[Host], variables: Mapping[str, obje
             # Ansible splits it as a shell does; it and mitogen quote a private key's path in ways of their own
             "ansible_ssh_common_args": shlex.join(options(folder / "known_hosts", key)),
             "ansible_python_interpreter": "/usr/bin/python3",
+            # mitogen tells OpenSSH its own, before ours
+            "mitogen_ssh_keepalive_interval": ALIVE_EVERY,
+            "mitogen_ssh_keepalive_count": ALIVE_MISSED,
         }
     inventory = {"all": {"hosts": entries, "vars": dict(variables)}}
     return _write(folder / "inventory.json", json.dumps(inventory))

@@ -14,6 +14,8 @@ from tasks.refusal import Refusal
 
 PATIENCE = 5
 """Seconds that a host has for an answer."""
+ALIVE_EVERY, ALIVE_MISSED = 15, 4
+"""Seconds between two signs of life of a host that was logged in to, and how many may be missing: then it has fallen silent."""
 FAILED = 255
 """OpenSSH's own exit code, when it did not get as far as the command."""
 
@@ -84,6 +86,7 @@ def options(known: Path, key: Path) -> list[str]:
         *("-o", "IdentitiesOnly=yes"),
         *("-o", "IdentityAgent=none"),
         *("-o", "BatchMode=yes"),
+        *("-o", f"ServerAliveInterval={ALIVE_EVERY}", "-o", f"ServerAliveCountMax={ALIVE_MISSED}"),
     ]
 
 

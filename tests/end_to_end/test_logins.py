@@ -6,10 +6,13 @@ import dataclasses
 import io
 import subprocess
 import tempfile
+import threading
+import time
 
 import pytest
 
 from tasks.console.console import Console
+from tasks.hosts import ssh
 from tasks.hosts.ansible import play
 from tasks.hosts.ssh import HostKeyChanged, LoginRefused
 from tests.conftest import commit
@@ -59,3 +62,22 @@ def test_neither_the_caller_s_variables_nor_its_temporary_folder_decide_what_a_r
         assert released.returncode == 0, released.stdout + released.stderr
     assert site.get("/strange.txt") == (200, "new")
     assert site.doit("release").stdout.count("unchanged") >= 4
+
+
+@pytest.mark.long  # it waits for the signs of life that do not come
+def test_a_host_that_falls_silent_ends_what_waits_for_it(site):
+    """As by a full disk, a lost route or a hung kernel: the connection stands, and nothing answers."""
+    host, silent = site.host, ssh.ALIVE_EVERY * (ssh.ALIVE_MISSED + 1)
+    listed = ["podman", "ps", "--filter", f"name={host.name}", "--format", "{{.Names}}"]
+    (container,) = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+    pause = threading.Timer(3, lambda: subprocess.run(["podman", "pause", container], check=True))
+    pause.start()
+    begun = time.monotonic()
+    try:
+        with pytest.raises(ssh.HostUnreachable):
+            ssh.python(host, "server", "import time; time.sleep(600)")
+        assert time.monotonic() - begun < silent + 30
+    finally:
+        pause.join()
+        subprocess.run(["podman", "unpause", container], check=True)
+    assert ssh.python(host, "server", "print(1)") == "1"

@@ -76,3 +76,12 @@ def test_a_failure_of_our_own_ssh_is_told_in_its_words(words, kind):
     assert isinstance(told, kind)
     if kind is SshFailed:
         assert words in told.text
+
+
+def test_a_login_does_not_wait_for_a_host_that_has_fallen_silent():
+    with ssh.login(HOST) as command:
+        shown = subprocess.run(
+            [command[0], "-G", *command[1:]], capture_output=True, text=True, check=True
+        ).stdout
+    settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
+    assert (settings["serveraliveinterval"], settings["serveralivecountmax"]) == ("15", "4")
