@@ -99,13 +99,14 @@ class PlaybookEvents:
     def failure(self) -> Refusal:
         """The refusal of a play that failed.
 
-        It names the first failed task. If the role then reports the state of the host by `fail` or `assert`, that
+        It names the first failed task. If the role then reports the state of that host by `fail` or `assert`, that
         report is the message.
         """
         if not self._failures:
             return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words))
         first = self._failures[0]
-        said = [told for told in self._failures if _is_sentence(told)]
+        own = [told for told in self._failures if told.get("host") == first.get("host")]
+        said = [told for told in own if _is_sentence(told)]
         return PlaybookFailed(
             stage=self._playbook,
             host=first.get("host", ""),

@@ -190,6 +190,16 @@ def test_the_first_failure_is_named_and_the_roles_own_words_are_the_message():
     assert str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: broken; r1 runs as before"
 
 
+def test_what_another_host_says_of_itself_is_not_the_message():
+    story = PlaybookEvents(playbook="release", say=silent, log=None)
+    story.hear(told("Check", "ansible.builtin.uri", msg="502"))
+    story.hear(told("Say so", "ansible.builtin.fail", msg="502; went back to r1"))
+    other = told("Say so", "ansible.builtin.fail", msg="this host is well; went back to r1")
+    other["event_data"]["host"] = "i-2"
+    story.hear(other)
+    assert str(story.failure()).splitlines()[0] == "release: i-1: release: Check: 502; went back to r1"
+
+
 def test_an_ignored_failure_is_none():
     story = PlaybookEvents(playbook="release", say=silent, log=None)
     failed = told("Look", "ansible.builtin.command", rc=1, stderr="x")
