@@ -82,12 +82,7 @@ def lease(identity: str) -> str:
 
 def machines(identity: str) -> str:
     """The key of an environment's host keys, launch tokens and DNS names."""
-    return f"{machines_of_all()}{identity}.json"
-
-
-def machines_of_all() -> str:
-    """The prefix of such keys."""
-    return "machines/"
+    return f"machines/{identity}.json"
 
 
 def ledger(identity: str, host: str, playbook: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -152,7 +152,7 @@ def survey(run: Run) -> Inventory:
         lambda: _keys(run),
         lambda: _groups(run),
         lambda: _images(run),
-        lambda: _records(run, names),
+        lambda: _records(run, names, objects.result()),
         lambda: _secrets(run),
     ]
     with ThreadPoolExecutor(max_workers=len(looks) + 1) as pool:
@@ -214,8 +214,8 @@ def _images(run: Run) -> Iterator[Resource]:
         )
 
 
-def _records(run: Run, names: EnvironmentNames) -> Iterator[Resource]:
-    route53, made = run.cloud.client("route53"), _host_names(run)
+def _records(run: Run, names: EnvironmentNames, objects: Sequence[StoredObject]) -> Iterator[Resource]:
+    route53, made = run.cloud.client("route53"), _host_names(run, objects)
     zone = zone_id(route53, run.pipeline.dns_zone)
     pages = route53.get_paginator("list_resource_record_sets")
     for page in pages.paginate(HostedZoneId=zone) if zone else ():
@@ -227,12 +227,12 @@ def _records(run: Run, names: EnvironmentNames) -> Iterator[Resource]:
                 yield Resource(kind="record", id=name, identity=identity, more={"addresses": addresses})
 
 
-def _host_names(run: Run) -> dict[str, str]:
+def _host_names(run: Run, objects: Sequence[StoredObject]) -> dict[str, str]:
     """The names that were made for each environment, also if its settings have another one by now; with its identity."""
-    keys = [key for key in map(layout.parse, run.store.keys(layout.machines_of_all())) if key]
+    identities = [each.identity for each in objects if each.parsed and each.parsed.kind == "machines"]
     with ThreadPoolExecutor(max_workers=8) as pool:
-        found = pool.map(lambda key: memory.host_names(run.store, key.identity), keys)
-        return {name: key.identity for key, names in zip(keys, found, strict=True) for name in names}
+        found = pool.map(lambda identity: memory.host_names(run.store, identity), identities)
+        return {name: identity for identity, names in zip(identities, found, strict=True) for name in names}
 
 
 def _secrets(run: Run) -> Iterator[Resource]:

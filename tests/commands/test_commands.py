@@ -142,7 +142,7 @@ def test_every_command_tells_what_it_takes(tmp_path, name):
 
 
 def test_doit_has_all_its_commands_from_here():
-    assert set(DoitMain().get_cmds()) == set(COMMANDS)
+    assert {each.get_name() for each in DoitMain.DOIT_CMDS} <= set(COMMANDS)
 
 
 def test_every_way_to_ask_for_help_prints_the_same(project, tmp_path):

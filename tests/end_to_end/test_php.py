@@ -28,7 +28,14 @@ def board(tmp_path, project) -> Site:
     root = copy_project(tmp_path / "board")
     shutil.rmtree(root / "app")
     shutil.copytree(ROOT / "tests" / "examples" / "php", root / "app")
-    replace(root / "pipeline.yml", {"name: shop": "name: board", "profile: magento2": "profile: php"})
+    replace(
+        root / "pipeline.yml",
+        {
+            "name: shop": "name: board",
+            "dns_zone: shop.localhost": "dns_zone: board.localhost",
+            "profile: magento2": "profile: php",
+        },
+    )
     (root / "environments" / "testing.yml").open("a").write(
         "server:\n  shared: {variables: ['GREETING=\"5 $\" for = \\']}\n"
     )

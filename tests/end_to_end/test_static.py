@@ -19,7 +19,11 @@ def pages(tmp_path, project) -> Site:
     shutil.rmtree(root / "app")
     shutil.copytree(ROOT / "tests" / "examples" / "static", root / "app")
     settings = (root / "pipeline.yml").read_text()
-    for before, after in {"name: shop": "name: pages", "profile: magento2": "profile: static"}.items():
+    for before, after in {
+        "name: shop": "name: pages",
+        "dns_zone: shop.localhost": "dns_zone: pages.localhost",
+        "profile: magento2": "profile: static",
+    }.items():
         assert settings.count(before) == 1
         settings = settings.replace(before, after)
     (root / "pipeline.yml").write_text(settings)

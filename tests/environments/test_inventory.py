@@ -64,7 +64,7 @@ def test_all_of_an_environment_is_found_and_nothing_when_it_is_gone(server, tmp_
         "instance",
         "key pair",
         "record",
-        *["secret"] * len(secrets.MAKE),
+        *["secret"] * len(secrets.ALWAYS),
         "security group",
         "volume",
     ]

@@ -29,6 +29,8 @@ from tests.conftest import commit, copy_project, doit
 from tests.tarball.test_reproducible import cloud  # noqa: F401  (a fixture)
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
+SOMEBODY_S = f"RW{'Q' * 54}"
+"""A public key of nobody here."""
 CONTENT = b"tarball" * 100_000
 DIGEST = Digest.of_bytes(CONTENT)
 
@@ -99,7 +101,7 @@ def test_a_key_that_the_settings_do_not_name_signs_nothing(project, start, key):
 
 
 def test_without_a_private_key_nothing_is_signed_and_what_requires_it_is_refused(project, start):  # noqa: F811
-    name_keys(project, "RWQ")
+    name_keys(project, SOMEBODY_S)
     run = start(project)
     assert signature.sign(run, DIGEST, io.BytesIO(CONTENT)) is None
     assert not signature.due(run, ())
@@ -198,8 +200,8 @@ def test_what_a_named_key_has_signed_needs_no_signature_by_a_key_that_is_not_nam
     ("keys", "signature_text", "problem"),
     [
         ((), "", "pipeline.yml names no public key"),
-        (("RWQ",), "", "has no signature by a key of pipeline.yml"),
-        (("RWQ",), "s", ""),
+        ((SOMEBODY_S,), "", "has no signature by a key of pipeline.yml"),
+        ((SOMEBODY_S,), "s", ""),
     ],
 )
 def test_where_signatures_are_required_nothing_else_goes_live(project, start, keys, signature_text, problem):  # noqa: F811
