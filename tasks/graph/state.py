@@ -7,7 +7,6 @@ written when the task ends, and voided before the task changes anything: a task 
 from __future__ import annotations
 
 import contextlib
-import statistics
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -104,6 +103,8 @@ class BucketState:
 
     def expected(self, task: str) -> float | None:
         """Seconds that the task takes here if it has work to do; None if it never had any."""
+        import statistics  # 3 ms to import, and only a plan needs it
+
         self._record(task)
         took = self.took.get(task)
         return statistics.median(took) if took else None
