@@ -378,8 +378,9 @@ def role(root: Path, name: str) -> Setting:
 
     Raises SettingsBroken.
     """
-    path, text = f"roles/{name}/meta/argument_specs.yml", _specs(root, name)
-    spec = _main(path, _parsed(root / path, path, lambda text: yaml.load(text, Loader=LOADER)))  # noqa: S506  a safe one
+    path = f"roles/{name}/meta/argument_specs.yml"
+    text, document = _parsed(root / path, path, lambda text: (text, yaml.load(text, Loader=LOADER)))  # noqa: S506  a safe one
+    spec = _main(path, document)
     told = TOLD.get(name, ())
     options = {full.removeprefix(f"{name}_"): (full, each) for full, each in spec["options"].items()}
     keys = {each: _of_option(path, text, *option) for each, option in options.items() if each not in told}

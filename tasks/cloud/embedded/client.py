@@ -6,11 +6,13 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.cloud.embedded import home
-from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity
+from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.interface import Cloud, Say
+
+if TYPE_CHECKING:
+    from tasks.cloud.embedded.home import CloudIdentity
 
 
 class Embedded(Cloud):
@@ -78,6 +80,8 @@ def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> E
 
 
 def _running(say: Say, environ: Mapping[str, str]) -> CloudIdentity:
+    from tasks.cloud.embedded import home  # 3 ms to import, and `doit list` asks no cloud
+
     place = home.of(environ)
     if not place.running():
         from tasks.cloud.embedded import lifecycle  # 20 ms to import, and mostly the cloud runs

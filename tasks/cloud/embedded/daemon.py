@@ -16,8 +16,9 @@ import threading
 from pathlib import Path
 
 from tasks.cloud.embedded import debian_root, forwarder
+from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.containers import Containers
-from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity, Home
+from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.embedded.listen import listen, listen_somewhere
 from tasks.process.life import this_boot
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.cloud.embedded.address import LOOPBACK
 from tasks.full_disk import full_disk
 from tasks.process.life import started_at
 from tasks.refusal import Refusal
-
-LOOPBACK = "127.0.0.1"
 
 
 class CloudDamaged(Refusal):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tasks import environ as variables
 from tasks.cloud.embedded import containers, debian_root, home
-from tasks.cloud.embedded.home import LOOPBACK, CloudIdentity, Home, described
+from tasks.cloud.embedded.address import LOOPBACK
+from tasks.cloud.embedded.home import CloudIdentity, Home, described
 from tasks.cloud.embedded.listen import listen
 from tasks.cloud.interface import Say
 from tasks.full_disk import DiskFull
