@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import signal
 import sys
 import threading
@@ -153,7 +152,6 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         finally:
             if self.lease:
                 self.lease.free(unclean=not clean)
-            gc.freeze()  # garbage collection at exit took a sixth of a run with nothing to do
         if refused and not code:
             raise refused
         return code
