@@ -70,7 +70,9 @@ class DodoLoader(DodoTaskLoader):
         names = [each for each in self.namespace if each.startswith(TASK_STRING)]
         creators = {each.removeprefix(TASK_STRING): self.namespace[each] for each in names}
         if any(map(vars, creators.values())) or creators.keys() & set(self.cmd_names):
-            tasks: list[Task] = super().load_tasks(cmd, pos_args)  # what doit's decorators ask for, and its refusals
+            tasks: list[Task] = super().load_tasks(
+                cmd, pos_args
+            )  # what doit's decorators ask for, and its refusals
             return tasks
         ordered = sorted(creators.items(), key=lambda each: each[1].__code__.co_firstlineno)
         return [task for name, make in ordered for task in generate_tasks(name, make(), make.__doc__)]

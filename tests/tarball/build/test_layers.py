@@ -18,7 +18,7 @@ from tasks.tarball.build import keys, layers, overlay, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
-from tests.conftest import SERVED, commit
+from tests.conftest import ROOT, SERVED, commit
 from tests.tarball.test_stage import change_profile, content, project, start  # noqa: F401  (fixtures)
 
 SITE = (
@@ -252,7 +252,12 @@ def test_what_a_killed_build_left_goes_with_the_next_one(site):
     code = "from pathlib import Path; from tasks.tarball.build import overlay; p = overlay.build_folder(Path('.'));"
     code += "(Path(p.name) / 'layer').mkdir(); print(p.name, flush=True); input()"
     child = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=site, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=site,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},  # the site has a folder `tasks`
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         left = site / child.stdout.readline().strip()
