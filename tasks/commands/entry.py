@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from doit.cmd_base import Command, DodoTaskLoader
+from doit.cmd_base import DodoTaskLoader
 from doit.cmdparse import CmdParseError
 from doit.doit_cmd import DoitMain, reset_vars, set_var
-from doit.loader import TASK_STRING, generate_tasks
 from doit.plugin import PluginDict, PluginEntry
-from doit.task import Task
 
 from tasks.console import streams
 
@@ -64,18 +62,6 @@ class DodoLoader(DodoTaskLoader):
     cmd_options = tuple(
         {**each, "short": "", "long": "", "env_var": None} for each in DodoTaskLoader.cmd_options
     )
-
-    def load_tasks(self, cmd: Command, pos_args: Sequence[str]) -> list[Task]:
-        """The tasks in the order of dodo.py. To learn it, doit's own parses that file once for every task: a tenth of a start."""
-        names = [each for each in self.namespace if each.startswith(TASK_STRING)]
-        creators = {each.removeprefix(TASK_STRING): self.namespace[each] for each in names}
-        if any(map(vars, creators.values())) or creators.keys() & set(self.cmd_names):
-            tasks: list[Task] = super().load_tasks(
-                cmd, pos_args
-            )  # what doit's decorators ask for, and its refusals
-            return tasks
-        ordered = sorted(creators.items(), key=lambda each: each[1].__code__.co_firstlineno)
-        return [task for name, make in ordered for task in generate_tasks(name, make(), make.__doc__)]
 
 
 class Main(DoitMain):
