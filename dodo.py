@@ -31,9 +31,11 @@ PROFILE = f"applications/{RUN.pipeline.application.profile}"
 # the code that every stage uses; tests/test_inputs.py compares all inputs with the imports
 SHARED = [
     "tasks/bucket",
+    "tasks/ci.py",
     "tasks/cloud",
     "tasks/digest.py",
     "tasks/environ.py",
+    "tasks/remote.py",
     "tasks/source.py",
     "tasks/version.py",
 ]

@@ -72,6 +72,12 @@ class Run:
         return branch
 
     @cached_property
+    def on_default_branch(self) -> bool | None:
+        """Whether the checked-out commit is on the default branch, whatever name was typed; None if that is unknown."""
+        default = self.pipeline.default_branch
+        return self.branch == default and source.on_branch(self.root, default, os.environ)
+
+    @cached_property
     def identity(self) -> str:
         """The environment's unique name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
         if not self.environment.per_branch:

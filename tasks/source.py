@@ -16,17 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from tasks import ci, remote
 from tasks import environ as variables
 from tasks.forms import is_text
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Commit, Version
 
-CI_BRANCH = (
-    "GITHUB_HEAD_REF",  # a pull request's own branch; empty elsewhere
-    "GITHUB_REF_NAME",
-    "CI_COMMIT_REF_NAME",  # GitLab
-    "BITBUCKET_BRANCH",
-)
+HEADS, ORIGIN = "refs/heads/", "refs/remotes/origin/"
+"""Where a clone keeps its branches, and those of the remote `origin`. A name alone may be a tag's."""
 
 LS_REMOTE = 60
 """Seconds that the remote has to list its branches."""
@@ -75,7 +72,7 @@ class NoCommit(Refusal):
 
 
 class NoBranch(Refusal):
-    """HEAD is detached, and no CI variable names the branch."""
+    """HEAD is detached, and no CI variable names a branch: a tag is none."""
 
     sentence = "git: HEAD is detached and no CI variable names the branch"
     remedy = "doit branch=NAME {task}"
@@ -273,18 +270,16 @@ def _from(root: Path, paths: Iterable[str]) -> list[str]:
 
 def branch(root: Path, environ: Mapping[str, str]) -> str:
     """The checked-out branch; on a detached HEAD the one that the CI names. Raises NoBranch."""
-    checked_out = _head(root)
-    if checked_out:
-        return checked_out.removeprefix("refs/heads/")
-    named = next((environ[name] for name in CI_BRANCH if environ.get(name)), None)
+    named = _checked_out(root) or ci.branch(environ)
     if not named:
         raise NoBranch(task="release")
     return named
 
 
-def _head(root: Path) -> str | None:
-    """What HEAD refers to: `refs/heads/main`; None where it is detached."""
-    return _try(repository(root).top, "symbolic-ref", "--quiet", "HEAD")
+def _checked_out(root: Path) -> str | None:
+    """The checked-out branch; None where HEAD is detached or refers to something else, such as a tag."""
+    head = _try(repository(root).top, "symbolic-ref", "--quiet", "HEAD")
+    return head.removeprefix(HEADS) if head and head.startswith(HEADS) else None
 
 
 def remote_branches(root: Path, default: str) -> dict[str, Commit]:
@@ -300,12 +295,50 @@ def remote_branches(root: Path, default: str) -> dict[str, Commit]:
 
 def _ls_remote(root: Path) -> dict[str, Commit]:
     lines = _git(root, "ls-remote", "--heads", "origin", child="remote", timeout=LS_REMOTE).splitlines()
-    return {ref.removeprefix("refs/heads/"): Commit(commit) for commit, ref in map(str.split, lines)}
+    return {ref.removeprefix(HEADS): Commit(commit) for commit, ref in map(str.split, lines)}
+
+
+def origin(root: Path) -> str:
+    """The address of the remote `origin`, whose branches a sweep asks for; empty if there is none, or it is unknown."""
+    return _origin(root)[0]
 
 
 def pushed(root: Path, branch: str) -> bool:
-    """Whether the clone has seen the branch on a remote."""
-    return bool(_git(root, "for-each-ref", f"refs/remotes/*/{branch}"))
+    """Whether the clone has seen the branch on the remote `origin`: there it ends when the branch ends."""
+    here = f"{ORIGIN}{branch}"
+    if here not in _refs(root, here):
+        return False
+    fetched, *pushed_to = _origin(root)
+    # git notes as the remote's what it has pushed to another address, and what it fetches that is no branch
+    return set(pushed_to) == {fetched} and not _fetched_as(root, here) - {f"{HEADS}{branch}"}
+
+
+def _origin(root: Path) -> list[str]:
+    """The addresses from which `origin` is fetched, and to which it is pushed, as git rewrites them (`insteadOf`)."""
+    listed = [line.partition("\t") for line in _git(root, "remote", "--verbose").splitlines()]
+    told = [re.match(r"(.*) \((fetch|push)\)", about) for name, _, about in listed if name == "origin"]
+    found = [(each[2], remote.address(each[1], repository(root).top)) for each in told if each]
+    fetched = [address for way, address in found if way == "fetch"][:1] or [""]
+    return fetched + [address for way, address in found if way == "push"]
+
+
+def _fetched_as(root: Path, here: str) -> set[str]:
+    """The remote's refs that the clone keeps as `here`, by what it is told to fetch."""
+    told = _try(root, "config", "--get-all", "remote.origin.fetch") or ""
+    found = set()
+    for line in told.splitlines():
+        there, _, kept = line.removeprefix("+").partition(":")
+        begin, star, end = kept.partition("*")
+        if kept and (here == kept if not star else here.startswith(begin) and here.endswith(end)):
+            found.add(there.replace("*", here.removeprefix(begin).removesuffix(end)))
+    return found
+
+
+def _refs(root: Path, *names: str) -> dict[str, Commit]:
+    """The commits of those of the refs that there are. git itself would also list what lies below a name."""
+    lines = _git(root, "for-each-ref", "--format=%(objectname) %(refname)", *names).splitlines()
+    found = {name: Commit(id) for id, _, name in (line.partition(" ") for line in lines)}
+    return {name: id for name, id in found.items() if name in names}
 
 
 def commit(root: Path) -> Commit:
@@ -387,22 +420,31 @@ def address(root: Path) -> str:
     return f"git+{re.sub(r'(?<=://)[^/@]+@(?=.+)', '', url)}"
 
 
-def on_branch(root: Path, branch: str) -> bool:
-    """Whether the checked-out commit is on the branch. A detached one must be in its history, if the clone has the branch."""
-    checked_out = _head(root)
-    if checked_out:
-        return checked_out == f"refs/heads/{branch}"
-    names = (f"refs/heads/{branch}", f"refs/remotes/origin/{branch}")
-    known = [name for name in names if _git(root, "for-each-ref", name)]
-    return not known or any(contains(root, name, commit(root)) for name in known)
+def on_branch(root: Path, branch: str, environ: Mapping[str, str]) -> bool | None:
+    """Whether the checked-out commit is on the branch; None if neither the clone nor the CI knows.
+
+    It is if the branch is checked out. A detached commit must be in the branch's history, or the CI must say that it is the
+    branch's. A pull request's checkout may have the branch's name: only the history counts.
+    """
+    request, checked_out = ci.of_request(environ), _checked_out(root)
+    if checked_out and not request:
+        return checked_out == branch
+    here = commit(root)
+    if ci.states(environ, branch, here):
+        return True
+    known = _refs(root, f"{ORIGIN}{branch}", *([] if request else [f"{HEADS}{branch}"]))
+    found = {contains(root, each, here) for each in known.values()}
+    return True if True in found else None if None in found or not found else False
 
 
 def contains(root: Path, new: str, old: str) -> bool | None:
-    """Whether `old` is in the history of `new`; None where the clone does not have both."""
+    """Whether `old` is in the history of `new`; None where the clone does not have both, or not all between them."""
     known = [revision(root, each) for each in (old, new)]
     if None in known:
         return None
-    return _try(root, "merge-base", *map(str, known)) == known[0]
+    if _try(root, "merge-base", *map(str, known)) == known[0]:
+        return True
+    return None if _git(root, "rev-parse", "--is-shallow-repository") == "true" else False
 
 
 def commits(root: Path, old: str | None, new: str) -> list[str]:

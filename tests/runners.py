@@ -19,7 +19,12 @@ FILES = {
     "bitbucket": "bitbucket-pipelines.yml",
 }
 CONTROL = r'build/ci/run (?:(?:"branch=\$\w+"|branch=main) )?(start|continue|stop|sweep --yes|image)'
-BRANCH = {"github": "GITHUB_REF_NAME", "gitlab": "CI_COMMIT_REF_NAME", "bitbucket": "BITBUCKET_BRANCH"}
+BRANCH = {
+    "github": {"GITHUB_REF": "refs/heads/{0}", "GITHUB_REF_NAME": "{0}", "GITHUB_REF_TYPE": "branch", "GITHUB_SHA": "{1}"},
+    "gitlab": {"CI_COMMIT_BRANCH": "{0}", "CI_COMMIT_REF_NAME": "{0}", "CI_COMMIT_SHA": "{1}"},
+    "bitbucket": {"BITBUCKET_BRANCH": "{0}", "BITBUCKET_COMMIT": "{1}"},
+}  # fmt: skip
+"""What each provider says of a branch's job: the branch and its commit."""
 PERSON = {
     "github": "GITHUB_TRIGGERING_ACTOR",
     "gitlab": "GITLAB_USER_LOGIN",
@@ -60,13 +65,14 @@ class Runner:
         git(project, "clone", "--quiet", "--no-local", str(project), str(folder))
         git(folder, "checkout", "--quiet", "--detach", f"origin/{ref}")
         self._lend()
+        head = git(folder, "rev-parse", "HEAD")
         self.environ = {
             "CI": "true",
             "HOME": str(folder.parent),
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(folder),  # the installed project is another checkout
             "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
-            BRANCH[provider]: ref,
+            **{name: words.format(ref, head) for name, words in BRANCH[provider].items()},
             PERSON[provider]: f"kim-at-{provider}",
             **variables,
         }

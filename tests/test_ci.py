@@ -64,9 +64,46 @@ def test_the_default_branch_is_the_one_of_the_settings():
     name = content("pipeline.yml")["default_branch"]
     github = (ROOT / ".github/workflows/pipeline.yml").read_text()
     assert content(".github/workflows/pipeline.yml")["on"]["push"]["branches"] == [name]
-    assert set(re.findall(r"ref_name == '(\w+)'", github)) == {name}
+    assert set(re.findall(r"github.ref == '(.+?)'", github)) == {f"refs/heads/{name}"}
     assert list(content("bitbucket-pipelines.yml")["pipelines"]["branches"]) == [name]
     assert set(re.findall(r"branch=(\w+)", (ROOT / "bitbucket-pipelines.yml").read_text())) == {name}
+
+
+def test_a_tag_or_a_pull_request_has_no_job_that_takes_it_for_a_branch():
+    """On GitHub a tag may be chosen for a job by hand, on GitLab its push is one like a branch's."""
+    github = content(".github/workflows/pipeline.yml")
+    assert set(github["on"]) == {"push", "delete", "schedule", "workflow_dispatch"}
+    assert set(github["on"]["push"]) == {"branches"}
+    assert "ref_name ==" not in (ROOT / ".github/workflows/pipeline.yml").read_text()
+    for control in ("start", "stop"):
+        assert (
+            f"inputs.control == '{control}' && github.ref_type == 'branch'" in github["jobs"][control]["if"]
+        )
+    for job in content(".gitlab-ci.yml").values():
+        for rule in job.get("rules", ()) if isinstance(job, dict) else ():
+            schedule = rule["if"] == '$CI_PIPELINE_SOURCE == "schedule"'
+            other = "$CI_COMMIT_BRANCH && $CI_COMMIT_BRANCH != $CI_DEFAULT_BRANCH"
+            default = "&& $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"
+            assert schedule or rule["if"].endswith((default, other)), rule
+    assert set(content("bitbucket-pipelines.yml")["pipelines"]) == {"branches", "custom"}
+
+
+def test_only_the_default_branch_s_jobs_have_the_role_that_writes_what_it_trusts():
+    for name, job in content(".github/workflows/pipeline.yml")["jobs"].items():
+        role, when = job["env"]["AWS_ROLE_ARN"], job["if"]
+        if "BUILDER_ROLE" in role:
+            assert (
+                "github.ref == 'refs/heads/main' && vars.BUILDER_ROLE" in role or "refs/heads/main" in when
+            ), name
+    for job in content(".gitlab-ci.yml").values():
+        if isinstance(job, dict) and job.get("variables", {}).get("AWS_ROLE_ARN") == "$BUILDER_ROLE":
+            (rule,) = job["rules"]
+            assert rule["if"].endswith("&& $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH")
+    steps = content("bitbucket-pipelines.yml")["pipelines"]
+    by_hand = [
+        name for name, found in steps["custom"].items() if any("BUILDER" in each for each in lines(found))
+    ]
+    assert by_hand == ["image"], "for a custom pipeline the role's trust policy decides"
 
 
 def test_a_person_stands_between_staging_and_production():

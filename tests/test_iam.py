@@ -33,7 +33,7 @@ from tasks.tarball import stage as tarball
 from tasks.tarball.build import layers
 from tasks.tarball.build.layers import Build
 from tests.clouds import IdleHosts, run_in
-from tests.conftest import ROOT, SERVED, commit, copy_project
+from tests.conftest import ROOT, SERVED, commit, copy_project, git
 from tests.iam import allowed, as_moto_judges, policy
 
 REGION = "eu-central-1"
@@ -198,6 +198,7 @@ def project(tmp_path_factory):
     pipeline = (root / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
     (root / "pipeline.yml").write_text(pipeline.partition("  options:")[0])
     commit(root)
+    git(root, "remote", "add", "origin", "git@example.com:team/shop.git")
     source._snapshot.cache_clear()
     yield root
     source._snapshot.cache_clear()
@@ -312,9 +313,9 @@ def sweep_up(run):
     found, (_, etag) = inventory.survey(run), apply.remembered(run.store)
     branches = {"main": "c"}
     referred = references.of(run, found, branches)
-    known = sweep.Known(
-        branches=branches, referred=referred, memory=sweep.Sightings(pushed=frozenset(found.environments))
-    )
+    remote = source.origin(run.root)
+    memory = sweep.Sightings(pushed=dict.fromkeys(found.environments, remote))
+    known = sweep.Known(remote=remote, branches=branches, referred=referred, memory=memory)
     first = sweep.plan(found, known, run.pipeline.sweep)
     seen = dict.fromkeys(first.memory.seen, found.at - datetime.timedelta(days=30))
     memory = dataclasses.replace(first.memory, seen=seen)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tasks import source
+from tasks import ci, source
 from tasks.source import LargeFileMissing, NestedClone, NoBranch, NoCommit, NoRepository, SubmoduleMissing
 from tests.conftest import commit, git
 
@@ -64,7 +64,7 @@ def test_a_branch_of_any_name_is_read(checkout, name):
     assert source.branch(checkout, {}) == name
 
 
-@pytest.mark.parametrize("variable", source.CI_BRANCH)
+@pytest.mark.parametrize("variable", ci.BRANCH)
 def test_a_detached_head_takes_the_ci_s_branch(checkout, variable):
     git(checkout, "checkout", "-q", "--detach")
     assert source.branch(checkout, {variable: "feature/x"}) == "feature/x"
@@ -74,6 +74,30 @@ def test_a_detached_head_without_ci_says_what_to_pass(checkout):
     git(checkout, "checkout", "-q", "--detach")
     with pytest.raises(NoBranch, match="doit branch=NAME release"):
         source.branch(checkout, {})
+
+
+JOBS_OF_TAGS = [
+    {"GITHUB_REF": "refs/tags/main", "GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "tag"},
+    {"CI_COMMIT_REF_NAME": "main", "CI_COMMIT_TAG": "main"},
+    {"BITBUCKET_TAG": "main", "BITBUCKET_BRANCH": "main"},
+]
+
+
+@pytest.mark.parametrize("environ", JOBS_OF_TAGS)
+def test_a_tag_of_a_job_is_no_branch(checkout, environ):
+    git(checkout, "checkout", "-q", "--detach")
+    with pytest.raises(NoBranch):
+        source.branch(checkout, environ)
+
+
+def test_a_head_that_refers_to_a_tag_is_detached(checkout):
+    git(checkout, "tag", "main")
+    git(checkout, "symbolic-ref", "HEAD", "refs/tags/main")
+    with pytest.raises(NoBranch):
+        source.branch(checkout, {})
+    assert source.on_branch(checkout, "main", {}) is True, "the clone has the branch, which has the commit"
+    git(checkout, "update-ref", "-d", "refs/heads/main")
+    assert source.on_branch(checkout, "main", {}) is None
 
 
 def test_no_repository_and_no_commit_are_refusals(tmp_path):
@@ -93,18 +117,152 @@ def test_uncommitted_files_are_listed(checkout):
 
 def test_a_commit_is_on_a_branch_when_its_history_has_it(checkout):
     first = git(checkout, "rev-parse", "HEAD")
-    assert source.on_branch(checkout, "main")
-    assert not source.on_branch(checkout, "other")
+    assert source.on_branch(checkout, "main", {}) is True
+    assert source.on_branch(checkout, "other", {}) is False
     git(checkout, "checkout", "-q", "-b", "other")
     (checkout / "new").write_text("x")
     second = commit(checkout)
-    assert not source.on_branch(checkout, "main")
+    assert source.on_branch(checkout, "main", {}) is False
     git(checkout, "checkout", "-q", second)
-    assert not source.on_branch(checkout, "main")
-    assert source.on_branch(checkout, "other")
-    assert source.on_branch(checkout, "nothing-known-of-it")
+    assert source.on_branch(checkout, "main", {}) is False
+    assert source.on_branch(checkout, "other", {}) is True
+    assert source.on_branch(checkout, "nothing-known-of-it", {}) is None
     git(checkout, "checkout", "-q", first)
-    assert source.on_branch(checkout, "main")
+    assert source.on_branch(checkout, "main", {}) is True
+
+
+@pytest.fixture
+def job(checkout, tmp_path):
+    """What a provider checks out: one commit, detached, without a branch; and that commit."""
+    here = git(checkout, "rev-parse", "HEAD")
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{checkout}", "job")
+    git(tmp_path / "job", "checkout", "-q", "--detach")
+    git(tmp_path / "job", "branch", "-qD", "main")
+    git(tmp_path / "job", "update-ref", "-d", "refs/remotes/origin/HEAD")
+    git(tmp_path / "job", "update-ref", "-d", "refs/remotes/origin/main")
+    git(tmp_path / "job", "tag", "main")
+    return tmp_path / "job", here
+
+
+OTHER = "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("environ", "known"),
+    [
+        ({}, None),
+        ({"GITHUB_REF": "refs/heads/main", "GITHUB_SHA": "HERE"}, True),
+        ({"CI_COMMIT_BRANCH": "main", "CI_COMMIT_SHA": "HERE"}, True),
+        ({"BITBUCKET_BRANCH": "main", "BITBUCKET_COMMIT": "HERE"}, True),
+        # the job is about another commit than the one that a step of it has checked out
+        ({"GITHUB_REF": "refs/heads/main", "GITHUB_SHA": OTHER}, None),
+        ({"CI_COMMIT_BRANCH": "main", "CI_COMMIT_SHA": OTHER}, None),
+        ({"BITBUCKET_BRANCH": "main", "BITBUCKET_COMMIT": OTHER}, None),
+        ({"GITHUB_REF": "refs/heads/main"}, None),
+        # only the name
+        ({"GITHUB_REF_NAME": "main", "GITHUB_SHA": "HERE"}, None),
+        ({"CI_COMMIT_REF_NAME": "main", "CI_COMMIT_SHA": "HERE"}, None),
+        # a tag
+        *(({**each, "GITHUB_SHA": "HERE", "CI_COMMIT_SHA": "HERE", "BITBUCKET_COMMIT": "HERE"}, None) for each in JOBS_OF_TAGS),
+        # a pull request whose branch, in a fork, is called main; the second runs for what it goes to
+        ({"GITHUB_REF": "refs/pull/5/merge", "GITHUB_HEAD_REF": "main", "GITHUB_SHA": "HERE"}, None),
+        ({"GITHUB_REF": "refs/heads/main", "GITHUB_HEAD_REF": "main", "GITHUB_SHA": "HERE"}, None),
+        ({"CI_COMMIT_REF_NAME": "main", "CI_MERGE_REQUEST_IID": "5", "CI_COMMIT_SHA": "HERE"}, None),
+        ({"CI_COMMIT_BRANCH": "main", "CI_EXTERNAL_PULL_REQUEST_IID": "5", "CI_COMMIT_SHA": "HERE"}, None),
+        ({"BITBUCKET_BRANCH": "main", "BITBUCKET_PR_ID": "5", "BITBUCKET_COMMIT": "HERE"}, None),
+    ],
+)  # fmt: skip
+def test_without_history_only_what_the_provider_says_of_the_commit_makes_it_the_branch_s(job, environ, known):
+    root, here = job
+    said = {name: value.replace("HERE", here) for name, value in environ.items()}
+    assert source.on_branch(root, "main", said) is known
+    assert source.on_branch(root, "other", said) is None
+
+
+def test_a_merge_for_a_pull_request_is_not_the_branch_that_it_has_the_name_of(checkout, tmp_path):
+    """Bitbucket clones the pull request's branch, and merges into it what it goes to."""
+    git(checkout, "branch", "target")
+    git(tmp_path, "clone", "-q", f"file://{checkout}", "job")
+    request = {"BITBUCKET_BRANCH": "main", "BITBUCKET_PR_ID": "5"}
+    assert source.on_branch(tmp_path / "job", "main", request) is True, "nothing is merged yet"
+    (tmp_path / "job" / "new").write_text("x")
+    commit(tmp_path / "job", "merge")
+    assert source.on_branch(tmp_path / "job", "main", {}) is True
+    assert source.on_branch(tmp_path / "job", "main", request) is False
+
+
+def test_a_branch_below_the_name_or_a_tag_with_a_branch_s_whole_name_is_not_the_branch(checkout):
+    git(checkout, "checkout", "-q", "--detach")
+    git(checkout, "branch", "-qm", "main", "main/feature")
+    git(checkout, "tag", "refs/heads/main")
+    assert source.on_branch(checkout, "main", {}) is None
+
+
+def test_in_a_clone_without_all_history_it_is_unknown_whether_a_commit_is_older(checkout, tmp_path):
+    first = git(checkout, "rev-parse", "HEAD")
+    for name in ("one", "two"):
+        (checkout / name).write_text("x")
+        last = commit(checkout)
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{checkout}", "shallow")
+    git(tmp_path / "shallow", "fetch", "-q", "--depth", "1", "origin", first)
+    assert source.contains(tmp_path / "shallow", last, first) is None
+    git(tmp_path / "shallow", "checkout", "-q", first)
+    assert source.on_branch(tmp_path / "shallow", "main", {}) is None
+    git(tmp_path / "shallow", "fetch", "-q", "--unshallow")
+    assert source.contains(tmp_path / "shallow", last, first) is True
+    assert source.on_branch(tmp_path / "shallow", "main", {}) is True
+
+
+@pytest.fixture
+def clone(checkout, tmp_path):
+    """A clone that has pushed the branch `feature/x`."""
+    git(checkout, "config", "receive.denyCurrentBranch", "ignore")
+    git(tmp_path, "clone", "-q", f"file://{checkout}", "clone")
+    git(tmp_path / "clone", "push", "-q", "origin", "HEAD:feature/x")
+    return tmp_path / "clone"
+
+
+def test_a_branch_was_pushed_if_the_remote_that_a_sweep_asks_had_it(clone):
+    assert source.pushed(clone, "feature/x")
+    assert source.pushed(clone, "main")
+    assert not source.pushed(clone, "feature"), "git lists what lies below a name, too"
+
+
+def test_a_branch_of_another_remote_was_not_pushed(clone):
+    git(clone, "remote", "rename", "origin", "fork")
+    git(clone, "remote", "add", "origin", "git@example.com:team/shop.git")
+    assert git(clone, "rev-parse", "refs/remotes/fork/feature/x")
+    assert not source.pushed(clone, "feature/x")
+
+
+@pytest.mark.parametrize("name", ["remote.origin.pushurl", "url.file:///.pushInsteadOf"])
+def test_a_branch_that_goes_elsewhere_than_where_a_sweep_asks_was_not_pushed(clone, checkout, tmp_path, name):
+    git(tmp_path, "clone", "-q", "--bare", f"file://{checkout}", "fork.git")
+    if name.startswith("remote"):
+        git(clone, "config", name, f"file://{tmp_path}/fork.git")
+    else:
+        git(clone, "config", f"url.file://{tmp_path}/fork.git.pushInsteadOf", f"file://{checkout}")
+    git(clone, "push", "-q", "origin", "HEAD:mine")
+    assert git(clone, "rev-parse", "refs/remotes/origin/mine"), "git takes it for the remote's"
+    assert not source.pushed(clone, "mine")
+
+
+def test_what_is_fetched_among_the_branches_and_is_none_was_not_pushed(clone, checkout):
+    git(checkout, "update-ref", "refs/pull/5/head", "HEAD")
+    git(clone, "config", "--add", "remote.origin.fetch", "+refs/pull/*/head:refs/remotes/origin/pr/*")
+    git(clone, "fetch", "-q")
+    assert git(clone, "rev-parse", "refs/remotes/origin/pr/5")
+    assert not source.pushed(clone, "pr/5")
+    assert source.pushed(clone, "feature/x")
+
+
+def test_the_remote_is_the_one_that_git_asks(clone):
+    git(clone, "remote", "set-url", "origin", "work:shop.git")
+    assert source.origin(clone) == "work/shop"
+    git(clone, "config", "url.https://kim:secret@example.com/team/.insteadOf", "work:")
+    assert source.origin(clone) == "example.com/team/shop"
+    git(clone, "remote", "rename", "origin", "fork")
+    assert source.origin(clone) == ""
 
 
 def test_what_a_commit_has_and_another_has_not(checkout):

@@ -102,8 +102,10 @@ class Cache:
 
 
 def of(run: Run) -> Cache:
-    """The run's cache. Only a commit on the default branch may write what that branch trusts; uncommitted changes may not."""
-    trusted = run.branch == run.pipeline.default_branch and source.snapshot(run.root).commit
-    if trusted:
+    """The run's cache. Only a commit that is known to be on the default branch may write what that branch trusts.
+
+    A name that was typed, or that the CI has for a tag or a pull request, does not make it one; uncommitted changes are of no commit.
+    """
+    if run.on_default_branch and source.snapshot(run.root).commit:
         return Cache(store=run.store, writes=TRUSTED, reads=(TRUSTED,))
     return Cache(store=run.store, writes=BRANCHES, reads=ZONES)

@@ -17,8 +17,8 @@
     ZONE/tarballs/DIGEST.tar.zst         blob: a tarball
     ZONE/tarballs/DIGEST.SUFFIX          beside the tarball: manifest.json, sbom.json, KEY.minisig
 
-IDENTITY names an environment (`staging`, `testing-0d6e4079e3`). ZONE is `trusted` for runs of the default branch, `branches` for all
-others. The policies in build/ci/iam/ allow by these prefixes.
+IDENTITY names an environment (`staging`, `testing-0d6e4079e3`). ZONE is `trusted` for commits that are known to be on the default
+branch, `branches` for all others. The policies in build/ci/iam/ allow by these prefixes.
 """
 
 from __future__ import annotations

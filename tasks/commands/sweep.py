@@ -53,7 +53,12 @@ class SweepCommand(Command):
         branches = ask()
         found = inventory.survey(run)
         memory, etag = apply.remembered(run.store)
-        known = sweep.Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
+        known = sweep.Known(
+            remote=source.origin(run.root),
+            branches=branches,
+            referred=references.of(run, found, branches),
+            memory=memory,
+        )
         plan = sweep.plan(found, known, run.pipeline.sweep)
         told = list(sweep.lines(plan, found, cost.prices()))
         for line in told:

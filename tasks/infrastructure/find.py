@@ -91,8 +91,15 @@ def tags(run: Run) -> dict[str, str]:
         "branch": run.branch if run.environment.per_branch else run.pipeline.default_branch,
         "owner": run.environment.infrastructure.owner,
         "cost_centre": run.environment.infrastructure.cost_centre,
-        **({"pushed": "yes"} if run.environment.per_branch and source.pushed(run.root, run.branch) else {}),
+        **(_judge(run) if run.environment.per_branch else {}),
     }
+
+
+def _judge(run: Run) -> dict[str, str]:
+    """`remote`: whose branches say when the environment ends. `pushed`: the remote that had its branch."""
+    origin = source.origin(run.root)
+    pushed = {"pushed": origin} if origin and source.pushed(run.root, run.branch) else {}
+    return {"remote": origin, **pushed}
 
 
 def tag_list(values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -36,6 +36,15 @@ class OtherBranch(Refusal):
     remedy = "git switch {default}"
 
 
+class BranchUnproved(Refusal):
+    """Neither the clone nor the CI says whether the commit is on the default branch: a tag, a pull request, a clone without history."""
+
+    sentence = (
+        "{task}: {environment} takes commits of {default} only, and nothing here says whether {commit} is one"
+    )
+    remedy = "git fetch --unshallow origin +refs/heads/{default}:{kept} || git fetch origin +refs/heads/{default}:{kept}"
+
+
 class OnlyByContinue(Refusal):
     """An environment that takes tarballs from another one is released to by `doit continue` only."""
 
@@ -70,7 +79,7 @@ Finish = Callable[[Proof], Refusal | None]
 def check_checkout(run: Run, control: str, task: str) -> None:
     """Refuse what the checkout and the settings do not allow. Asks no cloud.
 
-    Raises OtherBranch, OnlyByContinue or UncommittedChanges.
+    Raises OtherBranch, BranchUnproved, OnlyByContinue or UncommittedChanges.
     """
     environment, name = run.environment, run.environment_name
     shared = not environment.per_branch
@@ -78,7 +87,15 @@ def check_checkout(run: Run, control: str, task: str) -> None:
         changed = source.uncommitted(run.root)
     if shared:
         default = run.pipeline.default_branch
-        if run.branch != default or not source.on_branch(run.root, default):
+        if run.on_default_branch is None:
+            raise BranchUnproved(
+                task=_typed(control, task),
+                environment=name,
+                default=default,
+                commit=run.commit.short,
+                kept=f"{source.ORIGIN}{default}",
+            )
+        if not run.on_default_branch:
             branch = run.branch if run.branch != default else f"no commit of {default}"
             raise OtherBranch(task=_typed(control, task), environment=name, default=default, branch=branch)
         if environment.takes_from and control != CONTINUE:

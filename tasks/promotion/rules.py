@@ -67,9 +67,9 @@ class Downgrade(Refusal):
 
 
 class UnknownRunning(Refusal):
-    """The clone lacks the commit that runs, so it is unknown which of the two is older."""
+    """The clone lacks the commit that runs, or its history, so it is unknown which of the two is older."""
 
-    sentence = "{control}: {environment} runs {running}, which is not in this clone"
+    sentence = "{control}: {environment} runs {running}, which this clone's history does not reach"
     remedy = "git fetch --unshallow origin || git fetch origin"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from tasks import source
 from tasks.bucket import layout
 from tasks.bucket.lease import Lease
 from tasks.bucket.store import NotADocument
@@ -44,13 +45,15 @@ def remembered(store: Store) -> tuple[Sightings, str | None]:
     if not document:
         return Sightings(), None
     seen = {name: datetime.datetime.fromisoformat(at) for name, at in document.value["seen"].items()}
-    return Sightings(seen=seen, pushed=frozenset(document.value["pushed"])), document.etag
+    pushed = document.value["pushed"]
+    # a former version did not say which remote had the branches
+    return Sightings(seen=seen, pushed=pushed if isinstance(pushed, dict) else {}), document.etag
 
 
 def remember(run: Run, memory: Sightings, etag: str | None) -> None:
     """Store it for the next sweep. Raises RecordTaken if another sweep is running."""
     seen = {name: at.isoformat() for name, at in sorted(memory.seen.items())}
-    value = {"seen": seen, "pushed": sorted(memory.pushed), "by": run.who}
+    value = {"seen": seen, "pushed": dict(memory.pushed), "by": run.who}
     run.store.write(layout.SIGHTINGS, value, seen=etag)
 
 
@@ -86,7 +89,7 @@ def _judged(run: Run, memory: Sightings, branches: Branches, *, stored: bool = F
     """The names of everything that is condemned now. `stored`: ask for what living things refer to, too."""
     known, found = branches(), inventories.survey(run)
     referred = references.of(run, found, known) if stored else frozenset()
-    facts = Known(branches=known, referred=referred, memory=memory)
+    facts = Known(remote=source.origin(run.root), branches=known, referred=referred, memory=memory)
     judged = sweep.condemned(found, facts, run.pipeline.sweep)
     return {each.name for each in judged if isinstance(each, Deletion)}
 

@@ -30,23 +30,26 @@ FEW = 25
 """This many items may go whatever their share: a project with one environment must be able to delete it."""
 STRAYS = ("instance", "volume", "key pair", "security group")
 """Kinds that are condemned without an environment's tag. A secret may belong to the project."""
-PUSHED = "pushed"
-"""Tag: the branch was pushed to a remote."""
+REMOTE, PUSHED = "remote", "pushed"
+"""Tags: the remote that says when the environment ends; the remote to which its branch was pushed."""
+LIVED = ("history", "ledger")
+"""Kinds of records that a teardown removes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sightings:
-    """What earlier sweeps have seen. `seen`: condemned items, and since when. `pushed`: environments whose branch a remote had."""
+    """What earlier sweeps have seen. `seen`: condemned items, and since when. `pushed`: for an environment, which remote had its branch."""
 
     seen: Mapping[str, Time] = field(default_factory=dict)
-    pushed: frozenset[str] = frozenset()
+    pushed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known besides the inventory. `branches`: the remote's, with their commits. `referred`: names of tarballs, layers and
-    commits that are still in use."""
+    """What is known besides the inventory. `remote`: the address of the one that is asked. `branches`: its branches, with their commits.
+    `referred`: names of tarballs, layers and commits that are still in use."""
 
+    remote: str
     branches: Mapping[str, str]
     referred: frozenset[str] = frozenset()
     memory: Sightings = field(default_factory=Sightings)
@@ -119,8 +122,7 @@ def plan(inventory: Inventory, known: Known, settings: Sweep) -> SweepPlan:
             seen={
                 each.name: seen.get(each.name, inventory.at) for items in groups.values() for each in items
             },
-            pushed=frozenset(known.memory.pushed & inventory.environments.keys())
-            | (_identities(inventory, known) & inventory.environments.keys()),
+            pushed=_pushed(inventory, known),
         ),
         share=100 * len(take) / everything if len(take) > FEW else 0.0,
     )
@@ -130,7 +132,7 @@ def condemned(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[D
     """Every item to delete, and every group that only a tag keeps."""
     living = _identities(inventory, known)
     for own in inventory.environments.values():
-        yield from _environment(inventory, own, known, living)
+        yield from _environment(inventory, own, known, living, settings)
     for each in inventory.resources:
         yield from _stray(inventory, each)
     yield from _images(inventory)
@@ -140,6 +142,15 @@ def condemned(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[D
 
 def _identities(inventory: Inventory, known: Known) -> set[str]:
     return set().union(*(inventory.names.of_branch(branch) for branch in known.branches))
+
+
+def _pushed(inventory: Inventory, known: Known) -> dict[str, str]:
+    """What is remembered of existing environments, and which of those that this remote judges it has, or had."""
+    environments, living = inventory.environments, _identities(inventory, known)
+    before = {name: remote for name, remote in known.memory.pushed.items() if name in environments}
+    here = {name for name, own in environments.items() if not _elsewhere(own, known)}
+    had = {name for name in here if name in living or environments[name].tags.get(PUSHED) == known.remote}
+    return before | dict.fromkeys(sorted(had), known.remote)
 
 
 def lines(plan: SweepPlan, inventory: Inventory, prices: Prices) -> Iterator[str]:
@@ -171,7 +182,7 @@ def _counted(items: Iterable[Deletion]) -> str:
 
 
 def _environment(
-    inventory: Inventory, own: EnvironmentInventory, known: Known, living: set[str]
+    inventory: Inventory, own: EnvironmentInventory, known: Known, living: set[str], settings: Sweep
 ) -> Iterator[Deletion | Spared]:
     name = inventory.names.environment(own.identity)
     if name in inventory.names.fixed:
@@ -180,7 +191,15 @@ def _environment(
         if own.resources:
             yield Spared(group=own.identity, why=f"no file in environments/ makes {own.identity}")
         return
-    why = "a bake that did not end" if name is None else _why(inventory, own, name, known, living)
+    why = "a bake that did not end" if name is None else _why(inventory, own, name, known, living, settings)
+    if (
+        not why
+        and name
+        and own.instances
+        and own.identity not in living
+        and (other := _elsewhere(own, known))
+    ):
+        yield Spared(group=own.identity, why=other)
     if not why or (name is None and not own.resources):
         return
     until = max((kept_until(each.tags) or inventory.at for each in own.resources), default=inventory.at)
@@ -191,19 +210,48 @@ def _environment(
     yield from (Deletion(of=each, group=own.identity, why=why) for each in items)
 
 
-def _why(inventory: Inventory, own: EnvironmentInventory, name: str, known: Known, living: set[str]) -> str:
+def _why(
+    inventory: Inventory,
+    own: EnvironmentInventory,
+    name: str,
+    known: Known,
+    living: set[str],
+    settings: Sweep,
+) -> str:
     """Why an environment is condemned; empty if it is not."""
     gone = own.identity not in living
-    pushed = own.identity in known.memory.pushed or own.tags.get(PUSHED) == "yes"
-    branch = own.tags.get("branch", "")
+    seen = known.memory.pushed.get(own.identity) == known.remote
     if not own.resources:
-        return "records of a branch that is gone" if gone else ""
-    if gone and pushed:
+        return _records_alone(inventory, own, settings, seen=seen) if gone else ""
+    pushed = seen or own.tags.get(PUSHED) == known.remote
+    branch = own.tags.get("branch", "")
+    if gone and pushed and not _elsewhere(own, known):
         return f"its branch {branch} is gone".replace("  ", " ")
     if not own.instances:
         return "half made: it has no machine"
     end = expiry(own, inventory.settings[name])
     return f"expired on {end:%Y-%m-%d %H:%M} UTC" if end and end <= inventory.at else ""
+
+
+def _elsewhere(own: EnvironmentInventory, known: Known) -> str:
+    """Why this sweep's remote cannot say whether the environment's branch is gone; empty if it can."""
+    remotes, branch = {each.tags.get(REMOTE, "") for each in own.instances}, own.tags.get("branch", "")
+    if known.remote and remotes == {known.remote}:
+        return ""
+    others = " and ".join(sorted(remotes - {"", known.remote}))
+    if not others:
+        return f"nothing says which remote has its branch {branch}"
+    return f"its branch {branch} is one of {others}, and this sweep asks {known.remote or 'an unknown one'}"
+
+
+def _records_alone(inventory: Inventory, own: EnvironmentInventory, settings: Sweep, *, seen: bool) -> str:
+    """Why records without a resource go. Nothing says which remote has the branch, unless a sweep has seen it there."""
+    if seen:
+        return "records of a branch that is gone"
+    if not any(each.parsed and each.parsed.kind in LIVED for each in own.objects):
+        return "what a teardown has left"
+    old = all(older(inventory, each, settings.record_days) for each in own.objects)
+    return f"records without a machine, older than {settings.record_days} days" if old else ""
 
 
 def _kept(until: Time) -> str:

@@ -38,12 +38,15 @@ class LockFileUnusable(Refusal):
 def accept_source(run: Run) -> None:
     """Raises LockFileUnusable, or UncommittedChanges if the environment refuses those; otherwise says that they are included."""
     _accept_lock_file(run)
-    changed = source.uncommitted(run.root)
+    changed, default = source.uncommitted(run.root), run.pipeline.default_branch
     if changed and run.environment.uncommitted == "refused":
         files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
         raise UncommittedChanges(stage="tarball", environment=run.environment_name, files=files)
     if changed:
         run.console.once("tarball", f"takes {len(changed)} uncommitted files: {', '.join(changed[:3])}")
+    elif run.branch == default and not run.on_default_branch:
+        known = "not known to be one" if run.on_default_branch is None else "no commit"
+        run.console.once("tarball", f"is stored apart from those of {default}: this is {known} of it")
 
 
 def _accept_lock_file(run: Run) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 from moto.core.authorization import enable_iam_authentication
 
+from tasks import ci, source
 from tasks.bucket import cache, layout
 from tasks.bucket.cache import Cache
 from tasks.bucket.store import BucketForbidden, Document, NotADocument
 from tasks.digest import Digest
 from tasks.tarball import stored
+from tests.clouds import run_in
+from tests.conftest import commit, git
 from tests.iam import allowed, policy
+from tests.plain import Plain
 from tests.test_iam import BUCKET, ROLES, project, run_as  # noqa: F401  (fixtures)
 
 KEY, DIGEST, COMMIT = Digest("a" * 64), Digest("b" * 64), "c" * 40
@@ -104,6 +108,80 @@ def test_another_branch_takes_the_default_branch_s_records_before_others(run_as,
         cache.of(builder).keep("layers", KEY, {"digest": "good"})
         forge(attacker, tmp_path, COMMIT)
         assert cache.of(attacker).record("layers", KEY).value["digest"] == "good"
+
+
+@pytest.fixture
+def zone_of(monkeypatch):
+    """The zone that a run of a checkout writes to."""
+    for name in {*ci.BRANCH, *ci.TAG, *ci.REQUEST, "GITHUB_REF", "GITHUB_REF_TYPE", "CI_COMMIT_BRANCH"}:
+        monkeypatch.delenv(name, raising=False)
+
+    def zone(root, environ=None, **variables):
+        source._snapshot.cache_clear()
+        for name, value in (environ or {}).items():
+            monkeypatch.setenv(name, value)
+        found = cache.of(run_in(root, Plain("eu-central-1"), **variables))
+        assert found.reads == ((layout.TRUSTED,) if found.writes == layout.TRUSTED else layout.ZONES)
+        return found.writes
+
+    yield zone
+    source._snapshot.cache_clear()
+
+
+def test_a_clean_commit_of_the_default_branch_is_trusted(zone_of, checkout):
+    assert zone_of(checkout) == layout.TRUSTED
+    assert zone_of(checkout, branch="main") == layout.TRUSTED
+    assert zone_of(checkout, branch="feature") == layout.BRANCHES
+
+
+def test_a_name_that_is_typed_makes_no_commit_trusted(zone_of, checkout):
+    git(checkout, "checkout", "-qb", "feature")
+    (checkout / "app" / "index.php").write_text("theirs\n")
+    commit(checkout)
+    assert zone_of(checkout, branch="main") == layout.BRANCHES
+    git(checkout, "checkout", "-q", "--detach")
+    assert zone_of(checkout, branch="main") == layout.BRANCHES
+    git(checkout, "checkout", "-q", "--detach", "main")
+    assert zone_of(checkout, branch="main") == layout.TRUSTED
+
+
+@pytest.mark.parametrize("change", ["app/index.php", "app/new.php", "pipeline.yml"])
+def test_uncommitted_files_on_the_default_branch_are_not_trusted(zone_of, checkout, change):
+    with (checkout / change).open("a") as file:
+        file.write("# not committed\n")
+    assert zone_of(checkout) == layout.BRANCHES
+
+
+@pytest.mark.parametrize(
+    ("environ", "variables", "zone"),
+    [
+        ({"GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main"}, {}, layout.TRUSTED),
+        ({"CI_COMMIT_BRANCH": "main", "CI_COMMIT_REF_NAME": "main"}, {}, layout.TRUSTED),
+        ({"BITBUCKET_BRANCH": "main"}, {}, layout.TRUSTED),
+        (
+            {"GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main"},
+            {"branch": "feature"},
+            layout.BRANCHES,
+        ),
+        # a tag called main, a fork's branch called main, the name alone
+        ({"GITHUB_REF": "refs/tags/main", "GITHUB_REF_TYPE": "tag"}, {"branch": "main"}, layout.BRANCHES),
+        ({"CI_COMMIT_TAG": "main", "CI_COMMIT_REF_NAME": "main"}, {"branch": "main"}, layout.BRANCHES),
+        ({"GITHUB_HEAD_REF": "main", "GITHUB_REF": "refs/pull/5/merge"}, {}, layout.BRANCHES),
+        ({"CI_COMMIT_REF_NAME": "main", "CI_MERGE_REQUEST_IID": "5"}, {}, layout.BRANCHES),
+        ({}, {"branch": "main"}, layout.BRANCHES),
+    ],
+)
+def test_in_a_job_s_checkout_of_one_commit_the_provider_must_say_that_it_is_the_branch_s(
+    zone_of, checkout, tmp_path, environ, variables, zone
+):
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{checkout}", "job")
+    job = tmp_path / "job"
+    git(job, "checkout", "-q", "--detach")
+    git(job, "branch", "-qD", "main")
+    git(job, "remote", "remove", "origin")
+    git(job, "tag", "main")
+    here = dict.fromkeys(("GITHUB_SHA", "CI_COMMIT_SHA", "BITBUCKET_COMMIT"), git(job, "rev-parse", "HEAD"))
+    assert zone_of(job, {**environ, **here}, **variables) == zone
 
 
 @pytest.mark.parametrize(

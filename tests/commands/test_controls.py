@@ -335,7 +335,7 @@ def test_a_clone_that_lacks_what_runs_is_told_to_fetch_it(root, tmp_path):
     said(doit(root, "start"))
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{root}", "shallow")
     sentence = refused(tmp_path / "shallow", "continue")
-    assert "which is not in this clone\n    git fetch --unshallow" in sentence
+    assert "which this clone's history does not reach\n    git fetch --unshallow" in sentence
 
 
 @pytest.mark.long

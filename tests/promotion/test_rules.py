@@ -83,7 +83,7 @@ def test_a_proved_commit_may_continue(settings, facts):
         ({"builders": ("ci", "image")}, {}, "production takes tarballs of ci, image, and dddddddddddd was built by builder"),
         ({"builders": ("ci",)}, {"pointer": Pointer(digest=DIGEST)}, "was built by an unknown role"),
         ({}, {"contained": False}, "continue: production runs bbbbbbb, which ccccccc does not contain\n    git merge bbbbbbb"),
-        ({}, {"contained": None}, "production runs bbbbbbb, which is not in this clone\n    git fetch --unshallow"),
+        ({}, {"contained": None}, "production runs bbbbbbb, which this clone's history does not reach\n    git fetch --unshallow"),
         ({"freezes": ("2026-11-24/2026-11-25",)}, {}, "production is frozen from 2026-11-24 00:00 to 2026-11-25 00:00 UTC"),
         ({"freezes": ("2026-11-24T13:59+02:00/2026-11-24T14:01+02:00",)}, {}, "production is frozen from"),
         ({"approvals": "different_person"}, {"arn": KIM}, "another person's approval, and kim has started"),

@@ -19,8 +19,11 @@ from tasks.commands import command_line
 from tasks.console.console import Console
 from tasks.environments import cost, expiry, inventory
 from tasks.environments.inventory import Inventory, Resource, StoredObject
+from tasks.infrastructure import find
+from tasks.infrastructure import plan as plans
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.zone import zone_id
+from tasks.release import history
 from tasks.run import branch_identity
 from tasks.settings import Environment, Release, Sweep
 from tasks.source import BranchesUnknown
@@ -42,6 +45,8 @@ BRANCHES = sorted(f"branch-{number:03}" for number in range(200))
 LIVING = 180
 """Branches that the remote still has."""
 DIGESTS = [f"{number:064x}" for number in range(1000)]
+ORIGIN, FORK = "example.com/team/shop", "example.com/kim/shop"
+"""The remote that the sweep asks, and another one."""
 
 
 def identity(branch):
@@ -59,7 +64,14 @@ def machine(branch="shop", *, id="i-1", made=None, **tags):
         identity=identity(branch),
         state="running",
         made=made or ago(days=1),
-        tags={"project": "shop", "environment": identity(branch), "branch": branch, "pushed": "yes", **tags},
+        tags={
+            "project": "shop",
+            "environment": identity(branch),
+            "branch": branch,
+            "remote": ORIGIN,
+            "pushed": ORIGIN,
+            **tags,
+        },
         more={"type": "t3.medium", "image": "ami-1", "address": None},
     )
 
@@ -77,12 +89,13 @@ def look(*found):
     )
 
 
-def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS):
-    """Why each group is condemned, or left."""
+def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, remote=ORIGIN):
+    """Why each group is condemned, or left. `pushed`: branches that an earlier sweep has seen."""
     known = Known(
+        remote=remote,
         branches=dict.fromkeys(branches, "c0ffee"),
         referred=frozenset(referred),
-        memory=Sightings(pushed=frozenset(map(identity, pushed))),
+        memory=Sightings(pushed=dict.fromkeys(map(identity, pushed), ORIGIN)),
     )
     said = sweep.condemned(look(*found), known, settings)
     return {each.group: ("" if isinstance(each, Deletion) else "left: ") + each.why for each in said}
@@ -109,7 +122,10 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS):
         ([machine(pushed="", expires="2026-11-20")], [], "expired on 2026-11-21 00:00 UTC"),
         ([Resource(kind="key pair", id="k", identity=identity("shop"))], ["shop"], "half made: it has no machine"),
         ([stored(f"state/{identity('shop')}/release.json")], ["shop"], None),
-        ([stored(f"leases/{identity('shop')}.json")], [], "records of a branch that is gone"),
+        ([stored(f"leases/{identity('shop')}.json", days=1)], [], "what a teardown has left"),
+        ([stored(f"history/{identity('shop')}.json", days=364)], [], None),
+        ([stored(f"history/{identity('shop')}.json", days=366)], [], "records without a machine, older than 365 days"),
+        ([stored(f"history/{identity('shop')}.json", days=366)], ["shop"], None),
     ],
 )  # fmt: skip
 def test_an_environment_goes_with_its_branch_its_time_or_its_machine(resources, branches, why):
@@ -118,6 +134,55 @@ def test_an_environment_goes_with_its_branch_its_time_or_its_machine(resources, 
 
 def test_a_branch_that_a_sweep_has_seen_and_that_is_gone_was_pushed():
     assert doomed(machine(pushed=""), pushed=["shop"]) == {identity("shop"): "its branch shop is gone"}
+
+
+def test_records_go_with_a_branch_that_a_sweep_has_seen_and_that_is_gone():
+    found = stored(f"history/{identity('shop')}.json", days=1)
+    assert doomed(found, pushed=["shop"]) == {identity("shop"): "records of a branch that is gone"}
+    assert doomed(found, pushed=["shop"], remote=FORK) == {}
+
+
+ELSEWHERE = f"left: its branch shop is one of {FORK}, and this sweep asks {ORIGIN}"
+UNKNOWN = "left: nothing says which remote has its branch shop"
+
+
+@pytest.mark.parametrize(
+    ("machines", "branches", "why"),
+    [
+        ([machine(remote=FORK, pushed=FORK)], [], ELSEWHERE),
+        ([machine(remote=FORK, pushed=FORK)], ["shop"], None),
+        # first of one, then released by a clone of the other one
+        ([machine(remote=FORK)], [], ELSEWHERE),
+        ([machine(pushed=FORK)], [], None),
+        ([machine(), machine(id="i-2", remote=FORK)], [], ELSEWHERE),
+        ([machine(remote=FORK, expires="2026-11-23")], [], "expired on 2026-11-24 00:00 UTC"),
+        # of a clone without a remote, and of a former version
+        ([machine(remote="", pushed="")], [], UNKNOWN),
+        ([machine(remote="", pushed="yes")], [], UNKNOWN),
+    ],
+)  # fmt: skip
+def test_a_branch_is_gone_only_for_the_remote_that_it_is_one_of(machines, branches, why):
+    assert doomed(*machines, branches=["main", *branches]).get(identity("shop")) == why
+
+
+def test_a_sweep_that_does_not_know_whom_it_asks_takes_no_branch_for_gone():
+    left = doomed(machine(), pushed=["shop"], remote="")
+    assert left == {
+        identity("shop"): f"left: its branch shop is one of {ORIGIN}, and this sweep asks an unknown one"
+    }
+    assert doomed(machine(remote="", pushed=""), remote="") == {identity("shop"): UNKNOWN}
+
+
+def test_what_a_sweep_has_seen_counts_for_its_own_remote_only():
+    """Two remotes have a branch of that name; the environment is of the one that this sweep does not ask."""
+    found = look(machine(remote=FORK, pushed=""))
+    seen = sweep.plan(found, Known(remote=ORIGIN, branches={"main": "c", "shop": "c"}), LIMITS).memory
+    assert seen.pushed == {}
+    seen = sweep.plan(found, Known(remote=FORK, branches={"main": "c", "shop": "c"}), LIMITS).memory
+    assert seen.pushed == {identity("shop"): FORK}
+    again = sweep.plan(found, Known(remote=ORIGIN, branches={"main": "c"}, memory=seen), LIMITS)
+    assert (again.memory.pushed, again.wait) == (seen.pushed, {})
+    assert sweep.plan(found, Known(remote=FORK, branches={"main": "c"}, memory=seen), LIMITS).wait
 
 
 @pytest.mark.parametrize("name", ["live", "image", "other"])
@@ -211,7 +276,7 @@ def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goe
 
 def planned(found, seen, **known):
     memory = Sightings(seen=seen, **known)
-    return sweep.plan(look(*found), Known(branches={"main": "c"}, memory=memory), LIMITS)
+    return sweep.plan(look(*found), Known(remote=ORIGIN, branches={"main": "c"}, memory=memory), LIMITS)
 
 
 def test_nothing_is_taken_at_first_sight_and_all_of_it_after_the_grace_time():
@@ -251,7 +316,8 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
                 branch,
                 id=f"i-{number}",
                 made=ago(days=chance.randrange(40)),
-                pushed=chance.choice(["yes", ""]),
+                remote=(remote := chance.choice([ORIGIN, ORIGIN, FORK, ""])),
+                pushed=chance.choice([remote, ""]),
                 pin=chance.choice(["", "", "x"]),
                 **{"keep-until": chance.choice(["", "2026-11-20", "2026-11-30"])},
             )
@@ -276,7 +342,10 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
         names = [f"instance {each.id}" for each in found.resources] + [each.key for each in found.objects]
         seen = {name: ago(hours=chance.randrange(60)) for name in names if chance.random() < 0.7}
         known = Known(
-            branches=dict.fromkeys(alive, "c"), referred=frozenset(referred), memory=Sightings(seen=seen)
+            remote=ORIGIN,
+            branches=dict.fromkeys(alive, "c"),
+            referred=frozenset(referred),
+            memory=Sightings(seen=seen),
         )
         settings = dataclasses.replace(LIMITS, tarballs=chance.randrange(20))
         taken = sweep.plan(found, known, settings).take
@@ -288,7 +357,10 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
                 assert not each.of.tags["pin"]
                 assert each.of.tags["keep-until"] != "2026-11-30"
                 expired = expiry.expiry(found.environments[each.of.identity], FILES["testing"]) <= NOW
-                assert expired or (each.of.tags["branch"] not in alive and each.of.tags["pushed"])
+                assert expired or (
+                    each.of.tags["branch"] not in alive
+                    and each.of.tags["pushed"] == each.of.tags["remote"] == ORIGIN
+                )
             else:
                 assert not any(name in each.of.key for name in referred)
 
@@ -338,7 +410,8 @@ def populate(run, branches, *, more=False):
         *([] if more else [("staging", "")]),
         *((identity(each), each) for each in branches),
     ]:
-        tags = {"project": project, "environment": name, "branch": branch, "pushed": "yes"}
+        origin = source.origin(run.root)
+        tags = {"project": project, "environment": name, "branch": branch, "remote": origin, "pushed": origin}
         tagged = [{"Key": key, "Value": value} for key, value in tags.items()]
         ec2.run_instances(
             ImageId=image,
@@ -380,7 +453,12 @@ def look_and_plan(run):
     branches = source.remote_branches(run.root, "main")
     found = inventory.survey(run)
     memory, etag = apply.remembered(run.store)
-    known = Known(branches=branches, referred=references.of(run, found, branches), memory=memory)
+    known = Known(
+        remote=source.origin(run.root),
+        branches=branches,
+        referred=references.of(run, found, branches),
+        memory=memory,
+    )
     plan = sweep.plan(found, known, run.pipeline.sweep)
     apply.remember(run, plan.memory, etag)
     return found, plan
@@ -483,6 +561,73 @@ def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, pr
     assert "is held by" in problems[identity(held)]
     assert problems[identity(grown)] == "a machine was added meanwhile"
     assert {identity(held), identity(grown)} <= set(inventory.survey(run).environments)
+
+
+@pytest.fixture
+def fork(project, tmp_path):
+    """A clone of another repository, which has one branch more than the one that the sweeps ask."""
+    git(tmp_path, "clone", "-q", "--bare", f"file://{project}/origin", "fork.git")
+    git(tmp_path / "fork.git", "branch", "only-here", "main")
+    git(tmp_path, "clone", "-q", f"file://{tmp_path}/fork.git", "clone")
+    return tmp_path / "clone"
+
+
+def released(root, cloud, branch):
+    """What a release of that branch from that clone leaves: a machine with its tags, and its history."""
+    run = command_line.read(root, {"branch": branch}, cloud=cloud, console=Console(io.StringIO()))
+    infrastructure.share(run)
+    ec2 = cloud.client("ec2")
+    tagged = [{"ResourceType": "instance", "Tags": find.tag_list(find.tags(run))}]
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagged)
+    history.add(run, DIGESTS[50])
+    return made["Instances"][0]["InstanceId"]
+
+
+def test_an_environment_of_another_repository_s_branch_stays_with_its_tarballs(aws, project, fork):
+    run = run_in(project / "clone", Plain("eu-central-1"), dataclasses.replace(NOW_AND_ALL, tarballs=0))
+    machine, name = released(fork, run.cloud, "only-here"), identity("only-here")
+    tarball = f"branches/tarballs/{DIGESTS[50]}.tar.zst"
+    run.store.put(tarball, b"x")
+    for _ in range(3):
+        plan, problems = swept(run)
+        assert (plan.take, plan.wait, problems) == ((), {}, {})
+        (left,) = plan.left
+        assert (left.group, left.why) == (
+            name,
+            f"its branch only-here is one of {source.origin(fork)}, and this sweep asks {source.origin(run.root)}",
+        )
+    own = inventory.survey(run).environments[name]
+    assert [each.id for each in own.instances] == [machine]
+    assert run.store.exists(tarball)
+    # its own remote's sweep takes it when the branch is gone there
+    theirs = run_in(fork, run.cloud, NOW_AND_ALL)
+    assert decided(theirs).wait == {}
+    git(fork, "push", "-q", "origin", ":only-here")
+    decided(theirs)
+    assert swept(theirs)[1] == {}
+    assert name not in inventory.survey(run).environments
+
+
+def test_a_release_from_a_clone_of_another_repository_takes_the_environment_over(aws, project, fork):
+    cloud = Plain("eu-central-1")
+    first = command_line.read(project / "clone", {"branch": BRANCHES[0]}, cloud=cloud)
+    then = command_line.read(fork, {"branch": BRANCHES[0]}, cloud=cloud)
+    released(project / "clone", cloud, BRANCHES[0])
+    changes = plans.plan(infrastructure.wanted(then, None), find.everything(then))
+    (retagged,) = [each for each in changes if isinstance(each, plans.RetagMachine)]
+    assert retagged.tags == {"remote": source.origin(fork), "pushed": source.origin(fork)}
+    assert not any(
+        isinstance(each, plans.RetagMachine)
+        for each in plans.plan(infrastructure.wanted(first, None), find.everything(first))
+    )
+
+
+def test_what_a_former_version_remembers_of_unnamed_remotes_does_not_count(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"))
+    infrastructure.share(run)
+    run.store.write("sweep/memory.json", {"seen": {}, "pushed": [identity("shop")], "by": "x"}, seen=None)
+    assert apply.remembered(run.store)[0] == Sightings()
 
 
 @pytest.mark.parametrize("tag", ["expires", "keep-until"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -10,13 +11,14 @@ import tarfile
 import pytest
 import zstandard
 
-from tasks import source
+from tasks import application, source
 from tasks.bucket import layout
+from tasks.console.console import Console
 from tasks.digest import Digest
 from tasks.full_disk import DiskFull
 from tasks.infrastructure import stage as infrastructure
 from tasks.profile import ProfileOptionUnknown
-from tasks.source import UncommittedChanges
+from tasks.source import NoBranch, UncommittedChanges
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored
 from tasks.tarball.build.layers import Build
@@ -377,6 +379,57 @@ def test_another_branch_takes_what_the_default_branch_made_and_changes_nothing_o
     assert list(theirs.store.keys("branches/")) == before
     with pytest.raises(TarballGone, match="no tarball 000000000000 in"):
         stored.stored_key(theirs, Digest("0" * 64))
+
+
+def in_zones(run):
+    """Which zones have any of what was built here. The tests of this file share a bucket."""
+    commit, tree = source.commit(run.root), application.tree(run)
+    found = set()
+    for zone in layout.ZONES:
+        here = [run.store.read(key).value for key in run.store.keys(f"{zone}/keys/")]
+        if any(each["tree"] == tree for each in here) or run.store.read(
+            layout.record(zone, "commits", commit)
+        ):
+            found.add(zone)
+    return found
+
+
+def test_another_branch_s_commit_under_the_default_branch_s_name_is_stored_apart(project, start):
+    git(project, "checkout", "-qb", "feature")
+    (project / "app" / "index.php").write_text(f"<?php // feature of {project}\n")
+    commit(project)
+    said = io.StringIO()
+    run = dataclasses.replace(start(project, branch="main"), console=Console(said))
+    tarball.pack(Build(run))
+    assert in_zones(run) == {layout.BRANCHES}
+    assert "is stored apart from those of main: this is no commit of it" in said.getvalue()
+
+
+def test_uncommitted_files_of_the_default_branch_are_stored_apart(project, start):
+    (project / "app" / "index.php").write_text(f"<?php // not committed in {project}\n")
+    run = start(project)
+    tarball.pack(Build(run))
+    assert in_zones(run) == {layout.BRANCHES}
+
+
+def test_a_tag_with_the_default_branch_s_name_is_stored_apart(project, start, tmp_path, monkeypatch):
+    (project / "app" / "index.php").write_text(f"<?php // tagged in {project}\n")
+    git(project, "checkout", "-qb", "feature")
+    commit(project)
+    git(project, "tag", "main")
+    git(tmp_path, "init", "-q", "job")
+    git(tmp_path / "job", "fetch", "-q", "--depth", "1", f"file://{project}", "refs/tags/main:refs/tags/main")
+    git(tmp_path / "job", "checkout", "-q", "refs/tags/main")
+    monkeypatch.setenv("CI_COMMIT_TAG", "main")
+    monkeypatch.setenv("CI_COMMIT_REF_NAME", "main")
+    monkeypatch.setenv("CI_COMMIT_SHA", git(project, "rev-parse", "HEAD"))
+    with pytest.raises(NoBranch):
+        tarball.pack(Build(start(tmp_path / "job")))
+    said = io.StringIO()
+    run = dataclasses.replace(start(tmp_path / "job", branch="main"), console=Console(said))
+    tarball.pack(Build(run))
+    assert in_zones(run) == {layout.BRANCHES}
+    assert "is stored apart from those of main: this is not known to be one of it" in said.getvalue()
 
 
 def test_other_code_of_the_build_makes_another_key(project, start):
