@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import ClassVar
 
 import yaml
@@ -63,27 +62,24 @@ class PaperHosts(Hosts):
 class PaperCloud(client.Embedded):
     """The user's embedded cloud, whose machines have no console. PERSON names the caller."""
 
-    loader: ClassVar[dict] = {}
-    """What botocore has read of AWS's services. All clouds of a process share it: reading takes longer than a call."""
+    ahead: ClassVar[dict] = {}
+    """Clients by cloud and service, made ahead: making one takes longer than most calls. Forked processes have them."""
 
     def host_keys(self, instance_id, say):
         return [f"ssh-ed25519 {instance_id}"]
 
-    def _prepare(self, session):
-        super()._prepare(session)
-        session.register_component(
-            "data_loader", self.loader.setdefault("aws", session.get_component("data_loader"))
-        )
+    def _connect(self, service):
+        return self.ahead.get((self._identity, service)) or super()._connect(service)
 
     def caller(self):
         return Caller(arn=f"arn:aws:iam::123456789012:user/{os.environ.get('PERSON', 'kim')}")
 
 
-def read_ahead() -> None:
-    """Let botocore read about the services that are used."""
-    unused = PaperCloud("eu-central-1", lambda: SimpleNamespace(port=1, key="", secret=""))
+def connect_ahead() -> None:
+    """Make the clients of the user's cloud, for the processes that are forked. They connect when they are used."""
+    users = cloud()
     for service in ("ec2", "route53", "s3", "ssm"):
-        unused.client(service)
+        PaperCloud.ahead[users._identity, service] = users.client(service)
 
 
 def _state(name: str) -> Path:

@@ -48,7 +48,7 @@ class PlanCommand(Command):
         chosen = known(self.task_list, self.sel_tasks)
         tasks = {each.name: each for each in self.task_list}
         found = plan.verdicts(tasks, chosen, self.dep_manager)
-        work = any(verdict.what != "unchanged" for verdict in found)
+        work = any(verdict.what not in plan.IDLE for verdict in found)
         code = 2 if work and detailed_exitcode else 0
         if as_json:
             self.console.line(json_of(found))
