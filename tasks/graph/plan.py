@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.graph.inputs import Named, World, words
+from tasks.graph.inputs import Named, Unasked, World, words
 from tasks.graph.stage import foreseen
 
 SHORT = 12
@@ -54,21 +54,17 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
             continue
         reasons = [*_reasons(status), *_differing(task, found, dep_manager)]
         ahead = foreseen(task) if reasons else None
-        unsure = [
-            each
-            for each in task.task_dep
-            if each in found and found[each].facts is None
-        ]
+        unsure = sorted({found[each].stage for each in _feeds(task) if found[each].facts is None})
         seconds = dep_manager.backend.expected(name)
         if ahead:
             told = ahead.words or (tuple(reasons) if ahead.what == "run" else ())
             took = seconds if ahead.what == "run" else 0.0
             found[name] = Verdict(task=name, what=ahead.what, reasons=told, seconds=took, facts=ahead.facts)
-        elif reasons:
+        elif any(not isinstance(each, Unasked) for each in reasons) or (reasons and not unsure):
             found[name] = Verdict(task=name, what="run", reasons=tuple(reasons), seconds=seconds)
-        elif any(each in _feeds(task) for each in unsure):
-            why = f"if the outcome of {' or '.join(sorted({found[each].stage for each in unsure}))} differs"
-            found[name] = Verdict(task=name, what="maybe", reasons=(why,), seconds=seconds)
+        elif unsure:
+            why = f"if the outcome of {' or '.join(unsure)} differs"
+            found[name] = Verdict(task=name, what="maybe", reasons=(why, *reasons), seconds=seconds)
         else:
             holds = dep_manager.get_values(name).get("unchanged")
             # it may have run since those behind it did

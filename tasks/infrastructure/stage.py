@@ -155,10 +155,15 @@ def foresee(run: Run) -> Foreseen | None:
         return None
     pins = hosts.host_keys(run.store, run.identity)
     known = all(each.id in pins for each in running)  # a plan does not pin any
-    facts = hosts.facts(hosts.pinned(run, running)) if known else None
+    machines = hosts.pinned(run, running) if known else []
+    facts = hosts.facts(machines) if known else None
     if made:
         return Foreseen(what="run", facts=facts)
-    return Foreseen(what="unchanged", words=tuple(f"would {each}" for each in changes), facts=facts)
+    summary = ", ".join(map(str, machines)) or f"{len(running)} machines"
+    if not changes:
+        return Foreseen(what="unchanged", words=(f"{summary}, all as wanted",), facts=facts)
+    words = (f"{summary}, {len(changes)} changes only planned", *(f"would {each}" for each in changes))
+    return Foreseen(what="unchanged", words=words, facts=facts)
 
 
 def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = None) -> Outcome:

@@ -50,7 +50,7 @@ FILES = (
 SETTINGS: tuple[tuple[str, str, object], ...] = (
     *(("testing", "infrastructure.instances", value) for value in (1, 2)),
     *(("testing", "infrastructure.scale_down", value) for value in (True, False)),
-    *(("testing", "infrastructure.manage", value) for value in ("full", "additive", "plan")),
+    *(("testing", "infrastructure.manage", value) for value in ("all", "additive", "plan")),
     *(("testing", "infrastructure.owner", value) for value in ("kim", "lee")),
     *(("testing", "infrastructure.http_from", value) for value in (["0.0.0.0/0"], ["10.0.0.0/8"])),
     *(("testing", "infrastructure.idle_hours", value) for value in (5, 6)),
@@ -96,13 +96,14 @@ STEPS = st.one_of(
     )
 )
 
+
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What `plan` said, and what the release after it did.
 
     `said`: the verdicts by task. `did`: how each task ended. `plays`: the playbooks. `changes`: those of the infrastructure.
     `pointed`: whether something was written about a commit's tarball. `differs`: the tasks of which an upstream's outcome is
-    no longer the one that they had.
+    no longer the one that they had. `drifted`: a host is not as recorded, which is not seen while it is down.
     """
 
     said: Mapping[str, Mapping[str, Any]]
@@ -113,6 +114,7 @@ class Seen:
     changes: tuple[str, ...]
     pointed: bool
     differs: frozenset[str]
+    drifted: bool
     told: str
 
 
@@ -134,7 +136,7 @@ def _judge_task(seen: Seen, task: str, what: str, did: str) -> None:
     told = f"{task}: plan says {what}, and the release: {did}\n{seen.told}"
     if what == "maybe":
         _judge_maybe(seen, task)
-        assert ran == (task in seen.differs), told
+        assert ran == (task in seen.differs or (task == "server" and seen.drifted)), told
     elif what == "ignored":
         assert did == "ignored", told
     else:
@@ -160,12 +162,16 @@ def _judge_changes(seen: Seen) -> None:
     if MACHINES not in seen.said:
         return
     verdict = seen.said[MACHINES]
-    foreseen = {each for each in verdict["reasons"] if CHANGE.match(each)} if verdict["what"] == "run" else set()
+    foreseen = (
+        {each for each in verdict["reasons"] if CHANGE.match(each)} if verdict["what"] == "run" else set()
+    )
     done = set(seen.changes)
     if any(each.startswith("start machine") for each in foreseen):  # it may get another address
         done -= {each for each in done if each.startswith("repoint")}
     if any("its new machines" in each for each in foreseen):  # nobody knows their addresses
-        foreseen, done = ({re.sub("(point .* to) .*", r"\1 …", each) for each in some} for some in (foreseen, done))
+        foreseen, done = (
+            {re.sub("(point .* to) .*", r"\1 …", each) for each in some} for some in (foreseen, done)
+        )
     assert done == foreseen, f"changes: {done ^ foreseen}\n{seen.told}"
 
 
@@ -252,7 +258,16 @@ class Shop:
         git(self.root, "checkout", "-q", "--", ".")
         git(self.root, "clean", "-qfd")
         if git(self.root, "rev-parse", "HEAD") != self.first:
-            git(self.root, "-c", "user.name=t", "-c", "user.email=t@example.com", "revert", "--no-edit", "HEAD")
+            git(
+                self.root,
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@example.com",
+                "revert",
+                "--no-edit",
+                "HEAD",
+            )
 
     def _set(self, what: tuple[str, str, object]) -> None:
         self._put(*what)
@@ -298,7 +313,9 @@ class Shop:
         elif what in ("unpoint", "repoint"):
             self._change_record(route53, what)
         elif what.startswith("no "):
-            gone = {"tarball": "tarballs/", "layer": "layers/", "ledger": "ledgers/", "record": "state/"}[what[3:]]
+            gone = {"tarball": "tarballs/", "layer": "layers/", "ledger": "ledgers/", "record": "state/"}[
+                what[3:]
+            ]
             for key in self.keys():
                 if gone in key and (key.startswith("state/") <= key.endswith("server.json")):
                     s3.delete_object(Bucket=self.bucket, Key=key)
@@ -311,7 +328,9 @@ class Shop:
                 if each["Type"] == "A":
                     other = {**each, "ResourceRecords": [{"Value": "10.9.9.9"}]}
                     change = {"Action": "DELETE", "ResourceRecordSet": each} if what == "unpoint" else {"Action": "UPSERT", "ResourceRecordSet": other}  # fmt: skip
-                    route53.change_resource_record_sets(HostedZoneId=zone["Id"], ChangeBatch={"Changes": [change]})
+                    route53.change_resource_record_sets(
+                        HostedZoneId=zone["Id"], ChangeBatch={"Changes": [change]}
+                    )
 
     # --- what is compared ---
 
@@ -341,8 +360,9 @@ class Shop:
         if plan_code == 1:  # a refusal: the release must have the same one
             code, _ = self.doit("release")
             assert code == 1, "\n".join(self.said)
-            return Seen(said={}, plan_code=0, code=code, did={}, plays=(), changes=(), pointed=False, differs=frozenset(), told="")  # fmt: skip
+            return Seen(said={}, plan_code=0, code=code, did={}, plays=(), changes=(), pointed=False, differs=frozenset(), drifted=False, told="")  # fmt: skip
         before, had = self.look()
+        drifted = (self.hosts / "drifted").exists()
         (self.hosts / "played").unlink(missing_ok=True)
         for old in self.root.glob(".run/logs/*/*/run.json"):
             old.unlink()
@@ -358,7 +378,8 @@ class Shop:
             for task, feeds in FEEDS.items()
             for each in feeds
             if each in verdicts
-            and had.get(task, {}).get("_values_:", {}).get(f"_result:{each}") != has.get(each, {}).get("result:")
+            and had.get(task, {}).get("_values_:", {}).get(f"_result:{each}")
+            != has.get(each, {}).get("result:")
         }
         lines = re.findall(r"^  infrastructure (.*)$", heard, re.MULTILINE)
         return Seen(
@@ -370,6 +391,7 @@ class Shop:
             changes=tuple(each for each in lines if CHANGE.match(each)),
             pointed=after != before,
             differs=frozenset(differs),
+            drifted=drifted,
             told="\n".join(self.said),
         )
 
@@ -408,7 +430,12 @@ def field(tmp_path_factory):
 
 def _permissions(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"IpProtocol": "tcp", "FromPort": each["FromPort"], "ToPort": each["ToPort"], "IpRanges": each["IpRanges"]}
+        {
+            "IpProtocol": "tcp",
+            "FromPort": each["FromPort"],
+            "ToPort": each["ToPort"],
+            "IpRanges": each["IpRanges"],
+        }
         for group in groups[:1]
         for each in group["IpPermissions"]
     ]
@@ -457,13 +484,70 @@ def trial(field: Field, number: int, rounds: int) -> None:
         print(dict(counted))  # noqa: T201  what was tried
 
 
+ALL = ["infrastructure", "tarball", "server", "release"]
+STORY: tuple[tuple[str, list[Step], dict[str, str]], ...] = (
+    (
+        "code that changes no machine",
+        [("change", "tasks/infrastructure/plan.py")],
+        {MACHINES: "unchanged", "server": "run"},
+    ),
+    (
+        "a port, which is nothing to those behind it",
+        [("by hand", "close")],
+        {MACHINES: "run", "server": "unchanged", "release": "unchanged"},
+    ),
+    (
+        "a machine that is still to be made, and its name",
+        [("set", ("testing", "infrastructure.instances", 2))],
+        {MACHINES: "run", "server": "maybe", "release": "maybe"},
+    ),
+    (
+        "a stopped machine, which may be as recorded",
+        [("by hand", "stop")],
+        {MACHINES: "run", "server": "maybe", "release": "maybe"},
+    ),
+    (
+        "a forgotten record of machines that are there",
+        [("type", ("forget", MACHINES))],
+        {MACHINES: "unchanged", "server": "unchanged", "release": "unchanged"},
+    ),
+    (
+        "changes that are only planned",
+        [("set", ("testing", "infrastructure.manage", "plan")), ("by hand", "close")],
+        {MACHINES: "unchanged", "server": "unchanged"},
+    ),
+    (
+        "a stage that is no longer there",
+        [("set", ("testing", "stages", ALL[1:])), ("change", "roles/nginx/tasks/main.yml")],
+        {"server": "run"},
+    ),
+    (
+        "an upstream that was not there last time",
+        [("set", ("testing", "stages", ALL))],
+        {MACHINES: "unchanged", "server": "run"},
+    ),
+    (
+        "an ignored stage, and what comes behind it",
+        [("type", ("ignore", "server")), ("change", "app/pub/page.txt")],
+        {PACK: "run", "server": "ignored", "release": "ignored"},
+    ),
+)
+"""What `plan` once foresaw wrongly, one after the other in one project: the steps, and what it must say."""
+
+
+def test_what_was_once_foreseen_wrongly_is_foreseen(field):
+    seen = play(field, [[], *(steps for _, steps, _ in STORY)])
+    for (name, _, expected), each in zip(STORY, seen[1:], strict=True):
+        assert {task: each.said[task]["what"] for task in expected} == expected, name
+
+
 def test_ten_sequences_go_as_planned(field):
     trial(field, 10, rounds=1)
 
 
 @pytest.mark.long
-def test_a_hundred_and_twenty_sequences_go_as_planned(field):
-    trial(field, 120, rounds=4)
+def test_a_hundred_sequences_go_as_planned(field):
+    trial(field, 100, rounds=2)
 
 
 def test_a_plan_that_always_says_run_is_found(field):
