@@ -68,6 +68,7 @@ def task_infrastructure() -> Iterator[Task]:
         inputs=["tasks/infrastructure", "tasks/image.py", "tasks/hosts", *SHARED],
         parts=infrastructure.parts,
         world=infrastructure.differences,
+        foresee=infrastructure.foresee,
         after=["infrastructure:shared"],
         leased=True,
     )

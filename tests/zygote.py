@@ -62,6 +62,7 @@ def _serve() -> None:
         importlib.import_module(module.name)
     for name in ("boto3", "git", "tests.paper"):
         importlib.import_module(name)
+    sys.modules["tests.paper"].connect_ahead()
     gc.freeze()  # a child's garbage collection would copy all of it
     for line in sys.stdin:
         child = os.fork()

@@ -148,7 +148,7 @@ class ContinueCommand(ControlCommand):
     def _expected(self) -> Iterator[str]:
         tasks = {each.name: each for each in self.task_list}
         found = plan.verdicts(tasks, self.tasks, self.dep_manager)
-        stages = {each.stage: each.what for each in found if each.what != "unchanged"}
+        stages = {each.stage: each.what for each in found if each.what not in plan.IDLE}
         yield "runs " + (", ".join(stages) if stages else "nothing: every stage is unchanged")
         if stages:
             yield plan.expectation(tasks, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks import boundary
-from tasks.commands.base import Command, flag, known, run_of
+from tasks.commands.base import AS_JSON, Command, flag, json_of, known, run_of
 from tasks.commands.command_line import variables
 from tasks.console import streams
 from tasks.console.console import WIDTH
@@ -28,6 +28,7 @@ class PlanCommand(Command):
             "exit with 0 when there is nothing to do, 2 when there is, 1 when the plan fails",
             long="detailed-exitcode",
         ),
+        AS_JSON,
         flag("diff", "show what Ansible's check mode says that `server` would change"),
     )
 
@@ -43,10 +44,15 @@ class PlanCommand(Command):
             streams.complain(boundary.told(error).told(variables()))
             return FAILED
 
-    def _execute(self, detailed_exitcode: bool = False, diff: bool = False) -> int:
+    def _execute(self, detailed_exitcode: bool = False, as_json: bool = False, diff: bool = False) -> int:
         chosen = known(self.task_list, self.sel_tasks)
         tasks = {each.name: each for each in self.task_list}
         found = plan.verdicts(tasks, chosen, self.dep_manager)
+        work = any(verdict.what not in plan.IDLE for verdict in found)
+        code = 2 if work and detailed_exitcode else 0
+        if as_json:
+            self.console.line(json_of(found))
+            return code
         for verdict in found:
             if verdict.what == "unchanged" and not properties(tasks[verdict.task]).speaks:
                 continue
@@ -54,12 +60,11 @@ class PlanCommand(Command):
             self.console.line(f"{verdict.stage:<{WIDTH}} {verdict.what:<10} {first}".rstrip())
             for reason in more:
                 self.console.line(f"{'':<{WIDTH + 11}} {reason}")
-        work = any(verdict.what != "unchanged" for verdict in found)
         if work:
             self.console.line(plan.expectation(tasks, found))
         if diff:
             self._show_difference()
-        return 2 if work and detailed_exitcode else 0
+        return code
 
     def _show_difference(self) -> None:
         try:

@@ -14,10 +14,16 @@ class Diagram:
     nodes: tuple[str, ...]
     edges: tuple[tuple[str, str], ...]
     due: Mapping[str, str] | None = None
-    """The verdict for each task: `run`, `maybe`, `point` or `unchanged`; None without a plan."""
+    """The verdict for each task: `run`, `maybe`, `point`, `unchanged` or `ignored`; None without a plan."""
 
 
-COLOURS = {"run": "#f5b7a8", "maybe": "#f8e3a1", "point": "#f3efc4", "unchanged": "#bfe3c0"}
+COLOURS = {
+    "run": "#f5b7a8",
+    "maybe": "#f8e3a1",
+    "point": "#f3efc4",
+    "unchanged": "#bfe3c0",
+    "ignored": "#dddddd",
+}
 
 
 def picture(tasks: Iterable[Any], due: Mapping[str, str] | None = None) -> Diagram:

@@ -10,7 +10,7 @@ from tasks.graph.inputs import NEW
 
 ON_DEMAND = "on demand"
 """The state of a task without inputs to compare: it is never due."""
-ORDER = (ON_DEMAND, "unchanged", "point", "maybe", "run")
+ORDER = (ON_DEMAND, "unchanged", "ignored", "point", "maybe", "run")
 SHOWN = 3
 """Reasons that a line has at most."""
 

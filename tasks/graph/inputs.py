@@ -103,6 +103,10 @@ class Named:
         return "; ".join(self.changed) or "as before"
 
 
+class Unasked(str):
+    """A difference that is only feared, as a host could not be asked: once its upstream has run, there may be none."""
+
+
 class World:
     """doit's `uptodate` that looks at the cloud or the hosts: `ask` returns, in words, where they differ from what is wanted.
 

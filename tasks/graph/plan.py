@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.graph.inputs import Named, World, words
+from tasks.graph.inputs import Named, Unasked, World, words
 from tasks.graph.stage import foreseen
 
 SHORT = 12
 """Characters of a fact that are shown."""
 ALWAYS = "runs whenever it is asked for"
+IDLE = ("unchanged", "ignored")
+"""Verdicts on tasks that would do nothing."""
 FILES = {
     "missing_file_dep": "is missing",
     "added_file_dep": "is new among the inputs",
@@ -22,10 +24,10 @@ FILES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What would happen to one task: `run`, `maybe` (if an upstream's outcome differs), `point` or `unchanged`.
+    """What would happen to one task: `run`, `maybe` (if an upstream's outcome differs), `point`, `unchanged` or `ignored`.
 
-    `point`: its result exists already, and only a document about it is written. `reasons`: why; for an unchanged task,
-    what it has made. `facts`: the facts of its outcome, if they are known already.
+    `point`: its result exists already, and only a document about it is written. `ignored`: by `doit ignore`. `reasons`: why;
+    for an unchanged task, what it has made. `facts`: the facts of its outcome, if they are known already.
     """
 
     task: str
@@ -46,25 +48,23 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
     found: dict[str, Verdict] = {}
     for name in _in_order(tasks, selected):
         task = tasks[name]
-        reasons = [
-            *_reasons(dep_manager.get_status(task, tasks, get_log=True)),
-            *_differing(task, found, dep_manager),
-        ]
+        status = dep_manager.get_status(task, tasks, get_log=True)
+        if ignored := _ignored(task, found, dep_manager):
+            found[name] = Verdict(task=name, what="ignored", reasons=(f"doit forget {ignored}",))
+            continue
+        reasons = [*_reasons(status), *_differing(task, found, dep_manager)]
         ahead = foreseen(task) if reasons else None
-        unsure = [
-            each
-            for each in task.task_dep
-            if each in found and found[each].what in ("run", "maybe") and found[each].facts is None
-        ]
+        unsure = sorted({found[each].stage for each in _feeds(task) if found[each].facts is None})
         seconds = dep_manager.backend.expected(name)
         if ahead:
-            told = (ahead.words,) if ahead.words else ()
-            found[name] = Verdict(task=name, what=ahead.what, reasons=told, seconds=0.0, facts=ahead.facts)
-        elif reasons:
+            told = ahead.words or (tuple(reasons) if ahead.what == "run" else ())
+            took = seconds if ahead.what == "run" else 0.0
+            found[name] = Verdict(task=name, what=ahead.what, reasons=told, seconds=took, facts=ahead.facts)
+        elif any(not isinstance(each, Unasked) for each in reasons) or (reasons and not unsure):
             found[name] = Verdict(task=name, what="run", reasons=tuple(reasons), seconds=seconds)
-        elif any(each in _feeds(task) for each in unsure):
-            why = f"if the outcome of {' or '.join(sorted({found[each].stage for each in unsure}))} differs"
-            found[name] = Verdict(task=name, what="maybe", reasons=(why,), seconds=seconds)
+        elif unsure:
+            why = f"if the outcome of {' or '.join(unsure)} differs"
+            found[name] = Verdict(task=name, what="maybe", reasons=(why, *reasons), seconds=seconds)
         else:
             holds = dep_manager.get_values(name).get("unchanged")
             # it may have run since those behind it did
@@ -75,15 +75,27 @@ def verdicts(tasks: dict[str, Any], selected: list[str], dep_manager: Any) -> li
 
 
 def _differing(task: Any, found: Mapping[str, Verdict], dep_manager: Any) -> Iterator[str]:
-    """Where the known facts of an upstream's outcome differ from those that this task had last time."""
+    """Where the facts of an upstream's outcome are known to differ from those that this task had last time."""
     had = dep_manager.get_values(task.name)
     for upstream in sorted(_feeds(task)):
         facts, last = found[upstream].facts, had.get(f"_result:{upstream}")
-        if facts is None or last is None:  # a first run has a reason already
+        if last is None:  # a first run has a reason already
+            if had:
+                yield f"it has run without the outcome of {found[upstream].stage}"
+            continue
+        if facts is None:
             continue
         for name in sorted({*facts, *last}):
             if facts.get(name) != last.get(name):
                 yield f"{name} {words(last.get(name))[:SHORT]} → {words(facts.get(name))[:SHORT]}"
+
+
+def _ignored(task: Any, found: Mapping[str, Verdict], dep_manager: Any) -> str:
+    """The task that `doit ignore` names: this one or one of its upstreams. doit skips all that come behind it."""
+    if dep_manager.status_is_ignore(task):
+        return str(task.name)
+    behind = (found[each] for each in task.task_dep if each in found and found[each].what == "ignored")
+    return next((each.reasons[0].rpartition(" ")[2] for each in behind), "")
 
 
 def why(task: Any, dep_manager: Any) -> list[str]:
@@ -104,7 +116,7 @@ def why(task: Any, dep_manager: Any) -> list[str]:
 
 def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
     """How long the work will take, in words: tasks wait for their upstreams, the others run in parallel."""
-    due = {each.task: each for each in found if each.what != "unchanged"}
+    due = {each.task: each for each in found if each.what not in IDLE}
     unknown = sorted({each.stage for each in due.values() if each.seconds is None})
     ends: dict[str, float] = {}
     for name in _in_order(tasks, list(due)):

@@ -43,15 +43,16 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """The outcome of a stage that is known before it acts, because its result exists already.
+    """The outcome of a stage that is known before it acts.
 
-    `what`: `point` if a document about the result is still to be written, else `unchanged`. `words`: what is to be written.
-    `facts`: the facts of the outcome.
+    `what`: `run`; `point` if the result exists and only a document about it is still to be written; `unchanged` if nothing is
+    to be done. `words`: what is to be written, or what holds; without any, a run keeps the reasons of the checks.
+    `facts`: the facts of the outcome, if they are known.
     """
 
     what: str
-    words: str
-    facts: Mapping[str, Any]
+    words: tuple[str, ...] = ()
+    facts: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,11 +58,15 @@ def pinned(run: Run, machines: Iterable[Machine]) -> list[MachineFacts]:
     return [_with_keys(each, {**known, **new}[each.id]) for each in machines]
 
 
-def known(run: Run) -> list[MachineFacts]:
+def known(run: Run, *, also_stopped: bool = False) -> list[MachineFacts]:
     """The running machines whose host keys are known. No playbook has run on any other machine."""
     pins = host_keys(run.store, run.identity)
-    running = [each for each in find.everything(run).machines if each.state == "running"]
-    return [_with_keys(each, pins[each.id]) for each in running if each.id in pins]
+    machines = find.machines(run.cloud.client("ec2"), find.of(run))
+    return [
+        _with_keys(each, pins[each.id])
+        for each in machines
+        if each.id in pins and (also_stopped or each.state == "running")
+    ]
 
 
 def host_keys(store: Store, identity: str) -> dict[str, list[str]]:

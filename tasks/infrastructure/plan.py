@@ -275,6 +275,19 @@ def plan(wanted: Wanted, found: Existing) -> list[Change]:
     ]
 
 
+def later(wanted: Wanted, found: Existing, changes: Sequence[Change]) -> list[Change]:
+    """The changes that follow these once their machines run: the name waits for all addresses.
+
+    A machine that is started may keep its address; then its name stays.
+    """
+    made = any(isinstance(each, CreateMachine) for each in changes)
+    if not made and not any(isinstance(each, StartMachine) for each in changes):
+        return []
+    kind: type[Point | Repoint] = Repoint if found.record else Point
+    point = kind(host_name=wanted.host_name, zone=wanted.zone, addresses=("its new machines",))
+    return [*([point] if made or not found.record else ()), *map(_unpoint, found.replaced)]
+
+
 def more_than_additions(changes: Sequence[Change]) -> list[Change]:
     """The changes that change or remove something that exists."""
     return [each for each in changes if not each.adds]

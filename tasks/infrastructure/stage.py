@@ -6,11 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tasks.bucket import create
-from tasks.graph.stage import Outcome
+from tasks.graph.stage import Foreseen, Outcome
 from tasks.infrastructure import find, hosts, memory, secrets, zone
 from tasks.infrastructure.apply import Baked, apply, settle
 from tasks.infrastructure.hosts import MachineFacts
-from tasks.infrastructure.plan import Change, Unpoint, Wanted, endings, more_than_additions, plan
+from tasks.infrastructure.plan import (
+    Change,
+    CreateMachine,
+    EndMachine,
+    Existing,
+    StartMachine,
+    Unpoint,
+    Wanted,
+    endings,
+    later,
+    more_than_additions,
+    plan,
+)
 from tasks.infrastructure.waiting import CloudTooSlow
 from tasks.refusal import Refusal
 from tasks.settings import flat
@@ -115,10 +127,43 @@ def _zone(run: Run) -> str | None:
 
 def differences(run: Run) -> list[str]:
     """How the cloud differs from what the settings ask for. Changes nothing."""
+    return list(map(str, _compared(run)[1]))
+
+
+def _compared(run: Run) -> tuple[Existing, list[Change]]:
+    """What exists, and all changes that are to be made."""
     with ThreadPoolExecutor(max_workers=1) as aside:
         known = aside.submit(lambda: secrets.known(run.cloud.client("ssm"), run.secrets_folder))
         found = find.everything(run)
-    return list(map(str, plan(wanted(run, known.result()), found)))
+    ours = wanted(run, known.result())
+    changes = plan(ours, found)
+    return found, [*changes, *later(ours, found, changes)]
+
+
+def foresee(run: Run) -> Foreseen | None:
+    """Whether anything will be done, and what will be told of the machines; None if a machine is to be made or started.
+
+    Settings and code are inputs of the stage, and most of their changes change nothing in the cloud.
+    """
+    found, changes = _compared(run)
+    only_planned = run.environment.infrastructure.manage == "plan"
+    made = [] if only_planned else changes
+    ended = {each.id for each in made if isinstance(each, EndMachine)}
+    kept = [each for each in found.machines if each.id not in ended]
+    running = [each for each in kept if each.state == "running"]
+    if not running or any(isinstance(each, CreateMachine | StartMachine) for each in made):
+        return None
+    pins = hosts.host_keys(run.store, run.identity)
+    known = all(each.id in pins for each in running)  # a plan does not pin any
+    machines = hosts.pinned(run, running) if known else []
+    facts = hosts.facts(machines) if known else None
+    if made:
+        return Foreseen(what="run", facts=facts)
+    summary = ", ".join(map(str, machines)) or f"{len(running)} machines"
+    if not changes:
+        return Foreseen(what="unchanged", words=(f"{summary}, all as wanted",), facts=facts)
+    words = (f"{summary}, {len(changes)} changes only planned", *(f"would {each}" for each in changes))
+    return Foreseen(what="unchanged", words=words, facts=facts)
 
 
 def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = None) -> Outcome:
@@ -134,10 +179,11 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     for _ in range(ROUNDS):
         found = find.everything(run)
-        changes = plan(wanted(run, known), found)
+        ours = wanted(run, known)
+        changes = plan(ours, found)
         if not changes and all(each.state == "running" for each in found.machines):
             break
-        if manage == "additive" and (more := more_than_additions(changes)):
+        if manage == "additive" and (more := more_than_additions([*changes, *later(ours, found, changes)])):
             raise OnlyAdditive(environment=run.environment_name, changes="; ".join(map(str, more)))
         if (ended := endings(changes)) and not run.environment.infrastructure.scale_down:
             raise ScaleDownRefused(environment=run.environment_name, changes="; ".join(map(str, ended)))

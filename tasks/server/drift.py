@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from doit import Globals
 
 from tasks.cloud.interface import HostDown
+from tasks.graph.inputs import Unasked
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.hosts import MachineFacts
@@ -55,8 +56,8 @@ class AsRecorded:
         if not found or asked != _ids(found):
             try:
                 answers = self._ask(run, found)
-            except HostDown as down:  # a plan asks before `infrastructure` has started the machine
-                answers = {"": ([down.text.splitlines()[0]], [])}
+            except HostDown:  # a plan asks before `infrastructure` has started the machine
+                answers = self._ask_those_up(run, found)
         self.unknown_files = [each for answer in answers.values() for each in answer[1]]
         for each in self.unknown_files:
             run.console.event(self.playbook, f"not ours: {each}, in a folder that the roles fill")
@@ -75,6 +76,15 @@ class AsRecorded:
             return self._early.result() if self._early else ([], {})
         except Exception:  # a machine may have been started since
             return [], {}
+
+    def _ask_those_up(self, run: Run, found: Sequence[MachineFacts]) -> Answers:
+        answers: Answers = {}
+        for each in found:
+            try:
+                answers |= self._ask(run, [each])
+            except HostDown as down:
+                answers[each.id] = ([Unasked(down.text.splitlines()[0])], [])
+        return answers
 
     def _ask(self, run: Run, found: Sequence[MachineFacts]) -> Answers:
         recorded = {id: ledger.read(run.store, run.identity, id, self.playbook) for id in _ids(found)}
@@ -105,10 +115,13 @@ def _recorded_hosts() -> list[MachineFacts]:
 
 
 def _hosts(run: Run) -> list[MachineFacts]:
-    """The recorded machines, or the existing ones where the environment has no stage `infrastructure`."""
-    if run.environment.has("infrastructure"):
-        return _recorded_hosts()
+    """The recorded machines; the existing ones where there is no record, or no stage `infrastructure` that makes one."""
+    has = run.environment.has("infrastructure")
+    if has and (recorded := _recorded_hosts()):
+        return recorded
     try:
+        if has:  # it was forgotten or interrupted: it will find the machines that are there
+            return hosts.known(run, also_stopped=True)
         return infrastructure.existing(run)
     except Refusal:
         return []  # the stage raises it as well

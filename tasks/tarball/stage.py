@@ -85,7 +85,7 @@ def foresee_layer(build: Build, name: str) -> Foreseen | None:
     """`unchanged` if the layer or the whole tarball is stored; None if the layer will be built."""
     if _refused(build.run) or not (layers.known(build, name) or _stored(cache.of(build.run), _key(build))):
         return None
-    return Foreseen(what="unchanged", words="", facts={})
+    return Foreseen(what="unchanged", facts={})
 
 
 def foresee(build: Build) -> Foreseen | None:
@@ -98,7 +98,7 @@ def foresee(build: Build) -> Foreseen | None:
     missing = ", and ".join(_missing(run, digest))
     return Foreseen(
         what="point" if missing else "unchanged",
-        words=f"tarball {digest.short} of this tree is stored{'; ' if missing else ''}{missing}",
+        words=(f"tarball {digest.short} of this tree is stored{'; ' if missing else ''}{missing}",),
         facts={"digest": str(digest)},
     )
 

@@ -28,6 +28,7 @@ from tasks.infrastructure.plan import (
     Unpoint,
     Wanted,
     key_mark,
+    later,
     more_than_additions,
     plan,
     teardown_plan,
@@ -139,6 +140,24 @@ def test_a_replaced_name_goes_once_the_new_one_is_there():
     pending = dataclasses.replace(MACHINE, state="pending", address=None)
     assert plan(WANTED, Existing(**{**COMPLETE, "machines": (pending,)}, replaced=(replaced,))) == []
     assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(replaced=(replaced,))) == [change]
+
+
+def test_what_the_name_will_need_is_foreseen_though_no_address_is_known():
+    stopped, replaced = (
+        dataclasses.replace(MACHINE, state="stopped"),
+        Replaced(host_name="old", zone="z", addresses=("a",)),
+    )
+    two = dataclasses.replace(WANTED, machines=2)
+    for wanted, found, due in (
+        (WANTED, {}, ["point testing-1.shop.localhost to its new machines"]),
+        (WANTED, COMPLETE, []),
+        (two, COMPLETE, ["repoint testing-1.shop.localhost to its new machines"]),
+        (WANTED, {**COMPLETE, "machines": (stopped,)}, []),  # it may keep its address
+        (WANTED, {**COMPLETE, "machines": (stopped,), "record": ()}, ["point testing-1.shop.localhost to its new machines"]),
+        (WANTED, {**COMPLETE, "machines": (stopped,), "replaced": (replaced,)}, ["unpoint old"]),
+    ):  # fmt: skip
+        existing = Existing(**found)
+        assert lines(later(wanted, existing, plan(wanted, existing))) == due
 
 
 def test_teardown_of_nothing_changes_nothing():

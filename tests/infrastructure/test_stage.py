@@ -110,6 +110,27 @@ def with_settings(run, **changed):
 
 
 @pytest.mark.usefixtures("_no_records")
+def test_where_only_additions_are_allowed_no_machine_is_made_whose_name_would_have_to_change(run):
+    infrastructure.converge(run)
+    with pytest.raises(infrastructure.OnlyAdditive, match="repoint"):
+        infrastructure.converge(with_settings(run, manage="additive", instances=2))
+    assert len(instances(run)) == 1
+
+
+def test_what_is_foreseen_is_what_is_told_afterwards(run):
+    assert infrastructure.foresee(run) is None  # nobody knows a new machine's address
+    facts = infrastructure.converge(run).facts
+    ahead = infrastructure.foresee(run)
+    assert (ahead.what, ahead.facts) == ("unchanged", facts)
+    closed = with_settings(run, http_from=("10.0.0.0/8",))
+    ahead = infrastructure.foresee(closed)
+    assert (ahead.what, ahead.facts) == ("run", facts)
+    ahead = infrastructure.foresee(with_settings(closed, manage="plan"))
+    assert (ahead.what, ahead.facts) == ("unchanged", facts)
+    assert "would close port 80 for 0.0.0.0/0" in ahead.words
+    assert infrastructure.converge(closed).facts == facts
+
+
 def test_a_replaced_host_name_goes_with_its_replacement(run):
     infrastructure.converge(run)
     named = named_as(run, "qa")

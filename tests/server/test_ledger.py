@@ -209,8 +209,15 @@ def test_a_host_that_did_not_answer_ahead_is_asked_again():
 
 
 @pytest.mark.usefixtures("one_host")
-def test_a_machine_that_is_stopped_is_a_reason():
-    assert Told(HostDown(host="i-1", state="stopped"))(None) == ["cloud: i-1 is stopped, not running"]
+def test_a_machine_that_is_stopped_is_only_feared_to_differ(monkeypatch):
+    down = HostDown(host="i-1", state="stopped")
+    assert Told(down, down)(QUIET) == ["cloud: i-1 is stopped, not running"]
+    assert isinstance(Told(down, down)(QUIET)[0], inputs.Unasked)
+    host = {"address": "10.0.0.1", "host_keys": []}
+    two = hosts.parsed({"hosts": [{"id": "i-1", **host}, {"id": "i-2", **host}]})
+    monkeypatch.setattr(drift, "_hosts", lambda run: two)
+    said = Told(down, down, {"i-2": (["host drifted: /etc/a"], [])})(QUIET)
+    assert [isinstance(each, inputs.Unasked) for each in said] == [True, False]
 
 
 # --- on the host ----------------------------------------------------------------------------------
