@@ -133,6 +133,9 @@ class Application:
     profile: str = setting("its kind: a folder in applications/", form=forms.FOLDER)
     options: Options = setting("what the profile can be told, such as themes and locales", {})
     commands: Options = setting("commands of layers, in place of the profile's", {})
+    build_minutes: int = setting(
+        "minutes that each command of the build may take; then it is ended", 60, form=forms.at_least(1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import re
 import secrets
 import shutil
@@ -197,49 +198,68 @@ def mutated(file: str, base: str) -> st.SearchStrategy[bytes]:
     )  # fmt: skip
 
 
+def known(base: dict[str, str]) -> list[Example]:
+    """The faults that were found in the field, and their siblings, one at a time."""
+    git_states = {
+        **dict.fromkeys(("a:b", "a$HOME", "a b", "{a}", "a\\b"), (0, "")),
+        "conflict": (1, "conflicts that are not resolved"),
+        "foreign": (1, "belongs to another user"),
+        "empty": (1, "there is no commit HEAD"),
+    }
+    contents = (b"", b"{", b"[]", b"{}", b'{"pid": "x", "started": 1}', b"\xff")
+    return [
+        *(_refused(base, *where, value) for where, values in OUT_OF_BOUNDS.items() for value in values),
+        *(_appended(base, file, line.encode(), file) for file in (PIPELINE, TESTING) for line in BROKEN),
+        *(_appended(base, file, b"# caf\xe9", "is not UTF-8") for file in FILES if "production" not in file),
+        *(
+            Example(words=("history",), environ=((name, value),), must=0)
+            for name, values in VARIABLES.items()
+            for value in values
+            if "AWS" in name
+        ),
+        *(
+            Example(words=("history",), checkout="aws", environ=tuple(given.items()), must=1, says=named)
+            for given, named in AMAZON
+        ),
+        *(
+            Example(words=("cloud", "status"), home=(name, content))
+            for name in ("server.json", "cloud.json")
+            for content in contents
+        ),
+        *(
+            Example(words=("plan",), added=name, must=1, says="the name is not UTF-8")
+            for name in ("caf\udce9.php", "\udcff")
+        ),
+        *(Example(words=("history",), branch=name, must=3) for name in ("caf\udce9", "a\nb")),
+        *(
+            _of_nobody(words, trusted)
+            for words in (("list",), ("history",), ("graph",), ("dumpdb",), *map(tuple, SNAPSHOTS))
+            for trusted in (True, False)
+        ),
+        *(
+            Example(words=tuple(SNAPSHOTS[0]), checkout=name, must=must, says=says)
+            for name, (must, says) in git_states.items()
+            if name != "foreign" or not os.geteuid()
+        ),
+        Example(words=("history",), checkout="dirty", must=0, says="-dirty"),
+        *(Example(words=words, must=code) for words, code in ALONE.items()),
+    ]
+
+
 def examples(base: dict[str, str]) -> st.SearchStrategy[Example]:
     """One or two odd things at a time: more would only hide each other."""
-    lines = st.sampled_from([tuple(each) for each in COMMANDS])
-    plain = st.just(Example(words=("list",)))
     broken = st.sampled_from(FILES).flatmap(
         lambda file: st.builds(
             Example, words=st.just(("list",)), file=st.just(file), content=mutated(file, base[file])
         )
     )
-    bounds = st.sampled_from(
-        [(*where, value) for where, values in OUT_OF_BOUNDS.items() for value in values]
-    ).map(lambda wrong: _refused(base, *wrong))
-    lines_that_break = st.builds(
-        lambda file, line: Example(
-            words=("list",), file=file, content=f"{base[file]}\n{line}\n".encode(), must=3, says=f"{file}:"
-        ),
-        st.sampled_from((PIPELINE, TESTING)),
-        st.sampled_from(BROKEN),
-    )
-    latin = st.sampled_from([each for each in FILES if "production" not in each]).map(
-        lambda file: Example(
-            words=("list",),
-            file=file,
-            content=base[file].encode() + b"# caf\xe9\n",
-            says=f"{file}:{base[file].count(chr(10)) + 1}: is not UTF-8",
-            must=3,
-        )
-    )
-    aws = st.sampled_from(
-        [(name, value) for name, values in VARIABLES.items() for value in values if "AWS" in name]
-    ).map(lambda pair: Example(words=("history",), environ=(pair,), must=0))
     variables = st.builds(
         lambda words, pairs: Example(words=words, environ=tuple(pairs)),
-        lines,
+        st.sampled_from([tuple(each) for each in COMMANDS]),
         st.lists(
             st.sampled_from([(name, value) for name, values in VARIABLES.items() for value in values]),
             max_size=3,
         ),
-    )
-    homes = st.builds(
-        lambda name, content: Example(words=("cloud", "status"), home=(name, content)),
-        st.sampled_from(["server.json", "cloud.json"]),
-        st.sampled_from([b"", b"{", b"[]", b"{}", b'{"pid": "x", "started": 1}', b"\xff"]),
     )
     streams = st.builds(
         lambda words, stdin, stdout, stderr, encoding: Example(
@@ -258,51 +278,17 @@ def examples(base: dict[str, str]) -> st.SearchStrategy[Example]:
             Example(words=("help", *words)) if {*words} & {"logs"} else Example(words=("list", *words))
         )
     )
-    amazon = st.sampled_from(AMAZON).map(
-        lambda pair: Example(
-            words=("history",), checkout="aws", environ=tuple(pair[0].items()), must=1, says=pair[1]
-        )
-    )
-    nobody = st.builds(
-        _of_nobody,
-        st.sampled_from([("list",), ("history",), ("graph",), ("dumpdb",), *map(tuple, SNAPSHOTS)]),
-        st.booleans(),
-    )
     names = st.one_of(
         WORDS.map(lambda name: Example(words=tuple(SNAPSHOTS[0]), added=name.replace("/", "-"))),
-        st.sampled_from(["caf\udce9.php", "\udcff"]).map(
-            lambda name: Example(words=("plan",), added=name, must=1, says="the name is not UTF-8")
-        ),
         WORDS.map(lambda name: Example(words=("info", "--no-status", "moon"), branch=name)),
-        st.sampled_from(["caf\udce9", "a\nb"]).map(
-            lambda name: Example(words=("history",), branch=name, must=3)
-        ),
     )
-    git_states = st.sampled_from(
-        [
-            *(
-                ("a:b", None, ""),
-                ("a$HOME", None, ""),
-                ("a b", None, ""),
-                ("{a}", None, ""),
-                ("a\\b", None, ""),
-            ),
-            *(("conflict", 1, "conflicts that are not resolved"), ("foreign", 1, "belongs to another user")),
-            *(("dirty", 0, "-dirty"), ("empty", 1, "there is no commit HEAD")),
-        ]
-    ).map(_in_checkout)
-    alone = lines.map(lambda words: Example(words=words, must=ALONE.get(words)))
-    tables = st.one_of(latin, lines_that_break, aws, amazon, homes, names, nobody, git_states, alone)
-    return st.one_of(plain, broken, bounds, tables, variables, streams, typed)
+    return st.one_of(broken, variables, streams, typed, names)
 
 
-def _in_checkout(state: tuple[str, int | None, str]) -> Example:
-    name, must, says = state
-    if name == "foreign" and os.geteuid():
-        return Example(words=("list",))
-    if name == "dirty":
-        return Example(words=("history",), checkout="dirty", must=0, says=says)
-    return Example(words=tuple(SNAPSHOTS[0]), checkout=name, must=0 if must is None else must, says=says)
+def _appended(base: dict[str, str], file: str, line: bytes, says: str) -> Example:
+    """The file with one more line, for which it must be refused."""
+    content = base[file].encode() + line + b"\n"
+    return Example(words=("list",), file=file, content=content, must=3, says=says)
 
 
 def _of_nobody(words: tuple[str, ...], trusted: bool) -> Example:
@@ -449,13 +435,26 @@ def judge(example: Example, code: int, said: str) -> None:
 
 
 def trial(field: Field, number: int, chosen: int | None) -> None:
-    """Try so many examples. `chosen`: the seed of `--hypothesis-seed`; it is printed, with the example that failed first."""
-    everything, faults, tried = examples(field.base), [], 0
-    drawn = secrets.randbits(32) if chosen is None else chosen
+    """Try so many examples: of the known ones all or half of the number, each once, and drawn ones.
+
+    `chosen`: the seed of `--hypothesis-seed`; it is printed, with the number of the first example that failed.
+    """
+    drawn, tried, faults = secrets.randbits(32) if chosen is None else chosen, 0, []
+    table = known(field.base)
+    first = random.Random(drawn).sample(table, min(len(table), number // 2))
+
+    def attempt(example: Example) -> None:
+        nonlocal tried
+        tried += 1
+        try:
+            judge(example, *field.call(example))
+        except AssertionError:
+            faults.append(tried)
+            raise
 
     @seed(drawn)
     @settings(
-        max_examples=number,
+        max_examples=number - len(first),
         deadline=None,
         database=None,
         print_blob=True,
@@ -463,25 +462,20 @@ def trial(field: Field, number: int, chosen: int | None) -> None:
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    @given(everything)
+    @given(examples(field.base))
     def answered(example: Example) -> None:
-        nonlocal tried
-        tried += 1
         event(f"{example.words[:1]}")
-        try:
-            judge(example, *field.call(example))
-        except AssertionError:
-            faults.append(tried)
-            raise
+        attempt(example)
 
     begun = time.monotonic()
     try:
+        for each in first:
+            attempt(each)
         answered()
     finally:
-        first = f"the first that failed was number {faults[0]}" if faults else "none failed"
-        sys.stdout.write(
-            f"--hypothesis-seed={drawn}: {tried} examples in {time.monotonic() - begun:.0f} s, {first}\n"
-        )
+        fault = f"the first that failed was number {faults[0]}" if faults else "none failed"
+        seconds = time.monotonic() - begun
+        sys.stdout.write(f"--hypothesis-seed={drawn}: {tried} examples in {seconds:.0f} s, {fault}\n")
 
 
 @pytest.fixture

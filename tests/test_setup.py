@@ -7,6 +7,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +101,11 @@ def test_a_checkout_that_cannot_be_written_is_a_sentence(entry, capsys):
     said = capsys.readouterr().err
     assert said.startswith("setup: ")
     assert "Traceback" not in said
+
+
+def test_a_program_that_falls_silent_is_ended_and_named(entry, tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(entry.Refused, match=r"setup: sh -c .*: did not end within 1 s and was ended"):
+        entry.ran(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600"], seconds=1)
+    assert time.monotonic() - begun < 10
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
