@@ -110,3 +110,19 @@ def test_a_program_that_falls_silent_is_ended_and_named(entry, tmp_path):
         entry.ran(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600"], seconds=1)
     assert time.monotonic() - begun < 10
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+def test_doit_is_begun_by_its_python_whatever_the_path_is_called(entry, tmp_path):
+    place(entry, tmp_path / "a$HOME b")
+    entry.prepare("release")
+    program = entry.BIN / "python"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > '{tmp_path}/told'\n")
+    program.chmod(0o755)
+    child = os.fork()
+    if not child:
+        try:
+            entry.main(["list"])
+        finally:
+            os._exit(1)  # it became no other program
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (tmp_path / "told").read_text().splitlines() == [str(entry.BIN / "doit"), "list"]

@@ -46,7 +46,7 @@ def silent(tmp_path, monkeypatch):
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
         trap = "trap '' TERM HUP\n" if stubborn else ""
-        path.write_text(f"#!/bin/sh\n{trap}sleep 600 & echo $! $$ >> '{tmp_path}/pids'\nwait; sleep 600\n")
+        path.write_text(f"#!/bin/sh\n{trap}sleep 40 & echo $! $$ >> '{tmp_path}/pids'\nwait; sleep 40\n")
         path.chmod(0o755)
         monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
 
