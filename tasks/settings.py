@@ -25,6 +25,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NULL = "tag:yaml.org,2002:null"
 TEXT = "tag:yaml.org,2002:str"
 Options = Mapping[str, tuple[str, ...]]
+Describe = Callable[[str, str], tuple[str, Form | None]]
 
 
 class SettingsMissing(Refusal):
@@ -132,6 +133,9 @@ class Application:
     profile: str = setting("its kind: a folder in applications/", form=forms.FOLDER)
     options: Options = setting("what the profile can be told, such as themes and locales", {})
     commands: Options = setting("commands of layers, in place of the profile's", {})
+    build_minutes: int = setting(
+        "minutes that each command of the build may take; then it is ended", 60, form=forms.at_least(1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -432,8 +436,9 @@ def _of_option(path: str, text: str, name: str, option: Mapping[str, Any]) -> Se
     line = text.partition(f" {name}:")[0].count("\n") + 1
     if not isinstance(option.get("type", "str"), str) or not isinstance(option.get("description"), str):
         raise SettingsBroken(path=path, line=line, problem=f"{name}: should have a type and a description")
-    help, form = _described(path, line, name, option["description"])
-    kind, default = _type(option), option.get("default", dataclasses.MISSING)
+    described = functools.partial(_described, path, line)
+    help, form = described(name, option["description"])
+    kind, default = _type(option, described), option.get("default", dataclasses.MISSING)
     value = tuple(default) if isinstance(default, list) else default
     problem = "" if kind else f"no setting is of type {option.get('type')}"
     if value is not dataclasses.MISSING:
@@ -446,24 +451,26 @@ def _of_option(path: str, text: str, name: str, option: Mapping[str, Any]) -> Se
     return Setting(type=kind, help=help, default=value, form=form)
 
 
-def _type(option: Mapping[str, Any]) -> Any:
-    """The type of a role's option, None if a settings file has none like it."""
+def _type(option: Mapping[str, Any], described: Describe) -> Any:
+    """The type of a role's option, None if a settings file has none like it. `described`: see `_described`."""
     kind = option.get("type", "str")
     if kind == "list":
-        item = _type({**option, "type": option.get("elements", "str"), "elements": "str"})
+        item = _type({**option, "type": option.get("elements", "str"), "elements": "str"}, described)
         return item and tuple.__class_getitem__((item, ...))
     if kind == "dict":
-        return Section({name: _part(each) for name, each in option.get("options", {}).items()})
+        return Section(
+            {name: _part(name, each, described) for name, each in option.get("options", {}).items()}
+        )
     if choices := option.get("choices"):
         return Literal.__getitem__(tuple(choices))
     return {"str": str, "path": Path, "int": int, "bool": bool}.get(kind)
 
 
-def _part(option: Mapping[str, Any]) -> Setting:
+def _part(name: str, option: Mapping[str, Any], described: Describe) -> Setting:
     """What an option declares of a key of its sections; one that is not required may be left out."""
     default = dataclasses.MISSING if option.get("required") else None
-    help = str(option["description"]).strip().rstrip(".")
-    return Setting(type=_type(option), help=help, default=default)
+    help, form = described(name, str(option["description"]))
+    return Setting(type=_type(option, described), help=help, default=default, form=form)
 
 
 def _fits(value: object, kind: Any) -> bool:

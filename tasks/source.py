@@ -19,14 +19,13 @@ from typing import IO, Any, BinaryIO, cast
 from tasks import ci, remote
 from tasks import environ as variables
 from tasks.forms import is_text
+from tasks.process import bounds, children
+from tasks.process.children import ChildSilent
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.version import Commit, Version
 
 HEADS, ORIGIN = "refs/heads/", "refs/remotes/origin/"
 """Where a clone keeps its branches, and those of the remote `origin`. A name alone may be a tag's."""
-
-LS_REMOTE = 60
-"""Seconds that the remote has to list its branches."""
 
 SHOWN = 5
 """Files with conflicts that are named."""
@@ -201,9 +200,9 @@ def _asked(
     child: str = "here",
     more: Mapping[str, str] | None = None,
     stdin: IO[bytes] | None = None,
-    timeout: float | None = None,
+    seconds: float = bounds.GIT,
 ) -> tuple[int, str, str]:
-    """Exit code, output and complaints of git. Raises NoRepository or GitMissing."""
+    """Exit code, output and complaints of git. Raises NoRepository, GitMissing, or GitRefused where it falls silent."""
     try:
         from git import Git  # 100 ms to import, and `doit list` does without
     except ImportError:  # it looks for the program when it is imported
@@ -213,18 +212,24 @@ def _asked(
     given = {**variables.of(child), **VARIABLES, **(more or {})}
     # GitPython hands on every variable of the caller's, and sets one of its own
     others = [f"--unset={name}" for name in {*os.environ, "LANGUAGE"} - given.keys()]
-    answer = Git(folder).execute(
+    started = Git(folder).execute(
         ["env", *others, "git", *OURS, *words],
         env=given,
         istream=cast("BinaryIO | None", stdin),
-        with_extended_output=True,
-        with_exceptions=False,
-        stdout_as_string=False,
-        strip_newline_in_stdout=False,
-        kill_after_timeout=timeout,
+        as_process=True,
+        start_new_session=True,
     )
-    code, printed, said = answer
-    return code, _text(printed).removesuffix("\n"), said
+    try:
+        code, printed, said = children.answer(
+            cast("subprocess.Popen[bytes]", started.proc), ["git", words[0]], seconds=seconds
+        )
+    except ChildSilent as silent:
+        raise _too_slow(words[0], silent) from None
+    return code, _text(printed).removesuffix("\n"), _text(said)
+
+
+def _too_slow(command: str, silent: ChildSilent) -> GitRefused:
+    return GitRefused(problem=f"git {command} did not end within {silent.facts['seconds']} s and was ended")
 
 
 def _refusal(folder: Path, command: str, code: int, said: str) -> Refusal:
@@ -282,10 +287,10 @@ def _checked_out(root: Path) -> str | None:
     return head.removeprefix(HEADS) if head and head.startswith(HEADS) else None
 
 
-def remote_branches(root: Path, default: str) -> dict[str, Commit]:
+def remote_branches(root: Path, default: str, *, seconds: float = bounds.REMOTE) -> dict[str, Commit]:
     """The branches that the remote has now, with their commits; never the clone's own. Raises BranchesUnknown."""
     try:
-        found = _ls_remote(root)
+        found = _ls_remote(root, seconds)
     except GitRefused as refusal:
         raise BranchesUnknown(problem=refusal.facts["problem"]) from None
     if default not in found:  # an empty list, or another repository
@@ -293,8 +298,8 @@ def remote_branches(root: Path, default: str) -> dict[str, Commit]:
     return found
 
 
-def _ls_remote(root: Path) -> dict[str, Commit]:
-    lines = _git(root, "ls-remote", "--heads", "origin", child="remote", timeout=LS_REMOTE).splitlines()
+def _ls_remote(root: Path, seconds: float) -> dict[str, Commit]:
+    lines = _git(root, "ls-remote", "--heads", "origin", child="remote", seconds=seconds).splitlines()
     return {ref.removeprefix(HEADS): Commit(commit) for commit, ref in map(str.split, lines)}
 
 
@@ -682,12 +687,12 @@ class Snapshot:
                     file.write(content)
                 os.fchmod(file.fileno(), 0o755 if mode == EXECUTABLE else 0o644)
 
-    def _blobs(self, entries: Iterable[str]) -> Iterator[bytes]:
+    def _blobs(self, entries: Iterable[str], *, seconds: float = bounds.OBJECTS) -> Iterator[bytes]:
         """The content of each entry, in order, by one process of git."""
         with tempfile.TemporaryFile() as asked:
             asked.write("".join(f"{about.split()[2]}\n" for about in entries).encode())
             asked.seek(0)
-            with subprocess.Popen(
+            child = subprocess.Popen(
                 ["git", *OURS, "cat-file", "--batch"],
                 cwd=self.repository.top,
                 # a partial clone asks its remote
@@ -696,15 +701,13 @@ class Snapshot:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=1 << 20,
-            ) as child:
-                answers = cast("IO[bytes]", child.stdout)
-                while header := answers.readline():
-                    id, kind, *size = header.split()
-                    if kind != b"blob":
-                        raise GitRefused(problem=f"there is no file {id.decode()} here")
-                    content = answers.read(int(size[0]))
-                    answers.read(1)
-                    yield content
+                start_new_session=True,
+            )
+        try:
+            with children.within(seconds, child, ["git", "cat-file"]):
+                yield from _contents(cast("IO[bytes]", child.stdout))
+        except ChildSilent as silent:
+            raise _too_slow("cat-file", silent) from None
 
     def _write_large(self, oid: str, path: str, file: IO[bytes]) -> None:
         """Write the file that a pointer of Git LFS names, if the clone has it."""
@@ -717,6 +720,17 @@ class Snapshot:
                     if hashlib.file_digest(whole, "sha256").hexdigest() == oid:
                         return
         raise LargeFileMissing(path=path)
+
+
+def _contents(answers: IO[bytes]) -> Iterator[bytes]:
+    """The files in an answer of `git cat-file --batch`."""
+    while header := answers.readline():
+        id, kind, *size = header.split()
+        if kind != b"blob":
+            raise GitRefused(problem=f"there is no file {id.decode()} here")
+        content = answers.read(int(size[0]))
+        answers.read(1)
+        yield content
 
 
 def snapshot(root: Path) -> Snapshot:

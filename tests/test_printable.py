@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 
 from tasks import source
+from tasks.console import terminal
 from tasks.console.console import Console
+from tasks.console.journal import Journal
 from tasks.graph import summary
 from tasks.printable import code, in_one_line, markdown, printable
 from tasks.promotion import rules
 from tasks.refusal import Refusal
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import git
 from tests.graph.test_summary import CONTENT
 
@@ -63,6 +67,22 @@ def test_the_console_shows_no_foreign_control_character(say):
     assert out.getvalue().count("\n") == 1
 
 
+def test_what_was_written_in_lines_is_one_line_of_an_event_and_of_a_terminal():
+    out = io.StringIO()
+    Console(out).event("release", "one\n  lease         broken")
+    assert out.getvalue().count("\n") == 1
+    line = terminal._line("release", 0.0, f"one\n{FOREIGN}")
+    shown(line)
+    assert "\n" not in line
+
+
+def test_a_log_shows_none(tmp_path):
+    console = Console(io.StringIO())
+    console.journal = Journal(tmp_path)
+    console.event("release", FOREIGN)
+    shown((tmp_path / "release.log").read_text())
+
+
 def test_a_refusal_shows_none():
     shown(Declined(why=FOREIGN, name=FOREIGN).text)
     shown(str(Declined(why=FOREIGN, name=FOREIGN)))
@@ -97,7 +117,18 @@ def test_the_report_shows_what_was_written_and_no_markup():
     )
 
 
+def test_the_report_of_a_command_shows_what_was_written_and_no_markup(checkout):
+    run = dataclasses.replace(run_in(checkout, QuietCloud("eu-central-1", None)), who=f"<b> {FOREIGN}")
+    summary.of_lines(run, f"stop branch=`x`\n{FOREIGN}", [FOREIGN])
+    text = (checkout / ".run" / "report.md").read_text()
+    shown(text)
+    heading, _, line = text.splitlines()
+    assert heading.count("`") == 2
+    assert "&lt;b>" in heading
+    assert line.startswith("    fix")
+
+
 def test_plain_text_is_left_alone():
     assert printable("größe — 日本\nzwei") == "größe — 日本\nzwei"
     assert in_one_line("a\nb") == "a b"
-    assert (markdown("a-b.c"), code("a`b")) == ("a-b.c", "`a'b`")
+    assert (markdown("a-b.c"), code("a`b\nc")) == ("a-b.c", "`a'b c`")

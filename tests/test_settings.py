@@ -107,6 +107,7 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("server: {php: {memory_limit: '-1'}}", "server.php.memory_limit: should be a size"),
         ("server: {php: {max_children: 0}}", "server.php.max_children: should be a whole number, at least 1, not '0'"),
         ("server: {php: {version: '8'}}", "server.php.version: should be a version such as 8.2"),
+        ("server: {workers: {stop_seconds: 0}}", "server.workers.stop_seconds: should be a whole number, at least 1, not '0'"),
         ("server: {redis: {maxmemory: lots}}", "server.redis.maxmemory: should be a size such as 128mb"),
         ("server: {base: {timezone: Mars/Olympus}}", "server.base.timezone: should be a time zone such as Europe/Berlin"),
         ("server: {base: {timezone: ../../etc/passwd}}", "server.base.timezone: should be a time zone"),
@@ -165,6 +166,25 @@ def test_every_default_has_the_form_that_its_setting_asks_for(kind):
                 assert all(each.form.holds(value) for value in values), each
 
     check(kind)
+
+
+def numbers(known, path=""):
+    """Every whole number that is declared, with its form, by its dotted path."""
+    for name, each in known.items():
+        if each.type is int:
+            yield f"{path}{name}", each.form
+        for of in (each.type, settings._item(each.type)):
+            if dataclasses.is_dataclass(of) or isinstance(of, settings.Section):
+                yield from numbers(settings._settings(of), f"{path}{name}.")
+
+
+@pytest.mark.parametrize(
+    "kind", [settings.Pipeline, settings.Environment, profile.ProfileFile, settings.every_role(ROOT)]
+)
+def test_every_number_has_bounds(kind):
+    found = dict(numbers(settings._settings(kind)))
+    assert found
+    assert [path for path, form in found.items() if not form or form.holds(-1)] == []
 
 
 def test_a_missing_value_is_named_with_its_help(tmp_path):

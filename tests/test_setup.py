@@ -7,6 +7,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -73,8 +75,9 @@ def test_pip_is_told_nothing_of_where_packages_go(entry, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     monkeypatch.setenv("PIP_TIMEOUT", "7")
     entry.prepare("release")
-    for what, _, environ in entry.steps[1:]:
+    for what, command, environ in entry.steps[1:]:
         assert name not in environ, what
+        assert "--no-user" in command, what  # the user's pip.conf is read, too
         assert environ["PIP_TIMEOUT"] == "7"
 
 
@@ -99,3 +102,27 @@ def test_a_checkout_that_cannot_be_written_is_a_sentence(entry, capsys):
     said = capsys.readouterr().err
     assert said.startswith("setup: ")
     assert "Traceback" not in said
+
+
+def test_a_program_that_falls_silent_is_ended_and_named(entry, tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(entry.Refused, match=r"setup: sh -c .*: did not end within 1 s and was ended"):
+        entry.ran(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600"], seconds=1)
+    assert time.monotonic() - begun < 10
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+def test_doit_is_begun_by_its_python_whatever_the_path_is_called(entry, tmp_path):
+    place(entry, tmp_path / "a$HOME b")
+    entry.prepare("release")
+    program = entry.BIN / "python"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > '{tmp_path}/told'\n")
+    program.chmod(0o755)
+    child = os.fork()
+    if not child:
+        try:
+            entry.main(["list"])
+        finally:
+            os._exit(1)  # it became no other program
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (tmp_path / "told").read_text().splitlines() == [str(entry.BIN / "doit"), "list"]

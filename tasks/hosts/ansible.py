@@ -21,8 +21,9 @@ from tasks.console.console import Console
 from tasks.hosts.managed import Managed
 from tasks.hosts.playbook_events import PlaybookEvents, PlaybookIdle
 from tasks.hosts.ssh import ALIVE_EVERY, ALIVE_MISSED, Host, known_hosts, options, refusal
-from tasks.process import children, private
+from tasks.process import bounds, children, private
 from tasks.process.children import Cancelled
+from tasks.refusal import Refusal
 
 ROOT = Path(__file__).parents[2]
 PLAIN = "linear"
@@ -34,6 +35,13 @@ RUNNER_S_OWN = (
 """Variables that ansible-runner sets, so that Ansible tells it what happens."""
 CHANGES_ONLY = {"ANSIBLE_DISPLAY_OK_HOSTS": "False"}
 """Ansible prints nothing of tasks that change nothing."""
+
+
+class PlaySilent(Refusal):
+    """A playbook did not end within its bound, and was ended: a task of it has fallen silent."""
+
+    sentence = "{stage}: ansible-playbook {stage}.yml: did not end within {seconds} s and was ended"
+    remedy = "doit logs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +62,18 @@ def play(
     strategy: str,
     console: Console,
     log: Path | None,
+    seconds: float = bounds.PLAY,
 ) -> Recap:
-    """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints."""
+    """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints. Raises PlaySilent, or why it failed."""
     started, say = time.monotonic(), console.say(playbook)
     if strategy != PLAIN and not mitogen():
         console.once(playbook, f"mitogen is not installed: plays with {PLAIN}, slower")
         strategy = PLAIN
-    status, story = _play(playbook, hosts, variables, strategy, say, log)
+    status, story = _play(playbook, hosts, variables, strategy, say, log, seconds)
     if status == "failed" and not story.begun and strategy != PLAIN and not children.cancelled():
         # nothing was changed, so it can be played again: mitogen may not support this Ansible
         console.once(playbook, f"{strategy} did not get to a first task: plays with {PLAIN}, slower")
-        status, story = _play(playbook, hosts, variables, PLAIN, say, log)
+        status, story = _play(playbook, hosts, variables, PLAIN, say, log, seconds)
     accept(status, story, playbook, hosts)
     return Recap(
         changed=story.changed,
@@ -111,6 +120,7 @@ def _play(
     strategy: str,
     say: Callable[[str], None],
     log: Path | None,
+    seconds: float = bounds.PLAY,
     *,
     check: bool = False,
 ) -> tuple[str, PlaybookEvents]:
@@ -125,8 +135,11 @@ def _play(
                     {**_environment(folder, strategy), **(CHANGES_ONLY if check else {})}
                 ),
                 story=story,
+                seconds=seconds,
                 check=check,
             )
+    except TimeoutError:
+        raise PlaySilent(stage=playbook, seconds=f"{seconds:g}") from None
     finally:
         story.close()
     return status, story
@@ -139,9 +152,10 @@ def _run(
     inventory: Path,
     environment: Mapping[str, str],
     story: PlaybookEvents,
+    seconds: float,
     check: bool,
 ) -> str:
-    """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers."""
+    """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers. Raises TimeoutError."""
     from ansible_runner.interface import init_runner  # half a second to import, needed by plays only
 
     over = threading.Event()
@@ -170,8 +184,11 @@ def _run(
             known = {*environment, *RUNNER_S_OWN}
             runner.config.env = {name: value for name, value in runner.config.env.items() if name in known}
             run = thread.submit(runner.run)
+            deadline = time.monotonic() + seconds
             while wait([run], timeout=0.2).not_done:
                 stop()  # ansible-runner itself asks only every five seconds
+                if time.monotonic() > deadline:
+                    raise TimeoutError
             run.result()
             return str(runner.status)
         finally:

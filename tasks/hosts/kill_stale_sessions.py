@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.console.console import Console
 from tasks.hosts import ssh
 from tasks.hosts.ssh import Host
-from tasks.process import children
+from tasks.process import bounds, children
 from tasks.process.children import CommandFailed
 
 PROGRAM = Path(__file__).parents[1] / "process" / "orphans.py"
@@ -36,5 +36,5 @@ def unreached(host: str, console: Console) -> None:
 def _end_sessions(host: Host) -> int:
     program = ["sudo", "-n", "python3", "-IS", "-", "sessions", host.user]
     with ssh.login(host) as command:
-        printed = children.run([*command, *program], stdin=PROGRAM.read_bytes())
+        printed = children.run([*command, *program], stdin=PROGRAM.read_bytes(), seconds=bounds.HOST)
     return int(printed.split()[-1])

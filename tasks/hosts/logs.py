@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tasks.hosts import ssh
-from tasks.process import children
+from tasks.process import bounds, children
 from tasks.process.children import Cancelled, CommandFailed
 
 INTERRUPTED = 130
@@ -52,7 +52,8 @@ def _journal(host: ssh.Host, show: Show, say: Callable[[str], None]) -> None:
 
     try:
         with ssh.login(host) as login:
-            children.run([*login, *command(show)], say=heard)
+            seconds = None if show.follow else bounds.HOST
+            children.run([*login, *command(show)], say=heard, seconds=seconds)
     except CommandFailed as failed:
         raise ssh.refusal("logs", host) or failed from None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.process import children, private
+from tasks.process import bounds, children, private
 from tasks.process.children import CommandFailed
 from tasks.refusal import Refusal
 
@@ -119,7 +119,7 @@ def _try(host: Host) -> tuple[LoginAnswer, str]:
         return LoginAnswer.OTHER_KEY, ""
     with login(host) as command:
         try:
-            children.run([*command, "true"])
+            children.run([*command, "true"], seconds=bounds.LOGIN)
         except CommandFailed as failed:
             said = str(failed.facts["tail"]).splitlines()
             return LoginAnswer.NO_LOGIN, "; ".join(line.removeprefix("    | ") for line in said)
@@ -137,7 +137,7 @@ def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
         with login(host) as command:
             exchange = ["-o", "KexAlgorithms=^curve25519-sha256"] if quick else []
             command = [command[0], *exchange, *command[1:], "sudo", "-n", "python3", "-IS", "-"]
-            return children.run(command, stdin=program.encode())
+            return children.run(command, stdin=program.encode(), seconds=bounds.HOST)
     except CommandFailed as failed:
         raise refusal(stage, host) or failed from None
 
@@ -177,7 +177,7 @@ def login(host: Host) -> Iterator[list[str]]:
 def _ask(command: Sequence[str]) -> str | None:
     """What a command prints, or None when it fails."""
     try:
-        return children.run(command)
+        return children.run(command, seconds=bounds.LOGIN)
     except CommandFailed:
         return None
 

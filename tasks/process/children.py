@@ -1,7 +1,7 @@
 """children: starts and ends every child process of the pipeline.
 
 Tasks run in threads, and a thread cannot be interrupted. So an interruption sets one event, which `wait` and
-`cancelled` see, and ends the process group of every child.
+`cancelled` see, and ends the process group of every child. So does the child's bound (`bounds`): nothing waits for ever.
 
 A killed run cannot end its children. So a watcher, a process of its own, ends them when the run has ended (`watch`).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -19,13 +20,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from tasks import environ
+from tasks.process import bounds
 from tasks.refusal import Refusal
 
 TAIL = 12
 """Lines of a failed command's output that are shown."""
+
+GRACE = 5.0
+"""Seconds that a child has to end when it is asked to, before it is killed."""
 
 MARK = "DOIT_RUN"
 """Environment variable by which the watcher finds a run's processes."""
@@ -52,6 +57,12 @@ class CommandFailed(Refusal):
     remedy = ""
 
 
+class ChildSilent(CommandFailed):
+    """A child process did not end within its bound: it has fallen silent, or what it asks has."""
+
+    sentence = "{command}: did not end within {seconds} s and was ended\n{tail}"
+
+
 class CommandMissing(Refusal):
     """A program that a stage needs is not installed."""
 
@@ -67,28 +78,117 @@ def run(
     say: Callable[[str], None] | None = None,
     log: IO[bytes] | None = None,
     stdin: bytes | None = None,
+    seconds: float | None = bounds.ANSWER,
 ) -> str:
     """Run a command and return what it printed (stdout and stderr, in order).
 
     `env`: its environment variables; without it, those that every child gets.
-    `say` gets each line as it comes; `log` gets the whole output. Raises CommandMissing, CommandFailed (with
-    the last lines) or Cancelled.
+    `say` gets each line as it comes; `log` gets the whole output. `seconds`: its bound, None where a person waits.
+    Raises CommandMissing, CommandFailed (with the last lines), ChildSilent or Cancelled.
     """
     output: list[str] = []
-    with _started(command, cwd=cwd, env=env, stdin=stdin) as child:
-        for line in child.stdout or ():
-            if log:
-                log.write(line)
-            text = line.decode(errors="replace").rstrip()
-            output.append(text)
-            if say and text.strip():
-                say(text.strip())
-        code = child.wait()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    try:
+        with _started(command, cwd=cwd, env=env, stdin=stdin) as child:
+            for line in _lines(child, deadline):
+                if log:
+                    log.write(line)
+                text = line.decode(errors="replace").rstrip()
+                output.append(text)
+                if say and text.strip():
+                    say(text.strip())
+            code = child.wait(_left(deadline))
+    except subprocess.TimeoutExpired:
+        raise _silent(command, seconds, "\n".join(output)) from None
     if cancelled():
         raise Cancelled(stage="release")
     if code:
         raise CommandFailed(command=shlex.join(command), code=code, tail=tail("\n".join(output)), status=code)
     return "\n".join(output)
+
+
+def ask(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: IO[bytes] | None = None,
+    seconds: float = bounds.ANSWER,
+) -> tuple[int, bytes, bytes]:
+    """Exit code, output and complaints of a program. Raises CommandMissing or ChildSilent."""
+    try:
+        child = subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env=dict(environ.of() if env is None else env),
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise CommandMissing(command=command[0]) from None
+    return answer(child, command, seconds=seconds)
+
+
+def answer(
+    child: subprocess.Popen[bytes], command: Sequence[str], *, seconds: float
+) -> tuple[int, bytes, bytes]:
+    """Exit code, output and complaints of a child that leads its process group. Raises ChildSilent."""
+    try:
+        with _held(child):
+            printed, said = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise _silent(command, seconds) from None
+    return child.returncode, printed, said
+
+
+@contextlib.contextmanager
+def within(seconds: float, child: subprocess.Popen[bytes], command: Sequence[str]) -> Iterator[None]:
+    """A block that reads from a child, which leads its process group, until that has ended. Raises ChildSilent."""
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        _end_surely(child)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        with _held(child):
+            yield
+    except Exception:
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        raise _silent(command, seconds)
+
+
+def _silent(command: Sequence[str], seconds: float | None, output: str = "") -> ChildSilent:
+    facts = {"seconds": f"{seconds:g}", "code": "none", "status": None}
+    return ChildSilent(command=shlex.join(command), tail=tail(output), **facts)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _lines(child: subprocess.Popen[bytes], deadline: float | None) -> Iterator[bytes]:
+    """The output's lines, as they come. Raises TimeoutExpired: its end may never come, as anybody may hold it open."""
+    ready, rest, number = select.poll(), b"", cast("IO[bytes]", child.stdout).fileno()
+    ready.register(number, select.POLLIN)
+    while (left := _left(deadline)) != 0 and ready.poll(None if left is None else left * 1000):
+        chunk = os.read(number, 1 << 16)
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+        if not chunk:
+            if rest:
+                yield rest
+            return
+    raise subprocess.TimeoutExpired(child.args, 0)
 
 
 @contextlib.contextmanager
@@ -99,34 +199,56 @@ def _started(
     env: Mapping[str, str] | None,
     stdin: bytes | None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    with _children_lock:  # an interruption comes before the start, or finds the child in the set
-        if cancelled():
-            raise Cancelled(stage="release")
-        try:
-            child = subprocess.Popen(
-                list(command),
-                cwd=cwd,
-                env=marked(environ.of() if env is None else env),
-                stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            if error.filename != command[0]:
-                raise
-            raise CommandMissing(command=command[0]) from None
+    with _input(stdin) as given, contextlib.ExitStack() as held:
+        with _children_lock:  # an interruption comes before the start, or finds the child in the set
+            if cancelled():
+                raise Cancelled(stage="release")
+            try:
+                child = subprocess.Popen(
+                    list(command),
+                    cwd=cwd,
+                    env=marked(environ.of() if env is None else env),
+                    stdin=given,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except FileNotFoundError as error:
+                if error.filename != command[0]:
+                    raise
+                raise CommandMissing(command=command[0]) from None
+            held.enter_context(_held(child))
+        yield child
+
+
+@contextlib.contextmanager
+def _input(content: bytes | None) -> Iterator[int | IO[bytes]]:
+    """What a child reads: a file in memory, as one that does not read would hold up who writes to a pipe."""
+    if content is None:
+        yield subprocess.DEVNULL
+        return
+    with os.fdopen(os.memfd_create("stdin"), "w+b") as file:
+        file.write(content)
+        file.seek(0)
+        yield file
+
+
+@contextlib.contextmanager
+def _held(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """An interruption ends the child, and at the end of the block it has ended."""
+    with _children_lock:
         _children.add(child)
     try:
-        if stdin is not None and child.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                child.stdin.write(stdin)
-            child.stdin.close()
-        yield child
+        yield
+    except subprocess.TimeoutExpired:
+        _end_surely(child)  # where it has ended, another process of its group may hold its output
+        raise
     finally:
         if child.poll() is None:
-            _end(child)
-            child.wait()
+            _end_surely(child)
+        for stream in (child.stdout, child.stderr):
+            if stream:
+                stream.close()
         with _children_lock:
             _children.discard(child)
 
@@ -221,6 +343,15 @@ def kill() -> None:
     with _children_lock:
         for child in _children:
             _end(child, signal.SIGKILL)
+
+
+def _end_surely(child: subprocess.Popen[bytes]) -> None:
+    """End a child and its process group, also where they do not want to."""
+    _end(child)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE)
+    _end(child, signal.SIGKILL)
+    child.wait()
 
 
 def _end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:

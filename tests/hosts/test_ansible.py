@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tasks.console.console import Console
-from tasks.hosts.ansible import accept, play
+from tasks.hosts.ansible import PlaySilent, accept, play
 from tasks.hosts.playbook_events import (
     HIDDEN,
     SKIPPED_WITHIN,
@@ -44,7 +44,7 @@ def a_host(**changes):
     return dataclasses.replace(known, **changes)
 
 
-def attempt(playbook="server", *, host, strategy="linear", log=None, console=None):
+def attempt(playbook="server", *, host, strategy="linear", log=None, console=None, **more):
     return play(
         playbook,
         hosts=[host],
@@ -52,6 +52,7 @@ def attempt(playbook="server", *, host, strategy="linear", log=None, console=Non
         strategy=strategy,
         console=console or Console(io.StringIO()),
         log=log,
+        **more,
     )
 
 
@@ -156,6 +157,18 @@ def test_an_interruption_ends_a_play_within_three_seconds(strategy, temporary):
     assert list(private.root().iterdir()) == []
     assert left_by_plays() == []
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_play_that_falls_silent_is_ended_at_its_bound(strategy, temporary):
+    begun = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections and says nothing
+        port = mute.getsockname()[1]
+        with pytest.raises(PlaySilent, match=r"server: ansible-playbook server\.yml: did not end within 3 s"):
+            attempt(host=a_host(port=port), strategy=strategy, seconds=3)
+    assert time.monotonic() - begun < 8
+    assert list(private.root().iterdir()) == []
+    assert left_by_plays() == []
 
 
 @pytest.mark.parametrize(

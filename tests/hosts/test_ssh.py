@@ -85,3 +85,17 @@ def test_a_login_does_not_wait_for_a_host_that_has_fallen_silent():
         ).stdout
     settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
     assert (settings["serveraliveinterval"], settings["serveralivecountmax"]) == ("15", "4")
+
+
+def test_a_play_does_not_either_whatever_its_strategy_is(tmp_path):
+    """mitogen tells OpenSSH signs of life of its own, before our options, and OpenSSH takes the first."""
+    inventory = ansible._inventory(tmp_path, [HOST], {})
+    told = ansible.json.loads(inventory.read_text())["all"]["hosts"]["i-1"]
+    assert (told["mitogen_ssh_keepalive_interval"], told["mitogen_ssh_keepalive_count"]) == (15, 4)
+    shown = subprocess.run(
+        ["ssh", "-G", *shlex.split(told["ansible_ssh_common_args"]), "127.0.0.1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "serveraliveinterval 15\n" in shown

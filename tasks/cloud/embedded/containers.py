@@ -12,14 +12,15 @@ import re
 import resource
 import select
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tasks import environ
 from tasks.cloud.embedded.runtime import Launch
+from tasks.process import bounds, children
+from tasks.process.children import ChildSilent, CommandMissing
 from tasks.refusal import Refusal
 
 LABEL = "release-pipeline.cloud"
@@ -225,27 +226,25 @@ class Containers:
             os.close(process)
 
 
-def podman(*arguments: str) -> str:
+def podman(*arguments: str, stdin: IO[bytes] | None = None, seconds: float = bounds.PODMAN) -> str:
     """Run podman and return its output. Raises PodmanMissing, or PodmanRefused with its last line."""
     begun = time.monotonic()
     try:
         # a session of its own: Ctrl-C ends our command, not a container that is being made
-        done = subprocess.run(
-            ["podman", *arguments],
-            env=environ.of("cloud"),
-            capture_output=True,
-            text=True,
-            start_new_session=True,
-            check=False,
+        code, printed, said = children.ask(
+            ["podman", *arguments], env=environ.of("cloud"), stdin=stdin, seconds=seconds
         )
-    except FileNotFoundError:
+    except CommandMissing:
         raise PodmanMissing from None
+    except ChildSilent as silent:
+        problem = f"did not end within {silent.facts['seconds']} s and was ended"
+        raise PodmanRefused(command=arguments[0], problem=problem) from None
     if time.monotonic() - begun > SLOW:
         LOG.warning("podman %s took %.0f s", " ".join(arguments), time.monotonic() - begun)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if code:
+        last = (said.decode(errors="replace").strip().splitlines() or [f"exit code {code}"])[-1]
         raise PodmanRefused(command=arguments[0], problem=last.removeprefix("Error: "))
-    return done.stdout
+    return printed.decode(errors="replace")
 
 
 def has_image(image: str) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tasks import environ
 from tasks.cloud.embedded import containers
+from tasks.cloud.embedded.containers import PodmanRefused
+from tasks.process import bounds, children
 from tasks.process.children import CommandMissing
 from tasks.refusal import Refusal
 
@@ -142,18 +144,18 @@ def _build(folder: Path, started: Callable[[subprocess.Popen[bytes]], None]) -> 
             )
         except FileNotFoundError:
             raise CommandMissing(command="mmdebstrap") from None
-        importing = ["podman", "import", "--quiet", "-", reference(key())]
         started(made)
-        with made:  # an import that died must not leave mmdebstrap waiting for a reader
-            imported = subprocess.run(
-                importing,
-                env=environ.of("cloud"),
-                stdin=made.stdout,
-                stdout=output,
-                stderr=output,
-                check=False,
-            )
-    if made.returncode or imported.returncode:
+        imported = True
+        # an import that died must not leave mmdebstrap waiting for a reader
+        with children.within(bounds.IMAGE, made, ["mmdebstrap"]), made:
+            try:
+                containers.podman(
+                    "import", "--quiet", "-", reference(key()), stdin=made.stdout, seconds=bounds.IMAGE
+                )
+            except PodmanRefused as refused:
+                imported = False
+                output.write(f"{refused.text.splitlines()[0]}\n".encode())
+    if made.returncode or not imported:
         containers.remove_image(reference(key()))
         raise DebianAmiFailed(tail="; ".join(log.read_text().strip().splitlines()[-3:]))
 
@@ -183,10 +185,8 @@ def _certificates() -> list[Path]:
 
 def _apt_settings() -> str:
     # proxies, certificates, dates: hosts reach the registry as this machine does
-    dump = subprocess.run(
-        ["apt-config", "dump", "Acquire"], env=environ.of("cloud"), capture_output=True, text=True, check=True
-    )
-    kept = (line for line in dump.stdout.splitlines() if not line.endswith('"";'))
+    _, dumped, _ = children.ask(["apt-config", "dump", "Acquire"], env=environ.of("cloud"))
+    kept = (line for line in dumped.decode().splitlines() if not line.endswith('"";'))
     return "".join(f"{line}\n" for line in kept)
 
 

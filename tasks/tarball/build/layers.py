@@ -114,6 +114,7 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
             say=build.run.console.say("tarball"),
             log_path=log,
             shown=log.relative_to(build.run.root),
+            minutes=build.run.pipeline.application.build_minutes,
         )
         overlay.check(tree, name, [filled(each, values) for each in layer.promises])
         made = tar.of_folder(

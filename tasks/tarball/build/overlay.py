@@ -8,17 +8,15 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tasks import environ
 from tasks.full_disk import DiskFull
-from tasks.process import children, private
-from tasks.process.children import CommandFailed
+from tasks.process import bounds, children, private
+from tasks.process.children import ChildSilent, CommandFailed
 from tasks.refusal import Refusal
 
 NEAR_FULL = 16 << 20
@@ -41,6 +39,13 @@ class BuildFailed(Refusal):
 
     sentence = "tarball: {step}: {command}: exit code {code} (whole output: {log})\n{tail}"
     remedy = "doit tarball"
+
+
+class BuildSilent(Refusal):
+    """A build command did not end within `application.build_minutes`, and was ended with all that it had started."""
+
+    sentence = "tarball: {step}: {command}: did not end within {minutes} min and was ended (whole output: {log})\n{tail}"
+    remedy = "$EDITOR pipeline.yml"
 
 
 def build_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
@@ -90,8 +95,9 @@ def run(
     say: Callable[[str], None],
     log_path: Path,
     shown: Path,
+    minutes: int,
 ) -> None:
-    """Run the commands in the merged tree. Raises BuildFailed or DiskFull."""
+    """Run the commands in the merged tree; each has so many minutes. Raises BuildFailed, BuildSilent or DiskFull."""
     mounts = can_mount(overlay.folder)
     if not mounts:
         _copy(overlay)
@@ -108,7 +114,11 @@ def run(
                     env={**environment, "HOME": str(overlay.folder / "home")},
                     say=lambda words: say(f"{layer}: {log.redact(words)}"),
                     log=log,  # type: ignore[arg-type]
+                    seconds=minutes * 60,
                 )
+            except ChildSilent as silent:
+                told = {"log": shown, "command": line, "tail": log.redact(str(silent.facts["tail"]))}
+                raise BuildSilent(step=layer, minutes=minutes, **told) from None
             except CommandFailed as failed:
                 _refuse_full_disk(overlay)
                 raise BuildFailed(
@@ -177,8 +187,8 @@ def _may_mount(folder: Path) -> bool:
         overlay = Overlay(folder=Path(own), lowers=(Path(own) / "lower",))
         for name in ("made", "work", "tree", "lower"):
             (overlay.folder / name).mkdir()
-        tried = subprocess.run(_mounted(overlay, ["true"]), cwd=own, env=environ.of(), capture_output=True)
-        return tried.returncode == 0
+        code, _, _ = children.ask(_mounted(overlay, ["true"]), cwd=Path(own))
+        return code == 0
 
 
 def can_mount(folder: Path) -> bool:
@@ -202,7 +212,10 @@ def _refuse_full_disk(overlay: Overlay) -> None:
 def _copy(overlay: Overlay) -> None:
     for lower in reversed(overlay.lowers):
         try:
-            children.run(["cp", "-a", "--reflink=auto", f"{lower}/.", str(overlay.folder / "tree")])
+            children.run(
+                ["cp", "-a", "--reflink=auto", f"{lower}/.", str(overlay.folder / "tree")],
+                seconds=bounds.COPY,
+            )
         except CommandFailed:
             _refuse_full_disk(overlay)
             raise
