@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.conftest import ROOT, commit, copy_project
-from tests.end_to_end.conftest import Site
+from tests.end_to_end.conftest import Site, replace
 
 pytestmark = pytest.mark.end_to_end
 
@@ -41,14 +41,6 @@ def board(tmp_path, project) -> Site:
     )
     commit(root, "a board of notes")
     return Site(root=root, variables={})
-
-
-def replace(path, words):
-    text = path.read_text()
-    for before, after in words.items():
-        assert text.count(before) == 1, before
-        text = text.replace(before, after)
-    path.write_text(text)
 
 
 class Visitor:
