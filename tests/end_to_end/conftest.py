@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -17,6 +19,8 @@ from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
 from tests.conftest import ROOT, commit, copy_project, doit
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,15 @@ def pages(tmp_path_factory, project) -> Iterator[Site]:
     made = Site(root=root, variables={})
     yield made
     assert made.doit("teardown").returncode == 0
+
+
+def until(found: Callable[[], T], seconds: float = 30) -> T:
+    """What becomes true within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    return answer
 
 
 def replace(path: Path, words: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 
 
 def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tasks.hosts import ssh
 from tasks.release import history
-from tests.end_to_end.conftest import replace
+from tests.end_to_end.conftest import until
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 
 SEEN = """
 import pathlib, urllib.request
@@ -31,14 +30,22 @@ ExecStart=/usr/bin/test ! -e /var/tmp/restart-fails
 ExecReload=/usr/bin/test ! -e /var/tmp/reload-fails
 ''')
 subprocess.run(["systemctl", "daemon-reload"], check=True)
+pathlib.Path("/var/tmp/data").mkdir()
+pathlib.Path("/var/tmp/data").chmod(0o777)  # the application's user migrates it
 """
+HANGS = """
+import pathlib, time
+while not pathlib.Path("/var/tmp/data/hangs").exists():
+    time.sleep(0.1)
+"""
+"""Ends when a release has come to where it hangs."""
 RELEASE = """
 release:
   health_path: /
   migration:
-    due: [sh, -c, "test ! -e /var/tmp/due-hangs || sleep 60; test ! -e /var/tmp/due-fails || exit 9; test ! -e /var/tmp/due || exit 2"]
+    due: [sh, -c, "test ! -e /var/tmp/due-hangs || { touch /var/tmp/data/hangs; sleep 60; }; test ! -e /var/tmp/due-fails || exit 9; test ! -e /var/tmp/data/due || exit 2"]
     due_exit: 2
-    run: [sh, -c, "rm -f /var/tmp/due; test ! -e /var/tmp/migration-fails"]
+    run: [sh, -c, "test ! -e /var/tmp/migration-fails && rm -f /var/tmp/data/due"]
   maintenance:
     active_file: public/maintenance
     "on": [touch, public/maintenance]
@@ -92,15 +99,22 @@ def broken(host, path):
         ssh.python(host, "release", f"import os; os.remove({path!r})")
 
 
-@pytest.mark.parametrize("sick", [0, 1])
+def every(site, program):
+    """Run a program on every machine."""
+    for host in site.hosts:
+        ssh.python(host, "release", program)
+
+
 @pytest.mark.parametrize(
-    "path",
+    ("path", "sick"),
     [
-        "/srv/pages/downloads",  # where a folder should be
-        "/var/tmp/due-fails",
-        "/var/tmp/switch-fails",
-        "/var/tmp/check-fails",
-        "/var/tmp/restart-fails",
+        pytest.param("/srv/pages/downloads", 0, marks=pytest.mark.long),  # where a folder should be
+        pytest.param("/var/tmp/due-fails", 1, marks=pytest.mark.long),
+        pytest.param("/var/tmp/switch-fails", 0, marks=pytest.mark.long),
+        ("/var/tmp/check-fails", 1),
+        pytest.param("/var/tmp/check-fails", 0, marks=pytest.mark.long),
+        pytest.param("/var/tmp/restart-fails", 0, marks=pytest.mark.long),
+        pytest.param("/var/tmp/restart-fails", 1, marks=pytest.mark.long),
     ],
 )
 def test_a_release_that_fails_on_one_machine_stays_on_neither(pair, path, sick):
@@ -113,7 +127,50 @@ def test_a_release_that_fails_on_one_machine_stays_on_neither(pair, path, sick):
         assert pair.hosts[sick].name in failed.stderr
     assert seen(pair) == before
     assert recorded(pair) == before[0][0]
-    assert pair.stages("release")["release"] == "done"
-    after = seen(pair)
+    assert_both_go_on(pair, before)
+
+
+def assert_both_go_on(site, before):
+    """With nothing broken, the next release puts both machines on the new one."""
+    assert site.stages("release")["release"] == "done"
+    after = seen(site)
     assert after[0] == after[1] != before[0]
-    assert recorded(pair) == after[0][0]
+    assert recorded(site) == after[0][0]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", ["/var/tmp/migration-fails", "/var/tmp/switch-fails"])
+def test_after_a_migration_both_stay_in_maintenance(pair, path):
+    before = seen(pair)
+    change(pair)
+    every(pair, "open('/var/tmp/data/due', 'x')")
+    with broken(pair.hosts[0], path):
+        failed = pair.doit("release")
+        assert "the site stays in maintenance" in failed.stderr
+    every(pair, "import pathlib; assert pathlib.Path('/srv/pages/current/public/maintenance').exists()")
+    assert recorded(pair) == before[0][0]
+    assert_both_go_on(pair, before)
+    every(
+        pair, "import pathlib; assert not [*pathlib.Path('/srv/pages/releases').glob('*/public/maintenance')]"
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sick", [0, 1])
+def test_a_machine_that_dies_before_the_switch_keeps_the_other_from_it(pair, sick):
+    before, dying = seen(pair), pair.hosts[sick]
+    change(pair)
+    with broken(dying, "/var/tmp/due-hangs"):
+        with ThreadPoolExecutor() as pool:
+            releasing = pool.submit(pair.doit, "release")
+            ssh.python(dying, "release", HANGS)
+            ec2 = pair.run.cloud.client("ec2")
+            ec2.stop_instances(InstanceIds=[dying.name], Force=True)
+            failed = releasing.result()
+        assert failed.returncode == 1, failed.stdout
+        assert dying.name in failed.stderr
+        ec2.start_instances(InstanceIds=[dying.name])
+        until(lambda: ssh.refusal("release", dying) is None)
+    assert seen(pair) == before
+    assert recorded(pair) == before[0][0]
+    assert_both_go_on(pair, before)
