@@ -18,7 +18,6 @@ from tasks.tarball import stored
 from tasks.tarball.build import tar
 from tasks.tarball.build.archive import Share
 from tasks.tarball.manifest import Manifest
-from tasks.tarball.stored import ArchiveDamaged
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -59,7 +58,7 @@ def read(run: Run, digest: Digest) -> ComparedTarball:
         stream = tar.of_archive(run.store.open(key), digest=digest)
         entries = {each.name: _told(each) for each in stream}
     except tar.Damaged as damaged:
-        raise ArchiveDamaged(run, digest, damaged) from None
+        raise stored.damaged(run, digest, damaged) from None
     manifest = Manifest.of(document.value) if document else None
     return ComparedTarball(digest=digest, manifest=manifest, entries=entries)
 

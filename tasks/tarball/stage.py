@@ -176,7 +176,7 @@ def _sign(run: Run, digest: Digest) -> None:
     try:
         made = signature.sign(run, digest, run.store.open(key))
     except tar.Damaged as damaged:
-        raise stored.ArchiveDamaged(run, digest, damaged) from None
+        raise stored.damaged(run, digest, damaged) from None
     if made:
         run.store.put(stored.signature_key(key, signature.signer(made)), made.encode())
 

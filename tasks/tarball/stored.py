@@ -39,11 +39,6 @@ class ArchiveDamaged(Refusal):
     sentence = "tarball: {digest} is damaged: {problem}"
     remedy = "doit {builder}tarball"
 
-    def __init__(self, run: Run, digest: Digest, problem: object) -> None:
-        upstream = "" if run.environment.has("tarball") else run.environment.takes_from
-        builder = f"environment={upstream} " if upstream else ""
-        super().__init__(digest=digest.short, problem=problem, builder=builder)
-
 
 MANIFEST = "manifest.json"
 REPLACED = "it is not the object that was stored when it was packed"
@@ -99,9 +94,16 @@ def stored_key(run: Run, digest: Digest) -> str:
     key = key_of(run, digest)
     if not key:
         if cache.of(run).blob("tarballs", digest):
-            raise ArchiveDamaged(run, digest, REPLACED)
+            raise damaged(run, digest, REPLACED)
         raise TarballGone(digest=digest.short, bucket=run.bucket)
     return key
+
+
+def damaged(run: Run, digest: Digest, problem: object) -> ArchiveDamaged:
+    """The refusal of a damaged tarball; its remedy is typed for the environment that builds it."""
+    upstream = "" if run.environment.has("tarball") else run.environment.takes_from
+    builder = f"environment={upstream} " if upstream else ""
+    return ArchiveDamaged(digest=digest.short, problem=problem, builder=builder)
 
 
 def as_packed(store: Store, key: str, size: int | None = None) -> bool:
