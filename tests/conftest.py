@@ -37,9 +37,14 @@ def commit(folder: Path, message: str = "change") -> str:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that boot hosts run first, in one process that shares them; the other files run beside it."""
+    """Tests that boot hosts run first, in one process that shares them; the other files run beside it.
+
+    A file whose hosts are its own names another group: its tests boot them meanwhile.
+    """
     items.sort(key=lambda item: "end_to_end" not in item.keywords)
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         group = "end_to_end" if "end_to_end" in item.path.parts else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 

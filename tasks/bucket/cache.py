@@ -60,10 +60,19 @@ class Cache:
 
     def blob(self, kind: BlobKind, digest: Digest, size: int | None = None) -> str | None:
         """The key of a stored blob, or None where no zone that this run reads has it. `size`: if known, it must match."""
-        for zone, found in self._look(lambda zone: layout.blob(zone, kind, digest), self.store.size):
-            if size in (None, found):
-                return layout.blob(zone, kind, digest)
+        for key in self.keys(kind, digest):
+            found = self.store.size(key)
+            if found is not None and size in (None, found):
+                return key
         return None
+
+    def keys(self, kind: BlobKind, digest: Digest) -> Iterator[str]:
+        """The keys that a blob may have, in the zones that this run reads."""
+        yield from (layout.blob(zone, kind, digest) for zone in self.reads)
+
+    def key(self, kind: BlobKind, digest: Digest) -> str:
+        """The key under which this run stores a blob."""
+        return layout.blob(self.writes, kind, digest)
 
     def blobs(self, kind: BlobKind, beginning: str = "") -> Iterator[Digest]:
         """The digests of the stored blobs that begin with `beginning`."""
@@ -81,7 +90,7 @@ class Cache:
         damaged: bool = False,
     ) -> str:
         """Store a blob, and return its key. An existing blob of this digest and size stays, unless it is `damaged`."""
-        key = layout.blob(self.writes, kind, digest)
+        key = self.key(kind, digest)
         if damaged or self.store.size(key) != path.stat().st_size:
             self.store.upload(key, path, heard)
         return key

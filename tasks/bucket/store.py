@@ -62,6 +62,14 @@ class Document:
     age: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An object's size and version, without its content."""
+
+    size: int
+    etag: str
+
+
 class NotADocument(DocumentDamaged):
     """The object is not a JSON object. With its version, it can be replaced."""
 
@@ -161,12 +169,18 @@ class Store:
 
     def size(self, key: str) -> int | None:
         """The size of an object in bytes, or None if it does not exist."""
+        found = self.look(key)
+        return found.size if found else None
+
+    def look(self, key: str) -> Stored | None:
+        """Size and version of an object, or None if it does not exist."""
         try:
-            return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
+            answer = self.client.head_object(Bucket=self.bucket, Key=key)
         except self.client.exceptions.ClientError as error:
             if status(error) == 404:
                 return None
             raise
+        return Stored(size=int(answer["ContentLength"]), etag=str(answer["ETag"]))
 
     def delete(self, key: str, *, seen: str | None = None) -> None:
         """Delete an object, if it exists; with `seen`, only in that version. Raises RecordTaken if it is another one."""

@@ -18,7 +18,6 @@ from tasks.tarball import stored
 from tasks.tarball.build import tar
 from tasks.tarball.build.archive import Share
 from tasks.tarball.manifest import Manifest
-from tasks.tarball.stored import ArchiveDamaged
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -54,12 +53,12 @@ def find(run: Run, name: str) -> Digest:
 def read(run: Run, digest: Digest) -> ComparedTarball:
     """A stored tarball, read as a stream without a copy on disk. Raises ArchiveDamaged."""
     key = stored.stored_key(run, digest)
-    document = run.store.read(layout.beside(key, "manifest.json"))
+    document = run.store.read(layout.beside(key, stored.MANIFEST))
     try:
         stream = tar.of_archive(run.store.open(key), digest=digest)
         entries = {each.name: _told(each) for each in stream}
     except tar.Damaged as damaged:
-        raise ArchiveDamaged(digest=digest.short, problem=damaged) from None
+        raise stored.damaged(run, digest, damaged) from None
     manifest = Manifest.of(document.value) if document else None
     return ComparedTarball(digest=digest, manifest=manifest, entries=entries)
 

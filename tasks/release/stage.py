@@ -106,7 +106,7 @@ def read_back(ask: Hosts, reached: Sequence[Host], name: str, digest: Digest) ->
 
 
 def variables(run: Run, digest: Digest) -> dict[str, object]:
-    """The variables of the role `release`. Raises Unsigned or NoPublicKey."""
+    """The variables of the role `release`. Raises TarballGone, ArchiveDamaged, Unsigned or NoPublicKey."""
     signed = stored.signature_of(run, digest)
     signature.accept(run, digest, signed)
     return {

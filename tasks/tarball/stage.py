@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tasks import application, source
 from tasks.bucket import cache, layout
-from tasks.bucket.store import RecordTaken
+from tasks.bucket.store import NotADocument, RecordTaken
 from tasks.digest import Digest
 from tasks.full_disk import full_disk
 from tasks.graph.stage import Foreseen, Outcome
@@ -68,7 +68,7 @@ def layer_parts(build: Build, name: str) -> dict[str, object]:
 def layer(build: Build, name: str) -> Outcome:
     """Build a layer, unless it or the whole tarball is stored. A stored layer is downloaded only when it is needed."""
     accept_source(build.run)
-    if layers.known(build, name) or _stored(cache.of(build.run), _key(build)):
+    if layers.known(build, name) or _stored(build.run, _key(build)):
         return Outcome(facts={}, done="", unchanged="", changed=False)
     if build.run.profile.sbom:
         sbom.load_ahead()
@@ -83,7 +83,7 @@ def layer(build: Build, name: str) -> Outcome:
 
 def foresee_layer(build: Build, name: str) -> Foreseen | None:
     """`unchanged` if the layer or the whole tarball is stored; None if the layer will be built."""
-    if _refused(build.run) or not (layers.known(build, name) or _stored(cache.of(build.run), _key(build))):
+    if _refused(build.run) or not (layers.known(build, name) or _stored(build.run, _key(build))):
         return None
     return Foreseen(what="unchanged", facts={})
 
@@ -91,7 +91,7 @@ def foresee_layer(build: Build, name: str) -> Foreseen | None:
 def foresee(build: Build) -> Foreseen | None:
     """The stored tarball of this tree, with what is still to be written about it; None if it will be packed."""
     run = build.run
-    manifest = None if _refused(run) else _stored(cache.of(run), _key(build))
+    manifest = None if _refused(run) else _stored(run, _key(build))
     if not manifest:
         return None
     digest = manifest.digest
@@ -138,7 +138,7 @@ def differences(build: Build) -> list[str]:
         return [f"commit {commit.short} points to no tarball yet"]
     key = stored.key_of(run, known.digest)
     if not key:
-        return [f"the tarball {known.digest.short} is gone"]
+        return [f"the tarball {known.digest.short} is gone or damaged"]
     return [f"the tarball {known.digest.short} is not signed"] if _unsigned(run, key) else []
 
 
@@ -146,13 +146,13 @@ def pack(build: Build) -> Outcome:
     """Pack the layers and the application into a tarball and store it, unless a tarball of the same inputs is stored already."""
     run = build.run
     accept_source(run)
-    kept, tree, key = cache.of(run), application.tree(run), _key(build)
-    manifest = _stored(kept, key)
+    tree, key = application.tree(run), _key(build)
+    manifest = _stored(run, key)
     changed = manifest is None
     if manifest is None:
         with full_disk("tarball", ".run"):
             manifest = _pack(build, tree)
-        kept.keep("keys", key, manifest.as_dict())
+        cache.of(run).keep("keys", key, manifest.as_dict())
     _sign(run, manifest.digest)
     _point(run, manifest.digest)
     size = f"{manifest.size / 1e6:.1f} MB, {manifest.files} files"
@@ -179,7 +179,7 @@ def _sign(run: Run, digest: Digest) -> None:
     try:
         made = signature.sign(run, digest, run.store.open(key))
     except tar.Damaged as damaged:
-        raise stored.ArchiveDamaged(digest=digest.short, problem=damaged) from None
+        raise stored.damaged(run, digest, damaged) from None
     if made:
         run.store.put(stored.signature_key(key, signature.signer(made)), made.encode())
 
@@ -218,13 +218,33 @@ def _pack(build: Build, tree: str) -> Manifest:
         sent.append(size)
         say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
 
-    key = cache.of(run).upload("tarballs", result.digest, packed, heard)
-    packed.unlink()
-    with contextlib.suppress(RecordTaken):
-        run.store.write(layout.beside(key, "manifest.json"), manifest.as_dict(), seen=None)
+    key = _store(run, manifest, packed, heard)
     _list_parts(run, tree, exported, key)
     layers.prune(build, (each.digest for each in made.values()))
     return manifest
+
+
+def _store(run: Run, manifest: Manifest, packed: Path, heard: Callable[[int], None]) -> str:
+    """Store the tarball, and beside it its manifest with the version that the bucket gave it; the tarball's key.
+
+    What is stored already stays, unless it is not what its manifest describes.
+    """
+    kept = cache.of(run)
+    key = kept.key("tarballs", manifest.digest)
+    damaged = not stored.as_packed(run.store, key)
+    kept.upload("tarballs", manifest.digest, packed, heard, damaged=damaged)
+    packed.unlink()
+    found, beside = run.store.look(key), layout.beside(key, stored.MANIFEST)
+    told = {**manifest.as_dict(), "etag": found.etag if found else ""}
+    try:
+        before = run.store.read(beside)
+    except NotADocument as unreadable:
+        run.store.write(beside, told, seen=unreadable.etag)
+        return key
+    if damaged or not before:
+        with contextlib.suppress(RecordTaken):
+            run.store.write(beside, told, seen=before.etag if before else None)
+    return key
 
 
 def _hidden(build: Build) -> list[str]:
@@ -284,11 +304,11 @@ def _key(build: Build) -> Digest:
     return Digest.of_value(recipe)
 
 
-def _stored(kept: cache.Cache, key: Digest) -> Manifest | None:
+def _stored(run: Run, key: Digest) -> Manifest | None:
     """The manifest of the tarball with these inputs, if both are stored."""
-    for found in kept.records("keys", key):
+    for found in cache.of(run).records("keys", key):
         manifest = Manifest.of(found.value)
-        if kept.blob("tarballs", manifest.digest, manifest.size):
+        if stored.key_of(run, manifest.digest, manifest.size):
             return manifest
     return None
 
@@ -300,7 +320,7 @@ def _point(run: Run, digest: Digest) -> None:
         return
     kept = cache.of(run)
     before = kept.record("commits", commit)
-    if before and kept.blob("tarballs", Pointer.of(before.value).digest):
+    if before and stored.key_of(run, Pointer.of(before.value).digest):
         return
     new = Pointer(
         digest=digest, branch=run.branch, by=run.who, role=run.cloud.caller().role, at=run.clock.stamp()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import source
 from tasks.bucket import cache, layout
+from tasks.bucket.store import NotADocument, Store
 from tasks.digest import Digest
 from tasks.refusal import Refusal
 from tasks.tarball import signature
@@ -33,10 +34,14 @@ class TarballGone(Refusal):
 
 
 class ArchiveDamaged(Refusal):
-    """A stored tarball is not the one that was packed."""
+    """A stored tarball is not the one that was packed. The stage that builds it packs and stores it again."""
 
     sentence = "tarball: {digest} is damaged: {problem}"
-    remedy = "doit forget tarball && doit tarball"
+    remedy = "doit {builder}tarball"
+
+
+MANIFEST = "manifest.json"
+REPLACED = "it is not the object that was stored when it was packed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +80,46 @@ def pointer(run: Run, commit: Commit | Version) -> Pointer | None:
     return Pointer.of(found.value) if found else None
 
 
-def key_of(run: Run, digest: Digest) -> str | None:
-    """The bucket key of a tarball; None if it is not stored. Its documents are beside it (`layout.beside`)."""
-    return cache.of(run).blob("tarballs", digest)
+def key_of(run: Run, digest: Digest, size: int | None = None) -> str | None:
+    """The bucket key of a tarball; None if no zone has it as it was packed. Its documents are beside it (`layout.beside`).
+
+    `size`: if known, it must match.
+    """
+    keys = cache.of(run).keys("tarballs", digest)
+    return next((key for key in keys if as_packed(run.store, key, size)), None)
 
 
 def stored_key(run: Run, digest: Digest) -> str:
-    """The bucket key of a tarball that must be stored. Raises TarballGone."""
+    """The bucket key of a tarball that must be stored. Raises TarballGone or ArchiveDamaged."""
     key = key_of(run, digest)
     if not key:
+        if cache.of(run).blob("tarballs", digest):
+            raise damaged(run, digest, REPLACED)
         raise TarballGone(digest=digest.short, bucket=run.bucket)
     return key
+
+
+def damaged(run: Run, digest: Digest, problem: object) -> ArchiveDamaged:
+    """The refusal of a damaged tarball; its remedy is typed for the environment that builds it."""
+    upstream = "" if run.environment.has("tarball") else run.environment.takes_from
+    builder = f"environment={upstream} " if upstream else ""
+    return ArchiveDamaged(digest=digest.short, problem=problem, builder=builder)
+
+
+def as_packed(store: Store, key: str, size: int | None = None) -> bool:
+    """Whether a tarball is stored in the size and version that its manifest names; an older manifest names no version."""
+    found = store.look(key)
+    if not found or size not in (None, found.size):
+        return False
+    try:
+        told = store.read(layout.beside(key, MANIFEST))
+    except NotADocument:
+        return False
+    manifest = told.value if told else {}
+    return (found.size, found.etag) == (
+        manifest.get("size", found.size),
+        manifest.get("etag") or found.etag,
+    )
 
 
 def named(run: Run, beginning: str) -> set[Digest]:
@@ -94,9 +128,10 @@ def named(run: Run, beginning: str) -> set[Digest]:
 
 
 def signature_of(run: Run, digest: Digest) -> str:
-    """A signature of the tarball by a key that the settings name; empty if there is none."""
-    key = key_of(run, digest) if run.pipeline.public_keys else None
-    return next(iter(signatures(run, key).values()), "") if key else ""
+    """A signature of the stored tarball by a key that the settings name; empty if there is none. Raises TarballGone or ArchiveDamaged."""
+    if not run.pipeline.public_keys:
+        return ""
+    return next(iter(signatures(run, stored_key(run, digest)).values()), "")
 
 
 def signatures(run: Run, key: str) -> dict[str, str]:

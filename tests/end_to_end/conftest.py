@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,7 +18,9 @@ from tasks.hosts.ssh import Host, options
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
-from tests.conftest import copy_project, doit
+from tests.conftest import ROOT, commit, copy_project, doit
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +36,15 @@ class Site:
         return command_line.read(self.root, self.variables)
 
     @property
-    def host(self) -> Host:
-        """Its machine."""
+    def hosts(self) -> list[Host]:
+        """Its machines."""
         run = self.run
-        return hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))[0]
+        return hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
+
+    @property
+    def host(self) -> Host:
+        """Its machine, or the first of them."""
+        return self.hosts[0]
 
     def doit(self, *arguments: str, **environ: str):
         """Run doit for this environment."""
@@ -86,6 +96,45 @@ def site(project: Path) -> Site:
     answered = made.doit("release")
     assert answered.returncode == 0, answered.stdout + answered.stderr
     return made
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory, project) -> Iterator[Site]:
+    """A project of its own that releases the example of the profile `static` to two machines. `project` deletes the cloud of both."""
+    root = copy_project(tmp_path_factory.mktemp("project") / "pages")
+    shutil.rmtree(root / "app")
+    shutil.copytree(ROOT / "tests" / "examples" / "static", root / "app")
+    replace(
+        root / "pipeline.yml",
+        {
+            "name: shop": "name: pages",
+            "dns_zone: shop.localhost": "dns_zone: pages.localhost",
+            "profile: magento2": "profile: static",
+        },
+    )
+    replace(root / "environments" / "testing.yml", {"instances: 1": "instances: 2"})
+    commit(root, "a site of pages")
+    made = Site(root=root, variables={})
+    yield made
+    assert made.doit("teardown").returncode == 0
+
+
+def until(found: Callable[[], T], seconds: float = 30) -> T:
+    """What becomes true within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    return answer
+
+
+def replace(path: Path, words: Mapping[str, str]) -> None:
+    """Replace words of a file, each of which it has once."""
+    text = path.read_text()
+    for before, after in words.items():
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    path.write_text(text)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,7 +15,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.clouds import secrets_of
 from tests.conftest import DOIT
-from tests.end_to_end.conftest import Site
+from tests.end_to_end.conftest import Site, until
 
 pytestmark = pytest.mark.end_to_end
 
@@ -34,13 +33,6 @@ def own(project) -> Site:
 def host_left(run):
     """What there is of the throw-away host."""
     return find.everything(image._builder(run))
-
-
-def until(claim, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

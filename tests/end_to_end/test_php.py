@@ -7,16 +7,15 @@ import http.client
 import re
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.conftest import ROOT, commit, copy_project
-from tests.end_to_end.conftest import Site
+from tests.end_to_end.conftest import Site, replace, until
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("php")]
 
 MAINTENANCE = "back in a minute"
 UNCHANGED = dict.fromkeys(["infrastructure", "tarball", "server", "release"], "unchanged")
@@ -41,14 +40,6 @@ def board(tmp_path, project) -> Site:
     )
     commit(root, "a board of notes")
     return Site(root=root, variables={})
-
-
-def replace(path, words):
-    text = path.read_text()
-    for before, after in words.items():
-        assert text.count(before) == 1, before
-        text = text.replace(before, after)
-    path.write_text(text)
 
 
 class Visitor:
@@ -89,14 +80,6 @@ class Visitor:
         finally:
             ended.set()
             thread.join()
-
-
-def until(found: Callable, seconds: float = 30):
-    deadline = time.monotonic() + seconds
-    while not (answer := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return answer
 
 
 def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(board, tmp_path):

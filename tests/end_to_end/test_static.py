@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
-from tests.conftest import ROOT, commit, copy_project
-from tests.end_to_end.conftest import Site
-
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 
 
-@pytest.fixture
-def pages(tmp_path, project) -> Site:
-    """A project of its own that releases the example of the profile. `project` deletes the cloud of both."""
-    root = copy_project(tmp_path / "pages")
-    shutil.rmtree(root / "app")
-    shutil.copytree(ROOT / "tests" / "examples" / "static", root / "app")
-    settings = (root / "pipeline.yml").read_text()
-    for before, after in {
-        "name: shop": "name: pages",
-        "dns_zone: shop.localhost": "dns_zone: pages.localhost",
-        "profile: magento2": "profile: static",
-    }.items():
-        assert settings.count(before) == 1
-        settings = settings.replace(before, after)
-    (root / "pipeline.yml").write_text(settings)
-    commit(root, "a site of pages")
-    return Site(root=root, variables={})
-
-
-def test_a_site_of_files_is_released_unchanged_changed_and_torn_down(pages, tmp_path):
+def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     first = pages.stages("release")
     assert {first[each] for each in ("infrastructure", "tarball", "server", "release")} == {"done"}
     assert pages.get()[0] == 200
@@ -59,5 +35,3 @@ def test_a_site_of_files_is_released_unchanged_changed_and_torn_down(pages, tmp_
     ]
     assert sorted(each["Name"].rpartition("/")[2] for each in secrets) == ["deploy_key", "deploy_key_public"]
     assert "pages" not in pages.ssh("ls /etc/logrotate.d /etc/cron.d", tmp=tmp_path).split()
-
-    assert pages.doit("teardown").returncode == 0

@@ -12,19 +12,20 @@ import pytest
 import zstandard
 
 from tasks import application, source
-from tasks.bucket import layout
+from tasks.bucket import cache, layout
 from tasks.console.console import Console
 from tasks.digest import Digest
 from tasks.full_disk import DiskFull
 from tasks.infrastructure import stage as infrastructure
 from tasks.profile import ProfileOptionUnknown
+from tasks.release import stage as release
 from tasks.source import NoBranch, UncommittedChanges
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed, BuildIncomplete
 from tasks.tarball.stage import LockFileUnusable
-from tasks.tarball.stored import NoTarball, TarballGone
+from tasks.tarball.stored import ArchiveDamaged, NoTarball, TarballGone
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import SERVED, commit, git
@@ -253,6 +254,66 @@ def test_a_stored_tarball_that_is_gone_or_cut_off_is_built_again(project, start)
         outcome = tarball.pack(Build(start(project)))
         assert (outcome.changed, outcome.facts["digest"]) == (True, digest)
         assert content(run, digest)
+
+
+def replace_by_others(run, digest):
+    """Other bytes of the same size in the place of a tarball."""
+    s3, key = run.cloud.client("s3"), layout.blob(cache.of(run).writes, "tarballs", digest)
+    s3.put_object(Bucket=run.bucket, Key=key, Body=b"x" * run.store.size(key))
+
+
+def test_a_stored_tarball_of_the_same_size_that_is_another_one_is_built_again(project, start):
+    run = start(project)
+    digest = Digest(tarball.pack(Build(run)).facts["digest"])
+    replace_by_others(run, digest)
+    run = start(project)
+    assert "is gone or damaged" in tarball.differences(Build(run))[0]
+    assert tarball.foresee(Build(run)) is None
+    with pytest.raises(ArchiveDamaged, match=r"when it was packed\n    doit tarball$"):
+        release.variables(run, digest)
+    outcome = tarball.pack(Build(run))
+    assert (outcome.changed, outcome.facts["digest"]) == (True, digest)
+    assert content(run, digest)
+    assert stored.stored_key(run, digest)
+    assert not tarball.pack(Build(start(project))).changed
+
+
+def test_where_nothing_is_built_a_damaged_tarball_is_refused_with_who_builds_it(project, start):
+    run = start(project, environment="staging")
+    digest = Digest(tarball.pack(Build(run)).facts["digest"])
+    replace_by_others(run, digest)
+    with pytest.raises(ArchiveDamaged, match="doit environment=staging tarball"):
+        stored.stored_key(start(project, environment="production"), digest)
+    tarball.pack(Build(start(project, environment="staging")))
+    assert stored.stored_key(start(project, environment="production"), digest)
+
+
+def test_a_branch_passes_over_a_damaged_tarball_that_it_may_not_replace(project, start):
+    ours = start(project, branch="main")
+    digest = Digest(tarball.pack(Build(ours)).facts["digest"])
+    replace_by_others(ours, digest)
+    theirs = start(project, branch="feature")
+    assert tarball.pack(Build(theirs)).facts["digest"] == digest
+    assert stored.stored_key(theirs, digest) == f"branches/tarballs/{digest}.tar.zst"
+    assert content(theirs, digest)
+
+
+@pytest.mark.parametrize("left", ["a manifest without a version", "no manifest", "no document"])
+def test_a_tarball_of_an_older_pipeline_is_taken_and_a_broken_manifest_is_written_again(project, start, left):
+    run = start(project)
+    digest = Digest(tarball.pack(Build(run)).facts["digest"])
+    beside = layout.beside(stored.key_of(run, digest), "manifest.json")
+    told = run.store.read(beside)
+    run.store.delete(beside)
+    if left == "a manifest without a version":
+        older = {name: value for name, value in told.value.items() if name != "etag"}
+        run.store.write(beside, older, seen=None)
+    if left == "no document":
+        run.store.put(beside, b"<html>")
+    outcome = tarball.pack(Build(start(project)))
+    assert (outcome.changed, outcome.facts["digest"]) == (left == "no document", digest)
+    assert stored.stored_key(run, digest)
+    assert not tarball.pack(Build(start(project))).changed
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
