@@ -76,6 +76,7 @@ def test_what_one_shallow_clone_has_released_is_unchanged_in_another_one_at_anot
 
 
 def test_a_change_runs_only_the_stages_that_depend_on_it(site):
+    assert site.doit("infrastructure").returncode == 0  # a clone with another remote may have released it
     page = site.root / "app" / "pub" / "index.php"
     page.write_text(page.read_text() + "\n// a change\n")
     commit(site.root)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
+import functools
 import io
 
 import pytest
@@ -24,9 +23,8 @@ class Machines(Hosts):
 
     def python(self, host, stage, program, *, quick=False):
         printed = io.StringIO()
-        ast.parse(program)
-        with contextlib.redirect_stdout(printed):
-            exec(program.replace("/srv/shop", f"{self.folder}/{host.name}"), {})
+        names = {"print": functools.partial(print, file=printed)}  # hosts are asked at the same time
+        exec(program.replace("/srv/shop", f"{self.folder}/{host.name}"), names)
         return printed.getvalue()
 
 

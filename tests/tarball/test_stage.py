@@ -124,7 +124,7 @@ def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project
     run = start(project)
     assert "points to no tarball yet" in tarball.differences(Build(run))[0]
     foreseen = tarball.foresee(Build(run))
-    assert (foreseen.what, foreseen.words.partition("; ")[2]) == ("point", "the commit gets a pointer")
+    assert (foreseen.what, foreseen.words[0].partition("; ")[2]) == ("point", "the commit gets a pointer")
     assert tarball.foresee_layer(Build(run), "pages-en").what == "unchanged"
     with pytest.raises(NoTarball, match="doit tarball"):
         stored.existing(run)
