@@ -27,6 +27,8 @@ from tasks.version import Commit, Version
 HEADS, ORIGIN = "refs/heads/", "refs/remotes/origin/"
 """Where a clone keeps its branches, and those of the remote `origin`. A name alone may be a tag's."""
 
+MISSING = " missing"
+"""How git's answer ends for an object that is not there."""
 SHOWN = 5
 """Files with conflicts that are named."""
 
@@ -581,14 +583,18 @@ class Snapshot:
     def ids(self, paths: Iterable[str]) -> dict[str, str | None]:
         """The git id (40 hex digits) of each path, None where there is no such path."""
         wanted = sorted(set(paths))
-        with tempfile.TemporaryFile() as asked:
-            asked.write(_bytes("".join(f"{self._object(path)}\n" for path in wanted)))
-            asked.seek(0)
-            answers = self._git("cat-file", "--batch-check", stdin=asked).splitlines()
+        answers = self._objects("--batch-check", wanted).splitlines()
         return {
-            path: None if answer.endswith(" missing") else answer.split()[0]
+            path: None if answer.endswith(MISSING) else answer.split()[0]
             for path, answer in zip(wanted, answers, strict=True)
         }
+
+    def _objects(self, how: str, paths: Iterable[str]) -> str:
+        """What git prints of the object at each path: its id, its type and its size; with `--batch` its content, too."""
+        with tempfile.TemporaryFile() as asked:
+            asked.write(_bytes("".join(f"{self._object(path)}\n" for path in paths)))
+            asked.seek(0)
+            return self._git("cat-file", how, stdin=asked)
 
     def _path(self, tree: str, name: str) -> str:
         """The path of a file of a folder, from `root`."""
@@ -609,8 +615,9 @@ class Snapshot:
 
         Both are paths from the folder. Raises NoFolder.
         """
-        whole = self.ids([path])[path]
-        if not whole or self._git("cat-file", "-t", whole) != "tree":
+        found = self._objects("--batch-check", [path])
+        whole, kind = found.split(" ", 2)[:2]
+        if found.endswith(MISSING) or kind != "tree":
             raise NoFolder(path=path)
         self.places[whole] = path
         if not exclude:
@@ -657,8 +664,8 @@ class Snapshot:
     def content(self, path: str) -> str | None:
         """A file's text, None where there is no such file. git is asked for it once: each call takes 5 ms."""
         if path not in self.texts:
-            there = self.ids([path])[path]
-            self.texts[path] = self._git("cat-file", "blob", self._object(path)) if there else None
+            found, _, text = self._objects("--batch", [path]).partition("\n")
+            self.texts[path] = None if found.endswith(MISSING) else text
         return self.texts[path]
 
     def export(self, tree: str, destination: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import collections
+import fnmatch
 import re
 import subprocess
 import sys
@@ -20,6 +21,20 @@ TRACKED = subprocess.run(
 ).stdout.splitlines()
 MODULES = [path for path in TRACKED if path.endswith(".py") and (ROOT / path).exists()]
 CODE = [path for path in MODULES if path.startswith("tasks/") and not path.endswith("/__init__.py")]
+
+
+def test_pytest_passes_over_no_file_of_tests(request):
+    # once it passed over all below tests/tarball/build, as its own list of folders has that name
+    found = {
+        path for path in MODULES if path.startswith("tests/") and path.rpartition("/")[2].startswith("test_")
+    }
+    passed_over = request.config.getini("norecursedirs")
+    assert found
+    assert not [
+        path
+        for path in found
+        if any(fnmatch.fnmatch(name, pattern) for name in path.split("/") for pattern in passed_over)
+    ]
 
 
 def imported(path):

@@ -55,7 +55,7 @@ def test_an_export_has_the_uncommitted_content(checkout, tmp_path):
     (checkout / "app" / "index.php").write_text("changed")
     snapshot = source.Snapshot(checkout)
     snapshot.export(snapshot.folder_id("app"), tmp_path / "out")
-    assert (tmp_path / "out" / "index.php").read_text() == "changed"
+    assert (tmp_path / "out" / "index.php").read_text() == "changed\n"
 
 
 @pytest.mark.parametrize("name", ["feature/ünï-cödé", "-weird", "a" * 200, "release;rm-rf"])
@@ -307,7 +307,7 @@ def test_in_a_folder_of_a_repository_a_change_beside_it_is_uncommitted(checkout)
     (checkout / "deploy" / "dodo.py").write_text("changed\n")
     changed = source.Snapshot(checkout / "deploy")
     assert changed.commit is None
-    assert changed.content("../app/index.php") == changed.content("dodo.py") == "changed"
+    assert changed.content("../app/index.php") == changed.content("dodo.py") == "changed\n"
     assert source.Snapshot(checkout / "deploy").uncommitted == ["../app/index.php", "dodo.py"]
 
 

@@ -162,6 +162,7 @@ def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatc
                 say=lambda _: None,
                 log_path=tmp_path / "log",
                 shown=Path("log"),
+                minutes=1,
             )
             made.append([(each.name, each.kind, each.target) for each in tar.of_folder(tree.upper)])
     assert made[0] == made[1] == [("empty", tar.FOLDER, ""), ("link", tar.LINK, "folder")]
