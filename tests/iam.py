@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
@@ -15,11 +16,19 @@ from tests.conftest import ROOT
 Statement = Mapping[str, Any]
 Context = Mapping[str, str | list[str]]
 ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
+ROLES = {
+    "builder": ("builder", "releaser"),  # `start` on the default branch is one process
+    "releaser": ("releaser",),
+    "branch": ("branch",),
+    "pull-request": ("pull-request",),
+    "sweeper": ("sweeper",),
+}
+"""The policies that each role has."""
 
 
-def policy(name: str) -> dict[str, Any]:
+def policy(name: str, root: Path = ROOT) -> dict[str, Any]:
     """A policy file of the project."""
-    return json.loads((ROOT / "build" / "ci" / "iam" / f"{name}.json").read_text())
+    return json.loads((root / "build" / "ci" / "iam" / f"{name}.json").read_text())
 
 
 def allowed(
