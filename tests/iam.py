@@ -5,6 +5,7 @@ Identity policies only: an explicit Deny wins, else one Allow is enough. An elem
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -89,6 +90,7 @@ def _list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
+@functools.cache
 def _like(pattern: str, text: str) -> bool:
     """IAM's wildcards."""
     return bool(re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text, re.DOTALL))
