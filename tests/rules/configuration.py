@@ -25,7 +25,11 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for role, told in said.items():
         specs = roles.load(root / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
-        known |= {name: option["default"] for name, option in specs.get("options", {}).items() if "default" in option}
+        known |= {
+            name: option["default"]
+            for name, option in specs.get("options", {}).items()
+            if "default" in option
+        }
         known |= {f"{role}_{name}": each for name, each in (told or {}).items()}
     return {
         "firewall_ssh_from": ["192.0.2.0/24", "2001:db8::/32"],
@@ -63,7 +67,12 @@ def of_profiles(root: Path, role: str, name: str) -> Iterator[tuple[str, str]]:
 
 # --- the firewall ---------------------------------------------------------------------------------------
 
-ALWAYS = ["ct state established,related accept", "ct state invalid drop", "iif lo accept", "meta l4proto { 1, 58 } accept"]
+ALWAYS = [
+    "ct state established,related accept",
+    "ct state invalid drop",
+    "iif lo accept",
+    "meta l4proto { 1, 58 } accept",
+]
 
 
 def chains(text: str) -> dict[str, list[str]]:
@@ -195,7 +204,9 @@ class Directive:
 
     def all(self, name: str) -> list[Directive]:
         """Every one of this name below."""
-        return [found for each in self.inner for found in ([each] if each.name == name else []) + each.all(name)]
+        return [
+            found for each in self.inner for found in ([each] if each.name == name else []) + each.all(name)
+        ]
 
     def own(self, name: str) -> list[str]:
         """The values of its own directives of this name."""
@@ -204,7 +215,9 @@ class Directive:
 
 def nginx(text: str) -> Directive:
     """A configuration as a tree."""
-    words = re.findall(r"\"(?:[^\"\\]|\\.)*\"|#[^\n]*|[{};]|(?:\$\{\w+\}|\{[^}\s]*\}(?=\S)|[^\s;{}#\"])+", text)
+    words = re.findall(
+        r"\"(?:[^\"\\]|\\.)*\"|#[^\n]*|[{};]|(?:\$\{\w+\}|\{[^}\s]*\}(?=\S)|[^\s;{}#\"])+", text
+    )
     root = Directive(name="", values=())
     open_, line = [root], []
     for word in (each for each in words if not each.startswith("#")):
@@ -278,7 +291,9 @@ def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
 
 
 def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
-    public = [each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")]
+    public = [
+        each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")
+    ]
     if site.own("listen") != ["127.0.0.1:8080" if cache else "80"]:
         yield f"listens on {site.own('listen')} {'behind a page cache' if cache else 'alone'}"
     if len(public) != 2:
@@ -289,7 +304,7 @@ def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
         yield "shows more than the folder for visitors"
     if [each for each in http.all("autoindex") if each.values != ("off",)]:
         yield "lists files"
-    headers = [each for each in site.own("add_header")]
+    headers = list(site.own("add_header"))
     for wanted in ("X-Content-Type-Options nosniff", "X-Frame-Options SAMEORIGIN"):
         if wanted not in headers:
             yield f"lacks {wanted}"
@@ -298,11 +313,18 @@ def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
             kept_closed = [value for value in told if value.endswith(" always")]
             if told and wanted not in told and not kept_closed:  # its own headers replace the outer ones
                 yield f"{each} lacks {wanted}"
-    dots = [each for each in site.inner if each.name == "location" and r"\.(?!well-known/)" in " ".join(each.values)]
+    dots = [
+        each
+        for each in site.inner
+        if each.name == "location" and r"\.(?!well-known/)" in " ".join(each.values)
+    ]
     if not dots or not all(each.own("deny") == ["all"] or each.own("return") == ["404"] for each in dots):
         yield "shows files that begin with a dot"
     behind = bool(cache)
-    if behind and (site.own("set_real_ip_from"), site.own("real_ip_header")) != (["127.0.0.1"], ["X-Forwarded-For"]):
+    if behind and (site.own("set_real_ip_from"), site.own("real_ip_header")) != (
+        ["127.0.0.1"],
+        ["X-Forwarded-For"],
+    ):
         yield "believes somebody else's X-Forwarded-For, or nobody's"
 
 
@@ -313,12 +335,17 @@ def _php(site: Directive) -> Iterator[str]:
         if each.own("fastcgi_pass") != ["unix:/run/php/shop.sock"]:
             yield f"asks {each.own('fastcgi_pass')}"
         told = {one.values[0]: one.values[1] for one in each.all("fastcgi_param")}
-        if told.get("SCRIPT_FILENAME") != "$realpath_root$fastcgi_script_name" or told.get("DOCUMENT_ROOT") != "$realpath_root":
+        if (
+            told.get("SCRIPT_FILENAME") != "$realpath_root$fastcgi_script_name"
+            or told.get("DOCUMENT_ROOT") != "$realpath_root"
+        ):
             yield "PHP keeps the release from before the switch"
         if told.get("HTTP_PROXY") != '""':
             yield "a visitor's header `Proxy` becomes PHP's HTTP_PROXY"
     other = [each for each in site.inner if each.name == "location" and "phtml" in " ".join(each.values)]
-    if not other or not all(each.own("deny") == ["all"] or each.own("rewrite") == ["^ /index.php last"] for each in other):
+    if not other or not all(
+        each.own("deny") == ["all"] or each.own("rewrite") == ["^ /index.php last"] for each in other
+    ):
         yield "shows or runs other PHP files"
 
 
@@ -368,7 +395,9 @@ def _vcl(text: str) -> Iterator[str]:
     private = re.search(r"private\|no-store\|no-cache.*?uncacheable = true", response, re.DOTALL)
     if not private or response.find("unset beresp.http.Set-Cookie") < private.end():
         yield "keeps what is private, or a cookie with a page"
-    if not re.search(r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response):
+    if not re.search(
+        r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response
+    ):
         yield "keeps a failure"
     hashed = parts.get("vcl_hash", "")
     for each in ("X-Magento-Vary", "X-Forwarded-Proto"):
@@ -404,7 +433,9 @@ def values_stay_values(root: Path) -> list[Finding]:
             found.append(f"{shown}: a value does not arrive as it is")
     for name, unit in _units(root):
         started = [value for key, value in unit if key == "ExecStart" and value]
-        if "worker.service" in name and started != [r'"php" "it\'s \"so\" \\ %%d $$HOME `id` #;"'.replace(r"\'", "'")]:
+        if "worker.service" in name and started != [
+            r'"php" "it\'s \"so\" \\ %%d $$HOME `id` #;"'.replace(r"\'", "'")
+        ]:
             found.append(f"{name}: a command does not arrive word for word: {started}")
     return found
 
@@ -432,7 +463,10 @@ def _sql(text: str) -> Iterator[str]:
 
 
 def _php_texts(text: str) -> list[str]:
-    return [re.sub(r"\\([\\'])", r"\1", each) for each in re.findall(r"'((?:[^'\\]|\\.)*)'", re.sub(r"(?m)^//.*$", "", text))]
+    return [
+        re.sub(r"\\([\\'])", r"\1", each)
+        for each in re.findall(r"'((?:[^'\\]|\\.)*)'", re.sub(r"(?m)^//.*$", "", text))
+    ]
 
 
 def _environment(text: str) -> list[str]:
@@ -487,7 +521,9 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
     }
-    for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(root.glob("roles/*/templates/*.target.j2")):
+    for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(
+        root.glob("roles/*/templates/*.target.j2")
+    ):
         shown = str(path.relative_to(root))
         yield shown, unit(template(root, shown, "php", **more))
     for path in sorted(root.glob("roles/*/files/*.timer")):
@@ -510,7 +546,10 @@ UNITS = {
         "TimeoutStopSec": "30",
         "ConditionPathExists": "!/srv/shop/current/.closed",
     },
-    "roles/workers/templates/workers.target.j2": {"WantedBy": "multi-user.target", "Wants": "worker-queue@2.service"},
+    "roles/workers/templates/workers.target.j2": {
+        "WantedBy": "multi-user.target",
+        "Wants": "worker-queue@2.service",
+    },
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
         "Type": "oneshot",
         "ExecStart": "/usr/local/sbin/self_shutdown 14 3 /srv/shop/current",
@@ -531,7 +570,10 @@ def units_do_what_they_are_for(root: Path) -> list[Finding]:
         for name, wanted in UNITS.get(path, {}).items():
             if (name, wanted) not in told:
                 found.append(f"{path}: {name} is not {wanted}")
-            if name in ("User", "Group", "Type", "Restart") and len([key for key, _ in told if key == name]) != 1:
+            if (
+                name in ("User", "Group", "Type", "Restart")
+                and len([key for key, _ in told if key == name]) != 1
+            ):
                 found.append(f"{path}: {name} is said twice")
     path = "roles/cron/templates/cron.j2"
     jobs = [{"minute": "*/5", "command": ["php", "a b;%d"]}]

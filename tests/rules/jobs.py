@@ -62,7 +62,11 @@ def github(root: Path) -> dict[str, Mapping[str, Any]]:
 
 def gitlab(root: Path) -> dict[str, Mapping[str, Any]]:
     """The jobs of GitLab, by name."""
-    return {name: each for name, each in content(root, GITLAB).items() if isinstance(each, dict) and "script" in each}
+    return {
+        name: each
+        for name, each in content(root, GITLAB).items()
+        if isinstance(each, dict) and "script" in each
+    }
 
 
 def bitbucket(root: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -98,11 +102,15 @@ def jobs(root: Path) -> list[Job]:
             alone = "github.ref == 'refs/heads/main'" in job["if"] or _control(job) == "sweep --yes"
             places = {DEFAULT if alone else BRANCH: only[1] if only else role}
         found += [
-            Job(path=GITHUB, name=name, control=_control(job), place=place, role=each) for place, each in places.items()
+            Job(path=GITHUB, name=name, control=_control(job), place=place, role=each)
+            for place, each in places.items()
         ]
     for name, job in gitlab(root).items():
         when = " ".join(rule["if"] for rule in job["rules"])
-        default = when.endswith("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH") or when == '$CI_PIPELINE_SOURCE == "schedule"'
+        default = (
+            when.endswith("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH")
+            or when == '$CI_PIPELINE_SOURCE == "schedule"'
+        )
         role = job["variables"]["AWS_ROLE_ARN"].removeprefix("$")
         place = DEFAULT if default else BRANCH
         found.append(Job(path=GITLAB, name=name, control=_control(job), place=place, role=role))
@@ -110,8 +118,14 @@ def jobs(root: Path) -> list[Job]:
         role = re.search(r'AWS_ROLE_ARN="\$(\w+)"', " ".join(lines(step)))
         control = _control(step)
         # a custom pipeline runs where somebody starts it: for these the role's trust policy names the branch
-        there = DEFAULT if control in ("continue", "sweep --yes", "image") or "branch=main" in str(step) else place
-        found.append(Job(path=BITBUCKET, name=name, control=control, place=there, role=role[1] if role else ""))
+        there = (
+            DEFAULT
+            if control in ("continue", "sweep --yes", "image") or "branch=main" in str(step)
+            else place
+        )
+        found.append(
+            Job(path=BITBUCKET, name=name, control=control, place=there, role=role[1] if role else "")
+        )
     return found
 
 
@@ -124,7 +138,11 @@ def a_job_has_the_role_of_its_place(root: Path) -> list[Finding]:
     ]
     for path in FILES.values():
         controls = {(job.control, job.place) for job in jobs(root) if job.path == path}
-        found += [f"{path}: nobody types {control} on {place}" for control, place in ROLES if (control, place) not in controls]
+        found += [
+            f"{path}: nobody types {control} on {place}"
+            for control, place in ROLES
+            if (control, place) not in controls
+        ]
     return found
 
 
@@ -140,7 +158,7 @@ def a_job_has_an_end_and_waits_for_its_like(root: Path) -> list[Finding]:
         if re.search(r"continue-on-error|cancel-in-progress': 'true", str(job)):
             found.append(f"{where}: a failure is passed over, or a run is cut off")
         clone = next((step for step in job["steps"] if "actions/checkout@" in step.get("uses", "")), {})
-        if clone.get("with", {}).get("fetch-depth") != "0":
+        if (clone.get("with") or {}).get("fetch-depth") != "0":
             found.append(f"{where}: does not know what the default branch has")
     for name, job in gitlab(root).items():
         where = f"{GITLAB}: {name}"
@@ -173,7 +191,11 @@ def a_person_stands_before_production(root: Path) -> list[Finding]:
     if gate != ("start", "production", "production") or job["if"] != "github.ref == 'refs/heads/main'":
         found.append(f"{GITHUB}: continue: is behind {gate}")
     job = gitlab(root)["continue"]
-    gate = (job.get("environment", {}).get("name"), job.get("resource_group"), [rule.get("when") for rule in job["rules"]])
+    gate = (
+        job.get("environment", {}).get("name"),
+        job.get("resource_group"),
+        [rule.get("when") for rule in job["rules"]],
+    )
     if gate != ("production", "production", ["manual"]) or "allow_failure" in str(job["rules"]):
         found.append(f"{GITLAB}: continue: is behind {gate}")
     for place, name, step in bitbucket(root):
@@ -190,14 +212,22 @@ def a_job_is_given_a_token_and_nothing_more(root: Path) -> list[Finding]:
     said = content(root, GITHUB)
     if said["permissions"] != {"contents": "read", "id-token": "write"}:
         found.append(f"{GITHUB}: may {said['permissions']}")
-    found += [f"{GITHUB}: {name}: has permissions of its own" for name, job in github(root).items() if "permissions" in job]
+    found += [
+        f"{GITHUB}: {name}: has permissions of its own"
+        for name, job in github(root).items()
+        if "permissions" in job
+    ]
     if strange := set(said["on"]) - {"push", "delete", "schedule", "workflow_dispatch"}:
         found.append(f"{GITHUB}: begins at {sorted(strange)}")
     if said["on"]["push"] != {"branches": ["main"]}:
         found.append(f"{GITHUB}: begins at {said['on']['push']}")
     if content(root, GITLAB)["default"].get("id_tokens") != {"OIDC_TOKEN": {"aud": "sts.amazonaws.com"}}:
         found.append(f"{GITLAB}: its token is not for AWS")
-    found += [f"{BITBUCKET}: {name}: has no token" for _, name, step in bitbucket(root) if step.get("oidc") != "true"]
+    found += [
+        f"{BITBUCKET}: {name}: has no token"
+        for _, name, step in bitbucket(root)
+        if step.get("oidc") != "true"
+    ]
     for path in FILES.values():
         text = (root / path).read_text()
         if re.search(r"AWS_SECRET_ACCESS_KEY|AWS_ACCESS_KEY_ID|secrets\.", text):

@@ -138,7 +138,9 @@ def who(told: Policies, action: str, resource: str, context: iam.Context | None 
     )
 
 
-def _said(told: Policies, wanted: str, action: str, resource: str, context: iam.Context | None = None) -> list[Finding]:
+def _said(
+    told: Policies, wanted: str, action: str, resource: str, context: iam.Context | None = None
+) -> list[Finding]:
     may, should = set(who(told, action, resource, context).split()), set(wanted.split())
     where = f"{action} on {resource} {dict(context or {})}"
     return [f"build/ci/iam/{role}.json: {role} may {where}" for role in sorted(may - should)] + [
@@ -152,22 +154,37 @@ def the_bucket_is_written_by_whom_it_should(root: Path) -> list[Finding]:
     for folder, keys in KEYS.items():
         readers = EVERYBODY if folder in layout.ZONES else TEAM
         for key in keys:
-            rows = zip(("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (readers, *WRITERS[folder]), strict=True)
-            found += [each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")]
+            rows = zip(
+                ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (readers, *WRITERS[folder]), strict=True
+            )
+            found += [
+                each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")
+            ]
     for name in ENVIRONMENTS:
         puts, deletes = KEEPERS[name]
         for folder, key in of_environment(name).items():
             may_put = LEASED.get(name, puts) if folder == "leases" else puts
-            rows = zip(("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (TEAM, may_put, deletes), strict=True)
-            found += [each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")]
+            rows = zip(
+                ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (TEAM, may_put, deletes), strict=True
+            )
+            found += [
+                each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")
+            ]
     seen = {layout.parse(key).kind for keys in KEYS.values() for key in keys}
     seen |= {layout.parse(key).kind for key in of_environment(STAGING).values()}
-    found += [f"tests/rules/policies.py: has no row for a key of {each}" for each in sorted({*get_args(layout.Kind)} - seen)]
+    found += [
+        f"tests/rules/policies.py: has no row for a key of {each}"
+        for each in sorted({*get_args(layout.Kind)} - seen)
+    ]
     for key in ("new/x", "states/x", "branche", "run/x"):
-        found += _said(told, "", "s3:PutObject", f"{BUCKET}/{key}") + _said(told, "", "s3:DeleteObject", f"{BUCKET}/{key}")
+        found += _said(told, "", "s3:PutObject", f"{BUCKET}/{key}") + _said(
+            told, "", "s3:DeleteObject", f"{BUCKET}/{key}"
+        )
     for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"):
         found += _said(told, "", action, "arn:aws:s3:::shop-releases-2/trusted/x")
-    found += _said(told, EVERYBODY, "s3:ListBucket", BUCKET) + _said(told, TEAM, "s3:GetBucketTagging", BUCKET)
+    found += _said(told, EVERYBODY, "s3:ListBucket", BUCKET) + _said(
+        told, TEAM, "s3:GetBucketTagging", BUCKET
+    )
     return found
 
 
@@ -176,13 +193,15 @@ def _tags(kind: str) -> Iterator[tuple[int, dict[str, str]]]:
     for column, name in enumerate(ENVIRONMENTS):
         yield column, {f"aws:{kind}Tag/project": "shop", f"aws:{kind}Tag/environment": name}
     yield 4, {f"aws:{kind}Tag/project": "shop"}
-    for more in ({}, {f"aws:{kind}Tag/environment": TESTING}):
+    for more in ({}, *({f"aws:{kind}Tag/environment": name} for name in ENVIRONMENTS)):
         yield 5, more
         yield 5, {f"aws:{kind}Tag/project": "another", **more}
 
 
 def _resource(action: str) -> str:
-    kind = next((kind for word, kind in KIND.items() if action.endswith((word, f"{word}Ingress"))), "instance")
+    kind = next(
+        (kind for word, kind in KIND.items() if action.endswith((word, f"{word}Ingress"))), "instance"
+    )
     account = "" if kind in ("image", "snapshot") else "1"
     return f"arn:aws:ec2:eu-central-1:{account}:{kind}/x-1"
 
@@ -191,7 +210,9 @@ def machines_are_changed_and_ended_by_whom_they_should(root: Path) -> list[Findi
     """Every action, by the tags of what it is done to: of which environment, of ours at all."""
     told, found = load(root), list[Finding]()
     for action, columns in HELD.items():
-        resource = "arn:aws:ec2:eu-central-1:1:instance/x-1" if action == "ec2:CreateImage" else _resource(action)
+        resource = (
+            "arn:aws:ec2:eu-central-1:1:instance/x-1" if action == "ec2:CreateImage" else _resource(action)
+        )
         for column, context in _tags("Resource"):
             found += _said(told, columns[column], action, resource, context)
     for action, columns in MADE.items():
@@ -203,18 +224,32 @@ def machines_are_changed_and_ended_by_whom_they_should(root: Path) -> list[Findi
             found += _said(told, MADE["ec2:RunInstances"][column], "ec2:RunInstances", resource, context)
     for name in ENVIRONMENTS:
         for tag in ("project", "environment"):
-            context = {"aws:ResourceTag/project": "shop", "aws:ResourceTag/environment": name, f"aws:RequestTag/{tag}": "shop"}
+            context = {
+                "aws:ResourceTag/project": "shop",
+                "aws:ResourceTag/environment": name,
+                f"aws:RequestTag/{tag}": "shop",
+            }
             found += _said(told, "", "ec2:CreateTags", _resource("ec2:CreateTags"), context)
-    for made, wanted in {"RunInstances": f"{ANYTHING} branch", "CreateImage": "builder", "CreateVolume": ""}.items():
-        kind = "image" if made == "CreateImage" else "instance"
-        account = "" if kind == "image" else "1"
-        resource = f"arn:aws:ec2:eu-central-1:{account}:{kind}/x-1"
-        found += _said(told, wanted, "ec2:CreateTags", resource, {"ec2:CreateAction": made})
+    made = {
+        "RunInstances": (f"{ANYTHING} branch", ""),
+        "CreateImage": ("", "builder"),
+        "CreateVolume": ("", ""),
+    }
+    for call, who_tags in made.items():
+        for resource, wanted in zip((_resource("x"), _resource("ec2:CreateImage")), who_tags, strict=True):
+            found += _said(told, wanted, "ec2:CreateTags", resource, {"ec2:CreateAction": call})
+    for kind in ("subnet", "vpc", "network-interface"):  # what every account has, and carries no tag of ours
+        resource = f"arn:aws:ec2:eu-central-1:1:{kind}/x-1"
+        found += _said(told, f"{ANYTHING} branch", "ec2:RunInstances", resource)
+        found += _said(told, "", "ec2:DeleteSecurityGroup", resource)
+    found += _said(told, f"{ANYTHING} branch", "ec2:RunInstances", _resource("ec2:CreateImage"))
     for value, wanted in {"true": ANYTHING, "false": ""}.items():
         for column, context in _tags("Resource"):
             asked = {**context, "ec2:Attribute/DisableApiTermination": value}
             may = wanted if column < 5 else ""
-            found += _said(told, may, "ec2:ModifyInstanceAttribute", _resource("ec2:ModifyInstanceAttribute"), asked)
+            found += _said(
+                told, may, "ec2:ModifyInstanceAttribute", _resource("ec2:ModifyInstanceAttribute"), asked
+            )
     return found
 
 
@@ -241,7 +276,16 @@ def names_and_secrets_are_read_and_written_by_whom_they_should(root: Path) -> li
 
 def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
     """No wildcard; nothing on everything but what looks; no element that is not judged here."""
-    known = {*HELD, *MADE, *LOOK, *SECRETS, "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"}
+    known = {
+        *HELD,
+        *MADE,
+        *LOOK,
+        *SECRETS,
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:ListBucket",
+    }
     known |= {"s3:GetBucketTagging", "s3:AbortMultipartUpload", "route53:ChangeResourceRecordSets"}
     known |= {"route53:ListResourceRecordSets", "route53:GetChange"}
     told, found = load(root), list[Finding]()
@@ -252,7 +296,15 @@ def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
             found += [f"{where}: {each}" for each in statement.keys() - iam.ELEMENTS]
             found += [f"{where}: {each} is in no table" for each in statement["Action"] if each not in known]
             reads = all(each in LOOK for each in statement["Action"])
-            found += [f"{where}: on everything" for each in statement["Resource"] if each == "*" and not reads]
+            found += [
+                f"{where}: on everything" for each in statement["Resource"] if each == "*" and not reads
+            ]
+            sets = [key for key in statement.get("Condition", {}) if not key.startswith("ForAllValues:")]
+            found += [
+                f"{where}: {key} lets more names through beside one"
+                for key in sets
+                if "RecordNames" in str(statement["Condition"][key])
+            ]
             if statement["Effect"] != "Allow":
                 found.append(f"{where}: {statement['Effect']}")
     return found

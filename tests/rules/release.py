@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,14 @@ from tests.rules.roles import CORE, Finding, Task
 FOLDER = "roles/release/tasks"
 ORDER = {
     "Bring the release to the host": ["fetch.yml", "verify.yml", "unpack.yml", "link.yml"],
-    "Put the release live": ["due.yml", "close.yml", "migrate.yml", "switch.yml", "check.yml", "together.yml"],
+    "Put the release live": [
+        "due.yml",
+        "close.yml",
+        "migrate.yml",
+        "switch.yml",
+        "check.yml",
+        "together.yml",
+    ],
 }
 PARTS = {"rescue": "back.yml", "always": "open.yml"}
 
@@ -29,14 +37,20 @@ def phases_come_in_their_order(root: Path) -> list[Finding]:
         if seen != wanted:
             found.append(f"{path}: {name}: the phases are {seen}, not {wanted}")
     for part, wanted in PARTS.items():
-        seen = [each.get(f"{CORE}import_tasks") for each in blocks.get("Put the release live", {}).get(part, ())]
+        seen = [
+            each.get(f"{CORE}import_tasks") for each in blocks.get("Put the release live", {}).get(part, ())
+        ]
         if seen != [wanted]:
             found.append(f"{path}: {part} is {seen}, not {[wanted]}")
     before, *_, last = names
     if said[0].get(f"{CORE}import_tasks") != "look.yml" or said[-1].get(f"{CORE}import_tasks") != "prune.yml":
         found.append(f"{path}: begins with {before} and ends with {last}")
     gate = "Refuse to go live where not every host has the release"
-    if not names.index(next(iter(ORDER))) < (names.index(gate) if gate in names else -1) < names.index([*ORDER][1]):
+    if (
+        not names.index(next(iter(ORDER)))
+        < (names.index(gate) if gate in names else -1)
+        < names.index([*ORDER][1])
+    ):
         found.append(f"{path}: the hosts do not wait for each other before they go live")
     return found
 
@@ -90,7 +104,8 @@ def a_signature_is_asked_for_and_checked(root: Path) -> list[Finding]:
     wanted = {
         "verifies": any(re.match(r"minisign -V\b", line) for line in lines),
         "takes prehashed signatures alone": any(re.search(r"minisign .* -H\b", line) for line in lines),
-        "takes one of the keys that it is told": 'for key in {{ release_public_keys | map(\'quote\') | join(\' \') }}; do' in lines
+        "takes one of the keys that it is told": "for key in {{ release_public_keys | map('quote') | join(' ') }}; do"
+        in lines
         and any('-P "$key"' in line for line in lines),
         "ends well only behind a verified signature": re.findall(r"exit 0", text) == ["exit 0"]
         and any(line.startswith("minisign") and line.endswith("&& exit 0") for line in lines),
@@ -129,8 +144,6 @@ def seen(marker: bool = True, running: str = "", previous: str = "", **more: Any
 
 def interrupted(text: str) -> dict[str, Any]:
     """A record that a killed release has left, as `slurp` reads it."""
-    import base64  # of this sample alone
-
     return {"__release_unfinished_seen": {"content": base64.b64encode(text.encode()).decode()}}
 
 
@@ -148,7 +161,8 @@ CONDITIONS: list[tuple[str, str, str, Mapping[str, Any], Any]] = [
     ("verify.yml", "Refuse an unsigned tarball", "that", {"release_signature": "", "release_public_keys": ["k"]}, False),
     ("verify.yml", "Refuse an unsigned tarball", "that", {"release_signature": "s", "release_public_keys": []}, False),
     ("verify.yml", "Refuse an unsigned tarball", "that", {"release_signature": "s", "release_public_keys": ["k"]}, True),
-    ("verify.yml", "Check the tarball's signature", "when", {"release_signature": "s", "release_public_keys": ["k"]}, True),
+    ("verify.yml", "Check the tarball's signature", "when",
+     {"release_signature": "s", "release_public_keys": ["k"], "release_signatures": "optional"}, True),
     ("main.yml", "Bring the release to the host", "when", seen(marker=False), True),
     ("main.yml", "Bring the release to the host", "when", seen(), False),
     ("main.yml", "Put the release live", "when", seen(running=OLD), True),
@@ -197,6 +211,10 @@ CONDITIONS: list[tuple[str, str, str, Mapping[str, Any], Any]] = [
     ("unpack.yml", "Refuse to fill the disk", "that", {"__release_room": {"stdout_lines": ["9", "10"]}}, True),
     ("unpack.yml", "Refuse to fill the disk", "that", {"__release_room": {"stdout_lines": ["10", "9"]}}, False),
     ("prune.yml", "Link the previous release", "when", seen(running=ID), False),
+    ("main.yml", "Prune", "when", seen(running=ID), False),
+    ("due.yml", "Check whether a migration is due", "when", {"release_profile": {}}, False),
+    ("look.yml", "Check whether maintenance is on", "when", {"release_profile": {}}, False),
+    ("open.yml", "Restart the units that run the current release's code", "when", {"release_profile": {"restart": []}}, False),
     ("prune.yml", "Link the previous release", "when", seen(running=OLD), True),
 ]  # fmt: skip
 
@@ -204,7 +222,9 @@ CONDITIONS: list[tuple[str, str, str, Mapping[str, Any], Any]] = [
 def conditions_hold_when_they_should(root: Path) -> list[Finding]:
     """Each condition is evaluated for what a host may be like."""
     made_of, found = roles.variables(root, "release"), []
-    said = {name: list(_everything(roles.load(root / FOLDER / name))) for name in {row[0] for row in CONDITIONS}}
+    said = {
+        name: list(_everything(roles.load(root / FOLDER / name))) for name in {row[0] for row in CONDITIONS}
+    }
     for file, name, key, known, wanted in CONDITIONS:
         each = next((each for each in said[file] if each.get("name") == name), None)
         where = f"{FOLDER}/{file}: {name}"
@@ -232,12 +252,21 @@ def _list(value: Any) -> list[str]:
 def a_pruned_release_is_never_one_that_is_needed(root: Path) -> list[Finding]:
     """Neither the current release nor the one to go back to, however old."""
     path = f"{FOLDER}/prune.yml"
-    task = next(each for each in roles.tasks(root) if each.path == path and each.arguments.get("state") == "absent")
-    folders = [{"path": f"/srv/shop/releases/{name}", "mtime": number} for number, name in enumerate([ID, OLD, "c", "d", "e"])]
+    task = next(
+        each for each in roles.tasks(root) if each.path == path and each.arguments.get("state") == "absent"
+    )
+    folders = [
+        {"path": f"/srv/shop/releases/{name}", "mtime": number}
+        for number, name in enumerate([ID, OLD, "c", "d", "e"])
+    ]
     known = seen(running=OLD, release_keep=2, __release_folders={"files": folders})
     loop = re.fullmatch(r"\{\{(.*)\}\}\s*", str(task.said["loop"]), re.DOTALL)
     left = rendering.value(loop[1] if loop else "[]", known, roles.variables(root, "release"))
-    return [] if sorted(left) == ["c"] else [f"{task}: removes {sorted(left)} of which it needs some, or keeps too many"]
+    return (
+        []
+        if sorted(left) == ["c"]
+        else [f"{task}: removes {sorted(left)} of which it needs some, or keeps too many"]
+    )
 
 
 # --- an image -------------------------------------------------------------------------------------------
@@ -262,7 +291,12 @@ def an_image_has_no_identity(root: Path) -> list[Finding]:
     made = next(str(task.arguments.get("content")) for task in own if task.module == "copy")
     if "C {{ path }} 0600 root root - /proc/sys/kernel/random/uuid" not in made:
         found.append(f"{path}: a new secret is not made, or others may read it")
-    names = {name for role in roles.role_names(root) for name in roles.variables(root, role) if name.endswith("_secrets")}
+    names = {
+        name
+        for role in roles.role_names(root)
+        for name in roles.variables(root, role)
+        if name.endswith("_secrets")
+    }
     if "__varnish_secrets" not in names:
         found.append("roles/varnish/vars/main.yml: the secret of varnishd goes into the image")
     if "_secrets$" not in str(roles.playbooks(root)["image"]):

@@ -39,7 +39,9 @@ def value(expression: str, variables: Mapping[str, Any], made_of: Mapping[str, A
 @functools.cache
 def _value(expression: str, variables: str, made_of: str) -> Any:
     known = {**{name: _trusted(each) for name, each in json.loads(made_of).items()}, **json.loads(variables)}
-    return Templar(loader=DataLoader(), variables=known).template(trust_as_template("{{ " + expression + " }}"))
+    return Templar(loader=DataLoader(), variables=known).template(
+        trust_as_template("{{ " + expression + " }}")
+    )
 
 
 def _trusted(said: Any) -> Any:

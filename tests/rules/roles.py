@@ -18,7 +18,17 @@ from jinja2 import nodes
 
 Finding = str
 CORE = "ansible.builtin."
-WRITERS = {"copy", "template", "file", "get_url", "lineinfile", "blockinfile", "replace", "unarchive", "assemble"}
+WRITERS = {
+    "copy",
+    "template",
+    "file",
+    "get_url",
+    "lineinfile",
+    "blockinfile",
+    "replace",
+    "unarchive",
+    "assemble",
+}
 """Modules that leave a file on the host."""
 COMMANDS = {"command", "shell"}
 PARSER = jinja2.Environment(autoescape=True, extensions=["jinja2.ext.do"])
@@ -54,7 +64,7 @@ class Task:
 # --- reading --------------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parsed(text: str) -> Any:
     return yaml.load(text, Loader=yaml.CSafeLoader)
 
@@ -124,7 +134,7 @@ def profiles(root: Path) -> dict[str, Mapping[str, Any]]:
 # --- what an expression names ---------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _names(text: str) -> frozenset[str]:
     """Variables whose values an expression or a template gives away: not those of which it tells the length."""
     parsed = PARSER.parse(text)
@@ -298,7 +308,9 @@ def _typed(task: Task) -> Iterator[str]:
         for value in output.nodes:
             if not isinstance(value, nodes.TemplateData) and not _quoted(value):
                 yield "a value reaches the shell without `quote`"
-    script = [line for line in text.strip().splitlines() if line.strip() and not line.strip().startswith("{%")]
+    script = [
+        line for line in text.strip().splitlines() if line.strip() and not line.strip().startswith("{%")
+    ]
     if len(script) > 1 and not re.match(r"set -o errexit", script[0]):
         yield "the script goes on after a failure"
     if re.search(r"(?<!\|)\|(?!\|)", re.sub(r"\{\{.*?\}\}", "", text)) and "pipefail" not in text:
@@ -321,7 +333,11 @@ def _quoted(value: nodes.Node) -> bool:
     )
 
 
-OF_THE_APPLICATION = ("release_profile.migration", "release_profile.configuration", "release_profile.maintenance")
+OF_THE_APPLICATION = (
+    "release_profile.migration",
+    "release_profile.configuration",
+    "release_profile.maintenance",
+)
 
 
 def the_application_s_commands_run_as_its_user(root: Path) -> list[Finding]:
@@ -331,7 +347,10 @@ def the_application_s_commands_run_as_its_user(root: Path) -> list[Finding]:
         if task.module not in COMMANDS:
             continue
         typed = str(task.arguments.get("argv", ""))
-        theirs = typed.startswith(tuple(f"{{{{ {each}" for each in OF_THE_APPLICATION)) or "__release_command" in typed
+        theirs = (
+            typed.startswith(tuple(f"{{{{ {each}" for each in OF_THE_APPLICATION))
+            or "__release_command" in typed
+        )
         inside = re.match(r"\{\{ (application_path|__release_path)", str(task.arguments.get("chdir", "")))
         if (theirs or inside) and (task.said.get("become"), task.said.get("become_user")) != (
             True,
@@ -346,7 +365,9 @@ def the_application_s_commands_run_as_its_user(root: Path) -> list[Finding]:
         wanted = {"system": True, "create_home": False, "shell": "/usr/sbin/nologin"}
         told = {name: task.arguments.get(name) for name in wanted}
         found += [f"{task}: {name} is {told[name]}" for name in wanted if told[name] != wanted[name]]
-        found += [f"{task}: belongs to other groups" for name in ("groups", "password") if name in task.arguments]
+        found += [
+            f"{task}: belongs to other groups" for name in ("groups", "password") if name in task.arguments
+        ]
     return found
 
 
@@ -370,12 +391,16 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
             if task.module in WRITERS and re.search(path, task.target):
                 if not re.search(program, validate):
                     found.append(f"{task}: is put in place unchecked")
-                elif " sh -c " in f" {validate}" and not re.search(r"result=\$\?;.*exit \$result", validate, re.DOTALL):
+                elif " sh -c " in f" {validate}" and not re.search(
+                    r"result=\$\?;.*exit \$result", validate, re.DOTALL
+                ):
                     found.append(f"{task}: the check's exit code is lost")
     return found
 
 
-READ_WHEN_USED = re.compile(r"^/etc/(cron\.d|logrotate\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d)|/s?bin/|^\{\{ ")
+READ_WHEN_USED = re.compile(
+    r"^/etc/(cron\.d|logrotate\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d)|/s?bin/|^\{\{ "
+)
 """Files that no running service keeps in memory."""
 HOW = {
     "redis": "restarted",
@@ -417,13 +442,19 @@ def a_changed_file_is_read_again(root: Path) -> list[Finding]:
             if unit in HOW and handler.arguments.get("state") != HOW[unit]:
                 found.append(f"{handler}: {unit} must be {HOW[unit]}, not {handler.arguments.get('state')}")
     if playbooks(root)["server"].get("force_handlers") is not True:
-        found.append("playbooks/server.yml: a failure leaves services on their old configuration (force_handlers)")
+        found.append(
+            "playbooks/server.yml: a failure leaves services on their old configuration (force_handlers)"
+        )
     return found
 
 
 def _again(handler: Task, handlers: Mapping[str, Task]) -> bool:
     if handler.module in COMMANDS:
-        return bool(re.search(r"reload|restart|'sysctl', '--load'|'stop'", str(handler.arguments.get("argv"))))
+        return bool(
+            re.search(
+                r"'(reload|try-reload-or-restart|restart|stop|--load)'", str(handler.arguments.get("argv"))
+            )
+        )
     if handler.arguments.get("state") == "stopped":  # what is no longer listed must not start again
         following = handlers.get(str(handler.said.get("notify")))
         return following is not None and following.arguments.get("state") == "started"
@@ -443,9 +474,13 @@ def a_service_starts_at_boot(root: Path) -> list[Finding]:
         handled = {
             task.arguments["name"]: task
             for task in own
-            if task.section == "handlers" and "name" in task.arguments and task.arguments["name"] != "systemd-journald"
+            if task.section == "handlers"
+            and "name" in task.arguments
+            and task.arguments["name"] != "systemd-journald"
         }
-        found += [f"{handled[name]}: {name} is not enabled and started" for name in handled if name not in enabled]
+        found += [
+            f"{handled[name]}: {name} is not enabled and started" for name in handled if name not in enabled
+        ]
     return found
 
 
@@ -462,7 +497,11 @@ def what_is_fetched_comes_from_where_it_should(root: Path) -> list[Finding]:
             found.append(f"{task}: installs what nobody has listed")
         if task.module == "uri":
             wanted = {"follow_redirects": "none"}
-            found += [f"{task}: {name} is not {each}" for name, each in wanted.items() if task.arguments.get(name) != each]
+            found += [
+                f"{task}: {name} is not {each}"
+                for name, each in wanted.items()
+                if task.arguments.get(name) != each
+            ]
             if "Host" not in task.arguments.get("headers", {}):
                 found.append(f"{task}: any site may answer")
             if not re.search(r"\.status == 200$", str(task.said.get("until", ""))):
@@ -488,14 +527,24 @@ def a_failure_is_not_passed_over(root: Path) -> list[Finding]:
         if task.module in COMMANDS and "set +o errexit" in task.text:
             found.append(f"{task}: goes on after a failure")
         conditions = task.said.get("failed_when")
-        if isinstance(conditions, str) and "due_exit" in conditions and ".delta is not defined" not in conditions:
+        if (
+            isinstance(conditions, str)
+            and "due_exit" in conditions
+            and ".delta is not defined" not in conditions
+        ):
             found.append(f"{task}: a command that cannot start passes for its exit code")
     for path in sorted(root.glob("roles/*/tasks/*.yml")):
-        for block in _blocks(load(path)):
-            if "rescue" in block and not _ends_in_failure(root, path, block["rescue"]):
-                found.append(f"{path.relative_to(root)}: {block.get('name')}: its rescue hides the failure")
+        found += [
+            f"{path.relative_to(root)}: {block.get('name')}: its rescue hides the failure"
+            for block in _blocks(load(path))
+            if "rescue" in block and not _ends_in_failure(root, path, block["rescue"])
+        ]
     for name, play in playbooks(root).items():
-        if play.get("become") is not True or play.get("ignore_errors") or play.get("any_errors_fatal") is False:
+        if (
+            play.get("become") is not True
+            or play.get("ignore_errors")
+            or play.get("any_errors_fatal") is False
+        ):
             found.append(f"playbooks/{name}.yml: the play does not work as root, or passes over errors")
     return found
 
