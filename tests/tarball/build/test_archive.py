@@ -320,7 +320,9 @@ def test_a_header_with_impossible_numbers_is_damage(tmp_path, at, field):
 @pytest.mark.parametrize("name", ["a", "ü" * 50, "u" * 99, "u" * 100, "u" * 101])
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_header_is_the_one_of_the_standard_library(name, kind, runs):
-    entry = TarEntry(name=name, kind=kind, target="b" * (kind == LINK), size=5 * (kind == FILE), executable=runs)
+    entry = TarEntry(
+        name=name, kind=kind, target="b" * (kind == LINK), size=5 * (kind == FILE), executable=runs
+    )
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname, info.mtime = kind, entry.size, entry.target, 77
     info.mode = {FILE: 0o755 if runs else 0o644, FOLDER: 0o755 if runs else 0o644, LINK: 0o777}[kind]
