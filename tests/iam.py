@@ -5,9 +5,11 @@ Identity policies only: an explicit Deny wins, else one Allow is enough. An elem
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
@@ -15,11 +17,19 @@ from tests.conftest import ROOT
 Statement = Mapping[str, Any]
 Context = Mapping[str, str | list[str]]
 ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
+ROLES = {
+    "builder": ("builder", "releaser"),  # `start` on the default branch is one process
+    "releaser": ("releaser",),
+    "branch": ("branch",),
+    "pull-request": ("pull-request",),
+    "sweeper": ("sweeper",),
+}
+"""The policies that each role has."""
 
 
-def policy(name: str) -> dict[str, Any]:
+def policy(name: str, root: Path = ROOT) -> dict[str, Any]:
     """A policy file of the project."""
-    return json.loads((ROOT / "build" / "ci" / "iam" / f"{name}.json").read_text())
+    return json.loads((root / "build" / "ci" / "iam" / f"{name}.json").read_text())
 
 
 def allowed(
@@ -80,6 +90,7 @@ def _list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
+@functools.cache
 def _like(pattern: str, text: str) -> bool:
     """IAM's wildcards."""
     return bool(re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text, re.DOTALL))

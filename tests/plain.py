@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -14,13 +15,15 @@ from tasks.cloud.interface import Cloud
 
 
 class Plain(Cloud):
-    """For use within `moto.mock_aws`. `calls` counts each operation; `dies_after` interrupts after so many changes."""
+    """For use within `moto.mock_aws`. `calls` counts each operation; `dies_after` interrupts after so many changes;
+    `later`: seconds by which S3's clock is ahead."""
 
     def __init__(self, region: str) -> None:
         super().__init__(region)
         self.calls: Counter[str] = Counter()
         self.turn = threading.RLock()
         self.dies_after: int | None = None
+        self.later = 0.0
 
     def url(self, host_name: str) -> str:
         return f"http://{host_name}/"
@@ -34,7 +37,7 @@ class Plain(Cloud):
     def _connect(self, service: str) -> Any:
         client = boto3.client(service, region_name=self.region)
         client.meta.events.register("before-call", self._count)
-        client.meta.events.register("after-call.s3", _date)
+        client.meta.events.register("after-call.s3", self._date)
         call = client._make_api_call
 
         def one_at_a_time(*arguments: Any) -> Any:
@@ -52,7 +55,7 @@ class Plain(Cloud):
             if self.dies_after < 0:
                 raise KeyboardInterrupt
 
-
-def _date(parsed: Mapping[str, Any], **_: Any) -> None:
-    """S3 says what time it is; moto does not, unless it is a server."""
-    parsed["ResponseMetadata"]["HTTPHeaders"].setdefault("date", formatdate(usegmt=True))
+    def _date(self, parsed: Mapping[str, Any], **_: Any) -> None:
+        """S3 says what time it is; moto does not, unless it is a server."""
+        now = formatdate(time.time() + self.later, usegmt=True)
+        parsed["ResponseMetadata"]["HTTPHeaders"].setdefault("date", now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import collections
 import fnmatch
+import itertools
 import re
 import subprocess
 import sys
@@ -217,6 +218,66 @@ def test_the_build_s_packages_are_installed(profile):
     lines = [line for each in lists for line in (ROOT / "build" / "ci" / each).read_text().splitlines()]
     wanted = set(yaml.safe_load(profile.read_text())["packages"])
     assert wanted <= {line.partition("#")[0].strip() for line in lines}
+
+
+def always_true(text):
+    """The lines of the asserts that hold whatever happens, by their form. A call beside itself may give something else."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Assert):
+            parts = ast.walk(node.test)
+            if _is_something(node.test) or any(map(_holds_anyway, parts)):
+                yield node.lineno
+
+
+def _is_something(node):
+    """Whether it is true by itself: a text, a generator, a list with members."""
+    if isinstance(node, ast.Constant | ast.JoinedStr):
+        return bool(getattr(node, "value", True))
+    members = getattr(node, "elts", None) or getattr(node, "keys", None)
+    return isinstance(node, ast.GeneratorExp | ast.Lambda) or bool(members)
+
+
+def _holds_anyway(node):
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        calls = any(isinstance(each, ast.Call | ast.Await) for side in sides for each in ast.walk(side))
+        return not calls and any(ast.dump(one) == ast.dump(two) for one, two in itertools.pairwise(sides))
+    if isinstance(node, ast.IfExp):
+        return any(isinstance(each, ast.Constant) and each.value is True for each in (node.body, node.orelse))
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
+        return any(map(_is_something, node.values))
+    is_all = (
+        isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("all", "any") and len(node.args) == 1
+    )
+    return is_all and isinstance(node.args[0], ast.List | ast.Tuple) and not node.args[0].elts
+
+
+@pytest.mark.parametrize(
+    ("line", "vacuous"),
+    [
+        ("assert a.b == a.b", True),
+        ("assert x if remedy else True", True),
+        ("assert x or True", True),
+        ("assert (x, 'words')", True),
+        ("assert (each == 1 for each in found)", True),
+        ("assert 'words'", True),
+        ("assert f'{x}'", True),
+        ("assert all([])", True),
+        ("assert made() == made()", False),
+        ("assert x == (1 if a else 130)", False),
+        ("assert all(each == 1 for each in found)", False),
+        ("assert x or y, 'words'", False),
+        ("assert x == [1]", False),
+    ],
+)
+def test_an_assert_that_cannot_fail_is_seen(line, vacuous):
+    assert list(always_true(line)) == [1] * vacuous
+
+
+def test_every_assert_can_fail():
+    tests = [path for path in MODULES if path.startswith("tests/")]
+    assert tests
+    assert [f"{path}:{line}" for path in tests for line in always_true((ROOT / path).read_text())] == []
 
 
 def test_no_path_of_a_machine_is_in_the_repository():

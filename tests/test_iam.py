@@ -34,17 +34,9 @@ from tasks.tarball.build import layers
 from tasks.tarball.build.layers import Build
 from tests.clouds import IdleHosts, run_in
 from tests.conftest import ROOT, SERVED, commit, copy_project, git
-from tests.iam import allowed, as_moto_judges, policy
+from tests.iam import ROLES, allowed, as_moto_judges, policy
 
 REGION = "eu-central-1"
-ROLES = {
-    "builder": ("builder", "releaser"),  # `start` on the default branch is one process
-    "releaser": ("releaser",),
-    "branch": ("branch",),
-    "pull-request": ("pull-request",),
-    "sweeper": ("sweeper",),
-}
-"""The policies that each role has."""
 S3_ACTIONS = {
     "DeleteObjects": "DeleteObject",
     "HeadObject": "GetObject",
@@ -98,6 +90,8 @@ TABLE = [
     ("", "ec2:TerminateInstances", HOST, {}),
     ("", "ec2:StopInstances", HOST, of(PRODUCTION)),
     ("builder releaser", "ec2:CreateTags", HOST, of(PRODUCTION)),
+    ("", "ec2:CreateTags", HOST, {**of(T), **asked(STAGING)}),  # nor is one's own made another environment's
+    ("", "ec2:CreateTags", HOST, {**of(PRODUCTION), **asked(STAGING)}),
     ("", "ec2:CreateTags", HOST, {}),  # what carries no tag of ours is not taken by tagging it
     ("builder releaser branch", "ec2:RunInstances", HOST, asked(T)),
     ("builder releaser", "ec2:RunInstances", HOST, asked(STAGING)),
@@ -250,7 +244,7 @@ def build(run):
 def try_to_build(run):
     """Whether it can be built, twice alike, of what the cache has; nothing is kept."""
     layers.ensure(Build(run), "pages")
-    assert all(not each.differing for each in verify.verdicts(Build(run)))
+    assert [each.differing for each in verify.verdicts(Build(run))] == [()]
     assert list(run.store.keys("branches/")) == []
 
 

@@ -108,6 +108,7 @@ def test_the_report_shows_what_was_written_and_no_markup():
     heading, *rest = text.splitlines()
     assert heading.count("`") == 2
     cells = [line for line in rest if line.startswith("|")]
+    assert len(cells) > 4
     assert all(
         r"\`rm\` &lt;img src=x> \[here\](x) \| \*b\* \_u\_ &amp; \\" in line
         for line in cells[-1:] + cells[3:4]

@@ -75,6 +75,7 @@ def test_pip_is_told_nothing_of_where_packages_go(entry, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     monkeypatch.setenv("PIP_TIMEOUT", "7")
     entry.prepare("release")
+    assert len(entry.steps) > 1
     for what, command, environ in entry.steps[1:]:
         assert name not in environ, what
         assert "--no-user" in command, what  # the user's pip.conf is read, too

@@ -162,6 +162,7 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
         assert "migrations: 1 file:" in said(doit(root, "continue", GITHUB_TRIGGERING_ACTOR="lee"))
     columns = site["production"].ssh('mysql -N shop -e "SHOW COLUMNS FROM catalog_product"', tmp=tmp_path)
     assert "weight" in columns
+    assert answers
     for seen in answers:
         assert [status for status, _ in itertools.groupby(seen)] in ([200], [200, 503, 200])
     record = promotion_record.current(site["production"].run.store)

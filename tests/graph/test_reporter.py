@@ -34,8 +34,8 @@ DOIT_CONFIG = {
 }
 
 
-from doit.dependency import JsonDB  # there is no bucket, so no record is voided
-JsonDB.void = lambda self, task: None
+from doit.dependency import JsonDB  # there is no bucket: a voided record is one that is gone
+JsonDB.void = JsonDB.remove
 
 
 def build(run):

@@ -48,10 +48,15 @@ def test_a_login_reads_its_own_files_whatever_the_folder_is_called(folder):
         assert Path(known).read_text() == "127.0.0.1 ssh-ed25519 AAAA\n"
         assert Path(key).read_text() == "a key\n"
         assert Path(known).is_relative_to(folder)
+        assert Path(key).stat().st_mode & 0o777 == 0o600
+        assert Path(key).parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_play_s_ssh_reads_its_own_files_whatever_the_folder_is_called(folder):
     inventory = ansible._inventory(folder, [HOST], {})
+    assert {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()} == dict.fromkeys(
+        ("inventory.json", "known_hosts", "key-0"), 0o600
+    )
     told = ansible.json.loads(inventory.read_text())["all"]["hosts"]["i-1"]
     assert "ansible_ssh_private_key_file" not in told  # Ansible and mitogen each quote it in another way
     found = understood(["ssh", *shlex.split(told["ansible_ssh_common_args"]), "127.0.0.1"])

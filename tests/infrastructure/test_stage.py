@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -19,15 +18,6 @@ from tests.clouds import Killed, QuietCloud, run_in, secrets_of
 from tests.infrastructure.conftest import instances
 
 
-@pytest.fixture
-def _no_records(monkeypatch):
-    """Teardown voids doit's records; here there is no doit."""
-    import doit
-
-    backend = SimpleNamespace(void=lambda task: None)
-    monkeypatch.setattr(doit.Globals, "dep_manager", SimpleNamespace(backend=backend))
-
-
 def test_the_second_time_nothing_is_changed(run):
     first = infrastructure.converge(run)
     assert first.changed
@@ -38,7 +28,6 @@ def test_the_second_time_nothing_is_changed(run):
     assert len(run.cloud.calls) == before
 
 
-@pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(14))
 def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls):
     run.cloud.calls.clear()
@@ -53,7 +42,6 @@ def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls)
     teardown.tear_down(run)
 
 
-@pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(8))
 def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     infrastructure.converge(run)
@@ -67,7 +55,6 @@ def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     assert not teardown.tear_down(run).changed
 
 
-@pytest.mark.usefixtures("_no_records")
 def test_a_cloud_with_faults_gives_the_same(checkout, faulty):
     run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="faults")
     infrastructure.share(run)
@@ -78,7 +65,6 @@ def test_a_cloud_with_faults_gives_the_same(checkout, faulty):
     assert find.everything(run) == Existing()
 
 
-@pytest.mark.usefixtures("_no_records")
 def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, faulty):
     run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="stopping")
     infrastructure.share(run)
@@ -140,7 +126,6 @@ def test_a_replaced_host_name_goes_with_its_replacement(run):
     assert infrastructure.differences(named) == []
 
 
-@pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(12))
 def test_no_name_outlives_a_teardown_wherever_a_run_was_killed(run, calls):
     named = named_as(run, "qa")

@@ -318,11 +318,16 @@ def test_a_header_with_impossible_numbers_is_damage(tmp_path, at, field):
 
 @pytest.mark.parametrize("kind", [FILE, FOLDER, LINK])
 @pytest.mark.parametrize("name", ["a", "ü" * 50, "u" * 99, "u" * 100, "u" * 101])
-def test_a_header_is_the_one_of_the_standard_library(name, kind):
-    made = archive._header(TarEntry(name=name, kind=kind, target="b" * (kind == LINK)), 77)
-    info = tarfile.TarInfo.frombuf(made[-512:], "utf-8", "surrogateescape")
-    info.name = name
-    assert info.tobuf(tarfile.GNU_FORMAT) == made
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_header_is_the_one_of_the_standard_library(name, kind, runs):
+    entry = TarEntry(
+        name=name, kind=kind, target="b" * (kind == LINK), size=5 * (kind == FILE), executable=runs
+    )
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname, info.mtime = kind, entry.size, entry.target, 77
+    info.mode = {FILE: 0o755 if runs else 0o644, FOLDER: 0o755 if runs else 0o644, LINK: 0o777}[kind]
+    info.uname, info.gname = "root", "root"
+    assert archive._header(entry, 77) == info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
 def test_dates_are_past_and_differ_between_trees():

@@ -1,0 +1,603 @@
+"""configuration: rules for the files that the roles' and profiles' templates become, read as the services read them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.rules import rendering, roles
+from tests.rules.roles import Finding
+
+UNUSUAL = r"""it's "so" \ %d $HOME `id` #;"""
+"""A value that ends whatever is not quoted."""
+TEXTS = ("database_password", "shared_crypt_key", "database_host", "database_name", "database_user")
+"""Variables that a configuration of the application carries as texts."""
+PROXY = "127.0.0.1:6081"
+
+
+def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
+    """What the roles of a profile are told: the defaults of their options, the profile's words, and samples for the rest."""
+    said = roles.profiles(root)[profile]["server"]["roles"]
+    known: dict[str, Any] = {}
+    for role, told in said.items():
+        specs = roles.load(root / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+        known |= {
+            name: option["default"]
+            for name, option in specs.get("options", {}).items()
+            if "default" in option
+        }
+        known |= {f"{role}_{name}": each for name, each in (told or {}).items()}
+    return {
+        "firewall_ssh_from": ["192.0.2.0/24", "2001:db8::/32"],
+        "firewall_http_from": ["198.51.100.0/24"],
+        "self_shutdown_days": 14,
+        "self_shutdown_idle_hours": 3,
+        "application_name": "shop",
+        "application_user": "shopper",
+        "application_path": "/srv/shop",
+        "application_host_name": "shop.localhost",
+        "application_base_url": "http://shop.localhost/",
+        "application_test_data": False,
+        "database_name": "shop",
+        "database_user": "shopper",
+        "database_host": "localhost",
+        "database_password": "password",
+        "shared_crypt_key": "key",
+        **known,
+        **more,
+    }
+
+
+def template(root: Path, path: str, profile: str = "magento2", **more: Any) -> str:
+    """A template, rendered for a profile."""
+    known = variables(root, profile, **more)
+    return rendering.rendered(root / path, known)
+
+
+def of_profiles(root: Path, role: str, name: str) -> Iterator[tuple[str, str]]:
+    """The profiles that tell a role a template, and its path."""
+    for profile, said in roles.profiles(root).items():
+        for found in re.findall(rf"'{name}': '([\w.]+\.j2)'", str(said["server"]["roles"].get(role))):
+            yield profile, f"applications/{profile}/{found}"
+
+
+# --- the firewall ---------------------------------------------------------------------------------------
+
+ALWAYS = [
+    "ct state established,related accept",
+    "ct state invalid drop",
+    "iif lo accept",
+    "meta l4proto { 1, 58 } accept",
+]
+
+
+def chains(text: str) -> dict[str, list[str]]:
+    """The lines of each chain of nftables."""
+    found: dict[str, list[str]] = {}
+    name = None
+    for line in (each.partition("#")[0].strip() for each in text.splitlines()):
+        if opened := re.fullmatch(r"chain (\w+) \{", line):
+            name = opened[1]
+            found[name] = []
+        elif line == "}":
+            name = None
+        elif name and line:
+            found[name].append(line)
+    return found
+
+
+def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
+    """Its chains drop what no line accepts, and each line is declared."""
+    path, found = "roles/firewall/templates/nftables.conf.j2", []
+    text = template(root, path)
+    read = chains(text)
+    if "flush ruleset" not in text.splitlines():
+        found.append(f"{path}: the rules from before stay")
+    for name in ("input", "forward"):
+        first, *lines = read.get(name, [""])
+        if first != f"type filter hook {name} priority filter; policy drop;":
+            found.append(f"{path}: the chain {name} lets through what no line accepts ({first})")
+        admitted = [
+            *ALWAYS,
+            "ip saddr 192.0.2.0/24 tcp dport { 22 } accept",
+            "ip6 saddr 2001:db8::/32 tcp dport { 22 } accept",
+            "ip saddr 198.51.100.0/24 tcp dport { 80, 443 } accept",
+        ]
+        wanted = admitted if name == "input" else []
+        found += [f"{path}: the chain {name} has {line!r}" for line in lines if line not in wanted]
+        found += [f"{path}: the chain {name} lacks {line!r}" for line in wanted if line not in lines]
+    for line in chains(template(root, path, firewall_ssh_from=[], firewall_http_from=[]))["input"]:
+        if "dport" in line:
+            found.append(f"{path}: nobody is named, and still: {line}")
+    return found
+
+
+# --- settings by name -----------------------------------------------------------------------------------
+
+WANTED: dict[str, dict[str, str]] = {
+    # a template; the name of a setting, and the pattern that all of its values must match
+    "roles/redis/templates/redis.conf.j2": {
+        "bind": r"127\.0\.0\.1|127\.0\.0\.1 -?::1",
+        "port": "6379",
+        "maxmemory": r"\d+[a-z]*",
+        "maxmemory-policy": "volatile-lru",  # sessions and cache share it: what never expires stays
+        "save": r"60 1",
+        "dir": "/var/lib/redis",
+    },
+    "roles/mariadb/templates/server.cnf.j2": {
+        "bind-address": r"127\.0\.0\.1",
+        "innodb_buffer_pool_size": r"\d+[MG]",
+        "character-set-server": "utf8mb4",
+        "collation-server": "utf8mb4_.*",
+    },
+    "roles/php/templates/php-fpm.conf.j2": {
+        "user": "shopper",
+        "group": "shopper",
+        "listen": r"/run/php/\w+\.sock",
+        "listen.owner": "www-data",
+        "listen.group": "www-data",
+        "listen.mode": "0660",
+        "pm.max_children": r"\d+",
+        "process_control_timeout": r"[1-9]\d*s",
+    },
+    "roles/php/templates/limits.ini.j2": {
+        "expose_php": "Off",
+        "memory_limit": r"\d+M",
+        "upload_max_filesize": "64m",
+        "post_max_size": "64m",
+        "opcache.validate_timestamps": "0",
+    },
+    "roles/base/templates/upgrades.conf.j2": {
+        "APT::Periodic::Update-Package-Lists": '"1";',
+        "APT::Periodic::Unattended-Upgrade": '"1";',
+    },
+    "roles/base/templates/sysctl.conf.j2": {"vm.overcommit_memory": "1", "net.core.somaxconn": r"\d{4,}"},
+    "roles/base/templates/journald.conf.j2": {"SystemMaxUse": r"\d+M", "MaxRetentionSec": "1month"},
+    "applications/php/env.j2": {"APP_ENV": "prod", "APP_DEBUG": "0", "TEST_DATA": "0"},
+}
+FORBIDDEN = r"(?m)^\s*(protected-mode\s+no|skip-grant-tables|skip-networking\s*=\s*0|allow_url_include|display_errors\s*=\s*On|security\.limit_extensions)"
+
+
+def settings(text: str) -> dict[str, list[str]]:
+    """NAME VALUE or NAME=VALUE, a line each; a `#` or `;` begins a comment."""
+    found: dict[str, list[str]] = {}
+    for line in (each.strip() for each in text.splitlines()):
+        if line and line[0] not in "#;[":
+            name, value = re.fullmatch(r"([^\s=]+)\s*=?\s*(.*)", line).groups()
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def settings_are_as_wanted(root: Path) -> list[Finding]:
+    """Services listen to their own machine, and nothing tells a stranger about them."""
+    found = []
+    for path, wanted in WANTED.items():
+        text = template(root, path, profile="php" if "/php/env" in path else "magento2")
+        told = settings(text)
+        for name, pattern in wanted.items():
+            values = told.get(name, [])
+            if not values or not all(re.fullmatch(pattern, each) for each in values):
+                found.append(f"{path}: {name} is {values or 'missing'}, not {pattern}")
+        if forbidden := re.search(FORBIDDEN, text):
+            found.append(f"{path}: {forbidden[0].strip()}")
+    return found
+
+
+# --- nginx ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directive:
+    """A directive of nginx, with the ones in its braces."""
+
+    name: str
+    values: tuple[str, ...]
+    inner: list[Directive] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """As it is written."""
+        return " ".join((self.name, *self.values))
+
+    def all(self, name: str) -> list[Directive]:
+        """Every one of this name below."""
+        return [
+            found for each in self.inner for found in ([each] if each.name == name else []) + each.all(name)
+        ]
+
+    def own(self, name: str) -> list[str]:
+        """The values of its own directives of this name."""
+        return [" ".join(each.values) for each in self.inner if each.name == name]
+
+
+def nginx(text: str) -> Directive:
+    """A configuration as a tree."""
+    words = re.findall(
+        r"\"(?:[^\"\\]|\\.)*\"|#[^\n]*|[{};]|(?:\$\{\w+\}|\{[^}\s]*\}(?=\S)|[^\s;{}#\"])+", text
+    )
+    root = Directive(name="", values=())
+    open_, line = [root], []
+    for word in (each for each in words if not each.startswith("#")):
+        if word == "}":
+            open_.pop()
+        elif word in "{;":
+            made = Directive(name=line[0], values=tuple(line[1:]))
+            open_[-1].inner.append(made)
+            open_ += [made] if word == "{" else []
+            line = []
+        else:
+            line.append(word)
+    return root
+
+
+WEB = "roles/nginx/templates/nginx.conf.j2"
+SITE = "the site"
+"""In place of the profile's template, which is rendered alone: a lookup needs all of Ansible's plugins."""
+
+
+def web_servers(root: Path) -> Iterator[tuple[str, str, Directive]]:
+    """The configuration of every profile, before a page cache and alone: its file, what it is, the tree."""
+    for profile, path in _sites(root):
+        for cache in ("", PROXY):
+            # Magento's site is behind its page cache; others take either
+            if cache or profile != "magento2":
+                text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE)
+                text = text.replace(SITE, template(root, path, profile, nginx_page_cache=cache))
+                yield path, cache, nginx(text)
+
+
+def _sites(root: Path) -> list[tuple[str, str]]:
+    named = dict(of_profiles(root, "nginx", "site"))
+    return [(name, named.get(name, f"applications/{name}/nginx.conf.j2")) for name in roles.profiles(root)]
+
+
+def the_web_server_shows_what_is_meant_for_visitors(root: Path) -> list[Finding]:
+    """One site, no other name, no list of files, no file that begins with a dot, no PHP but the entry points."""
+    found: list[Finding] = []
+    for path, cache, tree in web_servers(root):
+        (http,) = [each for each in tree.inner if each.name == "http"]
+        found += [f"{WEB}: {each}" for each in _common(tree, http, cache)]
+        site = http.all("server")[-1]
+        found += [f"{path}: {each}" for each in _site(http, site, cache)]
+        if site.all("fastcgi_pass"):
+            found += [f"{path}: {each}" for each in _php(site)]
+    return found
+
+
+def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
+    if tree.own("user") != ["www-data"]:
+        yield f"runs as {tree.own('user')}"
+    if http.own("server_tokens") != ["off"]:
+        yield "tells its version"
+    if http.own("client_max_body_size") != ["64m"]:
+        yield "takes uploads of any size"
+    servers = http.all("server")
+    default = next((each for each in servers if "80 default_server" in each.own("listen")), None)
+    if default is None or default.own("return") != ["404"] or default.all("location"):
+        yield "another host name is answered"
+    if not cache:
+        return
+    front = next(each for each in servers if each.all("proxy_pass"))
+    headers = {each.values[0]: each.values[1] for each in front.all("proxy_set_header")}
+    if headers.get("X-Forwarded-For") != "$remote_addr":
+        yield "passes on what a visitor claims to be (X-Forwarded-For)"
+    if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$scheme":
+        yield "does not say how it was asked"
+    if front.own("server_name") != ["shop.localhost"]:
+        yield "passes on any host name"
+
+
+def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
+    public = [
+        each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")
+    ]
+    if site.own("listen") != ["127.0.0.1:8080" if cache else "80"]:
+        yield f"listens on {site.own('listen')} {'behind a page cache' if cache else 'alone'}"
+    if len(public) != 2:
+        yield f"is public on {public}"
+    if site.own("server_name") != ["shop.localhost"]:
+        yield "answers to any host name"
+    if not re.fullmatch(r"/srv/shop/current/\w+", " ".join(site.own("root"))):
+        yield "shows more than the folder for visitors"
+    if [each for each in http.all("autoindex") if each.values != ("off",)]:
+        yield "lists files"
+    headers = list(site.own("add_header"))
+    for wanted in ("X-Content-Type-Options nosniff", "X-Frame-Options SAMEORIGIN"):
+        if wanted not in headers:
+            yield f"lacks {wanted}"
+        for each in site.all("location"):
+            told = each.own("add_header")
+            kept_closed = [value for value in told if value.endswith(" always")]
+            if told and wanted not in told and not kept_closed:  # its own headers replace the outer ones
+                yield f"{each} lacks {wanted}"
+    dots = [
+        each
+        for each in site.inner
+        if each.name == "location" and r"\.(?!well-known/)" in " ".join(each.values)
+    ]
+    if not dots or not all(each.own("deny") == ["all"] or each.own("return") == ["404"] for each in dots):
+        yield "shows files that begin with a dot"
+    behind = bool(cache)
+    if behind and (site.own("set_real_ip_from"), site.own("real_ip_header")) != (
+        ["127.0.0.1"],
+        ["X-Forwarded-For"],
+    ):
+        yield "believes somebody else's X-Forwarded-For, or nobody's"
+
+
+def _php(site: Directive) -> Iterator[str]:
+    for each in [each for each in site.all("location") if each.own("fastcgi_pass")]:
+        if not re.fullmatch(r"= /index\.php|~ \^/\([^*]+\)\\\.php\$", " ".join(each.values)):
+            yield f"{each} runs more than the entry points"
+        if each.own("fastcgi_pass") != ["unix:/run/php/shop.sock"]:
+            yield f"asks {each.own('fastcgi_pass')}"
+        told = {one.values[0]: one.values[1] for one in each.all("fastcgi_param")}
+        if (
+            told.get("SCRIPT_FILENAME") != "$realpath_root$fastcgi_script_name"
+            or told.get("DOCUMENT_ROOT") != "$realpath_root"
+        ):
+            yield "PHP keeps the release from before the switch"
+        if told.get("HTTP_PROXY") != '""':
+            yield "a visitor's header `Proxy` becomes PHP's HTTP_PROXY"
+    other = [each for each in site.inner if each.name == "location" and "phtml" in " ".join(each.values)]
+    if not other or not all(
+        each.own("deny") == ["all"] or each.own("rewrite") == ["^ /index.php last"] for each in other
+    ):
+        yield "shows or runs other PHP files"
+
+
+# --- Varnish --------------------------------------------------------------------------------------------
+
+
+def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Finding]:
+    """It listens to its own machine, takes purges from there alone, and drops cookies of what it keeps."""
+    path, found = "roles/varnish/templates/override.conf.j2", []
+    command = " ".join(re.findall(r"(?ms)^ExecStart=(/.*)", template(root, path))).replace("\\\n", " ")
+    options = dict(re.findall(r"-(\w) ([^-\s]\S*)", command))
+    wanted = {
+        "a": r"127\.0\.0\.1:6081",
+        "T": r"(localhost|127\.0\.0\.1):\d+",
+        "S": "/etc/varnish/secret",
+        "j": "unix,user=vcache",
+        "s": r"malloc,\d+m",
+    }
+    found += [
+        f"{path}: -{name} is {options.get(name)}"
+        for name, pattern in wanted.items()
+        if not re.fullmatch(pattern, str(options.get(name)))
+    ]
+    for profile, vcl in of_profiles(root, "varnish", "vcl"):
+        found += [f"{vcl}: {each}" for each in _vcl(template(root, vcl, profile))]
+    return found
+
+
+def _vcl(text: str) -> Iterator[str]:
+    bare = re.sub(r"(?m)#.*$", "", text)
+    parts = dict(re.findall(r"(?ms)^(?:sub|acl|backend) (\w+) \{(.*?)^\}", bare))
+    for member in re.findall(r'"([^"]+)"', parts.get("purge", "")):
+        if member != "localhost" and not ipaddress.ip_network(member).is_loopback:
+            yield f"{member} may purge"
+    if not re.search(r'\.host = "127\.0\.0\.1"', parts.get("default", "")):
+        yield "the backend is another machine"
+    received = parts.get("vcl_recv", "")
+    refused = re.search(r'"PURGE"\) \{\s*if \((.*?)\) \{\s*return \(synth\(405', received, re.DOTALL)
+    conditions = {each.strip() for each in refused[1].split("||")} if refused else set()
+    if not {"client.ip !~ purge", "req.http.X-Real-IP", 'req.http.X-Forwarded-For ~ ","'} <= conditions:
+        yield "a visitor may purge"
+    if not re.search(r'req\.method != "GET" && req\.method != "HEAD"\) \{\s*return \(pass\)', received):
+        yield "keeps the answer to a form"
+    if not re.search(r"customer\|checkout\)\(/\|\$\|\\\?\)\"\) \{\s*return \(pass\)", received):
+        yield "keeps a customer's pages"
+    response = parts.get("vcl_backend_response", "")
+    private = re.search(r"private\|no-store\|no-cache.*?uncacheable = true", response, re.DOTALL)
+    if not private or response.find("unset beresp.http.Set-Cookie") < private.end():
+        yield "keeps what is private, or a cookie with a page"
+    if not re.search(
+        r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response
+    ):
+        yield "keeps a failure"
+    hashed = parts.get("vcl_hash", "")
+    for each in ("X-Magento-Vary", "X-Forwarded-Proto"):
+        if each not in hashed:
+            yield f"does not tell pages apart by {each}"
+    delivered = parts.get("vcl_deliver", "")
+    for each in ("X-Magento-Tags", "X-Powered-By", "Via", "X-Varnish"):
+        if f"unset resp.http.{each};" not in delivered:
+            yield f"shows {each}"
+    if "no-store, no-cache" not in delivered:
+        yield "a browser keeps a page that nobody can purge"
+
+
+# --- SQL, and the application's own configuration -------------------------------------------------------
+
+
+def values_stay_values(root: Path) -> list[Finding]:
+    """Whatever is in a password or a name, it ends no text of SQL, PHP, an environment file, a unit or a crontab."""
+    found: list[Finding] = []
+    strange = dict.fromkeys(TEXTS, UNUSUAL)
+    for path in sorted(root.glob("roles/*/templates/*.sql.j2")):
+        shown = str(path.relative_to(root))
+        left = _sql(template(root, shown, **strange))
+        found += [f"{shown}: {each}" for each in left]
+    for path in sorted(root.glob("applications/*/env*.j2")):
+        shown = str(path.relative_to(root))
+        told = {**strange, "shared_variables": [f"MAIL={UNUSUAL}"], "application_base_url": UNUSUAL}
+        text = template(root, shown, path.parent.name, **told)
+        read = _php_texts(text) if "<?php" in text else _environment(text)
+        missing = [name for name in told if name in path.read_text() and UNUSUAL not in read]
+        found += [f"{shown}: {each}" for each in _residue(text)]
+        if missing or read.count(UNUSUAL) < sum(name in path.read_text() for name in told):
+            found.append(f"{shown}: a value does not arrive as it is")
+    for name, unit in _units(root):
+        started = [value for key, value in unit if key == "ExecStart" and value]
+        if "worker.service" in name and started != [
+            r'"php" "it\'s \"so\" \\ %%d $$HOME `id` #;"'.replace(r"\'", "'")
+        ]:
+            found.append(f"{name}: a command does not arrive word for word: {started}")
+    return found
+
+
+def _sql(text: str) -> Iterator[str]:
+    """Reads SQL word by word: a text doubles its quotes and escapes backslashes, a name doubles its backticks."""
+    token = re.compile(r"'((?:[^'\\]|''|\\.)*)'|`((?:[^`]|``)*)`|([\w.@*(),;=$]+|\s+)", re.DOTALL)
+    at, texts = 0, []
+    while at < len(text):
+        read = token.match(text, at)
+        if not read:
+            yield f"a value ends its text: {text[at : at + 20]!r}"
+            return
+        if read[1] is not None:
+            texts.append(re.sub(r"\\(.)", r"\1", read[1].replace("''", "'")))
+        elif read[2] is not None:
+            texts.append(read[2].replace("``", "`"))
+        elif re.search(r"\b(id|so|HOME)\b", read[3]):
+            yield f"a value is taken for SQL: {read[3]!r}"
+            return
+        at = read.end()
+    values = [each for each in texts if each not in ("localhost", "ready", "$.authentication_string")]
+    if not values or set(values) != {UNUSUAL}:
+        yield f"a value does not arrive as it is: {set(values) - {UNUSUAL}}"
+
+
+def _php_texts(text: str) -> list[str]:
+    return [
+        re.sub(r"\\([\\'])", r"\1", each)
+        for each in re.findall(r"'((?:[^'\\]|\\.)*)'", re.sub(r"(?m)^//.*$", "", text))
+    ]
+
+
+def _environment(text: str) -> list[str]:
+    return [re.sub(r"\\(.)", r"\1", each) for each in re.findall(r'(?m)^\w+="((?:[^"\\$]|\\.)*)"$', text)]
+
+
+def _residue(text: str) -> Iterator[str]:
+    """What is outside of every text, though it comes from a value."""
+    quoted = r"'(?:[^'\\]|\\.)*'" if "<?php" in text else r'(?m)^\w+="(?:[^"\\$]|\\.)*"$'
+    if re.search(r"`id`|HOME", re.sub(quoted, "", re.sub(r"(?m)^(//|#).*$", "", text))):
+        yield "a value ends its text"
+
+
+PHP = {
+    "'MAGE_MODE'": "'production'",
+    "'x-frame-options'": "'SAMEORIGIN'",
+    "'document_root_is_pub'": "true",
+    "PDO::MYSQL_ATTR_LOCAL_INFILE": "false",
+    "'disable_locking'": "'0'",
+}
+
+
+def the_application_is_told_to_be_careful(root: Path) -> list[Finding]:
+    """In production mode, with services of its own machine, and a prefix of its own for each release."""
+    path = "applications/magento2/env.php.j2"
+    text = template(root, path)
+    pairs = re.findall(r"('[\w-]+'|PDO::\w+) => ('[^']*'|\w+)", text)
+    found = [
+        f"{path}: {name} is {[value for key, value in pairs if key == name]}"
+        for name, wanted in PHP.items()
+        if [value for key, value in pairs if key == name] != [wanted]
+    ]
+    hosts = [value for key, value in pairs if key in ("'host'", "'server'")]
+    found += [f"{path}: asks {each}" for each in hosts if each not in ("'127.0.0.1'", "'localhost'")]
+    if text.count("'id_prefix' => $prefix") != 2 or "defined('BP') ? BP : __DIR__" not in text:
+        found.append(f"{path}: releases share keys of the cache")
+    databases = re.findall(r"'database' => '(\d+)'", text)
+    if len(set(databases)) != len(databases) or len(databases) != 3:
+        found.append(f"{path}: sessions and caches share a database of Redis ({databases})")
+    if "'test_data' => false" not in text:
+        found.append(f"{path}: production is filled with test data")
+    return found
+
+
+# --- units, cron, logs ----------------------------------------------------------------------------------
+
+
+def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    more = {
+        "__workers_unit": {"name": "queue", "command": ["php", UNUSUAL]},
+        "workers_units": [{"name": "queue", "command": ["php"], "processes": 2}],
+        "workers_unless": ".closed",
+        "workers_stop_seconds": 30,
+    }
+    for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(
+        root.glob("roles/*/templates/*.target.j2")
+    ):
+        shown = str(path.relative_to(root))
+        yield shown, unit(template(root, shown, "php", **more))
+    for path in sorted(root.glob("roles/*/files/*.timer")):
+        yield str(path.relative_to(root)), unit(path.read_text())
+
+
+def unit(text: str) -> list[tuple[str, str]]:
+    """The settings of a unit of systemd; a name may come again."""
+    return [tuple(line.split("=", 1)) for line in text.splitlines() if re.match(r"\w+=", line)]  # type: ignore[misc]
+
+
+UNITS = {
+    "roles/workers/templates/worker.service.j2": {
+        "User": "shopper",
+        "Group": "shopper",
+        "WorkingDirectory": "/srv/shop/current",
+        "PartOf": "workers.target",
+        "Restart": "always",
+        "StartLimitIntervalSec": "0",
+        "TimeoutStopSec": "30",
+        "ConditionPathExists": "!/srv/shop/current/.closed",
+    },
+    "roles/workers/templates/workers.target.j2": {
+        "WantedBy": "multi-user.target",
+        "Wants": "worker-queue@2.service",
+    },
+    "roles/self_shutdown/templates/self_shutdown.service.j2": {
+        "Type": "oneshot",
+        "ExecStart": "/usr/local/sbin/self_shutdown 14 3 /srv/shop/current",
+    },
+    "roles/self_shutdown/files/self_shutdown.timer": {
+        "OnBootSec": "15min",
+        "OnUnitActiveSec": "10min",
+        "WantedBy": "timers.target",
+    },
+}
+
+
+def units_do_what_they_are_for(root: Path) -> list[Finding]:
+    """As the application's user, not during maintenance, and for ever; a job of cron and the rotation of logs too."""
+    found = []
+    for path, told in _units(root):
+        found += [f"{path}: has no row in UNITS"] if path not in UNITS else []
+        for name, wanted in UNITS.get(path, {}).items():
+            if (name, wanted) not in told:
+                found.append(f"{path}: {name} is not {wanted}")
+            if (
+                name in ("User", "Group", "Type", "Restart")
+                and len([key for key, _ in told if key == name]) != 1
+            ):
+                found.append(f"{path}: {name} is said twice")
+    path = "roles/cron/templates/cron.j2"
+    jobs = [{"minute": "*/5", "command": ["php", "a b;%d"]}]
+    for unless, guard in (("", ""), ("var/closed", "test ! -e var/closed && ")):
+        lines = template(root, path, cron_jobs=jobs, cron_unless=unless).splitlines()
+        wanted = f"*/5 * * * * shopper cd /srv/shop/current && {guard}php 'a b;\\%d'"
+        if wanted not in [re.sub(r"\s+", " ", each) for each in lines]:
+            found.append(f"{path}: a job is {lines[-1]!r}, not {wanted!r}")
+    path = "roles/shared/templates/logrotate.j2"
+    entry = template(root, path)
+    for wanted in ("su shopper shopper", "missingok", "compress"):
+        if wanted not in [line.strip() for line in entry.splitlines()]:
+            found.append(f"{path}: does not say `{wanted}`")
+    if not re.search(r"(?m)^ +rotate [1-9]\d?$", entry):
+        found.append(f"{path}: logs are kept for ever")
+    return found
+
+
+RULES: tuple[Callable[[Path], list[Finding]], ...] = (
+    the_firewall_admits_what_is_declared,
+    settings_are_as_wanted,
+    the_web_server_shows_what_is_meant_for_visitors,
+    the_page_cache_is_local_and_keeps_no_visitor_s_page,
+    values_stay_values,
+    the_application_is_told_to_be_careful,
+    units_do_what_they_are_for,
+)

@@ -1,0 +1,318 @@
+"""policies: rules for build/ci/iam/: who may do what to which, for every key of the bucket and every action that is named anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from tasks.bucket import layout
+from tests import iam
+from tests.rules.roles import Finding
+
+TESTING, STAGING, PRODUCTION, IMAGE = "testing-0d6e4079e3", "staging", "production", "image"
+POLICIES = sorted({name for names in iam.ROLES.values() for name in names})
+ENVIRONMENTS = (TESTING, STAGING, PRODUCTION, IMAGE)
+BUCKET = "arn:aws:s3:::shop-releases"
+EVERYBODY = "builder releaser branch pull-request sweeper"
+TEAM = "builder releaser branch sweeper"
+DIGEST = "0" * 64
+KEYS = {
+    "trusted": [
+        *(layout.record("trusted", kind, DIGEST) for kind in get_args(layout.RecordKind)),
+        *(layout.blob("trusted", kind, DIGEST) for kind in get_args(layout.BlobKind)),
+        layout.beside(layout.blob("trusted", "tarballs", DIGEST), "minisig"),
+    ],
+    "branches": [
+        *(layout.record("branches", kind, DIGEST) for kind in get_args(layout.RecordKind)),
+        *(layout.blob("branches", kind, DIGEST) for kind in get_args(layout.BlobKind)),
+        layout.beside(layout.blob("branches", "tarballs", DIGEST), "sbom.json"),
+    ],
+    "runs": [layout.commit_run("c" * 40), layout.CURRENT_RUN],
+    "sweep": [layout.SIGHTINGS],
+}
+"""Keys that no environment owns, by their first folder."""
+
+
+def of_environment(name: str) -> dict[str, str]:
+    """The keys that an environment owns, by their first folder."""
+    return {
+        "state": layout.state(name, "release"),
+        "leases": layout.lease(name),
+        "machines": layout.machines(name),
+        "ledgers": layout.ledger(name, "i-1", "server"),
+        "history": layout.history(name),
+    }
+
+
+WRITERS = {
+    # a folder: who puts, who deletes
+    "trusted": ("builder", "sweeper"),
+    "branches": ("branch", "sweeper"),
+    "runs": ("builder releaser", "builder releaser sweeper"),
+    "sweep": ("sweeper", ""),
+}
+KEEPERS = {
+    # an environment: who puts and deletes what it owns
+    TESTING: ("builder releaser branch", "builder releaser branch sweeper"),
+    STAGING: ("builder releaser", "builder releaser"),
+    PRODUCTION: ("builder releaser", "builder releaser"),
+    IMAGE: ("builder releaser", "builder releaser sweeper"),
+}
+LEASED = {TESTING: "builder releaser branch sweeper", IMAGE: "builder releaser sweeper"}
+"""A sweep takes an environment's lease before it deletes it."""
+
+ANYTHING = "builder releaser"
+Held = Mapping[str, tuple[str, str, str, str, str, str]]
+HELD: Held = {
+    # who may, by the tags of the thing: testing, staging, production, image, ours without environment, of another project or none
+    "ec2:AuthorizeSecurityGroupIngress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:RevokeSecurityGroupIngress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:StartInstances": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:GetConsoleOutput": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:CreateTags": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:DescribeInstanceAttribute": (ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:TerminateInstances": (f"{ANYTHING} branch sweeper", ANYTHING, "", "builder sweeper", "sweeper", ""),
+    "ec2:DeleteSecurityGroup": (f"{ANYTHING} branch sweeper", ANYTHING, "", "builder sweeper", "sweeper", ""),
+    "ec2:DeleteKeyPair": (f"{ANYTHING} branch sweeper", ANYTHING, "", "builder sweeper", "sweeper", ""),
+    "ec2:DeleteVolume": ("sweeper", "", "", "sweeper", "sweeper", ""),
+    "ec2:StopInstances": ("", "", "", "builder", "", ""),
+    "ec2:CreateImage": ("", "", "", "builder", "", ""),
+    "ec2:ModifyInstanceAttribute": ("", "", "", "", "", ""),
+    "ec2:DeregisterImage": ("builder sweeper",) * 5 + ("",),
+    "ec2:DeleteSnapshot": ("builder sweeper",) * 5 + ("",),
+}
+MADE: Held = {
+    # who may make a thing with these tags
+    "ec2:RunInstances": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:CreateSecurityGroup": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:ImportKeyPair": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:CreateImage": ("builder",) * 5 + ("",),
+}
+KIND = {
+    "SecurityGroup": "security-group",
+    "KeyPair": "key-pair",
+    "Volume": "volume",
+    "Snapshot": "snapshot",
+    "Image": "image",
+}
+LOOK = {
+    "ec2:DescribeImages": TEAM,
+    "ec2:DescribeInstances": TEAM,
+    "ec2:DescribeKeyPairs": TEAM,
+    "ec2:DescribeSecurityGroups": TEAM,
+    "ec2:DescribeVolumes": "sweeper",
+    "route53:ListHostedZonesByName": TEAM,
+    "ssm:DescribeParameters": "sweeper",
+}
+SECRETS = {
+    # an action: who may, for a parameter of testing, staging, production, image
+    "ssm:GetParametersByPath": (f"{ANYTHING} branch sweeper", ANYTHING, ANYTHING, f"{ANYTHING} sweeper"),
+    "ssm:PutParameter": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING),
+    "ssm:DeleteParameter": (f"{ANYTHING} branch sweeper", ANYTHING, ANYTHING, f"{ANYTHING} sweeper"),
+    "ssm:GetParameter": ("", "", "", ""),
+}
+NAMES = {
+    f"{TESTING}.shop.localhost": f"{ANYTHING} branch sweeper",
+    "staging.shop.localhost": ANYTHING,
+    "production.shop.localhost": ANYTHING,
+    "image.shop.localhost": f"{ANYTHING} sweeper",
+    "shop.localhost": "",
+    "another.localhost": "",
+    "testing-1.shop.localhost.example": "",
+}
+Policies = Mapping[str, Mapping[str, Any]]
+
+
+def load(root: Path) -> Policies:
+    """The policies, by name."""
+    return {name: iam.policy(name, root) for name in POLICIES}
+
+
+def who(told: Policies, action: str, resource: str, context: iam.Context | None = None) -> str:
+    """The roles that may make a call."""
+    return " ".join(
+        role
+        for role, names in iam.ROLES.items()
+        if iam.allowed([told[name] for name in names], action, resource, context)
+    )
+
+
+def _said(
+    told: Policies, wanted: str, action: str, resource: str, context: iam.Context | None = None
+) -> list[Finding]:
+    may, should = set(who(told, action, resource, context).split()), set(wanted.split())
+    where = f"{action} on {resource} {dict(context or {})}"
+    return [f"build/ci/iam/{role}.json: {role} may {where}" for role in sorted(may - should)] + [
+        f"build/ci/iam/{role}.json: {role} may not {where}" for role in sorted(should - may)
+    ]
+
+
+def the_bucket_is_written_by_whom_it_should(root: Path) -> list[Finding]:
+    """Every kind of key, of every environment: who reads, puts and deletes it."""
+    told, found = load(root), list[Finding]()
+    for folder, keys in KEYS.items():
+        readers = EVERYBODY if folder in layout.ZONES else TEAM
+        for key in keys:
+            rows = zip(
+                ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (readers, *WRITERS[folder]), strict=True
+            )
+            found += [
+                each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")
+            ]
+    for name in ENVIRONMENTS:
+        puts, deletes = KEEPERS[name]
+        for folder, key in of_environment(name).items():
+            may_put = LEASED.get(name, puts) if folder == "leases" else puts
+            rows = zip(
+                ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (TEAM, may_put, deletes), strict=True
+            )
+            found += [
+                each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")
+            ]
+    seen = {layout.parse(key).kind for keys in KEYS.values() for key in keys}
+    seen |= {layout.parse(key).kind for key in of_environment(STAGING).values()}
+    found += [
+        f"tests/rules/policies.py: has no row for a key of {each}"
+        for each in sorted({*get_args(layout.Kind)} - seen)
+    ]
+    for key in ("new/x", "states/x", "branche", "run/x"):
+        found += _said(told, "", "s3:PutObject", f"{BUCKET}/{key}") + _said(
+            told, "", "s3:DeleteObject", f"{BUCKET}/{key}"
+        )
+    for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"):
+        found += _said(told, "", action, "arn:aws:s3:::shop-releases-2/trusted/x")
+    found += _said(told, EVERYBODY, "s3:ListBucket", BUCKET) + _said(
+        told, TEAM, "s3:GetBucketTagging", BUCKET
+    )
+    return found
+
+
+def _tags(kind: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Contexts, with the column of the tables above that they belong to."""
+    for column, name in enumerate(ENVIRONMENTS):
+        yield column, {f"aws:{kind}Tag/project": "shop", f"aws:{kind}Tag/environment": name}
+    yield 4, {f"aws:{kind}Tag/project": "shop"}
+    for more in ({}, *({f"aws:{kind}Tag/environment": name} for name in ENVIRONMENTS)):
+        yield 5, more
+        yield 5, {f"aws:{kind}Tag/project": "another", **more}
+
+
+def _resource(action: str) -> str:
+    kind = next(
+        (kind for word, kind in KIND.items() if action.endswith((word, f"{word}Ingress"))), "instance"
+    )
+    account = "" if kind in ("image", "snapshot") else "1"
+    return f"arn:aws:ec2:eu-central-1:{account}:{kind}/x-1"
+
+
+def machines_are_changed_and_ended_by_whom_they_should(root: Path) -> list[Finding]:
+    """Every action, by the tags of what it is done to: of which environment, of ours at all."""
+    told, found = load(root), list[Finding]()
+    for action, columns in HELD.items():
+        resource = (
+            "arn:aws:ec2:eu-central-1:1:instance/x-1" if action == "ec2:CreateImage" else _resource(action)
+        )
+        for column, context in _tags("Resource"):
+            found += _said(told, columns[column], action, resource, context)
+    for action, columns in MADE.items():
+        for column, context in _tags("Request"):
+            found += _said(told, columns[column], action, _resource(action), context)
+    for kind in ("security-group", "key-pair"):  # a machine is made with what is its environment's own
+        for column, context in _tags("Resource"):
+            resource = f"arn:aws:ec2:eu-central-1:1:{kind}/x-1"
+            found += _said(told, MADE["ec2:RunInstances"][column], "ec2:RunInstances", resource, context)
+    for name in ENVIRONMENTS:
+        for tag in ("project", "environment"):
+            context = {
+                "aws:ResourceTag/project": "shop",
+                "aws:ResourceTag/environment": name,
+                f"aws:RequestTag/{tag}": "shop",
+            }
+            found += _said(told, "", "ec2:CreateTags", _resource("ec2:CreateTags"), context)
+    made = {
+        "RunInstances": (f"{ANYTHING} branch", ""),
+        "CreateImage": ("", "builder"),
+        "CreateVolume": ("", ""),
+    }
+    for call, who_tags in made.items():
+        for resource, wanted in zip((_resource("x"), _resource("ec2:CreateImage")), who_tags, strict=True):
+            found += _said(told, wanted, "ec2:CreateTags", resource, {"ec2:CreateAction": call})
+    for kind in ("subnet", "vpc", "network-interface"):  # what every account has, and carries no tag of ours
+        resource = f"arn:aws:ec2:eu-central-1:1:{kind}/x-1"
+        found += _said(told, f"{ANYTHING} branch", "ec2:RunInstances", resource)
+        found += _said(told, "", "ec2:DeleteSecurityGroup", resource)
+    found += _said(told, f"{ANYTHING} branch", "ec2:RunInstances", _resource("ec2:CreateImage"))
+    for value, wanted in {"true": ANYTHING, "false": ""}.items():
+        for column, context in _tags("Resource"):
+            asked = {**context, "ec2:Attribute/DisableApiTermination": value}
+            may = wanted if column < 5 else ""
+            found += _said(
+                told, may, "ec2:ModifyInstanceAttribute", _resource("ec2:ModifyInstanceAttribute"), asked
+            )
+    return found
+
+
+def names_and_secrets_are_read_and_written_by_whom_they_should(root: Path) -> list[Finding]:
+    """DNS names below the zone, parameters of the environment; the signing key is the builder's, to read."""
+    told, found = load(root), list[Finding]()
+    parameter = "arn:aws:ssm:eu-central-1:1:parameter"
+    for action, columns in SECRETS.items():
+        for name, wanted in zip(ENVIRONMENTS, columns, strict=True):
+            found += _said(told, wanted, action, f"{parameter}/shop/{name}")
+            found += _said(told, wanted, action, f"{parameter}/shop/{name}/database_password")
+        for other in ("shop/other/x", "another/staging", "shop-signing", "shop-signing/key"):
+            signs = action == "ssm:GetParameter" and other == "shop-signing/key"
+            found += _said(told, "builder" if signs else "", action, f"{parameter}/{other}")
+    zone, change = "arn:aws:route53:::hostedzone/Z1", "route53:ChangeResourceRecordSets"
+    for name, wanted in NAMES.items():
+        record = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+        found += _said(told, wanted, change, zone, {record: [name]})
+        found += _said(told, "", change, zone, {record: [name, "shop.localhost"]})
+    for action, wanted in LOOK.items():
+        found += _said(told, wanted, action, "*")
+    return found
+
+
+def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
+    """No wildcard; nothing on everything but what looks; no element that is not judged here."""
+    known = {
+        *HELD,
+        *MADE,
+        *LOOK,
+        *SECRETS,
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:ListBucket",
+    }
+    known |= {"s3:GetBucketTagging", "s3:AbortMultipartUpload", "route53:ChangeResourceRecordSets"}
+    known |= {"route53:ListResourceRecordSets", "route53:GetChange"}
+    told, found = load(root), list[Finding]()
+    for name in POLICIES:
+        path = f"build/ci/iam/{name}.json"
+        for statement in told[name]["Statement"]:
+            where = f"{path}: {statement.get('Sid')}"
+            found += [f"{where}: {each}" for each in statement.keys() - iam.ELEMENTS]
+            found += [f"{where}: {each} is in no table" for each in statement["Action"] if each not in known]
+            reads = all(each in LOOK for each in statement["Action"])
+            found += [
+                f"{where}: on everything" for each in statement["Resource"] if each == "*" and not reads
+            ]
+            sets = [key for key in statement.get("Condition", {}) if not key.startswith("ForAllValues:")]
+            found += [
+                f"{where}: {key} lets more names through beside one"
+                for key in sets
+                if "RecordNames" in str(statement["Condition"][key])
+            ]
+            if statement["Effect"] != "Allow":
+                found.append(f"{where}: {statement['Effect']}")
+    return found
+
+
+RULES: tuple[Callable[[Path], list[Finding]], ...] = (
+    the_bucket_is_written_by_whom_it_should,
+    machines_are_changed_and_ended_by_whom_they_should,
+    names_and_secrets_are_read_and_written_by_whom_they_should,
+    no_role_has_an_action_that_no_table_knows,
+)

@@ -1,0 +1,512 @@
+"""Faults planted in roles, templates, policies, CI files and plain values: each is reported by the rule that is there for it.
+
+A rule is a function in `tests/rules/`: from the project's folder to what breaks it there, in milliseconds. A row of `FAULTS` whose
+text is no longer in its file fails: the table is kept true. What only a host shows is in `tests/end_to_end/`: that a key is not in
+an image (`test_image.py`), who listens on a port (`test_php.py`, `test_static.py`), who may log in (`test_logins.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.rules import configuration, jobs, policies, programs, release, roles
+
+RULES = [rule for each in (roles, release, configuration, policies, jobs, programs) for rule in each.RULES]
+COPIED = (
+    *("roles", "playbooks", "applications", "build", "tasks", ".github"),
+    *(".gitlab-ci.yml", "bitbucket-pipelines.yml", *programs.LOCKS),
+)
+
+SHOWN, OWNED, TYPED = (
+    roles.secret_values_are_not_shown,
+    roles.files_state_owner_and_mode,
+    roles.commands_take_values_as_they_are,
+)
+USER, CHECKED = (
+    roles.the_application_s_commands_run_as_its_user,
+    roles.a_configuration_is_checked_before_it_is_in_place,
+)
+READ, BOOT = roles.a_changed_file_is_read_again, roles.a_service_starts_at_boot
+ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failure_is_not_passed_over
+ORDER, DIGEST = release.phases_come_in_their_order, release.a_download_is_verified_before_it_is_used
+SIGNED, WHEN = release.a_signature_is_asked_for_and_checked, release.conditions_hold_when_they_should
+PRUNED, IMAGE = release.a_pruned_release_is_never_one_that_is_needed, release.an_image_has_no_identity
+FIREWALL, SETTING = configuration.the_firewall_admits_what_is_declared, configuration.settings_are_as_wanted
+WEB, CACHE = (
+    configuration.the_web_server_shows_what_is_meant_for_visitors,
+    configuration.the_page_cache_is_local_and_keeps_no_visitor_s_page,
+)
+VALUE, CAREFUL = configuration.values_stay_values, configuration.the_application_is_told_to_be_careful
+UNIT = configuration.units_do_what_they_are_for
+BUCKET, MACHINE = (
+    policies.the_bucket_is_written_by_whom_it_should,
+    policies.machines_are_changed_and_ended_by_whom_they_should,
+)
+NAME, ACTION = (
+    policies.names_and_secrets_are_read_and_written_by_whom_they_should,
+    policies.no_role_has_an_action_that_no_table_knows,
+)
+ROLE, LIMIT = jobs.a_job_has_the_role_of_its_place, jobs.a_job_has_an_end_and_waits_for_its_like
+GATE, TOKEN = jobs.a_person_stands_before_production, jobs.a_job_is_given_a_token_and_nothing_more
+PIP, PRIVATE = programs.packages_are_installed_by_their_digests, programs.secret_files_are_the_user_s_alone
+SSH, CLOUD = programs.ssh_trusts_the_known_keys_alone, programs.the_cloud_is_asked_carefully
+
+GITHUB, GITLAB, BITBUCKET = ".github/workflows/pipeline.yml", ".gitlab-ci.yml", "bitbucket-pipelines.yml"
+TASKS, RELEASE = "roles/{}/tasks/main.yml", "roles/release/tasks/{}.yml"
+SHOP, PHP, STATIC = (f"applications/{name}/nginx.conf.j2" for name in ("magento2", "php", "static"))
+ENV_PHP, ENV, VCL = (
+    "applications/magento2/env.php.j2",
+    "applications/php/env.j2",
+    "applications/magento2/varnish.vcl.j2",
+)
+NFT, NGINX = "roles/firewall/templates/nftables.conf.j2", "roles/nginx/templates/nginx.conf.j2"
+REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fpm.conf.j2"
+SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
+WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
+VARNISH, VARS = "roles/varnish/templates/override.conf.j2", "roles/release/vars/main.yml"
+IAM = "build/ci/iam/{}.json"
+S3 = "arn:aws:s3:::shop-releases"
+SPECS = "roles/{}/meta/argument_specs.yml"
+
+FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
+    # the rule that reports it; a file; what it says; what it says then
+    # secrets: logs, differences, process lists, files
+    (SHOWN, TASKS.format("database"), "  check_mode: false\n  no_log: true\n", "  check_mode: false\n"),
+    (SHOWN, TASKS.format("database"), "  changed_when: true\n  no_log: true\n", "  changed_when: true\n"),
+    (SHOWN, TASKS.format("database"), "  no_log: true", "  no_log: false"),
+    (SHOWN, TASKS.format("database"), "argv: [mariadb, --batch]", 'argv: [mariadb, "-p{{ database_password }}"]'),
+    (SHOWN, TASKS.format("shared"), "  diff: false # it holds passwords\n", ""),
+    (SHOWN, TASKS.format("shared"), 'mode: "0640"', 'mode: "0644"'),
+    (SHOWN, TASKS.format("shared"), 'loop: "{{ range(1, shared_variables | length + 1) | list }}"', 'loop: "{{ shared_variables }}"'),
+    (SHOWN, TASKS.format("shared"), "fail_msg: \"", "fail_msg: \"{{ shared_variables[0] }}"),
+    (SHOWN, RELEASE.format("fetch"), "      no_log: true # the address carries a signature\n", ""),
+    (SHOWN, RELEASE.format("fetch"), "could not be fetched:", "could not be fetched: {{ release_url }}"),
+    (SHOWN, SPECS.format("database"), "        no_log: true\n", ""),
+    (SHOWN, SPECS.format("shared"), "        required: true\n        no_log: true\n", "        required: true\n"),
+    (SHOWN, SPECS.format("release"), "        no_log: true\n", ""),
+    # files: owner, group, mode
+    (OWNED, TASKS.format("cron"), 'mode: "0644"', 'mode: "0666"'),
+    (OWNED, TASKS.format("base"), 'mode: "0644"', "mode: 0644"),
+    (OWNED, TASKS.format("base"), 'mode: "0644"', 'mode: "644"'),
+    (OWNED, TASKS.format("application"), 'mode: "0755"', 'mode: "0777"'),
+    (OWNED, TASKS.format("workers"), '    mode: "0644"\n', ""),
+    (OWNED, TASKS.format("self_shutdown"), 'mode: "0755"', 'mode: "0644"'),
+    (OWNED, TASKS.format("self_shutdown"), 'mode: "0644"', 'mode: "0755"'),
+    (OWNED, TASKS.format("redis"), "owner: redis", "owner: root"),
+    (OWNED, TASKS.format("shared"), 'owner: "{{ application_user }}"', "owner: root"),
+    (OWNED, TASKS.format("image"), "    owner: root\n", ""),
+    (OWNED, RELEASE.format("close"), "    group: root\n", ""),
+    (OWNED, RELEASE.format("fetch"), "owner: root", 'owner: "{{ application_user }}"'),
+    (OWNED, RELEASE.format("unpack"), 'owner: "{{ application_user }}"', "owner: root"),
+    (OWNED, "playbooks/server.yml", "    ansible.builtin.template: *root\n", ""),
+    (OWNED, "playbooks/server.yml", "&root {owner: root,", "&root {owner: www-data,"),
+    # commands: a list, or quoted
+    (TYPED, RELEASE.format("link"), "share {{ path | quote }}", "share {{ path }}"),
+    (TYPED, RELEASE.format("link"), "      set -o errexit\n      mv", "      mv"),
+    (TYPED, RELEASE.format("verify"), "release_public_keys | map('quote') | join(' ')", "release_public_keys | join(' ')"),
+    (TYPED, RELEASE.format("unpack"), "set -o errexit -o pipefail", "set -o errexit"),
+    (TYPED, RELEASE.format("unpack"), "set -o errexit -o pipefail\n", "true\n"),
+    (TYPED, RELEASE.format("unpack"), 'argv: [tar, --extract, --zstd, --file, "{{ __release_tarball }}"]', "cmd: tar xf {{ __release_tarball }}"),
+    (TYPED, TASKS.format("image"), "image_secrets | map('quote') | join(' ')", "image_secrets | join(' ')"),
+    (TYPED, TASKS.format("database"), "argv: [mariadb, --batch]", "cmd: mariadb --batch {{ database_name }}"),
+    # whose commands
+    (USER, RELEASE.format("due"), '  become_user: "{{ application_user }}"\n', ""),
+    (USER, RELEASE.format("migrate"), "  become: true\n", ""),
+    (USER, RELEASE.format("switch"), 'become_user: "{{ application_user }}"', "become_user: root"),
+    (USER, RELEASE.format("unpack"), '  become_user: "{{ application_user }}"\n', ""),
+    (USER, RELEASE.format("open"), '      become_user: "{{ application_user }}"\n', ""),
+    (USER, RELEASE.format("back"), '      become_user: "{{ application_user }}"\n', ""),
+    (USER, TASKS.format("application"), "shell: /usr/sbin/nologin", "shell: /bin/bash"),
+    (USER, TASKS.format("application"), "system: true", "system: false"),
+    (USER, TASKS.format("application"), "    system: true\n", "    system: true\n    groups: sudo\n"),
+    # a check before a file is in place
+    (CHECKED, TASKS.format("firewall"), "    validate: nft --check --file %s\n", ""),
+    (CHECKED, TASKS.format("firewall"), "validate: nft --check --file %s", "validate: test -s %s"),
+    (CHECKED, TASKS.format("nginx"), "rm /etc/nginx/candidate.conf; exit $result'", "rm /etc/nginx/candidate.conf'"),
+    (CHECKED, TASKS.format("nginx"), "nginx -t -c", "nginx -c"),
+    (CHECKED, TASKS.format("php"), '    validate: "php-fpm{{ php_version }} --test --fpm-config %s"\n', ""),
+    (CHECKED, TASKS.format("varnish"), "varnishd -j none -C -f %s", "test -s %s"),
+    # handlers
+    (READ, TASKS.format("redis"), "  notify: Restart Redis\n", ""),
+    (READ, TASKS.format("firewall"), "  notify: Reload the firewall\n", ""),
+    (READ, TASKS.format("php"), "  notify: Reload PHP-FPM\n", ""),
+    (READ, TASKS.format("shared"), "  notify: Reload what keeps the shared configuration in memory\n", ""),
+    (READ, "roles/mariadb/handlers/main.yml", "state: restarted", "state: reloaded"),
+    (READ, "roles/redis/handlers/main.yml", "state: restarted", "state: started"),
+    (READ, "roles/nginx/handlers/main.yml", "state: reloaded", "state: started"),
+    (READ, "roles/workers/handlers/main.yml", "  notify: Start the workers\n", ""),
+    (READ, "roles/shared/handlers/main.yml", "'try-reload-or-restart'", "'status'"),
+    (READ, "playbooks/server.yml", "  force_handlers: true # a later failure must not leave a service on its old configuration\n", ""),
+    (BOOT, TASKS.format("nginx"), "enabled: true", "enabled: false"),
+    (BOOT, TASKS.format("redis"), "    state: started\n", ""),
+    (BOOT, TASKS.format("firewall"), "    enabled: true\n", ""),
+    (BOOT, TASKS.format("self_shutdown"), "        enabled: true\n", ""),
+    # where things come from, and what passes for an answer
+    (ORIGIN, TASKS.format("packages"), "install_recommends: false", "install_recommends: true"),
+    (ORIGIN, TASKS.format("packages"), "install_recommends: false", "install_recommends: false\n    allow_unauthenticated: true"),
+    (ORIGIN, TASKS.format("packages"), "apt-get install --yes", "apt-get install --yes --allow-unauthenticated"),
+    (ORIGIN, RELEASE.format("fetch"), "        timeout: 60\n", "        timeout: 60\n        validate_certs: false\n"),
+    (ORIGIN, RELEASE.format("check"), "follow_redirects: none", "follow_redirects: all"),
+    (ORIGIN, RELEASE.format("check"), "__release_health.status == 200", "__release_health.status < 500"),
+    (ORIGIN, RELEASE.format("check"), '    headers:\n      Host: "{{ application_host_name }}"\n', ""),
+    # failures
+    (FAILED, RELEASE.format("migrate"), "  changed_when: true\n", "  changed_when: true\n  ignore_errors: true\n"),
+    (FAILED, RELEASE.format("unpack"), "  changed_when: true\n", "  changed_when: true\n  failed_when: false\n"),
+    (FAILED, RELEASE.format("due"), "    __release_migration_asked.delta is not defined\n    or ", "    "),
+    (FAILED, RELEASE.format("fetch"), "      ansible.builtin.fail:", "      ansible.builtin.debug:"),
+    (FAILED, RELEASE.format("verify"), "    - name: Report that no known key has signed it\n      ansible.builtin.fail:",
+     "    - name: Report that no known key has signed it\n      ansible.builtin.debug:"),
+    (FAILED, RELEASE.format("back"), "- name: Report the state of the site\n  ansible.builtin.fail:",
+     "- name: Report the state of the site\n  ansible.builtin.debug:"),
+    (FAILED, "playbooks/release.yml", "  become: true\n", "  become: true\n  ignore_errors: true\n"),
+    # a release: order, digest, signature, conditions
+    (ORDER, RELEASE.format("main"), "import_tasks: verify.yml", "import_tasks: unpack.yml"),
+    (ORDER, RELEASE.format("main"), "    - name: Verify\n      ansible.builtin.import_tasks: verify.yml\n", ""),
+    (ORDER, RELEASE.format("main"), "    - name: Migrate\n      ansible.builtin.import_tasks: migrate.yml\n    - name: Switch\n"
+     "      ansible.builtin.import_tasks: switch.yml\n", "    - name: Switch\n      ansible.builtin.import_tasks: switch.yml\n"
+     "    - name: Migrate\n      ansible.builtin.import_tasks: migrate.yml\n"),
+    (ORDER, RELEASE.format("main"), "  always:\n    - name: Switch maintenance off\n      ansible.builtin.import_tasks: open.yml\n", ""),
+    (ORDER, RELEASE.format("main"), "      ansible.builtin.import_tasks: back.yml", "      ansible.builtin.import_tasks: open.yml"),
+    (DIGEST, RELEASE.format("verify"), ".stat.checksum != release_sha256", ".stat.checksum == release_sha256"),
+    (DIGEST, RELEASE.format("verify"), ".stat.checksum != release_sha256", ".stat.checksum[:0] != release_sha256[:0]"),
+    (DIGEST, RELEASE.format("verify"), "    checksum_algorithm: sha256\n", ""),
+    (DIGEST, RELEASE.format("verify"), "    checksum_algorithm: sha256", "    checksum_algorithm: md5"),
+    (DIGEST, RELEASE.format("verify"), "    - name: Report both digests\n      ansible.builtin.fail:",
+     "    - name: Report both digests\n      ansible.builtin.debug:"),
+    (DIGEST, RELEASE.format("verify"), '        path: "{{ __release_tarball }}"\n        state: absent',
+     '        path: "{{ __release_minisig }}"\n        state: absent'),
+    (SIGNED, RELEASE.format("verify"), "          exit 1\n", "          exit 0\n"),
+    (SIGNED, RELEASE.format("verify"), "minisign -V -q", "minisign -R -q"),
+    (SIGNED, RELEASE.format("verify"), '-P "$key"', "-p key.pub"),
+    (SIGNED, RELEASE.format("verify"), "&& exit 0", "; exit 0"),
+    (WHEN, RELEASE.format("verify"), "release_signatures == 'required'", "release_signatures == 'always'"),
+    (WHEN, RELEASE.format("verify"), "  when: __release_signed\n", "  when: release_signatures == 'required'\n"),
+    (WHEN, VARS, "release_signature != '' and", "release_signature != '' or"),
+    (WHEN, VARS, "__release_running == release_id and not __release_interrupted", "__release_running == release_id"),
+    (WHEN, VARS, "{{ __release_migration_due or __release_configuration_due", "{{ __release_migration_due"),
+    (WHEN, VARS, "     or __release_interrupted.migrates | default(false) }}", "     }}"),
+    (WHEN, RELEASE.format("main"), "ansible_play_hosts | length == ansible_play_hosts_all | length", "ansible_play_hosts | length > 0"),
+    (WHEN, RELEASE.format("main"), "when: not __release_complete", "when: __release_complete"),
+    (WHEN, RELEASE.format("together"), "default=false)", "default=true)"),
+    (WHEN, RELEASE.format("due"), "not in [0, release_profile.migration.due_exit]", "in [1]"),
+    (WHEN, RELEASE.format("due"), "is defined and not __release_migration_due", "is defined"),
+    (WHEN, RELEASE.format("close"), "(__release_migrates or __release_maintained)", "__release_migrates"),
+    (WHEN, RELEASE.format("close"), "(__release_migrates or __release_maintained)", "(not __release_migrates)"),
+    (WHEN, RELEASE.format("migrate"), "when: __release_migration_due\n", "when: not __release_migration_due\n"),
+    (WHEN, RELEASE.format("migrate"), "rc | default(0) != 0", "rc | default(0) == 1"),
+    (WHEN, RELEASE.format("back"), " and not __release_migrated\n", "\n"),
+    (WHEN, RELEASE.format("open"), "when: not __release_migrated | default(false)", "when: true"),
+    (WHEN, RELEASE.format("open"), "is defined and not __release_maintained", "is defined"),
+    (WHEN, RELEASE.format("unpack"), "| int < __release_room", "| int > __release_room"),
+    (PRUNED, RELEASE.format("prune"), "| difference([release_id, __release_previous])", "| difference([release_id])"),
+    (PRUNED, RELEASE.format("prune"), "| difference([release_id, __release_previous])", "| difference([__release_previous])"),
+    (PRUNED, RELEASE.format("prune"), "reverse=true", "reverse=false"),
+    (IMAGE, TASKS.format("image"), "/etc/ssh/ssh_host_* ", ""),
+    (IMAGE, TASKS.format("image"), "/home/*/.ssh ", ""),
+    (IMAGE, TASKS.format("image"), "      : > /etc/machine-id\n", ""),
+    (IMAGE, TASKS.format("image"), "{{ path }} 0600 root", "{{ path }} 0644 root"),
+    (IMAGE, "roles/varnish/vars/main.yml", "__varnish_secrets: [/etc/varnish/secret]\n", ""),
+    # the firewall
+    (FIREWALL, NFT, "hook input priority filter; policy drop;", "hook input priority filter; policy accept;"),
+    (FIREWALL, NFT, "hook forward priority filter; policy drop;", "hook forward priority filter; policy accept;"),
+    (FIREWALL, NFT, "        iif lo accept\n", "        iif lo accept\n        tcp dport 3306 accept\n"),
+    (FIREWALL, NFT, "accept(firewall_ssh_from, '22')", "accept(firewall_ssh_from, '22, 6379')"),
+    (FIREWALL, NFT, "accept(firewall_ssh_from, '22')", "accept(firewall_http_from, '22')"),
+    (FIREWALL, NFT, "saddr {{ network }} tcp", "saddr 0.0.0.0/0 tcp"),
+    (FIREWALL, NFT, "        ct state invalid drop\n", ""),
+    (FIREWALL, NFT, "flush ruleset\n", ""),
+    (FIREWALL, NFT, "'ip6' if ':' in network else 'ip'", "'ip'"),
+    # services
+    (SETTING, REDIS, "bind 127.0.0.1", "bind 0.0.0.0"),
+    (SETTING, REDIS, "bind 127.0.0.1\n", ""),
+    (SETTING, REDIS, "bind 127.0.0.1\n", "bind 127.0.0.1\nprotected-mode no\n"),
+    (SETTING, REDIS, "volatile-lru", "allkeys-lru"),
+    (SETTING, REDIS, "save 60 1", 'save ""'),
+    (SETTING, "roles/mariadb/templates/server.cnf.j2", "bind-address = 127.0.0.1", "bind-address = *"),
+    (SETTING, "roles/mariadb/templates/server.cnf.j2", "[mariadbd]\n", "[mariadbd]\nskip-grant-tables\n"),
+    (SETTING, POOL, "user = {{ application_user }}", "user = root"),
+    (SETTING, POOL, "listen.mode = 0660", "listen.mode = 0666"),
+    (SETTING, POOL, "listen = /run/php/{{ application_name }}.sock", "listen = 9000"),
+    (SETTING, POOL, "process_control_timeout = 30s", "process_control_timeout = 0"),
+    (SETTING, "roles/php/templates/limits.ini.j2", "expose_php = Off", "expose_php = On"),
+    (SETTING, "roles/php/templates/limits.ini.j2", "expose_php = Off", "expose_php = Off\ndisplay_errors = On"),
+    (SETTING, "roles/base/templates/upgrades.conf.j2", 'Unattended-Upgrade "1"', 'Unattended-Upgrade "0"'),
+    (SETTING, ENV, "APP_DEBUG=0", "APP_DEBUG=1"),
+    (SETTING, ENV, "1 if application_test_data else 0", "1"),
+    (CACHE, VARNISH, "-a 127.0.0.1:6081", "-a :6081"),
+    (CACHE, VARNISH, "-T localhost:6082", "-T 0.0.0.0:6082"),
+    (CACHE, VARNISH, " -S /etc/varnish/secret", ""),
+    (CACHE, VCL, '    "127.0.0.1";\n', '    "127.0.0.1";\n    "10.0.0.0";\n'),
+    (CACHE, VCL, '|| req.http.X-Forwarded-For ~ ","', ""),
+    (CACHE, VCL, "client.ip !~ purge || ", ""),
+    (CACHE, VCL, "    unset beresp.http.Set-Cookie;\n", ""),
+    (CACHE, VCL, "private|no-store|no-cache", "no-store|no-cache"),
+    (CACHE, VCL, "    hash_data(req.http.X-Forwarded-Proto);\n", ""),
+    (CACHE, VCL, "|/(customer|checkout)(/|$|\\?)", ""),
+    (CACHE, VCL, "    unset resp.http.X-Magento-Tags;\n", ""),
+    # the web server
+    (WEB, NGINX, "X-Forwarded-For $remote_addr", "X-Forwarded-For $proxy_add_x_forwarded_for"),
+    (WEB, NGINX, "server_tokens off", "server_tokens on"),
+    (WEB, NGINX, "        return 404;\n", "        root /var/www;\n"),
+    (WEB, NGINX, "user www-data;", "user root;"),
+    (WEB, NGINX, "{{ nginx_client_max_body_size }}", "0"),
+    (WEB, SHOP, "listen 127.0.0.1:8080", "listen 8080"),
+    (WEB, SHOP, "autoindex off", "autoindex on"),
+    (WEB, SHOP, "set_real_ip_from 127.0.0.1", "set_real_ip_from 0.0.0.0/0"),
+    (WEB, SHOP, "~ ^/(index|health_check|get|static|errors/(report|404|503))\\.php$", "~ \\.php$"),
+    (WEB, SHOP, 'fastcgi_param HTTP_PROXY "";', ""),
+    (WEB, SHOP, "SCRIPT_FILENAME $realpath_root$fastcgi", "SCRIPT_FILENAME $document_root$fastcgi"),
+    (WEB, SHOP, '        add_header Cache-Control "public, max-age=3600";\n        add_header X-Content-Type-Options nosniff;\n',
+     '        add_header Cache-Control "public, max-age=3600";\n'),
+    (WEB, SHOP, "(php|phtml|phar|htaccess", "(phar|htaccess"),
+    (WEB, PHP, "location ~ /\\.(?!well-known/)", "location ~ /\\.git/"),
+    (WEB, PHP, "/current/{{ application_web_root }}", "/current"),
+    (WEB, PHP, "    add_header X-Frame-Options SAMEORIGIN;\n", ""),
+    (WEB, PHP, "rewrite ^ /index.php last", "try_files $uri =404"),
+    (WEB, STATIC, "        deny all;\n", "        allow all;\n"),
+    (WEB, STATIC, "server_name {{ application_host_name }}", "server_name _"),
+    # values: quoted for what reads them
+    (VALUE, QUOTE, ''' | replace("'", "''")''', ""),
+    (VALUE, QUOTE, r''' | replace("\\", "\\\\")''', ""),
+    (VALUE, QUOTE, ''' | replace("`", "``")''', ""),
+    (VALUE, SQL, "{{ quote.text(database_password) }}", "'{{ database_password }}'"),
+    (VALUE, SQL, "{{ quote.name(database_name) }};", "{{ database_name }};"),
+    (VALUE, "roles/database/templates/database_ready.sql.j2", "{{ quote.text(database_name) }}", "'{{ database_name }}'"),
+    (VALUE, ENV_PHP, "{{ php(database_password) }}", "'{{ database_password }}'"),
+    (VALUE, ENV_PHP, r''' | replace("'", "\\'")''', ""),
+    (VALUE, ENV, "{{ text(database_password) }}", "{{ database_password }}"),
+    (VALUE, ENV, '(["$\\\\\\\\])', '(["\\\\\\\\])'),
+    (VALUE, ENV, "{{ name }}={{ text(value) }}", "{{ name }}={{ value }}"),
+    (VALUE, WORKER, ''' | replace("%", "%%")''', ""),
+    (VALUE, WORKER, ''' | replace("$", "$$")''', ""),
+    (CAREFUL, ENV_PHP, "'MAGE_MODE' => 'production'", "'MAGE_MODE' => 'developer'"),
+    (CAREFUL, ENV_PHP, "LOCAL_INFILE => false", "LOCAL_INFILE => true"),
+    (CAREFUL, ENV_PHP, "'host' => '127.0.0.1'", "'host' => '10.0.0.5'"),
+    (CAREFUL, ENV_PHP, "                'id_prefix' => $prefix,\n", ""),
+    (CAREFUL, ENV_PHP, "'database' => '1'", "'database' => '2'"),
+    (CAREFUL, ENV_PHP, '"true" if application_test_data else "false"', '"true"'),
+    # units, cron, logs
+    (UNIT, WORKER, "User={{ application_user }}\n", ""),
+    (UNIT, WORKER, "Group={{ application_user }}\n", "Group=root\n"),
+    (UNIT, WORKER, "ConditionPathExists=!{{", "ConditionPathExists={{"),
+    (UNIT, WORKER, "Restart=always", "Restart=on-failure"),
+    (UNIT, WORKER, "PartOf=workers.target\n", ""),
+    (UNIT, "roles/workers/templates/workers.target.j2", "(unit.processes | default(1)) + 1", "(unit.processes | default(1))"),
+    (UNIT, "roles/self_shutdown/templates/self_shutdown.service.j2", "{{ self_shutdown_days }} {{ self_shutdown_idle_hours }}",
+     "{{ self_shutdown_idle_hours }} {{ self_shutdown_days }}"),
+    (UNIT, "roles/self_shutdown/files/self_shutdown.timer", "OnBootSec=15min", "OnBootSec=0"),
+    (UNIT, CRON, "{{ application_user }} cd", "root cd"),
+    (UNIT, CRON, "map('quote') | ", ""),
+    (UNIT, CRON, " | replace('%', '\\\\%')", ""),
+    (UNIT, CRON, "test ! -e", "test -e"),
+    (UNIT, "roles/shared/templates/logrotate.j2", "    su {{ application_user }} {{ application_user }}\n", ""),
+    # policies
+    (BUCKET, IAM.format("branch"), f"{S3}/history/testing-*", f"{S3}/history/*"),
+    (BUCKET, IAM.format("branch"), f"{S3}/machines/testing-*", f"{S3}/machines/*"),
+    (BUCKET, IAM.format("branch"), f"{S3}/leases/testing-*", f"{S3}/leases/*"),
+    (BUCKET, IAM.format("branch"), f"{S3}/state/testing-*", f"{S3}/*"),
+    (BUCKET, IAM.format("branch"), f"{S3}/branches/*", f"{S3}/trusted/*"),
+    (BUCKET, IAM.format("pull-request"), '"s3:GetObject"', '"s3:GetObject",\n        "s3:PutObject"'),
+    (BUCKET, IAM.format("pull-request"), f"{S3}/trusted/*", f"{S3}/*"),
+    (BUCKET, IAM.format("releaser"), f"{S3}/runs/*", f"{S3}/trusted/*"),
+    (BUCKET, IAM.format("sweeper"), f"{S3}/history/testing-*", f"{S3}/history/*"),
+    (BUCKET, IAM.format("sweeper"), f"{S3}/sweep/*", f"{S3}/state/*"),
+    (BUCKET, IAM.format("builder"), f"{S3}/trusted/*", "arn:aws:s3:::shop-*/trusted/*"),
+    (MACHINE, IAM.format("releaser"), '"staging"\n', '"staging",\n            "production"\n'),
+    (MACHINE, IAM.format("releaser"), '"ec2:Attribute/DisableApiTermination": "true"', '"aws:ResourceTag/environment": "production"'),
+    (MACHINE, IAM.format("releaser"), '          "aws:RequestTag/project": "true",\n          "aws:RequestTag/environment": "true"\n',
+     '          "aws:RequestTag/project": "true"\n'),
+    (MACHINE, IAM.format("branch"), '"aws:RequestTag/environment": "testing-*"', '"aws:RequestTag/environment": "*"'),
+    (MACHINE, IAM.format("branch"), '        "ec2:StartInstances"\n', '        "ec2:StartInstances",\n        "ec2:StopInstances"\n'),
+    (MACHINE, IAM.format("sweeper"), '            "testing-*",\n            "image"\n', '            "testing-*",\n            "staging"\n'),
+    (MACHINE, IAM.format("sweeper"), '"aws:ResourceTag/environment": "true"', '"aws:ResourceTag/owner": "true"'),
+    (MACHINE, IAM.format("builder"), '"aws:ResourceTag/environment": "image"', '"aws:ResourceTag/project": "shop"'),
+    (MACHINE, IAM.format("builder"), '"ec2:CreateAction": "CreateImage"', '"ec2:CreateAction": ["CreateImage", "CreateVolume"]'),
+    (NAME, IAM.format("branch"), '"testing-*.shop.localhost"', '"*.shop.localhost"'),
+    (NAME, IAM.format("releaser"), '"*.shop.localhost"', '"*"'),
+    (NAME, IAM.format("branch"), "parameter/shop/testing-*", "parameter/shop/*"),
+    (NAME, IAM.format("builder"), "parameter/shop-signing/key", "parameter/shop*"),
+    (NAME, IAM.format("sweeper"), '"ssm:GetParametersByPath"\n', '"ssm:GetParametersByPath",\n        "ssm:PutParameter"\n'),
+    (ACTION, IAM.format("branch"), "ForAllValues:StringLike", "StringLike"),
+    (ACTION, IAM.format("branch"), '"s3:GetObject"', '"s3:Get*"'),
+    (ACTION, IAM.format("releaser"), '"ec2:StartInstances"', '"ec2:StartInstances",\n        "iam:PassRole"'),
+    (ACTION, IAM.format("sweeper"), '"arn:aws:route53:::change/*"', '"*"'),
+    # CI
+    (ROLE, GITHUB, "vars.BUILDER_ROLE || vars.BRANCH_ROLE", "vars.BRANCH_ROLE || vars.BUILDER_ROLE"),
+    (ROLE, GITHUB, "${{ github.ref == 'refs/heads/main' && vars.BUILDER_ROLE || vars.BRANCH_ROLE }}", "${{ vars.BUILDER_ROLE }}"),
+    (ROLE, GITHUB, "inputs.control == 'image' && github.ref == 'refs/heads/main'", "inputs.control == 'image'"),
+    (ROLE, GITHUB, "AWS_ROLE_ARN: ${{ vars.SWEEPER_ROLE }}", "AWS_ROLE_ARN: ${{ vars.BUILDER_ROLE }}"),
+    (ROLE, GITLAB, "AWS_ROLE_ARN: $BRANCH_ROLE", "AWS_ROLE_ARN: $BUILDER_ROLE"),
+    (ROLE, GITLAB, '$CI_PIPELINE_SOURCE == "web" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH', '$CI_PIPELINE_SOURCE == "web"'),
+    (ROLE, BITBUCKET, 'AWS_ROLE_ARN="$BRANCH_ROLE" build/ci/run start', 'AWS_ROLE_ARN="$BUILDER_ROLE" build/ci/run start'),
+    (ROLE, BITBUCKET, 'AWS_ROLE_ARN="$RELEASER_ROLE" build/ci/run branch=main stop', "build/ci/run branch=main stop"),
+    (LIMIT, GITHUB, "    timeout-minutes: 60\n", ""),
+    (LIMIT, GITHUB, "    concurrency: production\n", ""),
+    (LIMIT, GITHUB, "fetch-depth: 0", "fetch-depth: 1"),
+    (LIMIT, GITHUB, "      - id: run\n", "      - id: run\n        continue-on-error: true\n"),
+    (LIMIT, GITLAB, "  resource_group: sweep\n", ""),
+    (LIMIT, GITLAB, 'GIT_DEPTH: "0"', 'GIT_DEPTH: "20"'),
+    (LIMIT, GITLAB, "  timeout: 1 hour\n", ""),
+    (LIMIT, BITBUCKET, "          concurrency-group: image\n", ""),
+    (LIMIT, BITBUCKET, "depth: full", "depth: 1"),
+    (GATE, GITHUB, "    needs: start\n", ""),
+    (GATE, GITHUB, "    if: github.ref == 'refs/heads/main'\n", "    if: always()\n"),
+    (GATE, GITHUB, "      name: production\n", "      name: staging\n"),
+    (GATE, GITLAB, "      when: manual\n  resource_group: production", "  resource_group: production"),
+    (GATE, BITBUCKET, "          trigger: manual\n", ""),
+    (TOKEN, GITHUB, "contents: read", "contents: write"),
+    (TOKEN, GITHUB, "  delete:\n", "  delete:\n  pull_request_target:\n"),
+    (TOKEN, GITHUB, "          path: .run/logs\n", "          path: .run\n"),
+    (TOKEN, GITHUB, '"branch=$BRANCH" stop', '"branch=${{ github.event.ref }}" stop'),
+    (TOKEN, GITLAB, "paths: [.run/logs/, .run/report.md]", "paths: [.run/]"),
+    (TOKEN, GITLAB, "aud: sts.amazonaws.com", "aud: https://gitlab.com"),
+    (TOKEN, BITBUCKET, "oidc: true", "oidc: false"),
+    (TOKEN, BITBUCKET, "paths: [.run/logs/**, .run/report.md]", "paths: [.run/**]"),
+    # plain values of the pipeline's own code
+    (PIP, "build/ci/run", ' "--require-hashes",', ""),
+    (PIP, "build/ci/run", '"--no-build-isolation", ', ""),
+    (PIP, "build/ci/run", 'not name.startswith("PIP_") or name in PIP', "True"),
+    (PIP, "build/ci/lock", " --generate-hashes", ""),
+    (PIP, "requirements.lock", "\nboto3==", "\nboto==1.0\nboto3=="),
+    (PRIVATE, "tasks/hosts/ssh.py", "key.touch(mode=0o600)", "key.touch(mode=0o644)"),
+    (PRIVATE, "tasks/hosts/ssh.py", "        key.touch(mode=0o600)\n", ""),
+    (PRIVATE, "tasks/hosts/ansible.py", "    path.touch(mode=0o600)\n", ""),
+    (PRIVATE, "tasks/cloud/embedded/home.py", "            temporary.touch(mode=0o600)\n", ""),
+    (PRIVATE, "tasks/process/private.py", "mode=0o700", "mode=0o755"),
+    (PRIVATE, "tasks/server/ledger_host.py", "os.O_TRUNC, 0o600", "os.O_TRUNC, 0o644"),
+    (PRIVATE, "build/ci/run", "    path.touch(mode=0o600)\n", ""),
+    (SSH, "tasks/hosts/ssh.py", "StrictHostKeyChecking=yes", "StrictHostKeyChecking=no"),
+    (SSH, "tasks/hosts/ssh.py", '        *("-o", "StrictHostKeyChecking=yes"),\n', ""),
+    (SSH, "tasks/hosts/ssh.py", "IdentitiesOnly=yes", "IdentitiesOnly=no"),
+    (SSH, "tasks/hosts/ssh.py", '        *("-o", "IdentityAgent=none"),\n', ""),
+    (SSH, "tasks/hosts/ssh.py", '        *("-o", "GlobalKnownHostsFile=/dev/null"),\n', ""),
+    (SSH, "tasks/hosts/ssh.py", '        "-F",\n        "/dev/null",\n', ""),
+    (SSH, "tasks/hosts/ansible.py", '"ANSIBLE_HOST_KEY_CHECKING": "True"', '"ANSIBLE_HOST_KEY_CHECKING": "False"'),
+    (SSH, "tasks/hosts/ansible.py", "-o ControlPersist=30s", "-o ControlPersist=30s -o StrictHostKeyChecking=no"),
+    (CLOUD, "tasks/infrastructure/secrets.py", 'Type="SecureString"', 'Type="String"'),
+    (CLOUD, "tasks/infrastructure/images.py", 'Owners=["self", DEBIAN], ', ""),
+    (CLOUD, "tasks/infrastructure/apply.py", '"HttpTokens": "required"', '"HttpTokens": "optional"'),
+    (CLOUD, "tasks/cloud/embedded/address.py", "127.0.0.1", "0.0.0.0"),
+]  # fmt: skip
+
+EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
+    # rules; files; a pattern, and what is in its place: at each place of its own
+    ([SHOWN], "roles/*/tasks/*.yml", r" *no_log: true.*\n", ""),
+    ([SHOWN], "roles/*/meta/argument_specs.yml", r" *no_log: true\n", ""),
+    ([OWNED], "roles/*/tasks/*.yml", r"(?m)^( *)mode: .*\n", ""),
+    ([OWNED], "roles/*/tasks/*.yml", r'mode: "0[0-7]{3}"', 'mode: "0666"'),
+    ([OWNED], "roles/*/tasks/*.yml", r'mode: "(0[0-7]{3})"', r"mode: \1"),
+    ([OWNED], "roles/*/tasks/*.yml", r"(?m)^ *(owner|group): .*\n", ""),
+    ([TYPED], "roles/*/tasks/*.yml", r" \| quote(?= \}\})", ""),
+    ([TYPED], "roles/*/tasks/*.yml", r" \| map\('quote'\)", ""),
+    ([USER], "roles/*/tasks/*.yml", r' *become_user: "\{\{ application_user \}\}"\n', ""),
+    ([CHECKED], "roles/*/tasks/*.yml", r"(?m)^ *validate: [^>].*\n", ""),
+    ([READ], "roles/[bfmnprsvw]*/tasks/main.yml", r"(?m)^  notify: (Re.*|Apply.*|Stop the workers)\n", ""),
+    ([BOOT], "roles/*/tasks/*.yml", r" *enabled: true\n", ""),
+    ([WHEN, FAILED, DIGEST], "roles/release/tasks/*.yml", r"(?m)^ *when: .*\n", ""),
+    ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "*"),
+    ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "staging"),
+    ([ROLE], GITHUB, r"vars\.\w+_ROLE", "vars.ADMINISTRATOR"),
+    ([ROLE], GITLAB, r"\$\w+_ROLE", "$ADMINISTRATOR"),
+    ([ROLE], BITBUCKET, r"\$\w+_ROLE", "$ADMINISTRATOR"),
+    ([LIMIT], GITHUB, r" *(timeout-minutes|concurrency|fetch-depth): .*\n", ""),
+    ([LIMIT], GITLAB, r" *resource_group: .*\n", ""),
+    ([PRIVATE], "tasks/**/*.py", r"mode=0o[67]00", "mode=0o755"),
+    ([SSH], "tasks/hosts/ssh.py", r'        \*\("-o", "\w+=[\w/]+"\),\n', ""),
+    ([SETTING], "roles/*/templates/*.j2", r"(?m)^bind.*\n", ""),
+    ([WEB], "applications/*/nginx.conf.j2", r" *add_header X-Content-Type-Options nosniff;\n", ""),
+    ([WEB], "applications/*/nginx.conf.j2", r"server_name \{\{ application_host_name \}\}", "server_name _"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A copy of the files that the rules read, for faults."""
+    root = tmp_path_factory.mktemp("tree")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, root / name)
+    return root
+
+
+def findings(root: Path, path: str, text: str, rules: list[Callable[[Path], list[str]]]) -> list[str]:
+    """What the rules report while a file says something else."""
+    before = (root / path).read_text()
+    try:
+        (root / path).write_text(text)
+        return next(filter(None, (rule(root) for rule in rules)), [])
+    finally:
+        (root / path).write_text(before)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_project_keeps_a_rule(rule):
+    assert rule(ROOT) == []
+
+
+@pytest.mark.parametrize(("rule", "path", "old", "new"), FAULTS)
+def test_a_planted_fault_is_reported(tree, rule, path, old, new):
+    text = (tree / path).read_text()
+    assert old in text, "the row is out of date"
+    assert findings(tree, path, text.replace(old, new, 1), [rule]) != []
+
+
+def test_there_are_many_faults_and_every_rule_has_one():
+    assert len(FAULTS) >= 80
+    assert {rule for rule, *_ in FAULTS} == set(RULES)
+
+
+@pytest.mark.parametrize(("rules", "files", "pattern", "new"), EVERYWHERE)
+def test_a_fault_is_reported_wherever_it_is_planted(tree, rules, files, pattern, new):
+    passed, places = [], 0
+    for path in sorted(tree.glob(files)):
+        text, shown = path.read_text(), str(path.relative_to(tree))
+        for found in re.finditer(pattern, text):
+            places += 1
+            planted = text[: found.start()] + found.expand(new) + text[found.end() :]
+            if not findings(tree, shown, planted, rules):
+                passed.append(f"{shown}:{text[: found.start()].count(chr(10)) + 1}: {found[0]!r}")
+    assert places
+    assert passed == []
+
+
+def weaker(document):
+    """A policy without one of its conditions, each in turn, and without one of its statements."""
+    for number, statement in enumerate(document["Statement"]):
+        rest = document["Statement"][:number], document["Statement"][number + 1 :]
+        yield f"without {statement['Sid']}", [*rest[0], *rest[1]]
+        for operator, keys in statement.get("Condition", {}).items():
+            for key in keys:
+                left = {
+                    name: {k: v for k, v in each.items() if (name, k) != (operator, key)}
+                    for name, each in statement["Condition"].items()
+                }
+                yield (
+                    f"{statement['Sid']} without {key}",
+                    [*rest[0], {**statement, "Condition": left}, *rest[1]],
+                )
+
+
+@pytest.mark.parametrize("name", policies.POLICIES)
+def test_every_condition_and_statement_of_a_policy_counts(tree, name):
+    path = IAM.format(name)
+    document = json.loads((tree / path).read_text())
+    unseen = {"SeeNames", "SeeChanges"}  # which names and changes there are is no secret
+    passed = [
+        what
+        for what, statements in weaker(document)
+        if what.removeprefix("without ") not in unseen
+        and not findings(
+            tree, path, json.dumps({**document, "Statement": statements}), [BUCKET, MACHINE, NAME]
+        )
+    ]
+    assert passed == []
