@@ -73,10 +73,11 @@ class NotADocument(DocumentDamaged):
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A bucket of a cloud. Only a request shows whether it exists."""
+    """A bucket of a cloud. Only a request shows whether it exists. `pause`: sleeps between two tries."""
 
     cloud: Cloud
     bucket: str
+    pause: Callable[[float], None] = time.sleep
 
     @property
     def client(self) -> Any:
@@ -126,7 +127,7 @@ class Store:
                 if code(error) == "NoSuchBucket":
                     raise BucketMissing(bucket=self.bucket) from None
                 if code(error) == "ConditionalRequestConflict" and pause:
-                    time.sleep(pause)
+                    self.pause(pause)
                     continue
                 if status(error) not in (404, 409, 412):
                     raise

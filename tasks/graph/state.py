@@ -7,8 +7,6 @@ written when the task ends, and voided before the task changes anything: a task 
 from __future__ import annotations
 
 import contextlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +50,7 @@ class BucketState:
         self.at: dict[str, str] = {}
         self.forgotten: set[str] = set()
         self.lease: Lease | None = None
-        self.lock = threading.RLock()  # tasks void their records from worker threads
+        self.lock = name.run.threads.lock()  # tasks void their records from worker threads
 
     @property
     def store(self) -> Store:
@@ -134,9 +132,11 @@ class BucketState:
     def _record(self, task: str) -> dict[str, Any]:
         with self.lock:
             if task not in self.records:
-                parts = [task] if ":" not in task else {task, *self._recorded(f"{task.partition(':')[0]}:")}
+                parts = [task]
+                if ":" in task:
+                    parts = sorted({task, *self._recorded(f"{task.partition(':')[0]}:")})
                 new = [each for each in parts if each not in self.records]
-                with ThreadPoolExecutor() as pool:  # read the parts of a stage in parallel
+                with self.run.threads.pool() as pool:  # read the parts of a stage in parallel
                     for each, document in zip(new, pool.map(self._read, new), strict=True):
                         self._remember(each, document)
             return self.records[task]

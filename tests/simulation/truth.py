@@ -1,0 +1,197 @@
+"""truth: what has really happened in a simulated world, and what must hold after each step."""
+
+from __future__ import annotations
+
+import json
+
+from tasks.bucket import layout
+from tasks.promotion.record import OPEN
+from tasks.promotion.rules import MAY_CONTINUE
+from tests.simulation.scheduler import Killed, Process
+
+LEASED = ("release", "server", "infrastructure:environment")
+"""The tasks of an environment whose records say what is on its machines."""
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Truth:
+    """Hears of each change at the moment it takes effect. `trusted`: processes whose commit is on the default branch."""
+
+    def __init__(self) -> None:
+        self.world = None
+        self.trusted: set[str] = set()
+        self.built: dict[str, str] = {}
+        """Who has built a tarball, by its digest."""
+        self.lived: dict[str, set[str]] = {"staging": set()}
+        """The tarballs that were live in an environment."""
+        self.at_work: dict[tuple[str, str], Process] = {}
+        """Who acts in an environment with a playbook."""
+        self.gone: dict[str, float] = {}
+        """When an environment was torn down."""
+        self.took: dict[str, float] = {}
+        """When a process has taken its lease."""
+        self.sweepers: set[str] = set()
+        self.unlockers: set[str] = set()
+        self.seized: dict[str, str] = {}
+        self.processes: dict[str, Process] = {}
+
+    def fail(self, words: str) -> None:
+        """The history ends here."""
+        scheduler = self.world.scheduler
+        scheduler.note(f"VIOLATION: {words}")
+        scheduler.failure = scheduler.failure or Violation(words)
+        raise Killed
+
+    def holds(self, what: object, words: str) -> None:
+        if not what:
+            self.fail(words)
+
+    # --- the bucket ---
+
+    def written(self, process: Process, key: str, stored, after: bytes | None) -> None:
+        """An object was replaced; after None it is deleted."""
+        parsed, before = layout.parse(key), stored and stored.body
+        self.processes[process.name] = process
+        old, new = (json.loads(each) if each and each[:1] == b"{" else None for each in (before, after))
+        match parsed.kind:
+            case "lease":
+                self._lease(process, parsed.identity, old, new, stored and stored.at)
+            case "state":
+                self._state(process, parsed, new)
+            case "history":
+                self._history(process, parsed.identity, old, new)
+            case "run":
+                self._promotion(old, new)
+            case "record" | "blob" | "beside" if after:
+                self.holds(
+                    parsed.zone != layout.TRUSTED or process.name in self.trusted,
+                    f"{process.name}, which is not on the default branch, writes {key}",
+                )
+
+    def _lease(self, process: Process, identity: str, old: dict | None, new: dict | None, at: float) -> None:
+        former, holder = (each.get("run") if each else None for each in (old, new))
+        if holder and holder != former:
+            self.took[holder] = self.world.scheduler.now
+        if not former or former == holder:
+            return
+        if former == process.name:
+            former = self.seized.pop(identity, None)
+        elif process.name in self.unlockers and holder:
+            self.seized[identity] = former
+            return
+        else:
+            age = self.world.scheduler.now - at
+            self.holds(age > old["ttl"] - 2, f"{process.name} takes the lease of {former}, {age:.0f} s old")
+        self._stopped(former, f"{process.name} takes the lease of {former}, which still works")
+
+    def _stopped(self, name: str | None, words: str) -> None:
+        """A former holder knows that it is one, or cannot do anything."""
+        former = self.processes.get(name)
+        at_rest = former is None or former.dead or former.interrupted or former.frozen > self.world.scheduler.now - 5
+        self.holds(at_rest, words)
+
+    def over(self, process: Process) -> None:
+        """A process ends by itself."""
+        taken = process.end.startswith("RecordTaken") and f"by {process.name} " in process.end
+        self.holds(not taken, f"{process.name} takes itself for another run: {process.end}")
+
+    def _state(self, process: Process, key, new: dict | None) -> None:
+        done = new and new["doit"].get("_values_:")
+        if not done or key.name.replace(".", ":") not in LEASED:
+            return
+        identity, task = key.identity, key.name.replace(".", ":")
+        self.holds(
+            self.gone.get(identity, -1.0) < self.took.get(process.name, 0.0),
+            f"{process.name} records {task} in {identity}, which is gone since it began",
+        )
+        other = self.at_work.get((identity, task))
+        self.holds(
+            other in (None, process), f"{process.name} records {task} while {other and other.name} does it"
+        )
+        there = self.world.hosts(identity)
+        if task == "server":
+            wanted = done["inputs"]["commit"]
+            wrong = [each.id for each in there if each.server != wanted]
+        elif task == "release":
+            wrong = [each.id for each in there if each.live != done["digest"]]
+        else:
+            return
+        self.holds(there, f"a record of {task} in {identity}, which has no machine")
+        self.holds(not wrong, f"a record of {task} in {identity} claims what is not on {wrong}")
+
+    def _history(self, process: Process, identity: str, old: dict | None, new: dict | None) -> None:
+        if not new:
+            return
+        self.holds(
+            self.gone.get(identity, -1.0) < self.took.get(process.name, 0.0),
+            f"{process.name} writes the history of {identity}, which is gone since it began",
+        )
+        before = old["releases"] if old else []
+        self.holds(new["releases"][: len(before)] == before, f"the history of {identity} lost a release")
+        claimed = new["releases"][-1]
+        wrong = [each.id for each in self.world.hosts(identity) if each.live != claimed["digest"]]
+        self.holds(
+            not wrong, f"the history of {identity} says {claimed['digest'][:6]}, and {wrong} has another"
+        )
+
+    def _promotion(self, old: dict | None, new: dict | None) -> None:
+        before, after = (each["steps"] if each else [] for each in (old, new))
+        self.holds(after[: len(before)] == before, "a promotion record lost a step")
+        state = before[-1]["state"] if before else ""
+        for each in after[len(before) :]:
+            if each["state"] == "continuing":
+                self.holds(state in MAY_CONTINUE, f"a run continues that is {state}")
+            if each["state"] == "stopped":
+                self.holds(state in (*OPEN, "continuing"), f"a run is stopped that is {state}")
+            if each["state"] in ("staged", "waiting", "live"):
+                where = "production" if each["state"] == "live" and state == "continuing" else "staging"
+                self.holds(
+                    new["digest"] in self.lived.get(where, ()),
+                    f"a promotion record says {each['state']}, and {where} never ran its tarball",
+                )
+            state = each["state"]
+
+    # --- the cloud and the hosts ---
+
+    def made(self, process: Process, identity: str) -> None:
+        """Something was made in an environment."""
+
+    def removed(self, process: Process, identity: str) -> None:
+        """Something of an environment was removed: by a teardown or a sweep, its records are void."""
+
+    def ends(self, process: Process, instance) -> None:
+        """A machine is ended."""
+        identity = instance.truly["environment"]
+        for task in LEASED:
+            self._void(identity, task, f"{process.name} ends {instance.id}")
+
+    def begins(self, process: Process, identity: str, playbook: str) -> None:
+        """A playbook begins to change the machines."""
+        self._void(identity, playbook, f"{process.name} begins")
+        self.at_work[identity, playbook] = process
+
+    def _void(self, identity: str, task: str, words: str) -> None:
+        value = self.world.value(layout.state(identity, task))
+        self.holds(not (value and value["doit"]), f"{words}, and the record of {task} still says it is done")
+
+    def goes_live(self, process: Process, identity: str, digest: str) -> None:
+        """A tarball goes live."""
+        if identity == "production":
+            self.holds(digest in self.lived["staging"], "production runs what staging never ran")
+        if identity in ("staging", "production"):
+            self.holds(
+                self.built.get(digest) in self.trusted, f"{identity} runs what another branch has built"
+            )
+        self.lived.setdefault(identity, set()).add(digest)
+
+    def torn_down(self, identity: str) -> None:
+        """A teardown says that nothing is left."""
+        self.gone[identity] = self.world.scheduler.now
+
+    def ended(self, process: Process) -> None:
+        """A process is over."""
+        for key in [key for key, who in self.at_work.items() if who is process]:
+            del self.at_work[key]
