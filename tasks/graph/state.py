@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
-from tasks.bucket.store import BucketMissing, Document, NotADocument
+from tasks.bucket.store import BucketMissing, Document, NotADocument, RecordTaken
 
 if TYPE_CHECKING:
     from tasks.bucket.lease import Lease
@@ -178,5 +178,12 @@ class BucketState:
         record["took"] = self.took.get(task, [])
         if self.lease:
             self.lease.check()
-        self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
+        try:
+            self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
+        except RecordTaken:
+            found = self._read(task)
+            if not isinstance(found, Document) or found.value.get("run") != self.run.id:
+                raise
+            # it is this run's own: the answer to an earlier write was lost
+            self.seen[task] = self.store.write(self.key(task), record, seen=found.etag)
         self.forgotten.discard(task)

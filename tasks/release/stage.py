@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tasks import source
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
@@ -60,7 +59,7 @@ def parts(run: Run) -> dict[str, object]:
 
 def _tarball_of_commit(run: Run) -> str | None:
     """The digest of the commit's tarball, or None."""
-    pointer = stored.pointer(run, source.commit(run.root))
+    pointer = stored.pointer(run, run.commit.commit)
     return str(pointer.digest) if pointer else None
 
 

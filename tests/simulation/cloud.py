@@ -6,7 +6,6 @@ takes effect as a whole. S3 shows every write at once. EC2 shows some changes la
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import itertools
 import json
@@ -336,7 +335,7 @@ class Ec2(Client):
 
     def describe_images(self, Owners, Filters=()):  # noqa: N803
         found = [{"ImageId": "ami-1", "State": "available", "CreationDate": "2026-01-01T00:00:00Z"}]
-        return self._call("describe_images", lambda: {"Images": found if "self" != Owners[-1] else []})
+        return self._call("describe_images", lambda: {"Images": found if Owners[-1] != "self" else []})
 
     def describe_volumes(self, Filters):  # noqa: N803
         return self._call("describe_volumes", lambda: {"Volumes": []})
@@ -442,9 +441,9 @@ class Ec2(Client):
             if request["KeyName"] not in self.world.keys:
                 raise refused("InvalidKeyPair.NotFound")
             id, tags = f"i-{next(self.world.numbers)}", _tags(TagSpecifications)
-            self.world.instances[id] = Instance(
-                id, ClientToken, request, now, now + self.world.late(), [(now, tags)]
-            )
+            made = Instance(id, ClientToken, request, now, now + self.world.late(), [(now, tags)])
+            made.tagged.append((now, tags))
+            self.world.instances[id] = made
             self._made(tags)
             return {"Instances": [{"InstanceId": id}]}
 
@@ -629,7 +628,9 @@ class SimulatedHosts(Hosts):
             if each.ended is None:
                 each.sessions.add(session)
             if playbook == "release" and str(variables["release_url"]) not in self.world.objects:
-                raise PlaybookFailed(stage=playbook, host=each.id, role="release", task="fetch", message="404")
+                raise PlaybookFailed(
+                    stage=playbook, host=each.id, role="release", task="fetch", message="404"
+                )
         identity = there[0].truly["environment"]
         self.world.truth.begins(self.process, identity, playbook)
         if playbook == "server":
@@ -663,5 +664,3 @@ class SimulatedHosts(Hosts):
         for each in hosts:
             self.world.scheduler.pause(TAKES)
             self.world.instances[each.id].sessions.clear()
-
-

@@ -19,8 +19,10 @@ from tasks import profile, settings, teardown
 from tasks.bucket import cache, layout
 from tasks.bucket.lease import Lease
 from tasks.bucket.store import Store
+from tasks.commands import controls
 from tasks.console.console import Console
 from tasks.digest import Digest
+from tasks.environments import expiry, inventory
 from tasks.graph import stage as graph
 from tasks.graph.stage import Outcome
 from tasks.graph.state import LAST_KEY, BucketState, Records
@@ -31,6 +33,8 @@ from tasks.promotion.gate import Proof
 from tasks.refusal import Refusal
 from tasks.release import stage as release
 from tasks.run import Run, branch_identity
+from tasks.sweep import apply, references
+from tasks.sweep import plan as sweeping
 from tasks.tarball import stage as tarball
 from tasks.version import Version
 from tests.conftest import ROOT
@@ -50,6 +54,7 @@ ENVIRONMENTS = {
 PIPELINE = """
 name: shop
 application: {path: app, profile: static}
+sweep: {grace_hours: 1}
 """
 Command = Callable[["SimulatedRun"], None]
 EXPECTED = (Refusal, BotoCoreError, ClientError, Interrupted)
@@ -279,8 +284,25 @@ def under_lease(run: SimulatedRun, work: Callable[[BucketState, Lease], None]) -
         lease.free(unclean=not clean)
 
 
-def start(run: SimulatedRun, control: str) -> None:
-    """`doit start`, `doit continue` and `doit release`: release, and say so in the promotion record."""
+def release_to(run: SimulatedRun) -> None:
+    """`doit release`."""
+    _release(run, "run")
+
+
+def start(run: SimulatedRun) -> None:
+    """`doit start`."""
+    _release(run, "start")
+
+
+def go_on(run: SimulatedRun) -> None:
+    """`doit continue --yes`."""
+    if refused := gate.refusal(run):
+        raise refused
+    _release(run, "continue")
+
+
+def _release(run: SimulatedRun, control: str) -> None:
+    """Release, and say so in the promotion record."""
 
     def work(state: BucketState, lease: Lease) -> None:
         finish, failed, values = gate.begin(run, control, ["release"]), None, {}
@@ -325,7 +347,56 @@ def unlock(run: SimulatedRun) -> None:
     Lease(run).seize(lambda words: None)
 
 
-def launch(world: World, name: str, run: Command, *, environment: str, checked_out: int, after: float = 0.0) -> Process:
+def end_waiting(run: SimulatedRun) -> None:
+    """`doit stop` on the default branch."""
+    controls._end(run)
+
+
+def keep(run: SimulatedRun) -> None:
+    """`doit keep 30`."""
+    expiry.extend(run, 30)
+
+
+def sweep(run: SimulatedRun) -> None:
+    """`doit sweep --yes`."""
+    run.cloud.world.truth.sweepers.add(run.id)
+
+    def ask() -> dict[str, str]:
+        run.cloud.world.scheduler.pause(0.2)
+        return dict(run.cloud.world.branches)
+
+    branches = ask()
+    found = inventory.survey(run)
+    memory, etag = apply.remembered(run.store)
+    known = sweeping.Known(
+        remote=run.origin,
+        branches=branches,
+        referred=references.of(run, found, branches),
+        memory=memory,
+    )
+    plan = sweeping.plan(found, known, run.pipeline.sweep)
+    if plan.share > run.pipeline.sweep.share:
+        return
+    apply.remember(run, plan.memory, etag)
+    problems = apply.carry_out(run, found, plan, ask)
+    run.cloud.world.scheduler.note(f"swept {sorted(plan.groups)}, kept {problems}")
+
+
+def delete_branch(run: SimulatedRun) -> None:
+    """The branch is deleted on the remote."""
+    if run.cloud.world.branches.pop(BRANCH, None):
+        run.cloud.world.truth.branch_gone = run.cloud.world.scheduler.now
+
+
+def push_branch(run: SimulatedRun) -> None:
+    """The branch is pushed again."""
+    run.cloud.world.branches[BRANCH] = str(COMMITS[7])
+    run.cloud.world.truth.branch_gone = None
+
+
+def launch(
+    world: World, name: str, run: Command, *, environment: str, checked_out: int, after: float = 0.0
+) -> Process:
     """Start a process. Its `end` says how it ended: empty while it runs, and if it was killed."""
     process = Process(world.scheduler, name)
     made = run_of(world, process, environment, checked_out)

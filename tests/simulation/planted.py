@@ -33,7 +33,9 @@ class Planted:
         assert self.old in text, f"{self.name}: {self.place} has no {self.old!r}"
         made: dict[str, object] = {}
         # annotations stay words, as in the module
-        code = compile("from __future__ import annotations\n" + text.replace(self.old, self.new, 1), self.place, "exec")
+        code = compile(
+            "from __future__ import annotations\n" + text.replace(self.old, self.new, 1), self.place, "exec"
+        )
         exec(code, module.__dict__, made)
         setattr(owner, name, made[name])
         try:

@@ -10,6 +10,7 @@ import datetime
 import random
 import threading
 from collections import deque
+from collections.abc import Sequence
 
 from tasks.clock import Clock
 from tasks.process.children import Cancelled
@@ -39,7 +40,7 @@ class Endless(Exception):
 class Decisions:
     """Numbers that decide a history: from a random generator, or from a list; after its end all are 0, which is «as usual»."""
 
-    def __init__(self, seed: int | None = None, given: list[int] | None = None) -> None:
+    def __init__(self, seed: int | None = None, given: Sequence[int] | None = None) -> None:
         self.random = None if given is not None else random.Random(seed)
         self.given = deque(given or ())
         self.made: list[int] = []

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 
 from tasks.bucket import layout
+from tasks.environments import expiry
 from tasks.promotion.record import OPEN
 from tasks.promotion.rules import MAY_CONTINUE
 from tests.simulation.scheduler import Killed, Process
 
 LEASED = ("release", "server", "infrastructure:environment")
 """The tasks of an environment whose records say what is on its machines."""
+
+
+FIXED = ("staging", "production")
+GRACE, LATE = 3600.0, 15.0
+"""Seconds: of a sweep's grace time; in which EC2 shows a tag at last."""
 
 
 class Violation(AssertionError):
@@ -35,6 +42,8 @@ class Truth:
         """When a process has taken its lease."""
         self.sweepers: set[str] = set()
         self.unlockers: set[str] = set()
+        self.branch_gone: float | None = None
+        """Since when the branch is not on the remote."""
         self.seized: dict[str, str] = {}
         self.processes: dict[str, Process] = {}
 
@@ -56,6 +65,17 @@ class Truth:
         parsed, before = layout.parse(key), stored and stored.body
         self.processes[process.name] = process
         old, new = (json.loads(each) if each and each[:1] == b"{" else None for each in (before, after))
+        if parsed.kind == "blob" and not after:
+            used = [
+                each.id
+                for each in self.world.instances.values()
+                if each.ended is None and each.live == parsed.name
+            ]
+            self.holds(not used, f"{process.name} sweeps the tarball that {used} run")
+            run = self.world.value(layout.CURRENT_RUN)
+            waiting = self.world.value(layout.commit_run(run["commit"])) if run else None
+            waits = waiting and waiting["state"] == "waiting" and waiting["digest"] == parsed.name
+            self.holds(not waits, f"{process.name} sweeps the tarball that waits")
         match parsed.kind:
             case "lease":
                 self._lease(process, parsed.identity, old, new, stored and stored.at)
@@ -90,7 +110,12 @@ class Truth:
     def _stopped(self, name: str | None, words: str) -> None:
         """A former holder knows that it is one, or cannot do anything."""
         former = self.processes.get(name)
-        at_rest = former is None or former.dead or former.interrupted or former.frozen > self.world.scheduler.now - 5
+        at_rest = (
+            former is None
+            or former.dead
+            or former.interrupted
+            or former.frozen > self.world.scheduler.now - 5
+        )
         self.holds(at_rest, words)
 
     def over(self, process: Process) -> None:
@@ -167,6 +192,27 @@ class Truth:
         identity = instance.truly["environment"]
         for task in LEASED:
             self._void(identity, task, f"{process.name} ends {instance.id}")
+        if process.name in self.sweepers:
+            self._swept(process, instance)
+
+    def _swept(self, process: Process, instance) -> None:
+        """A sweep may end what no branch owns for the grace time, and what has expired for so long."""
+        now, taken = self.world.scheduler.now, self.took[process.name]
+        # EC2 shows tags late
+        tags = next((tags for at, tags in reversed(instance.tagged) if at < taken - LATE), {})
+        wall = self.world.scheduler.wall
+        until = expiry.kept_until(tags)
+        self.holds(
+            not until or until <= wall, f"{process.name} sweeps {instance.id}, which is kept until {until}"
+        )
+        self.holds(instance.truly["environment"] not in FIXED, f"{process.name} sweeps a fixed environment")
+        gone = self.branch_gone is not None and self.branch_gone <= now - GRACE
+        end = expiry.moment(tags.get("expires", ""))
+        expired = end is not None and end + datetime.timedelta(seconds=GRACE) <= wall
+        unfinished = end is None and instance.born <= now - GRACE
+        self.holds(
+            gone or expired or unfinished, f"{process.name} sweeps {instance.id}, which is in use or young"
+        )
 
     def begins(self, process: Process, identity: str, playbook: str) -> None:
         """A playbook begins to change the machines."""
