@@ -35,6 +35,8 @@ SLOW = (5.0, 25.0, 60.0, 100.0)
 """Seconds of a slow request."""
 FREEZE = tuple(float(each) for each in range(20, 240, 10))
 """Seconds that a process stands still: often so long that another run takes its lease."""
+HOT = 4
+"""A fault is so much likelier where a document is written."""
 STEPS = (4.0, 4.0, 35.0)
 """Seconds of a step of a play."""
 
@@ -132,7 +134,7 @@ class World:
     def call(self, process: Process, name: str, effect, *, changes: bool = False):
         """Send a request: its effect comes after others have had their turns, and now and then not, or not heard of."""
         scheduler = self.scheduler
-        fault = self._fault()
+        fault = self._fault(HOT if name in ("put_object", "delete_object", "run_instances") else 1)
         if fault:
             scheduler.note(f"{name}: {fault}")
         self._freeze(process, fault)
@@ -145,6 +147,7 @@ class World:
         if fault == "conflict" and name == "put_object":
             raise refused("ConditionalRequestConflict", 409)
         answer = effect()
+        process.acted = scheduler.now
         if changes:
             scheduler.note(name)
         if fault == "sent twice" and changes:
@@ -176,16 +179,16 @@ class World:
     def _slow(self) -> float:
         return SLOW[self.scheduler.decisions.one_of(len(SLOW))]
 
-    def _fault(self) -> str:
+    def _fault(self, times: int = 1) -> str:
         if self.left <= 0:
             return ""
-        number = self.scheduler.decisions.chance(self.rate, len(FAULTS))
+        number = self.scheduler.decisions.chance(self.rate * times, len(FAULTS))
         self.left -= number > 0
         return FAULTS[number - 1] if number else ""
 
     def late(self) -> float:
         """Seconds until EC2 shows a change."""
-        return float(self.scheduler.decisions.chance(0.1, 8)) if self.left else 0.0
+        return float(self.scheduler.decisions.chance(0.3, 8)) if self.left else 0.0
 
     # --- looks at the truth, for checks ---
 
@@ -239,6 +242,7 @@ class S3(Client):
     def get_object(self, Bucket, Key):  # noqa: N803
         def effect():
             found = self._of(Key)
+            self.world.truth.read(self.process, Key, found.body)
             return {
                 "Body": SimpleNamespace(read=lambda: found.body),
                 "ETag": found.etag,

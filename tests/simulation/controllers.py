@@ -134,6 +134,7 @@ def run_of(world: World, process: Process, environment: str, checked_out: int) -
     trusted = environment != "testing"
     if trusted:
         world.truth.trusted.add(process.name)
+    world.truth.commits[process.name] = COMMITS[checked_out]
     return SimulatedRun(
         root=root,
         pipeline=pipeline,
@@ -339,6 +340,11 @@ def stop(run: SimulatedRun) -> None:
         run.cloud.world.truth.torn_down(run.identity)
 
     under_lease(run, work)
+
+
+def build(run: SimulatedRun) -> None:
+    """`doit tarball`, which takes no lease."""
+    pack(run)
 
 
 def unlock(run: SimulatedRun) -> None:

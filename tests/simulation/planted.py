@@ -44,6 +44,7 @@ class Planted:
             setattr(owner, name, before)
 
 
+GATE = "tasks.promotion.gate"
 LEASE, STATE, STORE = "tasks.bucket.lease", "tasks.graph.state", "tasks.bucket.store"
 
 BUGS = (
@@ -89,5 +90,119 @@ BUGS = (
         f"{LEASE}:Lease._watch",
         "if self._now() - self._last_sign > silence:",
         "if False:",
+    ),
+    Planted(
+        "a renewal of the lease is left out",
+        f"{LEASE}:Lease._beat",
+        "self._write(dataclasses.asdict(self._me))",
+        "pass",
+    ),
+    Planted(
+        "an unlock does not wait until the former holder must have noticed",
+        f"{LEASE}:Lease.seize",
+        "if pause > 0 and",
+        "if False and",
+    ),
+    Planted(
+        "a run of another branch writes to the trusted zone",
+        "tasks.bucket.cache:of",
+        "writes=BRANCHES",
+        "writes=TRUSTED",
+    ),
+    Planted(
+        "the default branch takes what other branches have built",
+        "tasks.bucket.cache:of",
+        "reads=(TRUSTED,)",
+        "reads=(BRANCHES, TRUSTED)",
+    ),
+    Planted(
+        "history is written before the action",
+        "tasks.release.stage:go_live",
+        "    run.hosts.play(",
+        "    history.add(run, digest)\n    run.hosts.play(",
+    ),
+    Planted(
+        "a teardown leaves its records",
+        "tests.simulation.controllers:stop",
+        "*reversed(LEASED), ",
+        "",
+    ),
+    Planted(
+        "a teardown leaves the history",
+        "tasks.teardown:tear_down",
+        "history.forget(run.store, run.identity)",
+        "pass",
+    ),
+    Planted(
+        "a claim does not look at the state that it replaces",
+        f"{GATE}:_begin_downstream",
+        ", only_from=rules.MAY_CONTINUE",
+        "",
+    ),
+    Planted(
+        "what is staged is believed without a proof",
+        f"{GATE}:_unproved",
+        "elif not digest or proof.digest != digest:",
+        "elif not digest:",
+    ),
+    Planted(
+        "the sweep does not judge again",
+        "tasks.sweep.apply:_end",
+        "if not judge() & {each.name for each in items}:",
+        "if False:",
+    ),
+    Planted(
+        "the sweep ignores what is kept",
+        "tasks.sweep.plan:_environment",
+        "if until > inventory.at:",
+        "if False:",
+    ),
+    Planted(
+        "the sweep takes at first sight",
+        "tasks.sweep.plan:plan",
+        "if due <= inventory.at and all(each.name in seen for each in items):",
+        "if True:",
+    ),
+    Planted(
+        "the sweep asks nobody what is in use",
+        "tasks.sweep.references:of",
+        "return frozenset(digests | commits | named)",
+        "return frozenset()",
+    ),
+    Planted(
+        "the sweep takes no lease",
+        "tasks.sweep.apply:_end",
+        "lease.take(0)",
+        "pass",
+    ),
+    Planted(
+        "a launch has another token each time",
+        "tasks.infrastructure.launches:token",
+        "if renew or number not in launch:",
+        "if True:",
+    ),
+    Planted(
+        "the promotion record of the commit before is written",
+        "tasks.promotion.record:add",
+        "steps=(*before.steps, *new)",
+        "steps=new",
+    ),
+    Planted(
+        "a stop does not look whether the run is at work",
+        "tasks.commands.controls:_refuse_at_work",
+        "if not found.readable or (found.holder and not found.dead):",
+        "if False:",
+    ),
+    Planted(
+        "a new run supersedes none",
+        "tasks.promotion.record:begin",
+        "if former:",
+        "if False:",
+    ),
+    Planted(
+        "the environment's document is replaced whoever has changed it",
+        "tasks.infrastructure.memory:change",
+        "seen=document.etag if document else None",
+        "seen=(store.read(key) or document).etag if document else None",
     ),
 )

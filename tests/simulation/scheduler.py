@@ -169,11 +169,11 @@ class SimulatedThreads(Threads):
 
 
 class Process:
-    """A simulated process. `ahead`: seconds that its wall clock is wrong. `frozen`: until when it stands still."""
+    """A simulated process. `ahead`: seconds that its wall clock is wrong. `frozen`: until when it stands still. `acted`: when it last did something."""
 
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler, self.name = scheduler, name
-        self.ahead, self.frozen = 0.0, 0.0
+        self.ahead, self.frozen, self.acted = 0.0, 0.0, 0.0
         self.interrupted, self.dead, self.signalled = False, False, False
         self.threads = SimulatedThreads(self)
         self.main: Thread | None = None

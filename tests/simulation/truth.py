@@ -41,6 +41,9 @@ class Truth:
         self.took: dict[str, float] = {}
         """When a process has taken its lease."""
         self.sweepers: set[str] = set()
+        self.fenced: set[str] = set()
+        """Processes that have seen their lease since they wrote a record."""
+        self.commits: dict[str, str] = {}
         self.unlockers: set[str] = set()
         self.branch_gone: float | None = None
         """Since when the branch is not on the remote."""
@@ -84,12 +87,17 @@ class Truth:
             case "history":
                 self._history(process, parsed.identity, old, new)
             case "run":
-                self._promotion(old, new)
+                self._promotion(process, old, new)
             case "record" | "blob" | "beside" if after:
                 self.holds(
                     parsed.zone != layout.TRUSTED or process.name in self.trusted,
                     f"{process.name}, which is not on the default branch, writes {key}",
                 )
+
+    def read(self, process: Process, key: str, body: bytes) -> None:
+        """A document is read."""
+        if key.startswith("leases/") and json.loads(body).get("run") == process.name:
+            self.fenced.add(process.name)
 
     def _lease(self, process: Process, identity: str, old: dict | None, new: dict | None, at: float) -> None:
         former, holder = (each.get("run") if each else None for each in (old, new))
@@ -110,13 +118,16 @@ class Truth:
     def _stopped(self, name: str | None, words: str) -> None:
         """A former holder knows that it is one, or cannot do anything."""
         former = self.processes.get(name)
-        at_rest = (
-            former is None
-            or former.dead
-            or former.interrupted
-            or former.frozen > self.world.scheduler.now - 5
-        )
-        self.holds(at_rest, words)
+        self.holds(former is None or self._at_rest(former), words)
+
+    def _at_rest(self, process: Process) -> bool:
+        """Whether it knows that it has lost its lease, or has done nothing under it yet, or cannot do anything."""
+        idle = process.acted <= self.took.get(process.name, 0.0)
+        return process.dead or process.interrupted or idle or self._thawing(process)
+
+    def _thawing(self, process: Process) -> bool:
+        """Whether it stands still, or has only just gone on."""
+        return process.frozen > self.world.scheduler.now - 5
 
     def over(self, process: Process) -> None:
         """A process ends by itself."""
@@ -124,6 +135,11 @@ class Truth:
         self.holds(not taken, f"{process.name} takes itself for another run: {process.end}")
 
     def _state(self, process: Process, key, new: dict | None) -> None:
+        if new:
+            self.holds(
+                process.name in self.fenced, f"{process.name} writes {key.name} and did not look at its lease"
+            )
+            self.fenced.discard(process.name)
         done = new and new["doit"].get("_values_:")
         if not done or key.name.replace(".", ":") not in LEASED:
             return
@@ -162,11 +178,16 @@ class Truth:
             not wrong, f"the history of {identity} says {claimed['digest'][:6]}, and {wrong} has another"
         )
 
-    def _promotion(self, old: dict | None, new: dict | None) -> None:
+    def _promotion(self, process: Process, old: dict | None, new: dict | None) -> None:
         before, after = (each["steps"] if each else [] for each in (old, new))
         self.holds(after[: len(before)] == before, "a promotion record lost a step")
         state = before[-1]["state"] if before else ""
         for each in after[len(before) :]:
+            if each["state"] in ("started", "continuing"):
+                where = "staging" if each["state"] == "started" else "production"
+                lease = self.world.value(layout.lease(where)) or {}
+                holds = lease.get("run") == process.name or self._thawing(process)
+                self.holds(holds, f"{process.name} begins without the lease")
             if each["state"] == "continuing":
                 self.holds(state in MAY_CONTINUE, f"a run continues that is {state}")
             if each["state"] == "stopped":
@@ -227,6 +248,10 @@ class Truth:
         """A tarball goes live."""
         if identity == "production":
             self.holds(digest in self.lived["staging"], "production runs what staging never ran")
+            state = self.world.value(layout.commit_run(self.commits[process.name]))["state"]
+            self.holds(
+                state == "continuing", f"{process.name} goes live in production, and its run is {state}"
+            )
         if identity in ("staging", "production"):
             self.holds(
                 self.built.get(digest) in self.trusted, f"{identity} runs what another branch has built"
