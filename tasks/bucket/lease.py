@@ -191,6 +191,8 @@ class Lease:
         except BucketMissing:
             create.create_bucket(self._store, self._run.pipeline.name, self._run.pipeline.region)
             return False
+        if self._now() - begun > self._me.ttl * SILENCE:
+            return False  # the answer came so late that another run may have it by now
         self._last_sign = begun
         self.unclean = found.unclean or found.holder is not None
         self._beats = self._threads.start("lease", self._beat)

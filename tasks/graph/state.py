@@ -119,7 +119,8 @@ class BucketState:
             had_record = bool(self._record(task)) or task in self.forgotten
             self.records[task] = {}
             self.forgotten.discard(task)
-            if had_record or self.seen.get(task):
+            # under a lease also where there is no record: that of a former holder, which stands still, may come yet
+            if had_record or self.seen.get(task) or self.lease:
                 with contextlib.suppress(BucketMissing):  # then there is no record
                     self._write(task)
 

@@ -147,7 +147,8 @@ class World:
         if fault == "conflict" and name == "put_object":
             raise refused("ConditionalRequestConflict", 409)
         answer = effect()
-        process.acted = scheduler.now
+        if changes and not name.endswith("_object"):
+            process.acted = scheduler.now
         if changes:
             scheduler.note(name)
         if fault == "sent twice" and changes:

@@ -169,7 +169,7 @@ class SimulatedThreads(Threads):
 
 
 class Process:
-    """A simulated process. `ahead`: seconds that its wall clock is wrong. `frozen`: until when it stands still. `acted`: when it last did something."""
+    """A simulated process. `ahead`: seconds that its wall clock is wrong. `frozen`: until when it stands still. `acted`: when it last changed something, but its lease."""
 
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler, self.name = scheduler, name

@@ -67,6 +67,8 @@ class Truth:
         """An object was replaced; after None it is deleted."""
         parsed, before = layout.parse(key), stored and stored.body
         self.processes[process.name] = process
+        if parsed.kind != "lease":
+            process.acted = self.world.scheduler.now
         old, new = (json.loads(each) if each and each[:1] == b"{" else None for each in (before, after))
         if parsed.kind == "blob" and not after:
             used = [
