@@ -428,4 +428,5 @@ def launch(
 
 
 def _shown(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    said = str(error).partition("\n")[0].partition(" on ")[0]  # the rest names this machine and this process
+    return f"{type(error).__name__}: {said}"

@@ -111,7 +111,7 @@ BUSY = "while True: pass"
 
 
 def test_the_same_seed_gives_the_same_history_with_other_hashes_and_under_load():
-    seeds = [str(each) for each in range(12)]
+    seeds = [str(each) for each in range(6)]
 
     def told(hashes: str) -> subprocess.Popen[str]:
         environ = {**os.environ, "PYTHONHASHSEED": hashes}
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_history_with_other_hashes_and_under_load()
     again = [line for seed in seeds for line in history.tell(Decisions(int(seed))).events]
     assert first == second
     assert first.splitlines() == again
-    assert len(again) > 500
+    assert len(again) > 200
 
 
 def test_a_history_is_made_again_by_its_decisions_alone():
