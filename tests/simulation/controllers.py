@@ -56,6 +56,8 @@ name: shop
 application: {path: app, profile: static}
 sweep: {grace_hours: 1}
 """
+MOMENT = 300.0
+"""Seconds."""
 Command = Callable[["SimulatedRun"], None]
 EXPECTED = (Refusal, BotoCoreError, ClientError, Interrupted)
 """How a run may end, besides well."""
@@ -337,7 +339,7 @@ def stop(run: SimulatedRun) -> None:
 
     def work(state: BucketState, lease: Lease) -> None:
         graph.act(state, [*reversed(LEASED), "teardown"], lambda: teardown.tear_down(run))
-        run.cloud.world.truth.torn_down(run.identity)
+        run.cloud.world.truth.torn_down(run.threads.process, run.identity)
 
     under_lease(run, work)
 
@@ -390,14 +392,17 @@ def sweep(run: SimulatedRun) -> None:
 
 def delete_branch(run: SimulatedRun) -> None:
     """The branch is deleted on the remote."""
-    if run.cloud.world.branches.pop(BRANCH, None):
-        run.cloud.world.truth.branch_gone = run.cloud.world.scheduler.now
+    truth, now = run.cloud.world.truth, run.cloud.world.scheduler.now
+    # what is pushed for a moment only, no sweep need have seen
+    if run.cloud.world.branches.pop(BRANCH, None) and now - truth.pushed > MOMENT:
+        truth.branch_gone = now
 
 
 def push_branch(run: SimulatedRun) -> None:
     """The branch is pushed again."""
     run.cloud.world.branches[BRANCH] = str(COMMITS[7])
-    run.cloud.world.truth.branch_gone = None
+    truth, now = run.cloud.world.truth, run.cloud.world.scheduler.now
+    truth.pushed = now
 
 
 def launch(

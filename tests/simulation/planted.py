@@ -130,7 +130,7 @@ BUGS = (
     Planted(
         "a teardown leaves the history",
         "tasks.teardown:tear_down",
-        "history.forget(run.store, run.identity)",
+        "history.forget(run.store, run.identity, released)",
         "pass",
     ),
     Planted(

@@ -47,6 +47,7 @@ class Truth:
         self.unlockers: set[str] = set()
         self.branch_gone: float | None = None
         """Since when the branch is not on the remote."""
+        self.pushed = -1e9
         self.seized: dict[str, str] = {}
         self.processes: dict[str, Process] = {}
 
@@ -167,6 +168,9 @@ class Truth:
 
     def _history(self, process: Process, identity: str, old: dict | None, new: dict | None) -> None:
         if not new:
+            begun, writer = self.took.get(process.name, 0.0), old["releases"][-1]["run"] if old else ""
+            later = self.took.get(writer, 0.0) > begun
+            self.holds(not later, f"{process.name} deletes the history of {writer}, which began later")
             return
         self.holds(
             self.gone.get(identity, -1.0) < self.took.get(process.name, 0.0),
@@ -229,7 +233,8 @@ class Truth:
             not until or until <= wall, f"{process.name} sweeps {instance.id}, which is kept until {until}"
         )
         self.holds(instance.truly["environment"] not in FIXED, f"{process.name} sweeps a fixed environment")
-        gone = self.branch_gone is not None and self.branch_gone <= now - GRACE
+        living = "feature" in self.world.branches and self.pushed < taken - LATE
+        gone = not living and self.branch_gone is not None and self.branch_gone <= now - GRACE
         end = expiry.moment(tags.get("expires", ""))
         expired = end is not None and end + datetime.timedelta(seconds=GRACE) <= wall
         unfinished = end is None and instance.born <= now - GRACE
@@ -260,9 +265,10 @@ class Truth:
             )
         self.lived.setdefault(identity, set()).add(digest)
 
-    def torn_down(self, identity: str) -> None:
-        """A teardown says that nothing is left."""
-        self.gone[identity] = self.world.scheduler.now
+    def torn_down(self, process: Process, identity: str) -> None:
+        """A teardown says that nothing is left; a former holder of the lease says nothing."""
+        if (self.world.value(layout.lease(identity)) or {}).get("run") == process.name:
+            self.gone[identity] = self.world.scheduler.now
 
     def ended(self, process: Process) -> None:
         """A process is over."""
