@@ -29,7 +29,7 @@ BOOTS, ENDS = 8.0, 4.0
 """Seconds until an instance runs, and until it has ended."""
 FAULTS = (
     *("request lost", "answer lost", "sent twice", "conflict", "slow", "slow answer"),
-    *("freeze", "freeze", "freeze", "death", "death after"),
+    *("freeze", "freeze", "freeze", "death", "death after", "clock"),
 )
 SLOW = (5.0, 25.0, 60.0, 100.0)
 """Seconds of a slow request."""
@@ -37,6 +37,8 @@ FREEZE = tuple(float(each) for each in range(20, 240, 10))
 """Seconds that a process stands still: often so long that another run takes its lease."""
 HOT = 4
 """A fault is so much likelier where a document is written."""
+JUMP = -7200.0
+"""Seconds by which a wall clock jumps."""
 STEPS = (4.0, 4.0, 35.0)
 """Seconds of a step of a play."""
 
@@ -173,6 +175,8 @@ class World:
         self.scheduler.pause(seconds)
 
     def _freeze(self, process: Process, fault: str) -> None:
+        if fault == "clock":
+            process.ahead += JUMP
         if fault == "freeze":
             process.frozen = self.scheduler.now + FREEZE[self.scheduler.decisions.one_of(len(FREEZE))]
             self.scheduler.note(f"freezes until {process.frozen:.0f}")

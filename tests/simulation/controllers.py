@@ -266,7 +266,8 @@ def _machines(values: dict[str, dict]) -> list[str]:
 def under_lease(run: SimulatedRun, work: Callable[[BucketState, Lease], None]) -> None:
     """Work under the environment's lease, as `doit run` does."""
     process = run.threads.process
-    state, clean = BucketState(Records(run=run), None), False
+    records = Records(run=run, unrecorded=frozenset({"teardown"}))
+    state, clean = BucketState(records, None), False
     for task in LEASED:  # the plan is read before the lease is taken
         state.in_(task)
     lease = Lease(run, on_lost=process.stop)

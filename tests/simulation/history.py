@@ -34,6 +34,8 @@ class Story:
 
 AFTER = (0.0, 0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds after which one of them is started."""
+AHEAD = (0.0, 5 * 3600.0, -5 * 3600.0, 4 * 24 * 3600.0)
+"""Seconds that the wall clock of a process's machine is wrong."""
 RATES = (0.01, 0.03, 0.08)
 
 
@@ -60,7 +62,7 @@ def _trouble(world: World) -> None:
     world.rate, world.left = RATES[decisions.one_of(len(RATES))], 6
     for number in range(2 + decisions.one_of(3)):
         environment, command = story.kinds[decisions.one_of(len(story.kinds))]
-        launch(
+        process = launch(
             world,
             f"p{number}",
             command,
@@ -68,6 +70,8 @@ def _trouble(world: World) -> None:
             checked_out=decisions.one_of(3),
             after=AFTER[decisions.one_of(len(AFTER))] * story.pace,
         )
+        if command is not controllers.sweep:  # a sweep judges by its own clock
+            process.ahead = AHEAD[decisions.chance(0.3, len(AHEAD) - 1)]
     world.scheduler.run()
     world.left = 0
     world.scheduler.now += 300
