@@ -144,7 +144,12 @@ def run_of(world: World, process: Process, environment: str, checked_out: int) -
         environment_name=environment,
         profile=kind,
         cloud=cloud,
-        store=Store(cloud=cloud, bucket="shop-releases", pause=world.scheduler.pause),
+        store=Store(
+            cloud=cloud,
+            bucket="shop-releases",
+            pause=world.scheduler.pause,
+            nonce=lambda: str(next(world.numbers)),
+        ),
         hosts=SimulatedHosts(world, process),
         console=Quiet(io.StringIO()),
         threads=process.threads,
