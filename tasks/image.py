@@ -190,7 +190,7 @@ def _make(run: Run, builder: Run, mark: str) -> str:
 
 
 def _await(run: Run, id: str) -> None:
-    for _ in waiting.patience(f"the image {id} not ready", pause=waiting.POLL_IMAGE, seconds=PATIENCE):
+    for _ in waiting.patience(run, f"the image {id} not ready", pause=waiting.POLL_IMAGE, seconds=PATIENCE):
         image = next((each for each in found(run) if each.id == id), None)
         if image and image.state == "available":
             return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.cloud.interface import Cloud
     from tasks.console.console import Console
     from tasks.hosts.hosts import Hosts
+    from tasks.process.threads import Threads
 
 DEFAULT_ENVIRONMENT = "testing"
 
@@ -56,6 +57,7 @@ class Run:
     store: Store
     hosts: Hosts
     console: Console
+    threads: Threads
     who: str
     named_branch: str | None = None
     variables: tuple[str, ...] = ()
@@ -113,6 +115,20 @@ class Run:
     def commit(self) -> Version:
         """The checked-out commit, as tags and records name it."""
         return source.snapshot(self.root).version
+
+    @property
+    def origin(self) -> str:
+        """The address of the remote whose branches say when environments end; empty if there is none."""
+        return source.origin(self.root)
+
+    @property
+    def pushed(self) -> bool:
+        """Whether the clone has seen the branch on that remote."""
+        return source.pushed(self.root, self.branch)
+
+    def contains(self, old: Version) -> bool | None:
+        """Whether the history of the checked-out commit has another one; None if the clone cannot say."""
+        return source.contains(self.root, self.commit, old)
 
     @property
     def logs(self) -> Path:

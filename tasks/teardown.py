@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def tear_down(run: Run) -> Outcome:
     """Plan the deletion of everything, and apply it."""
+    released = history.version(run.store, run.identity)
     changes = teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run))
     for change in changes:
         run.console.event("teardown", str(change))
@@ -25,7 +26,7 @@ def tear_down(run: Run) -> Outcome:
     if create.bucket_exists(run.store, run.pipeline.name):
         memory.forget(run.store, run.identity)
         ledger.forget(run.store, run.identity)
-        history.forget(run.store, run.identity)
+        history.forget(run.store, run.identity, released)
     return Outcome(
         facts={},
         done=f"{run.identity} is gone, {len(changes)} changes",

@@ -266,7 +266,7 @@ def give_back(run):
     for change in teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run)):
         ec2s.apply(run, change)
     ledger.forget(run.store, run.identity)
-    history.forget(run.store, run.identity)
+    history.forget(run.store, run.identity, history.version(run.store, run.identity))
 
 
 def disturb(administrator, run):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks import source
 from tasks.bucket import layout
 from tasks.bucket.layout import BRANCHES, TRUSTED, ZONES, BlobKind, RecordKind, Zone
 from tasks.bucket.store import Document, NotADocument, RecordTaken, Store
@@ -115,6 +114,6 @@ def of(run: Run) -> Cache:
 
     A name that was typed, or that the CI has for a tag or a pull request, does not make it one; uncommitted changes are of no commit.
     """
-    if run.on_default_branch and source.snapshot(run.root).commit:
+    if run.on_default_branch and not run.commit.dirty:
         return Cache(store=run.store, writes=TRUSTED, reads=(TRUSTED,))
     return Cache(store=run.store, writes=BRANCHES, reads=ZONES)

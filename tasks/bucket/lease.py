@@ -13,7 +13,6 @@ import os
 import shlex
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import create, layout
 from tasks.bucket.store import BucketMissing, Document, NotADocument, RecordTaken, Store
-from tasks.process import children
 from tasks.process.life import started_at, this_boot
 from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
+    import threading
+
     from tasks.run import Run
 
 TTL = 60.0
@@ -149,9 +149,10 @@ class Lease:
         self._on_lost = on_lost
         self._seen: str | None = None
         self._last_sign = 0.0
-        self._over = threading.Event()
-        self._lock = threading.RLock()
-        self._beats = threading.Thread(target=self._beat, daemon=True, name="lease")
+        self._threads = run.threads
+        self._over = run.threads.event()
+        self._lock = run.threads.lock()
+        self._beats: threading.Thread | None = None
 
     def look(self) -> LeaseState:
         """The state of the lease."""
@@ -179,7 +180,7 @@ class Lease:
                 )
             else:
                 say(f"waits for {holder}")
-            children.wait(min(POLL, max(0.05, end - self._now())), "lease")
+            self._threads.wait(min(POLL, max(0.05, end - self._now())), "lease")
 
     def _taken(self, found: LeaseState) -> bool:
         begun = self._now()
@@ -190,10 +191,12 @@ class Lease:
         except BucketMissing:
             create.create_bucket(self._store, self._run.pipeline.name, self._run.pipeline.region)
             return False
+        if self._now() - begun > self._me.ttl * SILENCE:
+            return False  # the answer came so late that another run may have it by now
         self._last_sign = begun
         self.unclean = found.unclean or found.holder is not None
-        self._beats.start()
-        threading.Thread(target=self._watch, daemon=True, name="lease-watch").start()
+        self._beats = self._threads.start("lease", self._beat)
+        self._threads.start("lease-watch", self._watch)
         return True
 
     def check(self) -> None:
@@ -210,19 +213,17 @@ class Lease:
         """
         with self._lock:
             self._over.set()
-        if self._beats.ident is None or self.lost:
+        if not self._beats or self.lost:
             return
         # in a thread of its own: a request may hang for minutes
-        giving = threading.Thread(
-            target=self._give_back, args=(unclean, remove), daemon=True, name="lease-free"
-        )
-        giving.start()
+        beats = self._beats
+        giving = self._threads.start("lease-free", lambda: self._give_back(beats, unclean, remove))
         giving.join(FREEING)
         if giving.is_alive():
             self._run.console.event("lease", f"not given back in {FREEING:.0f} s: it runs out by itself")
 
-    def _give_back(self, unclean: bool, remove: bool) -> None:
-        self._beats.join()
+    def _give_back(self, beats: threading.Thread, unclean: bool, remove: bool) -> None:
+        beats.join()
         document = {
             "by": self._me.by,
             "free": True,
@@ -248,7 +249,7 @@ class Lease:
         pause = (found.holder.ttl if found.holder else self._me.ttl) - found.age + 1
         if pause > 0 and not (found.holder and found.holder.gone):
             say(f"waits {pause:.0f} s, until the former holder must have noticed")
-            children.wait(pause, "unlock")
+            self._threads.wait(pause, "unlock")
         document = {"by": self._me.by, "free": True, "unclean": True, "at": self._run.clock.stamp()}
         self._store.write(self.key, document, seen=self._seen)
         return found

@@ -81,10 +81,12 @@ class NotADocument(DocumentDamaged):
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A bucket of a cloud. Only a request shows whether it exists."""
+    """A bucket of a cloud. Only a request shows whether it exists. `pause`: sleeps between two tries. `nonce`: tells a write from all others."""
 
     cloud: Cloud
     bucket: str
+    pause: Callable[[float], None] = time.sleep
+    nonce: Callable[[], str] = secrets.token_hex
 
     @property
     def client(self) -> Any:
@@ -116,7 +118,7 @@ class Store:
         Raises RecordTaken if another writer was faster, BucketMissing or BucketForbidden. Every write has a nonce: equal values
         get different versions, and a request that the SDK repeated after a lost answer is recognised.
         """
-        nonce = secrets.token_hex(16)
+        nonce = self.nonce()
         body = json.dumps({**value, "nonce": nonce}, indent=1, sort_keys=True).encode()
         condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
         for pause in (*CONFLICT_PAUSES, None):
@@ -134,7 +136,7 @@ class Store:
                 if code(error) == "NoSuchBucket":
                     raise BucketMissing(bucket=self.bucket) from None
                 if code(error) == "ConditionalRequestConflict" and pause:
-                    time.sleep(pause)
+                    self.pause(pause)
                     continue
                 if status(error) not in (404, 409, 412):
                     raise

@@ -18,6 +18,7 @@ from tasks.cloud.interface import Cloud
 from tasks.console.console import Console
 from tasks.hosts.hosts import Hosts
 from tasks.nearest import meant, nearest, retyped
+from tasks.process.threads import Threads
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.run import DEFAULT_ENVIRONMENT, Run, environment
 
@@ -91,6 +92,7 @@ def read(
         store=Store(cloud=cloud, bucket=pipeline.bucket or f"{pipeline.name}-releases"),
         hosts=hosts or Hosts(),
         console=console,
+        threads=Threads(),
         who=who(os.environ),
         clock=clock,
         began=began,

@@ -185,10 +185,13 @@ def _end(run: runs.Run) -> str:
         return "no run waits"
     for name in dataclasses.astuple(path):
         _refuse_at_work(run, name, record.commit)
-    if not promotion_record.add(
-        run.store, record.commit, promotion_record.step(run, "stopped"), only_from=endable
+    stopped = dataclasses.replace(record, steps=(*record.steps, promotion_record.step(run, "stopped")))
+    # only what was read before the leases: a run that has begun since is at work
+    if (
+        promotion_record.change(run.store, record.commit, lambda now: stopped if now == record else None)
+        != stopped
     ):
-        return f"the run of {record.commit.short} has ended already"
+        return f"the run of {record.commit.short} has gone on or ended meanwhile"
     return f"the run of {record.commit.short} goes no further; no machine was touched"
 
 

@@ -77,7 +77,7 @@ def extend(run: Run, days: int) -> Time:
         raise NoExpiry(environment=run.environment_name)
     if not find.everything(run).machines:
         raise NoMachine(stage="keep", identity=run.identity)
-    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    until = run.clock.now() + datetime.timedelta(days=days)
     ec2.tag(run, {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
     tell(run)
     return until

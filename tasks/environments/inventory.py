@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -155,11 +154,11 @@ def survey(run: Run) -> Inventory:
         lambda: _records(run, names, objects.result()),
         lambda: _secrets(run),
     ]
-    with ThreadPoolExecutor(max_workers=len(looks) + 1) as pool:
+    with run.threads.pool(len(looks) + 1) as pool:
         objects = pool.submit(lambda: tuple(_objects(run)))
         resources = list(pool.map(lambda look: list(look()), looks))
     return Inventory(
-        at=datetime.datetime.now(datetime.UTC),
+        at=run.clock.now(),
         settings=settings,
         resources=tuple(each for found in resources for each in found),
         objects=objects.result(),
@@ -230,7 +229,7 @@ def _records(run: Run, names: EnvironmentNames, objects: Sequence[StoredObject])
 def _host_names(run: Run, objects: Sequence[StoredObject]) -> dict[str, str]:
     """The names that were made for each environment, also if its settings have another one by now; with its identity."""
     identities = [each.identity for each in objects if each.parsed and each.parsed.kind == "machines"]
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with run.threads.pool(8) as pool:
         found = pool.map(lambda identity: memory.host_names(run.store, identity), identities)
         return {name: identity for identity, names in zip(identities, found, strict=True) for name in names}
 

@@ -48,7 +48,7 @@ def sleep(run: Run) -> list[str]:
         if not awake:
             raise NothingToWake(verb="sleep", identity=run.identity, state="running")
         for each in awake:
-            now = datetime.datetime.now(datetime.UTC)
+            now = run.clock.now()
             hours = cost.total([each], now, cost.prices()).hours
             tags = [{"Key": cost.HOURS_TAG, "Value": f"{hours:.2f}"}]
             run.cloud.client("ec2").create_tags(Resources=[each.id], Tags=tags)
@@ -70,7 +70,7 @@ def wake(run: Run) -> list[str]:
         for host in hosts.reachable(
             run.cloud, run.secrets_folder, machines
         ):  # a machine that runs accepts logins some seconds later
-            for _ in waiting.patience(f"{host.name} not to be logged in to"):
+            for _ in waiting.patience(run, f"{host.name} not to be logged in to"):
                 if ssh.answer(host) is ssh.LoginAnswer.LOGIN:
                     break
         found = inventory.survey(run)

@@ -15,7 +15,7 @@ from doit.exceptions import TaskError, TaskFailed
 from tasks import application, boundary, settings
 from tasks.full_disk import full_disk
 from tasks.graph.inputs import Named, World, checker
-from tasks.graph.state import Records
+from tasks.graph.state import BucketState, Records
 from tasks.process import children
 from tasks.refusal import BUG
 
@@ -215,6 +215,13 @@ def _made(creator: Callable[[], Any], tasks: list[Task]) -> Callable[[], Any]:
     return again
 
 
+def act(state: BucketState, wrong: Iterable[str], action: Callable[[], Outcome]) -> Outcome:
+    """Void the records that are wrong from the moment that the action starts, then act."""
+    for each in wrong:
+        state.void(each)
+    return action()
+
+
 def perform(action: Callable[..., Outcome], run: Run, subject: object, task: Any, **needs: Any) -> Any:
     """Run one stage: void its records, act, and return the facts. A refusal becomes doit's TaskFailed."""
     started = time.monotonic()
@@ -224,9 +231,8 @@ def perform(action: Callable[..., Outcome], run: Run, subject: object, task: Any
             run.console.event(stage_name, reason)
     try:
         with children.at_work(), full_disk(stage_name, ".run"):
-            for each in (*properties(task).voids, task.name):
-                Globals.dep_manager.backend.void(each)
-            outcome = action(subject, **needs)
+            wrong = (*properties(task).voids, task.name)
+            outcome = act(Globals.dep_manager.backend, wrong, functools.partial(action, subject, **needs))
     except Exception as error:
         said = boundary.told(error, run.root / boundary.ERRORS)
         return (TaskError if said.exit_code == BUG else TaskFailed)(said.told(run.variables))

@@ -7,13 +7,11 @@ written when the task ends, and voided before the task changes anything: a task 
 from __future__ import annotations
 
 import contextlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
-from tasks.bucket.store import BucketMissing, Document, NotADocument
+from tasks.bucket.store import BucketMissing, Document, NotADocument, RecordTaken
 
 if TYPE_CHECKING:
     from tasks.bucket.lease import Lease
@@ -52,7 +50,7 @@ class BucketState:
         self.at: dict[str, str] = {}
         self.forgotten: set[str] = set()
         self.lease: Lease | None = None
-        self.lock = threading.RLock()  # tasks void their records from worker threads
+        self.lock = name.run.threads.lock()  # tasks void their records from worker threads
 
     @property
     def store(self) -> Store:
@@ -121,7 +119,8 @@ class BucketState:
             had_record = bool(self._record(task)) or task in self.forgotten
             self.records[task] = {}
             self.forgotten.discard(task)
-            if had_record or self.seen.get(task):
+            # under a lease also where there is no record: that of a former holder, which stands still, may come yet
+            if had_record or self.seen.get(task) or self.lease:
                 with contextlib.suppress(BucketMissing):  # then there is no record
                     self._write(task)
 
@@ -134,9 +133,11 @@ class BucketState:
     def _record(self, task: str) -> dict[str, Any]:
         with self.lock:
             if task not in self.records:
-                parts = [task] if ":" not in task else {task, *self._recorded(f"{task.partition(':')[0]}:")}
+                parts = [task]
+                if ":" in task:
+                    parts = sorted({task, *self._recorded(f"{task.partition(':')[0]}:")})
                 new = [each for each in parts if each not in self.records]
-                with ThreadPoolExecutor() as pool:  # read the parts of a stage in parallel
+                with self.run.threads.pool() as pool:  # read the parts of a stage in parallel
                     for each, document in zip(new, pool.map(self._read, new), strict=True):
                         self._remember(each, document)
             return self.records[task]
@@ -178,5 +179,12 @@ class BucketState:
         record["took"] = self.took.get(task, [])
         if self.lease:
             self.lease.check()
-        self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
+        try:
+            self.seen[task] = self.store.write(self.key(task), record, seen=self.seen.get(task))
+        except RecordTaken:
+            found = self._read(task)
+            if not isinstance(found, Document) or found.value.get("run") != self.run.id:
+                raise
+            # it is this run's own: the answer to an earlier write was lost
+            self.seen[task] = self.store.write(self.key(task), record, seen=found.etag)
         self.forgotten.discard(task)

@@ -50,26 +50,26 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
         case plan.CreateGroup():
             _create_group(run, ec2, change)
         case plan.DeleteGroup():
-            _delete_group(ec2, find.of(run))
+            _delete_group(run, ec2)
         case plan.OpenPort():
-            _open_port(ec2, find.of(run), change)
+            _open_port(run, ec2, change)
         case plan.ClosePort():
-            _close_port(ec2, find.of(run), change)
+            _close_port(run, ec2, change)
         case plan.CreateMachine():
             _create_machine(run, ec2, change, baked)
         case plan.StartMachine():
             ec2.start_instances(InstanceIds=[change.id])
         case plan.EndMachine():
-            _end_machine(ec2, change)
+            _end_machine(run, ec2, change)
         case plan.TagMachine() | plan.RetagMachine():
             ec2.create_tags(Resources=[change.id], Tags=find.tag_list(change.tags))
         case plan.ProtectMachine():
             ec2.modify_instance_attribute(InstanceId=change.id, DisableApiTermination={"Value": True})
         case plan.Point() | plan.Repoint():
             memory.keep_host_name(run.store, run.identity, change.host_name, change.zone)
-            _change_record(run.cloud.client("route53"), "UPSERT", change)
+            _change_record(run, "UPSERT", change)
         case plan.Unpoint():
-            _change_record(run.cloud.client("route53"), "DELETE", change)
+            _change_record(run, "DELETE", change)
         case plan.DeleteSecret():
             _delete_secret(run.cloud.client("ssm"), change)
         case _:
@@ -98,9 +98,9 @@ def _create_group(run: Run, ec2: Any, change: plan.CreateGroup) -> None:
         )
 
 
-def _delete_group(ec2: Any, ours: list[dict[str, Any]]) -> None:
-    group = next(iter(find.groups(ec2, ours)), None)
-    for _ in patience("the security group still in use"):
+def _delete_group(run: Run, ec2: Any) -> None:
+    group = next(iter(find.groups(ec2, find.of(run))), None)
+    for _ in patience(run, "the security group still in use"):
         try:
             if group:
                 ec2.delete_security_group(GroupId=group["GroupId"])
@@ -112,28 +112,28 @@ def _delete_group(ec2: Any, ours: list[dict[str, Any]]) -> None:
                 raise
 
 
-def _open_port(ec2: Any, ours: list[dict[str, Any]], change: plan.OpenPort) -> None:
+def _open_port(run: Run, ec2: Any, change: plan.OpenPort) -> None:
     with already("InvalidPermission.Duplicate"):
-        ec2.authorize_security_group_ingress(**_rule(ec2, ours, change))
+        ec2.authorize_security_group_ingress(**_rule(run, ec2, change))
 
 
-def _close_port(ec2: Any, ours: list[dict[str, Any]], change: plan.ClosePort) -> None:
-    ec2.revoke_security_group_ingress(**_rule(ec2, ours, change))
+def _close_port(run: Run, ec2: Any, change: plan.ClosePort) -> None:
+    ec2.revoke_security_group_ingress(**_rule(run, ec2, change))
 
 
-def _rule(ec2: Any, ours: list[dict[str, Any]], change: plan.OpenPort | plan.ClosePort) -> dict[str, Any]:
+def _rule(run: Run, ec2: Any, change: plan.OpenPort | plan.ClosePort) -> dict[str, Any]:
     permission = {
         "IpProtocol": "tcp",
         "FromPort": change.port,
         "ToPort": change.port,
         "IpRanges": [{"CidrIp": change.network}],
     }
-    return {"GroupId": _group_id(ec2, ours), "IpPermissions": [permission]}
+    return {"GroupId": _group_id(run, ec2), "IpPermissions": [permission]}
 
 
-def _group_id(ec2: Any, ours: list[dict[str, Any]]) -> str:
-    for _ in patience("the new security group not listed"):
-        for group in find.groups(ec2, ours):
+def _group_id(run: Run, ec2: Any) -> str:
+    for _ in patience(run, "the new security group not listed"):
+        for group in find.groups(ec2, find.of(run)):
             return str(group["GroupId"])
     raise AssertionError("CloudTooSlow was raised")
 
@@ -153,7 +153,7 @@ def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked
         token = launches.token(run.store, run.identity, number, renew=True)
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
     id = launched["Instances"][0]["InstanceId"]
-    for _ in patience(f"{id} not listed"):
+    for _ in patience(run, f"{id} not listed"):
         if id in {each.id for each in find.machines(ec2, find.of(run))}:
             return
 
@@ -165,7 +165,7 @@ def _request(run: Run, ec2: Any, baked: Baked | None) -> dict[str, Any]:
         "ImageId": (baked(run) if baked else None) or _bare_image(run, ec2),
         "InstanceType": settings.instance_type or run.pipeline.instance_type,
         "KeyName": run.name,
-        "SecurityGroupIds": [_group_id(ec2, find.of(run))],
+        "SecurityGroupIds": [_group_id(run, ec2)],
         "DisableApiTermination": settings.termination_protection,
         "InstanceInitiatedShutdownBehavior": "terminate" if settings.ends_itself else "stop",
         "MetadataOptions": {"HttpTokens": "required"},
@@ -175,7 +175,7 @@ def _request(run: Run, ec2: Any, baked: Baked | None) -> dict[str, Any]:
 
 
 def _bare_image(run: Run, ec2: Any) -> str:
-    return images.named(ec2, run.pipeline.image, run.pipeline.region, say=run.console.say("infrastructure"))
+    return images.named(run, ec2, say=run.console.say("infrastructure"))
 
 
 def _deploy_key(run: Run) -> str:
@@ -193,9 +193,9 @@ def _user_data(name: str, public_key: str) -> str:
     return "#cloud-config\n" + yaml.safe_dump({"users": [user]})
 
 
-def _end_machine(ec2: Any, change: plan.EndMachine) -> None:
+def _end_machine(run: Run, ec2: Any, change: plan.EndMachine) -> None:
     ec2.terminate_instances(InstanceIds=[change.id])
-    for _ in patience(f"{change.id} not terminated"):
+    for _ in patience(run, f"{change.id} not terminated"):
         try:
             answer = ec2.describe_instances(InstanceIds=[change.id])
         except ec2.exceptions.ClientError as error:
@@ -208,7 +208,7 @@ def _end_machine(ec2: Any, change: plan.EndMachine) -> None:
 
 def settle(run: Run, say: Say) -> None:
     """Wait until no machine changes its state; then forget the launch tokens, which are needed no longer."""
-    for _ in patience("machines still starting or stopping"):
+    for _ in patience(run, "machines still starting or stopping"):
         found = find.machines(run.cloud.client("ec2"), find.of(run))
         if all(each.state in ("running", "stopped") for each in found):
             break
@@ -221,7 +221,7 @@ def stop(run: Run, id: str) -> None:
     """Stop a machine, and wait until it has stopped."""
     ec2 = run.cloud.client("ec2")
     ec2.stop_instances(InstanceIds=[id])
-    for _ in patience(f"{id} not stopped"):
+    for _ in patience(run, f"{id} not stopped"):
         found = find.machines(ec2, find.of(run))
         if any(each.id == id and each.state == "stopped" for each in found):
             return
@@ -237,7 +237,8 @@ def tag(run: Run, tags: Mapping[str, str]) -> None:
 # --- the name and the secrets -------------------------------------------------------------------
 
 
-def _change_record(route53: Any, action: str, change: plan.Point | plan.Repoint | plan.Unpoint) -> None:
+def _change_record(run: Run, action: str, change: plan.Point | plan.Repoint | plan.Unpoint) -> None:
+    route53 = run.cloud.client("route53")
     record = {
         "Name": change.host_name,
         "Type": "A",
@@ -249,7 +250,7 @@ def _change_record(route53: Any, action: str, change: plan.Point | plan.Repoint 
         ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": record}]},
     )["ChangeInfo"]
     # wait for INSYNC, or the first visitor gets a stale address
-    for _ in patience(f"{change.host_name} not in sync", pause=POLL):
+    for _ in patience(run, f"{change.host_name} not in sync", pause=POLL):
         if route53.get_change(Id=accepted["Id"])["ChangeInfo"]["Status"] == "INSYNC":
             return
 

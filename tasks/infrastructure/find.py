@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tasks import source
 from tasks.infrastructure import memory, secrets
 from tasks.infrastructure.plan import Existing, Machine, Replaced
 from tasks.infrastructure.zone import zone_id
@@ -21,7 +19,7 @@ ALIVE = ("pending", "running", "stopping", "stopped")
 def everything(run: Run) -> Existing:
     """Everything that the environment has in the cloud. The requests run side by side."""
     ours, protects = of(run), run.environment.infrastructure.termination_protection
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with run.threads.pool(4) as pool:
         ec2 = run.cloud.client("ec2")
         asked_groups, asked_key = pool.submit(groups, ec2, ours), pool.submit(_key, ec2, run.name)
         asked_machines = pool.submit(_with_protection if protects else machines, ec2, ours)
@@ -97,8 +95,8 @@ def tags(run: Run) -> dict[str, str]:
 
 def _judge(run: Run) -> dict[str, str]:
     """`remote`: whose branches say when the environment ends. `pushed`: the remote that had its branch."""
-    origin = source.origin(run.root)
-    pushed = {"pushed": origin} if origin and source.pushed(run.root, run.branch) else {}
+    origin = run.origin
+    pushed = {"pushed": origin} if origin and run.pushed else {}
     return {"remote": origin, **pushed}
 
 

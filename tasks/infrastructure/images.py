@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.cloud.errors import already
 from tasks.infrastructure import find
 from tasks.infrastructure.waiting import POLL_IMAGE, patience
 from tasks.refusal import Refusal
+
+if TYPE_CHECKING:
+    from tasks.run import Run
 
 DEBIAN = "136693071363"
 """The account that publishes Debian's images (https://wiki.debian.org/Cloud/AmazonEC2Image)."""
@@ -21,10 +24,11 @@ class ImageMissing(Refusal):
     remedy = "$EDITOR pipeline.yml"
 
 
-def named(ec2: Any, name: str, region: str, say: Callable[[str], None]) -> str:
-    """The id of the newest image of that name. Waits for an image that is still being made. Raises ImageMissing."""
+def named(run: Run, ec2: Any, say: Callable[[str], None]) -> str:
+    """The id of the newest image of the name in the settings. Waits for an image that is still being made. Raises ImageMissing."""
+    name = run.pipeline.image
     filters = [{"Name": "name", "Values": [name, f"{name}-amd64-*"]}]
-    for _ in patience(f"the image {name} not ready", pause=POLL_IMAGE):
+    for _ in patience(run, f"the image {name} not ready", pause=POLL_IMAGE):
         images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
         ready = [each for each in images if each["State"] == "available"]
         if ready:
@@ -32,7 +36,7 @@ def named(ec2: Any, name: str, region: str, say: Callable[[str], None]) -> str:
         if not any(each["State"] == "pending" for each in images):
             break
         say(f"waits for the image {name}")
-    raise ImageMissing(image=name, region=region)
+    raise ImageMissing(image=name, region=run.pipeline.region)
 
 
 def create(ec2: Any, machine: str, *, name: str, tags: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tasks.bucket import create
@@ -96,7 +95,7 @@ def parts(run: Run) -> dict[str, object]:
 
 def shared_differences(run: Run) -> list[str]:
     """Which of the bucket and the zone is missing."""
-    with ThreadPoolExecutor(max_workers=1) as aside:
+    with run.threads.pool(1) as aside:
         asked = aside.submit(_zone, run)
         missing = [] if _bucket_exists(run) else [f"create bucket {run.bucket}"]
     return missing if asked.result() else [*missing, f"create zone {run.pipeline.dns_zone}"]
@@ -132,7 +131,7 @@ def differences(run: Run) -> list[str]:
 
 def _compared(run: Run) -> tuple[Existing, list[Change]]:
     """What exists, and all changes that are to be made."""
-    with ThreadPoolExecutor(max_workers=1) as aside:
+    with run.threads.pool(1) as aside:
         known = aside.submit(lambda: secrets.known(run.cloud.client("ssm"), run.secrets_folder))
         found = find.everything(run)
     ours = wanted(run, known.result())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tasks.process import children
 from tasks.refusal import Refusal
+
+if TYPE_CHECKING:
+    from tasks.run import Run
 
 PATIENCE = 300.0
 """Seconds until the cloud must have carried out a request that it has accepted."""
@@ -22,10 +24,10 @@ class CloudTooSlow(Refusal):
     remedy = "doit infrastructure"
 
 
-def patience(what: str, pause: float = POLL, seconds: float = PATIENCE) -> Iterator[None]:
+def patience(run: Run, what: str, pause: float = POLL, seconds: float = PATIENCE) -> Iterator[None]:
     """Yield once for each attempt, with a pause between them. Raises CloudTooSlow after `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    end = run.clock.monotonic() + seconds
+    while run.clock.monotonic() < end:
         yield
-        children.wait(pause, "infrastructure")
+        run.threads.wait(pause, "infrastructure")
     raise CloudTooSlow(what=f"{what} after {seconds:.0f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -121,7 +120,7 @@ def begin(run: Run, control: str, chosen: Sequence[str]) -> Finish | None:
 
 def _begin_upstream(run: Run, control: str) -> Finish:
     running = _newest(run, run.identity)
-    frozen = rules.frozen(_typed(control, "release"), run.environment_name, run.environment, _now())
+    frozen = rules.frozen(_typed(control, "release"), run.environment_name, run.environment, run.clock.now())
     if refused := frozen or (_older(run, control, running.commit) if running else None):
         raise refused
     before = promotion_record.begin(run)
@@ -194,9 +193,9 @@ def refusal(run: Run) -> Refusal | None:
         pointer=stored.pointer(run, commit),
         proved=proved.digest if proved else None,
         running=running.commit if running else None,
-        contained=source.contains(run.root, commit, running.commit) if running else None,
+        contained=run.contains(running.commit) if running else None,
         arn=run.cloud.caller().arn,
-        now=_now(),
+        now=run.clock.now(),
     )
     return rules.refusal(run.environment_name, run.environment, facts)
 
@@ -244,12 +243,8 @@ def _remember(run: Run, digest: Digest | None) -> None:
 
 
 def _older(run: Run, control: str, running: Version) -> Refusal | None:
-    contained = source.contains(run.root, run.commit, running)
+    contained = run.contains(running)
     return rules.older(_typed(control, "release"), run.environment_name, run.commit, running, contained)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
 
 
 def _typed(control: str, task: str) -> str:

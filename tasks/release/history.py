@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
+from tasks.bucket.store import NotADocument
 from tasks.digest import Digest
 from tasks.version import Version
 
@@ -64,6 +65,16 @@ def add(run: Run, digest: Digest) -> None:
     )
 
 
-def forget(store: Store, identity: str) -> None:
-    """Delete an environment's history."""
-    store.delete(layout.history(identity))
+def version(store: Store, identity: str) -> str | None:
+    """The version of an environment's history; None if there is none."""
+    try:
+        document = store.read(layout.history(identity))
+    except NotADocument as found:
+        return found.etag
+    return document.etag if document else None
+
+
+def forget(store: Store, identity: str, seen: str | None) -> None:
+    """Delete an environment's history in the version `seen`. Raises RecordTaken if another run has written it since."""
+    if seen:
+        store.delete(layout.history(identity), seen=seen)

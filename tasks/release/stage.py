@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tasks import source
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
@@ -23,6 +21,7 @@ from tasks.settings import plain
 from tasks.tarball import signature, stored
 
 if TYPE_CHECKING:
+    from tasks.process.threads import Threads
     from tasks.run import Run
 
 LINK_SECONDS = 3600
@@ -60,7 +59,7 @@ def parts(run: Run) -> dict[str, object]:
 
 def _tarball_of_commit(run: Run) -> str | None:
     """The digest of the commit's tarball, or None."""
-    pointer = stored.pointer(run, source.commit(run.root))
+    pointer = stored.pointer(run, run.commit.commit)
     return str(pointer.digest) if pointer else None
 
 
@@ -82,7 +81,7 @@ def go_live(
         console=run.console,
         log=run.log("release"),
     )
-    read_back(run.hosts, reached, run.pipeline.name, digest)
+    read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
     _tag(run)
     history.add(run, digest)
     return Outcome(
@@ -92,10 +91,10 @@ def go_live(
     )
 
 
-def read_back(ask: Hosts, reached: Sequence[Host], name: str, digest: Digest) -> None:
+def read_back(threads: Threads, ask: Hosts, reached: Sequence[Host], name: str, digest: Digest) -> None:
     """Ask every host which release it runs. Raises NotLive, or a refusal of SSH."""
     program = LIVE.format(name=name)
-    with ThreadPoolExecutor(max_workers=len(reached) or 1) as pool:
+    with threads.pool(len(reached) or 1) as pool:
         answers = list(
             pool.map(lambda host: ask.python(host, "release", program, quick=True).strip(), reached)
         )
@@ -126,6 +125,6 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
 def _tag(run: Run) -> None:
     """Tag the machines with the commit and its expiry; these tags are no input of `infrastructure`."""
     days = run.environment.release.expires_after_days
-    today = datetime.datetime.now(datetime.UTC).date()
+    today = run.clock.now().date()
     expiry = {"expires": (today + datetime.timedelta(days=days)).isoformat()} if days else {}
     ec2.tag(run, {"commit": run.commit, **expiry})

@@ -6,10 +6,8 @@ import dataclasses
 import datetime
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tasks import source
 from tasks.bucket import layout
 from tasks.bucket.lease import Lease
 from tasks.bucket.store import NotADocument
@@ -20,7 +18,6 @@ from tasks.environments.inventory import Inventory, Resource, StoredObject
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, images
 from tasks.infrastructure.plan import teardown_plan
-from tasks.process import children
 from tasks.refusal import Refusal
 from tasks.sweep import plan as sweep
 from tasks.sweep import references
@@ -73,7 +70,7 @@ def carry_out(run: Run, inventory: Inventory, plan: SweepPlan, branches: Branche
         for name, items in plan.groups.items()
         if not isinstance(items[0].of, StoredObject) or items[0].of.identity
     }
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+    with run.threads.pool(AT_ONCE) as pool:
         judge = functools.partial(_judged, run, plan.memory, branches)
         problems = pool.map(lambda name: _guarded(run, inventory, name, groups[name], judge), groups)
         try:
@@ -89,7 +86,7 @@ def _judged(run: Run, memory: Sightings, branches: Branches, *, stored: bool = F
     """The names of everything that is condemned now. `stored`: ask for what living things refer to, too."""
     known, found = branches(), inventories.survey(run)
     referred = references.of(run, found, known) if stored else frozenset()
-    facts = Known(remote=source.origin(run.root), branches=known, referred=referred, memory=memory)
+    facts = Known(remote=run.origin, branches=known, referred=referred, memory=memory)
     judged = sweep.condemned(found, facts, run.pipeline.sweep)
     return {each.name for each in judged if isinstance(each, Deletion)}
 
@@ -98,7 +95,7 @@ def _guarded(
     run: Run, inventory: Inventory, name: str, items: Sequence[Deletion], judge: Callable[[], set[str]]
 ) -> str:
     """Why a group was not deleted; empty if it was."""
-    if children.cancelled():
+    if run.threads.cancelled():
         return "interrupted"
     try:
         if name in inventory.environments:
@@ -123,7 +120,7 @@ def _end(
     run: Run, inventory: Inventory, identity: str, items: Sequence[Deletion], judge: Callable[[], set[str]]
 ) -> str:
     there = run_of(run, inventory, identity)
-    lease = Lease(there, on_lost=children.interrupt)
+    lease = Lease(there, on_lost=run.threads.interrupt)
     lease.take(0)
     gone = False
     try:

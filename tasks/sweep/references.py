@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
@@ -42,7 +41,7 @@ def of(run: Run, inventory: Inventory, branches: Mapping[str, str]) -> frozenset
     Raises SweepBlind if a document cannot be read.
     """
     keys = {each.key for each in inventory.objects}
-    with ThreadPoolExecutor(max_workers=READERS) as pool:
+    with run.threads.pool(READERS) as pool:
 
         def read(wanted: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             here = [key for key in wanted if key in keys]

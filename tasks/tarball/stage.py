@@ -315,10 +315,9 @@ def _stored(run: Run, key: Digest) -> Manifest | None:
 
 def _point(run: Run, digest: Digest) -> None:
     """Write the commit's pointer, once: the tarball that was staged is the one that goes live."""
-    commit = source.snapshot(run.root).commit
-    if not commit:
+    if run.commit.dirty:
         return
-    kept = cache.of(run)
+    kept, commit = cache.of(run), run.commit.commit
     before = kept.record("commits", commit)
     if before and stored.key_of(run, Pointer.of(before.value).digest):
         return

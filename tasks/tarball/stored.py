@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks import source
 from tasks.bucket import cache, layout
 from tasks.bucket.store import NotADocument, Store
 from tasks.digest import Digest
@@ -67,7 +66,7 @@ class Pointer:
 
 def existing(run: Run) -> Digest:
     """The tarball of the checked-out commit, for environments that do not build. Raises NoTarball."""
-    commit = source.commit(run.root)
+    commit = run.commit.commit
     known = pointer(run, commit)
     if not known:
         raise NoTarball(commit=commit.short, bucket=run.bucket)

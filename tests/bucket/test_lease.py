@@ -360,6 +360,33 @@ def test_time_in_suspend_counts_as_silence(run):
     assert "no sign of life" in holder.lost.text
 
 
+class LateAnswer:
+    """A store whose first write takes effect at once; its answer comes when the lease has run out."""
+
+    def __init__(self, store, passed):
+        self.store, self.passed, self.writes = store, passed, 0
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def write(self, *arguments, **how):
+        version = self.store.write(*arguments, **how)
+        self.writes += 1
+        if self.writes == 1:
+            self.passed[0] += TTL
+        return version
+
+
+def test_a_lease_that_has_run_out_before_the_answer_came_is_not_held(run):
+    passed = [0.0]
+    late = LateAnswer(run.store, passed)
+    slow = Clock(since_boot=lambda: time.monotonic() + passed[0])
+    holder = Lease(dataclasses.replace(run, clock=slow, store=late), ttl=TTL)
+    holder.take()
+    assert late.writes >= 2, "it took it again"
+    holder.free()
+
+
 def test_the_systems_clock_goes_on_in_suspend():
     assert "CLOCK_BOOTTIME" in inspect.getsource(clock.SYSTEM.since_boot)
 

@@ -152,3 +152,38 @@ def test_what_a_task_takes_is_remembered_of_the_times_that_it_had_work(run):
     assert BucketState(Records(run=run), None).expected("server") == 42.0
     BucketState(Records(run=run), None).void("server")
     assert BucketState(Records(run=run), None).expected("server") == 42.0
+
+
+class Held:
+    """A lease that is not lost."""
+
+    def check(self):
+        pass
+
+
+def leased(run):
+    state = BucketState(Records(run=run), None)
+    state.lease = Held()
+    return state
+
+
+def test_a_first_success_that_comes_late_is_not_believed_once_another_run_acts(run):
+    """The first run stood still before it wrote its first record; meanwhile another has taken its lease, and acts."""
+    late, follower = leased(run), leased(dataclasses.replace(run, id="another"))
+    assert not late.in_("server")
+    late.void("server")
+    follower.void("server")
+    with pytest.raises(RecordTaken):
+        late.set("server", "deps:", [])
+    assert not BucketState(Records(run=run), None).in_("server")
+
+
+def test_a_run_s_own_write_is_no_other_run_s_if_its_answer_was_lost(run):
+    state = saved(run, value=1)
+    state.seen["server"] = "the version before"
+    state.void("server")
+    assert not BucketState(Records(run=run), None).in_("server")
+    other = BucketState(Records(run=dataclasses.replace(run, id="another")), None)
+    other.seen["server"], other.records["server"] = "the version before", {}
+    with pytest.raises(RecordTaken):
+        other.set("server", "deps:", [])

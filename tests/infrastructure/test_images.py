@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from tasks.clock import SYSTEM
 from tasks.infrastructure import images
 from tasks.infrastructure.images import ImageMissing
+from tasks.process.threads import Threads
+
+RUN = SimpleNamespace(
+    pipeline=SimpleNamespace(image="debian-12", region="eu-central-1"), clock=SYSTEM, threads=Threads()
+)
 
 
 class Ec2:
@@ -24,7 +32,7 @@ def an(id, state="available", made="2026-01-01"):
 
 def named(*answers, said=None):
     heard = [] if said is None else said
-    return images.named(Ec2(*answers), "debian-12", "eu-central-1", heard.append)
+    return images.named(RUN, Ec2(*answers), heard.append)
 
 
 def test_of_several_images_of_a_name_the_newest_is_taken():

@@ -95,7 +95,6 @@ def with_settings(run, **changed):
     return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
 
 
-@pytest.mark.usefixtures("_no_records")
 def test_where_only_additions_are_allowed_no_machine_is_made_whose_name_would_have_to_change(run):
     infrastructure.converge(run)
     with pytest.raises(infrastructure.OnlyAdditive, match="repoint"):

@@ -9,6 +9,7 @@ import pytest
 from tasks import source
 from tasks.bucket import layout
 from tasks.bucket.store import DocumentDamaged
+from tasks.commands import controls
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.stage import NoMachineFound, OnlyAdditive
 from tasks.promotion import record as promotion_record
@@ -155,3 +156,32 @@ def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
         infrastructure.converge(adding)
     assert run.cloud.calls == []
     assert infrastructure.converge(managed(run, "all")).changed
+
+
+class GoesOn:
+    """A store where the run goes on, once its environments' leases have been looked at."""
+
+    def __init__(self, run):
+        self.run, self.looks = run, 0
+
+    def __getattr__(self, name):
+        return getattr(self.run.store, name)
+
+    def read(self, key):
+        found = self.run.store.read(key)
+        self.looks += key.startswith("leases/")
+        if self.looks == 2:
+            self.looks = 3
+            promotion_record.add(
+                self.run.store, self.run.commit, promotion_record.step(self.run, "continuing")
+            )
+        return found
+
+
+def test_a_run_that_goes_on_while_it_is_stopped_is_not_stopped(run):
+    promotion_record.begin(run)
+    promotion_record.add(run.store, run.commit, promotion_record.step(run, "waiting"))
+    assert "has gone on or ended meanwhile" in controls._end(dataclasses.replace(run, store=GoesOn(run)))
+    assert promotion_record.read(run.store, run.commit).state == "continuing"
+    assert "goes no further" in controls._end(run)
+    assert promotion_record.read(run.store, run.commit).state == "stopped"

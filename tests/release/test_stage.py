@@ -10,6 +10,7 @@ import pytest
 from tasks.digest import Digest
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host, HostUnreachable
+from tasks.process.threads import Threads
 from tasks.release.stage import NotLive, read_back
 
 DIGEST = Digest.of_bytes(b"new")
@@ -45,7 +46,7 @@ def hosts():
 
 
 def test_a_release_that_every_host_runs_is_accepted(machines):
-    read_back(machines, hosts(), "shop", DIGEST)
+    read_back(Threads(), machines, hosts(), "shop", DIGEST)
 
 
 def test_a_host_that_still_runs_the_old_release_is_named(machines):
@@ -54,14 +55,14 @@ def test_a_host_that_still_runs_the_old_release_is_named(machines):
     link.unlink()
     link.symlink_to(f"releases/{old.id}")
     with pytest.raises(NotLive, match=f"release: i-2 runs {old.id}, not {DIGEST.id}\n    doit release"):
-        read_back(machines, hosts(), "shop", DIGEST)
+        read_back(Threads(), machines, hosts(), "shop", DIGEST)
 
 
 @pytest.mark.parametrize("gone", ["current", "releases/{id}/.complete"])
 def test_a_host_that_runs_nothing_that_is_complete_is_named(machines, gone):
     (machines.folder / "i-1" / gone.format(id=DIGEST.id)).unlink()
     with pytest.raises(NotLive, match="release: i-1 runs no complete release, not"):
-        read_back(machines, hosts(), "shop", DIGEST)
+        read_back(Threads(), machines, hosts(), "shop", DIGEST)
 
 
 def test_a_host_that_cannot_be_asked_is_no_success():
@@ -70,4 +71,4 @@ def test_a_host_that_cannot_be_asked_is_no_success():
             raise HostUnreachable(stage=stage, host=host.name, address="", port=22)
 
     with pytest.raises(HostUnreachable):
-        read_back(Silent(), hosts(), "shop", DIGEST)
+        read_back(Threads(), Silent(), hosts(), "shop", DIGEST)

@@ -1,0 +1,235 @@
+"""history: one seed makes one history: who is started when, who goes on, what goes wrong; and at its end all must be well."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.simulation import controllers
+from tests.simulation.cloud import World
+from tests.simulation.controllers import COMMITS, TESTING, Command, launch
+from tests.simulation.scheduler import Decisions, Scheduler
+from tests.simulation.truth import Truth, Violation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A history. `decisions`: what makes the same one again. `wrong`: what does not hold, or empty."""
+
+    decisions: tuple[int, ...]
+    events: tuple[str, ...]
+    wrong: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What a history is about. `kinds`: what is started, where. `pace`: how far apart. `before`: what is there already."""
+
+    kinds: tuple[tuple[str, Command], ...]
+    pace: float
+    before: Callable[[World], None]
+    after: Callable[[World], None]
+
+
+AFTER = (0.0, 0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
+"""Seconds after which one of them is started."""
+AHEAD = (0.0, 5 * 3600.0, -5 * 3600.0, 4 * 24 * 3600.0)
+"""Seconds that the wall clock of a process's machine is wrong."""
+RATES = (0.01, 0.03, 0.08)
+
+
+def tell(decisions: Decisions) -> Told:
+    """Run a history."""
+    truth = Truth()
+    scheduler = Scheduler(decisions)
+    world = World(scheduler, truth)
+    wrong = ""
+    try:
+        _trouble(world)
+    except Violation as violation:
+        wrong = str(violation)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        wrong = f"{type(error).__name__}: {error} ({last.filename.rpartition('/')[2]}:{last.lineno})"
+    return Told(decisions=tuple(decisions.made), events=tuple(scheduler.events), wrong=wrong)
+
+
+def _trouble(world: World) -> None:
+    decisions = world.scheduler.decisions
+    story = STORIES[decisions.one_of(len(STORIES))]
+    story.before(world)
+    world.rate, world.left = RATES[decisions.one_of(len(RATES))], 6
+    for number in range(2 + decisions.one_of(3)):
+        environment, command = story.kinds[decisions.one_of(len(story.kinds))]
+        process = launch(
+            world,
+            f"p{number}",
+            command,
+            environment=environment,
+            checked_out=decisions.one_of(3),
+            after=AFTER[decisions.one_of(len(AFTER))] * story.pace,
+        )
+        if command is not controllers.sweep:  # a sweep judges by its own clock
+            process.ahead = AHEAD[decisions.chance(0.3, len(AHEAD) - 1)]
+    world.scheduler.run()
+    world.left = 0
+    world.scheduler.now += 300
+    story.after(world)
+
+
+# --- one branch's environment ---------------------------------------------------------------------
+
+
+def _nothing(world: World) -> None:
+    pass
+
+
+def _testing_is_well(world: World) -> None:
+    """Without faults a release succeeds, and a teardown leaves nothing."""
+    _well(world, "last", controllers.release_to, "testing")
+    there = world.hosts(TESTING)
+    hold(len(there) == 1, f"{len(there)} machines at the end")
+    hold(there[0].server == COMMITS[NEWEST] and there[0].live, "not released at the end")
+    _well(world, "end", controllers.stop, "testing")
+    _nothing_is_left(world)
+
+
+def _nothing_is_left(world: World) -> None:
+    kept = ("leases/", "state/", "machines/")
+    left = [key for key in world.objects if TESTING in key and not key.startswith(kept)]
+    states = [key for key in world.objects if key.startswith(f"state/{TESTING}") and "tarball" not in key]
+    left += [key for key in states if world.value(key)["doit"]]
+    left += [each.id for each in world.hosts(TESTING)]
+    left += [each["name"] for each in world.groups.values() if TESTING in each["name"]]
+    left += [each for each in (*world.keys, *world.records, *world.parameters) if TESTING in each]
+    memory = world.value(f"machines/{TESTING}.json") or {}
+    left += [each for each in memory if each != "nonce"]
+    hold(not left, f"left over: {left}")
+
+
+# --- from staging to production -------------------------------------------------------------------
+
+
+def _staged(world: World) -> None:
+    """Now and then a commit is live on staging already, or in production."""
+    for command, environment in ((controllers.start, "staging"), (controllers.go_on, "production"))[
+        : world.scheduler.decisions.one_of(3)
+    ]:
+        _well(world, f"first-{environment}", command, environment, 0)
+
+
+def _production_is_well(world: World) -> None:
+    """Without faults a commit goes from staging to production."""
+    _well(world, "last", controllers.start, "staging")
+    _well(world, "end", controllers.go_on, "production")
+    live = [[each.live for each in world.hosts(name)] for name in ("staging", "production")]
+    hold(live[0] == live[1] and len(live[0]) == 1 and live[0][0], f"live at the end: {live}")
+    record = world.value(f"runs/{COMMITS[NEWEST]}.json")
+    hold(record["state"] == "live" and record["digest"] == live[0][0], "the record does not say what is live")
+
+
+# --- sweeps ---------------------------------------------------------------------------------------
+
+
+def _old(world: World) -> None:
+    """Two environments are there for some time."""
+    decisions = world.scheduler.decisions
+    _well(world, "first", controllers.release_to, "testing", 0)
+    if decisions.one_of(2):
+        _well(world, "second", controllers.start, "staging", 0)
+    if decisions.one_of(2):
+        _well(world, "gone", controllers.delete_branch, "testing", 0)
+    world.scheduler.now += 3600.0 * HOURS[decisions.one_of(len(HOURS))]
+    if decisions.one_of(2):
+        _well(world, "seen", controllers.sweep, "staging", 0)
+        world.scheduler.now += 3600.0 * decisions.one_of(3)
+
+
+def _swept_is_well(world: World) -> None:
+    """Without faults sweeps leave nothing of a branch that is gone, and everything else works."""
+    _well(world, "delete", controllers.delete_branch, "testing")
+    _production_is_well(world)
+    for name in ("one", "two", "three"):
+        world.scheduler.now += 40 * 24 * 3600.0
+        _well(world, name, controllers.sweep, "staging")
+    _nothing_is_left(world)
+    _well(world, "again", controllers.go_on, "production")
+
+
+NEWEST = len(COMMITS) - 1
+HOURS = (1, 20, 70, 24 * 62)
+STORIES = (
+    Story(
+        kinds=(
+            ("testing", controllers.release_to),
+            ("testing", controllers.release_to),
+            ("testing", controllers.release_to),
+            ("testing", controllers.stop),
+            ("testing", controllers.unlock),
+        ),
+        pace=1.0,
+        before=_nothing,
+        after=_testing_is_well,
+    ),
+    Story(
+        kinds=(
+            ("staging", controllers.start),
+            ("staging", controllers.start),
+            ("production", controllers.go_on),
+            ("production", controllers.go_on),
+            ("staging", controllers.end_waiting),
+            ("staging", controllers.build),
+            ("testing", controllers.release_to),
+        ),
+        pace=1.0,
+        before=_staged,
+        after=_production_is_well,
+    ),
+    Story(
+        kinds=(
+            ("staging", controllers.sweep),
+            ("staging", controllers.sweep),
+            ("testing", controllers.release_to),
+            ("testing", controllers.keep),
+            ("testing", controllers.delete_branch),
+            ("testing", controllers.push_branch),
+            ("staging", controllers.start),
+        ),
+        pace=1.5,
+        before=_old,
+        after=_swept_is_well,
+    ),
+)
+
+
+def _well(
+    world: World, name: str, command: Command, environment: str, checked_out: int | None = None
+) -> None:
+    """Run it alone; without faults it ends well."""
+    chosen = NEWEST if checked_out is None else checked_out
+    process = launch(world, name, command, environment=environment, checked_out=chosen)
+    world.scheduler.run()
+    hold(process.end == "well", f"without faults, {process.name} ends with {process.end or 'nothing'}")
+
+
+def hold(what: object, words: str) -> None:
+    if not what:
+        raise Violation(words)
+
+
+def shrink(told: Told, tries: int = 300) -> Told:
+    """A wrong history that fewer decisions make: the others are as usual."""
+    best, size = told, len(told.decisions)
+    while size and tries:
+        for at in range(0, len(best.decisions), size):
+            part = best.decisions[at : at + size]
+            if not any(part) or not tries:
+                continue
+            tries -= 1
+            fewer = (*best.decisions[:at], *[0] * len(part), *best.decisions[at + size :])
+            tried = tell(Decisions(given=fewer))
+            if tried.wrong and sum(map(bool, tried.decisions)) < sum(map(bool, best.decisions)):
+                best = tried
+        size //= 2
+    return best
