@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tasks
-from tasks import profile, settings
+from tasks import profile, promises, settings
 from tasks.refusal import Refusal
 
 ROOMS = (
@@ -30,11 +30,13 @@ MADE = "<!-- made by `doit docs`, a test fails when it is stale -->\n"
 
 
 def pages() -> dict[Path, str]:
-    """Each page by its path in the checkout."""
+    """Each page by its path in the checkout. Promises are listed where their tests are."""
+    listed = all_promises()
     return {
         Path("docs/errors.md"): errors(),
         Path("docs/settings.md"): all_settings(),
         Path("docs/profiles.md"): profiles(),
+        **({Path(promises.PAGE): listed} if listed else {}),
     }
 
 
@@ -106,6 +108,23 @@ def profiles() -> str:
         "mapping `inherits`, whose names the file chooses.\n",
         *HEAD,
         *_rows(profile.ProfileFile),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def all_promises() -> str:
+    """Every promise of a page with its tests; nothing where no test names one, as in another team's repository."""
+    promised, proofs = promises.of(ROOT)
+    if not proofs:
+        return ""
+    lines = [
+        "# Promises",
+        MADE,
+        "What the pages promise, and for each promise the tests that fail when it is broken. A page marks a promise by a "
+        "comment behind its sentence, a test names what it proves by a marker: [tour](tour.md). A promise without a test, "
+        "and a marker without a promise, fail `build/ci/run test`.",
+        *promises.page(promised, proofs),
         "",
     ]
     return "\n".join(lines)

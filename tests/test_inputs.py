@@ -86,6 +86,7 @@ def stages() -> dict[str, tuple[str, list[str]]]:
     return {name: (module, inputs) for name, (module, inputs) in json.loads(answered.stdout).items()}
 
 
+@pytest.mark.promise("an-unlisted-import-fails")
 def test_what_an_action_can_reach_is_an_input_of_its_stage(graph, stages):
     # a layer has its inputs by name: see the test below; what all environments share is asked for each time
     by_name = {name for name in stages if name.startswith("tarball:")} - {"tarball:pack"}
@@ -94,6 +95,7 @@ def test_what_an_action_can_reach_is_an_input_of_its_stage(graph, stages):
     assert {name: missing(graph, *stages[name]) for name in looked_at} == {name: [] for name in looked_at}
 
 
+@pytest.mark.promise("build-code-is-in-every-key")
 def test_what_decides_about_bytes_is_part_of_every_layer_s_key(graph):
     # these carry bytes that a digest verifies
     carriers = ["tasks/bucket", "tasks/cloud"]
@@ -102,6 +104,7 @@ def test_what_decides_about_bytes_is_part_of_every_layer_s_key(graph):
     assert missing(graph, "tasks.tarball.build.layers", [*keys.CODE, *carriers, *names]) == []
 
 
+@pytest.mark.promise("an-unlisted-import-fails")
 def test_a_module_that_is_planted_is_found(graph, stages):
     graph.add_module("tasks.planted")
     graph.add_import(importer="tasks.hosts.ssh", imported="tasks.planted")

@@ -261,6 +261,7 @@ def with_search(root, specs=SEARCH):
     (folder / "argument_specs.yml").write_text(specs)
 
 
+@pytest.mark.promise("a-default-is-a-setting")
 def test_a_new_role_brings_its_settings_without_a_line_of_python(tmp_path):
     with_search(tmp_path)
     assert load(tmp_path, "").server.roles == {"search": {"heap": "1g", "nodes": ("a",)}}
@@ -309,6 +310,7 @@ SIZED = SEARCH.replace("choices: [1g, 2g]", "required: false").replace(
 )
 
 
+@pytest.mark.promise("forms-in-descriptions")
 def test_a_role_declares_the_form_of_its_setting_in_its_description(tmp_path):
     with_search(tmp_path, SIZED)
     rows = {row[0]: row for row in settings.declared(settings.Environment, settings.of_roles(tmp_path))}
@@ -330,6 +332,7 @@ def test_a_role_declares_the_form_of_its_setting_in_its_description(tmp_path):
         ),
     ],
 )
+@pytest.mark.promise("forms-in-descriptions")
 def test_a_form_that_is_unknown_or_does_not_fit_is_refused_in_the_role(tmp_path, right, wrong, sentence):
     with_search(tmp_path, SIZED.replace(right, wrong))
     with pytest.raises(SettingsBroken, match=rf"roles/search/meta/argument_specs\.yml{sentence}"):

@@ -84,6 +84,12 @@ def live(root, environment="production"):
     return document(root, f"history/{environment}.json")["releases"][-1]
 
 
+@pytest.mark.promise(
+    "continue-releases-what-staging-runs",
+    "steps-name-who",
+    "finished-run-changes-nothing",
+    "continue-shows-what-goes-live",
+)
 def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     said(doit(root, "continue"))
     before = live(root)
@@ -156,6 +162,14 @@ def test_a_release_of_staging_by_name_takes_the_same_path_as_start(root):
         ("main", ["stop", "release"], 3, "stop: the branch decides what it does"),
     ],
 )  # fmt: skip
+@pytest.mark.promise(
+    "missing-stage-is-refused",
+    "production-by-continue-only",
+    "no-teardown-of-shared-environments",
+    "controls-take-no-stages",
+    "production-is-adopted",
+    "teardown-only-where-named",
+)
 def test_what_the_table_refuses_is_refused(root, branch, typed, code, sentence):
     git(root, "branch", "-f", "feature")
     git(root, "checkout", "-q", branch)
@@ -176,6 +190,7 @@ def test_what_the_table_refuses_is_refused(root, branch, typed, code, sentence):
         (["branch=other", "start"], "start: testing takes committed files only"),
     ],
 )
+@pytest.mark.promise("start-takes-a-clean-commit")
 def test_a_dirty_tree_is_not_begun_with(root, typed, sentence):
     (root / "README.md").write_text("not committed\n")
     try:
@@ -184,6 +199,7 @@ def test_a_dirty_tree_is_not_begun_with(root, typed, sentence):
         git(root, "checkout", "-q", "README.md")
 
 
+@pytest.mark.promise("continue-releases-what-staging-runs")
 def test_a_commit_that_was_not_on_staging_does_not_go_on(root):
     said(doit(root, "start"))
     before = git(root, "rev-parse", "--short=7", "HEAD")
@@ -193,6 +209,7 @@ def test_a_commit_that_was_not_on_staging_does_not_go_on(root):
     )
 
 
+@pytest.mark.promise("what-a-run-proves")
 def test_a_bad_commit_fails_on_staging_and_does_not_go_on(root):
     bad = change(root, "app/pub/bad.php")
     said(doit(root, "start", FAILS="release"), code=1)
@@ -209,6 +226,7 @@ def _forgets(root, environment):
 
 @pytest.mark.parametrize("command", ["ignore", "reset-dep"])
 @pytest.mark.parametrize("environment", ["staging", "production"])
+@pytest.mark.promise("no-records-by-hand")
 def test_no_record_of_a_shared_environment_is_made_by_hand(root, command, environment):
     sentence = refused(root, f"environment={environment}", command, "release")
     assert f"{command}: {environment} proves what it runs" in sentence
@@ -227,6 +245,7 @@ def ignored(root, environment, task="release"):
     )
 
 
+@pytest.mark.promise("what-a-run-proves")
 def test_what_staging_ignored_is_not_proved_there(root):
     said(doit(root, "start"))
     before = live(root, "staging")
@@ -247,6 +266,7 @@ def test_what_staging_ignored_is_not_proved_there(root):
     assert states(root)[-1] == "waiting"
 
 
+@pytest.mark.promise("a-stage-left-out-proves-nothing")
 def test_a_stage_before_the_release_that_was_ignored_proves_nothing_either(root):
     change(root)
     ignored(root, "staging", "server")
@@ -258,6 +278,7 @@ def test_a_stage_before_the_release_that_was_ignored_proves_nothing_either(root)
 
 
 @pytest.mark.long
+@pytest.mark.promise("a-stage-left-out-proves-nothing")
 def test_a_release_without_its_upstreams_proves_nothing(root):
     """The tarball that it takes is then the former commit's."""
     said(doit(root, "start"))
@@ -296,6 +317,7 @@ def test_what_fails_in_production_waits_again(root):
 
 
 @pytest.mark.long
+@pytest.mark.promise("stop-changes-no-machine")
 def test_a_stopped_run_does_not_go_on_and_no_machine_was_touched(root):
     change(root)
     said(doit(root, "start"))
@@ -388,6 +410,7 @@ def test_a_run_at_work_is_not_stopped_by_another(root):
 
 
 @pytest.mark.long
+@pytest.mark.promise("stop-tears-down-a-branch")
 def test_a_branch_is_started_and_stopped_from_any_checkout(root):
     git(root, "branch", "-f", "gone")
     said(doit(root, "branch=gone", "start"))
@@ -396,6 +419,7 @@ def test_a_branch_is_started_and_stopped_from_any_checkout(root):
 
 
 @pytest.mark.long
+@pytest.mark.promise("release-means-testing")
 def test_the_default_branch_has_a_testing_environment_of_its_own(root):
     before = objects(root)
     assert "testing-" in said(doit(root, "release"))
@@ -404,6 +428,7 @@ def test_the_default_branch_has_a_testing_environment_of_its_own(root):
     assert not [key for key in changed if key.startswith(("runs/", "history/"))]
 
 
+@pytest.mark.promise("recorded-is-what-runs")
 def test_a_play_that_put_nothing_live_is_not_recorded(root):
     (root / "app" / "later.php").write_text("x")
     commit(root)

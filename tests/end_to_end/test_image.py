@@ -58,6 +58,7 @@ def test_a_bake_that_is_ended_leaves_no_image_and_no_host_for_long(own, number):
     until(lambda: host_left(own.run) == Existing())
 
 
+@pytest.mark.promise("nothing-slow-is-imported")
 def test_a_release_with_nothing_to_do_loads_neither_ansible_nor_keys(site):
     site.stages("release")
     words = [sys.executable, "-X", "importtime", str(DOIT), "release"]

@@ -117,6 +117,7 @@ def every(site, program):
         pytest.param("/var/tmp/restart-fails", 1, marks=pytest.mark.long),
     ],
 )
+@pytest.mark.promise("all-hosts-or-none")
 def test_a_release_that_fails_on_one_machine_stays_on_neither(pair, path, sick):
     before = seen(pair)
     assert before[0] == before[1]

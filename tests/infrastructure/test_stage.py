@@ -28,6 +28,7 @@ def _no_records(monkeypatch):
     monkeypatch.setattr(doit.Globals, "dep_manager", SimpleNamespace(backend=backend))
 
 
+@pytest.mark.promise("the-cloud-is-asked-each-time")
 def test_the_second_time_nothing_is_changed(run):
     first = infrastructure.converge(run)
     assert first.changed
@@ -40,6 +41,7 @@ def test_the_second_time_nothing_is_changed(run):
 
 @pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(14))
+@pytest.mark.promise("interrupted-infrastructure-goes-on", "no-machine-is-made-twice")
 def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls):
     run.cloud.calls.clear()
     run.cloud.dies_after = calls
@@ -55,6 +57,7 @@ def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls)
 
 @pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(8))
+@pytest.mark.promise("second-teardown-finds-nothing", "teardown-leaves-nothing")
 def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     infrastructure.converge(run)
     run.cloud.calls.clear()
@@ -110,6 +113,7 @@ def with_settings(run, **changed):
 
 
 @pytest.mark.usefixtures("_no_records")
+@pytest.mark.promise("additive-only-adds")
 def test_where_only_additions_are_allowed_no_machine_is_made_whose_name_would_have_to_change(run):
     infrastructure.converge(run)
     with pytest.raises(infrastructure.OnlyAdditive, match="repoint"):
@@ -117,6 +121,7 @@ def test_where_only_additions_are_allowed_no_machine_is_made_whose_name_would_ha
     assert len(instances(run)) == 1
 
 
+@pytest.mark.promise("plan-lists-the-same-changes")
 def test_what_is_foreseen_is_what_is_told_afterwards(run):
     assert infrastructure.foresee(run) is None  # nobody knows a new machine's address
     facts = infrastructure.converge(run).facts
@@ -142,6 +147,7 @@ def test_a_replaced_host_name_goes_with_its_replacement(run):
 
 @pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("calls", range(12))
+@pytest.mark.promise("teardown-leaves-nothing")
 def test_no_name_outlives_a_teardown_wherever_a_run_was_killed(run, calls):
     named = named_as(run, "qa")
     infrastructure.converge(named)
@@ -166,6 +172,7 @@ def addresses_of(run, *others):
     return sorted(names & {each.host_name for each in (run, *others)})
 
 
+@pytest.mark.promise("branches-share-nothing-else")
 def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
     other = run_in(checkout, run.cloud, branch="other")
     infrastructure.converge(run)
@@ -179,6 +186,7 @@ def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
 
 
 @pytest.mark.parametrize(("environment", "behaviour"), [("testing", "terminate"), ("staging", "stop")])
+@pytest.mark.promise("a-shutdown-terminates", "elsewhere-a-shutdown-stops")
 def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
     checkout,
     server,
@@ -194,6 +202,7 @@ def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
     assert said["InstanceInitiatedShutdownBehavior"]["Value"] == behaviour
 
 
+@pytest.mark.promise("bucket-is-private")
 def test_the_bucket_is_versioned_encrypted_and_private(run):
     s3 = run.cloud.client("s3")
     assert s3.get_bucket_versioning(Bucket=run.bucket)["Status"] == "Enabled"

@@ -42,6 +42,7 @@ def run(checkout, server):  # noqa: F811
         (Proof(digest=None), "no tarball is live"),
     ],
 )
+@pytest.mark.promise("what-a-run-proves")
 def test_a_run_proves_the_tarball_that_its_own_stages_put_live(run, proof, why):
     key = layout.record(cache.of(run).writes, "commits", run.commit)
     run.store.write(key, Pointer(digest=DIGEST).as_dict(), seen=None)
@@ -73,6 +74,7 @@ def job(checkout, tmp_path):
 
 @pytest.mark.parametrize(("environment", "control"), [("staging", "start"), ("production", "continue")])
 @pytest.mark.parametrize("environ", [JOB, REQUEST, {}])
+@pytest.mark.promise("unproved-branch-is-refused", "shared-environments-refuse-the-unknown")
 def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
     job, monkeypatch, environment, control, environ
 ):
@@ -89,6 +91,7 @@ def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
 
 
 @pytest.mark.parametrize(("environment", "control"), [("staging", "start"), ("production", "continue")])
+@pytest.mark.promise("unproved-branch-is-refused")
 def test_a_commit_of_which_the_provider_says_so_is_the_default_branch_s(
     job, monkeypatch, environment, control
 ):

@@ -50,6 +50,7 @@ def test_a_release_that_every_host_runs_is_accepted(machines):
     read_back(machines, hosts(), "shop", DIGEST)
 
 
+@pytest.mark.promise("every-host-is-asked", "recorded-is-what-runs")
 def test_a_host_that_still_runs_the_old_release_is_named(machines):
     old = Digest.of_bytes(b"old")
     link = machines.folder / "i-2" / "current"
@@ -60,12 +61,14 @@ def test_a_host_that_still_runs_the_old_release_is_named(machines):
 
 
 @pytest.mark.parametrize("gone", ["current", "releases/{id}/.complete"])
+@pytest.mark.promise("every-host-is-asked")
 def test_a_host_that_runs_nothing_that_is_complete_is_named(machines, gone):
     (machines.folder / "i-1" / gone.format(id=DIGEST.id)).unlink()
     with pytest.raises(NotLive, match="release: i-1 runs no complete release, not"):
         read_back(machines, hosts(), "shop", DIGEST)
 
 
+@pytest.mark.promise("every-host-is-asked")
 def test_a_host_that_cannot_be_asked_is_no_success():
     class Silent(Hosts):
         def python(self, host, stage, program, *, quick=False):
