@@ -9,7 +9,7 @@ import pytest
 from tasks import docs, promises
 from tests.conftest import ROOT
 
-ONLY_LONG: dict[str, str] = {"stop-changes-no-machine": "x"}
+ONLY_LONG: dict[str, str] = {}
 """Promises that long tests alone prove, each with the reason why no short one can."""
 PAGE = "# Page\n\nA rule holds. <!-- promise: a-rule -->\n"
 TEST = '@pytest.mark.promise("a-rule")\ndef test_a_rule(): ...\n'

@@ -68,7 +68,7 @@ def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, 
     answered = doit(project, *arguments, XDG_STATE_HOME=str(tmp_path / "state"))
     assert answered.returncode == code
     assert sentence in answered.stderr
-    assert f"\n    {remedy}" in answered.stderr if remedy else True
+    assert f"\n    {remedy}" in answered.stderr
     assert "Traceback" not in answered.stderr
     assert not (tmp_path / "state").exists()  # no cloud was started for it
 

@@ -10,7 +10,11 @@ import yaml
 
 from tasks.bucket import layout
 from tasks.bucket.lease import Lease
-from tasks.commands import command_line
+from tasks.commands import command_line, controls
+from tasks.infrastructure import stage as infrastructure
+from tasks.promotion import record as promotion_record
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import commit, doit, git
 from tests.paper import copy_paper, users_cloud
 
@@ -437,3 +441,35 @@ def test_a_play_that_put_nothing_live_is_not_recorded(root):
     assert "runs no complete release, not" in sentence
     assert document(root, "history/staging.json") == history
     git(root, "reset", "-q", "--hard", "HEAD~1")
+
+
+@pytest.fixture
+def waiting(checkout, server):  # noqa: F811
+    """A run on staging, of a commit that waits."""
+    (checkout / "README.md").write_text(str(checkout))
+    commit(checkout)  # of no other test
+    run = run_in(checkout, QuietCloud(REGION, server.home.load()), environment="staging")
+    infrastructure.share(run)
+    run.store.delete(layout.CURRENT_RUN)
+    promotion_record.begin(run)
+    promotion_record.add(run.store, run.commit, promotion_record.step(run, "waiting"))
+    return run
+
+
+@pytest.mark.promise("stop-changes-no-machine")
+def test_a_stop_ends_the_run_that_waits_and_calls_nothing_that_changes_a_machine(waiting):
+    waiting.cloud.calls.clear()
+    assert "goes no further; no machine was touched" in controls._end(waiting)
+    assert set(waiting.cloud.calls) == {"PutObject"}
+    assert promotion_record.read(waiting.store, waiting.commit).state == "stopped"
+    assert controls._end(waiting) == "no run waits"
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_stop_does_not_end_a_run_that_is_at_work(waiting, environment):
+    held = Lease(run_in(waiting.root, waiting.cloud, environment=environment))
+    held.take(0)
+    with pytest.raises(controls.RunUnderWay, match=f"it is at work: {environment} is held by"):
+        controls._end(waiting)
+    held.free()
+    assert promotion_record.read(waiting.store, waiting.commit).state == "waiting"

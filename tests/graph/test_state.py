@@ -58,10 +58,12 @@ def test_the_second_writer_of_a_record_is_refused(run):
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"doit": 3}', b""])
 @pytest.mark.promise("broken-record-is-a-warning")
-def test_a_corrupted_record_is_a_warning_and_a_miss(run, body, capsys):
+def test_a_corrupted_record_is_a_warning_and_a_miss(run, body, capfd):
     state = saved(run, value=1)
     run.cloud.client("s3").put_object(Bucket=run.bucket, Key=state.key("server"), Body=body)
     assert not BucketState(Records(run=run), None).in_("server")
+    warned = f"{state.key('server')} is no JSON: the task counts as never run" in capfd.readouterr().out
+    assert warned is (body != b'{"doit": 3}')
     saved(run, value=2)
     assert BucketState(Records(run=run), None).get("server", "value") == 2
 

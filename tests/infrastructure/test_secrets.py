@@ -13,7 +13,8 @@ def test_secrets_are_made_once_and_never_shown(run):
     first = secrets_of(run)
     assert secrets_of(run) == first
     assert first.database_password not in repr(first)
-    assert first.deploy_key not in repr(first)
+    assert first.crypt_key not in repr(first)
+    assert first.deploy_key.splitlines()[2] not in repr(first)
     parameters = run.cloud.client("ssm").describe_parameters(
         ParameterFilters=[{"Key": "Path", "Values": [run.secrets_folder]}]
     )["Parameters"]

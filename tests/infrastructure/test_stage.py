@@ -70,6 +70,16 @@ def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     assert not teardown.tear_down(run).changed
 
 
+@pytest.mark.promise("teardown-leaves-what-all-share")
+def test_a_teardown_leaves_what_all_environments_share(run):
+    infrastructure.converge(run)
+    run.store.put("branches/tarballs/x.tar.zst", b"x")
+    teardown.tear_down(run)
+    assert find.everything(run) == Existing()
+    assert infrastructure.shared_differences(run) == []
+    assert run.store.exists("branches/tarballs/x.tar.zst")
+
+
 @pytest.mark.usefixtures("_no_records")
 def test_a_cloud_with_faults_gives_the_same(checkout, faulty):
     run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="faults")

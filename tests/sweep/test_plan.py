@@ -679,6 +679,18 @@ def test_an_environment_that_was_renewed_since_the_survey_stays(aws, project, ta
     assert [each.id for each in inventory.survey(run).environments[name].instances] == ids
 
 
+@pytest.mark.promise("renewed-meanwhile-stays")
+def test_an_environment_whose_branch_was_pushed_again_since_the_survey_stays(aws, project):
+    run, branch = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL), BRANCHES[-1]
+    populate(run, [branch])
+    decided(run)
+    found, plan = look_and_plan(run)
+    assert identity(branch) in plan.groups
+    now = {**source.remote_branches(run.root, "main"), branch: "c"}
+    assert apply.carry_out(run, found, plan, lambda: now) == {identity(branch): "it was renewed meanwhile"}
+    assert identity(branch) in inventory.survey(run).environments
+
+
 def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
     infrastructure.share(run)

@@ -14,7 +14,7 @@ from tasks.bucket import cache, layout
 from tasks.profile import Inheritance, ProfileLayerUnknown
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored, verify
-from tasks.tarball.build import keys, layers, overlay, tar
+from tasks.tarball.build import archive, keys, layers, overlay, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
@@ -335,3 +335,30 @@ def test_patterns(pattern, found):
 
 def test_nothing_stays_mounted():
     assert ".run/build" not in open("/proc/mounts").read()  # noqa: PTH123, SIM115
+
+
+def printed(project, version):  # noqa: F811
+    """Let the profile's tool print another version."""
+    path = project / "applications" / "tiny" / "profile.yml"
+    path.write_text(path.read_text().replace("echo 1", f"echo {version}"))
+
+
+@pytest.mark.parametrize("what", ["a tool", "zstd", "a variable"])
+@pytest.mark.promise("versions-and-variables-are-in-the-key")
+def test_another_version_or_variable_makes_another_key(project, start, monkeypatch, what):  # noqa: F811
+    def keys_now():
+        return {name: each.key for name, each in Build(start(project)).keys.items()}
+
+    monkeypatch.setenv("ALLOWED", "1")
+    before = keys_now()
+    assert keys_now() == before
+    if what == "a tool":
+        printed(project, 2)
+    elif what == "zstd":
+        monkeypatch.setattr(archive, "version", lambda: "0.0.0")
+    else:
+        monkeypatch.setenv("ALLOWED", "2")
+    after = keys_now()
+    assert [name for name in before if before[name] == after[name]] == []
+    monkeypatch.setenv("UNNAMED", "x")
+    assert keys_now() == after
