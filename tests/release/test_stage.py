@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import io
 
 import pytest
@@ -11,7 +12,12 @@ import pytest
 from tasks.digest import Digest
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host, HostUnreachable
-from tasks.release.stage import NotLive, read_back
+from tasks.release.stage import NotLive, parts, read_back, variables
+from tasks.tarball import stage as tarball
+from tasks.tarball.build.layers import Build
+from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
+from tests.tarball.test_signature import SOMEBODY_S
+from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
 DIGEST = Digest.of_bytes(b"new")
 
@@ -76,3 +82,23 @@ def test_a_host_that_cannot_be_asked_is_no_success():
 
     with pytest.raises(HostUnreachable):
         read_back(Silent(), hosts(), "shop", DIGEST)
+
+
+@pytest.mark.parametrize("name", ["release.keep", "signatures", "public_keys"])
+@pytest.mark.promise("settings-that-are-read-are-inputs")
+def test_a_setting_that_the_playbook_is_told_is_among_the_parts(project, start, name):  # noqa: F811
+    run = start(project)
+    digest = Digest(tarball.pack(Build(run)).facts["digest"])
+    environment, pipeline = run.environment, run.pipeline
+    keep = dataclasses.replace(environment.release, keep=environment.release.keep + 1)
+    other = dataclasses.replace(
+        run,
+        **{
+            "release.keep": {"environment": dataclasses.replace(environment, release=keep)},
+            "signatures": {"environment": dataclasses.replace(environment, signatures="other")},
+            "public_keys": {"pipeline": dataclasses.replace(pipeline, public_keys=(SOMEBODY_S,))},
+        }[name],
+    )
+    told = f"release_{name.removeprefix('release.')}"
+    assert variables(other, digest)[told] != variables(run, digest)[told]
+    assert {each for each, value in parts(other).items() if value != parts(run)[each]} == {name}
