@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,16 +43,25 @@ class ProvingTest:
     long: bool
 
 
-def of(root: Path) -> tuple[list[Promise], list[ProvingTest]]:
-    """The promises of all pages and the tests that prove them, in the order of their files."""
+def of(root: Path, made: Mapping[Path, str]) -> tuple[list[Promise], list[ProvingTest]]:
+    """The promises of all pages and the tests that prove them, in the order of their files. `made`: pages as they will be."""
     pages = [root / "README.md", *sorted((root / "docs").glob("**/*.md"))]
     tests = sorted((root / "tests").glob("**/*.py"))
-    texts = {
-        path.relative_to(root).as_posix(): path.read_text() for path in (*pages, *tests) if path.exists()
-    }
+    found = [path.relative_to(root) for path in (*pages, *tests) if path.exists()]
+    texts = {path: made.get(path) or (root / path).read_text() for path in found}
     return (
-        [each for path, text in texts.items() if path.endswith(".md") for each in promised(path, text)],
-        [each for path, text in texts.items() if path.endswith(".py") for each in proofs(path, text)],
+        [
+            each
+            for path, text in texts.items()
+            if path.suffix == ".md"
+            for each in promised(path.as_posix(), text)
+        ],
+        [
+            each
+            for path, text in texts.items()
+            if path.suffix == ".py"
+            for each in proofs(path.as_posix(), text)
+        ],
     )
 
 
@@ -211,7 +220,10 @@ def problems(
 
 def page(promises: Iterable[Promise], proofs: Iterable[ProvingTest]) -> Iterator[str]:
     """The lines of the page: each promise with its tests, by page."""
-    promises, proofs = list(promises), list(proofs)
+    promises, tests = list(promises), dict[str, list[str]]()
+    for proof in proofs:
+        for name in proof.names:
+            tests.setdefault(name, []).append(f"`{proof.test}`")
     for path in dict.fromkeys(each.page for each in promises):
         yield from (
             f"\n## {path}\n",
@@ -219,5 +231,4 @@ def page(promises: Iterable[Promise], proofs: Iterable[ProvingTest]) -> Iterator
             "| --- | --- | --- |",
         )
         for promise in (each for each in promises if each.page == path):
-            tests = [f"`{each.test}`" for each in proofs if promise.name in each.names]
-            yield f"| {promise.name} | {promise.sentence.replace('|', chr(92) + '|')} | {', '.join(tests)} |"
+            yield f"| {promise.name} | {promise.sentence.replace('|', chr(92) + '|')} | {', '.join(tests.get(promise.name, []))} |"

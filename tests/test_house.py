@@ -188,6 +188,7 @@ def test_generated_pages_are_fresh(path):
     assert (ROOT / path).read_text() == docs.pages()[path], "doit docs"
 
 
+@pytest.mark.promise("a-refusal-says-what-to-type")
 def test_every_refusal_can_be_said():
     for kind in docs.refusals():
         text = kind(**dict.fromkeys(kind.fields(), "x")).text

@@ -204,6 +204,7 @@ def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence
         ("[php, flush]", "php flush", ":57: release.after_switch[0]: should be a list, each a text, not 'php flush'"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("wrong-profiles-are-refused")
 def test_a_wrong_type_is_refused_where_it_is(tmp_path, before, after, sentence):
     assert refused(tmp_path, before, after, SettingWrong).startswith(sentence)
 
@@ -244,6 +245,7 @@ def test_what_must_be_said_is_named_with_its_help(tmp_path, before, after, sente
         ("sbom: composer.lock", "sbom: [", SettingsBroken, ":31: did not find expected"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("wrong-profiles-are-refused")
 def test_a_name_that_nothing_has_is_refused_where_it_is(tmp_path, before, after, refusal, sentence):
     assert refused(tmp_path, before, after, refusal).startswith(sentence)
 
@@ -355,6 +357,7 @@ def test_the_role_release_gets_what_the_profile_says(tmp_path):
     assert settings.plain(read.release) == said["release"]
 
 
+@pytest.mark.promise("wrong-profiles-are-refused")
 def test_every_refusal_of_a_profile_ends_with_the_same_exit_code(tmp_path):
     for text in ("a: b: c", "- 1", "layers: 1", "", SITE + "again: 1"):
         with pytest.raises(Refusal) as caught:

@@ -72,6 +72,7 @@ def load(tmp_path, text, kind=settings.Environment):
         ("release: {}\nrelease: {}", SettingsBroken, "testing.yml:2: release: is given twice"),
     ],
 )
+@pytest.mark.promise("wrong-settings-are-refused")
 def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusal, sentence):
     with pytest.raises(refusal) as caught:
         load(tmp_path, text)
@@ -113,6 +114,7 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("server: {base: {timezone: ../../etc/passwd}}", "server.base.timezone: should be a time zone"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("wrong-settings-are-refused")
 def test_a_value_out_of_its_bounds_or_form_is_refused_where_it_is(tmp_path, text, sentence):
     with pytest.raises(SettingWrong) as caught:
         load(tmp_path, text)
@@ -187,6 +189,7 @@ def test_every_number_has_bounds(kind):
     assert [path for path, form in found.items() if not form or form.holds(-1)] == []
 
 
+@pytest.mark.promise("wrong-settings-are-refused")
 def test_a_missing_value_is_named_with_its_help(tmp_path):
     with pytest.raises(SettingMissing, match=r"testing\.yml:2: application\.profile: is missing"):
         load(tmp_path, "name: shop\napplication: {path: app}", settings.Pipeline)

@@ -102,7 +102,7 @@ HOLDS = f"""
 """
 
 
-@pytest.mark.promise("lease-for-what-changes")
+@pytest.mark.promise("lease-for-what-changes", "two-jobs-one-writer")
 def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run, server, tmp_path):
     sections = """
         for number in range(12):
