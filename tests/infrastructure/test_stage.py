@@ -212,12 +212,18 @@ def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
     assert said["InstanceInitiatedShutdownBehavior"]["Value"] == behaviour
 
 
-@pytest.mark.promise("bucket-is-private")
+@pytest.mark.promise("bucket-is-private", "replaced-objects-stay-for-30-days")
 def test_the_bucket_is_versioned_encrypted_and_private(run):
     s3 = run.cloud.client("s3")
     assert s3.get_bucket_versioning(Bucket=run.bucket)["Status"] == "Enabled"
     rules = s3.get_bucket_encryption(Bucket=run.bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    kept = {
+        each["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for each in s3.get_bucket_lifecycle_configuration(Bucket=run.bucket)["Rules"]
+        if "NoncurrentVersionExpiration" in each
+    }
+    assert kept == {30}
     assert all(s3.get_public_access_block(Bucket=run.bucket)["PublicAccessBlockConfiguration"].values())
     assert infrastructure.shared_differences(run) == []
     assert not infrastructure.share(run).changed
