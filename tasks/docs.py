@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import tasks
-from tasks import profile, settings
+from tasks import profile, promises, settings
 from tasks.refusal import Refusal
 
 ROOMS = (
@@ -30,12 +30,14 @@ MADE = "<!-- made by `doit docs`, a test fails when it is stale -->\n"
 
 
 def pages() -> dict[Path, str]:
-    """Each page by its path in the checkout."""
-    return {
+    """Each page by its path in the checkout. Promises are listed where their tests are."""
+    made = {
         Path("docs/errors.md"): errors(),
         Path("docs/settings.md"): all_settings(),
         Path("docs/profiles.md"): profiles(),
     }
+    listed = all_promises(made)
+    return {**made, **({Path(promises.PAGE): listed} if listed else {})}
 
 
 def errors() -> str:
@@ -43,7 +45,8 @@ def errors() -> str:
     lines = [
         "# Errors",
         MADE,
-        "Each refusal is one sentence and, indented below it, what to type next. Exit codes: 1 failed or "
+        "Each refusal is one sentence and, indented below it, what to type next. "
+        "<!-- promise: a-refusal-says-what-to-type --> Exit codes: 1 failed or "
         "refused, 2 a bug of the pipeline, 3 no such stage, environment or setting, 130 and 143 interrupted.\n",
     ]
     rooms: dict[str, list[type[Refusal]]] = {}
@@ -84,7 +87,7 @@ def all_settings() -> str:
         "# Settings",
         MADE,
         "What the repository decides. A misspelt key, a wrong type or a missing value is refused with file, "
-        "line and what is known (exit code 3).\n",
+        "line and what is known (exit code 3). <!-- promise: wrong-settings-are-refused -->\n",
     ]
     for title, kind in (
         ("pipeline.yml", settings.Pipeline),
@@ -101,11 +104,32 @@ def profiles() -> str:
         MADE,
         "What `applications/NAME/profile.yml` may say of a kind of application: [application](application.md) tells how "
         "to write one. A misspelt key, a wrong type, a missing value, or the name of a layer, an option or a tool that "
-        "the file does not declare is refused with file, line and what is known (exit code 3).\n",
+        "the file does not declare is refused with file, line and what is known (exit code 3). "
+        "<!-- promise: wrong-profiles-are-refused -->\n",
         "`layers[].name` is a key of each section of the list `layers`, `inherits.NAME.file` one of each section of the "
         "mapping `inherits`, whose names the file chooses.\n",
         *HEAD,
         *_rows(profile.ProfileFile),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def all_promises(made: Mapping[Path, str]) -> str:
+    """Every promise of a page with its tests; nothing where no test names one, as in another team's repository.
+
+    `made`: pages as they will be.
+    """
+    promised, proofs = promises.of(ROOT, made)
+    if not proofs:
+        return ""
+    lines = [
+        "# Promises",
+        MADE,
+        "What the pages promise, and for each promise the tests that fail when it is broken. A page marks a promise by a "
+        "comment behind its sentence, a test names what it proves by a marker: [tour](tour.md). A promise without a test, "
+        "and a marker without a promise, fail `build/ci/run test`.",
+        *promises.page(promised, proofs),
         "",
     ]
     return "\n".join(lines)

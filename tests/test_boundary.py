@@ -34,6 +34,7 @@ def raised(ask, *arguments):
         ({}.__getitem__, ("x",), PipelineBug, 2, "this is a bug of the pipeline: KeyError: 'x'"),
     ],
 )
+@pytest.mark.promise("a-bug-leaves-a-file")
 def test_an_exception_becomes_a_sentence_and_its_traceback_a_file(tmp_path, ask, arguments, kind, code, sentence):  # fmt: skip
     said = boundary.told(raised(ask, *arguments), tmp_path / "errors")
     assert (type(said), said.exit_code) == (kind, code)

@@ -33,6 +33,7 @@ CLONE = r'rm -rf checkout && git clone --quiet --depth 1 "\$CI_REPOSITORY_URL" c
 
 
 @pytest.mark.parametrize("provider", FILES)
+@pytest.mark.promise("ci-files-fit-their-schema")
 def test_a_file_is_valid_for_its_provider(provider):
     check = [Path(sys.executable).parent / "check-jsonschema", "--builtin-schema"]
     command = [*check, *SCHEMAS[provider], ROOT / FILES[provider]]
@@ -41,6 +42,7 @@ def test_a_file_is_valid_for_its_provider(provider):
 
 
 @pytest.mark.parametrize("path", FILES.values())
+@pytest.mark.promise("a-job-is-one-line")
 def test_every_line_is_a_control_and_each_provider_has_all_of_them(path):
     controls = set()
     for each in lines(content(path)):
@@ -69,6 +71,7 @@ def test_the_default_branch_is_the_one_of_the_settings():
     assert set(re.findall(r"branch=(\w+)", (ROOT / "bitbucket-pipelines.yml").read_text())) == {name}
 
 
+@pytest.mark.promise("builder-role-for-the-default-branch", "jobs-are-for-branches")
 def test_a_tag_or_a_pull_request_has_no_job_that_takes_it_for_a_branch():
     """On GitHub a tag may be chosen for a job by hand, on GitLab its push is one like a branch's."""
     github = content(".github/workflows/pipeline.yml")
@@ -92,6 +95,7 @@ def test_a_tag_or_a_pull_request_has_no_job_that_takes_it_for_a_branch():
     assert set(content("bitbucket-pipelines.yml")["pipelines"]) == {"branches", "custom"}
 
 
+@pytest.mark.promise("builder-role-for-the-default-branch")
 def test_only_the_default_branch_s_jobs_have_the_role_that_writes_what_it_trusts():
     for name, job in content(".github/workflows/pipeline.yml")["jobs"].items():
         role, when = job["env"]["AWS_ROLE_ARN"], job["if"]
@@ -110,6 +114,7 @@ def test_only_the_default_branch_s_jobs_have_the_role_that_writes_what_it_trusts
     assert by_hand == ["image"], "for a custom pipeline the role's trust policy decides"
 
 
+@pytest.mark.promise("a-person-before-production")
 def test_a_person_stands_between_staging_and_production():
     github = content(".github/workflows/pipeline.yml")["jobs"]["continue"]
     assert (github["needs"], github["environment"]["name"]) == ("start", "production")
@@ -142,6 +147,7 @@ def test_doit_starts_with_this_checkout_s_code_whatever_the_caller_s_python_is_t
 
 
 @pytest.mark.parametrize("name", ["OIDC_TOKEN", "BITBUCKET_STEP_OIDC_TOKEN"])
+@pytest.mark.promise("no-key-is-stored")
 def test_a_job_is_known_to_aws_by_its_providers_token(entry, tmp_path, name):
     given = entry.credentials({"AWS_ROLE_ARN": "arn:aws:iam::1:role/builder", name: "signed"})
     assert given == {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / ".run" / "token")}
@@ -161,6 +167,7 @@ def test_a_job_is_known_to_aws_by_its_providers_token(entry, tmp_path, name):
     ],
 )
 @pytest.mark.parametrize("more", [{}, {"AWS_WEB_IDENTITY_TOKEN_FILE": "theirs"}])
+@pytest.mark.promise("the-session-is-the-person")
 def test_a_jobs_session_is_named_after_the_person_who_started_it(entry, provider, login, session, more):
     """AWS takes 2 to 64 of the characters of a word and `=,.@-`."""
     environ = {"AWS_ROLE_ARN": "role", "OIDC_TOKEN": "signed", "AWS_ROLE_SESSION_NAME": "pipeline", **more}
@@ -169,6 +176,7 @@ def test_a_jobs_session_is_named_after_the_person_who_started_it(entry, provider
     assert re.fullmatch(r"[\w=,.@-]{2,64}", session)
 
 
+@pytest.mark.promise("the-session-is-the-person")
 def test_the_session_is_named_after_the_one_that_reports_name(entry):
     assert entry.CI_PERSON == command_line.CI_PERSON
     assert set(entry.CI_PERSON) == set(PERSON.values())
@@ -190,6 +198,7 @@ def test_elsewhere_the_users_own_credentials_stay(entry, tmp_path, environ):
     assert not (tmp_path / ".run").exists()
 
 
+@pytest.mark.promise("no-key-is-stored")
 def test_github_gives_its_token_when_asked(entry, tmp_path):
     asked = []
 
@@ -250,6 +259,7 @@ def runner(project, server, tmp_path, monkeypatch):
         ("bitbucket", "feature/bitbucket", "BRANCH_ROLE", {}),
     ],
 )
+@pytest.mark.promise("stop-tears-down-a-branch", "stop-from-any-checkout", "deleted-branch-is-stopped")
 def test_what_one_runner_has_made_another_one_takes_away(
     runner, project, server, provider, ref, containing, variables
 ):

@@ -63,12 +63,14 @@ def defined(path: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.promise("paths-of-the-tour-exist")
 def test_every_path_that_a_page_names_exists(page):
     paths = {path for path, _ in named((ROOT / page).read_text())}
     assert sorted(path for path in paths if not exists(path)) == []
 
 
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.promise("paths-of-the-tour-exist")
 def test_every_definition_that_a_page_names_is_in_its_file(page):
     pairs = {
         (path, name)

@@ -35,6 +35,7 @@ def seen(printed: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
 
 
+@pytest.mark.promise("children-get-listed-variables-only")
 def test_a_child_gets_nothing_of_the_caller_s_but_what_everyone_gets(strange):
     got = seen(children.run(["env"]))
     assert got.keys() & STRANGE.keys() == set()
@@ -42,11 +43,13 @@ def test_a_child_gets_nothing_of_the_caller_s_but_what_everyone_gets(strange):
 
 
 @pytest.mark.parametrize("child", environ.CHILDREN)
+@pytest.mark.promise("children-get-listed-variables-only")
 def test_no_child_gets_a_variable_that_its_line_does_not_name(child, strange):
     got = environ.of(child)
     assert got.keys() <= {*environ.FIXED, *environ.CHILDREN[child]}
 
 
+@pytest.mark.promise("a-build-sees-named-variables-only")
 def test_a_child_that_downloads_gets_the_proxies(strange):
     proxied = {child for child in environ.CHILDREN if "https_proxy" in environ.of(child)}
     assert proxied == {"remote", "build", "cloud"}

@@ -58,6 +58,7 @@ def imported(path):
         ("zstandard", ("tasks/tarball/build/archive.py", "tasks/tarball/build/tar.py")),
     ],
 )
+@pytest.mark.promise("three-places")
 def test_an_outside_thing_has_one_door(outside, door):
     assert [path for path in CODE if outside in imported(path) and not path.startswith(door)] == []
     assert any(outside in imported(path) for path in CODE)
@@ -67,6 +68,7 @@ def test_git_is_started_in_one_place():
     assert [path for path in CODE if '["git"' in (ROOT / path).read_text()] == ["tasks/source.py"]
 
 
+@pytest.mark.promise("nothing-slow-is-imported")
 def test_the_graph_and_the_commands_load_nothing_that_is_slow_to_load():
     commands = [
         path.removesuffix(".py").replace("/", ".") for path in CODE if path.startswith("tasks/commands/")
@@ -133,6 +135,7 @@ def test_a_class_name_stands_once():
     assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
+@pytest.mark.promise("roles-know-no-application", "only-four-places-know-the-application", "three-places")
 def test_only_the_profile_and_the_application_know_what_is_released():
     knows = (
         "app/",
@@ -177,6 +180,7 @@ def test_only_roles_and_profiles_know_the_services_of_an_application():
     assert found == []
 
 
+@pytest.mark.promise("no-code-knows-an-environment", "three-places")
 def test_only_its_file_knows_an_environment_s_name():
     names = {"staging", "production"}
     found = [
@@ -200,6 +204,7 @@ def test_generated_pages_are_fresh(path):
     assert (ROOT / path).read_text() == docs.pages()[path], "doit docs"
 
 
+@pytest.mark.promise("a-refusal-says-what-to-type")
 def test_every_refusal_can_be_said():
     for kind in docs.refusals():
         text = kind(**dict.fromkeys(kind.fields(), "x")).text

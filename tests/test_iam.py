@@ -126,11 +126,28 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("who", "action", "resource", "context"), TABLE)
+@pytest.mark.promise(
+    "ci-cannot-unprotect",
+    "roles-write-their-own",
+    "builder-writes-trusted",
+    "releaser-writes-no-tarball",
+    "branch-writes-branches",
+    "pull-request-writes-nothing",
+    "sweeper-deletes-what-is-swept",
+    "no-role-removes-the-bucket",
+    "roles-change-tagged-only",
+    "nothing-is-tagged-into-the-project",
+    "no-role-ends-production",
+    "protection-on-never-off",
+    "the-signing-key-is-read-by-one",
+    "names-below-the-zone-only",
+)
 def test_who_may_do_what_to_which(who, action, resource, context):
     may = [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource, context)]
     assert may == who.split()
 
 
+@pytest.mark.promise("policies-name-this-project")
 def test_the_files_name_this_project():
     settings = (ROOT / "pipeline.yml").read_text()
     assert "name: shop\n" in settings
@@ -339,6 +356,7 @@ UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
 
 
 @pytest.mark.parametrize("role", JOBS)
+@pytest.mark.promise("verify-names-what-differs", "readers-store-nothing", "pull-request-writes-nothing")
 def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
     for variables, jobs in JOBS[role]:
         run = run_as(role, **variables)
@@ -363,6 +381,7 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
         ("branch", lambda run: run.store.write("state/staging/release.json", {}, seen=None)),
     ],
 )
+@pytest.mark.promise("readers-store-nothing", "roles-write-their-own", "releaser-writes-no-tarball")
 def test_an_object_too_many_is_denied(run_as, role, call):
     run = run_as(role)
     with enable_iam_authentication(), pytest.raises(BucketForbidden):
@@ -390,6 +409,7 @@ def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
         ("releaser", "iam", "create_user", {"UserName": "x"}),
     ],
 )  # fmt: skip
+@pytest.mark.promise("roles-write-their-own", "no-role-removes-the-bucket")
 def test_a_call_too_many_is_denied(run_as, role, service, call, options):
     run = run_as(role)
     client = run.cloud.client(service)

@@ -62,6 +62,7 @@ def another(run):
 # --- the fingerprint ------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("one-fingerprint-in-every-clone")
 def test_the_fingerprint_is_the_same_in_a_shallow_clone_at_another_place(project, tmp_path):
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{project}", "other")
     assert image.fingerprint(command_line.read(tmp_path / "other", {})) == image.fingerprint(
@@ -81,6 +82,7 @@ def test_the_fingerprint_is_the_same_in_a_shallow_clone_at_another_place(project
         ("playbooks/release.yml", "---", "---\n# x", True),
     ],
 )
+@pytest.mark.promise("fingerprint-of-what-is-baked")
 def test_the_fingerprint_is_that_of_roles_playbook_and_image_settings(
     project, tmp_path, path, before, after, same
 ):
@@ -93,6 +95,7 @@ def test_the_fingerprint_is_that_of_roles_playbook_and_image_settings(
     assert (changed == image.fingerprint(command_line.read(project, {}))) is same
 
 
+@pytest.mark.promise("one-fingerprint-in-every-clone")
 def test_an_image_of_uncommitted_changes_is_known_by_its_content(project, tmp_path):
     git(tmp_path, "clone", "-q", str(project), "other")
     role = tmp_path / "other" / "roles" / "nginx" / "tasks" / "main.yml"
@@ -120,6 +123,7 @@ def an(id, state="available"):
         (["4", "3", "2", "1"], {"4", "1"}, ["2"]),
     ],
 )
+@pytest.mark.promise("newest-two-images-stay")
 def test_the_newest_two_stay_and_so_does_what_a_machine_runs_on(images, used, gone):
     assert [each.id for each in superfluous([an(id) for id in images], used)] == gone
 
@@ -132,6 +136,7 @@ def test_a_failed_image_goes_and_one_being_made_is_not_counted():
 # --- its life -------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("the-bake-host-ends", "a-known-image-is-not-baked")
 def test_an_image_is_made_once_and_leaves_no_host(run):
     first = image.bake(run)
     assert first.changed
@@ -177,6 +182,7 @@ def test_nothing_of_an_environment_is_made_for_it(run):
     assert run.identity not in str(host)
 
 
+@pytest.mark.promise("the-bake-host-ends")
 def test_a_host_on_which_the_playbook_fails_is_ended(run, monkeypatch):
     def fail(*_, **__):
         raise PlaybookBroken(stage="image", message="broken")
@@ -189,6 +195,7 @@ def test_a_host_on_which_the_playbook_fails_is_ended(run, monkeypatch):
 
 
 @pytest.mark.parametrize("calls", range(0, 26, 2))
+@pytest.mark.promise("killed-bake-begins-anew")
 def test_a_bake_killed_after_any_call_is_cleaned_up_by_the_next(run, calls, monkeypatch):
     with monkeypatch.context() as dying:
         dying.setattr(image, "_end", _only_alive(image._end, run))
@@ -214,6 +221,7 @@ def _only_alive(end, run):
     return ended
 
 
+@pytest.mark.promise("newest-two-images-stay")
 def test_older_images_go_when_a_third_is_made(run, monkeypatch):
     made = []
     for number in range(4):
@@ -223,6 +231,7 @@ def test_older_images_go_when_a_third_is_made(run, monkeypatch):
     assert {each.id for each in image.found(run)} == set(made[-2:])
 
 
+@pytest.mark.promise("newest-two-images-stay")
 def test_an_image_in_use_stays(run, monkeypatch):
     monkeypatch.setattr(image, "fingerprint", lambda run: "old")
     old = image.bake(run).facts["image"]
@@ -248,6 +257,7 @@ def started_from(run):
     return id
 
 
+@pytest.mark.promise("new-machines-start-from-it")
 def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
     made = image.bake(run).facts["image"]
     infrastructure.converge(run, baked=image.start)
@@ -255,6 +265,7 @@ def test_a_new_machine_starts_from_the_baked_image_and_says_so(run, said):
     assert f"starts from the baked image {made}" in said.getvalue()
 
 
+@pytest.mark.promise("new-machines-start-from-it")
 def test_without_a_baked_image_it_starts_from_the_image_of_the_settings_and_says_so(run, said, monkeypatch):
     made = image.bake(run).facts["image"]
     monkeypatch.setattr(image, "fingerprint", lambda run: "another")
@@ -263,6 +274,7 @@ def test_without_a_baked_image_it_starts_from_the_image_of_the_settings_and_says
     assert "starts from debian-12: no baked image of another" in said.getvalue()
 
 
+@pytest.mark.promise("machines-are-not-replaced")
 def test_a_machine_that_is_there_is_not_replaced_for_a_newer_image(run):
     infrastructure.converge(run, baked=image.start)
     before = started_from(run)

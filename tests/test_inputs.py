@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import grimp
+import moto
 import pytest
 
+from tasks.infrastructure import stage as infrastructure
+from tasks.server import stage as server
 from tasks.tarball.build import keys
+from tests.clouds import run_in
 from tests.conftest import ROOT
+from tests.plain import Plain
 
 UNABLE = {
     "tasks.clock": "it tells the time; records and people read it",
@@ -86,6 +93,7 @@ def stages() -> dict[str, tuple[str, list[str]]]:
     return {name: (module, inputs) for name, (module, inputs) in json.loads(answered.stdout).items()}
 
 
+@pytest.mark.promise("an-unlisted-import-fails")
 def test_what_an_action_can_reach_is_an_input_of_its_stage(graph, stages):
     # a layer has its inputs by name: see the test below; what all environments share is asked for each time
     by_name = {name for name in stages if name.startswith("tarball:")} - {"tarball:pack"}
@@ -94,6 +102,7 @@ def test_what_an_action_can_reach_is_an_input_of_its_stage(graph, stages):
     assert {name: missing(graph, *stages[name]) for name in looked_at} == {name: [] for name in looked_at}
 
 
+@pytest.mark.promise("build-code-is-in-every-key")
 def test_what_decides_about_bytes_is_part_of_every_layer_s_key(graph):
     # these carry bytes that a digest verifies
     carriers = ["tasks/bucket", "tasks/cloud"]
@@ -102,6 +111,7 @@ def test_what_decides_about_bytes_is_part_of_every_layer_s_key(graph):
     assert missing(graph, "tasks.tarball.build.layers", [*keys.CODE, *carriers, *names]) == []
 
 
+@pytest.mark.promise("an-unlisted-import-fails")
 def test_a_module_that_is_planted_is_found(graph, stages):
     graph.add_module("tasks.planted")
     graph.add_import(importer="tasks.hosts.ssh", imported="tasks.planted")
@@ -131,3 +141,58 @@ def test_what_other_rooms_import_has_a_place_among_the_layers(graph):
 def test_every_room_that_is_unable_exists():
     there = {each for each in UNABLE if Path(ROOT, *each.split(".")).with_suffix(".py").exists()}
     assert there | {each for each in UNABLE if Path(ROOT, *each.split(".")).is_dir()} == set(UNABLE)
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def changed(value):
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return (*value, "10.9.0.0/16") if isinstance(value, tuple) else f"{value}x"
+
+
+def variants(settings, path=""):
+    """The same settings with one value changed, each with the path of that value."""
+    for each in dataclasses.fields(settings):
+        here, value = f"{path}{each.name}", getattr(settings, each.name)
+        if dataclasses.is_dataclass(value):
+            others = variants(value, f"{here}.")
+        elif isinstance(value, Mapping):
+            others = (
+                (f"{here}.{role}.{name}", {**value, role: {**told, name: changed(told[name])}})
+                for role, told in value.items()
+                for name in told
+            )
+        else:
+            others = [(here, changed(value))]
+        yield from ((name, dataclasses.replace(settings, **{each.name: other})) for name, other in others)
+
+
+TELLS = {
+    "server": (server.variables, server.parts),
+    "infrastructure": (lambda run: infrastructure.wanted(run, None), infrastructure.parts),
+}
+"""What a stage tells the machines or the cloud, and what it says that it depends on."""
+
+
+@pytest.mark.parametrize("stage", TELLS)
+@pytest.mark.promise("settings-that-are-read-are-inputs")
+def test_a_setting_that_changes_what_a_stage_tells_is_among_its_parts(checkout, stage):
+    tells, parts = TELLS[stage]
+    # these are in names, which the cloud is asked for each time
+    asked = {"infrastructure": {"host_name", "per_branch"}}
+    with moto.mock_aws():
+        run = run_in(checkout, Plain("eu-central-1"))
+        told, depends = tells(run), parts(run)
+        found = {
+            path: parts(other) != depends
+            for path, environment in variants(run.environment)
+            for other in [dataclasses.replace(run, environment=environment)]
+            if tells(other) != told
+        }
+    assert len(found) > 5
+    assert {path for path, declared in found.items() if not declared} == asked.get(stage, set())

@@ -157,6 +157,7 @@ def refused(root, before, after, refusal):
         ("active_file:", "activ_file:", ":53: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("profile-typos-are-refused")
 def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence):
     assert refused(tmp_path, before, after, SettingUnknown).startswith(sentence)
 
@@ -203,6 +204,7 @@ def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence
         ("[php, flush]", "php flush", ":57: release.after_switch[0]: should be a list, each a text, not 'php flush'"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("wrong-profiles-are-refused")
 def test_a_wrong_type_is_refused_where_it_is(tmp_path, before, after, sentence):
     assert refused(tmp_path, before, after, SettingWrong).startswith(sentence)
 
@@ -220,6 +222,7 @@ def test_a_wrong_type_is_refused_where_it_is(tmp_path, before, after, sentence):
         ("    active_file: var/closed\n", "", ":53: release.maintenance.active_file: is missing (file"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("what-nobody-tells-is-refused")
 def test_what_must_be_said_is_named_with_its_help(tmp_path, before, after, sentence):
     assert refused(tmp_path, before, after, SettingMissing).startswith(sentence)
 
@@ -242,6 +245,7 @@ def test_what_must_be_said_is_named_with_its_help(tmp_path, before, after, sente
         ("sbom: composer.lock", "sbom: [", SettingsBroken, ":31: did not find expected"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("wrong-profiles-are-refused")
 def test_a_name_that_nothing_has_is_refused_where_it_is(tmp_path, before, after, refusal, sentence):
     assert refused(tmp_path, before, after, refusal).startswith(sentence)
 
@@ -263,6 +267,7 @@ def keys(kind, node, path="", roles=None):
             yield from keys(typing.get_args(kind)[1], child, f"{path}.{name.value}", roles)
 
 
+@pytest.mark.promise("profile-typos-are-refused")
 def test_every_key_is_refused_once_it_is_misspelt(tmp_path):
     load(tmp_path, SITE)
     every_key_is_refused(tmp_path, "tiny")
@@ -321,6 +326,7 @@ def test_values_reach_their_key_and_a_layer_is_one_for_each_value(tmp_path):
     assert read.server.roles["jobs"] == {"table": ({"minute": "5", "command": ("php", "cron")},)}
 
 
+@pytest.mark.promise("roles-of-the-profile", "profile-gives-other-defaults")
 def test_a_profile_lists_its_roles_in_its_order_and_gives_their_settings_other_defaults(tmp_path):
     read = load(tmp_path, SITE)
     assert list(read.server.roles) == ["base", "web", "jobs"]
@@ -351,6 +357,7 @@ def test_the_role_release_gets_what_the_profile_says(tmp_path):
     assert settings.plain(read.release) == said["release"]
 
 
+@pytest.mark.promise("wrong-profiles-are-refused")
 def test_every_refusal_of_a_profile_ends_with_the_same_exit_code(tmp_path):
     for text in ("a: b: c", "- 1", "layers: 1", "", SITE + "again: 1"):
         with pytest.raises(Refusal) as caught:

@@ -23,6 +23,7 @@ ASKED_FOR = {
 
 
 @pytest.mark.parametrize("kind", docs.refusals(), ids=lambda kind: kind.__name__)
+@pytest.mark.promise("a-refusal-says-what-to-type")
 def test_no_remedy_loses_data(kind):
     if kind.__name__ not in ASKED_FOR:
         assert not LOSES.search(kind.remedy), kind.remedy

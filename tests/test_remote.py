@@ -34,6 +34,7 @@ SHOP = "example.com/team/shop"
         ("https://example.com/team/shop.github", "example.com/team/shop.github"),
     ],
 )
+@pytest.mark.promise("one-address-of-a-remote")
 def test_host_and_path_are_the_address(url, address):
     assert remote.address(url, HERE) == address
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from tasks import run
@@ -22,3 +24,10 @@ def test_an_environment_takes_only_from_another_one_that_exists(checkout, upstre
 
 def test_production_takes_from_staging(checkout):
     assert run.environment(checkout, "production", {}).takes_from == "staging"
+
+
+@pytest.mark.parametrize("branch", ["main", "feature/x", "ünï"])
+@pytest.mark.promise("a-branch-s-environment-is-named-by-its-hash")
+def test_the_environment_of_a_branch_is_named_by_its_hash(branch):
+    name = run.branch_identity("testing", branch)
+    assert name == f"testing-{hashlib.sha256(branch.encode()).hexdigest()[:10]}"

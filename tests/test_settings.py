@@ -72,6 +72,7 @@ def load(tmp_path, text, kind=settings.Environment):
         ("release: {}\nrelease: {}", SettingsBroken, "testing.yml:2: release: is given twice"),
     ],
 )
+@pytest.mark.promise("wrong-settings-are-refused")
 def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusal, sentence):
     with pytest.raises(refusal) as caught:
         load(tmp_path, text)
@@ -113,6 +114,7 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("server: {base: {timezone: ../../etc/passwd}}", "server.base.timezone: should be a time zone"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("wrong-settings-are-refused")
 def test_a_value_out_of_its_bounds_or_form_is_refused_where_it_is(tmp_path, text, sentence):
     with pytest.raises(SettingWrong) as caught:
         load(tmp_path, text)
@@ -187,6 +189,7 @@ def test_every_number_has_bounds(kind):
     assert [path for path, form in found.items() if not form or form.holds(-1)] == []
 
 
+@pytest.mark.promise("wrong-settings-are-refused")
 def test_a_missing_value_is_named_with_its_help(tmp_path):
     with pytest.raises(SettingMissing, match=r"testing\.yml:2: application\.profile: is missing"):
         load(tmp_path, "name: shop\napplication: {path: app}", settings.Pipeline)
@@ -261,6 +264,7 @@ def with_search(root, specs=SEARCH):
     (folder / "argument_specs.yml").write_text(specs)
 
 
+@pytest.mark.promise("a-default-is-a-setting")
 def test_a_new_role_brings_its_settings_without_a_line_of_python(tmp_path):
     with_search(tmp_path)
     assert load(tmp_path, "").server.roles == {"search": {"heap": "1g", "nodes": ("a",)}}
@@ -309,6 +313,7 @@ SIZED = SEARCH.replace("choices: [1g, 2g]", "required: false").replace(
 )
 
 
+@pytest.mark.promise("forms-in-descriptions")
 def test_a_role_declares_the_form_of_its_setting_in_its_description(tmp_path):
     with_search(tmp_path, SIZED)
     rows = {row[0]: row for row in settings.declared(settings.Environment, settings.of_roles(tmp_path))}
@@ -330,6 +335,7 @@ def test_a_role_declares_the_form_of_its_setting_in_its_description(tmp_path):
         ),
     ],
 )
+@pytest.mark.promise("forms-in-descriptions")
 def test_a_form_that_is_unknown_or_does_not_fit_is_refused_in_the_role(tmp_path, right, wrong, sentence):
     with_search(tmp_path, SIZED.replace(right, wrong))
     with pytest.raises(SettingsBroken, match=rf"roles/search/meta/argument_specs\.yml{sentence}"):

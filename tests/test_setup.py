@@ -43,6 +43,14 @@ def place(entry, root):
     entry.step = step
 
 
+@pytest.mark.promise("packages-have-their-hashes")
+def test_every_package_is_held_to_the_hash_of_the_lock(entry):
+    entry.prepare("release")
+    commands = {what: command for what, command, _ in entry.steps}
+    assert {"--require-hashes", "--requirement"} <= set(commands["Python packages"])
+    assert {"--no-build-isolation", "--no-deps"} <= set(commands["the pipeline itself"]), "it fetches nothing"
+
+
 def test_a_second_set_up_does_nothing(entry):
     entry.prepare("release")
     assert [what for what, *_ in entry.steps] == [

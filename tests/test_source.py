@@ -13,6 +13,7 @@ from tasks.source import LargeFileMissing, NestedClone, NoBranch, NoCommit, NoRe
 from tests.conftest import commit, git
 
 
+@pytest.mark.promise("inputs-are-git-ids")
 def test_in_a_clean_tree_ids_are_those_of_the_commit(checkout):
     ids = source.Snapshot(checkout).ids(["app", "README.md", "none", "app/index.php"])
     assert ids == {
@@ -45,6 +46,7 @@ def test_ignored_files_do_not_count_and_are_not_exported(checkout, tmp_path):
     assert [each.name for each in (tmp_path / "out").rglob("*")] == ["index.php"]
 
 
+@pytest.mark.promise("inputs-are-git-ids")
 def test_a_shallow_clone_elsewhere_gives_the_same_ids(checkout, tmp_path):
     commit(checkout) if git(checkout, "status", "--porcelain") else None
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{checkout}", "other")
@@ -65,11 +67,13 @@ def test_a_branch_of_any_name_is_read(checkout, name):
 
 
 @pytest.mark.parametrize("variable", ci.BRANCH)
+@pytest.mark.promise("branch-from-ci")
 def test_a_detached_head_takes_the_ci_s_branch(checkout, variable):
     git(checkout, "checkout", "-q", "--detach")
     assert source.branch(checkout, {variable: "feature/x"}) == "feature/x"
 
 
+@pytest.mark.promise("detached-head-is-asked")
 def test_a_detached_head_without_ci_says_what_to_pass(checkout):
     git(checkout, "checkout", "-q", "--detach")
     with pytest.raises(NoBranch, match="doit branch=NAME release"):
@@ -84,6 +88,7 @@ JOBS_OF_TAGS = [
 
 
 @pytest.mark.parametrize("environ", JOBS_OF_TAGS)
+@pytest.mark.promise("branch-from-ci")
 def test_a_tag_of_a_job_is_no_branch(checkout, environ):
     git(checkout, "checkout", "-q", "--detach")
     with pytest.raises(NoBranch):
@@ -115,6 +120,7 @@ def test_uncommitted_files_are_listed(checkout):
     assert source.Snapshot(checkout).uncommitted == ["README.md", "app/a b.php"]
 
 
+@pytest.mark.promise("what-shows-that-a-commit-is-trusted")
 def test_a_commit_is_on_a_branch_when_its_history_has_it(checkout):
     first = git(checkout, "rev-parse", "HEAD")
     assert source.on_branch(checkout, "main", {}) is True
@@ -172,6 +178,7 @@ OTHER = "0" * 40
         ({"BITBUCKET_BRANCH": "main", "BITBUCKET_PR_ID": "5", "BITBUCKET_COMMIT": "HERE"}, None),
     ],
 )  # fmt: skip
+@pytest.mark.promise("what-shows-that-a-commit-is-trusted")
 def test_without_history_only_what_the_provider_says_of_the_commit_makes_it_the_branch_s(job, environ, known):
     root, here = job
     said = {name: value.replace("HERE", here) for name, value in environ.items()}
@@ -179,6 +186,7 @@ def test_without_history_only_what_the_provider_says_of_the_commit_makes_it_the_
     assert source.on_branch(root, "other", said) is None
 
 
+@pytest.mark.promise("tags-and-requests-are-not-believed")
 def test_a_merge_for_a_pull_request_is_not_the_branch_that_it_has_the_name_of(checkout, tmp_path):
     """Bitbucket clones the pull request's branch, and merges into it what it goes to."""
     git(checkout, "branch", "target")
@@ -222,6 +230,7 @@ def clone(checkout, tmp_path):
     return tmp_path / "clone"
 
 
+@pytest.mark.promise("what-counts-as-pushed")
 def test_a_branch_was_pushed_if_the_remote_that_a_sweep_asks_had_it(clone):
     assert source.pushed(clone, "feature/x")
     assert source.pushed(clone, "main")
@@ -298,6 +307,7 @@ def test_in_a_folder_of_a_repository_paths_are_told_and_asked_from_there(checkou
     }
 
 
+@pytest.mark.promise("git-counts-for-the-whole-repository")
 def test_in_a_folder_of_a_repository_a_change_beside_it_is_uncommitted(checkout):
     (checkout / "deploy").mkdir()
     (checkout / "deploy" / "dodo.py").write_text("x\n")

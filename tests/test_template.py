@@ -123,6 +123,7 @@ def files(root):
 # --- new ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("packages-come-along", "tests-stay")
 def test_a_new_folder_has_the_pipeline_one_profile_and_a_page_and_releases_it(template, tmp_path):
     root = new(template, tmp_path / "shop", "--profile", "page", said="application in app\n")
     assert {each.name for each in root.iterdir()} == {
@@ -171,6 +172,7 @@ def test_what_new_installs_beside_the_pipeline_changes_no_package_of_it():
     assert {name: version for name, version in new.items() if release.get(name, version) != version} == {}
 
 
+@pytest.mark.promise("policies-name-this-project", "nothing-is-overwritten", "gitignore-stays")
 def test_a_repository_with_an_application_at_its_top_keeps_every_file_of_its_own(template, theirs):
     before = files(theirs)
     zone = ("--dns-zone", "web-shop.example.com")
@@ -195,6 +197,7 @@ def test_a_repository_with_an_application_at_its_top_keeps_every_file_of_its_own
     assert git(theirs, "ls-files", "build/ci/run", "build/x.sh") == "build/ci/run"
 
 
+@pytest.mark.promise("ci-files-at-the-top")
 def test_in_a_folder_of_a_monorepo_ci_reads_its_files_at_the_top(template, theirs):
     new(template, theirs / "deploy", "--profile", "page", "--ci", "gitlab", said="application in \\.\\.\n")
     assert {each.name for each in theirs.iterdir()} == {
@@ -220,6 +223,7 @@ def test_in_a_folder_of_a_monorepo_ci_reads_its_files_at_the_top(template, their
     update(theirs / "deploy", said="nothing has changed")
 
 
+@pytest.mark.promise("docs-stay")
 def test_the_docs_stay_away_where_the_team_has_its_own(template, theirs):
     (theirs / "docs").mkdir()
     (theirs / "docs" / "shop.md").write_text("ours\n")
@@ -278,6 +282,7 @@ def a_template_before(root):
 
 
 @pytest.mark.parametrize("given", [files_in_the_way, an_ignored_folder, a_template_before])
+@pytest.mark.promise("nothing-is-overwritten")
 def test_nothing_of_theirs_is_overwritten_or_hidden(template, theirs, given):
     said = given(theirs)
     git(theirs, "rm", "-rq", "--cached", ".")
@@ -287,6 +292,7 @@ def test_nothing_of_theirs_is_overwritten_or_hidden(template, theirs, given):
     assert files(theirs) == before
 
 
+@pytest.mark.promise("new-refuses-uncommitted")
 def test_what_git_cannot_undo_is_not_touched(template, theirs):
     (theirs / "pub" / "new.php").write_text("<?php\n")
     new(template, theirs, "--profile", "page", code=1, said="uncommitted changes: pub/new.php\n")
@@ -340,6 +346,9 @@ def later(template):
     return made
 
 
+@pytest.mark.promise(
+    "both-changes-are-merged", "deleted-stays-deleted", "changed-files-stay", "updates-keep-changes"
+)
 def test_an_update_has_both_changes_and_loses_none(used, later):
     playbook = used / "playbooks" / "server.yml"
     playbook.write_text(playbook.read_text() + "# ours\n")
@@ -362,6 +371,7 @@ def test_an_update_has_both_changes_and_loses_none(used, later):
     update(used, "--to", later, said="nothing has changed")
 
 
+@pytest.mark.promise("a-conflict-keeps-both")
 def test_a_conflict_is_shown_and_both_sides_are_in_the_file(used, later):
     change(used, "playbooks/server.yml", "---\n", "---\n# ours\n")
     commit(used, "ours")

@@ -40,6 +40,7 @@ def test_themes_differ_only_in_what_the_child_says(built):
     }
 
 
+@pytest.mark.promise("version-is-in-one-file")
 def test_version_is_in_no_file_of_a_theme(source):
     before = contents(source.path)
     source.magento(

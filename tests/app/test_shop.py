@@ -28,6 +28,7 @@ def status(shop):
     return shop.magento("setup:db:status").returncode, shop.magento("app:config:status").returncode
 
 
+@pytest.mark.promise("migrations-run-once")
 def test_upgrade_is_due_once(shop):
     assert status(shop) == (2, 2)
     assert "sample data: 9 products added" in upgrade(shop)
@@ -45,6 +46,7 @@ def test_upgrade_is_due_once(shop):
     assert status(shop) == (0, 0)
 
 
+@pytest.mark.promise("a-price-shows")
 def test_pages_show_what_mariadb_has(shop):
     upgrade(shop)
     answer, page = shop.get("/")
@@ -61,6 +63,7 @@ def test_pages_show_what_mariadb_has(shop):
     assert shop.get("/no-such-mug.html")[0].status == 404
 
 
+@pytest.mark.promise("carts-are-private")
 def test_cart_is_the_visitors_own(shop):
     upgrade(shop)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -76,6 +79,7 @@ def test_cart_is_the_visitors_own(shop):
     assert shop.get("/checkout/cart/add", "POST", "sku=nothing", **form)[0].status == 404
 
 
+@pytest.mark.promise("test-data-where-wanted")
 def test_test_data_only_where_it_is_wanted(shop):
     environment = shop.path / "app/etc/env.php"
     environment.write_text(environment.read_text().replace("'test_data' => true", "'test_data' => false"))
@@ -85,6 +89,7 @@ def test_test_data_only_where_it_is_wanted(shop):
     assert shop.magento("sampledata:deploy").stdout == "sample data: 0 products added\n"
 
 
+@pytest.mark.promise("health-in-maintenance")
 def test_maintenance_closes_the_shop_but_not_its_health_check(shop):
     upgrade(shop)
     shop.magento("maintenance:enable")
@@ -99,6 +104,7 @@ def test_maintenance_closes_the_shop_but_not_its_health_check(shop):
 
 
 @pytest.mark.parametrize(("service", "failing"), [("mariadb", ["database"]), ("redis", ["cache", "session"])])
+@pytest.mark.promise("health-names-what-fails")
 def test_health_check_names_what_is_down(shop, service, failing):
     answer, _ = shop.get("/health_check.php")
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")

@@ -79,6 +79,7 @@ def forge(run, tmp_path, commit):
         ours.upload(kind, DIGEST, tmp_path / "bytes")
 
 
+@pytest.mark.promise("default-branch-takes-from-trusted-only")
 def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, tmp_path):  # noqa: F811
     attacker, builder = run_as("branch"), run_as("builder", branch="main")
     with enable_iam_authentication():
@@ -94,6 +95,7 @@ def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, t
         assert stored.pointer(builder, builder.commit) is None
 
 
+@pytest.mark.promise("branch-writes-branches")
 def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as, tmp_path):  # noqa: F811
     run = run_as("branch")
     with enable_iam_authentication():
@@ -102,6 +104,7 @@ def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as,
                 run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"forged")
 
 
+@pytest.mark.promise("branches-take-trusted-first")
 def test_another_branch_takes_the_default_branch_s_records_before_others(run_as, tmp_path):  # noqa: F811
     builder, attacker = run_as("builder", branch="main"), run_as("branch")
     with enable_iam_authentication():
@@ -128,12 +131,14 @@ def zone_of(monkeypatch):
     source._snapshot.cache_clear()
 
 
+@pytest.mark.promise("trusted-is-of-the-default-branch")
 def test_a_clean_commit_of_the_default_branch_is_trusted(zone_of, checkout):
     assert zone_of(checkout) == layout.TRUSTED
     assert zone_of(checkout, branch="main") == layout.TRUSTED
     assert zone_of(checkout, branch="feature") == layout.BRANCHES
 
 
+@pytest.mark.promise("a-name-is-no-proof", "a-name-makes-no-commit-trusted")
 def test_a_name_that_is_typed_makes_no_commit_trusted(zone_of, checkout):
     git(checkout, "checkout", "-qb", "feature")
     (checkout / "app" / "index.php").write_text("theirs\n")
@@ -146,6 +151,7 @@ def test_a_name_that_is_typed_makes_no_commit_trusted(zone_of, checkout):
 
 
 @pytest.mark.parametrize("change", ["app/index.php", "app/new.php", "pipeline.yml"])
+@pytest.mark.promise("what-shows-that-a-commit-is-trusted")
 def test_uncommitted_files_on_the_default_branch_are_not_trusted(zone_of, checkout, change):
     with (checkout / change).open("a") as file:
         file.write("# not committed\n")
@@ -171,6 +177,7 @@ def test_uncommitted_files_on_the_default_branch_are_not_trusted(zone_of, checko
         ({}, {"branch": "main"}, layout.BRANCHES),
     ],
 )
+@pytest.mark.promise("a-name-makes-no-commit-trusted", "tags-and-requests-are-not-believed")
 def test_in_a_job_s_checkout_of_one_commit_the_provider_must_say_that_it_is_the_branch_s(
     zone_of, checkout, tmp_path, environ, variables, zone
 ):
@@ -195,6 +202,7 @@ def test_in_a_job_s_checkout_of_one_commit_the_provider_must_say_that_it_is_the_
         ("s3:BypassGovernanceRetention", []),
     ],
 )
+@pytest.mark.promise("sweeper-deletes-what-is-swept")
 def test_actions_that_moto_does_not_check_are_held_against_the_policies(action, who):
     for kind in ("layers", "keys", "commits", "tarballs"):
         resource = f"{BUCKET}/{layout.TRUSTED}/{kind}/{DIGEST}"

@@ -54,6 +54,7 @@ def test_a_key_is_parsed_into_its_parts(key, of):
     assert layout.parse(key) == of
 
 
+@pytest.mark.promise("one-module-makes-keys")
 def test_no_two_things_have_one_key():
     keys = [key for key, _ in made()]
     assert len(set(keys)) == len(keys)
@@ -100,6 +101,7 @@ def test_the_keys_of_some_begin_with_the_prefix_of_all():
     assert not layout.state("staging-2", "server").startswith(layout.states("staging"))
 
 
+@pytest.mark.promise("one-module-makes-keys")
 def test_no_other_module_makes_a_key():
     found = [
         (path, node.lineno, node.value)

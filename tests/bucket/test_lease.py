@@ -102,6 +102,7 @@ HOLDS = f"""
 """
 
 
+@pytest.mark.promise("lease-for-what-changes", "two-jobs-one-writer")
 def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run, server, tmp_path):
     sections = """
         for number in range(12):
@@ -125,6 +126,7 @@ def test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once(run,
     assert sum(output.count("entered") for output in outputs) == 72
 
 
+@pytest.mark.promise("killed-holder-is-followed", "next-run-knows-an-unclean-end")
 def test_a_holder_killed_on_this_machine_is_followed_at_once(run, server):
     holder = program(run, server, HOLDS.replace(f"ttl={TTL}", "ttl=60"))
     assert holder.stdout.readline() == "held\n"
@@ -141,6 +143,7 @@ def test_a_holder_killed_on_this_machine_is_followed_at_once(run, server):
     holder.wait()
 
 
+@pytest.mark.promise("killed-holder-is-followed")
 def test_a_silent_holder_elsewhere_is_followed_after_its_time_to_live(run):
     elsewhere(run)
     begun = time.monotonic()
@@ -151,6 +154,7 @@ def test_a_silent_holder_elsewhere_is_followed_after_its_time_to_live(run):
     follower.free()
 
 
+@pytest.mark.promise("held-lease-is-waited-for", "holder-is-named")
 def test_a_living_holder_is_waited_for_and_named(run, server):
     holder, said = program(run, server, HOLDS), []
     assert holder.stdout.readline() == "held\n"
@@ -161,6 +165,7 @@ def test_a_living_holder_is_waited_for_and_named(run, server):
     holder.wait()
 
 
+@pytest.mark.promise("next-run-knows-an-unclean-end")
 def test_a_normal_end_is_followed_at_once_and_is_clean(run):
     first = Lease(run)
     first.take(0)
@@ -194,6 +199,7 @@ def test_an_interrupted_run_frees_the_lease_as_unclean(run):
     second.free()
 
 
+@pytest.mark.promise("killed-holder-is-followed")
 def test_a_sign_of_life_keeps_the_lease(run):
     holder = Lease(run, ttl=TTL)
     holder.take()
@@ -204,6 +210,7 @@ def test_a_sign_of_life_keeps_the_lease(run):
     assert body(run)["free"] is True
 
 
+@pytest.mark.promise("theft-is-noticed")
 def test_a_theft_is_noticed_with_the_next_sign_of_life_and_nothing_can_be_written(run):
     told = threading.Event()
     robbed = Lease(run, ttl=TTL, on_lost=told.set)
@@ -220,6 +227,7 @@ def test_a_theft_is_noticed_with_the_next_sign_of_life_and_nothing_can_be_writte
     assert run.store.read(robbed.key).etag == thief
 
 
+@pytest.mark.promise("lost-lease-stops", "a-record-asks-for-the-lease")
 def test_a_theft_between_two_signs_of_life_is_noticed_before_a_record_is_written(run):
     told = threading.Event()
     robbed = Lease(run, on_lost=told.set)
@@ -250,6 +258,7 @@ class Deaf:
         return self.client.put_object(**request)
 
 
+@pytest.mark.promise("no-bucket-no-writer", "both-sides-measure-silence")
 def test_a_holder_that_cannot_reach_the_bucket_stops_before_another_may_follow(run):
     deaf, told = Deaf(run.cloud.client("s3")), threading.Event()
     run.cloud._clients["s3"] = deaf
@@ -274,6 +283,7 @@ class Unheard(Deaf):
         return answer
 
 
+@pytest.mark.promise("every-write-is-unique")
 def test_a_write_whose_answer_was_lost_is_recognised(run):
     client = run.cloud.client("s3")
     run.cloud._clients["s3"] = Twice(run.cloud)
@@ -301,6 +311,7 @@ def test_on_a_cloud_that_answers_409_now_and_then_it_is_the_same(checkout, fault
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"[]", b"{}", b'{"free": "yes"}', b'{"run": 1, "pid": "x"}', b""])
+@pytest.mark.promise("damaged-lease-is-nobodys")
 def test_a_damaged_lease_cannot_be_taken_until_it_is_unlocked(run, damaged):
     run.cloud.client("s3").put_object(Bucket=run.bucket, Key=Lease(run).key, Body=damaged)
     with pytest.raises(LeaseUnreadable, match=r"its holder is unknown.*\n    doit unlock"):
@@ -314,6 +325,7 @@ def test_a_damaged_lease_cannot_be_taken_until_it_is_unlocked(run, damaged):
     follower.free()
 
 
+@pytest.mark.promise("unlock-waits")
 def test_unlocking_waits_until_a_living_holder_has_noticed(run):
     told = threading.Event()
     holder = Lease(run, ttl=TTL, on_lost=told.set)
@@ -339,6 +351,7 @@ def deaf(run):
     return dataclasses.replace(run, store=DeafStore(run.store))
 
 
+@pytest.mark.promise("unlock-waits")
 def test_unlocking_waits_longer_than_a_holder_without_a_network_may_write(run):
     run, lost = deaf(run), []
     holder = Lease(run, ttl=TTL, on_lost=lambda: lost.append(time.monotonic()))
@@ -349,6 +362,7 @@ def test_unlocking_waits_longer_than_a_holder_without_a_network_may_write(run):
     assert lost[0] < time.monotonic()
 
 
+@pytest.mark.promise("suspend-counts")
 def test_time_in_suspend_counts_as_silence(run):
     """The machine wakes up after an hour: another run may have the lease."""
     slept, lost = [0.0], threading.Event()
@@ -387,10 +401,12 @@ def test_a_lease_that_has_run_out_before_the_answer_came_is_not_held(run):
     holder.free()
 
 
+@pytest.mark.promise("suspend-counts")
 def test_the_systems_clock_goes_on_in_suspend():
     assert "CLOCK_BOOTTIME" in inspect.getsource(clock.SYSTEM.since_boot)
 
 
+@pytest.mark.promise("dead-network-does-not-hang")
 def test_a_lease_is_freed_in_time_on_a_dead_network(run, monkeypatch):
     monkeypatch.setattr(lease, "FREEING", 1.0)
     run = deaf(run)
@@ -402,6 +418,7 @@ def test_a_lease_is_freed_in_time_on_a_dead_network(run, monkeypatch):
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.promise("no-secret-in-records", "secrets-are-nowhere-else")
 def test_no_secret_is_in_a_lease_or_a_record(run):
     known = secrets_of(run)
     holder = Lease(run)
@@ -426,6 +443,7 @@ def named(run, bucket):
     return dataclasses.replace(run, store=dataclasses.replace(run.store, bucket=bucket))
 
 
+@pytest.mark.promise("missing-bucket-is-made")
 def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
     runs = [
         named(run_in(checkout, QuietCloud(REGION, server.home.load())), "first-releases") for _ in range(4)
@@ -452,6 +470,7 @@ def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
     proceeded[0].free()
 
 
+@pytest.mark.promise("gone-bucket-is-refused")
 def test_a_missing_bucket_is_refused_where_machines_have_our_tags(run):
     infrastructure.converge(run)
     run = named(run, "not-where-it-was")
@@ -490,6 +509,7 @@ def denied(run, *actions):
         (["s3:PutObject"], r"does not let us write leases/.* \(.+\)"),
     ],
 )
+@pytest.mark.promise("forbidden-bucket-is-named")
 def test_a_bucket_that_refuses_is_named_and_nothing_is_lost(checkout, server, actions, sentence):
     run = run_in(checkout, QuietCloud(REGION, server.home.load()))
     named(run, f"no-{actions[0][3:].lower()}")
@@ -535,6 +555,7 @@ def held(project, server):
     return run
 
 
+@pytest.mark.promise("lease-for-what-changes", "reading-needs-no-lease")
 def test_what_changes_an_environment_needs_the_lease_and_the_rest_does_not(project):
     code = "import dodo, tasks.commands.run as c; from doit.loader import load_tasks; from tasks.graph.stage import properties; "
     code += "t = load_tasks(vars(dodo)); "
@@ -546,6 +567,7 @@ def test_what_changes_an_environment_needs_the_lease_and_the_rest_does_not(proje
     assert printed == "[False, True, True, True, True]\n"
 
 
+@pytest.mark.promise("holder-is-named", "wait-zero", "release-means-testing")
 def test_a_run_that_does_not_wait_names_the_holder(held, typed):
     answered = typed("--wait", "0", "release")
     assert answered.returncode == 1
@@ -558,11 +580,13 @@ def test_a_run_that_does_not_wait_names_the_holder(held, typed):
     assert "released" not in answered.stdout
 
 
+@pytest.mark.promise("reading-needs-no-lease")
 def test_reading_needs_no_lease(held, typed):
     for command in (["list"], ["list", "--deps"], ["graph"], ["plan", "tarball"]):
         assert typed(*command).returncode == 0, command
 
 
+@pytest.mark.promise("unlock-asks")
 def test_unlocking_without_a_yes_is_refused_and_with_one_it_names_the_holder(held, typed):
     refused = typed("unlock")
     assert refused.returncode == 1
@@ -577,6 +601,7 @@ def test_unlocking_without_a_yes_is_refused_and_with_one_it_names_the_holder(hel
     assert "is not held" in typed("unlock").stdout
 
 
+@pytest.mark.promise("records-are-not-overwritten")
 def test_a_record_taken_in_the_middle_is_named(run):
     state = BucketState(Records(run=run), None)
     state.get("server", "x")

@@ -36,5 +36,6 @@ def test_the_role_is_what_stays_the_same_from_session_to_session(arn, role):
         ("arn:aws:sts::123456789012:assumed-role/builder", ""),
     ],
 )  # fmt: skip
+@pytest.mark.promise("another-person-continues", "no-person-no-approval")
 def test_a_person_is_the_same_in_every_role_and_a_generated_name_is_none(arn, person):
     assert Caller(arn=arn).person == person

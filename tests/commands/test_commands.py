@@ -63,6 +63,7 @@ def project(tmp_path_factory) -> Path:
         (["environment=staging", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit environment=staging tarball"),
     ],
 )  # fmt: skip
+@pytest.mark.promise("missing-stage-is-refused")
 def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, remedy):
     answered = doit(project, *arguments, XDG_STATE_HOME=str(tmp_path / "state"))
     assert answered.returncode == code
@@ -172,6 +173,7 @@ def test_help_that_is_meant_for_another_program_is_passed_on():
     assert SshCommand.own_words(SshCommand, ["--json", "i-1", "ls", "-h"]) == ["--json"]
 
 
+@pytest.mark.promise("no-status-asks-no-cloud")
 def test_info_describes_a_stage_in_words_and_starts_no_cloud(project, tmp_path):
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     answered = doit(project, "info", "--no-status", "server", **state)

@@ -10,7 +10,11 @@ import yaml
 
 from tasks.bucket import layout
 from tasks.bucket.lease import Lease
-from tasks.commands import command_line
+from tasks.commands import command_line, controls
+from tasks.infrastructure import stage as infrastructure
+from tasks.promotion import record as promotion_record
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import commit, doit, git
 from tests.paper import copy_paper, users_cloud
 
@@ -84,6 +88,12 @@ def live(root, environment="production"):
     return document(root, f"history/{environment}.json")["releases"][-1]
 
 
+@pytest.mark.promise(
+    "continue-releases-what-staging-runs",
+    "steps-name-who",
+    "finished-run-changes-nothing",
+    "continue-shows-what-goes-live",
+)
 def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     said(doit(root, "continue"))
     before = live(root)
@@ -156,6 +166,14 @@ def test_a_release_of_staging_by_name_takes_the_same_path_as_start(root):
         ("main", ["stop", "release"], 3, "stop: the branch decides what it does"),
     ],
 )  # fmt: skip
+@pytest.mark.promise(
+    "missing-stage-is-refused",
+    "production-by-continue-only",
+    "no-teardown-of-shared-environments",
+    "controls-take-no-stages",
+    "production-is-adopted",
+    "teardown-only-where-named",
+)
 def test_what_the_table_refuses_is_refused(root, branch, typed, code, sentence):
     git(root, "branch", "-f", "feature")
     git(root, "checkout", "-q", branch)
@@ -176,6 +194,7 @@ def test_what_the_table_refuses_is_refused(root, branch, typed, code, sentence):
         (["branch=other", "start"], "start: testing takes committed files only"),
     ],
 )
+@pytest.mark.promise("start-takes-a-clean-commit")
 def test_a_dirty_tree_is_not_begun_with(root, typed, sentence):
     (root / "README.md").write_text("not committed\n")
     try:
@@ -184,6 +203,7 @@ def test_a_dirty_tree_is_not_begun_with(root, typed, sentence):
         git(root, "checkout", "-q", "README.md")
 
 
+@pytest.mark.promise("continue-releases-what-staging-runs")
 def test_a_commit_that_was_not_on_staging_does_not_go_on(root):
     said(doit(root, "start"))
     before = git(root, "rev-parse", "--short=7", "HEAD")
@@ -193,6 +213,7 @@ def test_a_commit_that_was_not_on_staging_does_not_go_on(root):
     )
 
 
+@pytest.mark.promise("what-a-run-proves")
 def test_a_bad_commit_fails_on_staging_and_does_not_go_on(root):
     bad = change(root, "app/pub/bad.php")
     said(doit(root, "start", FAILS="release"), code=1)
@@ -209,6 +230,7 @@ def _forgets(root, environment):
 
 @pytest.mark.parametrize("command", ["ignore", "reset-dep"])
 @pytest.mark.parametrize("environment", ["staging", "production"])
+@pytest.mark.promise("no-records-by-hand")
 def test_no_record_of_a_shared_environment_is_made_by_hand(root, command, environment):
     sentence = refused(root, f"environment={environment}", command, "release")
     assert f"{command}: {environment} proves what it runs" in sentence
@@ -227,6 +249,7 @@ def ignored(root, environment, task="release"):
     )
 
 
+@pytest.mark.promise("what-a-run-proves")
 def test_what_staging_ignored_is_not_proved_there(root):
     said(doit(root, "start"))
     before = live(root, "staging")
@@ -247,6 +270,7 @@ def test_what_staging_ignored_is_not_proved_there(root):
     assert states(root)[-1] == "waiting"
 
 
+@pytest.mark.promise("a-stage-left-out-proves-nothing")
 def test_a_stage_before_the_release_that_was_ignored_proves_nothing_either(root):
     change(root)
     ignored(root, "staging", "server")
@@ -258,6 +282,7 @@ def test_a_stage_before_the_release_that_was_ignored_proves_nothing_either(root)
 
 
 @pytest.mark.long
+@pytest.mark.promise("a-stage-left-out-proves-nothing")
 def test_a_release_without_its_upstreams_proves_nothing(root):
     """The tarball that it takes is then the former commit's."""
     said(doit(root, "start"))
@@ -296,6 +321,7 @@ def test_what_fails_in_production_waits_again(root):
 
 
 @pytest.mark.long
+@pytest.mark.promise("stop-changes-no-machine")
 def test_a_stopped_run_does_not_go_on_and_no_machine_was_touched(root):
     change(root)
     said(doit(root, "start"))
@@ -388,6 +414,7 @@ def test_a_run_at_work_is_not_stopped_by_another(root):
 
 
 @pytest.mark.long
+@pytest.mark.promise("stop-tears-down-a-branch")
 def test_a_branch_is_started_and_stopped_from_any_checkout(root):
     git(root, "branch", "-f", "gone")
     said(doit(root, "branch=gone", "start"))
@@ -396,6 +423,7 @@ def test_a_branch_is_started_and_stopped_from_any_checkout(root):
 
 
 @pytest.mark.long
+@pytest.mark.promise("release-means-testing")
 def test_the_default_branch_has_a_testing_environment_of_its_own(root):
     before = objects(root)
     assert "testing-" in said(doit(root, "release"))
@@ -404,6 +432,7 @@ def test_the_default_branch_has_a_testing_environment_of_its_own(root):
     assert not [key for key in changed if key.startswith(("runs/", "history/"))]
 
 
+@pytest.mark.promise("recorded-is-what-runs")
 def test_a_play_that_put_nothing_live_is_not_recorded(root):
     (root / "app" / "later.php").write_text("x")
     commit(root)
@@ -412,3 +441,35 @@ def test_a_play_that_put_nothing_live_is_not_recorded(root):
     assert "runs no complete release, not" in sentence
     assert document(root, "history/staging.json") == history
     git(root, "reset", "-q", "--hard", "HEAD~1")
+
+
+@pytest.fixture
+def waiting(checkout, server):  # noqa: F811
+    """A run on staging, of a commit that waits."""
+    (checkout / "README.md").write_text(str(checkout))
+    commit(checkout)  # of no other test
+    run = run_in(checkout, QuietCloud(REGION, server.home.load()), environment="staging")
+    infrastructure.share(run)
+    run.store.delete(layout.CURRENT_RUN)
+    promotion_record.begin(run)
+    promotion_record.add(run.store, run.commit, promotion_record.step(run, "waiting"))
+    return run
+
+
+@pytest.mark.promise("stop-changes-no-machine")
+def test_a_stop_ends_the_run_that_waits_and_calls_nothing_that_changes_a_machine(waiting):
+    waiting.cloud.calls.clear()
+    assert "goes no further; no machine was touched" in controls._end(waiting)
+    assert set(waiting.cloud.calls) == {"PutObject"}
+    assert promotion_record.read(waiting.store, waiting.commit).state == "stopped"
+    assert controls._end(waiting) == "no run waits"
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_stop_does_not_end_a_run_that_is_at_work(waiting, environment):
+    held = Lease(run_in(waiting.root, waiting.cloud, environment=environment))
+    held.take(0)
+    with pytest.raises(controls.RunUnderWay, match=f"it is at work: {environment} is held by"):
+        controls._end(waiting)
+    held.free()
+    assert promotion_record.read(waiting.store, waiting.commit).state == "waiting"

@@ -31,6 +31,7 @@ def plan(root, code=0):
     return {name: (what, *words) for name, what, *words in stages}, lines[-1]
 
 
+@pytest.mark.promise("point-builds-nothing")
 def test_a_commit_whose_tarball_is_stored_gets_a_pointer_and_no_release(released):
     (released / "README.md").write_text("another word\n")
     commit(released, "no file of the application")
@@ -77,6 +78,7 @@ def test_a_machine_made_alone_is_planned_to_be_provisioned(released):
     plan(released)
 
 
+@pytest.mark.promise("point-builds-nothing")
 def test_a_release_behind_a_stored_tarball_is_judged_by_its_digest(released):
     """The way back to a tree that was built before: nothing is built, and something else goes live."""
     (released / "app" / "pub" / "new.php").write_text("<?php\n")

@@ -58,6 +58,7 @@ def test_a_bake_that_is_ended_leaves_no_image_and_no_host_for_long(own, number):
     until(lambda: host_left(own.run) == Existing())
 
 
+@pytest.mark.promise("nothing-slow-is-imported")
 def test_a_release_with_nothing_to_do_loads_neither_ansible_nor_keys(site):
     site.stages("release")
     words = [sys.executable, "-X", "importtime", str(DOIT), "release"]
@@ -77,6 +78,7 @@ def test_a_release_with_nothing_to_do_loads_neither_ansible_nor_keys(site):
 
 
 @pytest.mark.long
+@pytest.mark.promise("nothing-of-an-environment-is-in-an-image")
 def test_environments_of_an_image_have_their_own_keys_ids_and_secrets(project, site, tmp_path):
     baked = site.stages("image")
     assert baked["image"] == "done"

@@ -15,6 +15,7 @@ def told(site, *arguments):
     return json.loads(answered.stdout)
 
 
+@pytest.mark.promise("json-for-programs")
 def test_an_environment_is_shown_with_its_release_and_its_health(site):
     (found,) = [each for each in told(site, "status") if each["environment"] == site.run.identity]
     newest = told(site, "history")[-1]
@@ -25,6 +26,7 @@ def test_an_environment_is_shown_with_its_release_and_its_health(site):
     assert newest["digest"][:16] in site.doit("history").stdout
 
 
+@pytest.mark.promise("ssh-exit-code")
 def test_a_host_is_logged_in_to_by_name_or_without(site):
     (host,) = told(site, "ssh")
     assert "key" not in host
@@ -35,6 +37,7 @@ def test_a_host_is_logged_in_to_by_name_or_without(site):
     assert f"i-0 is no host of this environment (known: {host['name']})" in refused.stderr
 
 
+@pytest.mark.promise("logs-name-their-host")
 def test_the_journal_of_the_hosts_is_shown(site):
     (host,) = told(site, "ssh")
     site.doit("ssh", "logger", "a-word-to-be-found")
@@ -43,6 +46,7 @@ def test_the_journal_of_the_hosts_is_shown(site):
     assert {json.loads(line)["host"] for line in lines} == {host["name"]}
 
 
+@pytest.mark.promise("due-of-each-stage")
 def test_each_stage_says_whether_it_is_due(site):
     standing = {each["task"]: each for each in told(site, "list", "--status")}
     assert standing["release"]["what"] == "unchanged"

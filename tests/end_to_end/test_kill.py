@@ -110,6 +110,7 @@ def test_who_does_not_wait_is_refused_by_name(site):
     healthy(site)
 
 
+@pytest.mark.promise("interrupted-stage-runs-again", "release-goes-on-after-a-kill")
 def test_killed_in_the_middle_the_next_release_converges(site):
     change(site, "middle")
     child = begin(site, "release")
@@ -120,6 +121,7 @@ def test_killed_in_the_middle_the_next_release_converges(site):
     healthy(site)
 
 
+@pytest.mark.promise("watcher-ends-what-a-killed-run-started", "stale-sessions-are-killed")
 def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path):
     role = site.root / "roles" / "base" / "tasks" / "main.yml"
     before = role.read_text()
@@ -149,6 +151,7 @@ def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path)
     healthy(site)
 
 
+@pytest.mark.promise("lost-lease-stops")
 def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
     change(site, "taken")
     child = begin(site, "release")

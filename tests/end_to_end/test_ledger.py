@@ -71,6 +71,7 @@ def said(answered):
     return [line for line in answered.stdout.splitlines() if line.startswith("  server ")]
 
 
+@pytest.mark.promise("skip-is-measured", "drift-is-named-and-corrected", "corrected-file-is-read-again")
 def test_what_a_hand_has_changed_is_named_and_put_right(site, ssh):
     assert site.stages("release")["server"] == "unchanged"
     changes = [
@@ -109,6 +110,7 @@ def test_what_a_hand_has_changed_is_named_and_put_right(site, ssh):
     assert site.get()[0] == 200
 
 
+@pytest.mark.promise("foreign-file-is-reported")
 def test_a_file_added_by_hand_is_reported_and_runs_nothing(site, ssh):
     ssh("mkdir -p /etc/nginx/conf.d; touch /etc/cron.d/by-hand /etc/nginx/conf.d/x.conf")
     try:
@@ -123,6 +125,7 @@ def test_a_file_added_by_hand_is_reported_and_runs_nothing(site, ssh):
     assert "not ours" not in site.doit("release").stdout
 
 
+@pytest.mark.promise("leftovers-are-printed", "failed-provisioning-removes-nothing")
 def test_what_no_role_manages_any_more_goes_and_nothing_else_does(site, nginx, ssh):
     there = "ls /etc/nginx/extra.conf /etc/cron.d/extra; crontab -l; dpkg-query -W -f=\\${Status} tree"
     assert nginx(TASKS.replace("WHEN", "true"), ["tree"]).returncode == 0
@@ -181,6 +184,7 @@ def test_the_proof_takes_less_than_a_person_notices(site):
     print(f"one round trip to the host: {world.seconds:.2f} s (wanted: 0.3 s or less)")  # noqa: T201
 
 
+@pytest.mark.promise("compare-servers", "compare-exit-code", "equal-servers-compare-equal")
 def test_two_environments_differ_in_what_was_planted(site):
     other = Site(root=site.root, variables={"branch": "feature/twin"})
     settings = site.root / "environments" / "testing.yml"
@@ -216,6 +220,7 @@ def test_two_environments_differ_in_what_was_planted(site):
     assert "has no ledger" in unknown.stderr
 
 
+@pytest.mark.promise("ledger-is-for-root")
 def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
     run, path = site.run, "/var/lib/release-pipeline/ledger/server.json"
     known = secrets_of(run)
@@ -229,6 +234,7 @@ def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
     assert ssh(f"stat -c %a,%U {path}").strip() == "600,root"
 
 
+@pytest.mark.promise("both-strategies-record-the-same")
 def test_both_strategies_record_the_same(site, ssh):
     run, host = site.run, site.host
     told = server.variables(run)

@@ -33,6 +33,7 @@ def attempt(host, strategy):
 
 
 @pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])
+@pytest.mark.promise("host-keys-are-pinned")
 def test_a_changed_host_key_is_refused(host, strategy, tmp_path):
     _, public = another_key(tmp_path)
     with pytest.raises(HostKeyChanged, match=host.name):

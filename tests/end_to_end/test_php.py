@@ -82,6 +82,17 @@ class Visitor:
             thread.join()
 
 
+@pytest.mark.promise(
+    "unlisted-packages-are-not-installed",
+    "environment-file-is-0640",
+    "files-as-they-are",
+    "uploads-do-not-run",
+    "dot-files-are-not-served",
+    "maintenance-page",
+    "workers-follow-the-release",
+    "nothing-begins-in-maintenance",
+    "unlisted-workers-go",
+)
 def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(board, tmp_path):
     def on_host(command):
         return board.ssh(command, tmp=tmp_path)

@@ -35,6 +35,7 @@ def processes_of(root):
 UNCHANGED = dict.fromkeys(["infrastructure", "tarball", "server", "release"], "unchanged")
 
 
+@pytest.mark.promise("a-price-shows")
 def test_the_shop_shows_products_and_a_price_changed_in_the_database_appears(site, tmp_path):
     status, page = site.get()
     assert status == 200
@@ -47,6 +48,7 @@ def test_the_shop_shows_products_and_a_price_changed_in_the_database_appears(sit
         time.sleep(0.5)
 
 
+@pytest.mark.promise("health-names-what-fails")
 def test_with_the_database_stopped_the_health_check_fails(site, tmp_path):
     assert site.get("/health_check.php")[0] == 200
     site.ssh("systemctl stop mariadb", tmp=tmp_path)
@@ -57,6 +59,7 @@ def test_with_the_database_stopped_the_health_check_fails(site, tmp_path):
     assert site.get("/health_check.php")[0] == 200
 
 
+@pytest.mark.promise("again-does-nothing")
 def test_the_same_again_does_nothing_and_says_why(site):
     answered = site.doit("release")
     assert answered.returncode == 0, answered.stderr
@@ -65,6 +68,7 @@ def test_the_same_again_does_nothing_and_says_why(site):
     assert "nothing to do in" in answered.stdout.splitlines()[-1]
 
 
+@pytest.mark.promise("again-does-nothing")
 def test_what_one_shallow_clone_has_released_is_unchanged_in_another_one_at_another_place(site, tmp_path):
     clones = [tmp_path / name for name in ("one", "another/deeper")]
     for clone in clones:
@@ -75,6 +79,7 @@ def test_what_one_shallow_clone_has_released_is_unchanged_in_another_one_at_anot
     assert second == UNCHANGED
 
 
+@pytest.mark.promise("plan-says-what-runs")
 def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     assert site.doit("infrastructure").returncode == 0  # a clone with another remote may have released it
     page = site.root / "app" / "pub" / "index.php"
@@ -102,6 +107,7 @@ def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     assert site.stages("release") == UNCHANGED
 
 
+@pytest.mark.promise("provisioning-again-changes-nothing")
 def test_provisioning_again_changes_nothing(site):
     assert site.doit("forget", "server").returncode == 0
     answered = site.doit("release")
@@ -110,6 +116,7 @@ def test_provisioning_again_changes_nothing(site):
     assert " 0 changed" in line
 
 
+@pytest.mark.promise("uncommitted-only-where-allowed")
 def test_uncommitted_files_are_released_where_allowed_and_named(site):
     (site.root / "app" / "pub" / "probe.txt").write_text("x")
     try:
@@ -123,12 +130,14 @@ def test_uncommitted_files_are_released_where_allowed_and_named(site):
         (site.root / "app" / "pub" / "probe.txt").unlink()
 
 
+@pytest.mark.promise("digest-is-always-printed")
 def test_the_tarball_prints_its_digest_also_when_unchanged(site):
     site.doit("tarball")
     printed = re.findall(r"\b[0-9a-f]{64}\b", site.doit("tarball").stdout)
     assert len(printed) == 1
 
 
+@pytest.mark.promise("secrets-are-nowhere-else")
 def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
     from tests.clouds import secrets_of
 
@@ -145,6 +154,7 @@ def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.promise("interrupted-stage-runs-again", "an-interruption-ends-children")
 def test_an_interruption_ends_everything_within_five_seconds(site, number):
     assert site.doit("forget", "server").returncode == 0
     child = subprocess.Popen(
@@ -175,6 +185,7 @@ def test_an_interruption_ends_everything_within_five_seconds(site, number):
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
 
 
+@pytest.mark.promise("second-teardown-finds-nothing")
 def test_another_branch_has_its_own_host_name_and_data(site, tmp_path):
     git(site.root, "branch", "-f", "feature/other", "HEAD")
     other = Site(root=site.root, variables={"branch": "feature/other"})
@@ -196,6 +207,7 @@ def test_another_branch_has_its_own_host_name_and_data(site, tmp_path):
     assert "nothing of" in again.stdout
 
 
+@pytest.mark.promise("teardown-leaves-nothing", "teardown-removes-it-all")
 def test_teardown_leaves_nothing_and_a_release_makes_it_anew(site):
     run = site.run
     assert site.doit("teardown").returncode == 0

@@ -64,12 +64,14 @@ def migration(*, due, run):
 
 
 @pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])
+@pytest.mark.promise("same-release-changes-nothing")
 def test_the_same_release_again_changes_nothing(go_live, current, strategy):
     go_live(f"same-{strategy}", strategy=strategy)
     assert go_live(f"same-{strategy}", strategy=strategy).changed == 0
     assert current() == f"same-{strategy}"
 
 
+@pytest.mark.promise("the-switch-drops-no-request")
 def test_a_release_of_other_code_drops_no_request(go_live, site):
     go_live("before")
     answers, over = [], threading.Event()
@@ -89,6 +91,7 @@ def test_a_release_of_other_code_drops_no_request(go_live, site):
     assert set(answers) == {200}
 
 
+@pytest.mark.promise("wrong-digest-is-removed")
 def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current):
     before = current()
     with pytest.raises(PlaybookFailed, match=r"digest should be 0000.* it was removed"):
@@ -96,6 +99,7 @@ def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current):
     assert current() == before
 
 
+@pytest.mark.promise("unhealthy-goes-back")
 def test_an_unhealthy_release_goes_back_when_no_data_changed(go_live, current, site):
     go_live("healthy")
     with pytest.raises(PlaybookFailed, match=r"not \[200\].*went back to healthy"):
@@ -104,6 +108,7 @@ def test_an_unhealthy_release_goes_back_when_no_data_changed(go_live, current, s
     assert site.get()[0] == 200
 
 
+@pytest.mark.promise("failed-migration-stays-in-maintenance", "only-code-goes-back")
 def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live, current, site):
     go_live("works")
     with pytest.raises(PlaybookFailed, match="the table is locked; a migration was begun"):
@@ -115,6 +120,7 @@ def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live,
     assert site.get()[0] == 200
 
 
+@pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
 def test_a_command_that_cannot_start_does_not_count_as_work_that_is_due(go_live, current):
     before = current()
     with pytest.raises(PlaybookFailed, match="runs as before"):
@@ -122,6 +128,7 @@ def test_a_command_that_cannot_start_does_not_count_as_work_that_is_due(go_live,
     assert current() == before
 
 
+@pytest.mark.promise("maintenance-by-hand-stays")
 def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
     application = server.variables(site.run)
     folder, user = application["application_path"], application["application_user"]
@@ -134,6 +141,7 @@ def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
     assert site.get()[0] == 200
 
 
+@pytest.mark.promise("the-one-before-stays")
 def test_the_last_releases_stay_and_the_one_before_always(go_live, site, tmp_path):
     for name in ("one", "two", "three"):
         go_live(name, release_keep=1)

@@ -17,6 +17,7 @@ def states(site):
     return [each.state for each in find.everything(site.run).machines]
 
 
+@pytest.mark.promise("keep-tells-the-hosts")
 def test_a_host_past_its_time_stays_as_long_as_somebody_keeps_it(site, tmp_path):
     kept = site.doit("keep", "3")
     assert kept.returncode == 0, kept.stderr

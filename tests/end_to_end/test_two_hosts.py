@@ -117,6 +117,7 @@ def every(site, program):
         pytest.param("/var/tmp/restart-fails", 1, marks=pytest.mark.long),
     ],
 )
+@pytest.mark.promise("all-hosts-or-none", "one-failing-host-stops-all")
 def test_a_release_that_fails_on_one_machine_stays_on_neither(pair, path, sick):
     before = seen(pair)
     assert before[0] == before[1]
@@ -140,6 +141,7 @@ def assert_both_go_on(site, before):
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", ["/var/tmp/migration-fails", "/var/tmp/switch-fails"])
+@pytest.mark.promise("migrated-data-keeps-all-hosts-in-maintenance")
 def test_after_a_migration_both_stay_in_maintenance(pair, path):
     before = seen(pair)
     change(pair)
@@ -157,6 +159,7 @@ def test_after_a_migration_both_stay_in_maintenance(pair, path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("sick", [0, 1])
+@pytest.mark.promise("one-failing-host-stops-all")
 def test_a_machine_that_dies_before_the_switch_keeps_the_other_from_it(pair, sick):
     before, dying = seen(pair), pair.hosts[sick]
     change(pair)

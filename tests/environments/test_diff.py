@@ -35,6 +35,7 @@ def two(project, start):  # noqa: F811
     return run, before
 
 
+@pytest.mark.promise("dates-do-not-count")
 def test_what_differs_is_listed_by_name_and_dates_do_not_count(two):
     run, before = two
     first, second = (diff.read(run, diff.find(run, each)) for each in (before, "HEAD"))
@@ -56,6 +57,7 @@ def test_sizes_are_listed_by_layer(two):
     assert lines[1].startswith("pages-de: 2 files, 0.0 MB → none")
 
 
+@pytest.mark.promise("tarballs-by-any-name")
 def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
     run, _ = two
     digest = stored.existing(run)
@@ -64,6 +66,7 @@ def test_a_tarball_is_found_by_digest_commit_branch_and_environment(two):
 
 
 @pytest.mark.parametrize("name", ["nothing", "0" * 12, "--all", "production", "HEAD~1"])
+@pytest.mark.promise("tarballs-by-any-name")
 def test_what_has_no_tarball_is_refused(two, name):
     run, before = two
     run.store.delete(stored.stored_key(run, diff.find(run, before)))

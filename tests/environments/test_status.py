@@ -67,6 +67,7 @@ def environment(run, branch):
     return made
 
 
+@pytest.mark.promise("status-of-every-environment", "silent-sites-are-not-waited-for", "ill-and-unreachable")
 def test_the_status_of_ten_environments_one_of_them_silent_takes_less_than_three_seconds(run, sites):
     made = [environment(run, f"branch-{number}") for number in range(10)]
     sites.silent, sites.ill = made[3].host_name, made[4].host_name
@@ -86,6 +87,7 @@ def test_the_status_of_ten_environments_one_of_them_silent_takes_less_than_three
     assert one.url == made[0].url
 
 
+@pytest.mark.promise("ill-and-unreachable")
 def test_a_host_that_refuses_connections_is_unreachable(run):
     made = environment(run, "main")
     with socket.socket() as free:
@@ -95,6 +97,7 @@ def test_a_host_that_refuses_connections_is_unreachable(run):
     assert found.health.startswith("unreachable: ")
 
 
+@pytest.mark.promise("status-of-every-environment")
 def test_the_holder_of_an_environment_is_shown(run):
     made = environment(run, "held")
     held = lease.Lease(made)
@@ -146,6 +149,7 @@ def test_a_line_for_each_environment_in_columns():
     ]
 
 
+@pytest.mark.promise("json-for-programs")
 def test_a_status_is_json_for_programs():
     from tasks.commands.base import json_of
 

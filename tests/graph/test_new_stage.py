@@ -89,6 +89,7 @@ def test_it_is_listed_drawn_and_described(project):
     )
 
 
+@pytest.mark.promise("a-stage-without-other-changes")
 def test_it_is_planned_runs_alone_and_is_unchanged_then(project):
     assert line(said(doit(project, "plan", "smoke_test")))[1] == "run"
     refused = said(doit(project, "smoke_test", SMOKE="1"), code=1)
@@ -105,6 +106,7 @@ def test_it_is_planned_runs_alone_and_is_unchanged_then(project):
     assert line(said(doit(project, "plan", "smoke_test")))[1] == "unchanged"
 
 
+@pytest.mark.promise("info-names-former-values")
 def test_an_input_that_changed_is_marked_with_its_former_id(project):
     said(doit(project, "smoke_test"))
     path = project / "tasks" / "smoke_test.py"
@@ -158,6 +160,7 @@ def test_its_refusal_is_in_the_docs(project):
     )
 
 
+@pytest.mark.promise("a-stage-without-other-changes")
 def test_it_exists_where_the_environment_s_file_lets_it(project):
     assert "smoke_test" in said(doit(project, "environment=testing", "list"))
     assert "smoke_test" not in said(doit(project, "environment=production", "list"))

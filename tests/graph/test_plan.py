@@ -31,6 +31,7 @@ def verdicts(**seconds):
         ({"server": None}, "no history here of server"),
     ],
 )
+@pytest.mark.promise("plan-says-what-runs")
 def test_stages_side_by_side_take_as_long_as_the_longer_one(due, words):
     assert expectation(TASKS, verdicts(**due)) == f"expected: {words}"
 

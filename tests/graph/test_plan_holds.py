@@ -541,6 +541,7 @@ def test_what_was_once_foreseen_wrongly_is_foreseen(field):
         assert {task: each.said[task]["what"] for task in expected} == expected, name
 
 
+@pytest.mark.promise("plan-lists-the-same-changes", "plan-says-what-runs", "the-plan-holds")
 def test_ten_sequences_go_as_planned(field):
     trial(field, 10, rounds=1)
 
@@ -550,6 +551,7 @@ def test_a_hundred_sequences_go_as_planned(field):
     trial(field, 100, rounds=2)
 
 
+@pytest.mark.promise("the-plan-holds")
 def test_a_plan_that_always_says_run_is_found(field):
     (seen,) = play(field, [[("change", "README.md")]])
     for what in ("run", "maybe", "unchanged"):

@@ -139,6 +139,7 @@ def run_json(project):
 # --- on a terminal --------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("one-line-for-each-stage")
 def test_a_stage_at_work_has_one_line_whose_seconds_tick_and_which_goes_at_the_end(project):
     child = on_a_terminal(project)
     child.expect(pexpect.EOF)
@@ -152,6 +153,7 @@ def test_a_stage_at_work_has_one_line_whose_seconds_tick_and_which_goes_at_the_e
     assert "  machine       an event" in screen(shown)
 
 
+@pytest.mark.promise("unchanged-says-why")
 def test_again_it_is_unchanged_with_the_reason(project):
     assert doit(project).returncode == 0
     child = on_a_terminal(project)
@@ -162,6 +164,7 @@ def test_again_it_is_unchanged_with_the_reason(project):
 
 
 @pytest.mark.parametrize("ending", ["failure", "interruption"])
+@pytest.mark.promise("the-cursor-is-never-hidden")
 def test_the_terminal_is_left_as_it_was(project, ending):
     child = on_a_terminal(project, "failing" if ending == "failure" else "waiting")
     if ending == "interruption":
@@ -185,6 +188,7 @@ def test_what_a_stage_says_cannot_move_the_cursor():
 
 
 @pytest.mark.parametrize(("term", "live"), [("xterm", True), ("dumb", False), (None, False)])
+@pytest.mark.promise("plain-lines-without-a-terminal")
 def test_lines_move_on_terminals_only(term, live):
     class Terminal(io.StringIO):
         def isatty(self):
@@ -198,6 +202,7 @@ def test_lines_move_on_terminals_only(term, live):
 # --- without one ----------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("plain-lines-without-a-terminal")
 def test_without_a_terminal_lines_are_plain(project):
     answered = doit(project)
     assert answered.returncode == 0, answered.stderr
@@ -219,6 +224,7 @@ def test_the_same_words_are_not_said_twice_at_once():
 # --- what is left ---------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("a-run-leaves-its-logs")
 def test_a_run_leaves_a_log_for_each_stage_and_its_timings(project):
     doit(project)
     told, folder = run_json(project)
@@ -246,6 +252,7 @@ def test_a_failed_run_leaves_its_reason(project):
 
 
 @pytest.mark.parametrize(("number", "outcome"), [(signal.SIGINT, "interrupted"), (signal.SIGKILL, "running")])
+@pytest.mark.promise("a-killed-run-leaves-what-it-knew")
 def test_a_run_that_is_ended_leaves_what_it_knew(project, number, outcome):
     child = on_a_terminal(project, "waiting")
     child.expect("waiting +0.[4-9] s")
@@ -255,6 +262,7 @@ def test_a_run_that_is_ended_leaves_what_it_knew(project, number, outcome):
     assert told["outcome"] == outcome
 
 
+@pytest.mark.promise("newest-twenty-runs")
 def test_the_newest_twenty_runs_stay(tmp_path):
     made = [journal.new(tmp_path) for _ in range(23)]
     assert sorted(tmp_path.iterdir()) == sorted(made)[-journal.KEPT :]
@@ -270,6 +278,7 @@ def test_interrupted_is_what_the_process_knows(tmp_path):
 # --- what is not loaded ---------------------------------------------------------------------------
 
 
+@pytest.mark.promise("nothing-slow-is-imported")
 def test_the_list_loads_neither_cloud_nor_ansible_nor_git(project):
     (project / "dodo.py").write_text((ROOT / "dodo.py").read_text())
     words = [sys.executable, "-X", "importtime", str(DOIT), "list"]

@@ -47,6 +47,7 @@ def test_a_voided_record_is_no_success(run):
     assert not BucketState(Records(run=run), None).in_("server")
 
 
+@pytest.mark.promise("records-are-not-overwritten")
 def test_the_second_writer_of_a_record_is_refused(run):
     one, two = BucketState(Records(run=run), None), BucketState(Records(run=run), None)
     assert (one.get("server", "x"), two.get("server", "x")) == (None, None)
@@ -56,10 +57,13 @@ def test_the_second_writer_of_a_record_is_refused(run):
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"doit": 3}', b""])
-def test_a_corrupted_record_is_a_warning_and_a_miss(run, body, capsys):
+@pytest.mark.promise("broken-record-is-a-warning")
+def test_a_corrupted_record_is_a_warning_and_a_miss(run, body, capfd):
     state = saved(run, value=1)
     run.cloud.client("s3").put_object(Bucket=run.bucket, Key=state.key("server"), Body=body)
     assert not BucketState(Records(run=run), None).in_("server")
+    warned = f"{state.key('server')} is no JSON: the task counts as never run" in capfd.readouterr().out
+    assert warned is (body != b'{"doit": 3}')
     saved(run, value=2)
     assert BucketState(Records(run=run), None).get("server", "value") == 2
 
@@ -124,6 +128,7 @@ class Twice:
         return self.s3.put_object(**request)
 
 
+@pytest.mark.promise("every-write-is-unique")
 def test_a_request_that_was_repeated_recognises_itself(run):
     store = Store(cloud=Twice(run.cloud), bucket=run.bucket)
     first = store.write("twice.json", {"a": 1}, seen=None)
@@ -131,6 +136,7 @@ def test_a_request_that_was_repeated_recognises_itself(run):
     assert store.read("twice.json").value["a"] == 2
 
 
+@pytest.mark.promise("records-are-not-overwritten")
 def test_equal_values_get_different_versions(run):
     first = run.store.write("same.json", {"a": 1}, seen=None)
     second = run.store.write("same.json", {"a": 1}, seen=first)

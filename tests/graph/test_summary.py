@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tasks.commands import command_line
 from tasks.graph import summary
 from tests.conftest import doit
@@ -30,6 +32,7 @@ CONTENT = {
 }
 
 
+@pytest.mark.promise("a-report-says-why")
 def test_a_page_says_what_ran_and_why_how_long_and_where():
     assert (
         summary.page(CONTENT, url="http://shop/")
@@ -56,6 +59,7 @@ def test_a_failure_is_shown_whole_and_as_plain_text():
     assert summary.page(failed).endswith("\n    server: no\n        doit server\n")
 
 
+@pytest.mark.promise("each-ci-finds-the-report")
 def test_each_ci_finds_the_report_where_it_looks(tmp_path):
     step_summary, output = tmp_path / "summary", tmp_path / "output"
     step_summary.write_text("before\n")
@@ -67,6 +71,7 @@ def test_each_ci_finds_the_report_where_it_looks(tmp_path):
     assert (tmp_path / ".run" / "report.env").read_text() == "URL=http://shop/\n"
 
 
+@pytest.mark.promise("a-copy-beside-the-logs")
 def test_a_run_leaves_its_report_beside_its_logs(project):  # noqa: F811
     doit(project, "machine", GITHUB_TRIGGERING_ACTOR="kim")
     (folder,) = (project / ".run" / "logs").glob("*/*")
@@ -76,6 +81,7 @@ def test_a_run_leaves_its_report_beside_its_logs(project):  # noqa: F811
     assert (project / ".run" / "report.md").read_text() == text
 
 
+@pytest.mark.promise("a-report-says-why")
 def test_a_report_says_which_paths_have_changed(project):  # noqa: F811
     text = (project / "dodo.py").read_text()
     (project / "dodo.py").write_text(

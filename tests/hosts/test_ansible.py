@@ -122,6 +122,7 @@ def test_a_play_in_which_a_host_ran_no_task_is_a_failure():
         accept("successful", story, "release", [a_host(), a_host(name="i-2")])
 
 
+@pytest.mark.promise("refusing-strategy-is-replaced")
 def test_a_strategy_that_refuses_is_replaced_and_named_once():
     said = io.StringIO()
     console = Console(said)
@@ -141,6 +142,7 @@ def test_a_playbook_that_cannot_begin_is_named():
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.promise("an-interruption-ends-children")
 def test_an_interruption_ends_a_play_within_three_seconds(strategy, temporary):
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     interrupted = []

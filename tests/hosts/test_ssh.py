@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import tempfile
@@ -104,3 +105,38 @@ def test_a_play_does_not_either_whatever_its_strategy_is(tmp_path):
         check=True,
     ).stdout
     assert "serveraliveinterval 15\n" in shown
+
+
+STRICT = {
+    "stricthostkeychecking": "true",
+    "globalknownhostsfile": "/dev/null",
+    "identitiesonly": "yes",
+    "identityagent": "none",
+    "batchmode": "yes",
+}
+"""What OpenSSH must have understood: no key but the known one, no identity but ours, and nobody is asked."""
+
+
+@pytest.mark.promise("host-keys-are-pinned")
+def test_only_the_known_key_and_our_own_are_trusted(tmp_path):
+    told = ansible.json.loads(ansible._inventory(tmp_path, [HOST], {}).read_text())["all"]["hosts"]["i-1"]
+    with ssh.login(HOST) as command:
+        for words in (command, ["ssh", *shlex.split(told["ansible_ssh_common_args"]), "127.0.0.1"]):
+            shown = subprocess.run(
+                [words[0], "-G", *words[1:]], capture_output=True, text=True, check=True
+            ).stdout
+            settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
+            assert {name: settings.get(name) for name in STRICT} == STRICT
+
+
+@pytest.mark.promise("private-folders")
+def test_a_key_is_for_its_owner_alone_from_the_beginning(tmp_path):
+    before = os.umask(0)
+    try:
+        ansible._inventory(tmp_path, [HOST], {})
+        with ssh.login(HOST) as command:
+            (key,) = understood(command)["identityfile"]
+            assert Path(key).stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    assert {each.stat().st_mode & 0o777 for each in tmp_path.iterdir()} == {0o600}

@@ -47,6 +47,7 @@ def test_without_a_baked_image_it_is_the_one_of_the_settings(run):
     assert image["Name"] == run.pipeline.image
 
 
+@pytest.mark.promise("the-cloud-is-asked-each-time")
 def test_a_port_is_opened_and_closed_and_a_tag_written(run):
     infrastructure.converge(run)
     (machine,) = find.everything(run).machines

@@ -12,6 +12,7 @@ from tasks.infrastructure import stage as infrastructure
 from tests.clouds import secrets_of
 
 
+@pytest.mark.promise("host-keys-are-pinned")
 def test_host_keys_are_pinned_at_first_sight(run):
     facts = infrastructure.converge(run).facts
     run.cloud.host_keys = lambda id, say: ["ssh-ed25519 another"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tasks.infrastructure import launches, memory
 
 
+@pytest.mark.promise("no-machine-is-made-twice")
 def test_a_launch_that_was_not_seen_is_asked_for_with_the_same_token(run):
     token = launches.token(run.store, run.identity, "1")
     assert launches.token(run.store, run.identity, "1") == token

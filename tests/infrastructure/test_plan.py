@@ -59,6 +59,7 @@ def lines(changes):
     return [str(each) for each in changes]
 
 
+@pytest.mark.promise("branches-share-nothing-else")
 def test_from_nothing_everything_is_made_but_the_record_waits_for_an_address():
     assert lines(plan(WANTED, Existing())) == [
         "create key shop-testing-1",
@@ -142,6 +143,7 @@ def test_a_replaced_name_goes_once_the_new_one_is_there():
     assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(replaced=(replaced,))) == [change]
 
 
+@pytest.mark.promise("plan-lists-the-same-changes")
 def test_what_the_name_will_need_is_foreseen_though_no_address_is_known():
     stopped, replaced = (
         dataclasses.replace(MACHINE, state="stopped"),
@@ -160,10 +162,12 @@ def test_what_the_name_will_need_is_foreseen_though_no_address_is_known():
         assert lines(later(wanted, existing, plan(wanted, existing))) == due
 
 
+@pytest.mark.promise("second-teardown-finds-nothing")
 def test_teardown_of_nothing_changes_nothing():
     assert teardown_plan("shop-testing-1", WANTED.host_name, WANTED.zone, Existing()) == []
 
 
+@pytest.mark.promise("termination-protection")
 def test_a_machine_is_protected_where_the_settings_ask_for_it():
     wanted = dataclasses.replace(WANTED, protected=True)
     for protected, due in ((False, ["protect machine i-1"]), (True, []), (None, [])):
@@ -172,6 +176,7 @@ def test_a_machine_is_protected_where_the_settings_ask_for_it():
         assert plan(WANTED, Existing(**{**COMPLETE, "machines": (machine,)})) == []
 
 
+@pytest.mark.promise("additive-only-adds")
 def test_only_what_leaves_everything_as_it_was_is_an_addition():
     assert more_than_additions(plan(WANTED, Existing())) == []
     adopted = dataclasses.replace(MACHINE, tags={"project": "shop"}, protected=False)

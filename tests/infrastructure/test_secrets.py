@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tasks.infrastructure import secrets
 from tests.clouds import secrets_of
 
 
+@pytest.mark.promise("secrets-are-made-once", "secrets-are-encrypted")
 def test_secrets_are_made_once_and_never_shown(run):
     first = secrets_of(run)
     assert secrets_of(run) == first
@@ -20,6 +23,7 @@ def test_secrets_are_made_once_and_never_shown(run):
     assert len(parameters) == len(secrets.MAKE)
 
 
+@pytest.mark.promise("secrets-are-made-once")
 def test_what_is_known_is_asked_without_making_anything(run):
     ssm = run.cloud.client("ssm")
     assert secrets.known(ssm, run.secrets_folder) is None

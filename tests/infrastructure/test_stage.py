@@ -18,6 +18,7 @@ from tests.clouds import Killed, QuietCloud, run_in, secrets_of
 from tests.infrastructure.conftest import instances
 
 
+@pytest.mark.promise("the-cloud-is-asked-each-time")
 def test_the_second_time_nothing_is_changed(run):
     first = infrastructure.converge(run)
     assert first.changed
@@ -29,6 +30,7 @@ def test_the_second_time_nothing_is_changed(run):
 
 
 @pytest.mark.parametrize("calls", range(14))
+@pytest.mark.promise("interrupted-infrastructure-goes-on", "no-machine-is-made-twice")
 def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls):
     run.cloud.calls.clear()
     run.cloud.dies_after = calls
@@ -43,6 +45,7 @@ def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls)
 
 
 @pytest.mark.parametrize("calls", range(8))
+@pytest.mark.promise("second-teardown-finds-nothing", "teardown-leaves-nothing")
 def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     infrastructure.converge(run)
     run.cloud.calls.clear()
@@ -53,6 +56,16 @@ def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     teardown.tear_down(run)
     assert find.everything(run) == Existing()
     assert not teardown.tear_down(run).changed
+
+
+@pytest.mark.promise("teardown-leaves-what-all-share")
+def test_a_teardown_leaves_what_all_environments_share(run):
+    infrastructure.converge(run)
+    run.store.put("branches/tarballs/x.tar.zst", b"x")
+    teardown.tear_down(run)
+    assert find.everything(run) == Existing()
+    assert infrastructure.shared_differences(run) == []
+    assert run.store.exists("branches/tarballs/x.tar.zst")
 
 
 def test_a_cloud_with_faults_gives_the_same(checkout, faulty):
@@ -95,6 +108,7 @@ def with_settings(run, **changed):
     return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
 
 
+@pytest.mark.promise("additive-only-adds")
 def test_where_only_additions_are_allowed_no_machine_is_made_whose_name_would_have_to_change(run):
     infrastructure.converge(run)
     with pytest.raises(infrastructure.OnlyAdditive, match="repoint"):
@@ -102,6 +116,7 @@ def test_where_only_additions_are_allowed_no_machine_is_made_whose_name_would_ha
     assert len(instances(run)) == 1
 
 
+@pytest.mark.promise("plan-lists-the-same-changes")
 def test_what_is_foreseen_is_what_is_told_afterwards(run):
     assert infrastructure.foresee(run) is None  # nobody knows a new machine's address
     facts = infrastructure.converge(run).facts
@@ -126,6 +141,7 @@ def test_a_replaced_host_name_goes_with_its_replacement(run):
 
 
 @pytest.mark.parametrize("calls", range(12))
+@pytest.mark.promise("teardown-leaves-nothing")
 def test_no_name_outlives_a_teardown_wherever_a_run_was_killed(run, calls):
     named = named_as(run, "qa")
     infrastructure.converge(named)
@@ -150,6 +166,7 @@ def addresses_of(run, *others):
     return sorted(names & {each.host_name for each in (run, *others)})
 
 
+@pytest.mark.promise("branches-share-nothing-else")
 def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
     other = run_in(checkout, run.cloud, branch="other")
     infrastructure.converge(run)
@@ -163,6 +180,7 @@ def test_two_branches_share_the_bucket_and_nothing_else(run, checkout):
 
 
 @pytest.mark.parametrize(("environment", "behaviour"), [("testing", "terminate"), ("staging", "stop")])
+@pytest.mark.promise("a-shutdown-terminates", "elsewhere-a-shutdown-stops")
 def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
     checkout,
     server,
@@ -178,11 +196,18 @@ def test_only_a_machine_that_guards_itself_is_ended_by_its_own_shutdown(
     assert said["InstanceInitiatedShutdownBehavior"]["Value"] == behaviour
 
 
+@pytest.mark.promise("bucket-is-private", "replaced-objects-stay-for-30-days")
 def test_the_bucket_is_versioned_encrypted_and_private(run):
     s3 = run.cloud.client("s3")
     assert s3.get_bucket_versioning(Bucket=run.bucket)["Status"] == "Enabled"
     rules = s3.get_bucket_encryption(Bucket=run.bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    kept = {
+        each["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for each in s3.get_bucket_lifecycle_configuration(Bucket=run.bucket)["Rules"]
+        if "NoncurrentVersionExpiration" in each
+    }
+    assert kept == {30}
     assert all(s3.get_public_access_block(Bucket=run.bucket)["PublicAccessBlockConfiguration"].values())
     assert infrastructure.shared_differences(run) == []
     assert not infrastructure.share(run).changed

@@ -27,6 +27,7 @@ def test_a_zone_is_found_by_its_whole_name():
     assert zone.zone_id(Route53("shop.localhost.x."), "shop.localhost") is None
 
 
+@pytest.mark.promise("only-a-localhost-zone-is-made")
 def test_a_zone_below_localhost_is_made():
     route53 = Route53()
     zone.make(route53, "shop.localhost", "shop")
@@ -34,6 +35,7 @@ def test_a_zone_below_localhost_is_made():
 
 
 @pytest.mark.parametrize("name", ["shop.example.com", "notlocalhost"])
+@pytest.mark.promise("only-a-localhost-zone-is-made")
 def test_another_zone_is_not_made(name):
     route53 = Route53()
     with pytest.raises(ZoneMissing, match=f"no hosted zone {name}"):

@@ -154,6 +154,7 @@ def test_podman_that_falls_silent_is_ended(silent, tmp_path):
     assert ended(tmp_path)
 
 
+@pytest.mark.promise("an-interruption-ends-children")
 def test_an_interruption_ends_what_git_waits_for(checkout, silent, tmp_path):
     silent("git")
     children.threading.Timer(1, children.interrupt).start()

@@ -54,6 +54,7 @@ def keys(temporary):
     return [each for each in temporary.rglob("*") if each.is_file() and b"secret key" in each.read_bytes()]
 
 
+@pytest.mark.promise("private-folders")
 def test_a_key_lies_below_one_folder_that_only_this_user_opens(temporary):
     with ssh.login(HOST):
         (key,) = keys(temporary)
@@ -62,6 +63,7 @@ def test_a_key_lies_below_one_folder_that_only_this_user_opens(temporary):
     assert keys(temporary) == []
 
 
+@pytest.mark.promise("next-run-removes-private-folders")
 def test_the_next_run_removes_what_a_killed_one_has_left(temporary):
     killed()
     assert len(keys(temporary)) == 1
@@ -69,6 +71,7 @@ def test_the_next_run_removes_what_a_killed_one_has_left(temporary):
         assert keys(temporary) == []
 
 
+@pytest.mark.promise("watcher-ends-what-a-killed-run-started")
 def test_the_watcher_removes_a_killed_runs_key(temporary):
     killed("0123456789ab")
     end = time.monotonic() + 10
@@ -77,12 +80,14 @@ def test_the_watcher_removes_a_killed_runs_key(temporary):
     assert keys(temporary) == []
 
 
+@pytest.mark.promise("private-folders")
 def test_a_living_process_keeps_its_folder():
     with private.folder("ssh") as first, private.folder("ssh") as second:
         assert first.is_dir()
         assert second.is_dir()
 
 
+@pytest.mark.promise("private-folders")
 def test_a_folder_that_others_can_open_is_refused(temporary):
     private.root().chmod(0o755)
     with pytest.raises(PrivateFolderTaken, match="only this user can open"):

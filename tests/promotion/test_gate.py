@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 
 import pytest
 
+from tasks import source
 from tasks.bucket import cache, layout
 from tasks.digest import Digest
 from tasks.infrastructure import stage as infrastructure
 from tasks.promotion import gate
 from tasks.promotion import record as promotion_record
 from tasks.promotion.gate import BranchUnproved, Proof
+from tasks.promotion.rules import Downgrade, Frozen, NotWaiting
 from tasks.release import history
 from tasks.tarball.stored import Pointer
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
@@ -42,6 +45,7 @@ def run(checkout, server):  # noqa: F811
         (Proof(digest=None), "no tarball is live"),
     ],
 )
+@pytest.mark.promise("what-a-run-proves")
 def test_a_run_proves_the_tarball_that_its_own_stages_put_live(run, proof, why):
     key = layout.record(cache.of(run).writes, "commits", run.commit)
     run.store.write(key, Pointer(digest=DIGEST).as_dict(), seen=None)
@@ -73,6 +77,7 @@ def job(checkout, tmp_path):
 
 @pytest.mark.parametrize(("environment", "control"), [("staging", "start"), ("production", "continue")])
 @pytest.mark.parametrize("environ", [JOB, REQUEST, {}])
+@pytest.mark.promise("unproved-branch-is-refused", "shared-environments-refuse-the-unknown")
 def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
     job, monkeypatch, environment, control, environ
 ):
@@ -89,6 +94,7 @@ def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
 
 
 @pytest.mark.parametrize(("environment", "control"), [("staging", "start"), ("production", "continue")])
+@pytest.mark.promise("unproved-branch-is-refused")
 def test_a_commit_of_which_the_provider_says_so_is_the_default_branch_s(
     job, monkeypatch, environment, control
 ):
@@ -100,3 +106,60 @@ def test_a_commit_of_which_the_provider_says_so_is_the_default_branch_s(
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     gate.check_checkout(run_in(job, Plain(REGION), environment=environment), control, "release")
+
+
+def frozen(run):
+    """The same run, in an environment that takes nothing now."""
+    settings = dataclasses.replace(run.environment, freezes=("2020-01-01/2999-01-01",))
+    return dataclasses.replace(run, environment=settings)
+
+
+@pytest.fixture
+def waiting(run, server):  # noqa: F811
+    """A run on production, of a commit that staging has proved and that waits."""
+    key = layout.record(cache.of(run).writes, "commits", run.commit)
+    run.store.write(key, Pointer(digest=DIGEST, role="builder").as_dict(), seen=None)
+    run.store.delete(layout.history("production"))
+    assert gate.begin(run, "start", ["release"])(Proof(digest=DIGEST)) is None
+    return run_in(run.root, run.cloud, environment="production")
+
+
+@pytest.mark.promise("staging-may-freeze")
+def test_staging_takes_nothing_while_it_is_frozen(run):
+    with pytest.raises(Frozen, match="start: staging is frozen from 2020-01-01 00:00"):
+        gate.begin(frozen(run), "start", ["release"])
+    assert promotion_record.read(run.store, run.commit) is None
+
+
+@pytest.mark.promise("no-older-commit-goes-live")
+def test_staging_takes_no_commit_that_lacks_the_one_that_runs(run):
+    older = run.commit
+    (run.root / "README.md").write_text(f"after {older}")
+    commit(run.root)
+    source._snapshot.cache_clear()
+    history.add(run_in(run.root, run.cloud, environment="staging"), DIGEST)
+    git(run.root, "checkout", "-q", older)
+    source._snapshot.cache_clear()
+    with pytest.raises(Downgrade, match=f"which {older.short} does not contain"):
+        gate.begin(run_in(run.root, run.cloud, environment="staging", branch="main"), "start", ["release"])
+
+
+@pytest.mark.promise("asked-again-under-the-lease")
+def test_a_commit_is_judged_again_by_who_holds_the_lease(waiting):
+    """Between the question on the terminal and the lease, everything may have changed."""
+    store, commit = waiting.store, waiting.commit
+    with pytest.raises(Frozen):
+        gate.begin(frozen(waiting), "continue", ["release"])
+    assert promotion_record.read(store, commit).state == "waiting"
+    promotion_record.add(store, commit, promotion_record.step(waiting, "stopped"))
+    with pytest.raises(NotWaiting, match="stopped"):
+        gate.begin(waiting, "continue", ["release"])
+    promotion_record.add(store, commit, promotion_record.step(waiting, "waiting"))
+    finish = gate.begin(waiting, "continue", ["release"])
+    assert promotion_record.read(store, commit).state == "continuing"
+    assert "is live, and the commit has" in finish(Proof(digest=OTHER)).text
+    assert history.read(store, "production") == []
+    assert promotion_record.read(store, commit).state == "waiting"
+    assert gate.begin(waiting, "continue", ["release"])(Proof(digest=DIGEST)) is None
+    assert history.read(store, "production")[-1].digest == DIGEST
+    assert promotion_record.read(store, commit).state == "live"

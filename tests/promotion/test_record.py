@@ -42,6 +42,7 @@ def later(run):
     )
 
 
+@pytest.mark.promise("only-a-waiting-run-goes-on")
 def test_a_run_begins_and_the_one_before_it_is_superseded(run):
     assert promotion_record.current(run.store) is None
     assert promotion_record.begin(run) is None
@@ -82,6 +83,7 @@ def test_a_run_that_has_ended_or_continues_is_not_superseded(run, ended):
     assert promotion_record.read(run.store, run.commit).state == ended
 
 
+@pytest.mark.promise("killed-run-begins-again")
 def test_the_same_commit_begins_anew_with_its_former_steps(run):
     promotion_record.begin(run)
     promotion_record.add(run.store, run.commit, promotion_record.step(run, "failed"))
@@ -93,6 +95,7 @@ def test_the_same_commit_begins_anew_with_its_former_steps(run):
     ]
 
 
+@pytest.mark.promise("only-a-waiting-run-goes-on")
 def test_of_two_changes_at_once_both_are_considered_and_one_decides(run):
     promotion_record.begin(run)
     waits = promotion_record.step(run, "waiting")
@@ -126,6 +129,7 @@ def managed(run, manage):
     return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
 
 
+@pytest.mark.promise("plan-changes-nothing")
 def test_a_plan_changes_nothing_and_asks_for_a_machine_to_adopt(run, capfd):
     run.cloud.calls.clear()
     with pytest.raises(NoMachineFound, match=f"tags project=shop environment={run.identity}"):
@@ -134,6 +138,7 @@ def test_a_plan_changes_nothing_and_asks_for_a_machine_to_adopt(run, capfd):
     assert run.cloud.calls == []
 
 
+@pytest.mark.promise("termination-protection", "production-is-adopted", "additive-only-adds")
 def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
     ec2 = run.cloud.client("ec2")
     image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12"]}])["Images"][0]["ImageId"]

@@ -60,6 +60,7 @@ PLAIN = Environment(takes_from="staging")
         ({"approvals": "none"}, {"arn": KIM}),
     ],
 )  # fmt: skip
+@pytest.mark.promise("only-listed-builders", "no-release-in-a-freeze")
 def test_a_proved_commit_may_continue(settings, facts):
     environment = dataclasses.replace(PLAIN, **settings)
     assert refusal("production", environment, dataclasses.replace(GOOD, **facts)) is None
@@ -94,6 +95,15 @@ def test_a_proved_commit_may_continue(settings, facts):
         ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=NAMELESS)}, "names no person"),
     ],
 )  # fmt: skip
+@pytest.mark.promise(
+    "only-a-waiting-run-goes-on",
+    "only-the-tarball-of-staging-goes-on",
+    "only-listed-builders",
+    "no-older-commit-goes-live",
+    "no-release-in-a-freeze",
+    "another-person-continues",
+    "no-person-no-approval",
+)
 def test_a_commit_that_may_not_continue_is_refused_with_the_reason(settings, facts, sentence):
     environment = dataclasses.replace(PLAIN, **settings)
     refused = refusal("production", environment, dataclasses.replace(GOOD, **facts))
@@ -139,10 +149,12 @@ REACH = Reach(
         ("README.md", ["other"]),
     ],
 )
+@pytest.mark.promise("a-file-counts-under-every-stage")
 def test_a_change_counts_under_every_stage_that_depends_on_it(path, reached):
     assert kinds([path], REACH) == {kind: [path] for kind in reached}
 
 
+@pytest.mark.promise("five-names-of-a-kind")
 def test_five_files_of_a_kind_are_named_unless_it_reaches_no_machine():
     paths = [f"roles/nginx/{number}" for number in range(7)]
     assert list(lines(kinds(["README.md", *paths, "dodo.py"], REACH))) == [

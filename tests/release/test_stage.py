@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 
@@ -11,7 +12,12 @@ from tasks.digest import Digest
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host, HostUnreachable
 from tasks.process.threads import Threads
-from tasks.release.stage import NotLive, read_back
+from tasks.release.stage import NotLive, parts, read_back, variables
+from tasks.tarball import stage as tarball
+from tasks.tarball.build.layers import Build
+from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
+from tests.tarball.test_signature import SOMEBODY_S
+from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
 DIGEST = Digest.of_bytes(b"new")
 
@@ -49,6 +55,7 @@ def test_a_release_that_every_host_runs_is_accepted(machines):
     read_back(Threads(), machines, hosts(), "shop", DIGEST)
 
 
+@pytest.mark.promise("every-host-is-asked", "recorded-is-what-runs")
 def test_a_host_that_still_runs_the_old_release_is_named(machines):
     old = Digest.of_bytes(b"old")
     link = machines.folder / "i-2" / "current"
@@ -59,12 +66,14 @@ def test_a_host_that_still_runs_the_old_release_is_named(machines):
 
 
 @pytest.mark.parametrize("gone", ["current", "releases/{id}/.complete"])
+@pytest.mark.promise("every-host-is-asked")
 def test_a_host_that_runs_nothing_that_is_complete_is_named(machines, gone):
     (machines.folder / "i-1" / gone.format(id=DIGEST.id)).unlink()
     with pytest.raises(NotLive, match="release: i-1 runs no complete release, not"):
         read_back(Threads(), machines, hosts(), "shop", DIGEST)
 
 
+@pytest.mark.promise("every-host-is-asked")
 def test_a_host_that_cannot_be_asked_is_no_success():
     class Silent(Hosts):
         def python(self, host, stage, program, *, quick=False):
@@ -72,3 +81,23 @@ def test_a_host_that_cannot_be_asked_is_no_success():
 
     with pytest.raises(HostUnreachable):
         read_back(Threads(), Silent(), hosts(), "shop", DIGEST)
+
+
+@pytest.mark.parametrize("name", ["release.keep", "signatures", "public_keys"])
+@pytest.mark.promise("settings-that-are-read-are-inputs")
+def test_a_setting_that_the_playbook_is_told_is_among_the_parts(project, start, name):  # noqa: F811
+    run = start(project)
+    digest = Digest(tarball.pack(Build(run)).facts["digest"])
+    environment, pipeline = run.environment, run.pipeline
+    keep = dataclasses.replace(environment.release, keep=environment.release.keep + 1)
+    other = dataclasses.replace(
+        run,
+        **{
+            "release.keep": {"environment": dataclasses.replace(environment, release=keep)},
+            "signatures": {"environment": dataclasses.replace(environment, signatures="other")},
+            "public_keys": {"pipeline": dataclasses.replace(pipeline, public_keys=(SOMEBODY_S,))},
+        }[name],
+    )
+    told = f"release_{name.removeprefix('release.')}"
+    assert variables(other, digest)[told] != variables(run, digest)[told]
+    assert {each for each, value in parts(other).items() if value != parts(run)[each]} == {name}

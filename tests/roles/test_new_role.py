@@ -106,6 +106,7 @@ def test_a_wrong_setting_is_refused(project, setting, sentence):
         file.write_text(before)
 
 
+@pytest.mark.promise("what-nobody-tells-is-refused")
 def test_what_the_profile_tells_it_is_held_to_its_options(project):
     file = project / NAME
     before = file.read_text()

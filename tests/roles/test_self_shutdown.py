@@ -53,6 +53,7 @@ def at(path, when):
         (14, 12, 11 * HOUR, 3 * DAY, None, ""),
     ],
 )
+@pytest.mark.promise("a-host-ends-itself")
 def test_a_host_ends_when_it_is_past_its_time_or_idle_unless_it_is_kept(
     self_shutdown, tmp_path, days, idle_hours, released, seen, kept, why
 ):
@@ -71,12 +72,30 @@ def test_a_host_without_a_release_has_its_time_from_its_installation_on(self_shu
 
 
 @pytest.mark.parametrize(("since", "ends"), [(60, False), (2 * HOUR, True)])
+@pytest.mark.promise("a-host-ends-itself")
 def test_a_host_stays_for_an_hour_while_a_release_runs(self_shutdown, tmp_path, since, ends):
     link = at(tmp_path / "current", NOW - 15 * DAY)
     at(tmp_path / "unfinished.json", NOW - since)
     assert bool(self_shutdown.reason(NOW, 14, 0, link)) == ends
 
 
+@pytest.mark.promise("a-host-ends-itself")
 def test_a_host_with_a_login_is_not_idle(self_shutdown, tmp_path, monkeypatch):
     monkeypatch.setattr(self_shutdown.glob, "glob", lambda pattern: ["/dev/pts/0"])
     assert self_shutdown.reason(NOW, 0, 1, at(tmp_path / "current", 0)) == ""
+
+
+@pytest.mark.parametrize("busy", [True, False])
+@pytest.mark.promise("no-host-ends-during-provisioning")
+def test_a_host_does_not_end_while_it_is_provisioned(self_shutdown, tmp_path, monkeypatch, busy):
+    note, off = tmp_path / "provisioning", tmp_path / "off"
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\necho $1 > {off}\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (begun,) = self_shutdown.BUSY
+    assert f"path: {begun}\n" in (ROLE.parent / "provisioning_started" / "tasks" / "main.yml").read_text()
+    monkeypatch.setattr(self_shutdown, "BUSY", (str(note),))
+    if busy:
+        note.touch()
+    self_shutdown.main("14", "0", at(tmp_path / "current", 1))
+    assert off.exists() is not busy

@@ -63,6 +63,7 @@ def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
     assert line in table.splitlines()
 
 
+@pytest.mark.promise("nothing-begins-in-maintenance")
 def test_no_command_begins_by_the_clock_while_the_file_of_maintenance_exists():
     table = render(
         "cron",
@@ -89,6 +90,7 @@ def test_all_shared_logs_are_rotated_by_one_entry():
     ]
 
 
+@pytest.mark.promise("nothing-begins-in-maintenance")
 def test_a_worker_s_command_reaches_it_word_for_word():
     unit = render(
         "workers",
@@ -122,6 +124,7 @@ def test_the_target_wants_every_process_of_every_worker():
     ]
 
 
+@pytest.mark.promise("later-lines-count")
 def test_an_environment_file_quotes_values_and_its_variables_come_last():
     lines = render_in(
         ROLES.parent / "applications" / "php",

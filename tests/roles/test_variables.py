@@ -128,6 +128,7 @@ def test_a_declared_variable_is_read():
     assert set().union(read_by_profiles(), *map(read_by, ROLES)) >= DECLARED
 
 
+@pytest.mark.promise("a-default-is-a-setting")
 def test_a_setting_is_the_variable_of_a_role_that_the_server_has():
     roles = settings.of_roles(ROOT)
     assert set(roles) <= set(settings.role_names(ROOT))
@@ -180,6 +181,7 @@ def test_what_the_roles_of_a_profile_read_is_declared_by_one_of_them(profile):
     assert {name for name in read_here if PUBLIC.match(name)} <= declared
 
 
+@pytest.mark.promise("a-role-notifies-its-own")
 def test_a_handler_that_is_notified_is_the_role_s_own_or_a_topic():
     """A role of another profile has no handlers here; and a later role has none yet."""
     for role in ROLES:
@@ -202,6 +204,7 @@ def notified(value):
     return {*([here] if isinstance(here, str) else here)}.union(*map(notified, value.values()))
 
 
+@pytest.mark.promise("services-reload-after-an-interruption", "all-listen-after-an-interruption")
 def test_what_restarts_a_service_does_so_after_an_interrupted_provisioning():
     with_handlers = {path.parts[-3] for path in ROOT.glob("roles/*/handlers/main.yml")}
     for role in with_handlers - {"release", "self_shutdown"}:  # the last one's timer is not on every host
@@ -210,6 +213,7 @@ def test_what_restarts_a_service_does_so_after_an_interrupted_provisioning():
 
 
 @pytest.mark.parametrize("stage", [server.variables, image.variables])
+@pytest.mark.promise("what-nobody-tells-is-refused")
 def test_the_pipeline_tells_what_it_says_it_tells(stage, checkout):
     with moto.mock_aws():
         run = clouds.run_in(checkout, plain.Plain("eu-central-1"))

@@ -79,6 +79,7 @@ def test_a_task_answers_for_what_it_manages(action, result, names):
     assert list(managed.managed(action, result)) == names
 
 
+@pytest.mark.promise("skipped-task-keeps-its-items")
 def test_a_task_is_whole_unless_something_of_it_was_skipped_or_failed():
     found = recorded(
         event("runner_on_start", "Start"),
@@ -146,6 +147,7 @@ FILE = {"type": "file", "owner": "root", "group": "root", "mode": "0644", "diges
         ("cron root x", {"line": "a"}, {"line": "b"}, ["line of cron root x"]),
     ],
 )  # fmt: skip
+@pytest.mark.promise("drift-is-named-and-corrected", "package-version-is-no-drift")
 def test_differences_from_the_record_are_named(name, before, after, said):
     assert ledger.differences({name: {"facts": before}}, {name: after}) == said
 
@@ -176,6 +178,7 @@ def one_host(monkeypatch):
 
 
 @pytest.mark.usefixtures("one_host")
+@pytest.mark.promise("drift-is-named-and-corrected")
 def test_the_reason_names_what_drifted():
     world = Told({"i-1": (["host drifted: /etc/a", "host drifted: unit nginx is gone"], [])})
     asked = inputs.World(lambda: world(QUIET))
@@ -184,6 +187,7 @@ def test_the_reason_names_what_drifted():
 
 
 @pytest.mark.usefixtures("one_host")
+@pytest.mark.promise("foreign-file-is-reported")
 def test_an_unknown_file_is_reported_and_is_no_drift(capsys):
     world = Told({"i-1": ([], ["/etc/cron.d/x"])})
     assert world(QUIET) == []
@@ -223,6 +227,7 @@ def test_a_machine_that_is_stopped_is_only_feared_to_differ(monkeypatch):
 # --- on the host ----------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("equal-servers-compare-equal")
 def test_a_file_s_facts_are_its_own(tmp_path):
     path = tmp_path / "a"
     path.write_text("password = s3cret at shop.example\n")
@@ -284,6 +289,7 @@ PREVIOUS = {"things": {"file /etc/a": thing()}}
         ({"things": {}, "leftovers": {"file /etc/b": thing()}}, {"file /etc/b": {}}, set(), [], set(), [], []),
     ],
 )  # fmt: skip
+@pytest.mark.promise("leftover-is-removed", "skipped-task-keeps-its-items")
 def test_what_is_left_over_and_what_is_carried_over(previous, new, whole, declared, others, left, carried):
     found = ledger_host.leftovers(previous, new, whole, declared, others)
     assert tuple(map(list, found)) == (left, carried)
@@ -299,6 +305,10 @@ def test_what_is_left_over_and_what_is_carried_over(previous, new, whole, declar
         ("file /var/lib/redis/dump.rdb", "data"),
         ("file /var/log/nginx/access.log", "data"),
         ("file /home/x/.bashrc", "data"),
+        ("file /root/.profile", "data"),
+        ("file /var/mail/shop", "data"),
+        ("file /var/spool/cron/x", "data"),
+        ("file /var/www/index.html", "data"),
         ("user shop", "files may belong"),
         ("package sudo", "logins"),
         ("package openssh-server", "logins"),
@@ -312,11 +322,13 @@ def test_what_is_left_over_and_what_is_carried_over(previous, new, whole, declar
         ("cron root backup", None),
     ],
 )
+@pytest.mark.promise("data-is-never-removed", "logins-are-never-removed")
 def test_what_is_never_a_leftover(name, why):
     said = ledger_host.never(name, thing(), ["/opt/shop"])
     assert said is None if why is None else why in said
 
 
+@pytest.mark.promise("edited-file-is-never-removed")
 def test_a_file_that_was_only_edited_is_never_a_leftover():
     assert ledger_host.never("file /etc/ssh/sshd_config", thing(part=True), [])
 
@@ -332,6 +344,7 @@ def test_a_file_that_was_only_edited_is_never_a_leftover():
         ({}, set()),
     ],
 )
+@pytest.mark.promise("package-takes-nothing-along")
 def test_a_package_goes_if_it_takes_nothing_else_along(removals, going):
     assert ledger_host.removable(removals) == going
 
@@ -347,6 +360,7 @@ def test_a_package_goes_if_it_takes_nothing_else_along(removals, going):
         ('case "$1" in purge) rm -rf /var/lib/mysql ;; esac', False),
     ],
 )
+@pytest.mark.promise("purge-deletes-configuration-only")
 def test_a_package_is_purged_if_that_deletes_configuration_alone(postrm, alone):
     assert ledger_host.configuration_alone(postrm) is alone
 
@@ -372,6 +386,7 @@ def settle(tmp_path, monkeypatch):
     return settle
 
 
+@pytest.mark.promise("ledger-is-for-root", "leftover-is-removed")
 def test_a_file_that_no_role_names_goes_and_only_root_reads_the_ledger(settle, tmp_path):
     settle("a", "b")
     settled = settle("a")
@@ -383,6 +398,7 @@ def test_a_file_that_no_role_names_goes_and_only_root_reads_the_ledger(settle, t
     assert json.loads(path.read_text())["things"].keys() == {f"file {tmp_path / 'a'}"}
 
 
+@pytest.mark.promise("leftovers-only-reported")
 def test_a_leftover_that_is_only_reported_is_reported_until_it_is_removed(settle, tmp_path):
     settle("a", "b")
     for _ in range(2):
@@ -392,6 +408,7 @@ def test_a_leftover_that_is_only_reported_is_reported_until_it_is_removed(settle
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.promise("skipped-task-keeps-its-items")
 def test_a_skipped_task_keeps_what_it_once_wrote(settle, tmp_path):
     settle("a", "b")
     settled = settle(whole=())
@@ -400,6 +417,7 @@ def test_a_skipped_task_keeps_what_it_once_wrote(settle, tmp_path):
     assert settle(whole=(), declared=())["done"].keys() == {f"file {tmp_path / each}" for each in "ab"}
 
 
+@pytest.mark.promise("data-is-never-removed")
 def test_data_is_no_leftover(settle, tmp_path):
     settle("data/rows", "shop/media", "a")
     settled = settle("a", data=[str(tmp_path / "shop")])
@@ -408,6 +426,7 @@ def test_data_is_no_leftover(settle, tmp_path):
     assert (tmp_path / "data" / "rows").exists()
 
 
+@pytest.mark.promise("another-ledgers-item-stays")
 def test_what_another_ledger_of_the_host_names_is_no_leftover(settle, tmp_path):
     settle("a", "b")
     (tmp_path / "ledger" / "other.json").write_text(json.dumps({"things": {f"file {tmp_path / 'b'}": {}}}))
@@ -415,6 +434,7 @@ def test_what_another_ledger_of_the_host_names_is_no_leftover(settle, tmp_path):
     assert (tmp_path / "b").exists()
 
 
+@pytest.mark.promise("full-folder-stays")
 def test_a_folder_with_something_in_it_stays(settle, tmp_path):
     (tmp_path / "conf").mkdir()
     first = settle("conf/a")
@@ -480,11 +500,13 @@ SERVER = {
         ({"unit nginx": {"active": False, "enabled": "enabled"}}, ["unit nginx active: True | False"]),
     ],
 )
+@pytest.mark.promise("compare-servers")
 def test_exactly_what_differs_is_printed(change, lines):
     first, second = (compare.view([host(things=things)]) for things in (SERVER, {**SERVER, **change}))
     assert compare.lines(first, second) == lines
 
 
+@pytest.mark.promise("compare-servers")
 def test_settings_and_files_of_packages_are_compared():
     first = compare.view([host(things={}, files=["/etc/cron.d/x"], settings={"server.php.version": "8.2"})])
     second = compare.view([host(things={}, settings={"server.php.version": "8.3"})])

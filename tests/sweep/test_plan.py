@@ -128,10 +128,18 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, 
         ([stored(f"history/{identity('shop')}.json", days=366)], ["shop"], None),
     ],
 )  # fmt: skip
+@pytest.mark.promise(
+    "when-an-environment-goes",
+    "kept-and-pinned-stay",
+    "unpushed-goes-by-expiry-only",
+    "records-without-a-machine",
+    "how-long-an-environment-stays",
+)
 def test_an_environment_goes_with_its_branch_its_time_or_its_machine(resources, branches, why):
     assert doomed(*resources, branches=["main", *branches]).get(identity("shop")) == why
 
 
+@pytest.mark.promise("what-counts-as-pushed")
 def test_a_branch_that_a_sweep_has_seen_and_that_is_gone_was_pushed():
     assert doomed(machine(pushed=""), pushed=["shop"]) == {identity("shop"): "its branch shop is gone"}
 
@@ -161,10 +169,12 @@ UNKNOWN = "left: nothing says which remote has its branch shop"
         ([machine(remote="", pushed="yes")], [], UNKNOWN),
     ],
 )  # fmt: skip
+@pytest.mark.promise("only-its-remote-says-that-a-branch-is-gone", "unknown-remote-is-left")
 def test_a_branch_is_gone_only_for_the_remote_that_it_is_one_of(machines, branches, why):
     assert doomed(*machines, branches=["main", *branches]).get(identity("shop")) == why
 
 
+@pytest.mark.promise("unknown-remote-is-left")
 def test_a_sweep_that_does_not_know_whom_it_asks_takes_no_branch_for_gone():
     left = doomed(machine(), pushed=["shop"], remote="")
     assert left == {
@@ -173,6 +183,7 @@ def test_a_sweep_that_does_not_know_whom_it_asks_takes_no_branch_for_gone():
     assert doomed(machine(remote="", pushed=""), remote="") == {identity("shop"): UNKNOWN}
 
 
+@pytest.mark.promise("unknown-remote-is-left")
 def test_what_a_sweep_has_seen_counts_for_its_own_remote_only():
     """Two remotes have a branch of that name; the environment is of the one that this sweep does not ask."""
     found = look(machine(remote=FORK, pushed=""))
@@ -186,6 +197,7 @@ def test_what_a_sweep_has_seen_counts_for_its_own_remote_only():
 
 
 @pytest.mark.parametrize("name", ["live", "image", "other"])
+@pytest.mark.promise("when-a-bake-s-host-goes", "shared-environments-stay")
 def test_an_environment_of_no_branch_does_not_go_with_a_branch(name):
     found = [dataclasses.replace(machine(), identity=name), stored(f"state/{name}/release.json")]
     expected = {
@@ -218,10 +230,12 @@ def volume(identity="", **more):
         (Resource(kind="secret", id="/shop/signing-key"), None),
     ],
 )  # fmt: skip
+@pytest.mark.promise("when-a-stray-goes")
 def test_a_stray_is_what_no_environment_claims(resource, why):
     assert doomed(machine("main"), resource).get(f"{resource.kind} {resource.id}") == why
 
 
+@pytest.mark.promise("when-an-image-goes")
 def test_old_images_go_unless_a_machine_runs_on_them():
     def baked(number, state="available"):
         made, tags = ago(days=number), {"fingerprint": "f"}
@@ -237,6 +251,7 @@ def test_old_images_go_unless_a_machine_runs_on_them():
 # --- the bucket -----------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("when-a-tarball-goes")
 def test_tarballs_go_beyond_age_or_number_with_what_lies_beside_them():
     old, young = DIGESTS[0], DIGESTS[1:]
     beside = [stored(f"branches/tarballs/{old}.{kind}") for kind in ("tar.zst", "manifest.json", "minisig")]
@@ -264,6 +279,7 @@ def test_tarballs_go_beyond_age_or_number_with_what_lies_beside_them():
         ("somebody/else.txt", False),
     ],
 )
+@pytest.mark.promise("when-a-layer-goes", "when-a-record-goes")
 def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goes):
     key = key.format(DIGESTS[0])
     assert bool(doomed(stored(key))) == goes
@@ -279,6 +295,7 @@ def planned(found, seen, **known):
     return sweep.plan(look(*found), Known(remote=ORIGIN, branches={"main": "c"}, memory=memory), LIMITS)
 
 
+@pytest.mark.promise("sweep-waits-a-grace-time", "nothing-goes-at-first-sight")
 def test_nothing_is_taken_at_first_sight_and_all_of_it_after_the_grace_time():
     first = planned([machine()], {})
     assert (first.take, list(first.wait)) == ((), [identity("shop")])
@@ -288,15 +305,18 @@ def test_nothing_is_taken_at_first_sight_and_all_of_it_after_the_grace_time():
     assert taken.of.id == "i-1"
 
 
+@pytest.mark.promise("new-machine-new-grace")
 def test_a_machine_that_is_new_gives_its_environment_a_new_grace_time():
     seen = {"instance i-1": LONG_AGO}
     assert planned([machine(), machine(id="i-2")], seen).take == ()
 
 
+@pytest.mark.promise("what-is-needed-again-is-forgotten")
 def test_what_is_held_again_is_forgotten():
     assert planned([machine("main")], {"instance i-1": LONG_AGO}).memory.seen == {}
 
 
+@pytest.mark.promise("a-few-may-always-go")
 def test_the_share_is_of_everything_and_a_few_may_always_go():
     many = [stored(f"runs/{each}.json") for each in DIGESTS[: sweep.FEW + 1]]
     living = [stored(f"runs/{each}.json", days=1) for each in DIGESTS[100 : 100 + 3 * len(many)]]
@@ -305,6 +325,9 @@ def test_the_share_is_of_everything_and_a_few_may_always_go():
     assert planned(many[1:], seen).share == 0
 
 
+@pytest.mark.promise(
+    "sweep-waits-a-grace-time", "shared-environments-stay", "needed-tarballs-stay", "kept-and-pinned-stay"
+)
 def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
     for seed in range(300):
         chance = random.Random(seed)
@@ -484,6 +507,7 @@ NOW_AND_ALL = Sweep(grace_hours=0, share=100)
 @pytest.mark.parametrize(
     ("environments", "number"), [(20, 100), pytest.param(200, 1000, marks=pytest.mark.long)]
 )
+@pytest.mark.promise("nothing-goes-at-first-sight")
 def test_exactly_the_right_environments_and_tarballs_go(aws, project, environments, number):
     living, gone = BRANCHES[LIVING - environments * 9 // 10 : LIVING], BRANCHES[LIVING:][: environments // 10]
     settings = dataclasses.replace(NOW_AND_ALL, tarballs=number // 10)
@@ -527,6 +551,7 @@ def test_a_sweep_of_200_environments_and_1000_tarballs_is_decided_within_10_seco
 
 
 @pytest.mark.parametrize("calls", [0, 2, 5, 9])
+@pytest.mark.promise("interrupted-sweep-is-repeated")
 def test_a_sweep_that_is_interrupted_is_completed_by_the_next(aws, project, calls):
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
     populate(run, [BRANCHES[0], BRANCHES[-1]])
@@ -542,6 +567,7 @@ def test_a_sweep_that_is_interrupted_is_completed_by_the_next(aws, project, call
     assert set(inventory.survey(run).environments) == {"staging", identity(BRANCHES[0])}
 
 
+@pytest.mark.promise("sweep-judges-under-the-lease", "renewed-meanwhile-stays")
 def test_an_environment_that_a_run_holds_or_that_has_a_new_machine_stays(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
     held, grown = BRANCHES[-2:]
@@ -580,6 +606,7 @@ def released(root, cloud, branch):
     return made["Instances"][0]["InstanceId"]
 
 
+@pytest.mark.promise("only-its-remote-says-that-a-branch-is-gone")
 def test_an_environment_of_another_repository_s_branch_stays_with_its_tarballs(aws, project, fork):
     run = run_in(project / "clone", Plain("eu-central-1"), dataclasses.replace(NOW_AND_ALL, tarballs=0))
     machine, name = released(fork, run.cloud, "only-here"), identity("only-here")
@@ -605,6 +632,7 @@ def test_an_environment_of_another_repository_s_branch_stays_with_its_tarballs(a
     assert name not in inventory.survey(run).environments
 
 
+@pytest.mark.promise("the-last-release-decides-whose")
 def test_a_release_from_a_clone_of_another_repository_takes_the_environment_over(aws, project, fork):
     cloud = Plain("eu-central-1")
     first = command_line.read(project / "clone", {"branch": BRANCHES[0]}, cloud=cloud)
@@ -627,6 +655,7 @@ def test_what_a_former_version_remembers_of_unnamed_remotes_does_not_count(aws, 
 
 
 @pytest.mark.parametrize("tag", ["expires", "keep-until"])
+@pytest.mark.promise("renewed-meanwhile-stays")
 def test_an_environment_that_was_renewed_since_the_survey_stays(aws, project, tag):
     """Its branch lives, it had expired, and somebody releases or keeps it while the sweep is at others."""
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
@@ -646,6 +675,18 @@ def test_an_environment_that_was_renewed_since_the_survey_stays(aws, project, ta
     assert [each.id for each in inventory.survey(run).environments[name].instances] == ids
 
 
+@pytest.mark.promise("renewed-meanwhile-stays")
+def test_an_environment_whose_branch_was_pushed_again_since_the_survey_stays(aws, project):
+    run, branch = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL), BRANCHES[-1]
+    populate(run, [branch])
+    decided(run)
+    found, plan = look_and_plan(run)
+    assert identity(branch) in plan.groups
+    now = {**source.remote_branches(run.root, "main"), branch: "c"}
+    assert apply.carry_out(run, found, plan, lambda: now) == {identity(branch): "it was renewed meanwhile"}
+    assert identity(branch) in inventory.survey(run).environments
+
+
 def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
     infrastructure.share(run)
@@ -659,6 +700,7 @@ def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     assert carried_out(run, found, plan) == {f"volume {made}": "it is in use again"}
 
 
+@pytest.mark.promise("files-are-judged-again")
 def test_a_layers_bytes_stay_as_long_as_its_record(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), dataclasses.replace(NOW_AND_ALL, layer_days=-1))
     infrastructure.share(run)
@@ -681,6 +723,7 @@ def test_a_layers_bytes_stay_as_long_as_its_record(aws, project):
     assert f"trusted/layers/{other}.tar.zst" not in left
 
 
+@pytest.mark.promise("files-are-judged-again")
 def test_a_file_that_a_commit_refers_to_since_the_survey_stays(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), dataclasses.replace(NOW_AND_ALL, tarballs=0))
     infrastructure.share(run)
@@ -694,6 +737,7 @@ def test_a_file_that_a_commit_refers_to_since_the_survey_stays(aws, project):
     assert run.store.exists(f"trusted/tarballs/{DIGESTS[40]}.tar.zst")
 
 
+@pytest.mark.promise("needed-tarballs-stay")
 def test_what_the_living_need_is_what_they_run_can_return_to_and_are_made_of(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"))
     infrastructure.share(run)
@@ -728,6 +772,7 @@ def test_what_the_living_need_is_what_they_run_can_return_to_and_are_made_of(aws
         (["remote", "set-url", "origin", "."], "0 branches, and none is main"),
     ],
 )
+@pytest.mark.promise("no-branches-no-sweep")
 def test_without_the_remote_s_branches_nothing_is_decided(tmp_path, broken, why):
     git(tmp_path, "init", "-q", "-b", "other")
     git(tmp_path, "remote", "add", "origin", "/somewhere")
@@ -753,6 +798,7 @@ PRICES = cost.Prices(currency="USD", instance_hour={"t3.medium": 0.05}, disk_gb_
         (dataclasses.replace(volume(), made=ago(hours=10)), 0, 0.008, 0.0008),
     ],
 )  # fmt: skip
+@pytest.mark.promise("cost-of-hours-awake")
 def test_an_estimate_is_of_hours_awake_and_of_disks(resource, hours, money, hourly):
     found = cost.total([resource], NOW, PRICES)
     assert (found.hours, found.money, found.hourly) == (

@@ -93,6 +93,7 @@ def members(packed):
         }
 
 
+@pytest.mark.promise("wherever-it-stands")
 def test_the_example_gives_the_same_files_wherever_it_and_the_pipeline_stand(tmp_path, cloud):  # noqa: F811
     state, started = cloud()
     found, keys = {}, {}
@@ -153,6 +154,7 @@ def state_of(run):
     return application.tree(run), {name: each.key for name, each in build.keys.items()}, tarball._key(build)
 
 
+@pytest.mark.promise("the-pipelines-files-build-nothing", "everything-else-is-the-applications")
 def test_at_the_top_the_tarball_has_the_application_s_files_and_none_of_the_pipeline(around, start):  # noqa: F811
     run = start(around)
     files = content(run, tarball.pack(Build(run)).facts["digest"])
@@ -162,6 +164,7 @@ def test_at_the_top_the_tarball_has_the_application_s_files_and_none_of_the_pipe
     }
 
 
+@pytest.mark.promise("the-pipelines-files-build-nothing")
 def test_at_the_top_a_change_of_the_pipeline_s_own_files_builds_nothing(around, start):  # noqa: F811
     first = tarball.pack(Build(start(around)))
     before = state_of(start(around))
@@ -182,6 +185,7 @@ def test_at_the_top_a_change_of_the_pipeline_s_own_files_builds_nothing(around, 
     assert (outcome.changed, outcome.facts) == (False, first.facts)
 
 
+@pytest.mark.promise("everything-else-is-the-applications")
 def test_at_the_top_a_change_of_the_application_builds_what_has_it_as_an_input(around, start):  # noqa: F811
     tree, layers, key = state_of(start(around))
     (around / "pub" / "index.php").write_text("<?php // changed\n")
@@ -212,6 +216,7 @@ def test_doit_compares_the_application_without_the_pipeline(around, start):  # n
     assert compared() != before
 
 
+@pytest.mark.promise("keep-and-exclude")
 def test_a_team_says_what_else_is_whose(around, start):  # noqa: F811
     (around / "docs" / "api").mkdir(parents=True)
     for name in ("docs/ours.md", "docs/api/theirs.md", "terraform/main.tf"):
@@ -252,6 +257,7 @@ def test_a_pipeline_in_a_folder_builds_a_branch_s_uncommitted_files_from_beside_
 
 
 @pytest.mark.parametrize("path", ["../..", "../nothing", "../shop/index.php", "nothing"])
+@pytest.mark.promise("wherever-it-stands")
 def test_a_path_that_is_no_folder_of_the_repository_is_refused(project, start, path):  # noqa: F811
     home = pipeline_in_a_folder(project)
     pipeline = (home / "pipeline.yml").read_text()

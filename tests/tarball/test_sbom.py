@@ -36,16 +36,19 @@ def made(lock=LOCK, **changes):
 
 
 @pytest.mark.parametrize("lock", [LOCK, (ROOT / "app" / "composer.lock").read_bytes()], ids=["odd", "shop"])
+@pytest.mark.promise("sbom-lists-the-parts")
 def test_it_is_valid_cyclonedx(lock):
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(made(lock)) is None
 
 
+@pytest.mark.promise("sbom-is-reproducible")
 def test_the_same_lock_file_gives_the_same_bytes_and_another_one_another_serial():
     assert made() == made()
     serials = {json.loads(each)["serialNumber"] for each in (made(), made(version="d"), made(LOCK + b" "))}
     assert len(serials) == 3
 
 
+@pytest.mark.promise("sbom-lists-the-parts")
 def test_it_names_what_is_installed_with_version_licence_digest_and_needs():
     found = json.loads(made())
     by_url = {each["purl"]: each for each in found["components"]}

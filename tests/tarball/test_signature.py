@@ -65,6 +65,7 @@ def key(project, start):  # noqa: F811
     return made
 
 
+@pytest.mark.promise("hosts-check-signatures")
 def test_debian_s_minisign_accepts_the_signature_and_no_other_bytes_or_key(project, start, key, tmp_path):  # noqa: F811
     run = start(project)
     made = signature.sign(run, DIGEST, io.BytesIO(CONTENT))
@@ -93,6 +94,7 @@ def test_a_key_is_replaced_only_with_replace(project, start, key):  # noqa: F811
     assert signature.make_key(run, replace=True) != key
 
 
+@pytest.mark.promise("unnamed-key-counts-as-none")
 def test_a_key_that_the_settings_do_not_name_signs_nothing(project, start, key):  # noqa: F811
     run = start(project)
     signature.make_key(run, replace=True)
@@ -112,6 +114,7 @@ def test_without_a_private_key_nothing_is_signed_and_what_requires_it_is_refused
         signature.sign(start(project), DIGEST, io.BytesIO(CONTENT))
 
 
+@pytest.mark.promise("who-has-the-key-signs")
 def test_a_tarball_is_signed_when_it_is_built_and_one_from_before_when_it_is_asked_for_again(
     project,  # noqa: F811
     start,  # noqa: F811
@@ -148,6 +151,7 @@ def old_signature(run, digest, text=None):
     return made
 
 
+@pytest.mark.promise("a-new-key-signs-the-old")
 def test_a_new_key_signs_what_an_old_one_has_signed(project, start, key, tmp_path):  # noqa: F811
     digest = Digest(tarball.pack(Build(start(project))).facts["digest"])
     first = stored.signature_of(start(project), digest)
@@ -162,6 +166,7 @@ def test_a_new_key_signs_what_an_old_one_has_signed(project, start, key, tmp_pat
     assert tarball.differences(build) == []
 
 
+@pytest.mark.promise("unnamed-key-counts-as-none")
 def test_a_signature_that_a_former_version_stored_counts_for_its_key_only(project, start, key):  # noqa: F811
     digest = Digest(tarball.pack(Build(start(project))).facts["digest"])
     run = start(project)
@@ -204,6 +209,7 @@ def test_what_a_named_key_has_signed_needs_no_signature_by_a_key_that_is_not_nam
         ((SOMEBODY_S,), "s", ""),
     ],
 )
+@pytest.mark.promise("production-takes-signed-only")
 def test_where_signatures_are_required_nothing_else_goes_live(project, start, keys, signature_text, problem):  # noqa: F811
     name_keys(project, *keys, signatures="required")
     run = start(project)
@@ -214,6 +220,7 @@ def test_where_signatures_are_required_nothing_else_goes_live(project, start, ke
         signature.accept(run, DIGEST, signature_text)
 
 
+@pytest.mark.promise("production-takes-signed-only")
 def test_production_requires_a_signature(project, start):  # noqa: F811
     source._snapshot.cache_clear()
     run = start(project, environment="production")
@@ -221,6 +228,7 @@ def test_production_requires_a_signature(project, start):  # noqa: F811
         release.variables(run, DIGEST)
 
 
+@pytest.mark.promise("replaced-key-is-behind-the-old")
 def test_the_last_line_of_doit_key_is_a_setting_that_names_a_new_key_behind_the_old(tmp_path, cloud):  # noqa: F811
     root, state = copy_project(tmp_path / "shop"), str(cloud()[0])
     for typed in (["key"], ["key", "--replace"]):

@@ -103,6 +103,7 @@ def test_it_is_built_once_and_kept_under_its_digest(project, start):
     assert first.facts["digest"] in again.unchanged
 
 
+@pytest.mark.promise("no-tarball-stage-takes-the-pointer")
 def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
     run = start(project)
     digest = tarball.pack(Build(run)).facts["digest"]
@@ -117,6 +118,7 @@ def test_the_manifest_and_the_pointer_say_what_it_is(project, start):
     assert tarball.differences(Build(run)) == []
 
 
+@pytest.mark.promise("no-tarball-stage-takes-the-pointer", "point-builds-nothing")
 def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project, start):
     digest = tarball.pack(Build(start(project))).facts["digest"]
     (project / "README.md").write_text("another\n")
@@ -133,6 +135,7 @@ def test_a_commit_that_changes_nothing_of_it_gets_a_pointer_and_no_build(project
     assert stored.existing(run) == digest
 
 
+@pytest.mark.promise("uncommitted-gets-no-pointer")
 def test_a_commit_made_during_the_build_does_not_get_the_tarball(project, start):
     run = start(project)
     before = git(project, "rev-parse", "HEAD")
@@ -153,6 +156,7 @@ def test_a_commit_s_pointer_stays_with_the_tarball_that_was_staged(project, star
     assert stored.pointer(run, git(project, "rev-parse", "HEAD")).digest == digest
 
 
+@pytest.mark.promise("two-builds-same-bytes")
 def test_two_clones_at_different_places_give_the_same_bytes(project, start, tmp_path):
     (project / "app" / "index.php").write_text("<?php // everywhere the same\n")
     commit(project)
@@ -174,6 +178,7 @@ def test_the_working_copy_s_leftovers_and_what_is_excluded_stay_out(project, sta
     assert not any(name.startswith("var") for name in content(run, tarball.pack(Build(run)).facts["digest"]))
 
 
+@pytest.mark.promise("a-build-sees-named-variables-only")
 def test_a_build_sees_only_the_variables_that_its_profile_names(project, start, monkeypatch):
     monkeypatch.setenv("ALLOWED", "yes")
     monkeypatch.setenv("FORBIDDEN", "no")
@@ -184,6 +189,7 @@ def test_a_build_sees_only_the_variables_that_its_profile_names(project, start, 
     assert "TZ=UTC" in seen
 
 
+@pytest.mark.promise("whole-output-is-in-the-log", "a-failing-build-shows-its-end")
 def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, start):
     change_profile(project, "mkdir -p out &&", "echo about to; echo broken >&2; exit 7;")
     with pytest.raises(BuildFailed) as caught:
@@ -196,6 +202,7 @@ def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, s
     assert not list((project / ".run" / "build").glob("*/*/made"))
 
 
+@pytest.mark.promise("promised-paths-must-be-there")
 def test_a_build_that_leaves_out_what_it_promises_is_refused(project, start):
     change_profile(project, 'promises: ["out/{language}"]', "promises: [out/fr]")
     with pytest.raises(BuildIncomplete, match=r"pages-.* ended with exit code 0 and left no out/fr"):
@@ -227,6 +234,9 @@ def test_another_option_makes_another_tarball(project, start):
     assert "out/fr" in content(run, two)
 
 
+@pytest.mark.promise(
+    "uncommitted-only-where-allowed", "uncommitted-is-refused-elsewhere", "uncommitted-gets-no-pointer"
+)
 def test_uncommitted_changes_get_no_pointer_and_are_refused_elsewhere(project, start):
     (project / "app" / "new.php").write_text("x")
     run = start(project)
@@ -242,6 +252,7 @@ def test_uncommitted_changes_get_no_pointer_and_are_refused_elsewhere(project, s
     assert (tarball.foresee(refused), tarball.foresee_layer(refused, "pages-en")) == (None, None)
 
 
+@pytest.mark.promise("damaged-tarball-heals")
 def test_a_stored_tarball_that_is_gone_or_cut_off_is_built_again(project, start):
     run = start(project)
     digest = tarball.pack(Build(run)).facts["digest"]
@@ -262,6 +273,7 @@ def replace_by_others(run, digest):
     s3.put_object(Bucket=run.bucket, Key=key, Body=b"x" * run.store.size(key))
 
 
+@pytest.mark.promise("damaged-tarball-is-refused", "damaged-tarball-heals")
 def test_a_stored_tarball_of_the_same_size_that_is_another_one_is_built_again(project, start):
     run = start(project)
     digest = Digest(tarball.pack(Build(run)).facts["digest"])
@@ -278,6 +290,7 @@ def test_a_stored_tarball_of_the_same_size_that_is_another_one_is_built_again(pr
     assert not tarball.pack(Build(start(project))).changed
 
 
+@pytest.mark.promise("damaged-tarball-is-refused")
 def test_where_nothing_is_built_a_damaged_tarball_is_refused_with_who_builds_it(project, start):
     run = start(project, environment="staging")
     digest = Digest(tarball.pack(Build(run)).facts["digest"])
@@ -288,6 +301,7 @@ def test_where_nothing_is_built_a_damaged_tarball_is_refused_with_who_builds_it(
     assert stored.stored_key(start(project, environment="production"), digest)
 
 
+@pytest.mark.promise("branch-stores-its-own")
 def test_a_branch_passes_over_a_damaged_tarball_that_it_may_not_replace(project, start):
     ours = start(project, branch="main")
     digest = Digest(tarball.pack(Build(ours)).facts["digest"])
@@ -331,6 +345,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(project, start):
 
 
 @pytest.mark.parametrize("stale", ["out/stale", "out/en", "out/deep/er/stale", "out"])
+@pytest.mark.promise("committed-outputs-stay-out")
 def test_what_is_committed_below_a_layer_s_outputs_is_not_mixed_with_what_was_built(project, start, stale):
     clean = content(start(project), tarball.pack(Build(start(project))).facts["digest"])
     path = project / "app" / stale
@@ -342,6 +357,7 @@ def test_what_is_committed_below_a_layer_s_outputs_is_not_mixed_with_what_was_bu
     assert content(run, tarball.pack(Build(run)).facts["digest"]) == clean
 
 
+@pytest.mark.promise("committed-outputs-stay-out")
 def test_what_a_layer_was_given_below_its_outputs_stays(project, start):
     (project / "app" / "out").mkdir()
     (project / "app" / "out" / "source.less").write_text("source")
@@ -390,6 +406,7 @@ def test_without_the_list_of_parts_that_the_profile_names_nothing_is_built(proje
     assert tarball.pack(Build(start(project))).changed
 
 
+@pytest.mark.promise("sbom-lists-the-parts")
 def test_the_list_of_parts_lies_beside_the_tarball(project, start):
     (project / "app" / "composer.lock").write_text(LOCK)
     change_profile(project, "exclude: [var]", "exclude: [var]\nsbom: composer.lock")
@@ -420,6 +437,7 @@ def test_the_key_of_a_tarball_is_readable_by_people(project, start):
     assert json.dumps(run.store.read(keys[0]).value)
 
 
+@pytest.mark.promise("default-branch-takes-from-trusted-only")
 def test_the_default_branch_takes_nothing_that_another_branch_made(project, start):
     ours, theirs = start(project, branch="main"), start(project, branch="feature")
     digest = tarball.pack(Build(theirs)).facts["digest"]
@@ -430,6 +448,7 @@ def test_the_default_branch_takes_nothing_that_another_branch_made(project, star
     assert stored.key_of(ours, digest) == f"trusted/tarballs/{digest}.tar.zst"
 
 
+@pytest.mark.promise("branches-take-trusted-first")
 def test_another_branch_takes_what_the_default_branch_made_and_changes_nothing_of_it(project, start):
     digest = tarball.pack(Build(start(project, branch="main"))).facts["digest"]
     theirs = start(project, branch="feature")
@@ -455,6 +474,7 @@ def in_zones(run):
     return found
 
 
+@pytest.mark.promise("trusted-is-of-the-default-branch")
 def test_another_branch_s_commit_under_the_default_branch_s_name_is_stored_apart(project, start):
     git(project, "checkout", "-qb", "feature")
     (project / "app" / "index.php").write_text(f"<?php // feature of {project}\n")
@@ -473,6 +493,7 @@ def test_uncommitted_files_of_the_default_branch_are_stored_apart(project, start
     assert in_zones(run) == {layout.BRANCHES}
 
 
+@pytest.mark.promise("tags-and-requests-are-not-believed", "unknown-is-not-trusted")
 def test_a_tag_with_the_default_branch_s_name_is_stored_apart(project, start, tmp_path, monkeypatch):
     (project / "app" / "index.php").write_text(f"<?php // tagged in {project}\n")
     git(project, "checkout", "-qb", "feature")
@@ -493,6 +514,7 @@ def test_a_tag_with_the_default_branch_s_name_is_stored_apart(project, start, tm
     assert "is stored apart from those of main: this is not known to be one of it" in said.getvalue()
 
 
+@pytest.mark.promise("build-code-is-in-every-key")
 def test_other_code_of_the_build_makes_another_key(project, start):
     before = Build(start(project)).keys
     (project / "tasks" / "tarball" / "build" / "archive.py").write_text("other code\n")

@@ -104,6 +104,7 @@ def without_metadata(value):
     return [without_metadata(v) for v in value] if isinstance(value, list) else value
 
 
+@pytest.mark.promise("acknowledged-is-kept")
 def test_a_killed_server_gives_everything_back(tmp_path, tmp_path_factory):
     from tasks.cloud.embedded.home import Home
 
@@ -128,6 +129,7 @@ def test_a_killed_server_gives_everything_back(tmp_path, tmp_path_factory):
         server.kill()
 
 
+@pytest.mark.promise("acknowledged-is-kept")
 def test_an_upload_under_way_can_be_finished_after_a_kill(server):
     cloud = server_of(server)
     name, s3 = bucket(cloud), cloud.client("s3")
@@ -159,6 +161,7 @@ def test_content_is_in_files_and_is_removed_with_its_objects(server, cloud):
     assert set(server.home.objects.iterdir()) == before
 
 
+@pytest.mark.promise("daemon-memory-does-not-grow")
 def test_memory_does_not_grow_with_uploads(server, cloud, tmp_path):
     name, s3 = bucket(cloud), cloud.client("s3")
     large = tmp_path / "large"
@@ -177,11 +180,13 @@ def test_memory_does_not_grow_with_uploads(server, cloud, tmp_path):
     assert resident() - before < 60
 
 
+@pytest.mark.promise("nobody-else-reads-the-cloud")
 def test_secrets_are_for_the_users_eyes_only(server):
     for path in (server.home.folder, server.home.state, server.home.folder / "cloud.json"):
         assert path.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.promise("moto-conditions")
 def test_of_many_writers_one_wins(cloud):
     name, s3 = bucket(cloud), cloud.client("s3")
 
@@ -197,6 +202,7 @@ def test_of_many_writers_one_wins(cloud):
             assert sum(pool.map(write, [f"k{number}"] * 8)) == 1
 
 
+@pytest.mark.promise("moto-conditions")
 def test_conditions_hold_for_copies_and_finished_uploads(cloud):
     name, s3 = bucket(cloud), cloud.client("s3")
     s3.put_object(Bucket=name, Key="k", Body=b"x")
@@ -220,6 +226,7 @@ def test_conditions_hold_for_copies_and_finished_uploads(cloud):
     s3.complete_multipart_upload(**finish)
 
 
+@pytest.mark.promise("no-machine-is-made-twice", "moto-client-token")
 def test_a_client_token_makes_one_instance(cloud):
     token = uuid.uuid4().hex
     first = launch(cloud, ClientToken=token)
@@ -241,6 +248,7 @@ def test_a_client_token_makes_one_instance(cloud):
         ({"SecurityGroupIds": ["sg-12345678"]}, "InvalidGroup.NotFound"),
     ],
 )
+@pytest.mark.promise("moto-unknown-is-refused")
 def test_what_does_not_exist_is_not_launched(cloud, wrong, expected):
     request = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1}
     count = len(cloud.client("ec2").describe_instances()["Reservations"])
@@ -248,6 +256,7 @@ def test_what_does_not_exist_is_not_launched(cloud, wrong, expected):
     assert len(cloud.client("ec2").describe_instances()["Reservations"]) == count
 
 
+@pytest.mark.promise("moto-protection")
 def test_protection_at_launch_holds(cloud):
     ec2 = cloud.client("ec2")
     id = launch(cloud, DisableApiTermination=True)["InstanceId"]
@@ -256,6 +265,7 @@ def test_protection_at_launch_holds(cloud):
     ec2.terminate_instances(InstanceIds=[id])
 
 
+@pytest.mark.promise("moto-group-in-use")
 def test_a_group_in_use_is_not_deleted(cloud):
     ec2 = cloud.client("ec2")
     group = ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"]
@@ -266,6 +276,7 @@ def test_a_group_in_use_is_not_deleted(cloud):
     ec2.delete_security_group(GroupId=group)
 
 
+@pytest.mark.promise("moto-one-zone")
 def test_a_caller_reference_makes_one_zone(cloud):
     route53, reference = cloud.client("route53"), uuid.uuid4().hex
     route53.create_hosted_zone(Name="a.localhost", CallerReference=reference)
@@ -273,6 +284,7 @@ def test_a_caller_reference_makes_one_zone(cloud):
     assert code(route53.create_hosted_zone, **same) == "HostedZoneAlreadyExists"
 
 
+@pytest.mark.promise("moto-states")
 def test_states_are_those_of_ec2(cloud):
     ec2, instance = cloud.client("ec2"), launch(cloud)
     same = {"InstanceIds": [instance["InstanceId"]]}
@@ -297,6 +309,7 @@ def test_addresses_are_of_the_clouds_range_and_never_shared(cloud):
     assert instance["PublicIpAddress"] == instance["PrivateIpAddress"]
 
 
+@pytest.mark.promise("no-page-calls-the-cloud")
 def test_an_unsigned_request_is_refused(cloud, server):
     for path in ("/", "/moto-api/reset", "/moto-api/data.json"):
         url = f"http://127.0.0.1:{server.home.load().port}{path}"
@@ -305,6 +318,7 @@ def test_an_unsigned_request_is_refused(cloud, server):
         assert caught.value.code == 403
 
 
+@pytest.mark.promise("moto-presigned-urls-expire")
 def test_a_presigned_url_ends(cloud):
     name, s3 = bucket(cloud), cloud.client("s3")
     s3.put_object(Bucket=name, Key="k", Body=b"x")
@@ -318,6 +332,7 @@ def test_a_presigned_url_ends(cloud):
     assert caught.value.code == 403
 
 
+@pytest.mark.promise("no-page-calls-the-cloud")
 def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
     name, s3 = bucket(cloud), cloud.client("s3")
     s3.put_object(Bucket=name, Key="k", Body=b"x")
@@ -341,6 +356,7 @@ def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
     assert caught.value.code == 403
 
 
+@pytest.mark.promise("a-name-leads-to-its-host")
 def test_a_forwarder_says_which_names_it_knows(cloud, server):
     request = urllib.request.Request(
         f"http://127.0.0.1:{server.home.load().forward_port}/", headers={"Host": "no.such.localhost"}
@@ -352,6 +368,7 @@ def test_a_forwarder_says_which_names_it_knows(cloud, server):
 
 
 @pytest.mark.parametrize("former", ["tasks.cloud.disk", "tasks.cloud.embedded.disk"])
+@pytest.mark.promise("former-clouds-are-read")
 def test_what_was_written_before_a_module_moved_is_read_again(former):
     found = disk._Unpickler(io.BytesIO(), "load")
     ours = ("_stored", "_key", "_fill", "_nested")

@@ -47,11 +47,13 @@ def codes(call, times: int, **parameters) -> list[str]:
         ("ssm", "describe_parameters", "ThrottlingException"),
     ],
 )
+@pytest.mark.promise("faults-are-counted")
 def test_some_requests_are_throttled_and_boto3_copes(faulty, service, method, expected):
     assert set(codes(getattr(impatient(faulty, service), method), 12)) == {"", expected}
     assert set(codes(getattr(faulty.client(service), method), 12)) == {""}
 
 
+@pytest.mark.promise("faults-are-counted")
 def test_a_new_instance_is_unknown_at_first_then_pending_for_seconds(faulty):
     instance, begun = launch(faulty), time.monotonic()
     with pytest.raises(ClientError) as caught:
@@ -73,6 +75,7 @@ def test_a_group_stays_in_use_while_its_instance_ends(faulty):
     until(lambda: not codes(ec2.delete_security_group, 1, GroupId=group)[0])
 
 
+@pytest.mark.promise("faults-are-counted")
 def test_some_conditional_writes_meet_another_one(faulty):
     name, s3 = bucket(faulty), faulty.client("s3")
     found = codes(s3.put_object, 6, Bucket=name, Key="k", Body=b"", IfNoneMatch="*")
@@ -80,6 +83,7 @@ def test_some_conditional_writes_meet_another_one(faulty):
     assert set(found) - {""} == {"ConditionalRequestConflict", "PreconditionFailed"}
 
 
+@pytest.mark.promise("faults-are-counted")
 def test_lists_come_in_pages_of_five(faulty):
     name, s3 = bucket(faulty), faulty.client("s3")
     for number in range(7):

@@ -168,6 +168,7 @@ def test_every_host_has_keys_of_its_own(cloud, host, key):
     assert container(other) == "none"
 
 
+@pytest.mark.promise("a-reboot-does-not-terminate")
 def test_stop_and_start_keep_disk_and_address(cloud, key):
     host = boot(cloud, key)
     address = host.found()["PrivateIpAddress"]
@@ -183,6 +184,7 @@ def test_stop_and_start_keep_disk_and_address(cloud, key):
 
 
 @pytest.mark.parametrize("who", ["api", "inside"])
+@pytest.mark.promise("a-reboot-does-not-terminate", "a-reboot-stays-running")
 def test_a_reboot_stays_a_reboot(cloud, key, who):
     host = boot(cloud, key)
     host.ssh("sudo touch /run/gone; touch kept")
@@ -203,6 +205,7 @@ def test_a_reboot_stays_a_reboot(cloud, key, who):
 
 
 @pytest.mark.parametrize(("behaviour", "state"), [("stop", "stopped"), ("terminate", "terminated")])
+@pytest.mark.promise("shutdown-as-launched")
 def test_a_host_that_shuts_itself_down_ends_as_it_was_launched(cloud, key, behaviour, state):
     host = boot(cloud, key, InstanceInitiatedShutdownBehavior=behaviour)
     host.leave("sudo systemctl poweroff")
@@ -212,6 +215,7 @@ def test_a_host_that_shuts_itself_down_ends_as_it_was_launched(cloud, key, behav
     assert container(host) == "none"
 
 
+@pytest.mark.promise("a-dead-host-is-seen")
 def test_a_killed_host_is_not_running(cloud, key):
     host = boot(cloud, key)
     init = int(container(host, "{{.State.Pid}}"))
@@ -222,6 +226,7 @@ def test_a_killed_host_is_not_running(cloud, key):
     host.do("terminate_instances", "terminated")
 
 
+@pytest.mark.promise("restart-boots-none")
 def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, quiet, host):
     place = home.of(environ)
     before = host.found(), container(host), podman("ps", "-aq")
@@ -232,6 +237,7 @@ def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, qu
     assert host.answers()
 
 
+@pytest.mark.promise("stop-keeps-data")
 def test_stop_ends_everything_and_start_brings_it_back(cloud, environ, quiet, key, host):
     stopped = boot(cloud, key)
     stopped.do("stop_instances", "stopped")
@@ -265,6 +271,7 @@ def test_a_stop_in_the_middle_of_a_launch_leaves_nothing_running(cloud, environ,
     until(lambda: {each.state for each in hosts} == {"terminated"})
 
 
+@pytest.mark.promise("bakes-stall-no-lease")
 def test_an_image_of_a_host_boots_as_another_host(cloud, key, host, tmp_path):
     ec2, s3 = cloud.client("ec2"), cloud.client("s3")
     name, slowest, committing = bucket(cloud), [0.0], threading.Event()
@@ -320,6 +327,7 @@ def traces_of_images(ami: str, cloud: client.Embedded) -> list[str]:
     return podman("images", "-aq", "--filter", label).split()
 
 
+@pytest.mark.promise("hosts-fetch-presigned-only")
 def test_a_host_fetches_from_the_store_by_a_presigned_url(cloud, host):
     name = bucket(cloud)
     cloud.client("s3").put_object(Bucket=name, Key="k", Body=b"x" * 3_000_000)
@@ -343,6 +351,7 @@ runcmd:
 """
 
 
+@pytest.mark.promise("a-name-leads-to-its-host")
 def test_a_name_leads_to_its_host(cloud, key):
     host = boot(cloud, key, more=WEB)
     host.ssh("sudo truncate -s 20M /srv/large")
@@ -378,6 +387,7 @@ def served(get) -> bool:
         return False
 
 
+@pytest.mark.promise("clouds-side-by-side")
 def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, key, tmp_path, environ, quiet):
     other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
     script = (
@@ -404,6 +414,7 @@ def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, ke
     assert host.answers()
 
 
+@pytest.mark.promise("delete-leaves-nothing")
 def test_delete_leaves_nothing(environ, quiet, key, tmp_path):
     other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
     cloud = ready(client.connect(REGION, quiet, other))

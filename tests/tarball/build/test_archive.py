@@ -54,6 +54,7 @@ def hostile(*wanted):
     return zstandard.compress(raw.getvalue())
 
 
+@pytest.mark.promise("members-are-uniform", "setuid-is-dropped")
 def test_order_times_modes_owner_and_umask_leave_no_trace(tmp_path):
     one = tree(tmp_path / "one", {"b/x": "1", "a": "2", "c.sh": "3"})
     two = tree(tmp_path / "two", {"c.sh": "3", "a": "2", "b/x": "1"})
@@ -85,6 +86,7 @@ archive.pack({"files": tar.of_folder(source)}, target, date=7)
 """
 
 
+@pytest.mark.promise("cores-change-no-byte")
 def test_another_path_user_umask_time_zone_locale_and_number_of_cores_give_the_same_bytes(tmp_path):
     files = {f"größe/{each}.txt": str(each) * 9999 for each in range(300)} | {"ÿ": "", "z/\U0001f33f": "x"}
     for folder in (tmp_path, *tmp_path.parents):  # another user must reach the folder
@@ -114,6 +116,7 @@ def test_another_path_user_umask_time_zone_locale_and_number_of_cores_give_the_s
     assert (tmp_path / "made-on-1" / "t.zst").read_bytes() == (tmp_path / "made-on-7" / "t.zst").read_bytes()
 
 
+@pytest.mark.promise("tarball-is-named-by-its-sha-256")
 def test_the_digest_is_that_of_the_file(tmp_path):
     packed, path = pack(tree(tmp_path / "t", {"a": "x"}))
     printed = subprocess.run(["sha256sum", path], capture_output=True, text=True).stdout
@@ -151,6 +154,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("target", "problem"), LINKS)
+@pytest.mark.promise("unsafe-members-are-refused")
 def test_a_link_to_elsewhere_is_refused(tmp_path, target, problem):
     folder = tree(tmp_path / "t", {"a/b": "x"})
     (folder / "a" / "link").symlink_to(target)
@@ -158,6 +162,7 @@ def test_a_link_to_elsewhere_is_refused(tmp_path, target, problem):
         pack(folder)
 
 
+@pytest.mark.promise("unsafe-members-are-refused", "setuid-is-dropped")
 def test_a_pipe_is_refused_and_setuid_is_dropped(tmp_path):
     folder = tree(tmp_path / "t", {"a": "x"})
     (folder / "a").chmod(0o6755)
@@ -167,6 +172,7 @@ def test_a_pipe_is_refused_and_setuid_is_dropped(tmp_path):
         pack(folder)
 
 
+@pytest.mark.promise("unsafe-members-are-refused")
 def test_a_file_that_grows_while_it_is_packed_is_refused(tmp_path):
     files = of_folder(tree(tmp_path / "t", {"a": "x", "b": "y"}))
 
@@ -179,6 +185,7 @@ def test_a_file_that_grows_while_it_is_packed_is_refused(tmp_path):
         archive.pack({"files": growing()}, tmp_path / "t.zst")
 
 
+@pytest.mark.promise("the-first-source-counts")
 def test_layers_are_packed_as_the_folder_that_they_make_and_the_first_one_counts(tmp_path):
     files = {"a/x": "new", "a-b": "1", "a/y/z": "2", "pub/static/s": "3", "vendor/v": "4"}
     whole, _ = pack(tree(tmp_path / "whole", files))
@@ -201,6 +208,7 @@ def test_layers_are_packed_as_the_folder_that_they_make_and_the_first_one_counts
     }
 
 
+@pytest.mark.promise("the-first-source-counts")
 def test_nothing_of_one_layer_lands_behind_the_link_of_another(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a").symlink_to("b")
@@ -209,6 +217,7 @@ def test_nothing_of_one_layer_lands_behind_the_link_of_another(tmp_path):
     assert sorted(entries(tmp_path / "t.zst")) == ["a", "b", "b/y"]
 
 
+@pytest.mark.promise("unpacking-writes-through-no-link")
 def test_what_is_unpacked_is_what_was_packed_whatever_lay_there(tmp_path):
     long = "/".join(["a-long-name-of-a-folder"] * 8)
     folder = tree(tmp_path / "t", {"a/b": "x" * 3_000_000, "run.sh": "do", "leer": "", long: "deep"})
@@ -226,6 +235,7 @@ def test_what_is_unpacked_is_what_was_packed_whatever_lay_there(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.promise("damaged-archive-is-not-used")
 def test_an_archive_that_is_truncated_or_changed_is_damaged(tmp_path):
     packed, path = pack(tree(tmp_path / "t", {f"{each}": os.urandom(2000).hex() for each in range(50)}))
     good = path.read_bytes()
@@ -263,6 +273,7 @@ def test_an_archive_that_is_truncated_or_changed_is_damaged(tmp_path):
         ([("a", tarfile.FIFOTYPE, "")], "neither a file"),
     ],
 )
+@pytest.mark.promise("unsafe-members-are-refused", "unpacking-writes-through-no-link")
 def test_a_hostile_archive_is_refused(tmp_path, wanted, problem):
     (tmp_path / "target").mkdir()
     with pytest.raises(UnsafeFile, match=problem):
@@ -288,6 +299,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.promise("memory-does-not-grow")
 def test_ten_times_the_files_take_no_more_memory(tmp_path):
     small, large = (
         int(
@@ -307,6 +319,7 @@ def test_ten_times_the_files_take_no_more_memory(tmp_path):
     ("at", "field"),
     [(124, b"-0000000001"), (124, b"\xff" * 12), (124, b"many"), (100, b"none"), (148, b"000000")],
 )
+@pytest.mark.promise("damaged-archive-is-not-used")
 def test_a_header_with_impossible_numbers_is_damage(tmp_path, at, field):
     header = bytearray(archive._header(TarEntry(name="a", kind=FILE), 1))
     header[at : at + len(field)] = field
@@ -330,6 +343,7 @@ def test_a_header_is_the_one_of_the_standard_library(name, kind, runs):
     assert archive._header(entry, 77) == info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
+@pytest.mark.promise("dates-come-from-the-tree")
 def test_dates_are_past_and_differ_between_trees():
     one, two = archive.date_of("0000000" + "a" * 33), archive.date_of("fffffff" + "a" * 33)
     assert one != two

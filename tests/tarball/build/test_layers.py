@@ -15,7 +15,7 @@ from tasks.bucket import cache, layout
 from tasks.profile import Inheritance, ProfileLayerUnknown
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored, verify
-from tasks.tarball.build import keys, layers, overlay, tar
+from tasks.tarball.build import archive, keys, layers, overlay, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
@@ -110,6 +110,7 @@ def change(site, name, text="changed\n"):
         ("library.txt", ["library", "style-child", "style-plain"]),
     ],
 )
+@pytest.mark.promise("layer-key-names-all-inputs", "only-changed-layers-are-built")
 def test_a_change_builds_the_layers_that_are_made_of_it_and_no_others(site, built, changed, rebuilt):
     _, first, _ = built()
     change(site, changed, f"{time.time_ns()}\n")  # content that no other test has stored
@@ -119,6 +120,7 @@ def test_a_change_builds_the_layers_that_are_made_of_it_and_no_others(site, buil
     assert content(run, outcome.facts["digest"])[changed].strip().isdigit()
 
 
+@pytest.mark.promise("a-layer-sees-its-files-only", "removed-files-of-lower-layers-stay")
 def test_a_layer_sees_what_it_names_and_no_more_and_what_it_removes_stays(built):
     run, outcome, _ = built()
     files = content(run, outcome.facts["digest"])
@@ -139,6 +141,7 @@ def test_a_stamp_stands_for_the_layers_that_it_names(site, built):
     assert content(run, outcome.facts["digest"])["out/version"] != before
 
 
+@pytest.mark.promise("copies-give-the-same-bytes")
 def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkeypatch, tmp_path):  # noqa: F811
     run, _, _ = built()
     monkeypatch.setattr(overlay, "can_mount", lambda folder: False)
@@ -149,6 +152,7 @@ def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkey
         assert copied.digest == layers.ensure(build, name).digest, name
 
 
+@pytest.mark.promise("copies-give-the-same-bytes")
 def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatch, tmp_path):
     (tmp_path / "lower" / "folder").mkdir(parents=True)
     made = []
@@ -170,6 +174,7 @@ def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatc
     assert made[0] == made[1] == [("empty", tar.FOLDER, ""), ("link", tar.LINK, "folder")]
 
 
+@pytest.mark.promise("commands-replace-the-profiles")
 def test_a_command_of_the_settings_replaces_the_profile_s_and_is_held_to_its_promises(site, built, start):  # noqa: F811
     built()
     settings = site / "pipeline.yml"
@@ -192,6 +197,7 @@ def objects(run, name):
 
 
 @pytest.mark.parametrize("damage", ["cut off", "replaced", "replaced, as long", "missing", "here as well"])
+@pytest.mark.promise("layer-digest-is-checked", "damaged-layer-is-built-again")
 def test_a_damaged_layer_is_a_warning_and_a_miss(site, built, start, damage, capfd):  # noqa: F811
     run, first, _ = built()
     _, key = objects(run, "library")
@@ -211,6 +217,7 @@ def test_a_damaged_layer_is_a_warning_and_a_miss(site, built, start, damage, cap
     assert run.store.open(key).read() == whole
 
 
+@pytest.mark.promise("a-stored-layer-is-not-built")
 def test_a_layer_of_another_machine_is_taken_and_nothing_is_built(site, built):
     run, first, _ = built()
     for path in (site / ".run" / "layers").iterdir():
@@ -220,6 +227,7 @@ def test_a_layer_of_another_machine_is_taken_and_nothing_is_built(site, built):
     assert (seen, outcome.facts) == ([], first.facts)
 
 
+@pytest.mark.promise("default-branch-takes-from-trusted-only")
 def test_the_default_branch_builds_a_layer_that_only_another_branch_has(site, built):
     change(site, "library.txt", f"{time.time_ns()}\n")
     _, _, theirs = built(branch="feature")
@@ -229,6 +237,7 @@ def test_the_default_branch_builds_a_layer_that_only_another_branch_has(site, bu
     assert objects(run, "library")[0].zone == "trusted"
 
 
+@pytest.mark.promise("credentials-are-hidden")
 def test_credentials_reach_the_command_and_neither_its_log_nor_the_refusal(site, start, monkeypatch):  # noqa: F811
     monkeypatch.setenv("LOGIN", '{"host": {"user": "someone", "password": "geheim-123"}}')
     change_profile(site, "after: [library]", "credentials: [LOGIN]\n    after: [library]")
@@ -244,6 +253,7 @@ def test_credentials_reach_the_command_and_neither_its_log_nor_the_refusal(site,
     assert Build(start(site)).keys["style-child"].key == before
 
 
+@pytest.mark.promise("verify-names-what-differs")
 def test_a_layer_that_differs_between_two_builds_is_named(site, start):  # noqa: F811
     change_profile(site, "mkdir -p lib &&", "mkdir -p lib && date +%N > lib/time &&")
     found = {each.layer: each.differing for each in verify.verdicts(Build(start(site)))}
@@ -251,6 +261,7 @@ def test_a_layer_that_differs_between_two_builds_is_named(site, start):  # noqa:
     assert set(found.values()) == {()}
 
 
+@pytest.mark.promise("killed-builds-folder-goes")
 def test_what_a_killed_build_left_goes_with_the_next_one(site):
     code = "from pathlib import Path; from tasks.tarball.build import overlay; p = overlay.build_folder(Path('.'));"
     code += "(Path(p.name) / 'layer').mkdir(); print(p.name, flush=True); input()"
@@ -274,6 +285,7 @@ def test_what_a_killed_build_left_goes_with_the_next_one(site):
     assert not left.exists()
 
 
+@pytest.mark.promise("killed-build-leaves-nothing")
 def test_a_run_that_dies_in_a_layer_an_upload_or_a_pack_leaves_nothing_that_is_used(site, built, monkeypatch):
     class Died(BaseException):
         pass
@@ -319,6 +331,7 @@ def test_values_inherit_as_the_files_say_and_a_circle_ends(site, start):  # noqa
         ("c.de", []),
     ],
 )
+@pytest.mark.promise("patterns-of-files")
 def test_patterns(pattern, found):
     assert list(keys._matching(["code/a/one.php", "code/a/x.css", "top.css"], [pattern])) == found
 
@@ -351,6 +364,34 @@ def test_nothing_stays_mounted_however_a_command_ends(tmp_path, ending, fails):
                 say=lambda words: None,
                 log_path=tmp_path / "log",
                 shown=tmp_path / "log",
+                minutes=1,
             )
         assert str(tree.folder / "tree") in (tmp_path / "seen").read_text()
         assert mounted_anywhere(tmp_path) == set()
+
+
+def printed(project, version):  # noqa: F811
+    """Let the profile's tool print another version."""
+    path = project / "applications" / "tiny" / "profile.yml"
+    path.write_text(path.read_text().replace("echo 1", f"echo {version}"))
+
+
+@pytest.mark.parametrize("what", ["a tool", "zstd", "a variable"])
+@pytest.mark.promise("versions-and-variables-are-in-the-key")
+def test_another_version_or_variable_makes_another_key(project, start, monkeypatch, what):  # noqa: F811
+    def keys_now():
+        return {name: each.key for name, each in Build(start(project)).keys.items()}
+
+    monkeypatch.setenv("ALLOWED", "1")
+    before = keys_now()
+    assert keys_now() == before
+    if what == "a tool":
+        printed(project, 2)
+    elif what == "zstd":
+        monkeypatch.setattr(archive, "version", lambda: "0.0.0")
+    else:
+        monkeypatch.setenv("ALLOWED", "2")
+    after = keys_now()
+    assert [name for name in before if before[name] == after[name]] == []
+    monkeypatch.setenv("UNNAMED", "x")
+    assert keys_now() == after

@@ -1,0 +1,72 @@
+"""An environment that sleeps, and one that is kept: its machines stop, its tags say how long it stays, its hosts are told."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+import pytest
+
+from tasks.environments import expiry, sleep
+from tasks.environments.expiry import NoExpiry
+from tasks.environments.sleep import NothingToWake, SleepForbidden
+from tasks.infrastructure import find
+from tasks.infrastructure import stage as infrastructure
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import IdleHosts, QuietCloud, run_in
+
+
+class Hearing(IdleHosts):
+    """Hosts that note what they are told."""
+
+    def __init__(self):
+        self.heard = []
+
+    def python(self, host, stage, program, *, quick=False):
+        self.heard.append(program)
+        return ""
+
+
+@pytest.fixture
+def run(checkout, server):  # noqa: F811
+    """A run in an environment with one machine, whose hosts shut themselves down."""
+    cloud = QuietCloud(REGION, server.home.load())
+    made = run_in(checkout, cloud, hosts=Hearing(), branch=checkout.parent.name)
+    infrastructure.share(made)
+    infrastructure.converge(made)
+    return made
+
+
+@pytest.mark.promise("sleep-stops-the-machines")
+def test_an_environment_that_sleeps_has_stopped_machines_with_their_hours(run):
+    (machine,) = find.everything(run).machines
+    assert sleep.sleep(run) == [machine.id]
+    (asleep,) = find.everything(run).machines
+    assert (asleep.id, asleep.state) == (machine.id, "stopped")
+    assert float(asleep.tags["hours-before"]) >= 0
+    with pytest.raises(NothingToWake):
+        sleep.sleep(run)
+
+
+def test_what_may_not_be_torn_down_does_not_sleep(run):
+    staging = run_in(run.root, run.cloud, environment="staging")
+    for act in (sleep.sleep, sleep.wake):
+        with pytest.raises(SleepForbidden, match="staging may not sleep"):
+            act(staging)
+
+
+@pytest.mark.promise("keep-extends-from-now", "keep-tells-the-hosts")
+def test_an_environment_is_kept_for_days_from_now_and_its_hosts_are_told(run):
+    until = expiry.extend(run, 3)
+    assert abs(until - datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)).total_seconds() < 600
+    (machine,) = find.everything(run).machines
+    kept = expiry.kept_until(machine.tags)
+    assert kept == until.replace(second=0, microsecond=0)
+    (told,) = run.hosts.heard
+    assert expiry.TOLD in told
+    assert re.search(rf"\b{int(kept.timestamp())}\b", told)
+
+
+def test_what_never_expires_is_not_kept(run):
+    with pytest.raises(NoExpiry, match="staging never expires"):
+        expiry.extend(run_in(run.root, run.cloud, environment="staging"), 3)
