@@ -134,24 +134,6 @@ BUGS = (
         "pass",
     ),
     Planted(
-        "a claim does not look at the state that it replaces",
-        f"{GATE}:_begin_downstream",
-        ", only_from=rules.MAY_CONTINUE",
-        "",
-    ),
-    Planted(
-        "what is staged is believed without a proof",
-        f"{GATE}:_unproved",
-        "elif not digest or proof.digest != digest:",
-        "elif not digest:",
-    ),
-    Planted(
-        "the sweep does not judge again",
-        "tasks.sweep.apply:_end",
-        "if not judge() & {each.name for each in items}:",
-        "if False:",
-    ),
-    Planted(
         "the sweep ignores what is kept",
         "tasks.sweep.plan:_environment",
         "if until > inventory.at:",
@@ -187,6 +169,27 @@ BUGS = (
         "steps=(*before.steps, *new)",
         "steps=new",
     ),
+)
+
+SOUGHT = (
+    Planted(
+        "a claim does not look at the state that it replaces",
+        f"{GATE}:_begin_downstream",
+        ", only_from=rules.MAY_CONTINUE",
+        "",
+    ),
+    Planted(
+        "what is staged is believed without a proof",
+        f"{GATE}:_unproved",
+        "elif not digest or proof.digest != digest:",
+        "elif not digest:",
+    ),
+    Planted(
+        "the sweep does not judge again",
+        "tasks.sweep.apply:_end",
+        "if not judge() & {each.name for each in items}:",
+        "if False:",
+    ),
     Planted(
         "a stop does not look whether the run is at work",
         "tasks.commands.controls:_refuse_at_work",
@@ -206,3 +209,4 @@ BUGS = (
         "seen=(store.read(key) or document).etag if document else None",
     ),
 )
+"""Bugs that no history has shown yet: another check catches most of them, or they need three things to meet."""
