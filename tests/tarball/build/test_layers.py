@@ -146,7 +146,7 @@ def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkey
     run, _, _ = built()
     monkeypatch.setattr(overlay, "can_mount", lambda folder: False)
     build = Build(run)
-    assert len(build.keys) == 3
+    assert "library" in build.keys
     for name in build.keys:
         copied = layers.make(Build(start(site)), name, tmp_path / "layer")
         assert copied.digest == layers.ensure(build, name).digest, name
