@@ -605,6 +605,6 @@ def test_unlocking_without_a_yes_is_refused_and_with_one_it_names_the_holder(hel
 def test_a_record_taken_in_the_middle_is_named(run):
     state = BucketState(Records(run=run), None)
     state.get("server", "x")
-    saved(run)
+    saved(dataclasses.replace(run, id="another"))
     with pytest.raises(RecordTaken):
         state.set("server", "deps:", [])

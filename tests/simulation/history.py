@@ -23,7 +23,7 @@ class Told:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
+class Scenario:
     """What a history is about. `kinds`: what is started, where. `pace`: how far apart. `before`: what is there already."""
 
     kinds: tuple[tuple[str, Command], ...]
@@ -160,7 +160,7 @@ def _swept_is_well(world: World) -> None:
 NEWEST = len(COMMITS) - 1
 HOURS = (1, 20, 70, 24 * 62)
 STORIES = (
-    Story(
+    Scenario(
         kinds=(
             ("testing", controllers.release_to),
             ("testing", controllers.release_to),
@@ -172,7 +172,7 @@ STORIES = (
         before=_nothing,
         after=_testing_is_well,
     ),
-    Story(
+    Scenario(
         kinds=(
             ("staging", controllers.start),
             ("staging", controllers.start),
@@ -186,7 +186,7 @@ STORIES = (
         before=_staged,
         after=_production_is_well,
     ),
-    Story(
+    Scenario(
         kinds=(
             ("staging", controllers.sweep),
             ("staging", controllers.sweep),
