@@ -274,7 +274,11 @@ class S3(Client):
         return self._call("put_object", effect, changes=True)
 
     def head_object(self, Bucket, Key):  # noqa: N803
-        return self._call("head_object", lambda: {"ContentLength": len(self._of(Key).body)})
+        def effect():
+            found = self._of(Key)
+            return {"ContentLength": len(found.body), "ETag": found.etag}
+
+        return self._call("head_object", effect)
 
     def delete_object(self, Bucket, Key, IfMatch=None):  # noqa: N803
         def effect():
