@@ -51,7 +51,7 @@ def test_a_voided_record_is_no_success(run):
 def test_the_second_writer_of_a_record_is_refused(run):
     one, two = BucketState(Records(run=run), None), BucketState(Records(run=run), None)
     assert (one.get("server", "x"), two.get("server", "x")) == (None, None)
-    saved(run)
+    saved(dataclasses.replace(run, id="another"))
     with pytest.raises(RecordTaken, match=r"server\.json was changed by .*@"):
         one.set("server", "deps:", [])
 
