@@ -172,7 +172,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (ORDER, RELEASE.format("main"), "    - name: Migrate\n      ansible.builtin.import_tasks: migrate.yml\n    - name: Switch\n"
      "      ansible.builtin.import_tasks: switch.yml\n", "    - name: Switch\n      ansible.builtin.import_tasks: switch.yml\n"
      "    - name: Migrate\n      ansible.builtin.import_tasks: migrate.yml\n"),
-    (ORDER, RELEASE.format("main"), "  always:\n    - name: Switch maintenance off\n      ansible.builtin.import_tasks: open.yml\n", ""),
+    (ORDER, RELEASE.format("main"), "  always:\n    - name: Switch maintenance off after going back\n      ansible.builtin.import_tasks: open.yml\n      when: __release_problem is defined\n", ""),
     (ORDER, RELEASE.format("main"), "      ansible.builtin.import_tasks: back.yml", "      ansible.builtin.import_tasks: open.yml"),
     (DIGEST, RELEASE.format("verify"), ".stat.checksum != release_sha256", ".stat.checksum == release_sha256"),
     (DIGEST, RELEASE.format("verify"), ".stat.checksum != release_sha256", ".stat.checksum[:0] != release_sha256[:0]"),
@@ -194,7 +194,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WHEN, VARS, "     or __release_interrupted.migrates | default(false) }}", "     }}"),
     (WHEN, RELEASE.format("main"), "ansible_play_hosts | length == ansible_play_hosts_all | length", "ansible_play_hosts | length > 0"),
     (WHEN, RELEASE.format("main"), "when: not __release_complete", "when: __release_complete"),
-    (WHEN, RELEASE.format("together"), "default=false)", "default=true)"),
+    (WHEN, RELEASE.format("together"), "default='')", "default='live')"),
     (WHEN, RELEASE.format("due"), "not in [0, release_profile.migration.due_exit]", "in [1]"),
     (WHEN, RELEASE.format("due"), "is defined and not __release_migration_due", "is defined"),
     (WHEN, RELEASE.format("close"), "(__release_migrates or __release_maintained)", "__release_migrates"),

@@ -57,7 +57,7 @@ def test_an_export_has_the_uncommitted_content(checkout, tmp_path):
     (checkout / "app" / "index.php").write_text("changed")
     snapshot = source.Snapshot(checkout)
     snapshot.export(snapshot.folder_id("app"), tmp_path / "out")
-    assert (tmp_path / "out" / "index.php").read_text() == "changed\n"
+    assert (tmp_path / "out" / "index.php").read_text() == "changed"
 
 
 @pytest.mark.parametrize("name", ["feature/ünï-cödé", "-weird", "a" * 200, "release;rm-rf"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import doit
@@ -57,7 +58,7 @@ def test_a_stage_that_fails_leaves_no_record(run, recorded):  # noqa: F811
 
 @pytest.mark.promise("records-are-not-overwritten")
 def test_the_late_success_of_a_run_that_was_paused_is_not_believed(run, recorded):  # noqa: F811
-    paused = BucketState(Records(run=run), None)
+    paused = BucketState(Records(run=dataclasses.replace(run, id="paused")), None)
     assert paused.in_("server")
     perform(lambda _: Outcome(facts={}, done="", unchanged=""), run, run, a_task())
     with pytest.raises(RecordTaken):
