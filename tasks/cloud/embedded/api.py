@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
-import hmac
 import io
 import ipaddress
 import json
@@ -13,12 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs
 
 import moto.backends
-from botocore.auth import S3SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -27,11 +22,14 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from tasks.cloud.embedded import access, calls
+from tasks.cloud.embedded.access import WEB_IDENTITY, Access, Refused
+from tasks.cloud.embedded.calls import Call
 from tasks.cloud.embedded.disk import Disk
 from tasks.cloud.embedded.errors import Answer, xml_error
-from tasks.cloud.embedded.home import CloudIdentity
 from tasks.cloud.embedded.instances import Instances
 from tasks.cloud.embedded.objects import SMALL, written_ahead
+from tasks.cloud.embedded.principals import Principal
 from tasks.full_disk import DiskFull, full_disk
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
@@ -62,14 +60,19 @@ class Request:
         credential = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", authorization)
         presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
         self.service = credential[3] if credential else presigned[3] if len(presigned) == 5 else ""
-        self.key = credential[1] if credential else ""
-        self.host = str(environ.get("HTTP_HOST", ""))
+        self.region = credential[2] if credential else presigned[2] if len(presigned) == 5 else ""
+        self.by_token = not self.service and self.method == "POST" and self._names(WEB_IDENTITY)
+        if self.by_token:
+            self.service = "sts"
         self.action = self._action(environ)
 
     def _chunked(self, environ: dict[str, Any]) -> bytes:
         if environ.get("wsgi.input_terminated"):
             return bytes(environ["wsgi.input"].read())
         return b""
+
+    def _names(self, action: str) -> bool:
+        return calls.form(self.body).get("Action") == action
 
     def _action(self, environ: dict[str, Any]) -> str:
         if target := environ.get("HTTP_X_AMZ_TARGET"):
@@ -89,35 +92,6 @@ class Request:
         """The content of an S3 object or of a part of one."""
         return self.body if (self.service, self.method) == ("s3", "PUT") else b""
 
-    @property
-    def expired(self) -> bool:
-        """Whether its presigned URL has expired."""
-        if "X-Amz-Expires" not in self.query:
-            return False
-        signed = time.strptime(self.query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
-        return time.time() > calendar.timegm(signed) + int(self.query["X-Amz-Expires"][0])
-
-    def signed_with(self, key: str, secret: str) -> bool:
-        """Whether it is a GET or HEAD by a presigned URL with a valid signature.
-
-        botocore signs it again for the date in the URL; both signatures must be equal.
-        """
-        if "X-Amz-Signature" not in self.query or self.method not in ("GET", "HEAD"):
-            return False
-        own = [(name, values[0]) for name, values in self.query.items() if not name.startswith("X-Amz-")]
-        address = f"http://{self.host}{quote(self.path)}" + (f"?{urlencode(own)}" if own else "")
-        request = AWSRequest(method=self.method, url=address)
-        request.context["timestamp"] = self.query["X-Amz-Date"][0]
-        signer = S3SigV4QueryAuth(
-            Credentials(key, secret),
-            "s3",
-            self.query["X-Amz-Credential"][0].split("/")[2],
-            int(self.query["X-Amz-Expires"][0]),
-        )
-        signer._modify_request_before_signing(request)
-        text = signer.string_to_sign(request, signer.canonical_request(request))
-        return hmac.compare_digest(signer.signature(text, request), self.query["X-Amz-Signature"][0])
-
     def replace(self, environ: dict[str, Any], **values: object) -> None:
         """Set values in a JSON body."""
         self.body = json.dumps({**json.loads(self.body), **values}).encode()
@@ -135,9 +109,9 @@ class WsgiApplication:
         instances: Instances,
         debian_ami: Any,
         faults: Any,
-        identity: CloudIdentity,
+        access: Access,
     ) -> None:
-        self.key, self.secret = identity.key or "nobody", identity.secret or "nobody"
+        self.access = access
         self.lock, self.disk, self.instances = lock, disk, instances
         self.debian_ami, self.faults = debian_ami, faults
         self.moto = DomainDispatcherApplication(create_backend_app)
@@ -151,22 +125,29 @@ class WsgiApplication:
 
     def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
         """Refuse, or let moto answer and store what that changed."""
-        # other users and web pages reach loopback, and a host may run anything
-        own = request.key and request.key == self.key and not environ.get("cloud.hosts")
-        if not (own or request.signed_with(self.key, self.secret)) or request.path.startswith("/moto-api"):
-            return xml_error("403 Forbidden", "AccessDenied", "Requests must be signed", root="")
-        if request.expired:
-            return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
-        if request.service == "ec2":
-            self.instances.judge()
+        if request.path.startswith(("/moto-api", "/latest/", "/favicon.ico", "/v20180820/")):
+            return xml_error("403 Forbidden", "AccessDenied", "There is nothing here", root="")
         try:
             folder = self.disk.objects
-            with full_disk("cloud", folder), written_ahead(folder, request.upload), self.lock:
-                return self._in_turn(request, environ)
+            with full_disk("cloud", folder):
+                caller = None if request.by_token else self._caller(request, environ)
+                if request.service == "ec2":
+                    self.instances.judge()
+                with written_ahead(folder, request.upload), self.lock:
+                    return self._in_turn(request, environ, caller)
+        except Refused as refused:
+            return refused.answer(request.service or "s3")
         except DiskFull as refusal:  # 507: boto3 does not retry it
             return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
 
-    def _in_turn(self, request: Request, environ: dict[str, Any]) -> Answer:
+    def _caller(self, request: Request, environ: dict[str, Any]) -> Principal:
+        """Whose request it is: other users and web pages reach loopback, and a host may run anything. Raises Refused."""
+        if environ.get("cloud.hosts") and "HTTP_AUTHORIZATION" in environ:
+            raise Refused("unsigned", "Hosts of this cloud only fetch presigned URLs")
+        with self.lock:
+            return self.access.authenticate(environ, request.body, time.time())
+
+    def _in_turn(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
         if request.service == "ec2":
             self.instances.forget_terminated()
             if request.action == "DescribeImages":
@@ -175,10 +156,49 @@ class WsgiApplication:
         refused: Answer | None = self.faults.before(request, environ, self.instances) if self.faults else None
         if refused:
             return refused
-        answer = self._moto(request, environ)
+        answer = self._judged(request, environ, caller)
         if request.changes:
             self.disk.save(request.service)
         return answer
+
+    def _judged(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
+        """moto's answer to what the caller may do. Raises Refused."""
+        if caller is None:
+            if environ.get("cloud.hosts"):
+                raise Refused("unsigned", "Hosts of this cloud only fetch presigned URLs")
+            self.access.by_token(calls.form(request.body), time.time())
+            return self._moto(request, environ)
+        where = {"account": self.access.account, "region": request.region or self.access.region}
+        call = access.read(environ, request.body, service=request.service, **where)
+        known = access.known_of(environ, call, time.time())
+        if call.service == "s3" and call.method == "POST" and "delete" in call.query:
+            return self._batch(request, environ, caller, call, known)
+        self.access.check(caller, call, known)
+        answer = self._moto(request, environ)
+        lists = not answer[0].startswith("404") or caller.administrator or call.method not in ("GET", "HEAD")
+        if call.service == "s3" and not lists:
+            need = calls.list_bucket(call)
+            if not (decision := self.access.decide(caller, need, known)).allowed:
+                raise access.denied(caller, need, decision)
+        return answer
+
+    def _batch(
+        self,
+        request: Request,
+        environ: dict[str, Any],
+        caller: Principal,
+        call: Call,
+        known: dict[str, str],
+    ) -> Answer:
+        """Delete of a batch what the caller may delete, and name the rest."""
+        _, may_not = self.access.allowed_in_batch(caller, call, known)
+        if may_not:
+            request.body = access.without(request.body, may_not)
+            environ |= {"wsgi.input": io.BytesIO(request.body), "CONTENT_LENGTH": str(len(request.body))}
+        status, headers, chunks = self._moto(request, environ)
+        text = access.with_errors(b"".join(chunks), may_not)
+        kept = [each for each in headers if each[0].lower() != "content-length"]
+        return status, [*kept, ("Content-Length", str(len(text)))], [text]
 
     def _moto(self, request: Request, environ: dict[str, Any]) -> Answer:
         answered: list[Any] = []
