@@ -212,6 +212,11 @@ class Infrastructure:
     )
     owner: str = setting("tag: who is responsible for it", "web", form=forms.TAG)
     cost_centre: str = setting("tag: who pays for it", "web", form=forms.TAG)
+    machines: tuple[str, ...] = setting(
+        "ids of machines that were adopted; others with the environment's tags that the pipeline did not make get nothing",
+        (),
+        form=forms.INSTANCE,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

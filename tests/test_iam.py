@@ -95,6 +95,8 @@ TABLE = [
     ("", "ec2:CreateTags", HOST, {**of(T), **asked(STAGING)}),  # nor is one's own made another environment's
     ("", "ec2:CreateTags", HOST, {**of(PRODUCTION), **asked(STAGING)}),
     ("", "ec2:CreateTags", HOST, {}),  # what carries no tag of ours is not taken by tagging it
+    ("", "ec2:DeleteTags", HOST, of(T)),
+    ("", "ec2:DeleteTags", HOST, of(PRODUCTION)),
     ("builder releaser branch", "ec2:RunInstances", HOST, asked(T)),
     ("builder releaser", "ec2:RunInstances", HOST, asked(STAGING)),
     ("", "ec2:RunInstances", HOST, {}),

@@ -153,6 +153,7 @@ def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked
         token = launches.token(run.store, run.identity, number, renew=True)
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
     id = launched["Instances"][0]["InstanceId"]
+    memory.enter_machine(run.store, run.identity, id)
     for _ in patience(run, f"{id} not listed"):
         if id in {each.id for each in find.machines(ec2, find.of(run))}:
             return
@@ -209,7 +210,7 @@ def _end_machine(run: Run, ec2: Any, change: plan.EndMachine) -> None:
 def settle(run: Run, say: Say) -> None:
     """Wait until no machine changes its state; then forget the launch tokens, which are needed no longer."""
     for _ in patience(run, "machines still starting or stopping"):
-        found = find.machines(run.cloud.client("ec2"), find.of(run))
+        found = find.own(run)
         if all(each.state in ("running", "stopped") for each in found):
             break
         moving = next(each for each in found if each.state not in ("running", "stopped"))
@@ -230,7 +231,7 @@ def stop(run: Run, id: str) -> None:
 def tag(run: Run, tags: Mapping[str, str]) -> None:
     """Write tags to the environment's machines."""
     ec2 = run.cloud.client("ec2")
-    found = [each.id for each in find.machines(ec2, find.of(run))]
+    found = [each.id for each in find.own(run)]
     ec2.create_tags(Resources=found, Tags=find.tag_list(tags))
 
 

@@ -32,8 +32,32 @@ def change(
 
 def host_names(store: Store, identity: str) -> dict[str, str]:
     """Every DNS name that was made for the environment and not removed, with its zone. Records have no tags."""
+    return dict(_read(store, identity).get("host_names", {}))
+
+
+def is_own(store: Store, identity: str) -> Callable[[str, str], bool]:
+    """Tells of a machine, by its id and its launch token, whether it was made or pinned for the environment.
+
+    Its tags do not say that: other roles may make a machine with any tags that they may set.
+    """
+    document = _read(store, identity)
+    ids = {*document.get("machines", ()), *document.get("host_keys", {})}
+    tokens = {*document.get("launch", {}).values()}
+    return lambda id, token: id in ids or token in tokens
+
+
+def enter_machine(store: Store, identity: str, id: str) -> None:
+    """Remember a machine that was made for the environment."""
+    change(
+        store,
+        identity,
+        lambda document: {**document, "machines": sorted({*document.get("machines", ()), id})},
+    )
+
+
+def _read(store: Store, identity: str) -> dict[str, Any]:
     try:
-        return dict(read(store, identity).get("host_names", {}))
+        return read(store, identity)
     except BucketMissing:
         return {}
 

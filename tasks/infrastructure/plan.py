@@ -28,6 +28,8 @@ class Machine:
     """When it was created, in ISO 8601 (UTC)."""
     protected: bool | None = None
     """Whether it has termination protection; None if that was not asked."""
+    token: str = ""
+    """The token that it was launched with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class Existing:
     group: str | None = None
     rules: Rules = frozenset()
     machines: tuple[Machine, ...] = ()
+    strangers: tuple[Machine, ...] = ()
+    """Machines with the environment's tags that are none of its own."""
     record: tuple[str, ...] = ()
     replaced: tuple[Replaced, ...] = ()
     secrets: tuple[str, ...] = ()
