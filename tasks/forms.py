@@ -121,6 +121,8 @@ BUCKET = text(
     r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
 )
 CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
+REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
+UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 INSTANCE = text("an instance's id such as i-0123456789abcdef0", r"i-[0-9a-f]{8,17}")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
 PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")

@@ -139,6 +139,26 @@ class Application:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ci:
+    """Where CI runs: `doit trust` says by these which jobs may assume which role."""
+
+    provider: Literal["none", "github", "gitlab", "bitbucket"] = setting("the CI provider", "none")
+    repository: str = setting(
+        "the repository as the tokens name it: OWNER/NAME, of Bitbucket its UUID with braces",
+        "",
+        form=forms.or_empty(forms.REPOSITORY),
+    )
+    gitlab: str = setting("the host of GitLab", "gitlab.com", form=forms.DNS_NAME)
+    workspace: str = setting("Bitbucket's workspace", "", form=forms.or_empty(forms.REPOSITORY))
+    workspace_id: str = setting(
+        "the UUID of Bitbucket's workspace, without braces", "", form=forms.or_empty(forms.UUID)
+    )
+    environments: Mapping[str, str] = setting(
+        "UUIDs, with braces, of Bitbucket's environments staging, production, image and sweep", {}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """When orphans and old objects are deleted."""
 
@@ -180,6 +200,7 @@ class Pipeline:
         "seconds that a release may take; printed, not enforced", 300, form=forms.at_least(1)
     )
     sweep: Sweep = section(Sweep)
+    ci: Ci = section(Ci)
 
 
 @dataclass(frozen=True, kw_only=True)

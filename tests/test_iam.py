@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import re
 import uuid
 
 import boto3
@@ -97,8 +98,11 @@ TABLE = [
     ("", "ec2:CreateTags", HOST, {}),  # what carries no tag of ours is not taken by tagging it
     ("", "ec2:DeleteTags", HOST, of(T)),
     ("", "ec2:DeleteTags", HOST, of(PRODUCTION)),
-    ("builder releaser branch", "ec2:RunInstances", HOST, asked(T)),
-    ("builder releaser", "ec2:RunInstances", HOST, asked(STAGING)),
+    ("builder releaser branch", "ec2:RunInstances", HOST, {**asked(T), **policies.TYPE}),
+    ("builder releaser", "ec2:RunInstances", HOST, {**asked(STAGING), **policies.TYPE}),
+    ("", "ec2:RunInstances", HOST, {**asked(STAGING), "ec2:InstanceType": "p5.48xlarge"}),
+    ("builder releaser sweeper", "s3:GetObject", f"{BUCKET}/state/{PRODUCTION}/release.json", {}),
+    ("builder releaser sweeper", "s3:GetObject", f"{BUCKET}/runs/current.json", {}),
     ("", "ec2:RunInstances", HOST, {}),
     ("", "ec2:RunInstances", GROUP, of(T, project="another")),
     ("builder releaser branch", "ec2:RunInstances", GROUP, of(T)),
@@ -145,6 +149,8 @@ TABLE = [
     "protection-on-never-off",
     "the-signing-key-is-read-by-one",
     "names-below-the-zone-only",
+    "launches-are-bounded",
+    "a-branch-reads-its-own",
 )
 def test_who_may_do_what_to_which(who, action, resource, context):
     may = [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource, context)]
@@ -199,6 +205,16 @@ def test_the_files_name_this_project():
     settings = (ROOT / "pipeline.yml").read_text()
     assert "name: shop\n" in settings
     assert "dns_zone: shop.localhost\n" in settings
+    files = [ROOT / "pipeline.yml", *(ROOT / "environments").glob("*.yml")]
+    types = {size for path in files for size in re.findall(r"instance_type: (\S+)", path.read_text())}
+    bounds = [
+        each["Condition"]["StringEquals"]["ec2:InstanceType"]
+        for name in ("branch", "releaser")
+        for each in policy(name)["Statement"]
+        if each["Sid"] == "Launch"
+    ]
+    assert bounds == [sorted(types)] * 2
+    assert policies.DEBIAN == images.DEBIAN
 
 
 @pytest.mark.parametrize("name", sorted({each for names in ROLES.values() for each in names}))

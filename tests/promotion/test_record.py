@@ -190,9 +190,7 @@ def test_a_machine_is_the_environment_s_own_also_if_the_run_was_killed_before_it
 @pytest.mark.promise("termination-protection", "production-is-adopted", "additive-only-adds")
 def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
     ec2, id = run.cloud.client("ec2"), launched_by_somebody(run)
-    with pytest.raises(
-        NoMachineFound, match=r"and is listed\n    \$EDITOR environments/.*machines: \[ID\]"
-    ):
+    with pytest.raises(NoMachineFound, match=r"and is listed\n    \$EDITOR environments/.*machines: \[ID\]"):
         infrastructure.converge(managed(run, "plan"))
     run = managed(run, "plan", machines=(id,))
     planned = infrastructure.converge(run)

@@ -17,6 +17,10 @@ ENVIRONMENTS = (TESTING, STAGING, PRODUCTION, IMAGE)
 BUCKET = "arn:aws:s3:::shop-releases"
 EVERYBODY = "builder releaser branch pull-request sweeper"
 TEAM = "builder releaser branch sweeper"
+SHARED = "builder releaser sweeper"
+"""Who reads what belongs to an environment that all branches share, or to none: a branch reads its own."""
+TYPE = {"ec2:InstanceType": "t3.medium"}
+DEBIAN = "136693071363"
 DIGEST = "0" * 64
 KEYS = {
     "trusted": [
@@ -185,15 +189,16 @@ OBJECT_ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
 
 def _of_the_bucket() -> Iterator[Row]:
     for folder, keys in KEYS.items():
-        readers = EVERYBODY if folder in layout.ZONES else TEAM
+        readers = EVERYBODY if folder in layout.ZONES else SHARED
         for key in keys:
             for action, wanted in zip(OBJECT_ACTIONS, (readers, *WRITERS[folder]), strict=True):
                 yield _row(wanted, action, f"{BUCKET}/{key}")
     for name in ENVIRONMENTS:
         puts, deletes = KEEPERS[name]
+        readers = TEAM if name == TESTING else SHARED
         for folder, key in of_environment(name).items():
             may_put = LEASED.get(name, puts) if folder == "leases" else puts
-            for action, wanted in zip(OBJECT_ACTIONS, (TEAM, may_put, deletes), strict=True):
+            for action, wanted in zip(OBJECT_ACTIONS, (readers, may_put, deletes), strict=True):
                 yield _row(wanted, action, f"{BUCKET}/{key}")
     for key in ("new/x", "states/x", "branche", "run/x"):
         yield _row("", "s3:PutObject", f"{BUCKET}/{key}")
@@ -237,7 +242,8 @@ def _of_machines() -> Iterator[Row]:
             yield _row(columns[column], action, resource, context)
     for action, columns in MADE.items():
         for column, context in _tags("Request"):
-            yield _row(columns[column], action, _resource(action), context)
+            more = TYPE if action == "ec2:RunInstances" else {}
+            yield _row(columns[column], action, _resource(action), {**context, **more})
     for kind in ("security-group", "key-pair"):  # a machine is made with what is its environment's own
         for column, context in _tags("Resource"):
             resource = f"arn:aws:ec2:eu-central-1:1:{kind}/x-1"
@@ -261,7 +267,17 @@ def _of_machines() -> Iterator[Row]:
     for kind in ("subnet", "network-interface"):  # what every account has, and carries no tag of ours
         yield _row(f"{ANYTHING} branch", "ec2:RunInstances", f"arn:aws:ec2:eu-central-1:1:{kind}/x-1")
     yield _row(f"{ANYTHING} branch", "ec2:CreateSecurityGroup", "arn:aws:ec2:eu-central-1:1:vpc/x-1")
-    yield _row(f"{ANYTHING} branch", "ec2:RunInstances", _resource("ec2:CreateImage"))
+    for size in ({}, {"ec2:InstanceType": "x2iedn.32xlarge"}):
+        for _, context in _tags("Request"):
+            yield _row("", "ec2:RunInstances", _resource("ec2:RunInstances"), {**context, **size})
+    for owner, wanted in {
+        DEBIAN: f"{ANYTHING} branch",
+        "1": f"{ANYTHING} branch",
+        "2": "",
+        "amazon": "",
+    }.items():
+        yield _row(wanted, "ec2:RunInstances", _resource("ec2:CreateImage"), {"ec2:Owner": owner})
+    yield _row("", "ec2:RunInstances", _resource("ec2:CreateImage"))
     for value, wanted in {"true": ANYTHING, "false": ""}.items():
         for column, context in _tags("Resource"):
             asked = {**context, "ec2:Attribute/DisableApiTermination": value}
