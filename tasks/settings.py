@@ -153,8 +153,9 @@ class Ci:
     workspace_id: str = setting(
         "the UUID of Bitbucket's workspace, without braces", "", form=forms.or_empty(forms.UUID)
     )
-    environments: Mapping[str, str] = setting(
-        "UUIDs, with braces, of Bitbucket's environments staging, production, image and sweep", {}
+    environments: Mapping[str, tuple[str, ...]] = setting(
+        "for a role, the provider's environments of its jobs: names on GitHub, UUIDs with braces on Bitbucket",
+        {},
     )
 
 

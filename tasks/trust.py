@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ROLES = ("builder", "releaser", "branch", "pull-request", "sweeper")
 AUDIENCE = "sts.amazonaws.com"
 """Whom tokens of GitHub and GitLab are for: the CI files ask for it. Bitbucket's are for its workspace."""
-DEPLOYMENTS = {"builder": ("staging", "image"), "releaser": ("production",), "sweeper": ("sweep",)}
-"""Bitbucket's environments in which the jobs of a role run."""
+PRIVILEGED = ("builder", "releaser", "sweeper")
+"""Roles whose jobs run for the default branch."""
 
 
 class CiUnset(Refusal):
@@ -83,13 +83,12 @@ def subjects(ci: Ci, default_branch: str, role: str) -> tuple[str, ...]:
 
 
 def _github(ci: Ci, default_branch: str, role: str) -> tuple[str, ...]:
-    """A job with an environment says no ref: so the jobs of the default branch have none, but for production's reviewers."""
+    """A job with an environment says no ref: so only those jobs have one that a reviewer lets through."""
     repository = f"repo:{ci.repository}"
-    default = f"{repository}:ref:refs/heads/{default_branch}"
+    if role in PRIVILEGED:
+        named = (f"{repository}:environment:{each}" for each in ci.environments.get(role, ()))
+        return (f"{repository}:ref:refs/heads/{default_branch}", *named)
     return {
-        "builder": (default,),
-        "releaser": (default, f"{repository}:environment:production"),
-        "sweeper": (default,),
         # `stop` of a deleted branch runs as the default branch
         "branch": (f"{repository}:environment:testing/*", f"{repository}:ref:refs/heads/*"),
         "pull-request": (f"{repository}:pull_request",),
@@ -104,9 +103,10 @@ def _gitlab(ci: Ci, default_branch: str, role: str) -> tuple[str, ...]:
 
 def _bitbucket(ci: Ci, default_branch: str, role: str) -> tuple[str, ...]:
     """No branch is said: the environment is, whose permissions name the branch."""
-    if role not in DEPLOYMENTS:
+    if role not in PRIVILEGED:
         return (f"{ci.repository}:*",)
-    for name in DEPLOYMENTS[role]:
-        if name not in ci.environments:
-            raise CiUnset(what=f"the id of Bitbucket's environment {name}", key=f"environments.{name}")
-    return tuple(f"{ci.repository}:{ci.environments[name]}:*" for name in DEPLOYMENTS[role])
+    if not ci.environments.get(role):
+        raise CiUnset(
+            what=f"in which of Bitbucket's environments the role {role} has jobs", key=f"environments.{role}"
+        )
+    return tuple(f"{ci.repository}:{each}:*" for each in ci.environments[role])

@@ -19,14 +19,18 @@ ACCOUNT = second_opinion.ACCOUNT
 WORKSPACE, REPOSITORY, STEP = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "123")
 ENVIRONMENTS = {name: f"{{{digit * 8}-0000-4000-8000-000000000000}}" for name, digit in zip(("staging", "production", "image", "sweep"), "4567", strict=True)}  # fmt: skip
 CI = {
-    "github": Ci(provider="github", repository="team/shop"),
+    "github": Ci(provider="github", repository="team/shop", environments={"releaser": ("production",)}),
     "gitlab": Ci(provider="gitlab", repository="team/shop"),
     "bitbucket": Ci(
         provider="bitbucket",
         repository=f"{{{REPOSITORY}}}",
         workspace="team",
         workspace_id=WORKSPACE,
-        environments=ENVIRONMENTS,
+        environments={
+            "builder": (ENVIRONMENTS["staging"], ENVIRONMENTS["image"]),
+            "releaser": (ENVIRONMENTS["production"],),
+            "sweeper": (ENVIRONMENTS["sweep"],),
+        },
     ),
 }
 AUDIENCES = {
@@ -161,7 +165,7 @@ def test_every_job_of_the_three_files_has_a_token_that_its_role_admits():
         (Ci(provider="github"), "builder", "which repository of github CI runs for"),
         (Ci(provider="bitbucket", repository="{1}"), "builder", "# ci.workspace"),
         (Ci(provider="bitbucket", repository="{1}", workspace="team"), "builder", "# ci.workspace_id"),
-        (Ci(provider="bitbucket", repository="{1}", workspace="team", workspace_id=WORKSPACE), "builder", "# ci.environments.staging"),
+        (Ci(provider="bitbucket", repository="{1}", workspace="team", workspace_id=WORKSPACE), "builder", "# ci.environments.builder"),
         (CI["github"], "bilder", "trust: there is no role bilder (did you mean builder? known: builder, releaser,"),
     ],
 )  # fmt: skip

@@ -26,7 +26,7 @@ from tests.conftest import commit
 from tests.iam import ROLES, policy
 
 ACCOUNT = "123456789012"
-CI = Ci(provider="github", repository="team/shop")
+CI = Ci(provider="github", repository="team/shop", environments={"releaser": ("production",)})
 SUB = "repo:team/shop"
 MAIN, PRODUCTION, FEATURE = (
     f"{SUB}:{rest}" for rest in ("ref:refs/heads/main", "environment:production", "ref:refs/heads/feature")
