@@ -153,7 +153,8 @@ def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked
         token = launches.token(run.store, run.identity, number, renew=True)
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
     id = launched["Instances"][0]["InstanceId"]
-    memory.enter_machine(run.store, run.identity, id)
+    if not run.environment.per_branch:
+        memory.enter_machine(run.store, run.identity, id)
     for _ in patience(run, f"{id} not listed"):
         if id in {each.id for each in find.machines(ec2, find.of(run))}:
             return
