@@ -128,6 +128,8 @@ WRONG = (
 COMMANDS = (*RIGHT, *WRONG)
 NOBODY = 54321
 """A uid without an entry in passwd."""
+HOMELESS = (("TRUSTED", "True"), ("XDG_STATE_HOME", ""))
+"""Variables of a user who has no folder."""
 KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
 AMAZON_ALONE = {
     "AWS_CONFIG_FILE": os.devnull,
@@ -242,6 +244,11 @@ def known(base: dict[str, str]) -> list[Example]:
             if name != "foreign" or not os.geteuid()
         ),
         Example(words=("history",), checkout="dirty", must=0, says="-dirty"),
+        *(
+            Example(words=words, uid=NOBODY, environ=HOMELESS, must=1, says="has no entry in passwd")
+            for words in (("cloud", "status"), ("history",))
+            if not os.geteuid()
+        ),
         *(Example(words=words, must=code) for words, code in ALONE.items()),
     ]
 
