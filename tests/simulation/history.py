@@ -12,6 +12,10 @@ from tests.simulation.controllers import COMMITS, TESTING, Command, launch
 from tests.simulation.scheduler import Decisions, Scheduler
 from tests.simulation.truth import Truth, Violation
 
+RATES = (0.01, 0.03, 0.08)
+SELDOM = (0.001, 0.005)
+"""Where the order of the requests matters more than what happens to them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
@@ -33,10 +37,11 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What a history is about. `kinds`: what is started, where, of which commits. `pace`: how far apart. `before`: what is there already."""
+    """What a history is about. `kinds`: what is started, where, of which commits. `pace`: how far apart. `rates`: shares of requests that meet a fault. `before`: what is there already."""
 
     kinds: tuple[Kind, ...]
     pace: float
+    rates: tuple[float, ...] = RATES
     before: Callable[[World], None]
     after: Callable[[World], None]
 
@@ -45,7 +50,6 @@ AFTER = (0.0, 0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds after which one of them is started."""
 AHEAD = (0.0, 5 * 3600.0, -5 * 3600.0, 4 * 24 * 3600.0)
 """Seconds that the wall clock of a process's machine is wrong."""
-RATES = (0.01, 0.03, 0.08)
 
 
 def tell(decisions: Decisions) -> Told:
@@ -68,7 +72,7 @@ def _trouble(world: World) -> None:
     decisions = world.scheduler.decisions
     story = STORIES[decisions.one_of(len(STORIES))]
     story.before(world)
-    world.rate, world.left = RATES[decisions.one_of(len(RATES))], 6
+    world.rate, world.left = story.rates[decisions.one_of(len(story.rates))], 6
     for number in range(2 + decisions.one_of(3)):
         kind = story.kinds[decisions.one_of(len(story.kinds))]
         process = launch(
@@ -234,7 +238,8 @@ STORIES = (
             Kind("staging", controllers.build, (1,)),
             Kind("staging", controllers.end_waiting),
         ),
-        pace=0.1,
+        pace=0.03,
+        rates=SELDOM,
         before=_waiting,
         after=_production_is_well,
     ),
