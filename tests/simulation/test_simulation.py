@@ -71,7 +71,7 @@ def none_wrong(number: int) -> None:
             if problem:
                 pool.terminate()
                 pytest.fail(report(seed))
-    print(f"{number} histories: {time.monotonic() - begun:.0f} s, {at_once()} processes")
+    sys.stdout.write(f"{number} histories: {time.monotonic() - begun:.0f} s, {at_once()} processes\n")
 
 
 def test_usual_histories():
@@ -100,7 +100,7 @@ def test_every_planted_bug_is_found():
     with multiprocessing.get_context("spawn").Pool(at_once()) as pool:
         found = dict(pool.imap_unordered(hunted, [each.name for each in planted.BUGS]))
     for bug in planted.BUGS:
-        print(f"{'missed' if found[bug.name] is None else found[bug.name]:>7}  {bug.name}")
+        sys.stdout.write(f"{found[bug.name]!s:>7}  {bug.name}\n")
     assert [name for name, seed in found.items() if seed is None] == []
     assert len(found) >= 27
 
