@@ -266,6 +266,11 @@ class Truth:
     def made(self, process: Process, identity: str) -> None:
         """Something was made in an environment."""
 
+    def launched(self, process: Process, identity: str) -> None:
+        """A machine was launched; each environment wants one."""
+        there = [each.id for each in self.world.hosts(identity)]
+        self.holds(len(there) == 1, f"{process.name} launches another machine: {there}")
+
     def removed(self, process: Process, identity: str) -> None:
         """Something of an environment was removed: by a teardown or a sweep, its records are void."""
 
