@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, seed, settings
+from hypothesis import event, given, seed
 from hypothesis import strategies as st
 
 from tasks.digest import Digest
 from tasks.release import history
 from tests.clouds import run_in
 from tests.conftest import DOIT, ROOT, commit, git
+from tests.hypothesis_settings import so_many
 from tests.paper import cloud as paper_cloud
 from tests.paper import copy_paper, users_cloud
 from tests.zygote import ODD_STREAMS, Zygote
@@ -460,15 +461,7 @@ def trial(field: Field, number: int, chosen: int | None) -> None:
             raise
 
     @seed(drawn)
-    @settings(
-        max_examples=number - len(first),
-        deadline=None,
-        database=None,
-        print_blob=True,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
+    @so_many(number - len(first))
     @given(examples(field.base))
     def answered(example: Example) -> None:
         event(f"{example.words[:1]}")

@@ -53,9 +53,17 @@ def drop_host_name(store: Store, identity: str, host_name: str) -> None:
         change(store, identity, lambda document: _without(document, host_name))
 
 
-def forget(store: Store, identity: str) -> None:
-    """Forget all of it."""
-    change(store, identity, lambda document: {})
+def version(store: Store, identity: str) -> str | None:
+    """The version of the environment's document; None if there is none."""
+    document = store.read(layout.machines(identity))
+    return document.etag if document else None
+
+
+def forget(store: Store, identity: str, seen: str | None) -> None:
+    """Forget all of the document in the version `seen`. Raises RecordTaken if another run has written it since."""
+    document = store.read(layout.machines(identity))
+    if document and seen and (document.etag != seen or document.value.keys() - {"nonce"}):
+        store.write(layout.machines(identity), {}, seen=seen)
 
 
 def _without(document: dict[str, Any], host_name: str) -> dict[str, Any]:

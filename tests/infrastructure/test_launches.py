@@ -27,5 +27,5 @@ def test_forgotten_launches_leave_the_host_keys(run):
     launches.token(run.store, run.identity, "1")
     launches.forget(run.store, run.identity)
     assert memory.read(run.store, run.identity)["host_keys"] == {"i-1": ["key"]}
-    memory.forget(run.store, run.identity)
+    memory.forget(run.store, run.identity, memory.version(run.store, run.identity))
     assert memory.read(run.store, run.identity) == {}

@@ -457,6 +457,7 @@ class Ec2(Client):
             made = Instance(id, ClientToken, request, now, now + self.world.late(), [(now, tags)])
             made.tagged.append((now, tags))
             self.world.instances[id] = made
+            self.world.truth.launched(self.process, tags["environment"])
             self._made(tags)
             return {"Instances": [{"InstanceId": id}]}
 
