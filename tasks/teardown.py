@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def tear_down(run: Run) -> Outcome:
     """Plan the deletion of everything, and apply it."""
     # read first: a run that takes the lease while this one stands still writes them anew
-    noted, released = memory.version(run.store, run.identity), history.version(run.store, run.identity)
+    released, noted = history.version(run.store, run.identity), memory.version(run.store, run.identity)
     changes = teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run))
     for change in changes:
         run.console.event("teardown", str(change))
