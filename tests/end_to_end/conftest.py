@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import http.client
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -19,8 +17,6 @@ from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
 from tests.conftest import ROOT, commit, copy_project, doit
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +113,6 @@ def pages(tmp_path_factory, project) -> Iterator[Site]:
     made = Site(root=root, variables={})
     yield made
     assert made.doit("teardown").returncode == 0
-
-
-def until(found: Callable[[], T], seconds: float = 30) -> T:
-    """What becomes true within some seconds."""
-    deadline = time.monotonic() + seconds
-    while not (answer := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return answer
 
 
 def replace(path: Path, words: Mapping[str, str]) -> None:

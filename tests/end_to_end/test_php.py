@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.conftest import ROOT, commit, copy_project
-from tests.end_to_end.conftest import Site, replace, until
+from tests.conftest import ROOT, commit, copy_project, until
+from tests.end_to_end.conftest import Site, replace
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("php")]
 

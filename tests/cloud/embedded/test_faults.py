@@ -10,8 +10,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.cloud.embedded.conftest import until
 from tests.cloud.embedded.test_api import bucket, image, launch, state
+from tests.conftest import until
 
 
 def impatient(cloud, service):

@@ -19,8 +19,9 @@ import pytest
 
 from tasks.cloud.embedded import client, containers, home, lifecycle
 from tasks.process.life import started_at
-from tests.cloud.embedded.conftest import REGION, ROOT, until
+from tests.cloud.embedded.conftest import REGION, ROOT
 from tests.cloud.embedded.test_api import bucket, image
+from tests.conftest import until
 
 pytestmark = pytest.mark.end_to_end
 
