@@ -88,12 +88,14 @@ def _left(parent: Path) -> Iterator[Path]:
 
 def _remove(folder: Path) -> Iterator[str]:
     """Remove a folder with the clouds and the mounts below it; the mark goes last, so that this can be repeated."""
-    for cloud in sorted(folder.glob("**/release-pipeline/cloud/cloud.json")):
-        state = cloud.parents[2]
+    for state in _states(folder):
         try:
             lifecycle.delete(lambda words: None, {**os.environ, "XDG_STATE_HOME": str(state)})
-        except Refusal as refusal:
-            yield f"{refusal.text.splitlines()[0]} ({state} stays)"
+        except (
+            Refusal,
+            OSError,
+        ) as problem:  # this session does not depend on it, and the next one tries again
+            yield f"{str(problem).splitlines()[0]} ({state} stays)"
             return
         yield f"deleted the cloud of {state}"
     for mounted in _mounts(folder):
@@ -102,13 +104,20 @@ def _remove(folder: Path) -> Iterator[str]:
     if left := _mounts(folder):  # what is removed through a mount may be anybody's
         yield f"{left[0]} stays mounted, and {folder} stays"
         return
-    for each in folder.iterdir():
+    for each in list(folder.iterdir()):
         if each.name != FILE:
-            shutil.rmtree(
-                each, ignore_errors=True
-            ) if each.is_dir() and not each.is_symlink() else each.unlink()
+            shutil.rmtree(each, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     yield f"removed {folder}"
+
+
+def _states(folder: Path) -> list[Path]:
+    """The folders that were XDG_STATE_HOME to a cloud. What vanishes meanwhile is passed over."""
+    return [
+        Path(parent).parents[1]
+        for parent, _, files in os.walk(folder)
+        if parent.endswith("release-pipeline/cloud") and "cloud.json" in files
+    ]
 
 
 def _mounts(folder: Path) -> list[str]:

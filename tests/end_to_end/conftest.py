@@ -94,20 +94,26 @@ def site(project: Path) -> Site:
     return made
 
 
-@pytest.fixture(scope="session")
-def pages(tmp_path_factory, project) -> Iterator[Site]:
-    """A project of its own that releases the example of the profile `static` to two machines. `project` deletes the cloud of both."""
-    root = copy_project(tmp_path_factory.mktemp("project") / "pages")
+def copy_example(root: Path, profile: str) -> Path:
+    """A copy of this repository, named as its folder, that releases the example of another profile. Not committed yet."""
+    copy_project(root)
     shutil.rmtree(root / "app")
-    shutil.copytree(ROOT / "tests" / "examples" / "static", root / "app")
+    shutil.copytree(ROOT / "tests" / "examples" / profile, root / "app")
     replace(
         root / "pipeline.yml",
         {
-            "name: shop": "name: pages",
-            "dns_zone: shop.localhost": "dns_zone: pages.localhost",
-            "profile: magento2": "profile: static",
+            "name: shop": f"name: {root.name}",
+            "dns_zone: shop.localhost": f"dns_zone: {root.name}.localhost",
+            "profile: magento2": f"profile: {profile}",
         },
     )
+    return root
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory, project) -> Iterator[Site]:
+    """A site of pages on two machines. `project` deletes the cloud of both."""
+    root = copy_example(tmp_path_factory.mktemp("project") / "pages", "static")
     replace(root / "environments" / "testing.yml", {"instances: 1": "instances: 2"})
     commit(root, "a site of pages")
     made = Site(root=root, variables={})
