@@ -85,7 +85,11 @@ def job(checkout, tmp_path):
 
 @pytest.mark.parametrize(("environment", "control"), [("staging", "start"), ("production", "continue")])
 @pytest.mark.parametrize("environ", [JOB, REQUEST, {}])
-@pytest.mark.promise("unproved-branch-is-refused", "shared-environments-refuse-the-unknown")
+@pytest.mark.promise(
+    "unproved-branch-is-refused",
+    "shared-environments-refuse-the-unknown",
+    "checkouts-are-judged-before-the-cloud",
+)
 def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
     job, monkeypatch, environment, control, environ
 ):
@@ -94,6 +98,7 @@ def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
     run = run_in(job, Plain(REGION), environment=environment, branch="main")
     with pytest.raises(BranchUnproved, match=f"{environment} takes commits of main only") as refused:
         gate.check_checkout(run, control, "release")
+    assert not run.cloud.calls
     (_, remedy) = refused.value.text.splitlines()
     assert subprocess.run(["sh", "-c", remedy], cwd=job, capture_output=True).returncode == 0
     gate.check_checkout(
