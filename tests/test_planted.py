@@ -449,6 +449,16 @@ def findings(root: Path, path: str, text: str, rules: list[Callable[[Path], list
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.promise(
+    "only-declared-ports-are-open",
+    "a-wrong-configuration-is-not-put-in-place",
+    "handlers-run-after-a-failure",
+    "passwords-are-no-arguments",
+    "secret-tasks-log-nothing",
+    "a-signed-address-is-not-shown",
+    "a-migration-that-is-not-due-is-not-run",
+    "every-file-has-an-owner",
+)
 def test_the_project_keeps_a_rule(rule):
     assert rule(ROOT) == []
 

@@ -95,7 +95,7 @@ def test_the_same_commit_begins_anew_with_its_former_steps(run):
     ]
 
 
-@pytest.mark.promise("only-a-waiting-run-goes-on")
+@pytest.mark.promise("only-a-waiting-run-goes-on", "a-record-is-replaced-as-read")
 def test_of_two_changes_at_once_both_are_considered_and_one_decides(run):
     promotion_record.begin(run)
     waits = promotion_record.step(run, "waiting")

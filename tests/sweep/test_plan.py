@@ -700,6 +700,22 @@ def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     assert carried_out(run, found, plan) == {f"volume {made}": "it is in use again"}
 
 
+@pytest.mark.promise("when-an-image-goes")
+def test_an_image_from_which_a_machine_has_just_started_stays(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    ec2 = run.cloud.client("ec2")
+    start = {"MinCount": 1, "MaxCount": 1}
+    first = ec2.run_instances(ImageId=ec2.describe_images()["Images"][0]["ImageId"], **start)["Instances"][0]
+    ami = ec2.create_image(InstanceId=first["InstanceId"], Name="baked")["ImageId"]
+    old = Resource(kind="image", id=ami, state="available", more={"snapshots": []})
+    (second,) = ec2.run_instances(ImageId=ami, **start)["Instances"]
+    apply._delete_image(run, old)
+    assert ec2.describe_images(ImageIds=[ami])["Images"]
+    ec2.terminate_instances(InstanceIds=[second["InstanceId"]])
+    apply._delete_image(run, old)
+    assert not ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["baked"]}])["Images"]
+
+
 @pytest.mark.promise("files-are-judged-again")
 def test_a_layers_bytes_stay_as_long_as_its_record(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), dataclasses.replace(NOW_AND_ALL, layer_days=-1))

@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError
 
 from tasks.cloud.embedded import disk
 from tasks.cloud.interface import Cloud
-from tests.cloud.embedded.conftest import Server, until
+from tests.cloud.embedded.conftest import Server
+from tests.conftest import until
 
 MIB = 1 << 20
 
