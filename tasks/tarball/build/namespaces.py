@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 NEW_MOUNTS, NEW_UTS, NEW_IPC = 0x20000, 0x4000000, 0x8000000
 NEW_USER, NEW_PIDS, NEW_NET = 0x10000000, 0x20000000, 0x40000000
 # <linux/mount.h>
-NO_SUID, NO_DEV, NO_EXEC, BIND, RECURSIVE, PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
+READ_ONLY, NO_SUID, NO_DEV, NO_EXEC = 1, 2, 4, 8
+BIND, RECURSIVE, PRIVATE = 0x1000, 0x4000, 0x40000
 DETACH = 2
 SYS_MOUNT_SETATTR, AT_HERE, AT_RECURSIVE = 442, -100, 0x8000
 # <linux/prctl.h>
@@ -109,40 +110,37 @@ def become(request: dict[str, Any]) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            problem = error.strerror
+            problem = error.strerror or str(error)
     os.write(2, f"{command[0]}: {problem}\n".encode())
     os._exit(127)
 
 
 def mount_all(request: dict[str, Any]) -> None:
-    """Mount a new root: what is shown, read-only; then what may be written; a process list and devices of its own.
+    """Mount a new root: what of the machine is shown, and where may be written; a process list and devices of its own.
 
-    Something `shown` without a source is an empty folder in its place.
+    What is to be mounted without a source is an empty folder in its place.
     """
     mount(None, "/", None, RECURSIVE | PRIVATE)
     mount("tmpfs", ROOT, "tmpfs", NO_SUID | NO_DEV, SMALL)
-    for source, target in request["shown"]:
+    for source, target, writable in request["mounts"]:
         if source:
-            show(source, ROOT + target)
+            show(source, ROOT + target, read_only=not writable)
         else:
             mount("tmpfs", ROOT + target, "tmpfs", NO_SUID | NO_DEV, SMALL)
-    for target in (*(each for _, each in request["writable"]), "/dev", "/proc", request["tree"]):
+    for target in ("/dev", "/proc", request["tree"]):
         os.makedirs(ROOT + target, exist_ok=True)
-    limit(ROOT, read_only=True)
-    for source, target in request["writable"]:
-        mount(source, ROOT + target, None, BIND)
-        limit(ROOT + target)
     if request["overlay"]:
         mount("overlay", ROOT + request["tree"], "overlay", NO_SUID | NO_DEV, request["overlay"])
     mount("proc", f"{ROOT}/proc", "proc", NO_SUID | NO_DEV | NO_EXEC)
     mount_devices(f"{ROOT}/dev")
+    limit(ROOT, READ_ONLY, below=False)
     os.chdir(ROOT)
     call("pivot_root", b".", b".")
     call("umount2", b".", DETACH)
     os.chdir(request["tree"])
 
 
-def show(source: str, place: str) -> None:
+def show(source: str, place: str, *, read_only: bool) -> None:
     """A folder, file or link of the machine."""
     os.makedirs(os.path.dirname(place), exist_ok=True)
     if os.path.islink(source):
@@ -153,6 +151,7 @@ def show(source: str, place: str) -> None:
     elif not os.path.exists(place):
         write(place, "")
     mount(source, place, None, BIND | RECURSIVE)
+    limit(place, NO_SUID | NO_DEV | READ_ONLY * read_only)
 
 
 def mount_devices(folder: str) -> None:
@@ -173,11 +172,14 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
     call("mount", *told, ctypes.c_ulong(flags), os.fsencode(options))
 
 
-def limit(path: str, *, read_only: bool = False) -> None:
-    """Take set-uid programs, devices and, if asked, writing from a mount and all below it; what was taken before stays so."""
-    wanted = struct.pack("QQQQ", NO_SUID | NO_DEV | read_only, 0, 0, 0)
-    told = (ctypes.c_long(SYS_MOUNT_SETATTR), ctypes.c_long(AT_HERE), os.fsencode(path))
-    call("syscall", *told, ctypes.c_long(AT_RECURSIVE), wanted, ctypes.c_long(len(wanted)))
+def limit(path: str, what: int, *, below: bool = True) -> None:
+    """Take writing, set-uid programs or devices from a mount and all below it; what was taken before stays so."""
+    wanted = struct.pack("QQQQ", what, 0, 0, 0)
+    told = (AT_HERE, os.fsencode(path), AT_RECURSIVE * below, wanted, len(wanted))
+    call(
+        "syscall",
+        *(ctypes.c_long(each) if isinstance(each, int) else each for each in (SYS_MOUNT_SETATTR, *told)),
+    )
 
 
 def raise_loopback() -> None:

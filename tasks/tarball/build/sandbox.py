@@ -70,9 +70,10 @@ def request(
     """What the program is asked. `overlay`: mount options of the tree, from `folder`; empty for a copied tree."""
     for name, text in ACCOUNTS.items():
         (folder / name).write_text(text)
-    writable = [("home", HOME), ("temporary", TEMPORARY)]
-    writable += [] if overlay else [("tree", TREE)]
-    writable += [(str(reach.caches), CACHES)] if reach.caches else []
+    private = [*dict.fromkeys(each.resolve() for each in reach.private)]
+    writable = {"home": HOME, "temporary": TEMPORARY}
+    writable |= {} if overlay else {"tree": TREE}
+    writable |= {str(reach.caches): CACHES} if reach.caches else {}
     return marshal.dumps(
         {
             "as_root": sandbox.as_root,
@@ -81,30 +82,35 @@ def request(
             "folder": str(folder),
             "tree": TREE,
             "overlay": overlay,
-            "shown": [*_shown(folder, reach, environment)],
-            "writable": writable,
+            # in this order: a program's folder may lie below one that may be written
+            "mounts": [
+                *((*each, False) for each in _system(folder, private)),
+                *((*each, True) for each in writable.items()),
+                *((os.path.realpath(each), each, False) for each in _named(reach, environment, private)),
+            ],
             "environment": {**environment, "HOME": HOME},
             "command": list(command),
         }
     )
 
 
-def _shown(folder: Path, reach: Reach, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What the command sees of the machine and where, in the order of the mounts; without a source it is hidden."""
+def _system(folder: Path, private: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """What the command sees of the machine, and where; without a source it is hidden."""
     for each in SYSTEM:
         if Path(each).exists():
             yield each, each
     for name in ACCOUNTS:
         yield str(folder / name), f"/etc/{name}"
-    private = [*dict.fromkeys(each.resolve() for each in reach.private)]
     for hidden in private:
         if hidden.is_dir() and _below(hidden, SYSTEM):
             yield "", str(hidden)
-    for each in _programs(environment.get("PATH", ""), private):
-        yield os.path.realpath(each), each
+
+
+def _named(reach: Reach, environment: Mapping[str, str], private: Sequence[Path]) -> Iterator[str]:
+    """What the command sees besides, because a variable names it."""
+    yield from _programs(environment.get("PATH", ""), private)
     if reach.network:
-        for each in _trust(environment):
-            yield os.path.realpath(each), each
+        yield from _trust(environment)
 
 
 def _programs(path: str, private: Sequence[Path]) -> Iterator[str]:
