@@ -48,10 +48,13 @@ class BuiltLayer:
 
 
 class Build:
-    """One build on this machine. The keys of its layers and its folder are made on first use."""
+    """One build on this machine. The keys of its layers and its folder are made on first use.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    `accept` is asked before a layer's commands run without a sandbox.
+    """
+
+    def __init__(self, run: Run, accept: Callable[[Run], None] = lambda run: None) -> None:
+        self.run, self.accept = run, accept
 
     @functools.cached_property
     def keys(self) -> Mapping[str, keys.KeyedLayer]:
@@ -103,6 +106,9 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     known = build.keys[name]
     layer = known.layer
+    if not build.sandbox:
+        build.accept(build.run)
+        build.run.console.once("tarball", "builds without a sandbox: this machine lets us make no namespaces")
     lowers = [
         *reversed([_unpacked(build, each) for each in _upstream(build, name)]),
         _application(build, known),
