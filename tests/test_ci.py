@@ -229,10 +229,10 @@ def test_github_gives_its_token_when_asked(entry, tmp_path):
     threading.Thread(target=server.handle_request, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/token?api-version=2"
     told = {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "bearer"}
-    entry.credentials({"AWS_ROLE_ARN": "role", **told})
+    given = entry.credentials({"AWS_ROLE_ARN": "role", **told})
     server.server_close()
     assert asked == [("/token?api-version=2&audience=sts.amazonaws.com", "Bearer bearer")]
-    assert (tmp_path / ".run" / "token").read_text() == "signed"
+    assert Path(given["AWS_WEB_IDENTITY_TOKEN_FILE"]).read_text() == "signed"
 
 
 # --- the lines, as a runner types them: on a cloud whose machines are only names -------------------------
