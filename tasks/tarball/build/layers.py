@@ -20,7 +20,7 @@ from tasks.bucket.store import BucketForbidden
 from tasks.digest import Digest
 from tasks.profile import Layer, filled
 from tasks.tarball.build import archive, keys, overlay, sandbox, tar
-from tasks.tarball.build.sandbox import Reach, Sandbox
+from tasks.tarball.build.sandbox import Allowed, Sandbox
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -120,7 +120,7 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
             tree,
             [[filled(word, values) for word in command] for command in layer.commands],
             layer=name,
-            reach=Reach(
+            reach=Allowed(
                 network=layer.network,
                 caches=_caches(build) if layer.caches else None,
                 private=(build.run.root, Path("~").expanduser(), Path(tempfile.gettempdir())),

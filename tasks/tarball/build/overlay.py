@@ -19,7 +19,7 @@ from tasks.process import bounds, children, private
 from tasks.process.children import ChildSilent, CommandFailed
 from tasks.refusal import Refusal
 from tasks.tarball.build import sandbox
-from tasks.tarball.build.sandbox import FOLDERS, Reach, Sandbox
+from tasks.tarball.build.sandbox import FOLDERS, Allowed, Sandbox
 
 NEAR_FULL = 16 << 20
 """If a build fails with fewer free bytes than this, the disk is full."""
@@ -97,7 +97,7 @@ def run(
     commands: Sequence[Sequence[str]],
     *,
     layer: str,
-    reach: Reach,
+    reach: Allowed,
     environment: Mapping[str, str],
     hidden: Sequence[str],
     say: Callable[[str], None],
@@ -191,7 +191,7 @@ class RedactedLog:
 
 
 def _started(
-    overlay: Overlay, reach: Reach, command: Sequence[str], environment: Mapping[str, str]
+    overlay: Overlay, reach: Allowed, command: Sequence[str], environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """How a command is started: as a request to the program of the sandbox, or in the copied tree."""
     if not overlay.sandbox:

@@ -50,7 +50,7 @@ class Sandbox:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
+class Allowed:
     """What commands may reach beside their tree. `private`: folders of which they see nothing, unless PATH names something in them."""
 
     network: bool
@@ -61,7 +61,7 @@ class Reach:
 def request(
     sandbox: Sandbox,
     folder: Path,
-    reach: Reach,
+    reach: Allowed,
     command: Sequence[str],
     *,
     overlay: str,
@@ -106,7 +106,7 @@ def _system(folder: Path, private: Sequence[Path]) -> Iterator[tuple[str, str]]:
             yield "", str(hidden)
 
 
-def _named(reach: Reach, environment: Mapping[str, str], private: Sequence[Path]) -> Iterator[str]:
+def _named(reach: Allowed, environment: Mapping[str, str], private: Sequence[Path]) -> Iterator[str]:
     """What the command sees besides, because a variable names it."""
     yield from _programs(environment.get("PATH", ""), private)
     if reach.network:
@@ -167,7 +167,7 @@ def _holds(sandbox: Sandbox, folder: Path) -> bool:
         asked = request(
             sandbox,
             Path(own),
-            Reach(network=False, caches=None, private=()),
+            Allowed(network=False, caches=None, private=()),
             ["true"],
             overlay="lowerdir=lower,upperdir=made,workdir=work" if sandbox.overlays else "",
             environment={"PATH": os.environ.get("PATH", "")},

@@ -18,7 +18,7 @@ from tasks.tarball import stored, verify
 from tasks.tarball.build import archive, keys, layers, overlay, sandbox, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
-from tasks.tarball.build.sandbox import Reach, Sandbox
+from tasks.tarball.build.sandbox import Allowed, Sandbox
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
 from tests.conftest import ROOT, SERVED, commit
 from tests.tarball.test_stage import change_profile, content, project, start  # noqa: F401  (fixtures)
@@ -160,7 +160,7 @@ def run_in(tree, folder, command):
         tree,
         [["sh", "-c", command]],
         layer="links",
-        reach=Reach(network=False, caches=None, private=()),
+        reach=Allowed(network=False, caches=None, private=()),
         environment={"PATH": os.environ["PATH"]},
         hidden=(),
         say=lambda words: None,

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,8 @@ import pytest
 from tasks.process import children, private
 from tasks.tarball.build import overlay, sandbox
 from tasks.tarball.build.overlay import BuildFailed, BuildSilent
-from tasks.tarball.build.sandbox import Reach, Sandbox
-from tests.conftest import ROOT
+from tasks.tarball.build.sandbox import Allowed, Sandbox
+from tests.conftest import ROOT, until
 
 SECRET = "the-signing-key"
 ROOT_IN_SANDBOX = Sandbox(as_root=True, overlays=True)
@@ -48,7 +47,9 @@ def run_in_tree(tmp_path):
                 tree,
                 [["sh", "-c", each] for each in commands],
                 layer="vendor",
-                reach=Reach(network=network, caches=caches, private=(tmp_path / "checkout", home(tmp_path))),
+                reach=Allowed(
+                    network=network, caches=caches, private=(tmp_path / "checkout", home(tmp_path))
+                ),
                 environment={"PATH": os.environ["PATH"], **environment},
                 hidden=(),
                 say=lambda words: None,
@@ -227,7 +228,7 @@ def test_a_command_that_does_not_end_is_ended_with_all_that_it_started(run_in_tr
     mark = f"silent-{tmp_path.name}-{os.getpid()}"
     with pytest.raises(BuildSilent):
         run_in_tree(here, f"{DAEMON.format(mark=mark)} & sleep 300", minutes=0.02)
-    wait_until(lambda: of_mark(mark) == [])
+    until(lambda: of_mark(mark) == [])
 
 
 def test_a_command_ends_with_a_run_that_is_killed(here, tmp_path, run_in_tree):
@@ -238,7 +239,7 @@ def test_a_command_ends_with_a_run_that_is_killed(here, tmp_path, run_in_tree):
     asked = sandbox.request(
         here,
         tmp_path / "folder",
-        Reach(network=False, caches=None, private=()),
+        Allowed(network=False, caches=None, private=()),
         ["sh", "-c", f"exec {sys.executable} -c 'import time; time.sleep(300)' {mark}"],
         overlay="",
         environment={"PATH": os.environ["PATH"]},
@@ -246,17 +247,10 @@ def test_a_command_ends_with_a_run_that_is_killed(here, tmp_path, run_in_tree):
     child = subprocess.Popen(sandbox.PROGRAM, stdin=subprocess.PIPE)
     child.stdin.write(asked)
     child.stdin.close()
-    wait_until(lambda: of_mark(mark))
+    until(lambda: of_mark(mark))
     child.kill()
     child.wait()
-    wait_until(lambda: of_mark(mark) == [])
-
-
-def wait_until(holds, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: of_mark(mark) == [])
 
 
 def test_caches_are_shared_with_the_next_build(run_in_tree, here, tmp_path):
