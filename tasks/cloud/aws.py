@@ -11,6 +11,14 @@ from tasks.refusal import Refusal
 METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}
 """Off EC2 the metadata address does not answer: ask once, for a second."""
 
+RETRIES = {"mode": "adaptive", "total_max_attempts": 8}
+"""Adaptive: a client that is throttled slows down, because the limits are shared with the whole account."""
+S3 = {
+    # else presigned URLs name the global endpoint, which redirects for a new bucket: the signature fits no longer
+    "signature_version": "s3v4",
+    "s3": {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+}
+
 
 class CredentialsMissing(Refusal):
     """`cloud: aws`, and no credentials in the environment, the AWS files or the instance's role."""
@@ -47,5 +55,6 @@ class Aws(Cloud):
     def _connect(self, service: str) -> Any:
         from botocore.config import Config
 
-        retries = {"mode": "standard", "total_max_attempts": 6}
-        return self._session.client(service, config=Config(retries=retries))
+        return self._session.client(
+            service, config=Config(retries=RETRIES, **(S3 if service == "s3" else {}))
+        )
