@@ -18,8 +18,8 @@ LOGIN_USER = "deploy"
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 KEYS_WITHIN = 300
 """Seconds until a new host's console must show its keys; AWS refreshes consoles rarely."""
-SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
-"""The AWS services that the pipeline uses."""
+SERVICES = ["ec2", "route53", "s3", "ssm", "sts", "sso", "sso-oidc", "signin"]
+"""The AWS services that the pipeline uses, and those that botocore asks for the credentials of a person's profile."""
 
 
 class HostDown(Refusal):
