@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from tasks.refusal import Refusal
 METADATA = {"metadata_service_timeout": 1, "metadata_service_num_attempts": 1}
 """Off EC2 the metadata address does not answer: ask once, for a second."""
 
+DNS_POLL = 5.0
 RETRIES = {"mode": "adaptive", "total_max_attempts": 8}
 """Adaptive: a client that is throttled slows down, because the limits are shared with the whole account."""
 S3 = {
@@ -47,6 +49,10 @@ class Aws(Cloud):
     def __init__(self, region: str, environ: Mapping[str, str] = os.environ) -> None:
         super().__init__(region)
         self._environ = environ
+
+    def dns_poll(self) -> float:
+        """Five seconds and a random part: the limit is the account's, and releases run side by side."""
+        return DNS_POLL + random.uniform(0.0, DNS_POLL / 5)  # noqa: S311
 
     def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance.get("PublicIpAddress") or instance["PrivateIpAddress"])

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from tasks.cloud.embedded import disk
 from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.interface import Cloud
+from tasks.infrastructure import images
 from tests.cloud.embedded.conftest import Server, until
 
 MIB = 1 << 20
@@ -394,6 +395,19 @@ def test_a_cloud_without_a_key_for_presigning_gets_one(tmp_path):
         assert home.load().presigning == kept
     finally:
         server.kill()
+
+
+def test_an_images_snapshot_goes_with_it_and_not_before(cloud):
+    ec2 = cloud.client("ec2")
+    instance = launch(cloud)
+    until(lambda: state(cloud, instance) == "running")
+    ami = ec2.create_image(InstanceId=instance["InstanceId"], Name=uuid.uuid4().hex)["ImageId"]
+    until(lambda: ec2.describe_images(ImageIds=[ami])["Images"][0]["State"] == "available")
+    disks = ec2.describe_images(ImageIds=[ami])["Images"][0]["BlockDeviceMappings"]
+    snapshot = disks[0]["Ebs"]["SnapshotId"]
+    assert code(ec2.delete_snapshot, SnapshotId=snapshot) == "InvalidSnapshot.InUse"
+    images.remove(ec2, ami, [snapshot])
+    assert code(ec2.describe_snapshots, SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
 
 
 @pytest.mark.promise("bodies-are-bounded")
