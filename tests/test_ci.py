@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import environ
 from tasks.cloud.embedded.home import Home
 from tasks.commands import command_line
 from tasks.infrastructure import find
@@ -164,8 +165,10 @@ def test_a_job_is_known_to_aws_by_its_providers_token(entry, tmp_path, name):
 
 
 @pytest.mark.promise("tokens-are-handed-to-nobody")
-def test_doit_has_no_token_in_its_environment(entry):
+def test_no_token_is_handed_on_and_no_child_may_ask_for_one(entry):
     assert set(entry.handed_on(dict.fromkeys(entry.TOKENS, "signed"))) == {"PATH", "PYTHONPATH", "PYTHONUTF8"}
+    asking = dict.fromkeys(("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"), "github")
+    assert not [child for child in environ.CHILDREN if environ.of(child, asking).keys() & asking.keys()]
 
 
 @pytest.mark.parametrize(

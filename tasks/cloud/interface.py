@@ -18,8 +18,9 @@ LOGIN_USER = "deploy"
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 KEYS_WITHIN = 300
 """Seconds until a new host's console must show its keys; AWS refreshes consoles rarely."""
-SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
-"""The AWS services that the pipeline uses."""
+DNS_POLL = 0.5
+SERVICES = ["ec2", "route53", "s3", "ssm", "sts", "sso", "sso-oidc", "signin"]
+"""The AWS services that the pipeline uses, and those that botocore asks for the credentials of a person's profile."""
 
 
 class HostDown(Refusal):
@@ -68,6 +69,10 @@ class Cloud(ABC):
         parameters = {"Bucket": bucket, "Key": key}
         url: str = self._signer().generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
         return url
+
+    def dns_poll(self) -> float:
+        """Seconds between two looks whether a name is in sync."""
+        return DNS_POLL
 
     def host_keys(self, instance_id: str, say: Say) -> list[str]:
         """The public SSH host keys that a new host has printed on its console, as `type key` lines.

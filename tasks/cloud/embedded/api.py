@@ -27,6 +27,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from tasks.cloud.embedded import endpoints
 from tasks.cloud.embedded.disk import Disk
 from tasks.cloud.embedded.errors import Answer, xml_error
 from tasks.cloud.embedded.home import CloudIdentity
@@ -36,6 +37,10 @@ from tasks.full_disk import DiskFull, full_disk
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
 """Imported when the server starts, so that no first request waits for them."""
+OBJECT_BYTES, CALL_BYTES = 256 << 20, 1 << 20
+"""The most bytes of an object or a part of one, which is held in memory, and of any other call."""
+SILENT = 60.0
+"""Seconds after which a connection on which nothing comes is closed."""
 READS = re.compile(r"(Describe|Get|List|Head)")
 
 
@@ -46,30 +51,46 @@ def region(account: str, name: str) -> None:
     ec2_backends[account][name]
 
 
+class BodyTooLarge(Exception):
+    """A request's body has more bytes than the cloud takes."""
+
+
 class Request:
-    """A request as it is before moto sees it: its service, its action, its body."""
+    """A request as it is before moto sees it: its service, its action, its body, which is read last."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.method = str(environ["REQUEST_METHOD"])
         self.path = str(environ["PATH_INFO"])
         self.query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
-        length = environ.get("CONTENT_LENGTH")
-        stream = environ["wsgi.input"]
-        # read before anything is locked: an upload may be slow
-        self.body = stream.read(int(length)) if length else self._chunked(environ)
-        environ |= {"wsgi.input": io.BytesIO(self.body), "wsgi.input_terminated": True}
+        self.body = b""
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         credential = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", authorization)
         presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
         self.service = credential[3] if credential else presigned[3] if len(presigned) == 5 else ""
+        self.region = credential[2] if credential else presigned[2] if len(presigned) == 5 else ""
         self.key = credential[1] if credential else ""
+        self.former_signature = authorization.startswith("AWS ") or "AWSAccessKeyId" in self.query
         self.host = str(environ.get("HTTP_HOST", ""))
         self.action = self._action(environ)
 
-    def _chunked(self, environ: dict[str, Any]) -> bytes:
-        if environ.get("wsgi.input_terminated"):
-            return bytes(environ["wsgi.input"].read())
-        return b""
+    def read(self, environ: dict[str, Any]) -> None:
+        """Read the body, once it is known who sends it. Raises BodyTooLarge before it has read more than is allowed."""
+        length, stream, most = environ.get("CONTENT_LENGTH"), environ["wsgi.input"], self._most()
+        if length:
+            size = int(length) if length.isdecimal() else most + 1
+        else:
+            size = most + 1 if environ.get("wsgi.input_terminated") else 0
+        if length and size > most:
+            raise BodyTooLarge
+        self.body = bytes(stream.read(size)) if size else b""
+        if len(self.body) > most:
+            raise BodyTooLarge
+        environ |= {"wsgi.input": io.BytesIO(self.body), "wsgi.input_terminated": True}
+        self.action = self._action(environ)
+
+    def _most(self) -> int:
+        """The most bytes that its body may have."""
+        return OBJECT_BYTES if self.service == "s3" else CALL_BYTES
 
     def _action(self, environ: dict[str, Any]) -> str:
         if target := environ.get("HTTP_X_AMZ_TARGET"):
@@ -137,7 +158,8 @@ class WsgiApplication:
         faults: Any,
         identity: CloudIdentity,
     ) -> None:
-        self.key, self.secret = identity.key or "nobody", identity.secret or "nobody"
+        self.key = identity.key or "nobody"
+        self.presigning = identity.presigning
         self.lock, self.disk, self.instances = lock, disk, instances
         self.debian_ami, self.faults = debian_ami, faults
         self.moto = DomainDispatcherApplication(create_backend_app)
@@ -145,18 +167,34 @@ class WsgiApplication:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a WSGI request."""
         request = Request(environ)
-        status, headers, body = self.answer(request, environ)
+        refused = self._refused(request, environ)
+        if not refused:
+            try:
+                request.read(environ)  # before anything is locked: an upload may be slow
+            except BodyTooLarge:
+                text = "Your proposed upload exceeds the maximum allowed size"
+                refused = xml_error("400 Bad Request", "EntityTooLarge", text, root="")
+        if refused:  # with the connection: nothing reads what else comes on it
+            refused[1].append(("Connection", "close"))
+        status, headers, body = refused or self.answer(request, environ)
         start_response(status, headers)
         return body
 
-    def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
-        """Refuse, or let moto answer and store what that changed."""
+    def _refused(self, request: Request, environ: dict[str, Any]) -> Answer | None:
+        """The refusal of a request that nobody of this cloud has signed, or that is in the wrong place."""
+        if request.former_signature:
+            return endpoints.refusal(request)
         # other users and web pages reach loopback, and a host may run anything
         own = request.key and request.key == self.key and not environ.get("cloud.hosts")
-        if not (own or request.signed_with(self.key, self.secret)) or request.path.startswith("/moto-api"):
+        presigned = not own and request.signed_with(*self.presigning)
+        if not (own or presigned) or request.path.startswith("/moto-api"):
             return xml_error("403 Forbidden", "AccessDenied", "Requests must be signed", root="")
         if request.expired:
             return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
+        return endpoints.refusal(request)
+
+    def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
+        """Let moto answer, and store what that changed."""
         if request.service == "ec2":
             self.instances.judge()
         try:
@@ -194,6 +232,8 @@ class WsgiApplication:
 
 
 class _Handler(MotoRequestHandler):
+    timeout = SILENT
+
     def log_request(self, *_: Any) -> None:
         """Log nothing: the log would grow with each request."""
 

@@ -50,12 +50,13 @@ class Embedded(Cloud):
             settings.set_config_provider(name, ConstantProvider(value=value))
 
     def _connect(self, service: str) -> Any:
-        return self._client_at(LOOPBACK, service)
+        key, secret = self._identity.key or "nobody", self._identity.secret or "nobody"
+        return self._client_at(LOOPBACK, service, key, secret)
 
     def _signer(self) -> Any:
-        return self._client_at(self._identity.gateway, "s3")
+        return self._client_at(self._identity.gateway, "s3", *self._identity.presigning)
 
-    def _client_at(self, address: str, service: str) -> Any:
+    def _client_at(self, address: str, service: str, key: str, secret: str) -> Any:
         from botocore.config import Config
 
         with self._making:
@@ -69,8 +70,8 @@ class Embedded(Cloud):
                     signature_version="v4" if service != "s3" else "s3v4",
                     proxies={},  # this machine's proxy does not lead to this machine
                 ),
-                aws_access_key_id=self._identity.key or "nobody",
-                aws_secret_access_key=self._identity.secret or "nobody",
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
             )
 
 

@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -47,6 +48,8 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
         identity,
         port=api_socket.getsockname()[1],
         forward_port=forward_socket.getsockname()[1],
+        presign_key=identity.presign_key or secrets.token_hex(16),  # a cloud that was made without one
+        presign_secret=identity.presign_secret or secrets.token_hex(32),
     )
     lock = threading.RLock()
     disk = Disk(home.state, home.objects)

@@ -14,6 +14,7 @@ from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.subnets import Subnet
+from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.route53.exceptions import Route53ClientError
@@ -22,6 +23,9 @@ from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
 
 from tasks.cloud.embedded.instances import Instances
+
+DIES = "dies"
+KEY_WRONG = "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state"
 
 
 def install(instances: Instances) -> None:
@@ -71,12 +75,18 @@ def _launches(instances: Instances) -> None:
         if earlier:
             return _same(earlier, request)
         _accept_launch(backend, image_id, options)
+        fate = instances.fate()
+        if fate and fate != DIES:
+            raise EC2ClientError(fate, f"{fate}: this launch was chosen to fail.")
         if not options.get("subnet_id") and not options.get("nics"):
             options["subnet_id"] = next(iter(backend.get_default_subnets().values())).id
         reservation = run(backend, image_id, count, user_data, group_names, **options)
         reservation.request = request
         for instance in reservation.instances:
-            instances.change(instance, "pending")
+            if fate == DIES:  # as with a disk's key that may not be used: it never runs
+                instances.change(instance, "shutting-down", KEY_WRONG)
+            else:
+                instances.change(instance, "pending")
         return reservation
 
     def with_protection(response: Any) -> Any:
@@ -187,6 +197,7 @@ def _demand(instance: Any, verb: str, state: str) -> None:
 def _images(instances: Instances) -> None:
     """CreateImage commits the host; DeregisterImage removes what it made."""
     create, deregister = EC2Backend.create_image, EC2Backend.deregister_image
+    delete, respond = EC2Backend.delete_snapshot, AmisResponse.deregister_image
 
     def create_image(
         backend: Any, instance_id: str, name: str, description: str, tag_specifications: Any
@@ -211,7 +222,22 @@ def _images(instances: Instances) -> None:
         deregister(backend, ami_id)
         instances.forget_image(ami_id)
 
+    def with_snapshots(response: Any) -> Any:
+        ami = response.ec2_backend.amis.get(response._get_param("ImageId"))
+        result = respond(response)
+        if ami and response._get_bool_param("DeleteAssociatedSnapshots", False):
+            response.ec2_backend.snapshots.pop(ami.ebs_snapshot.id, None)
+        return result
+
+    def delete_snapshot(backend: Any, snapshot_id: str) -> Any:
+        users = [ami.id for ami in backend.amis.values() if ami.ebs_snapshot.id == snapshot_id]
+        if users:
+            text = f"The snapshot {snapshot_id} is currently in use by {users[0]}"
+            raise EC2ClientError("InvalidSnapshot.InUse", text)
+        return delete(backend, snapshot_id)
+
     EC2Backend.create_image, EC2Backend.deregister_image = create_image, deregister_image
+    EC2Backend.delete_snapshot, AmisResponse.deregister_image = delete_snapshot, with_snapshots
 
 
 def _names_and_groups() -> None:
