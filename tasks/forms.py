@@ -123,6 +123,10 @@ BUCKET = text(
 CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
 PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")
+FINGERPRINT = text(
+    "an SSH key's fingerprint such as ssh-keygen -l prints: SHA256: and 43 characters",
+    r"SHA256:[A-Za-z0-9+/]{43}",
+)
 NETWORK = readable("a network such as 203.0.113.0/24", _network)
 PATTERN = readable("a regular expression", re.compile)
 SPAN = readable("FROM/TO, each a date or a time in ISO 8601, FROM before TO", span)

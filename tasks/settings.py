@@ -210,6 +210,11 @@ class Infrastructure:
     http_from: tuple[str, ...] = setting(
         "networks that may use HTTP and HTTPS", ("0.0.0.0/0",), form=forms.NETWORK
     )
+    host_keys: tuple[str, ...] = setting(
+        "fingerprints of the machines' SSH host keys, for machines whose console does not show them",
+        (),
+        form=forms.FINGERPRINT,
+    )
     owner: str = setting("tag: who is responsible for it", "web", form=forms.TAG)
     cost_centre: str = setting("tag: who pays for it", "web", form=forms.TAG)
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import functools
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tasks.cloud import host_keys
 from tasks.cloud.caller import Caller
-from tasks.process import children
 from tasks.refusal import Refusal
 
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
-KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
-KEYS_WITHIN = 300
-"""Seconds until a new host's console must show its keys; AWS refreshes consoles rarely."""
 SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
 """The AWS services that the pipeline uses."""
 
@@ -29,18 +25,13 @@ class HostDown(Refusal):
     remedy = "doit cloud status"
 
 
-class HostKeysMissing(Refusal):
-    """A host's console does not show its SSH keys, so the host cannot be told from another."""
-
-    sentence = "cloud: the console of {host} shows no SSH host keys after {seconds} s"
-    remedy = "doit cloud status"
-
-
 class Cloud(ABC):
     """What a cloud offers. Its clients are boto3's; each is made once and may be used from any thread."""
 
     login_user = LOGIN_USER
     """The user that the deploy key logs in as; the instances' user data creates it."""
+    keys_within = host_keys.WITHIN
+    """Seconds from its making until a host's console must show its keys."""
 
     def __init__(self, region: str) -> None:
         self.region = region
@@ -74,16 +65,7 @@ class Cloud(ABC):
 
         Raises HostKeysMissing.
         """
-        for second in range(KEYS_WITHIN * 2):
-            answer = self.client("ec2").get_console_output(InstanceId=instance_id)
-            found = KEYS.findall(answer.get("Output", "").replace("\r", ""))
-            if found:
-                lines = (line.split() for line in found[-1].strip().splitlines())
-                return [" ".join(words[:2]) for words in lines if len(words) >= 2]
-            if second % 10 == 4:
-                say(f"waiting for the host keys of {instance_id}")
-            children.wait(0.5, stage="infrastructure")
-        raise HostKeysMissing(host=instance_id, seconds=KEYS_WITHIN)
+        return host_keys.read(self.client("ec2"), instance_id, say, self.keys_within)
 
     def reachable_at(self, instance: Mapping[str, Any]) -> str:
         """The address of a running instance, which is given by its `InstanceId`. Raises HostDown."""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tasks.cloud.host_keys import made
 from tasks.infrastructure import memory, secrets
 from tasks.infrastructure.plan import Existing, Machine, Replaced
 from tasks.infrastructure.zone import zone_id
@@ -58,7 +59,7 @@ def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
             state=each["State"]["Name"],
             address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
             tags=_tags_of(each),
-            launched=each["LaunchTime"].isoformat(),
+            launched=made(each).isoformat(),
         )
         for page in pages
         for reservation in page["Reservations"]

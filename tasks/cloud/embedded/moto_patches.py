@@ -21,7 +21,7 @@ from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
 
-from tasks.cloud.embedded.instances import Instances
+from tasks.cloud.embedded.instances import Instances, made_at
 
 
 def install(instances: Instances) -> None:
@@ -141,6 +141,7 @@ def _lives(instances: Instances) -> None:
             _demand(instance, "started", "stopped")
             for interface in instance.nics.values():
                 interface.start()
+            instance.made_at, instance.launch_time = made_at(instance), utcnow()
             instances.change(instance, "pending")
         return previous
 
@@ -168,7 +169,11 @@ def _lives(instances: Instances) -> None:
 
     def console(response: Any) -> ActionResult:
         instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
-        output = Base64EncodedString.from_raw_string(instances.console(instance.id)[-65536:])
+        latest = response._get_bool_param("Latest", False)
+        if latest and INSTANCE_TYPES[instance.instance_type].get("Hypervisor") != "nitro":
+            text = "This instance type does not support retrieving the latest console logs."
+            raise EC2ClientError("UnsupportedOperation", text)
+        output = Base64EncodedString.from_raw_string(instances.console(instance.id, latest=latest)[-65536:])
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
 
     Instance.start, Instance.stop, Instance.reboot = start, stop, reboot
