@@ -714,7 +714,7 @@ class _Reader:
             raise self._wrong(node, key, _expected(kind, form))
         if form and not form.holds(value):
             raise self._wrong(node, key, _expected(kind, form))
-        return value
+        return form.normal(value) if form and form.normal else value
 
     def _template(self, node: yaml.ScalarNode, key: str) -> Path:
         """A template beside the file that names it, relative to it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -13,6 +14,7 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance
+from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
@@ -221,6 +223,7 @@ def _images(instances: Instances) -> None:
 
 def _names_and_groups() -> None:
     delete, create = EC2Backend._delete_security_group, Route53Backend.create_hosted_zone
+    make_rule = SecurityGroupRule.__init__
 
     def delete_group(backend: Any, vpc_id: str | None, group_id: str) -> None:
         for reservation in backend.reservations.values():
@@ -237,7 +240,14 @@ def _names_and_groups() -> None:
             raise Route53ClientError("HostedZoneAlreadyExists", "The hosted zone already exists.")
         return create(backend, *arguments, **named)
 
+    def canonical(rule: Any, *arguments: Any, **named: Any) -> None:
+        make_rule(rule, *arguments, **named)
+        for kind in {"CidrIp", "CidrIpv6"} & rule.ip_range.keys():
+            network = str(ipaddress.ip_network(rule.ip_range[kind], strict=False))
+            rule.ip_range = {**rule.ip_range, kind: network}
+
     EC2Backend._delete_security_group = delete_group
+    SecurityGroupRule.__init__ = canonical
     Route53Backend.create_hosted_zone = create_zone
 
 
