@@ -130,6 +130,7 @@ BUCKET = text(
     "a bucket's name of 3 to 63 lower-case letters, digits, dots and hyphens",
     r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
 )
+ACCOUNT = text("an account's id of 12 digits, in quotes", r"[0-9]{12}")
 CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
 PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")

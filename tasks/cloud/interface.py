@@ -16,6 +16,8 @@ Say = Callable[[str], None]
 LOGIN_USER = "deploy"
 SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
 """The AWS services that the pipeline uses."""
+READS = ("Describe", "Get", "List", "Head")
+"""How the names of operations begin that change nothing."""
 
 
 class HostDown(Refusal):
@@ -23,6 +25,13 @@ class HostDown(Refusal):
 
     sentence = "cloud: {host} is {state}, not running"
     remedy = "doit cloud status"
+
+
+class AccountWrong(Refusal):
+    """The credentials are for another account than the settings name. Nothing was changed."""
+
+    sentence = "cloud: the credentials are for the account {found}, and the settings name {wanted} (account)"
+    remedy = "aws sts get-caller-identity"
 
 
 class Cloud(ABC):
@@ -37,17 +46,32 @@ class Cloud(ABC):
         self.region = region
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
+        self.account = ""
+        """The id of the only account that may be changed; empty: any."""
+        self._accepted = False
 
     def client(self, service: str) -> Any:
         """The boto3 client of a service."""
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._connect(service)
+                made = self._connect(service)
+                if self.account and service != "sts":
+                    made.meta.events.register("before-call", self._accept_account)
+                self._clients[service] = made
             return self._clients[service]
 
     def caller(self) -> Caller:
         """The identity of this process."""
         return Caller(arn=str(self.client("sts").get_caller_identity()["Arn"]))
+
+    def _accept_account(self, model: Any, **_: Any) -> None:
+        """Before the first request that may change something: whose account is it? Raises AccountWrong."""
+        if self._accepted or model.name.startswith(READS):
+            return
+        found = self.caller().account
+        if found != self.account:
+            raise AccountWrong(found=found, wanted=self.account)
+        self._accepted = True
 
     @property
     def connected(self) -> bool:

@@ -38,7 +38,11 @@ def everything(run: Run) -> Existing:
     return Existing(
         key=asked_key.result(),
         group=group["GroupId"] if group else None,
-        rules=frozenset((rule.first, rule.source) for rule in permissions if _could_be_ours(rule)),
+        rules=frozenset(
+            (rule.first, rule.source)
+            for rule in permissions
+            if rule.first is not None and _could_be_ours(rule)
+        ),
         hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
         machines=tuple(asked_machines.result()),
         record=record,
