@@ -18,6 +18,11 @@ class Caller:
     arn: str
 
     @property
+    def account(self) -> str:
+        """The id of the account."""
+        return self.arn.split(":")[4]
+
+    @property
     def role(self) -> str:
         """`builder` for `arn:aws:sts::123:assumed-role/builder/session`, `kim` for `arn:aws:iam::123:user/kim`."""
         kind, _, path = self.arn.rpartition(":")[2].partition("/")

@@ -96,6 +96,8 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
             _open_port(run, ec2, change)
         case plan.ClosePort():
             _close_port(run, ec2, change)
+        case plan.CloseRule():
+            _close_rule(run, ec2, change)
         case plan.CreateMachine():
             _create_machine(run, ec2, change, baked)
         case plan.StartMachine():
@@ -159,16 +161,18 @@ def _open_port(run: Run, ec2: Any, change: plan.OpenPort) -> None:
 
 
 def _close_port(run: Run, ec2: Any, change: plan.ClosePort) -> None:
-    ec2.revoke_security_group_ingress(**_rule(run, ec2, change))
+    with already("InvalidPermission.NotFound"):
+        ec2.revoke_security_group_ingress(**_rule(run, ec2, change))
+
+
+def _close_rule(run: Run, ec2: Any, change: plan.CloseRule) -> None:
+    rule = find.permission(change.rule.protocol, change.rule.first, change.rule.last, change.rule.source)
+    with already("InvalidPermission.NotFound"):
+        ec2.revoke_security_group_ingress(GroupId=_group_id(run, ec2), IpPermissions=[rule])
 
 
 def _rule(run: Run, ec2: Any, change: plan.OpenPort | plan.ClosePort) -> dict[str, Any]:
-    permission = {
-        "IpProtocol": "tcp",
-        "FromPort": change.port,
-        "ToPort": change.port,
-        "IpRanges": [{"CidrIp": change.network}],
-    }
+    permission = find.permission("tcp", change.port, change.port, change.network)
     return {"GroupId": _group_id(run, ec2), "IpPermissions": [permission]}
 
 

@@ -178,6 +178,8 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     for _ in range(ROUNDS):
         found = find.everything(run)
+        if found.foreign and not made:
+            run.console.event(named, f"leaves {run.host_name}, {found.foreign}")
         ours = wanted(run, known)
         changes = plan(ours, found)
         if not changes and all(each.state == "running" for each in found.machines):

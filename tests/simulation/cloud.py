@@ -388,7 +388,12 @@ class Ec2(Client):
                         "GroupName": each["name"],
                         "Tags": _listed(each["tags"]),
                         "IpPermissions": [
-                            {"FromPort": port, "IpRanges": [{"CidrIp": network}]}
+                            {
+                                "IpProtocol": "tcp",
+                                "FromPort": port,
+                                "ToPort": port,
+                                "IpRanges": [{"CidrIp": network}],
+                            }
                             for port, network in sorted(each["rules"])
                         ],
                     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -13,6 +14,7 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance
+from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
@@ -22,7 +24,7 @@ from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
 
-from tasks.cloud.embedded.instances import Instances
+from tasks.cloud.embedded.instances import Instances, made_at
 
 DIES = "dies"
 KEY_WRONG = "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state"
@@ -151,6 +153,7 @@ def _lives(instances: Instances) -> None:
             _demand(instance, "started", "stopped")
             for interface in instance.nics.values():
                 interface.start()
+            instance.made_at, instance.launch_time = made_at(instance), utcnow()
             instances.change(instance, "pending")
         return previous
 
@@ -178,7 +181,11 @@ def _lives(instances: Instances) -> None:
 
     def console(response: Any) -> ActionResult:
         instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
-        output = Base64EncodedString.from_raw_string(instances.console(instance.id)[-65536:])
+        latest = response._get_bool_param("Latest", False)
+        if latest and INSTANCE_TYPES[instance.instance_type].get("Hypervisor") != "nitro":
+            text = "This instance type does not support retrieving the latest console logs."
+            raise EC2ClientError("UnsupportedOperation", text)
+        output = Base64EncodedString.from_raw_string(instances.console(instance.id, latest=latest)[-65536:])
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
 
     Instance.start, Instance.stop, Instance.reboot = start, stop, reboot
@@ -242,6 +249,7 @@ def _images(instances: Instances) -> None:
 
 def _names_and_groups() -> None:
     delete, create = EC2Backend._delete_security_group, Route53Backend.create_hosted_zone
+    make_rule = SecurityGroupRule.__init__
 
     def delete_group(backend: Any, vpc_id: str | None, group_id: str) -> None:
         for reservation in backend.reservations.values():
@@ -258,7 +266,14 @@ def _names_and_groups() -> None:
             raise Route53ClientError("HostedZoneAlreadyExists", "The hosted zone already exists.")
         return create(backend, *arguments, **named)
 
+    def canonical(rule: Any, *arguments: Any, **named: Any) -> None:
+        make_rule(rule, *arguments, **named)
+        for kind in {"CidrIp", "CidrIpv6"} & rule.ip_range.keys():
+            network = str(ipaddress.ip_network(rule.ip_range[kind], strict=False))
+            rule.ip_range = {**rule.ip_range, kind: network}
+
     EC2Backend._delete_security_group = delete_group
+    SecurityGroupRule.__init__ = canonical
     Route53Backend.create_hosted_zone = create_zone
 
 
