@@ -21,6 +21,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 HERE = Path("tests") / "mutation"
+DRIVER = ROOT / HERE / "mutmut_driver.py"
 PAGE = Path("docs") / "mutation.md"
 MOST = 5.0
 """Percent of a module's faults that may go unnoticed."""
@@ -37,7 +38,7 @@ process_isolation = "forkserver"
 on_dependency_change = "ignore"
 track_dependencies = false
 timeout_multiplier = 4.0
-timeout_constant = 4.0
+timeout_constant = 15.0
 """
 
 
@@ -74,7 +75,9 @@ def main(arguments: Sequence[str]) -> int:
     wanted = [name.removeprefix("tasks/").rstrip("/") for name in arguments] or list(known)
     strange = next((name for name in wanted if name not in known), None)
     if strange is not None:
-        sys.stderr.write(f"mutate: no folder {strange} (known: {', '.join(known)})\n    build/ci/run mutate {next(iter(known))}\n")
+        sys.stderr.write(
+            f"mutate: no folder {strange} (known: {', '.join(known)})\n    build/ci/run mutate {next(iter(known))}\n"
+        )
         return 3
     good = True
     for folder in wanted:
@@ -102,28 +105,36 @@ def reasons(root: Path, module: str) -> dict[Survivor, str]:
     written = yaml.safe_load((root / HERE / "survivors.yml").read_text()) or {}
     kinds = written.get("kinds", {})
     return {
-        Survivor(function=each["function"], line=each["line"], becomes=each["becomes"]): kinds.get(each["why"], each["why"])
+        Survivor(function=each["function"], line=each["line"], becomes=each["becomes"]): kinds.get(
+            each["why"], each["why"]
+        )
         for each in written.get("modules", {}).get(module, [])
     }
 
 
-def planted(root: Path, module: str, tests: Sequence[str]) -> list[dict[str, str]]:
+def planted(root: Path, module: str, tests: Sequence[str], driver: Path = DRIVER) -> list[dict[str, str]]:
     """Run mutmut over a module, in its own folder below `.run/mutate/`; what became of each fault."""
     folder = root / ".run" / "mutate" / module.removeprefix("tasks/").removesuffix(".py").replace("/", ".")
-    (folder / "mutants").mkdir(parents=True, exist_ok=True)  # what is not there when Python starts, it never looks at again
+    (folder / "mutants").mkdir(
+        parents=True, exist_ok=True
+    )  # what is not there when Python starts, it never looks at again
     also = place(root, folder)
     settings = SETTINGS.format(module=module, also=json.dumps(also), tests=json.dumps(list(tests)))
     (folder / "pyproject.toml").write_text((root / "pyproject.toml").read_text() + settings)
     digest = digest_of(root, tests)
     mark = folder / "tests-digest"
     changed = "same" if mark.exists() and mark.read_text() == digest else "changed"
-    command = [sys.executable, "-P", str(root / HERE / "mutmut_driver.py"), module, changed]
+    command = [sys.executable, "-P", str(driver), module, changed]
     mark.unlink(missing_ok=True)
     environ = {**os.environ, "PYTHONPATH": str(folder / "mutants")}
     with (folder / "log").open("w") as log:
-        code = subprocess.run(command, cwd=folder, env=environ, stdout=log, stderr=log, check=False).returncode
+        code = subprocess.run(
+            command, cwd=folder, env=environ, stdout=log, stderr=log, check=False
+        ).returncode
     if code:
-        raise Failed(f"mutate: {module}: mutmut ended with exit code {code}\n    less -R {(folder / 'log').relative_to(root)}")
+        raise Failed(
+            f"mutate: {module}: mutmut ended with exit code {code}\n    less -R {(folder / 'log').relative_to(root)}"
+        )
     mark.write_text(digest)
     found: list[dict[str, str]] = json.loads((folder / "outcome.json").read_text())
     return found
@@ -148,7 +159,9 @@ def digest_of(root: Path, tests: Sequence[str]) -> str:
 def figures(module: str, outcome: Sequence[Mapping[str, Any]]) -> Figures:
     """Count what became of the faults; one that makes a test wait for ever is noticed."""
     unnoticed = [each for each in outcome if each["status"] not in ("killed", "timeout", "segfault")]
-    survivors = [Survivor(function=each["function"], line=each["line"], becomes=each["becomes"]) for each in unnoticed]
+    survivors = [
+        Survivor(function=each["function"], line=each["line"], becomes=each["becomes"]) for each in unnoticed
+    ]
     return Figures(module=module, planted=len(outcome), survivors=tuple(survivors))
 
 
@@ -157,8 +170,10 @@ def page(text: str, found: Figures) -> str:
     left = len(found.survivors)
     row = f"| `{found.module}` | {found.planted} | {found.planted - left} | {left} | {found.percent:.1f} % |"
     rows = {match[1]: match[0] for match in ROW.finditer(text)} | {found.module: row}
-    head = text[: ROW.search(text).start()] if ROW.search(text) else text  # type: ignore[union-attr]
-    return head + "\n".join(rows[module] for module in sorted(rows)) + "\n"
+    first = ROW.search(text)
+    return (
+        text[: first.start() if first else None] + "\n".join(rows[module] for module in sorted(rows)) + "\n"
+    )
 
 
 def judge(found: Figures, known: Mapping[Survivor, str]) -> bool:
@@ -168,7 +183,9 @@ def judge(found: Figures, known: Mapping[Survivor, str]) -> bool:
     new = [each for each in dict.fromkeys(found.survivors) if each not in known]
     for each in new:
         print(f"  no test notices, and {HERE}/survivors.yml has no reason:")
-        print(f"    - function: {each.function}\n      line: {json.dumps(each.line)}\n      becomes: {json.dumps(each.becomes)}")
+        print(
+            f"    - function: {each.function}\n      line: {json.dumps(each.line)}\n      becomes: {json.dumps(each.becomes)}"
+        )
     stale = [each for each in known if each not in found.survivors]
     for each in stale:
         print(f"  {HERE}/survivors.yml has a reason for what a test notices: {each.function}: {each.becomes}")

@@ -64,7 +64,10 @@ def outcome(module: str) -> list[dict[str, str]]:
     found = []
     for name, code in data.exit_code_by_key.items():
         function, within = orig_function_and_class_names_from_key(name)
-        said = {"status": status_by_exit_code[code], "function": f"{within}.{function}" if within else function}
+        said = {
+            "status": status_by_exit_code[code],
+            "function": f"{within}.{function}" if within else function,
+        }
         if said["status"] != "killed":
             lines = get_diff_for_mutant(name, path=module).splitlines()[3:]
             for key, sign in (("line", "-"), ("becomes", "+")):
