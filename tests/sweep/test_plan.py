@@ -321,8 +321,8 @@ def test_the_plan_says_what_is_taken_what_waits_what_is_left_and_what_that_saves
         f"take            {big.key}: a record older than 365 days (1 object)",
         f"wait            {identity('new')}: its branch new is gone; taken from 2026-11-25 12:00 UTC on (1 instance)",
         f"leave           {identity('kept')}: its branch kept is gone, but pinned",
-        "3 environments, 40 instance hours, about 2.00 EUR so far",
-        "3 items to take save 73.00 EUR a month and 3.0 MB, 1 wait",
+        "3 environments, 40 instance hours, about 2.00 USD so far",
+        "3 items to take save 73.00 USD a month and 3.0 MB, 1 wait",
     ]
 
 
