@@ -243,9 +243,16 @@ def test_old_images_go_unless_a_machine_runs_on_them():
         made, tags = ago(days=number), {"fingerprint": "f"}
         return Resource(kind="image", id=f"ami-{number}", state=state, made=made, tags=tags)
 
-    found = doomed(machine("main"), *(baked(number) for number in range(5)), baked(9, "failed"))
+    found = doomed(machine("main"), *(baked(number) for number in reversed(range(5))), baked(9, "failed"))
     # ami-0 is the newest; the machine runs on ami-1
     assert set(found) == {"image ami-2", "image ami-3", "image ami-4", "image ami-9"}
+    kept = [
+        dataclasses.replace(each, tags={**each.tags, "pin": "demo"})
+        for each in (baked(7), baked(9, "failed"))
+    ]
+    found = doomed(machine("main"), *(baked(number) for number in range(3)), *kept)
+    assert found["image ami-7"].startswith("left: older than the newest 2")
+    assert found["image ami-9"] == "left: the image is failed, but pinned"
     on_older = dataclasses.replace(machine("main"), more={**machine().more, "image": "ami-3"})
     assert "image ami-3" not in doomed(on_older, *(baked(number) for number in range(5)))
 
@@ -302,7 +309,10 @@ def test_nothing_is_taken_at_first_sight_and_all_of_it_after_the_grace_time():
     first = planned([machine()], {})
     assert (first.take, list(first.wait)) == ((), [identity("shop")])
     assert first.memory.seen == {"instance i-1": NOW}
-    assert planned([machine()], {"instance i-1": ago(hours=23)}).take == ()
+    again = planned([machine()], {"instance i-1": ago(hours=23)})
+    assert again.take == ()
+    assert again.memory.seen == {"instance i-1": ago(hours=23)}, "the grace time does not begin anew"
+    assert again.memory.pushed == {identity("shop"): ORIGIN}, "the machine says that its branch was pushed"
     (taken,) = planned([machine()], {"instance i-1": ago(hours=24)}).take
     assert taken.of.id == "i-1"
 
