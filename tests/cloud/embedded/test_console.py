@@ -59,10 +59,9 @@ def test_a_restart_empties_it_and_the_sentence_names_both_ways(server, cloud, re
         time.sleep(1.1)  # times have whole seconds
         ec2.start_instances(InstanceIds=[id])
         until(lambda: state(cloud, made) == "running")
-    cloud.keys_within, begun = 1.0, time.monotonic()
+    cloud.keys_within = 1.0
     with pytest.raises(HostKeysMissing) as caught:
         cloud.host_keys(id, print)
-    assert time.monotonic() - begun < 5
     assert f"doit pin {id}" in caught.value.text
     assert "infrastructure.host_keys" in caught.value.text
 
