@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tasks.cloud import web_identity
@@ -64,6 +66,13 @@ class Aws(Cloud):
     def http_address(self, host_name: str) -> tuple[str, int]:
         """Port 80 of the name."""
         return host_name, 80
+
+    def _needs_crt(self) -> bool:
+        """Only the profiles of `aws login` need it."""
+        file = Path(self._environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
+        with contextlib.suppress(OSError, RuntimeError):  # no such file; no home
+            return b"login_session" in file.expanduser().read_bytes()
+        return False
 
     def _prepare(self, session: Any) -> None:
         import botocore.exceptions

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from tasks.cloud import host_keys
 from tasks.cloud.caller import Caller
@@ -110,6 +112,8 @@ class Cloud(ABC):
     @functools.cached_property
     def _session(self) -> Any:
         """boto3's session, for one thread at a time; its clients are thread-safe."""
+        if not self._needs_crt():
+            sys.modules.setdefault("awscrt", cast(types.ModuleType, None))  # 45 ms to import, if it is found
         import boto3
         import botocore.loaders
         import botocore.session
@@ -124,6 +128,10 @@ class Cloud(ABC):
         session.register_component("data_loader", Loader())
         self._prepare(session)
         return boto3.Session(botocore_session=session, region_name=self.region)
+
+    def _needs_crt(self) -> bool:
+        """Whether boto3 must load AWS's library in C."""
+        return False
 
     def _prepare(self, session: Any) -> None:  # noqa: B027  optional
         """Configure boto3's session."""

@@ -216,6 +216,15 @@ def test_aws_login(home, provider, expires, asked):
     assert provider.asked.count("signin") == asked
 
 
+def test_only_a_profile_of_aws_login_waits_for_the_library_in_c(home, provider):
+    keys = "aws_access_key_id = BASE\naws_secret_access_key = s\n"
+    asked = f"{ASK}\nprint(bool(sys.modules.get('awscrt')))"
+    config(home, f"[default]\n{keys}")
+    assert said(ask(home, provider, asked)).splitlines() == ["BASE", "False"]
+    config(home, f"[default]\n{keys}[profile person]\nlogin_session = arn:aws:iam::123456789012:user/kim\n")
+    assert said(ask(home, provider, asked)).splitlines() == ["BASE", "True"]
+
+
 @pytest.mark.promise("credentials-as-people-have-them")
 def test_source_profile(home, provider):
     config(
