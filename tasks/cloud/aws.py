@@ -98,11 +98,10 @@ class Aws(Cloud):
             raise CredentialsRefused(problem=str(error), remedy=remedy) from None
 
     def _connect(self, service: str) -> Any:
+        session = self._session  # first: it decides what botocore loads
         from botocore.config import Config
 
-        return self._session.client(
-            service, config=Config(retries=RETRIES, **(S3 if service == "s3" else {}))
-        )
+        return session.client(service, config=Config(retries=RETRIES, **(S3 if service == "s3" else {})))
 
 
 def _ask_for_new_tokens(session: Any, environ: Mapping[str, str]) -> None:

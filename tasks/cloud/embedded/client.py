@@ -57,10 +57,11 @@ class Embedded(Cloud):
         return self._client_at(self._identity.gateway, "s3", *self._identity.presigning)
 
     def _client_at(self, address: str, service: str, key: str, secret: str) -> Any:
-        from botocore.config import Config
-
         with self._making:
-            return self._session.client(
+            session = self._session  # first: it decides what botocore loads
+            from botocore.config import Config
+
+            return session.client(
                 service,
                 endpoint_url=f"http://{address}:{self._identity.port}",
                 config=Config(
