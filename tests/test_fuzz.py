@@ -354,7 +354,8 @@ class Field:
         if state == "aws":
             shutil.copy(ROOT / "dodo.py", root)
             pipeline = root / "pipeline.yml"
-            pipeline.write_text(pipeline.read_text().replace("cloud: embedded", "cloud: aws"))
+            text = pipeline.read_text().replace("cloud: embedded", "cloud: aws")
+            pipeline.write_text(text.replace("shop.localhost", "shop.example.com"))
         if state == "empty":
             git(root, "update-ref", "-d", "HEAD")
         return root

@@ -381,7 +381,6 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (PRIVATE, "tasks/cloud/embedded/home.py", "            temporary.touch(mode=0o600)\n", ""),
     (PRIVATE, "tasks/process/private.py", "mode=0o700", "mode=0o755"),
     (PRIVATE, "tasks/server/ledger_host.py", "os.O_TRUNC, 0o600", "os.O_TRUNC, 0o644"),
-    (PRIVATE, "build/ci/run", "    path.touch(mode=0o600)\n", ""),
     (SSH, "tasks/hosts/ssh.py", "StrictHostKeyChecking=yes", "StrictHostKeyChecking=no"),
     (SSH, "tasks/hosts/ssh.py", '        *("-o", "StrictHostKeyChecking=yes"),\n', ""),
     (SSH, "tasks/hosts/ssh.py", "IdentitiesOnly=yes", "IdentitiesOnly=no"),
