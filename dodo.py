@@ -19,11 +19,12 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.release import stage as release
 from tasks.server import drift
 from tasks.server import stage as server
+from tasks.tarball import signature
 from tasks.tarball import stage as tarball
 from tasks.tarball.build.layers import Build
 
 RUN = command_line.this_run(Path.cwd())
-BUILD = Build(RUN)
+BUILD = Build(RUN, signature.accept_build)
 AS_RECORDED = drift.AsRecorded("server")
 APPLICATION = application.place(RUN).path
 PROFILE = f"applications/{RUN.pipeline.application.profile}"

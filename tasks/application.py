@@ -26,6 +26,7 @@ OWN = (
     "build/ci",  # not build/: an application may have its own there
     "pyproject.toml",
     "requirements.lock",
+    "requirements-mutate.lock",
     "requirements-new.lock",
     "requirements-test.lock",
     # what CI and checks read: no server does

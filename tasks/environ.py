@@ -9,8 +9,9 @@ PIP_INDEX_URL or PYTHONPATH, reaches no child that it is not meant for:
     here       git on this clone                EVERY, XDG_CONFIG_HOME                         safe.directory, ignored files
     remote     git that asks the remote         EVERY, SSH_AUTH_SOCK, GIT_SSH…, proxies        it logs in as the caller
     terminal   ssh for `doit ssh`               EVERY, TERM, LANG, LC_…                        a person looks at it
-    build      a layer's commands               PATH, proxies, and what the layer's line in    the rest would decide bytes
-                                                the profile names, such as COMPOSER_AUTH
+    build      a layer's commands               PATH, and what the layer's line in the         the rest would decide bytes
+                                                profile names, such as COMPOSER_AUTH
+    fetching   those with `network: true`       the same, and proxies                          they ask a registry
     cloud      the embedded cloud and podman    EVERY, XDG_…, DBUS_SESSION_BUS_ADDRESS,        containers belong to the user
                                                 proxies
 
@@ -52,7 +53,8 @@ CHILDREN: Mapping[str, tuple[str, ...]] = {
         *PROXIES,
     ),
     "terminal": (*EVERY, "TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES"),
-    "build": ("PATH", *PROXIES),
+    "build": ("PATH",),
+    "fetching": ("PATH", *PROXIES),
     "cloud": (
         *(*EVERY, "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"),
         *("DBUS_SESSION_BUS_ADDRESS", *PROXIES),

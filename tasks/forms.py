@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from collections.abc import Callable
@@ -23,6 +24,8 @@ class Form:
 
     words: str
     holds: Callable[[Any], bool]
+    normal: Callable[[Any], Any] | None = None
+    """Makes of a value that holds the one that is meant."""
 
 
 def at_least(least: int) -> Form:
@@ -89,7 +92,14 @@ def _network(value: str) -> None:
 
     if "/" not in value:
         raise ValueError(value)  # a bare address is mostly a network whose length was forgotten
-    ipaddress.IPv4Network(value)
+    ipaddress.ip_network(value, strict=False)
+
+
+def _normal_network(value: str) -> str:
+    """As AWS stores it: `10.1.2.3/16` is `10.1.0.0/16`."""
+    import ipaddress  # as above
+
+    return str(ipaddress.ip_network(value, strict=False))
 
 
 def _time_zone(value: str) -> None:
@@ -120,13 +130,20 @@ BUCKET = text(
     "a bucket's name of 3 to 63 lower-case letters, digits, dots and hyphens",
     r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
 )
+ACCOUNT = text("an account's id of 12 digits, in quotes", r"[0-9]{12}")
 CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
 REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
 UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 INSTANCE = text("an instance's id such as i-0123456789abcdef0", r"i-[0-9a-f]{8,17}")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
 PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")
-NETWORK = readable("a network such as 203.0.113.0/24", _network)
+FINGERPRINT = text(
+    "an SSH key's fingerprint such as ssh-keygen -l prints: SHA256: and 43 characters",
+    r"SHA256:[A-Za-z0-9+/]{43}",
+)
+NETWORK = dataclasses.replace(
+    readable("a network such as 203.0.113.0/24 or 2001:db8::/32", _network), normal=_normal_network
+)
 PATTERN = readable("a regular expression", re.compile)
 SPAN = readable("FROM/TO, each a date or a time in ISO 8601, FROM before TO", span)
 URL_PATH = text("a path that begins with /", r"/[!-~]*")

@@ -210,7 +210,7 @@ def _end(builder: Run) -> None:
         if children.cancelled() and time.monotonic() > deadline:
             return
         time.sleep(waiting.POLL if children.cancelled() else 0)
-    memory.forget(builder.store, builder.identity)
+    memory.forget(builder.store, builder.identity, memory.version(builder.store, builder.identity))
 
 
 def _left(builder: Run) -> list[Change]:

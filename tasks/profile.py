@@ -78,6 +78,9 @@ class DeclaredLayer:
     variables: Words = setting("environment variables that the commands see, and which are inputs", ())
     credentials: Words = setting("environment variables that the commands see, and which are no inputs", ())
     caches: Words = setting("environment variables that name a folder which outlives the build", ())
+    network: bool = setting(
+        "its commands reach the network, to fetch what a lock file names; else none at all", False
+    )
     environment: Mapping[str, str] = setting("environment variables with their values", {})
     commands: tuple[Words, ...] = setting(
         "commands, run in this order; `{key}` is the layer's key, `{NAME}` a value of `for_each`"
@@ -180,6 +183,7 @@ class Layer:
     variables: Words
     credentials: Words
     caches: Words
+    network: bool
     environment: Mapping[str, str]
     commands: tuple[Words, ...]
     outputs: Words
@@ -314,6 +318,7 @@ def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options
                 variables=each.variables,
                 credentials=each.credentials,
                 caches=each.caches,
+                network=each.network,
                 environment=each.environment,
                 commands=(commands[each.name],) if each.name in commands else each.commands,
                 outputs=each.outputs,

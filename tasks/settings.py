@@ -188,6 +188,11 @@ class Pipeline:
     application: Application = setting("what is released")
     dns_zone: str = setting("zone of the environments' host names", "shop.localhost", form=forms.DNS_NAME)
     cloud: Literal["embedded", "aws"] = setting("where machines come from", "embedded")
+    account: str = setting(
+        "id of the account that may be changed; another one is refused; empty: whichever the credentials are for",
+        "",
+        form=forms.or_empty(forms.ACCOUNT),
+    )
     region: str = setting("region of the cloud", "eu-central-1", form=forms.CLOUD_NAME)
     bucket: str = setting(
         "bucket for tarballs and records; empty: NAME-releases", "", form=forms.or_empty(forms.BUCKET)
@@ -202,6 +207,17 @@ class Pipeline:
     )
     sweep: Sweep = section(Sweep)
     ci: Ci = section(Ci)
+
+
+def of_pipeline(root: Path) -> Pipeline:
+    """Read pipeline.yml. Raises what `load` raises, also for a zone that nobody outside of this machine resolves."""
+    file = read(Pipeline, root / "pipeline.yml", root)
+    zone = file.said.dns_zone
+    if file.said.cloud == "aws" and f".{zone}".endswith(".localhost"):
+        line = file.lines.get("dns_zone", file.lines["cloud"])
+        expected = "a zone that others resolve, as cloud is aws"
+        raise SettingWrong(path=file.path, line=line, key="dns_zone", expected=expected, value=repr(zone))
+    return file.said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +247,11 @@ class Infrastructure:
     ssh_from: tuple[str, ...] = setting("networks that may use SSH", ("0.0.0.0/0",), form=forms.NETWORK)
     http_from: tuple[str, ...] = setting(
         "networks that may use HTTP and HTTPS", ("0.0.0.0/0",), form=forms.NETWORK
+    )
+    host_keys: tuple[str, ...] = setting(
+        "fingerprints of the machines' SSH host keys, for machines whose console does not show them",
+        (),
+        form=forms.FINGERPRINT,
     )
     owner: str = setting("tag: who is responsible for it", "web", form=forms.TAG)
     cost_centre: str = setting("tag: who pays for it", "web", form=forms.TAG)
@@ -267,6 +288,11 @@ class Environment:
     """environments/NAME.yml: a place to release to."""
 
     per_branch: bool = setting("one environment for each branch, named by its hash", False)
+    account: str = setting(
+        "id of the account of this environment; empty: the one of pipeline.yml",
+        "",
+        form=forms.or_empty(forms.ACCOUNT),
+    )
     host_name: str = setting(
         "host name below the zone; empty: the environment's own name", "", form=forms.or_empty(forms.DNS_NAME)
     )
@@ -736,7 +762,7 @@ class _Reader:
             raise self._wrong(node, key, _expected(kind, form))
         if form and not form.holds(value):
             raise self._wrong(node, key, _expected(kind, form))
-        return value
+        return form.normal(value) if form and form.normal else value
 
     def _template(self, node: yaml.ScalarNode, key: str) -> Path:
         """A template beside the file that names it, relative to it."""

@@ -27,8 +27,6 @@ from tasks.version import Commit, Version
 HEADS, ORIGIN = "refs/heads/", "refs/remotes/origin/"
 """Where a clone keeps its branches, and those of the remote `origin`. A name alone may be a tag's."""
 
-MISSING = " missing"
-"""How git's answer ends for an object that is not there."""
 SHOWN = 5
 """Files with conflicts that are named."""
 
@@ -50,7 +48,7 @@ VARIABLES = {
     "GIT_NO_REPLACE_OBJECTS": "1",  # a commit has the content that its id names
     "GIT_TERMINAL_PROMPT": "0",
 }
-LINK, SUBMODULE, EXECUTABLE = "120000", "160000", "100755"
+LINK, SUBMODULE, EXECUTABLE, FOLDER = "120000", "160000", "100755", "040000"
 """Modes of files, as git writes them."""
 
 LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\n")
@@ -499,6 +497,7 @@ class Snapshot:
 
     def __init__(self, root: Path) -> None:
         self.root, self.repository = root, repository(root)
+        self.entries: dict[str, dict[str, str]] = {}
         self.listed: dict[str, dict[str, str]] = {}
         self.parts: dict[object, str] = {}
         self.texts: dict[str, str | None] = {}
@@ -510,15 +509,15 @@ class Snapshot:
         self.empty: dict[str, type[Refusal]] = {}
         """Why a submodule's content is not there, by its path from the repository's top."""
         head = commit(root)
-        self.tree, changed = self._take(self.repository)
+        self.tree, changed = self._take(self.repository, head)
         self.uncommitted = _from(root, changed)
         """Paths that differ from the checked-out commit."""
         self.commit = None if changed else head
         """The commit that has exactly this tree; None where files differ from it."""
         self.version = Version.of(head, dirty=bool(changed))
 
-    def _take(self, repo: Repository, below: str = "") -> tuple[str, list[str]]:
-        """The tree of what `git add -A` would commit in a repository, and the paths in which it differs from HEAD."""
+    def _take(self, repo: Repository, head: str, below: str = "") -> tuple[str, list[str]]:
+        """The tree of what `git add -A` would commit in a repository, and the paths in which it differs from its commit `head`."""
         self.repositories.append(repo)
         index = Path(self.folder.name) / f"index-of-{len(self.repositories)}"
         if (repo.own / "index").exists():
@@ -532,18 +531,16 @@ class Snapshot:
                 raise NestedClone(path=_from(self.root, [below + unborn[1]])[0]) from None
             raise
         tree = self._git("write-tree", top=repo.top, index=index)
-        head = commit(repo.top)
         changed = _differing(repo.top, head, tree, self._variables())
-        staged = self._git("ls-files", "--stage", "-z", top=repo.top, index=index)
-        links = [line.partition("\t") for line in staged.split("\0") if line.startswith(SUBMODULE)]
+        links = {path: about for path, about in self._entries(tree).items() if about.startswith(SUBMODULE)}
         if links:
             known = _submodules(repo)
-            for about, _, path in links:
+            for path, about in links.items():
                 if path not in known:
                     self.empty[below + path] = NestedClone
                 elif not os.path.lexists(repo.top / path / ".git"):
                     self.empty[below + path] = SubmoduleMissing
-                elif self._fill(repo, below + path, path, about.split()[1], index) and path not in changed:
+                elif self._fill(repo, below + path, path, about.split()[2], index) and path not in changed:
                     changed.append(path)
             tree = self._git("write-tree", top=repo.top, index=index)
         return tree, changed
@@ -560,13 +557,14 @@ class Snapshot:
     def _fill(self, repo: Repository, whole: str, path: str, id: str, index: Path) -> bool:
         """Put a submodule's content in the place of its commit; whether the content differs from that commit's."""
         inner = repository(repo.top / path)
-        content, changed = self._take(inner, f"{whole}/")
+        head = commit(inner.top)
+        content, changed = self._take(inner, head, f"{whole}/")
         with tempfile.TemporaryFile() as removed:
             removed.write(_bytes(f"0 {NOTHING}\t{path}\0"))
             removed.seek(0)
             self._git("update-index", "-z", "--index-info", stdin=removed, top=repo.top, index=index)
         self._git("read-tree", f"--prefix={path}/", content, top=repo.top, index=index)
-        return bool(changed) or commit(inner.top) != id
+        return bool(changed) or head != id
 
     def _git(
         self, *words: str, stdin: IO[bytes] | None = None, top: Path | None = None, index: Path | None = None
@@ -582,19 +580,18 @@ class Snapshot:
 
     def ids(self, paths: Iterable[str]) -> dict[str, str | None]:
         """The git id (40 hex digits) of each path, None where there is no such path."""
-        wanted = sorted(set(paths))
-        answers = self._objects("--batch-check", wanted).splitlines()
-        return {
-            path: None if answer.endswith(MISSING) else answer.split()[0]
-            for path, answer in zip(wanted, answers, strict=True)
-        }
+        return {path: self._entry(path)[1] for path in sorted(set(paths))}
 
-    def _objects(self, how: str, paths: Iterable[str]) -> str:
-        """What git prints of the object at each path: its id, its type and its size; with `--batch` its content, too."""
-        with tempfile.TemporaryFile() as asked:
-            asked.write(_bytes("".join(f"{self._object(path)}\n" for path in paths)))
-            asked.seek(0)
-            return self._git("cat-file", how, stdin=asked)
+    def _entry(self, path: str) -> tuple[str, str | None]:
+        """Type and git id of what is at a path; no id where there is nothing."""
+        inside = self._whole(path)
+        if inside == ".":
+            return "tree", self.tree
+        about = self._entries(self.tree).get(inside)
+        if about is None or about.startswith(SUBMODULE):  # one whose content is not here
+            return "", None
+        _, kind, id = about.split(" ")
+        return kind, id
 
     def _path(self, tree: str, name: str) -> str:
         """The path of a file of a folder, from `root`."""
@@ -604,20 +601,13 @@ class Snapshot:
         """The path from the repository's top."""
         return posixpath.normpath(posixpath.join(self.prefix, path))
 
-    def _object(self, path: str) -> str:
-        inside = self._whole(path)
-        if within(inside, [".."]):  # git would end with an error, and not only say that it is missing
-            return NOTHING
-        return f"{self.tree}:{'' if inside == '.' else inside}"
-
     def folder_id(self, path: str, exclude: Sequence[str] = (), keep: Sequence[str] = ()) -> str:
         """The git id of a folder: the one that it has, or would have without `exclude`, but with what of that is in `keep`.
 
         Both are paths from the folder. Raises NoFolder.
         """
-        found = self._objects("--batch-check", [path])
-        whole, kind = found.split(" ", 2)[:2]
-        if found.endswith(MISSING) or kind != "tree":
+        kind, whole = self._entry(path)
+        if whole is None or kind != "tree":
             raise NoFolder(path=path)
         self.places[whole] = path
         if not exclude:
@@ -653,19 +643,32 @@ class Snapshot:
 
     def _listed(self, tree: str) -> dict[str, str]:
         if tree not in self.listed:
-            listed = self._git("ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
-            entries = [line.partition("\t") for line in listed if line]
-            for _, _, name in entries:
+            path = self.places.get(tree, "")
+            if self._entry(path)[1] == tree:  # it lies in the snapshot, which is listed already
+                below = "" if self._whole(path) == "." else f"{self._whole(path)}/"
+                entries = self._entries(self.tree)
+                found = {name[len(below) :]: entries[name] for name in entries if name.startswith(below)}
+            else:
+                found = self._entries(tree)
+            for name in found:
                 if not is_text(name):
                     raise NameNotText(path=name)
-            self.listed[tree] = {name: about for about, _, name in entries}
+            self.listed[tree] = {name: about for name, about in found.items() if not about.startswith(FOLDER)}
         return self.listed[tree]
+
+    def _entries(self, tree: str) -> dict[str, str]:
+        """Mode, type and git id of all that a tree has, folders among it, by its path from there. git is asked once."""
+        if tree not in self.entries:
+            lines = self._git("ls-tree", "-r", "-t", "-z", "--full-tree", tree).split("\0")
+            entries = (line.partition("\t") for line in lines if line)
+            self.entries[tree] = {name: about for about, _, name in entries}
+        return self.entries[tree]
 
     def content(self, path: str) -> str | None:
         """A file's text, None where there is no such file. git is asked for it once: each call takes 5 ms."""
         if path not in self.texts:
-            found, _, text = self._objects("--batch", [path]).partition("\n")
-            self.texts[path] = None if found.endswith(MISSING) else text
+            about = self._entries(self.tree).get(self._whole(path))
+            self.texts[path] = _text(*self._blobs([about])) if about else None
         return self.texts[path]
 
     def export(self, tree: str, destination: Path) -> None:

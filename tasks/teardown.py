@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 def tear_down(run: Run) -> Outcome:
     """Plan the deletion of everything, and apply it."""
-    released = history.version(run.store, run.identity)
-    changes = teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run))
+    # read first: a run that takes the lease while this one stands still writes them anew
+    released, noted = history.version(run.store, run.identity), memory.version(run.store, run.identity)
+    found = find.everything(run)
+    if found.foreign:
+        run.console.event("teardown", f"leaves {run.host_name}, {found.foreign}")
+    changes = teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, found)
     for change in changes:
         run.console.event("teardown", str(change))
         apply(run, change)
     if create.bucket_exists(run.store, run.pipeline.name):
-        memory.forget(run.store, run.identity)
+        memory.forget(run.store, run.identity, noted)
         ledger.forget(run.store, run.identity)
         history.forget(run.store, run.identity, released)
     return Outcome(

@@ -6,12 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tasks.cloud.embedded import lifecycle
 from tasks.process import children
+from tests import leftovers
 
 ROOT = Path(__file__).parents[1]
 SERVED = """
@@ -19,6 +23,18 @@ server: {roles: {}}
 """
 """What a profile must say of its machines, for those that are only built."""
 DOIT = Path(sys.executable).parent / "doit"
+PAUSE = 0.1
+"""Seconds between two looks at what is to become true."""
+T = TypeVar("T")
+
+
+def until(found: Callable[[], T], seconds: float = 30) -> T:
+    """What becomes true. It is counted how often that is looked for: on a machine that is busy, each look takes longer."""
+    for _ in range(round(seconds / PAUSE)):
+        if answer := found():
+            return answer
+        time.sleep(PAUSE)
+    raise AssertionError("it did not come true in time")
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -33,6 +49,19 @@ def commit(folder: Path, message: str = "change") -> str:
     git(folder, "add", "-A")
     git(folder, "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", message)
     return git(folder, "rev-parse", "HEAD")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Take away what killed sessions have left. Workers belong to the session that has started them."""
+    if not hasattr(session.config, "workerinput"):
+        for words in leftovers.begin(session.config._tmp_path_factory.getbasetemp()):
+            session.config.get_terminal_writer().line(f"leftovers: {words}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What stays in the temporary folder is for who looks at a failure."""
+    if not hasattr(session.config, "workerinput"):
+        leftovers.end(session.config._tmp_path_factory.getbasetemp())
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from tests import leftovers
 from tests.conftest import ROOT, git
 
 FILES = {
@@ -72,6 +73,7 @@ class Runner:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(folder),  # the installed project is another checkout
             "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
+            leftovers.MARK: os.environ[leftovers.MARK],
             **{name: words.format(ref, head) for name, words in BRANCH[provider].items()},
             PERSON[provider]: f"kim-at-{provider}",
             **variables,

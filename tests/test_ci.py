@@ -6,6 +6,7 @@ import http.server
 import importlib.machinery
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import environ
 from tasks.cloud.embedded.home import Home
 from tasks.commands import command_line
 from tasks.infrastructure import find
@@ -152,9 +154,23 @@ def test_doit_starts_with_this_checkout_s_code_whatever_the_caller_s_python_is_t
 @pytest.mark.promise("no-key-is-stored")
 def test_a_job_is_known_to_aws_by_its_providers_token(entry, tmp_path, name):
     given = entry.credentials({"AWS_ROLE_ARN": "arn:aws:iam::1:role/builder", name: "signed"})
-    assert given == {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / ".run" / "token")}
-    assert (tmp_path / ".run" / "token").read_text() == "signed"
-    assert (tmp_path / ".run" / "token").stat().st_mode & 0o077 == 0
+    (path,) = given.values()
+    assert given == {"AWS_WEB_IDENTITY_TOKEN_FILE": path}
+    assert [Path(path).read_text(), Path(path).read_text()] == [
+        "signed",
+        "signed",
+    ]  # boto3 reads it again and again
+    assert not (tmp_path / ".run").exists()
+    inherited = subprocess.run(["cat", path], capture_output=True, text=True)
+    assert inherited.returncode == 1
+    os.close(int(Path(path).name))
+
+
+@pytest.mark.promise("tokens-are-handed-to-nobody")
+def test_no_token_is_handed_on_and_no_child_may_ask_for_one(entry):
+    assert set(entry.handed_on(dict.fromkeys(entry.TOKENS, "signed"))) == {"PATH", "PYTHONPATH", "PYTHONUTF8"}
+    asking = dict.fromkeys(("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"), "github")
+    assert not [child for child in environ.CHILDREN if environ.of(child, asking).keys() & asking.keys()]
 
 
 @pytest.mark.parametrize(
@@ -218,10 +234,10 @@ def test_github_gives_its_token_when_asked(entry, tmp_path):
     threading.Thread(target=server.handle_request, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/token?api-version=2"
     told = {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "bearer"}
-    entry.credentials({"AWS_ROLE_ARN": "role", **told})
+    given = entry.credentials({"AWS_ROLE_ARN": "role", **told})
     server.server_close()
     assert asked == [("/token?api-version=2&audience=sts.amazonaws.com", "Bearer bearer")]
-    assert (tmp_path / ".run" / "token").read_text() == "signed"
+    assert Path(given["AWS_WEB_IDENTITY_TOKEN_FILE"]).read_text() == "signed"
 
 
 # --- the lines, as a runner types them: on a cloud whose machines are only names -------------------------

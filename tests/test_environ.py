@@ -52,7 +52,7 @@ def test_no_child_gets_a_variable_that_its_line_does_not_name(child, strange):
 @pytest.mark.promise("a-build-sees-named-variables-only")
 def test_a_child_that_downloads_gets_the_proxies(strange):
     proxied = {child for child in environ.CHILDREN if "https_proxy" in environ.of(child)}
-    assert proxied == {"remote", "build", "cloud"}
+    assert proxied == {"remote", "fetching", "cloud"}
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, seed, settings
+from hypothesis import event, given, seed
 from hypothesis import strategies as st
 
 from tasks.digest import Digest
 from tasks.release import history
 from tests.clouds import run_in
 from tests.conftest import DOIT, ROOT, commit, git
+from tests.hypothesis_settings import so_many
 from tests.paper import cloud as paper_cloud
 from tests.paper import copy_paper, users_cloud
 from tests.zygote import ODD_STREAMS, Zygote
@@ -128,6 +129,8 @@ WRONG = (
 COMMANDS = (*RIGHT, *WRONG)
 NOBODY = 54321
 """A uid without an entry in passwd."""
+HOMELESS = (("TRUSTED", "True"), ("XDG_STATE_HOME", ""))
+"""Variables of a user who has no folder."""
 KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
 AMAZON_ALONE = {
     "AWS_CONFIG_FILE": os.devnull,
@@ -242,6 +245,11 @@ def known(base: dict[str, str]) -> list[Example]:
             if name != "foreign" or not os.geteuid()
         ),
         Example(words=("history",), checkout="dirty", must=0, says="-dirty"),
+        *(
+            Example(words=words, uid=NOBODY, environ=HOMELESS, must=1, says="has no entry in passwd")
+            for words in (("cloud", "status"), ("history",))
+            if not os.geteuid()
+        ),
         *(Example(words=words, must=code) for words, code in ALONE.items()),
     ]
 
@@ -346,7 +354,8 @@ class Field:
         if state == "aws":
             shutil.copy(ROOT / "dodo.py", root)
             pipeline = root / "pipeline.yml"
-            pipeline.write_text(pipeline.read_text().replace("cloud: embedded", "cloud: aws"))
+            text = pipeline.read_text().replace("cloud: embedded", "cloud: aws")
+            pipeline.write_text(text.replace("shop.localhost", "shop.example.com"))
         if state == "empty":
             git(root, "update-ref", "-d", "HEAD")
         return root
@@ -453,15 +462,7 @@ def trial(field: Field, number: int, chosen: int | None) -> None:
             raise
 
     @seed(drawn)
-    @settings(
-        max_examples=number - len(first),
-        deadline=None,
-        database=None,
-        print_blob=True,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
+    @so_many(number - len(first))
     @given(examples(field.base))
     def answered(example: Example) -> None:
         event(f"{example.words[:1]}")

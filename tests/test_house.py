@@ -285,6 +285,78 @@ def test_every_assert_can_fail():
     assert [f"{path}:{line}" for path in tests for line in always_true((ROOT / path).read_text())] == []
 
 
+CLOCKS = {
+    *(f"time.{name}" for name in ("monotonic", "perf_counter", "process_time", "time", "monotonic_ns")),
+    *("datetime.datetime.now", "datetime.now"),
+}
+
+
+def compares_clocks(text):
+    """The lines that compare what this machine's clock says, outside of long tests: a busy machine answers them as it likes."""
+    tree = ast.parse(text)
+    if not any("mark.long" in ast.unparse(each) for each in tree.body if isinstance(each, ast.Assign)):
+        for node in tree.body:
+            if "mark.long" not in " ".join(map(ast.unparse, getattr(node, "decorator_list", []))):
+                yield from sorted(set(_clock_lines(node)))
+
+
+def _clock_lines(function):
+    """Those of a function: a clock's time is compared, or a name that was given one. A function that is handed on is a clock."""
+    handed = {
+        id(each) for node in ast.walk(function) if isinstance(node, ast.Lambda) for each in ast.walk(node)
+    }
+    timed = {
+        ast.unparse(target)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        for target, value in _assigned(node)
+        if isinstance(value, ast.Call | ast.BinOp) and _is_time(value)
+    }
+    for node in ast.walk(function):
+        if isinstance(node, ast.Compare) and id(node) not in handed and _tells_time(node, timed):
+            yield node.lineno
+
+
+def _assigned(node):
+    """Each target with its value, also those of `a, b = c, d`."""
+    target, value = node.targets[0], node.value
+    both = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+    return zip(target.elts, value.elts, strict=True) if both else [(target, value)]
+
+
+def _is_time(value):
+    """Whether it is a clock's time, or computed from one."""
+    if isinstance(value, ast.BinOp):
+        return _is_time(value.left) or _is_time(value.right)
+    return isinstance(value, ast.Call) and ast.unparse(value.func) in CLOCKS
+
+
+def _tells_time(node, timed):
+    return any(_is_time(each) or ast.unparse(each) in timed for each in ast.walk(node))
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("def test():\n    assert time.monotonic() - begun < 3", True),
+        ("def test():\n    end = time.time() + 3\n    while not x() and time.time() < end: ...", True),
+        ("def test():\n    took = time.perf_counter() - x\n    assert took < 3", True),
+        ("@pytest.fixture\ndef x():\n    assert datetime.datetime.now() < y", True),
+        ("@pytest.mark.long\ndef test():\n    assert time.monotonic() < 3", False),
+        ("pytestmark = [pytest.mark.long]\ndef test():\n    assert time.monotonic() < 3", False),
+        ("def test():\n    clock = Clock(since_boot=lambda: time.monotonic() + passed)", False),
+        ("def test():\n    assert waited == [3]", False),
+    ],
+)
+def test_a_look_at_this_machine_s_clock_is_seen(text, seen):
+    assert bool(list(compares_clocks(text))) is seen
+
+
+def test_no_default_test_depends_on_how_fast_this_machine_is():
+    tests = [path for path in MODULES if path.startswith("tests/")]
+    assert [f"{path}:{line}" for path in tests for line in compares_clocks((ROOT / path).read_text())] == []
+
+
 def test_no_path_of_a_machine_is_in_the_repository():
     found = [
         path

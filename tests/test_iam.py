@@ -238,7 +238,7 @@ class Account(QuietCloud):
         self.client("ec2").get_console_output(InstanceId=instance_id)
         return ["ssh-ed25519 key"]
 
-    def _keys(self):
+    def _keys(self, *_):
         return self.keys
 
     def _connect(self, service):

@@ -86,8 +86,8 @@ release:
   reload: [php*.service]
 """
 LAYER = (
-    "known: name, for_each, files, present, after, tools, variables, credentials, caches, environment, "
-    "commands, outputs, promises)"
+    "known: name, for_each, files, present, after, tools, variables, credentials, caches, network, "
+    "environment, commands, outputs, promises)"
 )
 ROLES = {
     "base": "{}",

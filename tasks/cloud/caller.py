@@ -19,7 +19,7 @@ class Caller:
 
     @property
     def account(self) -> str:
-        """The account's number."""
+        """The id of the account."""
         return self.arn.split(":")[4]
 
     @property

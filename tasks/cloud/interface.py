@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import functools
-import re
+import sys
 import threading
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from tasks.cloud import host_keys
 from tasks.cloud.caller import Caller
-from tasks.process import children
 from tasks.refusal import Refusal
 
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
-KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
-KEYS_WITHIN = 300
-"""Seconds until a new host's console must show its keys; AWS refreshes consoles rarely."""
-SERVICES = ["ec2", "route53", "s3", "ssm", "sts"]
-"""The AWS services that the pipeline uses."""
+DNS_POLL = 0.5
+SERVICES = ["ec2", "route53", "s3", "ssm", "sts", "sso", "sso-oidc", "signin"]
+"""The AWS services that the pipeline uses, and those that botocore asks for the credentials of a person's profile."""
+READS = ("Describe", "Get", "List", "Head")
+"""How the names of operations begin that change nothing."""
 
 
 class HostDown(Refusal):
@@ -29,11 +30,11 @@ class HostDown(Refusal):
     remedy = "doit cloud status"
 
 
-class HostKeysMissing(Refusal):
-    """A host's console does not show its SSH keys, so the host cannot be told from another."""
+class AccountWrong(Refusal):
+    """The credentials are for another account than the settings name. Nothing was changed."""
 
-    sentence = "cloud: the console of {host} shows no SSH host keys after {seconds} s"
-    remedy = "doit cloud status"
+    sentence = "cloud: the credentials are for the account {found}, and the settings name {wanted} (account)"
+    remedy = "aws sts get-caller-identity"
 
 
 class Cloud(ABC):
@@ -41,22 +42,39 @@ class Cloud(ABC):
 
     login_user = LOGIN_USER
     """The user that the deploy key logs in as; the instances' user data creates it."""
+    keys_within = host_keys.WITHIN
+    """Seconds from its making until a host's console must show its keys."""
 
     def __init__(self, region: str) -> None:
         self.region = region
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
+        self.account = ""
+        """The id of the only account that may be changed; empty: any."""
+        self._accepted = False
 
     def client(self, service: str) -> Any:
         """The boto3 client of a service."""
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._connect(service)
+                made = self._connect(service)
+                if self.account and service != "sts":
+                    made.meta.events.register("before-call", self._accept_account)
+                self._clients[service] = made
             return self._clients[service]
 
     def caller(self) -> Caller:
         """The identity of this process."""
         return Caller(arn=str(self.client("sts").get_caller_identity()["Arn"]))
+
+    def _accept_account(self, model: Any, **_: Any) -> None:
+        """Before the first request that may change something: whose account is it? Raises AccountWrong."""
+        if self._accepted or model.name.startswith(READS):
+            return
+        found = self.caller().account
+        if found != self.account:
+            raise AccountWrong(found=found, wanted=self.account)
+        self._accepted = True
 
     @property
     def connected(self) -> bool:
@@ -69,21 +87,16 @@ class Cloud(ABC):
         url: str = self._signer().generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
         return url
 
+    def dns_poll(self) -> float:
+        """Seconds between two looks whether a name is in sync."""
+        return DNS_POLL
+
     def host_keys(self, instance_id: str, say: Say) -> list[str]:
         """The public SSH host keys that a new host has printed on its console, as `type key` lines.
 
         Raises HostKeysMissing.
         """
-        for second in range(KEYS_WITHIN * 2):
-            answer = self.client("ec2").get_console_output(InstanceId=instance_id)
-            found = KEYS.findall(answer.get("Output", "").replace("\r", ""))
-            if found:
-                lines = (line.split() for line in found[-1].strip().splitlines())
-                return [" ".join(words[:2]) for words in lines if len(words) >= 2]
-            if second % 10 == 4:
-                say(f"waiting for the host keys of {instance_id}")
-            children.wait(0.5, stage="infrastructure")
-        raise HostKeysMissing(host=instance_id, seconds=KEYS_WITHIN)
+        return host_keys.read(self.client("ec2"), instance_id, say, self.keys_within)
 
     def reachable_at(self, instance: Mapping[str, Any]) -> str:
         """The address of a running instance, which is given by its `InstanceId`. Raises HostDown."""
@@ -99,6 +112,8 @@ class Cloud(ABC):
     @functools.cached_property
     def _session(self) -> Any:
         """boto3's session, for one thread at a time; its clients are thread-safe."""
+        if not self._needs_crt():
+            sys.modules.setdefault("awscrt", cast(types.ModuleType, None))  # 45 ms to import, if it is found
         import boto3
         import botocore.loaders
         import botocore.session
@@ -113,6 +128,10 @@ class Cloud(ABC):
         session.register_component("data_loader", Loader())
         self._prepare(session)
         return boto3.Session(botocore_session=session, region_name=self.region)
+
+    def _needs_crt(self) -> bool:
+        """Whether boto3 must load AWS's library in C."""
+        return False
 
     def _prepare(self, session: Any) -> None:  # noqa: B027  optional
         """Configure boto3's session."""

@@ -75,11 +75,12 @@ def read(
     accept(variables)
     began = clock.monotonic()
     name = variables.get("environment") or DEFAULT_ENVIRONMENT
-    pipeline = settings.load(settings.Pipeline, root / "pipeline.yml", root)
+    pipeline = settings.of_pipeline(root)
     kind = profile.load(root, pipeline.application)
     found = environment(root, name, kind.settings)
     console = console or Console()
     cloud = cloud or connect.to(pipeline.cloud, pipeline.region, console.say("cloud"))
+    cloud.account = found.account or pipeline.account
     return Run(
         root=root,
         pipeline=pipeline,

@@ -73,7 +73,7 @@ class ControlCommand(RunCommand):
         told = [*args, *(f"{name}={value}" for name, value in variables.items() if name == "environment")]
         if told:
             raise ControlDecides(control=self.name, more=", ".join(told))
-        project = settings.load(settings.Pipeline, root / "pipeline.yml", root)
+        project = settings.of_pipeline(root)
         branch = variables.get("branch") or source.branch(root, os.environ)
         environment = self.environment(root, branch, project.default_branch)
         if environment:

@@ -45,6 +45,7 @@ COMMANDS = {
     "logs": "open:LogsCommand",
     "sweep": "sweep:SweepCommand",
     "keep": "keep:KeepCommand",
+    "pin": "pin:PinCommand",
     "sleep": "sleep:SleepCommand",
     "wake": "sleep:WakeCommand",
 }

@@ -221,8 +221,9 @@ def _records(run: Run, names: EnvironmentNames, objects: Sequence[StoredObject])
         for each in page["ResourceRecordSets"]:
             name = each["Name"].rstrip(".")
             identity = made.get(name) or names.of_label(name.removesuffix(f".{run.pipeline.dns_zone}"))
-            if each["Type"] == "A" and identity:
-                addresses = tuple(sorted(value["Value"] for value in each.get("ResourceRecords", ())))
+            ours = "ResourceRecords" in each and "SetIdentifier" not in each  # an alias is somebody else's
+            if each["Type"] == "A" and identity and ours:
+                addresses = tuple(sorted(value["Value"] for value in each["ResourceRecords"]))
                 yield Resource(kind="record", id=name, identity=identity, more={"addresses": addresses})
 
 

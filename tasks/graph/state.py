@@ -184,7 +184,9 @@ class BucketState:
         except RecordTaken:
             found = self._read(task)
             if not isinstance(found, Document) or found.value.get("run") != self.run.id:
-                raise
+                by = found.value.get("by") if isinstance(found, Document) else None
+                # named anew: what was refused may have been told of this run's own record, and another's come since
+                raise RecordTaken(key=self.key(task), by=by or "another run") from None
             # it is this run's own: the answer to an earlier write was lost
             self.seen[task] = self.store.write(self.key(task), record, seen=found.etag)
         self.forgotten.discard(task)

@@ -29,6 +29,10 @@ class Hosts:
             playbook, hosts=hosts, variables=variables, strategy=strategy, console=console, log=log
         )
 
+    def offered(self, address: str) -> list[str]:
+        """The public SSH keys that whatever answers at an address offers. Nobody vouches for them."""
+        return ssh.offered(address)
+
     def python(self, host: Host, stage: str, program: str, *, quick: bool = False) -> str:
         """Run a Python program on the host as root; return what it prints. Raises a refusal of SSH, or CommandFailed."""
         return ssh.python(host, stage, program, quick=quick)

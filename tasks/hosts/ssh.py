@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import enum
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +64,7 @@ class Host:
     @property
     def pattern(self) -> str:
         """What OpenSSH looks up in a file of known hosts."""
-        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+        return _pattern(self.address, self.port)
 
 
 class LoginAnswer(enum.Enum):
@@ -103,6 +105,21 @@ def known_hosts(hosts: Sequence[Host]) -> str:
     return "".join(f"{host.pattern} {_bare(key)}\n" for host in hosts for key in host.host_keys)
 
 
+def offered(address: str, port: int = 22) -> list[str]:
+    """The public keys that whatever answers at an address offers, as `type key` lines. Nobody vouches for them."""
+    scan = ["ssh-keyscan", "-T", str(PATIENCE), "-p", str(port), address]
+    lines = map(str.split, (_ask(scan) or "").splitlines())
+    return sorted(
+        {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == _pattern(address, port)}
+    )
+
+
+def fingerprint(key: str) -> str:
+    """A public key's fingerprint, as `ssh-keygen -l` prints it."""
+    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
 def answer(host: Host) -> LoginAnswer:
     """Try, step by step, how far a login to a host gets."""
     return _try(host)[0]
@@ -110,12 +127,10 @@ def answer(host: Host) -> LoginAnswer:
 
 def _try(host: Host) -> tuple[LoginAnswer, str]:
     """How far a login gets, and what ssh says when it does not get in."""
-    scan = ["ssh-keyscan", "-T", str(PATIENCE), "-p", str(host.port), host.address]
-    lines = map(str.split, (_ask(scan) or "").splitlines())
-    offered = {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == host.pattern}
-    if not offered:
+    found = set(offered(host.address, host.port))
+    if not found:
         return LoginAnswer.NOTHING, ""
-    if not offered & {_bare(key) for key in host.host_keys}:
+    if not found & {_bare(key) for key in host.host_keys}:
         return LoginAnswer.OTHER_KEY, ""
     with login(host) as command:
         try:
@@ -172,6 +187,10 @@ def login(host: Host) -> Iterator[list[str]]:
         key.write_text(host.key.rstrip("\n") + "\n")
         trust = [*options(known, key), "-o", f"ConnectTimeout={PATIENCE}"]
         yield ["ssh", *trust, "-p", str(host.port), "-l", host.user, host.address]
+
+
+def _pattern(address: str, port: int) -> str:
+    return address if port == 22 else f"[{address}]:{port}"
 
 
 def _ask(command: Sequence[str]) -> str | None:

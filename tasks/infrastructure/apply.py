@@ -10,7 +10,7 @@ import yaml
 
 from tasks.cloud.errors import already, code
 from tasks.infrastructure import find, images, launches, memory, plan, secrets, zone
-from tasks.infrastructure.waiting import POLL, patience
+from tasks.infrastructure.waiting import patience
 from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -31,12 +31,53 @@ class ChangeRefused(Refusal):
     remedy = "doit infrastructure"
 
 
+class LaunchRefused(Refusal):
+    """The account may not have this machine now: a limit, no capacity, a verification or an agreement that is missing."""
+
+    sentence = "infrastructure: {change}: {meaning} ({code})"
+    remedy = "{remedy}"
+
+
+class MachineDied(Refusal):
+    """A new machine ended before it ran: its disk's key, the capacity, a limit. The next run makes another one."""
+
+    sentence = "infrastructure: {id} ended while it was {state}: {reason}"
+    remedy = "doit infrastructure"
+
+
+LAUNCHES = {
+    "VcpuLimitExceeded": (
+        "the account may not have so many vCPUs of this kind in this region: ask for more, or end other machines",
+        "aws service-quotas request-service-quota-increase --service-code ec2 --quota-code L-1216C47A --desired-value 32",
+    ),
+    "InsufficientInstanceCapacity": (
+        "AWS has no machine of this type free now: try again later, or take another instance_type",
+        "doit infrastructure",
+    ),
+    "PendingVerification": (
+        "AWS still verifies the account for this region, which takes up to four hours, and writes a mail when it is done",
+        "doit infrastructure",
+    ),
+    "OptInRequired": (
+        "the account has not accepted what this needs: the region, the service or the image's terms on the Marketplace",
+        "aws account get-region-opt-status --region-name {region}",
+    ),
+}
+"""What a refused launch means, and what to do."""
+
+
 def apply(run: Run, change: plan.Change, *, baked: Baked | None = None) -> None:
     """Make one change; a new machine starts from the image that `baked` chooses. Raises ChangeRefused."""
     ec2 = run.cloud.client("ec2")
     try:
         _make(run, ec2, change, baked)
     except ec2.exceptions.ClientError as error:
+        if code(error) in LAUNCHES:
+            meaning, remedy = LAUNCHES[code(error)]
+            remedy = remedy.format(region=run.pipeline.region)
+            raise LaunchRefused(
+                change=str(change), meaning=meaning, code=code(error), remedy=remedy
+            ) from None
         problem = error.response["Error"].get("Message") or code(error)
         raise ChangeRefused(change=str(change), problem=problem) from None
 
@@ -55,6 +96,8 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
             _open_port(run, ec2, change)
         case plan.ClosePort():
             _close_port(run, ec2, change)
+        case plan.CloseRule():
+            _close_rule(run, ec2, change)
         case plan.CreateMachine():
             _create_machine(run, ec2, change, baked)
         case plan.StartMachine():
@@ -118,16 +161,18 @@ def _open_port(run: Run, ec2: Any, change: plan.OpenPort) -> None:
 
 
 def _close_port(run: Run, ec2: Any, change: plan.ClosePort) -> None:
-    ec2.revoke_security_group_ingress(**_rule(run, ec2, change))
+    with already("InvalidPermission.NotFound"):
+        ec2.revoke_security_group_ingress(**_rule(run, ec2, change))
+
+
+def _close_rule(run: Run, ec2: Any, change: plan.CloseRule) -> None:
+    rule = find.permission(change.rule.protocol, change.rule.first, change.rule.last, change.rule.source)
+    with already("InvalidPermission.NotFound"):
+        ec2.revoke_security_group_ingress(GroupId=_group_id(run, ec2), IpPermissions=[rule])
 
 
 def _rule(run: Run, ec2: Any, change: plan.OpenPort | plan.ClosePort) -> dict[str, Any]:
-    permission = {
-        "IpProtocol": "tcp",
-        "FromPort": change.port,
-        "ToPort": change.port,
-        "IpRanges": [{"CidrIp": change.network}],
-    }
+    permission = find.permission("tcp", change.port, change.port, change.network)
     return {"GroupId": _group_id(run, ec2), "IpPermissions": [permission]}
 
 
@@ -153,11 +198,10 @@ def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked
         token = launches.token(run.store, run.identity, number, renew=True)
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
     id = launched["Instances"][0]["InstanceId"]
-    if not run.environment.per_branch:
-        memory.enter_machine(run.store, run.identity, id)
     for _ in patience(run, f"{id} not listed"):
         if id in {each.id for each in find.machines(ec2, find.of(run))}:
             return
+        _alive(ec2, id, "pending")
 
 
 def _request(run: Run, ec2: Any, baked: Baked | None) -> dict[str, Any]:
@@ -210,13 +254,27 @@ def _end_machine(run: Run, ec2: Any, change: plan.EndMachine) -> None:
 
 def settle(run: Run, say: Say) -> None:
     """Wait until no machine changes its state; then forget the launch tokens, which are needed no longer."""
+    before: dict[str, str] = {}
     for _ in patience(run, "machines still starting or stopping"):
         found = find.own(run)
+        for gone in before.keys() - {each.id for each in found}:
+            _alive(run.cloud.client("ec2"), gone, before[gone])
+        before = {each.id: each.state for each in found if each.state == "pending"}
         if all(each.state in ("running", "stopped") for each in found):
             break
         moving = next(each for each in found if each.state not in ("running", "stopped"))
         say(f"waits for {moving.id}: {moving.state}")
     launches.forget(run.store, run.identity)
+
+
+def _alive(ec2: Any, id: str, was: str) -> None:
+    """Raise MachineDied if the cloud says that a machine has ended, and why."""
+    # by filter: asked by id, EC2 may not yet know it
+    answer = ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": [id]}])
+    for each in (each for reservation in answer["Reservations"] for each in reservation["Instances"]):
+        if each["State"]["Name"] in ("shutting-down", "terminated"):
+            reason = each.get("StateReason", {}).get("Message") or "the cloud gives no reason"
+            raise MachineDied(id=id, state=was, reason=reason)
 
 
 def stop(run: Run, id: str) -> None:
@@ -247,12 +305,13 @@ def _change_record(run: Run, action: str, change: plan.Point | plan.Repoint | pl
         "TTL": TTL,
         "ResourceRecords": [{"Value": address} for address in change.addresses],
     }
+    # the limits of Route 53 are the account's, a few requests a second: ask seldom, and not all at once
     accepted = route53.change_resource_record_sets(
         HostedZoneId=zone.zone_id(route53, change.zone),
         ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": record}]},
     )["ChangeInfo"]
     # wait for INSYNC, or the first visitor gets a stale address
-    for _ in patience(run, f"{change.host_name} not in sync", pause=POLL):
+    for _ in patience(run, f"{change.host_name} not in sync", pause=run.cloud.dns_poll()):
         if route53.get_change(Id=accepted["Id"])["ChangeInfo"]["Status"] == "INSYNC":
             return
 

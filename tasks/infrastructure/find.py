@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tasks.cloud.host_keys import made
 from tasks.infrastructure import memory, secrets
-from tasks.infrastructure.plan import Existing, Machine, Replaced
+from tasks.infrastructure.plan import Existing, HandMade, Machine, Replaced
 from tasks.infrastructure.zone import zone_id
 
 if TYPE_CHECKING:
@@ -26,26 +27,29 @@ def everything(run: Run) -> Existing:
         names = pool.submit(lambda: secrets.names(run.cloud.client("ssm"), run.secrets_folder))
         made = pool.submit(memory.host_names, run.store, run.identity)
         route53 = run.cloud.client("route53")
-        record = _record(route53, run.pipeline.dns_zone, run.host_name)
+        record, foreign = _record(route53, run.pipeline.dns_zone, run.host_name)
         replaced = [
             Replaced(host_name=name, zone=zone, addresses=addresses)
             for name, zone in sorted(made.result().items())
-            if name != run.host_name and (addresses := _record(route53, zone, name))
+            if name != run.host_name and (addresses := _record(route53, zone, name)[0])
         ]
     group = next(iter(asked_groups.result()), None)
     present = asked_machines.result()
     members = _own(run, present)
+    permissions = set(_permissions(group or {}))
     return Existing(
         key=asked_key.result(),
         group=group["GroupId"] if group else None,
         rules=frozenset(
-            (rule["FromPort"], network["CidrIp"])
-            for rule in (group["IpPermissions"] if group else ())
-            for network in rule.get("IpRanges", ())
+            (rule.first, rule.source)
+            for rule in permissions
+            if rule.first is not None and _could_be_ours(rule)
         ),
+        hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
         machines=tuple(members),
         strangers=tuple(each for each in present if each not in members),
         record=record,
+        foreign=foreign,
         replaced=tuple(replaced),
         secrets=tuple(names.result()),
     )
@@ -61,7 +65,7 @@ def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
             state=each["State"]["Name"],
             address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
             tags=_tags_of(each),
-            launched=each["LaunchTime"].isoformat(),
+            launched=made(each).isoformat(),
             token=each.get("ClientToken", ""),
         )
         for page in pages
@@ -90,6 +94,40 @@ def groups(ec2: Any, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The security groups, as the cloud describes them."""
     pages = ec2.get_paginator("describe_security_groups")
     return [group for page in pages.paginate(Filters=ours) for group in page["SecurityGroups"]]
+
+
+SOURCES = {
+    "IpRanges": "CidrIp",
+    "Ipv6Ranges": "CidrIpv6",
+    "PrefixListIds": "PrefixListId",
+    "UserIdGroupPairs": "GroupId",
+}
+"""Where a permission lists those whom it admits, and what each entry is called by. A description is not a part of the rule."""
+
+
+def _permissions(group: Mapping[str, Any]) -> Iterator[HandMade]:
+    """Every rule of a group, one for each source: EC2 puts rules of the same ports together."""
+    for each in group.get("IpPermissions", ()):
+        for kind, name in SOURCES.items():
+            for source in each.get(kind, ()):
+                yield HandMade(
+                    protocol=each["IpProtocol"],
+                    first=each.get("FromPort"),
+                    last=each.get("ToPort"),
+                    source=source[name],
+                )
+
+
+def _could_be_ours(rule: HandMade) -> bool:
+    return rule.protocol == "tcp" and rule.first == rule.last and "/" in rule.source
+
+
+def permission(protocol: str, first: int | None, last: int | None, source: str) -> dict[str, Any]:
+    """A rule in the form of the cloud's API."""
+    prefixes = {"pl-": "PrefixListIds", "sg-": "UserIdGroupPairs"}
+    kind = prefixes.get(source[:3], "Ipv6Ranges" if ":" in source else "IpRanges")
+    ports = {} if first is None or last is None else {"FromPort": first, "ToPort": last}
+    return {"IpProtocol": protocol, **ports, kind: [{SOURCES[kind]: source}]}
 
 
 def of(run: Run) -> list[dict[str, Any]]:
@@ -140,17 +178,29 @@ def _with_protection(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
     return [dataclasses.replace(each, protected=protected(each.id)) for each in machines(ec2, ours)]
 
 
-def _record(route53: Any, dns_zone: str, host_name: str) -> tuple[str, ...]:
+def _record(route53: Any, dns_zone: str, host_name: str) -> tuple[tuple[str, ...], str]:
+    """The addresses of a name's A record, and what else stands under the name in words; each may be empty."""
     id = zone_id(route53, dns_zone)
     if not id:
-        return ()
+        return (), ""
     page = route53.list_resource_record_sets(
-        HostedZoneId=id, StartRecordName=host_name, StartRecordType="A", MaxItems="1"
+        HostedZoneId=id, StartRecordName=host_name, StartRecordType="A", MaxItems="10"
     )
-    for each in page["ResourceRecordSets"]:
-        if each["Name"].rstrip(".") == host_name and each["Type"] == "A":
-            return tuple(sorted(value["Value"] for value in each["ResourceRecords"]))
-    return ()
+    under = [each for each in page["ResourceRecordSets"] if each["Name"].rstrip(".") == host_name]
+    foreign = next((words for each in under if (words := _foreign(each))), "")
+    plain = [each for each in under if each["Type"] == "A" and not _foreign(each)]
+    return tuple(sorted(value["Value"] for each in plain for value in each["ResourceRecords"])), foreign
+
+
+def _foreign(record: Mapping[str, Any]) -> str:
+    """What a record is if the pipeline makes none like it: an alias, a CNAME, one of several that share a name. Else empty."""
+    if record["Type"] not in ("A", "CNAME"):
+        return ""
+    if "AliasTarget" in record:
+        return f"an alias of {record['AliasTarget']['DNSName'].rstrip('.')}"
+    if record["Type"] == "CNAME":
+        return f"a CNAME of {record['ResourceRecords'][0]['Value'].rstrip('.')}"
+    return f"a record with a routing policy ({record['SetIdentifier']})" if "SetIdentifier" in record else ""
 
 
 def _tags_of(resource: dict[str, Any]) -> dict[str, str]:

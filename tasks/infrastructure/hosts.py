@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasks.hosts import ssh
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import find, memory, secrets
 from tasks.infrastructure.plan import Machine
@@ -46,16 +47,35 @@ def parsed(values: Mapping[str, Any]) -> list[MachineFacts]:
 
 
 def pinned(run: Run, machines: Iterable[Machine]) -> list[MachineFacts]:
-    """The machines with their SSH host keys. A key is read from the console once; only that key is accepted from then on."""
+    """The machines with their SSH host keys. They are read once, and only those are accepted from then on.
+
+    A key of the settings' fingerprints counts, else what the console shows. Raises HostKeysMissing.
+    """
     known = host_keys(run.store, run.identity)
     machines = sorted(machines, key=lambda each: each.id)
-    say = run.console.say("infrastructure")
-    new = {each.id: run.cloud.host_keys(each.id, say) for each in machines if each.id not in known}
+    new = {each.id: _first_keys(run, each.id) for each in machines if each.id not in known}
     if new:
-        memory.change(
-            run.store, run.identity, lambda kept: {**kept, "host_keys": {**kept.get("host_keys", {}), **new}}
-        )
+        pin(run, new)
     return [_with_keys(each, {**known, **new}[each.id]) for each in machines]
+
+
+def pin(run: Run, keys: Mapping[str, list[str]]) -> None:
+    """Accept these SSH host keys of machines, and no others of them, from now on."""
+    memory.change(
+        run.store, run.identity, lambda kept: {**kept, "host_keys": {**kept.get("host_keys", {}), **keys}}
+    )
+
+
+def offered(run: Run, id: str) -> dict[str, str]:
+    """The SSH keys that a running machine offers now, by fingerprint. Nobody vouches for them. Raises HostDown."""
+    found = run.hosts.offered(run.cloud.reachable_at({"InstanceId": id}))
+    return {ssh.fingerprint(key): key for key in found}
+
+
+def _first_keys(run: Run, id: str) -> list[str]:
+    listed = run.environment.infrastructure.host_keys
+    found = [key for mark, key in offered(run, id).items() if mark in listed] if listed else []
+    return found or run.cloud.host_keys(id, run.console.say("infrastructure"))
 
 
 def known(run: Run, *, also_stopped: bool = False) -> list[MachineFacts]:

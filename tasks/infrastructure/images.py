@@ -63,7 +63,9 @@ def in_use(ec2: Any, ids: list[str]) -> set[str]:
 def remove(ec2: Any, image: str, snapshots: Iterable[str]) -> None:
     """Remove an image and its snapshots. An earlier run may have removed some of them."""
     with already("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
-        ec2.deregister_image(ImageId=image)
-    for each in snapshots:
-        with already("InvalidSnapshot.NotFound"):
+        ec2.deregister_image(ImageId=image, DeleteAssociatedSnapshots=True)
+    for each in (
+        snapshots
+    ):  # of an image that a former version has removed; in use: AWS is still at it, by the request above
+        with already("InvalidSnapshot.NotFound", "InvalidSnapshot.InUse"):
             ec2.delete_snapshot(SnapshotId=each)

@@ -36,23 +36,14 @@ def host_names(store: Store, identity: str) -> dict[str, str]:
 
 
 def is_own(store: Store, identity: str) -> Callable[[str, str], bool]:
-    """Tells of a machine, by its id and its launch token, whether it was made or pinned for the environment.
+    """Tells of a machine, by its id and its launch token, whether it was launched or pinned for the environment.
 
-    Its tags do not say that: other roles may make a machine with any tags that they may set.
+    Its tags do not say that: other roles may make a machine with any tags that they may set. A token is known here alone.
     """
     document = _read(store, identity)
-    ids = {*document.get("machines", ()), *document.get("host_keys", {})}
-    tokens = {*document.get("launch", {}).values()}
+    ids = document.get("host_keys", {}).keys()
+    tokens = {*document.get("launch", {}).values(), *document.get("launched", ())}
     return lambda id, token: id in ids or token in tokens
-
-
-def enter_machine(store: Store, identity: str, id: str) -> None:
-    """Remember a machine that was made for the environment."""
-    change(
-        store,
-        identity,
-        lambda document: {**document, "machines": sorted({*document.get("machines", ()), id})},
-    )
 
 
 def _read(store: Store, identity: str) -> dict[str, Any]:
@@ -77,9 +68,17 @@ def drop_host_name(store: Store, identity: str, host_name: str) -> None:
         change(store, identity, lambda document: _without(document, host_name))
 
 
-def forget(store: Store, identity: str) -> None:
-    """Forget all of it."""
-    change(store, identity, lambda document: {})
+def version(store: Store, identity: str) -> str | None:
+    """The version of the environment's document; None if there is none."""
+    document = store.read(layout.machines(identity))
+    return document.etag if document else None
+
+
+def forget(store: Store, identity: str, seen: str | None) -> None:
+    """Forget all of the document in the version `seen`. Raises RecordTaken if another run has written it since."""
+    document = store.read(layout.machines(identity))
+    if document and seen and (document.etag != seen or document.value.keys() - {"nonce"}):
+        store.write(layout.machines(identity), {}, seen=seen)
 
 
 def _without(document: dict[str, Any], host_name: str) -> dict[str, Any]:

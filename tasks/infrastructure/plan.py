@@ -13,7 +13,25 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 Rules = frozenset[tuple[int, str]]
-"""Open ports, each with the network (CIDR) that may reach it."""
+"""Open TCP ports, each with the network (CIDR) that may reach it."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class HandMade:
+    """A rule such as the pipeline makes none: another protocol, a range of ports, a prefix list or a group as the source."""
+
+    protocol: str
+    first: int | None
+    last: int | None
+    source: str
+
+    def __str__(self) -> str:
+        ports = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return (
+            f"all traffic for {self.source}"
+            if self.protocol == "-1"
+            else f"{self.protocol} {ports} for {self.source}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +80,13 @@ class Existing:
     key: str | None = None
     group: str | None = None
     rules: Rules = frozenset()
+    hand_made: tuple[HandMade, ...] = ()
     machines: tuple[Machine, ...] = ()
     strangers: tuple[Machine, ...] = ()
     """Machines with the environment's tags that are none of its own."""
     record: tuple[str, ...] = ()
+    foreign: str = ""
+    """What else stands under the name, such as an alias of a load balancer. It is somebody else's, and stays."""
     replaced: tuple[Replaced, ...] = ()
     secrets: tuple[str, ...] = ()
 
@@ -168,6 +189,14 @@ class ClosePort(_Port):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CloseRule(_Kind):
+    """Remove a rule that somebody made by hand."""
+
+    words = "close {0.rule}"
+    rule: HandMade
+
+
+@dataclass(frozen=True, kw_only=True)
 class CreateMachine(_Kind):
     """Create machine `number` of `of`, counted from 1."""
 
@@ -241,6 +270,7 @@ Change = (
     | DeleteGroup
     | OpenPort
     | ClosePort
+    | CloseRule
     | CreateMachine
     | StartMachine
     | EndMachine
@@ -287,6 +317,8 @@ def later(wanted: Wanted, found: Existing, changes: Sequence[Change]) -> list[Ch
     made = any(isinstance(each, CreateMachine) for each in changes)
     if not made and not any(isinstance(each, StartMachine) for each in changes):
         return []
+    if found.foreign:
+        return [*map(_unpoint, found.replaced)]
     kind: type[Point | Repoint] = Repoint if found.record else Point
     point = kind(host_name=wanted.host_name, zone=wanted.zone, addresses=("its new machines",))
     return [*([point] if made or not found.record else ()), *map(_unpoint, found.replaced)]
@@ -334,6 +366,7 @@ def _firewall(wanted: Wanted, found: Existing) -> Iterator[Change]:
         yield OpenPort(port=port, network=network)
     for port, network in sorted(found.rules - wanted.rules):
         yield ClosePort(port=port, network=network)
+    yield from (CloseRule(rule=each) for each in found.hand_made)
 
 
 def _of_machine(wanted: Wanted, machine: Machine) -> Iterator[Change]:
@@ -349,7 +382,7 @@ def _name(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[
     """The name is set when every machine runs: before that, not all addresses are known."""
     addresses = tuple(sorted(each.address for each in kept if each.address))
     ready = len(kept) == wanted.machines and all(each.state == "running" for each in kept)
-    if ready and addresses != found.record:
+    if ready and addresses != found.record and not found.foreign:
         kind: type[Point | Repoint] = Repoint if found.record else Point
         yield kind(host_name=wanted.host_name, zone=wanted.zone, addresses=addresses)
     if ready:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.cloud.errors import already
+from tasks.infrastructure.waiting import POLL
+from tasks.process import children
+from tasks.refusal import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,16 @@ def _deploy_key() -> str:
     return private.decode()
 
 
+class SecretNotListed(Refusal):
+    """The parameter store has a secret, and does not list it."""
+
+    sentence = "infrastructure: the parameter {name} exists and is not listed"
+    remedy = "doit infrastructure"
+
+
 Made = Mapping[str, str]
+READS = 20
+"""Lists that a secret of another run may be missing from."""
 MAKE: dict[str, Callable[[Made], str]] = {
     "deploy_key": lambda made: _deploy_key(),
     # stored as well, so that reading it does not load a library for keys
@@ -53,10 +65,20 @@ def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
     wanted = {*ALWAYS, *(OF_ROLES[each] for each in roles if each in OF_ROLES)}
     for name, make in MAKE.items():
         if name in wanted - found.keys():
-            with already("ParameterAlreadyExists"):  # another run was faster: its value counts
-                ssm.put_parameter(Name=f"{folder}/{name}", Value=make(found), Type="SecureString")
-            found = _read(ssm, folder)
+            found[name] = _put(ssm, folder, name, make(found))
     return _secrets(found)
+
+
+def _put(ssm: Any, folder: str, name: str, value: str) -> str:
+    """Write a secret, and return the one that counts: what was written, as a list shows it late, or another run's."""
+    with already("ParameterAlreadyExists"):
+        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString")
+        return value
+    for _ in range(READS):  # another run was faster
+        if other := _read(ssm, folder).get(name):
+            return other
+        children.wait(POLL, stage="infrastructure")
+    raise SecretNotListed(name=f"{folder}/{name}")
 
 
 def known(ssm: Any, folder: str) -> Secrets | None:

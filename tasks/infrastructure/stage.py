@@ -191,6 +191,8 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
         found = find.everything(run)
         for alarm in _alarms(run, found):
             run.console.once(named, alarm)
+        if found.foreign and not made:
+            run.console.event(named, f"leaves {run.host_name}, {found.foreign}")
         ours = wanted(run, known)
         changes = plan(ours, found)
         if not changes and all(each.state == "running" for each in found.machines):

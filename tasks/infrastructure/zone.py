@@ -11,15 +11,19 @@ from tasks.refusal import Refusal
 class ZoneMissing(Refusal):
     """The DNS zone does not exist, and the pipeline does not make a zone of this name."""
 
-    sentence = "infrastructure: no hosted zone {zone} in this account (pipeline.yml: dns_zone)"
+    sentence = (
+        "infrastructure: no public hosted zone {zone} in this account (pipeline.yml: dns_zone); "
+        "the parent zone must name the name servers of the new one"
+    )
     remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
 
 
 def zone_id(route53: Any, name: str) -> str | None:
-    """The id of the zone of that name, or None."""
+    """The id of the public zone of that name, or None."""
     zone = f"{name}."
-    for each in route53.list_hosted_zones_by_name(DNSName=zone, MaxItems="1")["HostedZones"]:
-        if each["Name"] == zone:
+    for each in route53.list_hosted_zones_by_name(DNSName=zone, MaxItems="100")["HostedZones"]:
+        # a private zone of the same name is seen within its network only
+        if each["Name"] == zone and not each.get("Config", {}).get("PrivateZone"):
             return str(each["Id"].rpartition("/")[2])
     return None
 

@@ -53,6 +53,19 @@ class SigningKeyUnknown(Refusal):
     remedy = "$EDITOR pipeline.yml"
 
 
+class SigningBesideBuild(Refusal):
+    """This machine lets us make no namespaces, so that a build's commands could read the private key, which this role may read."""
+
+    sentence = "tarball: no layer is built where the signing key can be read and this machine lets us make no namespaces (docs/tarball.md)"
+    remedy = "man 1 unshare"
+
+
+def accept_build(run: Run) -> None:
+    """Raises SigningBesideBuild if this run may read the private key: it is for another job, with another role, to build."""
+    if run.pipeline.public_keys and _key(run):
+        raise SigningBesideBuild
+
+
 def make_key(run: Run, *, replace: bool = False) -> str:
     """Store a new private key in the cloud and return its public key, for pipeline.yml. Raises SigningKeyExists."""
     import minisign

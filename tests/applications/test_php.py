@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 from tasks import profile
 from tasks.settings import Application
-from tests.conftest import ROOT
+from tests.conftest import ROOT, until
 
 PHP = profile.load(ROOT, Application(profile="php"))
 
@@ -49,10 +48,7 @@ def address(starter) -> Iterator[tuple[str, int]]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 20
-        while not listens(port):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: listens(port))
         yield "127.0.0.1", port
     finally:
         server.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.cloud import errors
-from tasks.cloud.aws import Aws, CredentialsMissing
+from tasks.cloud.aws import Aws, CredentialsMissing, CredentialsRefused
 from tasks.cloud.embedded import client
 from tasks.cloud.embedded.home import CloudIdentity
 from tasks.cloud.errors import AwsSettingsWrong
@@ -28,7 +28,7 @@ def _no_settings(monkeypatch, tmp_path):
     [
         ({**KEYS, "AWS_PROFILE": "nosuch"}, CredentialsMissing, "profile (nosuch) could not be found"),
         ({**KEYS, "AWS_ENDPOINT_URL": "localhost:5000"}, AwsSettingsWrong, "Invalid endpoint: localhost:5000"),
-        ({**ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": "/nosuch"}, AwsSettingsWrong, "No such file or directory: '/nosuch'"),
+        ({**ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": "/nosuch"}, CredentialsRefused, "No such file or directory: '/nosuch'"),
         ({**KEYS, "AWS_CONFIG_FILE": "broken"}, CredentialsMissing, "Unable to parse config file"),
     ],
 )  # fmt: skip

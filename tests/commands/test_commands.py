@@ -253,7 +253,8 @@ def test_elsewhere_in_a_monorepo_the_way_to_the_pipeline_is_told(tmp_path, here,
 def test_aws_without_credentials_is_one_sentence(project, tmp_path):
     shutil.copytree(project, tmp_path / "aws")
     settings = tmp_path / "aws" / "pipeline.yml"
-    settings.write_text(settings.read_text().replace("cloud: embedded", "cloud: aws"))
+    text = settings.read_text().replace("cloud: embedded", "cloud: aws")
+    settings.write_text(text.replace("shop.localhost", "shop.example.com"))
     nothing = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "none"}
     answered = doit(tmp_path / "aws", "release", **nothing)
     assert answered.returncode == 1
@@ -265,7 +266,8 @@ def test_aws_without_credentials_is_one_sentence(project, tmp_path):
 def test_a_cloud_that_does_not_answer_is_one_sentence(project, tmp_path):
     shutil.copytree(project, tmp_path / "aws")
     settings = tmp_path / "aws" / "pipeline.yml"
-    settings.write_text(settings.read_text().replace("cloud: embedded", "cloud: aws"))
+    text = settings.read_text().replace("cloud: embedded", "cloud: aws")
+    settings.write_text(text.replace("shop.localhost", "shop.example.com"))
     nowhere = {
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "x",

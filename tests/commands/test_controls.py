@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from tasks.bucket import layout
-from tasks.bucket.lease import Lease
+from tasks.bucket.lease import Lease, this_process
 from tasks.commands import command_line, controls
 from tasks.infrastructure import stage as infrastructure
 from tasks.promotion import record as promotion_record
@@ -473,3 +474,22 @@ def test_a_stop_does_not_end_a_run_that_is_at_work(waiting, environment):
         controls._end(waiting)
     held.free()
     assert promotion_record.read(waiting.store, waiting.commit).state == "waiting"
+
+
+def test_a_stop_ends_no_run_where_nobody_knows_who_holds_the_lease(waiting):
+    key = Lease(waiting).key
+    waiting.cloud.client("s3").put_object(Bucket=waiting.bucket, Key=key, Body=b"{")
+    with pytest.raises(controls.RunUnderWay, match="staging is held by an unknown run"):
+        controls._end(waiting)
+    waiting.store.delete(key)
+    assert promotion_record.read(waiting.store, waiting.commit).state == "waiting"
+
+
+def test_a_stop_ends_a_run_that_was_killed_at_work(waiting):
+    killed = {
+        **dataclasses.asdict(this_process(waiting, 600)),
+        "started": 1,
+    }  # its process id is another's now
+    waiting.store.write(Lease(waiting).key, killed, seen=None)
+    assert "goes no further" in controls._end(waiting)
+    waiting.store.delete(Lease(waiting).key)

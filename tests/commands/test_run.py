@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import threading
 from types import SimpleNamespace
 
 import doit.cmd_run
@@ -12,15 +13,17 @@ from doit.task import dict_to_task
 
 from tasks.bucket import layout
 from tasks.bucket.lease import Lease, LeaseLost, this_process
+from tasks.commands import run as running
 from tasks.commands.run import RunCommand
 from tasks.graph.stage import Properties
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
 from tasks.promotion import record as promotion_record
+from tasks.refusal import Refusal
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
-from tests.conftest import commit
+from tests.conftest import commit, until
 from tests.graph.test_state import saved
 
 
@@ -111,3 +114,39 @@ def test_a_run_that_has_lost_its_lease_proves_nothing_at_its_end(typed):
         command._execute(does=does)
     assert [each.state for each in promotion_record.read(run.store, run.commit).steps] == ["started"]
     run.store.delete(Lease(run).key)
+
+
+@pytest.fixture
+def child():
+    """A child that a stage waits for in a thread of its own."""
+    ended = threading.Event()
+
+    def waits():
+        with pytest.raises(Refusal):
+            children.run(["sleep", "60"])
+        ended.set()
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    until(lambda: children._children)
+    yield ended
+    children.interrupt()
+    thread.join()
+
+
+@pytest.mark.promise("an-interruption-ends-children")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_children_before_anybody_waits_for_a_stage(child, number):
+    """doit waits for its threads before it lets the interruption through."""
+    with pytest.raises(running._Interrupted):
+        running._interrupt(number, None)
+    assert until(child.is_set)
+
+
+@pytest.mark.promise("lost-lease-stops")
+def test_the_loss_of_a_lease_ends_the_children_and_wakes_the_run(child):
+    woken = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: woken.set())
+    running._stop()
+    assert until(woken.is_set)
+    assert until(child.is_set)

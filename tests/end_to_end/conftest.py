@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import http.client
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -19,8 +17,6 @@ from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
 from tests.conftest import ROOT, commit, copy_project, doit
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,34 +94,31 @@ def site(project: Path) -> Site:
     return made
 
 
-@pytest.fixture(scope="session")
-def pages(tmp_path_factory, project) -> Iterator[Site]:
-    """A project of its own that releases the example of the profile `static` to two machines. `project` deletes the cloud of both."""
-    root = copy_project(tmp_path_factory.mktemp("project") / "pages")
+def copy_example(root: Path, profile: str) -> Path:
+    """A copy of this repository, named as its folder, that releases the example of another profile. Not committed yet."""
+    copy_project(root)
     shutil.rmtree(root / "app")
-    shutil.copytree(ROOT / "tests" / "examples" / "static", root / "app")
+    shutil.copytree(ROOT / "tests" / "examples" / profile, root / "app")
     replace(
         root / "pipeline.yml",
         {
-            "name: shop": "name: pages",
-            "dns_zone: shop.localhost": "dns_zone: pages.localhost",
-            "profile: magento2": "profile: static",
+            "name: shop": f"name: {root.name}",
+            "dns_zone: shop.localhost": f"dns_zone: {root.name}.localhost",
+            "profile: magento2": f"profile: {profile}",
         },
     )
+    return root
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory, project) -> Iterator[Site]:
+    """A site of pages on two machines. `project` deletes the cloud of both."""
+    root = copy_example(tmp_path_factory.mktemp("project") / "pages", "static")
     replace(root / "environments" / "testing.yml", {"instances: 1": "instances: 2"})
     commit(root, "a site of pages")
     made = Site(root=root, variables={})
     yield made
     assert made.doit("teardown").returncode == 0
-
-
-def until(found: Callable[[], T], seconds: float = 30) -> T:
-    """What becomes true within some seconds."""
-    deadline = time.monotonic() + seconds
-    while not (answer := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return answer
 
 
 def replace(path: Path, words: Mapping[str, str]) -> None:

@@ -14,8 +14,8 @@ from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.clouds import secrets_of
-from tests.conftest import DOIT
-from tests.end_to_end.conftest import Site, until
+from tests.conftest import DOIT, until
+from tests.end_to_end.conftest import Site
 
 pytestmark = pytest.mark.end_to_end
 

@@ -18,8 +18,7 @@ from tasks.bucket.lease import Lease
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import find
 from tasks.process import private
-from tests.cloud.embedded.conftest import until
-from tests.conftest import DOIT, commit
+from tests.conftest import DOIT, commit, until
 from tests.end_to_end.test_release import UNCHANGED, processes_of
 
 pytestmark = pytest.mark.end_to_end

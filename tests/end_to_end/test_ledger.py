@@ -14,7 +14,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.server import drift, ledger
 from tasks.server import stage as server
 from tests.clouds import secrets_of
-from tests.conftest import commit
+from tests.conftest import commit, until
 from tests.end_to_end.conftest import Site
 
 pytestmark = pytest.mark.end_to_end
@@ -169,10 +169,7 @@ def test_a_host_that_does_not_answer_is_one_sentence(site, ssh):
     assert answered.returncode == 1
     assert "does not answer on port 22" in answered.stderr
     assert "Traceback" not in answered.stderr + answered.stdout
-    deadline = time.monotonic() + 90
-    while (again := site.doit("release")).returncode:
-        assert time.monotonic() < deadline, again.stderr
-        time.sleep(2)
+    until(lambda: site.doit("release").returncode == 0)
 
 
 def test_the_proof_takes_less_than_a_person_notices(site):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.conftest import ROOT, commit, copy_project
-from tests.end_to_end.conftest import Site, replace, until
+from tests.conftest import commit, until
+from tests.end_to_end.conftest import Site, copy_example, replace
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("php")]
 
@@ -23,18 +22,8 @@ UNCHANGED = dict.fromkeys(["infrastructure", "tarball", "server", "release"], "u
 
 @pytest.fixture
 def board(tmp_path, project) -> Site:
-    """A project of its own that releases the example of the profile. `project` deletes the cloud of both."""
-    root = copy_project(tmp_path / "board")
-    shutil.rmtree(root / "app")
-    shutil.copytree(ROOT / "tests" / "examples" / "php", root / "app")
-    replace(
-        root / "pipeline.yml",
-        {
-            "name: shop": "name: board",
-            "dns_zone: shop.localhost": "dns_zone: board.localhost",
-            "profile: magento2": "profile: php",
-        },
-    )
+    """A board of notes. `project` deletes the cloud of both."""
+    root = copy_example(tmp_path / "board", "php")
     (root / "environments" / "testing.yml").open("a").write(
         "server:\n  shared: {variables: ['GREETING=\"5 $\" for = \\']}\n"
     )

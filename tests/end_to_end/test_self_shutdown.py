@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.infrastructure import find
-from tests.cloud.embedded.conftest import until
+from tests.conftest import until
 from tests.end_to_end.conftest import Site
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hosts")]

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.hosts import ssh
 from tasks.release import history
-from tests.end_to_end.conftest import until
+from tests.conftest import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 
 import pytest
 
+from tasks.clock import Clock
 from tasks.environments import expiry, sleep
 from tasks.environments.expiry import NoExpiry
 from tasks.environments.sleep import NothingToWake, SleepForbidden
@@ -57,14 +59,25 @@ def test_what_may_not_be_torn_down_does_not_sleep(run):
 
 @pytest.mark.promise("keep-extends-from-now", "keep-tells-the-hosts")
 def test_an_environment_is_kept_for_days_from_now_and_its_hosts_are_told(run):
+    now = datetime.datetime(2026, 11, 24, 7, 46, 30, tzinfo=datetime.UTC)
+    run = dataclasses.replace(run, clock=Clock(now=lambda: now))
     until = expiry.extend(run, 3)
-    assert abs(until - datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)).total_seconds() < 600
+    assert until == now + datetime.timedelta(days=3)
     (machine,) = find.everything(run).machines
     kept = expiry.kept_until(machine.tags)
     assert kept == until.replace(second=0, microsecond=0)
     (told,) = run.hosts.heard
     assert expiry.TOLD in told
     assert re.search(rf"\b{int(kept.timestamp())}\b", told)
+
+
+@pytest.mark.promise("keep-tells-the-hosts")
+def test_an_environment_that_sleeps_is_kept_and_no_host_of_it_is_told_yet(run):
+    sleep.sleep(run)
+    until = expiry.extend(run, 3)
+    (machine,) = find.everything(run).machines
+    assert expiry.kept_until(machine.tags) == until.replace(second=0, microsecond=0)
+    assert run.hosts.heard == []
 
 
 def test_what_never_expires_is_not_kept(run):

@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from tasks.bucket import layout
 from tasks.run import branch_identity
 from tests.conftest import commit, git
+from tests.hypothesis_settings import so_many
 from tests.paper import cloud as paper_cloud
 from tests.paper import copy_paper, users_cloud
 from tests.zygote import Zygote
@@ -459,15 +460,7 @@ def trial(field: Field, number: int, rounds: int) -> None:
     """Try so many sequences. The seed is printed: `pytest --hypothesis-seed=N` repeats it."""
     counted: Counter[str] = Counter()
 
-    @settings(
-        max_examples=number,
-        deadline=None,
-        database=None,
-        print_blob=True,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
+    @so_many(number)
     @given(st.lists(st.lists(STEPS, max_size=3), min_size=1, max_size=rounds))
     def holds(sequence: list[list[Step]]) -> None:
         counted.update(["sequences"])

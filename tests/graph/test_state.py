@@ -193,3 +193,27 @@ def test_a_run_s_own_write_is_no_other_run_s_if_its_answer_was_lost(run):
     other.seen["server"], other.records["server"] = "the version before", {}
     with pytest.raises(RecordTaken):
         other.set("server", "deps:", [])
+
+
+class Overtaken:
+    """A store in which another run writes a record just before this run reads it again."""
+
+    def __init__(self, store, write):
+        self.store, self.write_other = store, write
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def read(self, key):
+        self.write_other()
+        return self.store.read(key)
+
+
+def test_the_run_that_wrote_last_is_named(run):
+    saved(run, value=1)
+    other = dataclasses.replace(run, id="another", who="lee@there")
+    store = Overtaken(run.store, lambda: BucketState(Records(run=other), None).void("server"))
+    state = BucketState(Records(run=dataclasses.replace(run, store=store)), None)
+    state.seen["server"], state.records["server"] = "the version before", {}
+    with pytest.raises(RecordTaken, match="was changed by lee@there in the meantime"):
+        state.set("server", "deps:", [])

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from tasks.infrastructure import find, plan
 from tasks.infrastructure import stage as infrastructure
-from tasks.infrastructure.apply import ChangeRefused, apply
+from tasks.infrastructure.apply import ChangeRefused, LaunchRefused, MachineDied, apply
 from tests.infrastructure.conftest import instances
 
 
@@ -62,3 +62,37 @@ def test_a_port_is_opened_and_closed_and_a_tag_written(run):
     ]
     apply(run, plan.ClosePort(port=21, network="10.0.0.0/8"))
     assert (21, "10.0.0.0/8") not in find.everything(run).rules
+
+
+@pytest.mark.promise("refused-launches-say-what-to-do")
+@pytest.mark.parametrize(
+    ("code", "meaning", "remedy"),
+    [
+        (
+            "VcpuLimitExceeded",
+            "may not have so many vCPUs",
+            "aws service-quotas request-service-quota-increase",
+        ),
+        ("InsufficientInstanceCapacity", "another instance_type", "doit infrastructure"),
+        ("PendingVerification", "up to four hours", "doit infrastructure"),
+        ("OptInRequired", "has not accepted", "aws account get-region-opt-status --region-name eu-central-1"),
+    ],
+)
+def test_a_refused_launch_says_what_to_do(run, server, code, meaning, remedy):
+    (server.home.folder / "launches").write_text(code)
+    with pytest.raises(LaunchRefused, match=meaning) as caught:
+        infrastructure.converge(run)
+    assert code in caught.value.text
+    assert remedy in caught.value.text
+    infrastructure.converge(run)
+
+
+@pytest.mark.promise("a-machine-that-dies-says-why")
+def test_a_machine_that_dies_while_pending_says_why_at_once(run, server):
+    (server.home.folder / "launches").write_text("dies")
+    with pytest.raises(
+        MachineDied, match=r"ended while it was pending: .*KMS key provided is in an incorrect state"
+    ):
+        infrastructure.converge(run)
+    infrastructure.converge(run)
+    assert len(instances(run)) == 1

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tasks.infrastructure import find
+import time
+
+import pytest
+
+from tasks.infrastructure import apply, find
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
 from tests.infrastructure.conftest import instances
@@ -29,3 +33,15 @@ def test_everything_that_was_made_is_found(run):
     assert [each.tags for each in found.machines] == [find.tags(run)]
     assert found.record == (found.machines[0].address,)
     assert {each.rpartition("/")[0] for each in found.secrets} == {run.secrets_folder}
+
+
+@pytest.mark.promise("the-oldest-machine-stays")
+def test_a_machine_that_was_stopped_and_started_is_as_old_as_before(run):
+    infrastructure.converge(run)
+    (before,) = find.everything(run).machines
+    apply.stop(run, before.id)
+    time.sleep(1.1)  # the cloud's launch times have whole seconds
+    infrastructure.converge(run)
+    (after,) = find.everything(run).machines
+    assert (after.id, after.launched) == (before.id, before.launched)
+    assert instances(run)[0]["LaunchTime"].isoformat() > after.launched

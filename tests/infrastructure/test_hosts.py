@@ -47,6 +47,6 @@ def test_a_machine_that_was_stopped_meanwhile_is_not_taken_for_another(run):
 def test_only_running_machines_whose_keys_were_seen_are_known(run):
     facts = infrastructure.converge(run).facts
     assert hosts.facts(hosts.known(run)) == facts
-    memory.forget(run.store, run.identity)
+    memory.forget(run.store, run.identity, memory.version(run.store, run.identity))
     assert hosts.known(run) == []
     assert len(find.everything(run).machines) == 1

@@ -162,6 +162,23 @@ def test_what_the_name_will_need_is_foreseen_though_no_address_is_known():
         assert lines(later(wanted, existing, plan(wanted, existing))) == due
 
 
+def test_a_change_says_all_that_is_needed_to_make_it():
+    changed = dataclasses.replace(MACHINE, tags={**TAGS, "project": "another"})
+    name = {"host_name": "testing-1.shop.localhost", "zone": "shop.localhost", "addresses": ("10.1.0.2",)}
+    for found, change in (
+        ({"key": None}, CreateKey(name="shop-testing-1", public_key="ssh-ed25519 AAAA")),
+        ({"machines": (changed,)}, RetagMachine(id="i-1", tags={"project": "shop"})),
+        ({"record": ()}, Point(**name)),
+        ({"record": ("10.1.0.9",)}, Repoint(**name)),
+    ):
+        assert plan(WANTED, Existing(**{**COMPLETE, **found})) == [change]
+    (point,) = later(WANTED, Existing(), plan(WANTED, Existing()))
+    assert (point.host_name, point.zone) == ("testing-1.shop.localhost", "shop.localhost")
+    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(record=("10.1.0.2",))) == [
+        Unpoint(**name)
+    ]
+
+
 @pytest.mark.promise("second-teardown-finds-nothing")
 def test_teardown_of_nothing_changes_nothing():
     assert teardown_plan("shop-testing-1", WANTED.host_name, WANTED.zone, Existing()) == []

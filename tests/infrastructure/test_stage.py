@@ -9,10 +9,13 @@ import time
 import pytest
 
 from tasks import teardown
-from tasks.bucket import create
-from tasks.infrastructure import find, zone
+from tasks.bucket import create, layout
+from tasks.bucket.store import RecordTaken
+from tasks.digest import Digest
+from tasks.infrastructure import find, memory, zone
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
+from tasks.release import history
 from tests.cloud.embedded.conftest import REGION
 from tests.clouds import Killed, QuietCloud, run_in, secrets_of
 from tests.infrastructure.conftest import instances
@@ -56,6 +59,62 @@ def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     teardown.tear_down(run)
     assert find.everything(run) == Existing()
     assert not teardown.tear_down(run).changed
+
+
+class Meanwhile:
+    """A store in which another run acts, just before the object `key` is read or deleted for the `number`th time."""
+
+    def __init__(self, run, key, number, act):
+        self.store, self.key, self.left, self.act = run.store, key, number, act
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def read(self, key):
+        self._meet(key)
+        return self.store.read(key)
+
+    def delete(self, key, **condition):
+        self._meet(key)
+        self.store.delete(key, **condition)
+
+    def _meet(self, key):
+        self.left -= key == self.key
+        if key == self.key and self.left == 0:
+            self.act()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_teardown_that_stood_still_leaves_the_history_of_the_next_run(run, number):
+    """Another run releases between the teardown's first read and its last deletion, wherever that is."""
+    infrastructure.converge(run)
+    first, second = Digest("a" * 64), Digest("b" * 64)
+    history.add(run, first)
+    after = dataclasses.replace(run, id="another")
+    key = (layout.machines(run.identity), layout.history(run.identity))[number - 1]
+    late = Meanwhile(run, key, number, lambda: history.add(after, second))
+    with pytest.raises(RecordTaken):
+        teardown.tear_down(dataclasses.replace(run, store=late))
+    assert [each.digest for each in history.read(run.store, run.identity)] == [first, second]
+    teardown.tear_down(run)
+    assert history.read(run.store, run.identity) == []
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_teardown_that_stood_still_leaves_the_host_keys_of_the_next_run(run, number):
+    infrastructure.converge(run)
+    new = {"host_keys": {"i-1": ["key"]}, "launch": {"1": "token"}}
+    late = Meanwhile(
+        run,
+        layout.machines(run.identity),
+        number,
+        lambda: memory.change(run.store, run.identity, lambda kept: new),
+    )
+    with pytest.raises(RecordTaken):
+        teardown.tear_down(dataclasses.replace(run, store=late))
+    assert memory.read(run.store, run.identity) == new
+    teardown.tear_down(run)
+    assert memory.read(run.store, run.identity) == {}
 
 
 @pytest.mark.promise("teardown-leaves-what-all-share")

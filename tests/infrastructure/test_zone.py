@@ -11,12 +11,19 @@ from tasks.infrastructure.zone import ZoneMissing
 class Route53:
     """Hosted zones of a few names."""
 
-    def __init__(self, *names):
-        self.names = list(names)
+    def __init__(self, *names, private=()):
+        self.names, self.private = list(names), list(private)
 
     def list_hosted_zones_by_name(self, DNSName, MaxItems):  # noqa: N803
-        later = sorted(each for each in self.names if each >= DNSName)
-        return {"HostedZones": [{"Name": each, "Id": f"/hostedzone/{each}"} for each in later[:1]]}
+        zones = [
+            *(
+                {"Name": each, "Id": f"/hostedzone/private-{each}", "Config": {"PrivateZone": True}}
+                for each in self.private
+            ),
+            *({"Name": each, "Id": f"/hostedzone/{each}"} for each in self.names),
+        ]
+        later = sorted((each for each in zones if each["Name"] >= DNSName), key=lambda each: each["Name"])
+        return {"HostedZones": later[: int(MaxItems)]}
 
     def create_hosted_zone(self, Name, CallerReference):  # noqa: N803
         self.names.append(f"{Name}.")
@@ -38,6 +45,13 @@ def test_a_zone_below_localhost_is_made():
 @pytest.mark.promise("only-a-localhost-zone-is-made")
 def test_another_zone_is_not_made(name):
     route53 = Route53()
-    with pytest.raises(ZoneMissing, match=f"no hosted zone {name}"):
+    with pytest.raises(ZoneMissing, match=f"no public hosted zone {name}"):
         zone.make(route53, name, "shop")
     assert route53.names == []
+
+
+@pytest.mark.promise("a-private-zone-is-another")
+def test_a_private_zone_of_the_same_name_is_not_taken_for_it():
+    both = Route53("shop.example.com.", private=["shop.example.com."])
+    assert zone.zone_id(both, "shop.example.com") == "shop.example.com."
+    assert zone.zone_id(Route53(private=["shop.example.com."]), "shop.example.com") is None

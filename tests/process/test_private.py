@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
 
 from tasks.hosts import ssh
 from tasks.process import private
 from tasks.process.private import PrivateFolderTaken
-from tests.conftest import ROOT
+from tests.conftest import ROOT, until
 
 HOST = ssh.Host(
     name="i-1", address="127.0.0.1", user="deploy", key="secret key", host_keys=("ssh-ed25519 A",)
@@ -74,10 +73,7 @@ def test_the_next_run_removes_what_a_killed_one_has_left(temporary):
 @pytest.mark.promise("watcher-ends-what-a-killed-run-started")
 def test_the_watcher_removes_a_killed_runs_key(temporary):
     killed("0123456789ab")
-    end = time.monotonic() + 10
-    while keys(temporary) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert keys(temporary) == []
+    until(lambda: keys(temporary) == [])
 
 
 @pytest.mark.promise("private-folders")

@@ -61,6 +61,14 @@ def test_a_run_proves_the_tarball_that_its_own_stages_put_live(run, proof, why):
         assert history.read(run.store, "staging") == []
 
 
+@pytest.mark.promise("what-a-run-proves")
+def test_a_run_without_any_tarball_proves_nothing(run):
+    refused = gate.begin(run, "start", ["release"])(Proof(digest=None))
+    assert "no tarball is live, and the commit has no tarball" in refused.text
+    assert promotion_record.read(run.store, run.commit).state == "failed"
+    assert history.read(run.store, "staging") == []
+
+
 JOB = {"GITHUB_REF": "refs/tags/main", "GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "tag"}
 REQUEST = {"GITHUB_REF": "refs/pull/5/merge", "GITHUB_HEAD_REF": "main"}
 
@@ -77,7 +85,11 @@ def job(checkout, tmp_path):
 
 @pytest.mark.parametrize(("environment", "control"), [("staging", "start"), ("production", "continue")])
 @pytest.mark.parametrize("environ", [JOB, REQUEST, {}])
-@pytest.mark.promise("unproved-branch-is-refused", "shared-environments-refuse-the-unknown")
+@pytest.mark.promise(
+    "unproved-branch-is-refused",
+    "shared-environments-refuse-the-unknown",
+    "checkouts-are-judged-before-the-cloud",
+)
 def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
     job, monkeypatch, environment, control, environ
 ):
@@ -86,6 +98,7 @@ def test_a_commit_that_nothing_shows_to_be_the_default_branch_s_is_refused(
     run = run_in(job, Plain(REGION), environment=environment, branch="main")
     with pytest.raises(BranchUnproved, match=f"{environment} takes commits of main only") as refused:
         gate.check_checkout(run, control, "release")
+    assert not run.cloud.calls
     (_, remedy) = refused.value.text.splitlines()
     assert subprocess.run(["sh", "-c", remedy], cwd=job, capture_output=True).returncode == 0
     gate.check_checkout(
@@ -163,3 +176,30 @@ def test_a_commit_is_judged_again_by_who_holds_the_lease(waiting):
     assert gate.begin(waiting, "continue", ["release"])(Proof(digest=DIGEST)) is None
     assert history.read(store, "production")[-1].digest == DIGEST
     assert promotion_record.read(store, commit).state == "live"
+
+
+class Overtaken:
+    """A store in which another run does something just before this one writes for the first time."""
+
+    def __init__(self, store, other):
+        self.store, self.others = store, [other]
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def write(self, *arguments, **how):
+        while self.others:
+            self.others.pop()()
+        return self.store.write(*arguments, **how)
+
+
+@pytest.mark.promise("asked-again-under-the-lease")
+def test_a_commit_that_is_stopped_while_it_is_claimed_does_not_go_on(waiting):
+    store, commit = waiting.store, waiting.commit
+
+    def stop():
+        promotion_record.add(store, commit, promotion_record.step(waiting, "stopped"))
+
+    with pytest.raises(NotWaiting, match="stopped"):
+        gate.begin(dataclasses.replace(waiting, store=Overtaken(store, stop)), "continue", ["release"])
+    assert promotion_record.read(store, commit).state == "stopped"

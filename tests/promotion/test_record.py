@@ -11,7 +11,7 @@ from tasks import source
 from tasks.bucket import layout
 from tasks.bucket.store import DocumentDamaged
 from tasks.commands import controls
-from tasks.infrastructure import apply, find, hosts
+from tasks.infrastructure import apply, find, hosts, launches
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.stage import NoMachineFound, OnlyAdditive
 from tasks.promotion import record as promotion_record
@@ -97,7 +97,7 @@ def test_the_same_commit_begins_anew_with_its_former_steps(run):
     ]
 
 
-@pytest.mark.promise("only-a-waiting-run-goes-on")
+@pytest.mark.promise("only-a-waiting-run-goes-on", "a-record-is-replaced-as-read")
 def test_of_two_changes_at_once_both_are_considered_and_one_decides(run):
     promotion_record.begin(run)
     waits = promotion_record.step(run, "waiting")
@@ -141,13 +141,15 @@ def test_a_plan_changes_nothing_and_asks_for_a_machine_to_adopt(run, capfd):
     assert run.cloud.calls == []
 
 
-def launched_by_somebody(run):
+def launched_by_somebody(run, **more):
     """A machine that carries the environment's tags."""
     ec2 = run.cloud.client("ec2")
     image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12"]}])["Images"][0]["ImageId"]
     tags = [{"Key": "project", "Value": "shop"}, {"Key": "environment", "Value": run.identity}]
     specification = [{"ResourceType": "instance", "Tags": tags}]
-    launched = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=specification)
+    launched = ec2.run_instances(
+        ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=specification, **more
+    )
     return launched["Instances"][0]["InstanceId"]
 
 
@@ -175,7 +177,7 @@ def test_a_machine_that_somebody_gave_the_tags_is_an_alarm_and_gets_nothing(run,
 
 @pytest.mark.parametrize("calls", [4, 5, 6, 7])
 @pytest.mark.promise("a-strange-machine-gets-nothing", "no-machine-is-made-twice")
-def test_a_machine_is_the_environment_s_own_also_if_the_run_was_killed_before_it_was_entered(run, calls):
+def test_a_machine_is_the_environment_s_own_also_if_the_run_was_killed_after_the_launch(run, calls):
     run.cloud.calls.clear()
     run.cloud.dies_after = calls
     with contextlib.suppress(Killed):
@@ -185,6 +187,18 @@ def test_a_machine_is_the_environment_s_own_also_if_the_run_was_killed_before_it
     infrastructure.converge(run)
     found = find.everything(run)
     assert (len(found.machines), found.strangers) == (1, ())
+
+
+@pytest.mark.promise("a-strange-machine-gets-nothing")
+def test_what_a_run_launches_that_stood_still_is_the_environment_s_own_and_one_too_many(run):
+    (own,) = infrastructure.converge(run).facts["hosts"]
+    token = launches.token(run.store, run.identity, "1")
+    launches.forget(run.store, run.identity)  # meanwhile another run has settled
+    late = launched_by_somebody(run, ClientToken=token)
+    found = find.everything(run)
+    assert ({each.id for each in found.machines}, found.strangers) == ({own["id"], late}, ())
+    infrastructure.converge(managed(run, "all", termination_protection=False, scale_down=True))
+    assert [each.id for each in find.everything(run).machines] == [own["id"]]
 
 
 @pytest.mark.promise("termination-protection", "production-is-adopted", "additive-only-adds")

@@ -31,6 +31,13 @@ def run_of(*states, digest=DIGEST, arn=KIM):
 
 
 WAITING = run_of("started", "built", "staged", "waiting")
+LATER = dataclasses.replace(
+    WAITING, steps=(*WAITING.steps[:-1], dataclasses.replace(WAITING.steps[-1], at="2026-11-24 11:30 UTC"))
+)
+FAILED = dataclasses.replace(
+    LATER,
+    steps=(*WAITING.steps, dataclasses.replace(LATER.steps[-1], state="failed", words="the health check")),
+)
 GOOD = Facts(
     commit=COMMIT,
     record=WAITING,
@@ -73,9 +80,11 @@ def test_a_proved_commit_may_continue(settings, facts):
         ({}, {"record": None, "current": None}, "continue: ccccccc has not been on staging\n"),
         ({}, {"record": run_of("started")}, "the run of ccccccc does not wait: started since"),
         ({}, {"record": run_of("started", "built", "failed")}, "does not wait: failed since 2026-11-24 11:00 UTC by kim"),
-        ({}, {"record": run_of("started", "waiting", "stopped")}, "does not wait: stopped"),
+        ({}, {"record": run_of("started", "waiting", "stopped")}, "does not wait: stopped since 2026-11-24 11:00 UTC by kim\n"),
+        ({}, {"record": FAILED}, "does not wait: failed since 2026-11-24 11:30 UTC by kim (the health check)\n"),
         ({}, {"record": run_of("started", "waiting", "superseded")}, "does not wait: superseded"),
-        ({}, {"current": OTHER}, "does not wait: superseded since 2026-11-24 11:00 UTC by kim (by the run of bbbbbbb)"),
+        ({}, {"record": LATER, "current": OTHER}, "continue: the run of ccccccc does not wait: superseded since 2026-11-24 11:30 UTC by kim (by the run of bbbbbbb)"),
+        ({}, {"current": None}, "does not wait: superseded"),
         ({}, {"pointer": None}, "staging has not proved dddddddddddd: the commit has no tarball"),
         ({}, {"pointer": Pointer(digest=ANOTHER)}, "staging has not proved eeeeeeeeeeee: the commit's tarball is another one"),
         ({}, {"proved": ANOTHER}, "staging has not proved dddddddddddd: it runs eeeeeeeeeeee"),
@@ -85,12 +94,13 @@ def test_a_proved_commit_may_continue(settings, facts):
         ({"builders": ("ci",)}, {"pointer": Pointer(digest=DIGEST)}, "was built by an unknown role"),
         ({}, {"contained": False}, "continue: production runs bbbbbbb, which ccccccc does not contain\n    git merge bbbbbbb"),
         ({}, {"contained": None}, "production runs bbbbbbb, which this clone's history does not reach\n    git fetch --unshallow"),
-        ({"freezes": ("2026-11-24/2026-11-25",)}, {}, "production is frozen from 2026-11-24 00:00 to 2026-11-25 00:00 UTC"),
+        ({"freezes": ("2026-11-24/2026-11-25",)}, {}, "continue: production is frozen from 2026-11-24 00:00 to 2026-11-25 00:00 UTC"),
         ({"freezes": ("2026-11-24T13:59+02:00/2026-11-24T14:01+02:00",)}, {}, "production is frozen from"),
-        ({"approvals": "different_person"}, {"arn": KIM}, "another person's approval, and kim has started"),
+        ({"freezes": ("2026-11-24T12:00/2026-11-24T12:01",)}, {}, "production is frozen from 2026-11-24 12:00"),
+        ({"approvals": "different_person"}, {"arn": KIM}, "continue: production requires another person's approval, and kim has started"),
         ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=KIM_BUILDS), "arn": KIM_RELEASES}, "and kim has started"),
         ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=KIM_BUILDS), "arn": KIM}, "and kim has started"),
-        ({"approvals": "different_person"}, {"arn": "arn:aws:iam::1:root"}, "arn:aws:iam::1:root names no person"),
+        ({"approvals": "different_person"}, {"arn": "arn:aws:iam::1:root"}, "production requires another person's approval, and arn:aws:iam::1:root names no person"),
         ({"approvals": "different_person"}, {"arn": NAMELESS}, "botocore-session-1764000000 names no person"),
         ({"approvals": "different_person"}, {"record": run_of("started", "waiting", arn=NAMELESS)}, "names no person"),
     ],
@@ -163,3 +173,16 @@ def test_five_files_of_a_kind_are_named_unless_it_reaches_no_machine():
         "other, which reaches no machine: 1 file",
     ]
     assert list(lines(kinds([], REACH))) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (1, "1 file: 0"),
+        (2, "2 files: 0, 1"),
+        (5, "5 files: 0, 1, 2, 3, 4"),
+        (6, "6 files: 0, 1, 2, 3, 4 and 1 more"),
+    ],
+)
+def test_no_more_files_are_counted_than_are_not_named(number, line):
+    assert list(lines({"server": [str(each) for each in range(number)]})) == [f"server: {line}"]

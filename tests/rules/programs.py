@@ -16,7 +16,7 @@ from tests.rules.roles import Finding
 
 ENTRY = "build/ci/run"
 SSH, ANSIBLE = "tasks/hosts/ssh.py", "tasks/hosts/ansible.py"
-LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-new.lock")
+LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-mutate.lock", "requirements-new.lock")
 
 
 @functools.cache

@@ -107,6 +107,7 @@ class Instance:
         tags = next((each for since, each in reversed(self.tags) if since <= now), self.tags[0][1])
         return {
             "InstanceId": self.id,
+            "ClientToken": self.token,
             "State": {"Name": state},
             "PrivateIpAddress": f"10.0.0.{self.id[2:]}",
             "LaunchTime": BEGIN + datetime.timedelta(seconds=self.born),
@@ -388,7 +389,12 @@ class Ec2(Client):
                         "GroupName": each["name"],
                         "Tags": _listed(each["tags"]),
                         "IpPermissions": [
-                            {"FromPort": port, "IpRanges": [{"CidrIp": network}]}
+                            {
+                                "IpProtocol": "tcp",
+                                "FromPort": port,
+                                "ToPort": port,
+                                "IpRanges": [{"CidrIp": network}],
+                            }
                             for port, network in sorted(each["rules"])
                         ],
                     }
@@ -457,6 +463,7 @@ class Ec2(Client):
             made = Instance(id, ClientToken, request, now, now + self.world.late(), [(now, tags)])
             made.tagged.append((now, tags))
             self.world.instances[id] = made
+            self.world.truth.launched(self.process, tags["environment"])
             self._made(tags)
             return {"Instances": [{"InstanceId": id}]}
 

@@ -58,6 +58,8 @@ sweep: {grace_hours: 1}
 """
 MOMENT = 300.0
 """Seconds."""
+LOOKS = 30
+"""How often a person looks for a machine."""
 Command = Callable[["SimulatedRun"], None]
 EXPECTED = (Refusal, BotoCoreError, ClientError, Interrupted)
 """How a run may end, besides well."""
@@ -364,6 +366,17 @@ def unlock(run: SimulatedRun) -> None:
 def end_waiting(run: SimulatedRun) -> None:
     """`doit stop` on the default branch."""
     controls._end(run)
+
+
+def log_in(run: SimulatedRun) -> None:
+    """`doit logs`, again until there is a machine: it pins host keys, and takes no lease."""
+    for _ in range(LOOKS):
+        try:
+            hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
+        except infrastructure.NoMachine:
+            run.cloud.world.scheduler.pause(0.5)
+        else:
+            return
 
 
 def keep(run: SimulatedRun) -> None:

@@ -12,6 +12,10 @@ from tests.simulation.controllers import COMMITS, TESTING, Command, launch
 from tests.simulation.scheduler import Decisions, Scheduler
 from tests.simulation.truth import Truth, Violation
 
+RATES = (0.01, 0.03, 0.08)
+SELDOM = (0.001, 0.005)
+"""Where the order of the requests matters more than what happens to them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
@@ -22,12 +26,22 @@ class Told:
     wrong: str = ""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A command that a history may start. `commits`: numbers of those that may be checked out."""
+
+    environment: str
+    command: Command
+    commits: tuple[int, ...] = (0, 1, 2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What a history is about. `kinds`: what is started, where. `pace`: how far apart. `before`: what is there already."""
+    """What a history is about. `kinds`: what is started, where, of which commits. `pace`: how far apart. `rates`: shares of requests that meet a fault. `before`: what is there already."""
 
-    kinds: tuple[tuple[str, Command], ...]
+    kinds: tuple[Kind, ...]
     pace: float
+    rates: tuple[float, ...] = RATES
     before: Callable[[World], None]
     after: Callable[[World], None]
 
@@ -36,7 +50,6 @@ AFTER = (0.0, 0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds after which one of them is started."""
 AHEAD = (0.0, 5 * 3600.0, -5 * 3600.0, 4 * 24 * 3600.0)
 """Seconds that the wall clock of a process's machine is wrong."""
-RATES = (0.01, 0.03, 0.08)
 
 
 def tell(decisions: Decisions) -> Told:
@@ -59,18 +72,18 @@ def _trouble(world: World) -> None:
     decisions = world.scheduler.decisions
     story = STORIES[decisions.one_of(len(STORIES))]
     story.before(world)
-    world.rate, world.left = RATES[decisions.one_of(len(RATES))], 6
+    world.rate, world.left = story.rates[decisions.one_of(len(story.rates))], 6
     for number in range(2 + decisions.one_of(3)):
-        environment, command = story.kinds[decisions.one_of(len(story.kinds))]
+        kind = story.kinds[decisions.one_of(len(story.kinds))]
         process = launch(
             world,
             f"p{number}",
-            command,
-            environment=environment,
-            checked_out=decisions.one_of(3),
+            kind.command,
+            environment=kind.environment,
+            checked_out=kind.commits[decisions.one_of(len(kind.commits))],
             after=AFTER[decisions.one_of(len(AFTER))] * story.pace,
         )
-        if command is not controllers.sweep:  # a sweep judges by its own clock
+        if kind.command is not controllers.sweep:  # a sweep judges by its own clock
             process.ahead = AHEAD[decisions.chance(0.3, len(AHEAD) - 1)]
     world.scheduler.run()
     world.left = 0
@@ -119,6 +132,11 @@ def _staged(world: World) -> None:
         _well(world, f"first-{environment}", command, environment, 0)
 
 
+def _waiting(world: World) -> None:
+    """A commit waits on staging; what begins or ends it, begins at nearly the same time."""
+    _well(world, "first", controllers.start, "staging", 0)
+
+
 def _production_is_well(world: World) -> None:
     """Without faults a commit goes from staging to production."""
     _well(world, "last", controllers.start, "staging")
@@ -146,6 +164,16 @@ def _old(world: World) -> None:
         world.scheduler.now += 3600.0 * decisions.one_of(3)
 
 
+def _condemned(world: World) -> None:
+    """A branch is gone for so long that the next sweep takes its environment."""
+    _well(world, "first", controllers.release_to, "testing", 0)
+    world.scheduler.now += 3600.0
+    _well(world, "gone", controllers.delete_branch, "testing", 0)
+    world.scheduler.now += 3600.0
+    _well(world, "seen", controllers.sweep, "staging", 0)
+    world.scheduler.now += 2 * 3600.0
+
+
 def _swept_is_well(world: World) -> None:
     """Without faults sweeps leave nothing of a branch that is gone, and everything else works."""
     _well(world, "delete", controllers.delete_branch, "testing")
@@ -162,11 +190,12 @@ HOURS = (1, 20, 70, 24 * 62)
 STORIES = (
     Scenario(
         kinds=(
-            ("testing", controllers.release_to),
-            ("testing", controllers.release_to),
-            ("testing", controllers.release_to),
-            ("testing", controllers.stop),
-            ("testing", controllers.unlock),
+            Kind("testing", controllers.release_to),
+            Kind("testing", controllers.release_to),
+            Kind("testing", controllers.release_to),
+            Kind("testing", controllers.stop),
+            Kind("testing", controllers.unlock),
+            Kind("testing", controllers.log_in),
         ),
         pace=1.0,
         before=_nothing,
@@ -174,13 +203,13 @@ STORIES = (
     ),
     Scenario(
         kinds=(
-            ("staging", controllers.start),
-            ("staging", controllers.start),
-            ("production", controllers.go_on),
-            ("production", controllers.go_on),
-            ("staging", controllers.end_waiting),
-            ("staging", controllers.build),
-            ("testing", controllers.release_to),
+            Kind("staging", controllers.start),
+            Kind("staging", controllers.start),
+            Kind("production", controllers.go_on),
+            Kind("production", controllers.go_on),
+            Kind("staging", controllers.end_waiting),
+            Kind("staging", controllers.build),
+            Kind("testing", controllers.release_to),
         ),
         pace=1.0,
         before=_staged,
@@ -188,17 +217,54 @@ STORIES = (
     ),
     Scenario(
         kinds=(
-            ("staging", controllers.sweep),
-            ("staging", controllers.sweep),
-            ("testing", controllers.release_to),
-            ("testing", controllers.keep),
-            ("testing", controllers.delete_branch),
-            ("testing", controllers.push_branch),
-            ("staging", controllers.start),
+            Kind("staging", controllers.sweep),
+            Kind("staging", controllers.sweep),
+            Kind("testing", controllers.release_to),
+            Kind("testing", controllers.keep),
+            Kind("testing", controllers.delete_branch),
+            Kind("testing", controllers.push_branch),
+            Kind("staging", controllers.start),
         ),
         pace=1.5,
         before=_old,
         after=_swept_is_well,
+    ),
+    Scenario(
+        kinds=(
+            Kind("production", controllers.go_on, (0,)),
+            Kind("production", controllers.go_on, (0,)),
+            Kind("staging", controllers.start, (1,)),
+            Kind("staging", controllers.start, (1,)),
+            Kind("staging", controllers.build, (1,)),
+            Kind("staging", controllers.end_waiting),
+        ),
+        pace=0.03,
+        rates=SELDOM,
+        before=_waiting,
+        after=_production_is_well,
+    ),
+    Scenario(
+        kinds=(
+            Kind("staging", controllers.sweep),
+            Kind("staging", controllers.sweep),
+            Kind("testing", controllers.push_branch),
+            Kind("testing", controllers.keep),
+            Kind("testing", controllers.release_to),
+        ),
+        pace=0.3,
+        before=_condemned,
+        after=_swept_is_well,
+    ),
+    Scenario(
+        kinds=(
+            Kind("testing", controllers.release_to),
+            Kind("testing", controllers.log_in),
+            Kind("testing", controllers.log_in),
+            Kind("testing", controllers.stop),
+        ),
+        pace=0.1,
+        before=_nothing,
+        after=_testing_is_well,
     ),
 )
 

@@ -169,9 +169,6 @@ BUGS = (
         "steps=(*before.steps, *new)",
         "steps=new",
     ),
-)
-
-SOUGHT = (
     Planted(
         "a claim does not look at the state that it replaces",
         f"{GATE}:_begin_downstream",
@@ -209,4 +206,3 @@ SOUGHT = (
         "seen=(store.read(key) or document).etag if document else None",
     ),
 )
-"""Bugs that no history has shown yet: another check catches most of them, or they need three things to meet."""

@@ -356,18 +356,18 @@ class Scheduler:
             self.failure = Endless(f"not over after {self.most} steps")
         if self.failure:
             return self.live[0]
-        first = min(self.live, key=_when)
-        limit = max(first.when, self.now) + NEAR
-        near = [each for each in self.live if each.when <= limit]
+        due = [each.when for each in self.live]  # once for each thread: this is called at each step
+        limit = max(min(due), self.now) + NEAR
+        order = sorted((when, place) for place, when in enumerate(due) if when <= limit)
+        near = [self.live[place] for _, place in order]
         if len(near) == 1:
-            return first
-        near.sort(key=_when)
-        late = [each for each in near if each.passed >= FAIR and each.when <= self.now]
+            return near[0]
+        late = [
+            each
+            for (when, _), each in zip(order, near, strict=True)
+            if each.passed >= FAIR and when <= self.now
+        ]
         chosen = late[0] if late else near[self.decisions.chance(self.shuffle, len(near) - 1)]
         for each in near:
             each.passed = 0 if each is chosen else each.passed + 1
         return chosen
-
-
-def _when(thread: Thread) -> float:
-    return thread.when

@@ -50,6 +50,12 @@ class Truth:
         self.pushed = -1e9
         self.seized: dict[str, str] = {}
         self.processes: dict[str, Process] = {}
+        self.begun: dict[str, tuple[str, Process]] = {}
+        """Where the run of a commit is at work, and who has begun it."""
+        self.followed: dict[str, tuple[str, int]] = {}
+        """Whose run a process has to supersede, and how many steps that one had."""
+        self.noted: dict[tuple[str, str, str], str] = {}
+        """Who has written an entry of an environment's document."""
 
     def fail(self, words: str) -> None:
         """The history ends here."""
@@ -87,6 +93,10 @@ class Truth:
                 self._lease(process, parsed.identity, old, new, stored and stored.at)
             case "state":
                 self._state(process, parsed, new)
+            case "machines":
+                self._machines(process, parsed.identity, old or {}, new or {})
+            case "current run":
+                self._follows(process, old)
             case "history":
                 self._history(process, parsed.identity, old, new)
             case "run":
@@ -184,6 +194,47 @@ class Truth:
             not wrong, f"the history of {identity} says {claimed['digest'][:6]}, and {wrong} has another"
         )
 
+    def _machines(self, process: Process, identity: str, old: dict, new: dict) -> None:
+        """What is noted of machines: a host key stays as long as the document; nobody drops what a later run has noted."""
+        before, after = _entries(old), _entries(new)
+        mine, whole = self.took.get(process.name), not after
+        for place in before.keys() - after.keys() if not whole or mine is None else ():
+            writer = self.noted.get((identity, *place), "")
+            lost = mine is None or place[0] == "host_keys" or self.took.get(writer, 0.0) > mine
+            self.holds(not lost, f"{process.name} drops {' '.join(place)}, which {writer} has noted")
+        for place, value in after.items():
+            if before.get(place) != value:
+                self.noted[identity, *place] = process.name
+
+    def _follows(self, process: Process, old: dict | None) -> None:
+        """The newest run is another one: that before it, if it is open, will be superseded."""
+        former = self.world.value(layout.commit_run(old["commit"])) if old else None
+        if former and former["state"] in OPEN:
+            self.followed[process.name] = old["commit"], len(former["steps"])
+
+    def _superseded(self, process: Process) -> None:
+        """A run that proceeds has superseded the one before it."""
+        commit, number = self.followed.pop(process.name, ("", 0))
+        if commit:
+            later = [each["state"] for each in self.world.value(layout.commit_run(commit))["steps"][number:]]
+            self.holds(
+                set(later) - set(OPEN), f"{process.name} goes on, and the run before it is not superseded"
+            )
+
+    def _stopped_at_rest(self, process: Process, commit: str) -> None:
+        """A run is stopped only while nobody is at work on it."""
+        where, worker = self.begun.get(commit, ("", None))
+        stored = self.world.objects.get(layout.lease(where)) if worker else None
+        lease = json.loads(stored.body) if stored else {}
+        held = (
+            lease.get("run") == worker.name and self.world.scheduler.now - stored.at < lease["ttl"] - 2
+            if worker
+            else False
+        )
+        self.holds(
+            not held or worker.dead, f"{process.name} stops the run at which {worker and worker.name} works"
+        )
+
     def _promotion(self, process: Process, old: dict | None, new: dict | None) -> None:
         before, after = (each["steps"] if each else [] for each in (old, new))
         self.holds(after[: len(before)] == before, "a promotion record lost a step")
@@ -194,10 +245,14 @@ class Truth:
                 lease = self.world.value(layout.lease(where)) or {}
                 holds = lease.get("run") == process.name or self._thawing(process)
                 self.holds(holds, f"{process.name} begins without the lease")
+                self.begun[new["commit"]] = where, process
             if each["state"] == "continuing":
                 self.holds(state in MAY_CONTINUE, f"a run continues that is {state}")
             if each["state"] == "stopped":
                 self.holds(state in (*OPEN, "continuing"), f"a run is stopped that is {state}")
+                self._stopped_at_rest(process, new["commit"])
+            if each["state"] in ("built", "staged", "failed"):
+                self._superseded(process)
             if each["state"] in ("staged", "waiting", "live"):
                 where = "production" if each["state"] == "live" and state == "continuing" else "staging"
                 self.holds(
@@ -210,6 +265,11 @@ class Truth:
 
     def made(self, process: Process, identity: str) -> None:
         """Something was made in an environment."""
+
+    def launched(self, process: Process, identity: str) -> None:
+        """A machine was launched; each environment wants one."""
+        there = [each.id for each in self.world.hosts(identity)]
+        self.holds(len(there) == 1, f"{process.name} launches another machine: {there}")
 
     def removed(self, process: Process, identity: str) -> None:
         """Something of an environment was removed: by a teardown or a sweep, its records are void."""
@@ -233,7 +293,7 @@ class Truth:
             not until or until <= wall, f"{process.name} sweeps {instance.id}, which is kept until {until}"
         )
         self.holds(instance.truly["environment"] not in FIXED, f"{process.name} sweeps a fixed environment")
-        living = "feature" in self.world.branches and self.pushed < taken - LATE
+        living = "feature" in self.world.branches and self.pushed < taken
         gone = not living and self.branch_gone is not None and self.branch_gone <= now - GRACE
         end = expiry.moment(tags.get("expires", ""))
         expired = end is not None and end + datetime.timedelta(seconds=GRACE) <= wall
@@ -274,3 +334,13 @@ class Truth:
         """A process is over."""
         for key in [key for key, who in self.at_work.items() if who is process]:
             del self.at_work[key]
+
+
+def _entries(document: dict) -> dict[tuple[str, str], object]:
+    """The entries of an environment's document, by part and name."""
+    return {
+        (part, name): value
+        for part, named in document.items()
+        if isinstance(named, dict)
+        for name, value in named.items()
+    }

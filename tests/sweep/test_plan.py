@@ -115,6 +115,8 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, 
         ([machine(expires="2026-11-23", **{"keep-until": "2026-11-25T10:00Z"})], ["shop"], None),
         ([machine(expires="2026-11-23", **{"keep-until": "2026-11-24T10:00Z"})], ["shop"], "expired on 2026-11-24 10:00 UTC"),
         ([machine(made=ago(days=15))], ["shop"], "expired on 2026-11-23 12:00 UTC"),
+        ([machine(made=ago(days=14))], ["shop"], "expired on 2026-11-24 12:00 UTC"),
+        ([machine(**{"keep-until": "2026-11-24T12:00Z"})], [], "its branch shop is gone"),
         ([machine(**{"keep-until": "2026-12-01"})], [], "left: its branch shop is gone, but kept until 2026-12-02 00:00 UTC"),
         ([machine(**{"keep-until": "next week"})], [], "left: its branch shop is gone, but pinned"),
         ([machine(pin="demo")], [], "left: its branch shop is gone, but pinned"),
@@ -241,9 +243,16 @@ def test_old_images_go_unless_a_machine_runs_on_them():
         made, tags = ago(days=number), {"fingerprint": "f"}
         return Resource(kind="image", id=f"ami-{number}", state=state, made=made, tags=tags)
 
-    found = doomed(machine("main"), *(baked(number) for number in range(5)), baked(9, "failed"))
+    found = doomed(machine("main"), *(baked(number) for number in reversed(range(5))), baked(9, "failed"))
     # ami-0 is the newest; the machine runs on ami-1
     assert set(found) == {"image ami-2", "image ami-3", "image ami-4", "image ami-9"}
+    kept = [
+        dataclasses.replace(each, tags={**each.tags, "pin": "demo"})
+        for each in (baked(7), baked(9, "failed"))
+    ]
+    found = doomed(machine("main"), *(baked(number) for number in range(3)), *kept)
+    assert found["image ami-7"].startswith("left: older than the newest 2")
+    assert found["image ami-9"] == "left: the image is failed, but pinned"
     on_older = dataclasses.replace(machine("main"), more={**machine().more, "image": "ami-3"})
     assert "image ami-3" not in doomed(on_older, *(baked(number) for number in range(5)))
 
@@ -282,7 +291,7 @@ def test_tarballs_go_beyond_age_or_number_with_what_lies_beside_them():
 @pytest.mark.promise("when-a-layer-goes", "when-a-record-goes")
 def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goes):
     key = key.format(DIGESTS[0])
-    assert bool(doomed(stored(key))) == goes
+    assert list(doomed(stored(key))) == ([key] if goes else [])
     assert doomed(stored(key), referred=DIGESTS[:1]) == {}
     assert doomed(stored(key, days=1)) == {}
 
@@ -300,9 +309,31 @@ def test_nothing_is_taken_at_first_sight_and_all_of_it_after_the_grace_time():
     first = planned([machine()], {})
     assert (first.take, list(first.wait)) == ((), [identity("shop")])
     assert first.memory.seen == {"instance i-1": NOW}
-    assert planned([machine()], {"instance i-1": ago(hours=23)}).take == ()
+    again = planned([machine()], {"instance i-1": ago(hours=23)})
+    assert again.take == ()
+    assert again.memory.seen == {"instance i-1": ago(hours=23)}, "the grace time does not begin anew"
+    assert again.memory.pushed == {identity("shop"): ORIGIN}, "the machine says that its branch was pushed"
     (taken,) = planned([machine()], {"instance i-1": ago(hours=24)}).take
     assert taken.of.id == "i-1"
+
+
+def test_the_plan_says_what_is_taken_what_waits_what_is_left_and_what_that_saves():
+    big = dataclasses.replace(stored(f"runs/{DIGESTS[0]}.json"), size=3_000_000)
+    found = [
+        *(machine("gone", id=id, made=ago(hours=10)) for id in ("i-1", "i-2")),
+        machine("new", id="i-3", made=ago(hours=10)),
+        machine("kept", id="i-4", made=ago(hours=10), pin="demo"),
+        big,
+    ]
+    plan = planned(found, dict.fromkeys(("instance i-1", "instance i-2", big.key), LONG_AGO))
+    assert list(sweep.lines(plan, look(*found), PRICES)) == [
+        f"take            {identity('gone')}: its branch gone is gone (2 instances)",
+        f"take            {big.key}: a record older than 365 days (1 object)",
+        f"wait            {identity('new')}: its branch new is gone; taken from 2026-11-25 12:00 UTC on (1 instance)",
+        f"leave           {identity('kept')}: its branch kept is gone, but pinned",
+        "3 environments, 40 instance hours, about 2.00 USD so far",
+        "3 items to take save 73.00 USD a month and 3.0 MB, 1 wait",
+    ]
 
 
 @pytest.mark.promise("new-machine-new-grace")
@@ -698,6 +729,22 @@ def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     assert f"volume {made}" in plan.groups
     ec2.create_tags(Resources=[made], Tags=[{"Key": "pin", "Value": "yes"}])
     assert carried_out(run, found, plan) == {f"volume {made}": "it is in use again"}
+
+
+@pytest.mark.promise("when-an-image-goes")
+def test_an_image_from_which_a_machine_has_just_started_stays(aws, project):
+    run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
+    ec2 = run.cloud.client("ec2")
+    start = {"MinCount": 1, "MaxCount": 1}
+    first = ec2.run_instances(ImageId=ec2.describe_images()["Images"][0]["ImageId"], **start)["Instances"][0]
+    ami = ec2.create_image(InstanceId=first["InstanceId"], Name="baked")["ImageId"]
+    old = Resource(kind="image", id=ami, state="available", more={"snapshots": []})
+    (second,) = ec2.run_instances(ImageId=ami, **start)["Instances"]
+    apply._delete_image(run, old)
+    assert ec2.describe_images(ImageIds=[ami])["Images"]
+    ec2.terminate_instances(InstanceIds=[second["InstanceId"]])
+    apply._delete_image(run, old)
+    assert not ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["baked"]}])["Images"]
 
 
 @pytest.mark.promise("files-are-judged-again")

@@ -14,10 +14,12 @@ from tasks.digest import Digest
 from tasks.release import stage as release
 from tasks.tarball import signature, stored
 from tasks.tarball import stage as tarball
+from tasks.tarball.build import sandbox
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.tar import Damaged
 from tasks.tarball.signature import (
     NoPublicKey,
+    SigningBesideBuild,
     SigningKeyExists,
     SigningKeyMissing,
     SigningKeyUnknown,
@@ -240,3 +242,24 @@ def test_the_last_line_of_doit_key_is_a_setting_that_names_a_new_key_behind_the_
     again = doit(root, "key", XDG_STATE_HOME=state)
     assert (again.returncode, again.stdout) == (1, "")
     assert "\n    $EDITOR pipeline.yml" in again.stderr
+
+
+@pytest.mark.promise("no-build-beside-the-key")
+def test_where_there_is_no_sandbox_a_run_that_could_sign_builds_nothing_and_one_that_could_not_does(
+    project,  # noqa: F811
+    start,  # noqa: F811
+    key,
+    monkeypatch,
+):
+    monkeypatch.setattr(sandbox, "of", lambda folder: None)
+    with pytest.raises(SigningBesideBuild):
+        tarball.pack(Build(start(project), signature.accept_build))
+    run = start(project)
+    ssm = run.cloud.client("ssm")
+    kept = ssm.get_parameter(Name="/shop-signing/key", WithDecryption=True)["Parameter"]["Value"]
+    ssm.delete_parameter(Name="/shop-signing/key")  # stands for a role that may not read it
+    digest = Digest(tarball.pack(Build(run, signature.accept_build)).facts["digest"])
+    assert stored.signature_of(run, digest) == ""
+    ssm.put_parameter(Name="/shop-signing/key", Value=kept, Type="SecureString")
+    tarball.pack(Build(start(project), signature.accept_build))  # the other job: nothing is left to build
+    assert stored.signature_of(start(project), digest)

@@ -20,10 +20,11 @@ from tasks.cloud.embedded.calls import Call, Need
 from tasks.cloud.embedded.errors import Answer, json_error, xml_error
 from tasks.cloud.embedded.judge import AccessRequest, Decision, NotJudged, Policy, judge
 from tasks.cloud.embedded.principals import Principal
+from tasks.cloud.embedded.signatures import Signature
 
 EVERYTHING: Policy = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 WEB_IDENTITY = "AssumeRoleWithWebIdentity"
-FORBIDDEN, BAD, UNAUTHORIZED = "403 Forbidden", "400 Bad AccessRequest", "401 Unauthorized"
+FORBIDDEN, BAD, UNAUTHORIZED = "403 Forbidden", "400 Bad Request", "401 Unauthorized"
 CODES: dict[str, dict[str, tuple[str, str]]] = {
     # what is wrong, and how each service says so; "" is any other service
     "unsigned": {"s3": (FORBIDDEN, "AccessDenied"), "": (FORBIDDEN, "MissingAuthenticationToken")},
@@ -55,6 +56,7 @@ CODES: dict[str, dict[str, tuple[str, str]]] = {
         "ssm": (BAD, "AccessDeniedException"),
         "": (FORBIDDEN, "AccessDenied"),
     },
+    "body": {"": (BAD, "XAmzContentSHA256Mismatch")},
     "unclear": {"": (BAD, "ValidationError")},
     "token": {"": (BAD, "InvalidIdentityToken")},
     "token ended": {"": (BAD, "ExpiredTokenException")},
@@ -86,33 +88,29 @@ class Access:
         *,
         key: str,
         secret: str,
+        presigning: tuple[str, str],
         account: str,
         region: str,
         issuers: Callable[[], Mapping[str, Sequence[Mapping[str, str]]]],
     ) -> None:
         self.key, self.account, self.region, self.issuers = key, account, region, issuers
+        self.presigning_key, presigning_secret = presigning
         self.administrator = principals.administrator(account, secret)
+        self.presigner = principals.administrator(account, presigning_secret)
 
-    def authenticate(self, environ: dict[str, Any], body: bytes, now: float) -> Principal:
-        """Whose signature a request has. Raises Refused."""
-        signature = signatures.of(environ)
-        if signature is None:
-            raise Refused("unsigned", "Requests must be signed")
+    def authenticate(self, environ: dict[str, Any], now: float) -> Principal:
+        """Whose signature a request has, before its body is read: `accept` looks at that. Raises Refused."""
+        signature = _signature(environ)
         presigned = signature.lasts is not None
         if presigned and (environ["REQUEST_METHOD"] not in ("GET", "HEAD") or signature.service != "s3"):
             raise Refused("unsigned", "Only fetches may be presigned")
-        caller = self._owner(signature.key)
-        if not signatures.verified(signature, environ, body, caller.secret):
-            words = "The request signature we calculated does not match the signature you provided."
-            raise Refused("signature", words)
+        caller = self._presigner(signature.key) if presigned else self._owner(signature.key)
+        if signature.service == "s3":
+            _verify(signature, environ, signatures.digest_said(signature, environ), caller)
         if caller.token != signature.token:
             raise Refused("key", "The security token included in the request is invalid.")
         if signatures.expired(signature, now):
-            words = (
-                "AccessRequest has expired"
-                if presigned
-                else "The difference between the clocks is too large."
-            )
+            words = "Request has expired" if presigned else "The difference between the clocks is too large."
             raise Refused("denied" if presigned else "skewed", words)
         if caller.ends and now > caller.ends.timestamp():
             raise Refused("ended", "The security token included in the request is expired")
@@ -120,6 +118,23 @@ class Access:
             environ.pop("CONTENT_TYPE", None)
             environ.pop("HTTP_X_AMZ_TARGET", None)
         return caller
+
+    def accept(self, caller: Principal, environ: Mapping[str, Any], body: bytes) -> None:
+        """Raises Refused unless the body is the one that the caller has signed."""
+        signature = _signature(environ)
+        if signature.service != "s3":
+            _verify(signature, environ, signatures.digest_of(body), caller)
+        elif not signatures.fits(signatures.digest_said(signature, environ), body):
+            words = "The provided 'x-amz-content-sha256' header does not match what was computed."
+            raise Refused("body", words)
+
+    def _presigner(self, key: str) -> Principal:
+        """The administrator has a key for URLs alone: the hosts' logs show it."""
+        if key == self.presigning_key:
+            return self.presigner
+        if key == self.key:
+            raise Refused("unsigned", "This key signs no URLs")
+        return self._owner(key)
 
     def _owner(self, key: str) -> Principal:
         if key == self.key:
@@ -211,6 +226,19 @@ class Access:
         )
         if not judge([], request, resource_policy=self._trust(arn), must_admit=True).allowed:
             raise Refused("denied", f"Not authorized to perform sts:{WEB_IDENTITY}")
+
+
+def _signature(environ: Mapping[str, Any]) -> Signature:
+    signature = signatures.of(environ)
+    if signature is None:
+        raise Refused("unsigned", "Requests must be signed")
+    return signature
+
+
+def _verify(signature: Signature, environ: Mapping[str, Any], digest: str, caller: Principal) -> None:
+    if not signatures.verified(signature, environ, digest, caller.secret):
+        words = "The request signature we calculated does not match the signature you provided."
+        raise Refused("signature", words)
 
 
 def denied(caller: Principal, need: Need, decision: Decision) -> Refused:

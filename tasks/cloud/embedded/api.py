@@ -22,7 +22,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from tasks.cloud.embedded import access, calls
+from tasks.cloud.embedded import access, calls, endpoints
 from tasks.cloud.embedded.access import WEB_IDENTITY, Access, Refused
 from tasks.cloud.embedded.calls import Call
 from tasks.cloud.embedded.disk import Disk
@@ -34,6 +34,12 @@ from tasks.full_disk import DiskFull, full_disk
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
 """Imported when the server starts, so that no first request waits for them."""
+OBJECT_BYTES, CALL_BYTES, TOKEN_BYTES = 256 << 20, 1 << 20, 64 << 10
+"""The most bytes of an object or a part of one, which is held in memory, of any other call, and of a job's that only has a token."""
+SILENT = 60.0
+"""Seconds after which a connection on which nothing comes is closed."""
+NOT_SERVED = ("/moto-api", "/latest/", "/favicon.ico", "/v20180820/")
+"""What moto serves besides AWS's services."""
 READS = re.compile(r"(Describe|Get|List|Head)")
 
 
@@ -44,35 +50,47 @@ def region(account: str, name: str) -> None:
     ec2_backends[account][name]
 
 
+class BodyTooLarge(Exception):
+    """A request's body has more bytes than the cloud takes."""
+
+
 class Request:
-    """A request as it is before moto sees it: its service, its action, its body."""
+    """A request as it is before moto sees it: its service, its action, its body, which is read last."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.method = str(environ["REQUEST_METHOD"])
         self.path = str(environ["PATH_INFO"])
         self.query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
-        length = environ.get("CONTENT_LENGTH")
-        stream = environ["wsgi.input"]
-        # read before anything is locked: an upload may be slow
-        self.body = stream.read(int(length)) if length else self._chunked(environ)
-        environ |= {"wsgi.input": io.BytesIO(self.body), "wsgi.input_terminated": True}
+        self.body, self.whole = b"", False
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         credential = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", authorization)
         presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
         self.service = credential[3] if credential else presigned[3] if len(presigned) == 5 else ""
         self.region = credential[2] if credential else presigned[2] if len(presigned) == 5 else ""
-        self.by_token = not self.service and self.method == "POST" and self._names(WEB_IDENTITY)
-        if self.by_token:
-            self.service = "sts"
+        self.former_signature = authorization.startswith("AWS ") or "AWSAccessKeyId" in self.query
+        self.may_have_token = not (self.service or authorization or self.query) and self.method == "POST"
+        self.host = str(environ.get("HTTP_HOST", ""))
         self.action = self._action(environ)
 
-    def _chunked(self, environ: dict[str, Any]) -> bytes:
-        if environ.get("wsgi.input_terminated"):
-            return bytes(environ["wsgi.input"].read())
-        return b""
+    def read(self, environ: dict[str, Any]) -> None:
+        """Read the body, once it is known who sends it. Raises BodyTooLarge before it has read more than is allowed."""
+        length, stream, most = environ.get("CONTENT_LENGTH"), environ["wsgi.input"], self._most()
+        if length:
+            size = int(length) if length.isdecimal() else most + 1
+        else:
+            size = most + 1 if environ.get("wsgi.input_terminated") else 0
+        if length and size > most:
+            raise BodyTooLarge
+        self.body = bytes(stream.read(size)) if size else b""
+        if len(self.body) > most:
+            raise BodyTooLarge
+        self.whole = True
+        environ |= {"wsgi.input": io.BytesIO(self.body), "wsgi.input_terminated": True}
+        self.action = self._action(environ)
 
-    def _names(self, action: str) -> bool:
-        return calls.form(self.body).get("Action") == action
+    def _most(self) -> int:
+        """The most bytes that its body may have."""
+        return OBJECT_BYTES if self.service == "s3" else TOKEN_BYTES if self.may_have_token else CALL_BYTES
 
     def _action(self, environ: dict[str, Any]) -> str:
         if target := environ.get("HTTP_X_AMZ_TARGET"):
@@ -119,33 +137,58 @@ class WsgiApplication:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a WSGI request."""
         request = Request(environ)
-        status, headers, body = self.answer(request, environ)
+        try:
+            answer = self._received(request, environ)
+        except Refused as refused:
+            answer = refused.answer(request.service or "s3")
+        except BodyTooLarge:
+            text = "Your proposed upload exceeds the maximum allowed size"
+            answer = xml_error("400 Bad Request", "EntityTooLarge", text, root="")
+        status, headers, body = answer
+        if not request.whole:  # nothing reads what else comes on this connection
+            headers.append(("Connection", "close"))
         start_response(status, headers)
         return body
 
-    def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
-        """Refuse, or let moto answer and store what that changed."""
-        if request.path.startswith(("/moto-api", "/latest/", "/favicon.ico", "/v20180820/")):
-            return xml_error("403 Forbidden", "AccessDenied", "There is nothing here", root="")
+    def _received(self, request: Request, environ: dict[str, Any]) -> Answer:
+        """The answer to who has signed a request and sends it to its place. Raises Refused and BodyTooLarge."""
+        caller = None if request.former_signature else self._caller(request, environ)
+        if elsewhere := endpoints.refusal(request):
+            return elsewhere
+        request.read(environ)  # before anything is locked: an upload may be slow
+        if caller:
+            self.access.accept(caller, environ, request.body)
+        elif calls.form(request.body).get("Action") == WEB_IDENTITY:
+            request.service = "sts"
+        else:
+            raise Refused("unsigned", "Requests must be signed")
+        return self.answer(request, environ, caller)
+
+    def _caller(self, request: Request, environ: dict[str, Any]) -> Principal | None:
+        """Whose request it is: other users and web pages reach loopback, and a host may run anything. Raises Refused.
+
+        None: perhaps a job's, whose token is in the body.
+        """
+        if request.path.startswith(NOT_SERVED):
+            raise Refused("unsigned", "There is nothing here")
+        presigned = "X-Amz-Signature" in request.query and "HTTP_AUTHORIZATION" not in environ
+        if environ.get("cloud.hosts") and not presigned:
+            raise Refused("unsigned", "Hosts of this cloud only fetch presigned URLs")
+        if request.may_have_token:
+            return None
+        with self.lock:
+            return self.access.authenticate(environ, time.time())
+
+    def answer(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
+        """Let moto answer, and store what that changed. Raises Refused."""
+        if request.service == "ec2":
+            self.instances.judge()
         try:
             folder = self.disk.objects
-            with full_disk("cloud", folder):
-                caller = None if request.by_token else self._caller(request, environ)
-                if request.service == "ec2":
-                    self.instances.judge()
-                with written_ahead(folder, request.upload), self.lock:
-                    return self._in_turn(request, environ, caller)
-        except Refused as refused:
-            return refused.answer(request.service or "s3")
+            with full_disk("cloud", folder), written_ahead(folder, request.upload), self.lock:
+                return self._in_turn(request, environ, caller)
         except DiskFull as refusal:  # 507: boto3 does not retry it
             return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
-
-    def _caller(self, request: Request, environ: dict[str, Any]) -> Principal:
-        """Whose request it is: other users and web pages reach loopback, and a host may run anything. Raises Refused."""
-        if environ.get("cloud.hosts") and "HTTP_AUTHORIZATION" in environ:
-            raise Refused("unsigned", "Hosts of this cloud only fetch presigned URLs")
-        with self.lock:
-            return self.access.authenticate(environ, request.body, time.time())
 
     def _in_turn(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
         if request.service == "ec2":
@@ -164,8 +207,6 @@ class WsgiApplication:
     def _judged(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
         """moto's answer to what the caller may do. Raises Refused."""
         if caller is None:
-            if environ.get("cloud.hosts"):
-                raise Refused("unsigned", "Hosts of this cloud only fetch presigned URLs")
             self.access.by_token(calls.form(request.body), time.time())
             return self._moto(request, environ)
         where = {"account": self.access.account, "region": request.region or self.access.region}
@@ -214,6 +255,8 @@ class WsgiApplication:
 
 
 class _Handler(MotoRequestHandler):
+    timeout = SILENT
+
     def log_request(self, *_: Any) -> None:
         """Log nothing: the log would grow with each request."""
 

@@ -106,24 +106,24 @@ class Embedded(Cloud):
     def _endpoint(self, address: str) -> str:
         return f"http://{address}:{self._identity.port}"
 
-    def _keys(self) -> dict[str, str]:
-        """The administrator's; a job has those of its role."""
-        if self._job:
-            return {}
-        key, secret = self._identity.key or "nobody", self._identity.secret or "nobody"
-        return {"aws_access_key_id": key, "aws_secret_access_key": secret}
+    def _keys(self, key: str, secret: str) -> dict[str, str]:
+        """The administrator's; a job signs everything with those of its role, as on AWS."""
+        return {} if self._job else {"aws_access_key_id": key, "aws_secret_access_key": secret}
 
     def _connect(self, service: str) -> Any:
-        return self._client_at(LOOPBACK, service)
+        identity = self._identity
+        keys = self._keys(identity.key or "nobody", identity.secret or "nobody")
+        return self._client_at(LOOPBACK, service, keys)
 
     def _signer(self) -> Any:
-        return self._client_at(self._identity.gateway, "s3")
+        return self._client_at(self._identity.gateway, "s3", self._keys(*self._identity.presigning))
 
-    def _client_at(self, address: str, service: str) -> Any:
-        from botocore.config import Config
-
+    def _client_at(self, address: str, service: str, keys: Mapping[str, str]) -> Any:
         with self._making:
-            return self._session.client(
+            session = self._session  # first: it decides what botocore loads
+            from botocore.config import Config
+
+            return session.client(
                 service,
                 endpoint_url=self._endpoint(address),
                 config=Config(
@@ -133,7 +133,7 @@ class Embedded(Cloud):
                     signature_version="v4" if service != "s3" else "s3v4",
                     proxies={},  # this machine's proxy does not lead to this machine
                 ),
-                **self._keys(),
+                **keys,
             )
 
 

@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -48,6 +49,8 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
         identity,
         port=api_socket.getsockname()[1],
         forward_port=forward_socket.getsockname()[1],
+        presign_key=identity.presign_key or secrets.token_hex(16),  # a cloud that was made without one
+        presign_secret=identity.presign_secret or secrets.token_hex(32),
     )
     lock = threading.RLock()
     disk = Disk(home.state, home.objects)
@@ -77,6 +80,7 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     access = Access(
         key=identity.key or "nobody",
         secret=identity.secret or "nobody",
+        presigning=identity.presigning,
         account=ACCOUNT,
         region=REGION,
         issuers=home.issuer_keys,

@@ -13,7 +13,7 @@ from moto.ec2.responses import EC2Response
 from tasks.cloud.embedded.errors import Answer, json_error, xml_error
 from tasks.cloud.embedded.instances import Instances, Pace
 
-PACE = Pace(pending=3.0, shutting_down=4.0, stopping=2.0)
+PACE = Pace(pending=3.0, shutting_down=4.0, stopping=2.0, console=120.0, latest_console=4.0)
 PAGE = 5
 """Items on one page of a list, at most."""
 THROTTLED = {"ec2": 7, "s3": 11, "route53": 5, "ssm": 5}

@@ -54,13 +54,23 @@ class CloudIdentity:
     key: str = ""
     """Access key; requests with another one are refused."""
     secret: str = ""
-    """Secret key; it signs what hosts may fetch."""
+    """Secret key."""
+    presign_key: str = ""
+    presign_secret: str = ""
+    """Access and secret key of the URLs that hosts fetch: their logs show the access key, and it opens nothing else."""
     faults: bool = False
     """Whether it throttles, delays and pages as AWS does."""
     paused: bool = False
     """Whether `stop` stopped its hosts; then the next start starts them again."""
     boot: str = ""
     """The boot of this machine in which its hosts were last started."""
+
+    @property
+    def presigning(self) -> tuple[str, str]:
+        """Access and secret key for URLs; the common ones while a server runs that was started before it had others."""
+        if self.presign_key:
+            return self.presign_key, self.presign_secret
+        return self.key or "nobody", self.secret or "nobody"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,13 @@ import contextlib
 import ipaddress
 import json
 import logging
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ class Pace:
     pending: float = 0.0
     shutting_down: float = 0.0
     stopping: float = 0.0
+    console: float = 60.0
+    """Until the console shows what a host has printed."""
+    latest_console: float = 0.0
+    """The same for who asks for the latest."""
 
     def of(self, state: str) -> float:
         """Seconds that an instance stays in a state."""
@@ -77,6 +82,15 @@ class Instances:
         self._judged = threading.Condition()
         self._closing = False
 
+    def fate(self) -> str:
+        """What happens to the next launch: a line of the file `launches` in the cloud's folder, which a test writes; mostly nothing."""
+        file = self.folder.parent / "launches"
+        with contextlib.suppress(FileNotFoundError):
+            fate, *rest = [*file.read_text().split(), ""]
+            file.write_text(" ".join(rest))
+            return fate
+        return ""
+
     # --- what requests ask for, under the lock ----------------------------------------------------
 
     def change(self, instance: Any, state: str, reason: str = "") -> None:
@@ -104,7 +118,7 @@ class Instances:
         known = [each for _, each in self.all()]
         taken = {each.private_ip for each in known if each.state != "terminated"}
         hosts = [str(address) for address in self.subnet.hosts()][9:]
-        last = max(known, key=lambda each: each.launch_time, default=None)
+        last = max(known, key=made_at, default=None)
         start = hosts.index(last.private_ip) + 1 if last else 0
         return next(each for each in hosts[start:] + hosts[:start] if each not in taken)
 
@@ -125,15 +139,22 @@ class Instances:
                     for instance in reservation.instances:
                         backend.tags.pop(instance.id, None)
 
-    def console(self, host: str) -> str:
-        """What the host has printed on its console."""
+    def console(self, host: str, *, latest: bool) -> str:
+        """What the host has printed on its console since its last start. It shows late."""
+        late = self.pace.latest_console if latest else self.pace.console
+        until = f"{utcnow() - timedelta(seconds=late):%FT%T}"
         with contextlib.suppress(FileNotFoundError):
             lines = (self.folder / host / "console").read_text(errors="replace").splitlines()
-            fields = [line.split(" ", 3) for line in lines]
+            fields = [line.split(" ", 3) for line in lines if _as_utc(line.partition(" ")[0]) <= until]
             return "".join(
                 each[3] + ("" if each[2] == "P" else "\n") for each in fields if len(each) == 4
             ).replace("\r", "")
         return ""
+
+    def _empty_console(self, host: str) -> None:
+        """A console is that of one start, and only the first one prints the host's keys."""
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(self.folder / host / "console", 0)
 
     # --- before a request, without the lock -------------------------------------------------------
 
@@ -233,6 +254,7 @@ class Instances:
     def _work(self, instance: Any, state: str) -> None:
         if state == "pending":
             self._seed(instance)
+            self._empty_console(instance.id)
             self.runtime.run(
                 Launch(
                     id=instance.id,
@@ -252,6 +274,7 @@ class Instances:
             with self._turn(instance.id):
                 if instance.state == "running":
                     self.runtime.stop(instance.id)
+                    self._empty_console(instance.id)
                     self.runtime.start(instance.id, instance.private_ip)
         except Refusal as refusal:
             LOG.error(f"{instance.id}: reboot: {refusal.text}")
@@ -287,11 +310,26 @@ class Instances:
         return self._turns.setdefault(host, threading.Lock())
 
 
+def made_at(instance: Any) -> Any:
+    """When an instance was made: a start renews its launch time."""
+    return getattr(instance, "made_at", instance.launch_time)
+
+
+def _as_utc(stamp: str) -> str:
+    """A time of the container runtime's log, as UTC to the second."""
+    try:
+        at = datetime.fromisoformat(stamp)
+    except ValueError:
+        return ""
+    return f"{at.astimezone(UTC):%FT%T}"
+
+
 def set_state(instance: Any, state: str, reason: str = "") -> None:
     """Write a state into moto's instance."""
     instance._state.name, instance._state.code = state, CODES[state]
-    instance._reason = reason and f"{reason.partition(':')[2].strip()} ({utcnow():%F %T} UTC)"
-    instance.state_reason = StateReason(reason, reason.partition(":")[0])
+    if reason or state in ("pending", "running"):  # why an instance ended stays
+        instance._reason = reason and f"{reason.partition(':')[2].strip()} ({utcnow():%F %T} UTC)"
+        instance.state_reason = StateReason(reason, reason.partition(":")[0])
     if state == "terminated":
         instance.terminated_at = utcnow()
 

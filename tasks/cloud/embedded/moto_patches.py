@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -13,7 +14,9 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance
+from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
+from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.route53.exceptions import Route53ClientError
@@ -21,7 +24,10 @@ from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
 
-from tasks.cloud.embedded.instances import Instances
+from tasks.cloud.embedded.instances import Instances, made_at
+
+DIES = "dies"
+KEY_WRONG = "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state"
 
 
 def install(instances: Instances) -> None:
@@ -71,12 +77,18 @@ def _launches(instances: Instances) -> None:
         if earlier:
             return _same(earlier, request)
         _accept_launch(backend, image_id, options)
+        fate = instances.fate()
+        if fate and fate != DIES:
+            raise EC2ClientError(fate, f"{fate}: this launch was chosen to fail.")
         if not options.get("subnet_id") and not options.get("nics"):
             options["subnet_id"] = next(iter(backend.get_default_subnets().values())).id
         reservation = run(backend, image_id, count, user_data, group_names, **options)
         reservation.request = request
         for instance in reservation.instances:
-            instances.change(instance, "pending")
+            if fate == DIES:  # as with a disk's key that may not be used: it never runs
+                instances.change(instance, "shutting-down", KEY_WRONG)
+            else:
+                instances.change(instance, "pending")
         return reservation
 
     def with_protection(response: Any) -> Any:
@@ -141,6 +153,7 @@ def _lives(instances: Instances) -> None:
             _demand(instance, "started", "stopped")
             for interface in instance.nics.values():
                 interface.start()
+            instance.made_at, instance.launch_time = made_at(instance), utcnow()
             instances.change(instance, "pending")
         return previous
 
@@ -168,7 +181,11 @@ def _lives(instances: Instances) -> None:
 
     def console(response: Any) -> ActionResult:
         instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
-        output = Base64EncodedString.from_raw_string(instances.console(instance.id)[-65536:])
+        latest = response._get_bool_param("Latest", False)
+        if latest and INSTANCE_TYPES[instance.instance_type].get("Hypervisor") != "nitro":
+            text = "This instance type does not support retrieving the latest console logs."
+            raise EC2ClientError("UnsupportedOperation", text)
+        output = Base64EncodedString.from_raw_string(instances.console(instance.id, latest=latest)[-65536:])
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
 
     Instance.start, Instance.stop, Instance.reboot = start, stop, reboot
@@ -187,6 +204,7 @@ def _demand(instance: Any, verb: str, state: str) -> None:
 def _images(instances: Instances) -> None:
     """CreateImage commits the host; DeregisterImage removes what it made."""
     create, deregister = EC2Backend.create_image, EC2Backend.deregister_image
+    delete, respond = EC2Backend.delete_snapshot, AmisResponse.deregister_image
 
     def create_image(
         backend: Any, instance_id: str, name: str, description: str, tag_specifications: Any
@@ -211,11 +229,27 @@ def _images(instances: Instances) -> None:
         deregister(backend, ami_id)
         instances.forget_image(ami_id)
 
+    def with_snapshots(response: Any) -> Any:
+        ami = response.ec2_backend.amis.get(response._get_param("ImageId"))
+        result = respond(response)
+        if ami and response._get_bool_param("DeleteAssociatedSnapshots", False):
+            response.ec2_backend.snapshots.pop(ami.ebs_snapshot.id, None)
+        return result
+
+    def delete_snapshot(backend: Any, snapshot_id: str) -> Any:
+        users = [ami.id for ami in backend.amis.values() if ami.ebs_snapshot.id == snapshot_id]
+        if users:
+            text = f"The snapshot {snapshot_id} is currently in use by {users[0]}"
+            raise EC2ClientError("InvalidSnapshot.InUse", text)
+        return delete(backend, snapshot_id)
+
     EC2Backend.create_image, EC2Backend.deregister_image = create_image, deregister_image
+    EC2Backend.delete_snapshot, AmisResponse.deregister_image = delete_snapshot, with_snapshots
 
 
 def _names_and_groups() -> None:
     delete, create = EC2Backend._delete_security_group, Route53Backend.create_hosted_zone
+    make_rule = SecurityGroupRule.__init__
 
     def delete_group(backend: Any, vpc_id: str | None, group_id: str) -> None:
         for reservation in backend.reservations.values():
@@ -232,7 +266,14 @@ def _names_and_groups() -> None:
             raise Route53ClientError("HostedZoneAlreadyExists", "The hosted zone already exists.")
         return create(backend, *arguments, **named)
 
+    def canonical(rule: Any, *arguments: Any, **named: Any) -> None:
+        make_rule(rule, *arguments, **named)
+        for kind in {"CidrIp", "CidrIpv6"} & rule.ip_range.keys():
+            network = str(ipaddress.ip_network(rule.ip_range[kind], strict=False))
+            rule.ip_range = {**rule.ip_range, kind: network}
+
     EC2Backend._delete_security_group = delete_group
+    SecurityGroupRule.__init__ = canonical
     Route53Backend.create_hosted_zone = create_zone
 
 

@@ -103,8 +103,8 @@ def expired(signature: Signature, now: float) -> bool:
     return now > signature.at + lasts or now < signature.at - SKEW
 
 
-def verified(signature: Signature, environ: Mapping[str, Any], body: bytes, secret: str) -> bool:
-    """Whether this secret signed this request: method, path, query, headers and body."""
+def verified(signature: Signature, environ: Mapping[str, Any], digest: str, secret: str) -> bool:
+    """Whether this secret signed this request: method, path, query, headers and the body's digest."""
     canonical = "\n".join(
         (
             str(environ["REQUEST_METHOD"]),
@@ -113,11 +113,11 @@ def verified(signature: Signature, environ: Mapping[str, Any], body: bytes, secr
             *(f"{name}:{_header(environ, name)}" for name in signature.headers),
             "",
             ";".join(signature.headers),
-            _payload(signature, environ, body),
+            digest,
         )
     )
-    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-    text = "\n".join((ALGORITHM, signature.stamp, signature.scope, digest))
+    request = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    text = "\n".join((ALGORITHM, signature.stamp, signature.scope, request))
     key = f"AWS4{secret}".encode()
     for part in signature.scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -144,11 +144,18 @@ def _header(environ: Mapping[str, Any], name: str) -> str:
     return " ".join(str(value).split())
 
 
-def _payload(signature: Signature, environ: Mapping[str, Any], body: bytes) -> str:
-    """The body's digest. What the request says of it counts only where it may leave the body unsigned."""
-    if signature.lasts is not None and signature.service == "s3":
+def digest_said(signature: Signature, environ: Mapping[str, Any]) -> str:
+    """The body's digest, or that the body is unsigned, as a request to S3 says before its body."""
+    if signature.lasts is not None:
         return "UNSIGNED-PAYLOAD"
-    said = environ.get("HTTP_X_AMZ_CONTENT_SHA256", "")
-    if said in UNSIGNED and signature.service == "s3":
-        return str(said)
+    return str(environ.get("HTTP_X_AMZ_CONTENT_SHA256", ""))
+
+
+def fits(said: str, body: bytes) -> bool:
+    """Whether this is the body of which a request to S3 has said something."""
+    return said in UNSIGNED or said == digest_of(body)
+
+
+def digest_of(body: bytes) -> str:
+    """The digest that a signature covers."""
     return hashlib.sha256(body).hexdigest()

@@ -54,7 +54,10 @@ def keyed(run: Run) -> dict[str, KeyedLayer]:
         lines = {name: _lineage(run, name, value) for name, value in layer.chosen.items()}
         matches = {each: sorted(_matching(tree, _spread(each, lines))) for each in layer.files}
         also = {name for each in layer.present for name in _matching(tree, _spread(each, lines))}
-        definition = [layer.chosen, layer.environment, layer.commands, layer.outputs, layer.promises]
+        definition = [
+            *(layer.chosen, layer.environment, layer.commands, layer.outputs, layer.promises),
+            layer.network,
+        ]
         digests = {
             **{
                 each: Digest.of_value([(name, tree[name]) for name in names])

@@ -6,9 +6,10 @@ import contextlib
 import functools
 import hashlib
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden
 from tasks.digest import Digest
 from tasks.profile import Layer, filled
-from tasks.tarball.build import archive, keys, overlay, tar
+from tasks.tarball.build import archive, keys, overlay, sandbox, tar
+from tasks.tarball.build.sandbox import Allowed, Sandbox
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -46,10 +48,13 @@ class BuiltLayer:
 
 
 class Build:
-    """One build on this machine. The keys of its layers and its folder are made on first use."""
+    """One build on this machine. The keys of its layers and its folder are made on first use.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    `accept` is asked before a layer's commands run without a sandbox.
+    """
+
+    def __init__(self, run: Run, accept: Callable[[Run], None] = lambda run: None) -> None:
+        self.run, self.accept = run, accept
 
     @functools.cached_property
     def keys(self) -> Mapping[str, keys.KeyedLayer]:
@@ -61,6 +66,11 @@ class Build:
         """A folder to work in; it is removed when this process ends."""
         self._held = overlay.build_folder(self.run.root)
         return Path(self._held.name)
+
+    @functools.cached_property
+    def sandbox(self) -> Sandbox | None:
+        """How commands are kept apart here; None where they cannot be."""
+        return sandbox.of(self.folder)
 
     def begin(self) -> None:
         """Start to compute the keys in a thread: git and the tools take a while to answer."""
@@ -96,17 +106,25 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     known = build.keys[name]
     layer = known.layer
+    if not build.sandbox:
+        build.accept(build.run)
+        build.run.console.once("tarball", "builds without a sandbox: this machine lets us make no namespaces")
     lowers = [
         *reversed([_unpacked(build, each) for each in _upstream(build, name)]),
         _application(build, known),
     ]
     log = build.run.log(f"tarball.{name}")
-    with overlay.opened(build.folder, lowers) as tree:
+    with overlay.opened(build.folder, lowers, build.sandbox) as tree:
         values = {**layer.chosen, "key": known.key.short}
         overlay.run(
             tree,
             [[filled(word, values) for word in command] for command in layer.commands],
             layer=name,
+            reach=Allowed(
+                network=layer.network,
+                caches=_caches(build) if layer.caches else None,
+                private=(build.run.root, Path("~").expanduser(), Path(tempfile.gettempdir())),
+            ),
             environment=_environment(build, layer),
             hidden=overlay.secrets(
                 [os.environ.get(each, "") for each in (*layer.credentials, *environ.PROXIES)]
@@ -131,15 +149,12 @@ def outputs(known: keys.KeyedLayer) -> list[str]:
 
 def exported(build: Build) -> Path:
     """A folder with the application's files as git has them. Read-only by convention: layers share it."""
-    folder = build.folder / "application"
-    with _lock(str(build.run.root), "application"):
-        if not folder.exists():
-            build.run.console.say("tarball")("exports the application")
-            part = folder.with_suffix(".part")
-            part.mkdir()
-            application.export(build.run, part)
-            part.rename(folder)
-    return folder
+
+    def fill(folder: Path) -> None:
+        build.run.console.say("tarball")("exports the application")
+        application.export(build.run, folder)
+
+    return _shared(build, "application", fill)
 
 
 def prune(build: Build, keep: Iterable[str]) -> None:
@@ -199,28 +214,37 @@ def _is(path: Path, digest: Digest) -> bool:
 
 def _unpacked(build: Build, name: str) -> Path:
     """A folder with a layer's files, for the layers above it. Read-only by convention: they share it."""
-    folder = build.folder / f"layer-{name}"
     made = ensure(build, name)
-    with _lock(str(build.run.root), f"unpacked {name}"):
-        if not folder.exists():
-            part = folder.with_suffix(".part")
-            part.mkdir()
-            with made.path.open("rb") as file:
-                archive.unpack(file, part, digest=made.digest)
-            part.rename(folder)
-    return folder
+
+    def fill(folder: Path) -> None:
+        with made.path.open("rb") as file:
+            archive.unpack(file, folder, digest=made.digest)
+
+    return _shared(build, f"layer-{name}", fill)
 
 
 def _application(build: Build, known: keys.KeyedLayer) -> Path:
     """A folder with only those of the application's files that the layer names: it cannot read any other."""
-    whole, folder = exported(build), build.folder / f"files-{Digest.of_value(known.files).short}"
-    with _lock(str(build.run.root), folder.name):
+    whole = exported(build)
+
+    def fill(folder: Path) -> None:
+        for each in known.files:
+            (folder / each).parent.mkdir(parents=True, exist_ok=True)
+            os.link(whole / each, folder / each, follow_symlinks=False)
+
+    return _shared(build, f"files-{Digest.of_value(known.files).short}", fill)
+
+
+def _shared(build: Build, name: str, fill: Callable[[Path], None]) -> Path:
+    """A folder of the build, filled once, whose files the commands may change: in their overlay, not in the folder."""
+    folder = build.folder / name
+    with _lock(str(build.run.root), name):
         if not folder.exists():
             part = folder.with_suffix(".part")
-            for each in known.files:
-                (part / each).parent.mkdir(parents=True, exist_ok=True)
-                os.link(whole / each, part / each, follow_symlinks=False)
-            part.mkdir(exist_ok=True)
+            part.mkdir()
+            fill(part)
+            if build.sandbox:
+                build.sandbox.own(part)
             part.rename(folder)
     return folder
 
@@ -236,16 +260,26 @@ def _upstream(build: Build, name: str) -> list[str]:
 def _environment(build: Build, layer: Layer) -> dict[str, str]:
     """The environment variables of a command: a build's, those that the layer names, and folders for caches."""
     named = (*layer.variables, *layer.credentials)
-    folder = build.run.root / ".run" / "caches"
+    folder = Path(sandbox.CACHES) if build.sandbox else _caches(build)
     caches = {name: str(folder / name.lower()) for name in layer.caches}
     return {
-        **environ.of("build"),
+        **environ.of("fetching" if layer.network else "build"),
         **{name: os.environ[name] for name in named if name in os.environ},
         **caches,
         **layer.environment,
         **environ.FIXED,
         "TZ": "UTC",
     }
+
+
+def _caches(build: Build) -> Path:
+    """The folder of what outlives a build, such as fetched packages. Each zone has its own: who may write to it decides
+    what later builds take from it."""
+    folder = build.run.root / ".run" / "caches" / cache.of(build.run).writes
+    folder.mkdir(parents=True, exist_ok=True)
+    if build.sandbox and build.sandbox.as_root and folder.stat().st_uid != sandbox.USER:
+        build.sandbox.own(folder)
+    return folder
 
 
 def _shelf(build: Build) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import shutil
@@ -12,17 +11,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from tasks import environ
 from tasks.full_disk import DiskFull
 from tasks.process import bounds, children, private
 from tasks.process.children import ChildSilent, CommandFailed
 from tasks.refusal import Refusal
+from tasks.tarball.build import sandbox
+from tasks.tarball.build.sandbox import FOLDERS, Allowed, Sandbox
 
 NEAR_FULL = 16 << 20
 """If a build fails with fewer free bytes than this, the disk is full."""
-MOUNT = 'mount -t overlay overlay -o "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
-"""Runs in the command's own mount namespace: nothing stays mounted, however it ends."""
 SHORT = 6
 """A credential is redacted if it has at least this many characters: shorter ones occur in ordinary words."""
 
@@ -60,10 +60,14 @@ def build_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """`lowers`: read-only folders, the first above the others. `upper`: what the commands have made or changed."""
+    """`lowers`: read-only folders, the first above the others. `upper`: what the commands have made or changed.
+
+    `sandbox`: how the commands are kept apart; None where they cannot be, so that they see all that we see.
+    """
 
     folder: Path
     lowers: tuple[Path, ...]
+    sandbox: Sandbox | None
 
     @property
     def upper(self) -> Path:
@@ -76,12 +80,15 @@ class Overlay:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, lowers: Sequence[Path]) -> Iterator[Overlay]:
+def opened(folder: Path, lowers: Sequence[Path], apart: Sandbox | None) -> Iterator[Overlay]:
     """An overlay in a new folder, which is deleted at the end."""
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        overlay = Overlay(folder=Path(own), lowers=tuple(lowers))
-        for name in ("made", "work", "tree", "home"):
-            (overlay.folder / name).mkdir()
+        overlay = Overlay(folder=Path(own), lowers=tuple(lowers), sandbox=apart)
+        made = [overlay.folder / name for name in FOLDERS]
+        for each in made:
+            each.mkdir()
+        if apart:
+            apart.own(*made)
         yield overlay
 
 
@@ -90,6 +97,7 @@ def run(
     commands: Sequence[Sequence[str]],
     *,
     layer: str,
+    reach: Allowed,
     environment: Mapping[str, str],
     hidden: Sequence[str],
     say: Callable[[str], None],
@@ -97,8 +105,11 @@ def run(
     shown: Path,
     minutes: int,
 ) -> None:
-    """Run the commands in the merged tree; each has so many minutes. Raises BuildFailed, BuildSilent or DiskFull."""
-    mounts = can_mount(overlay.folder)
+    """Run the commands in the merged tree; each has so many minutes. Raises BuildFailed, BuildSilent or DiskFull.
+
+    In a sandbox, nothing that a command has started is alive when it has ended.
+    """
+    mounts = bool(overlay.sandbox and overlay.sandbox.overlays)
     if not mounts:
         _copy(overlay)
     with log_path.open("ab") as raw:
@@ -109,9 +120,7 @@ def run(
             say(f"{layer}: {line}".replace("\n", " "))
             try:
                 children.run(
-                    _mounted(overlay, command) if mounts else command,
-                    cwd=overlay.folder if mounts else overlay.folder / "tree",
-                    env={**environment, "HOME": str(overlay.folder / "home")},
+                    **_started(overlay, reach, command, environment),
                     say=lambda words: say(f"{layer}: {log.redact(words)}"),
                     log=log,  # type: ignore[arg-type]
                     seconds=minutes * 60,
@@ -181,27 +190,24 @@ class RedactedLog:
         )
 
 
-@functools.cache
-def _may_mount(folder: Path) -> bool:
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        overlay = Overlay(folder=Path(own), lowers=(Path(own) / "lower",))
-        for name in ("made", "work", "tree", "lower"):
-            (overlay.folder / name).mkdir()
-        code, _, _ = children.ask(_mounted(overlay, ["true"]), cwd=Path(own))
-        return code == 0
-
-
-def can_mount(folder: Path) -> bool:
-    """Whether an overlay can be mounted in the folder. If not, the tree is copied, by reflink where possible."""
-    return shutil.which("unshare") is not None and _may_mount(folder.parent)
-
-
-def _mounted(overlay: Overlay, command: Sequence[str]) -> list[str]:
-    own_user = [] if os.geteuid() == 0 else ["--map-root-user"]
+def _started(
+    overlay: Overlay, reach: Allowed, command: Sequence[str], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """How a command is started: as a request to the program of the sandbox, or in the copied tree."""
+    if not overlay.sandbox:
+        home = {"HOME": str(overlay.folder / "home")}
+        return {"command": command, "cwd": overlay.folder / "tree", "env": {**environment, **home}}
     # relative paths: the options must fit into one page, and a colon would end a path
     lowers = ":".join(os.path.relpath(each, overlay.folder) for each in overlay.lowers)
-    options = f"lowerdir={lowers},upperdir=made,workdir=work"
-    return ["unshare", "--mount", *own_user, "sh", "-c", MOUNT, "sh", options, "tree", *command]
+    asked = sandbox.request(
+        overlay.sandbox,
+        overlay.folder,
+        reach,
+        command,
+        overlay=f"lowerdir={lowers},upperdir=made,workdir=work" if overlay.sandbox.overlays else "",
+        environment=environment,
+    )
+    return {"command": sandbox.PROGRAM, "env": environ.FIXED, "stdin": asked}
 
 
 def _refuse_full_disk(overlay: Overlay) -> None:

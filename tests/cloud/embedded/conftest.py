@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,10 @@ import pytest
 
 from tasks.cloud.embedded import client, lifecycle
 from tasks.cloud.embedded.home import Home
+from tests.conftest import until
 
 REGION = "eu-central-1"
 ROOT = Path(__file__).parents[3]
-
-
-def until(claim: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until a claim holds, or fail."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 @dataclass
@@ -43,6 +35,7 @@ class Server:
                 [*command, *self.words],
                 cwd=ROOT,
                 env={**os.environ, **lifecycle.MEMORY},
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -119,7 +119,7 @@ def test_a_body_is_the_one_that_was_signed(server, cloud):
         request.body = b"others"
 
     made.meta.events.register("before-send", change)
-    assert refusal(made.put_object, Bucket=name, Key="k", Body=b"signed") == "SignatureDoesNotMatch"
+    assert refusal(made.put_object, Bucket=name, Key="k", Body=b"signed") == "XAmzContentSHA256Mismatch"
     assert cloud.client("s3").get_object(Bucket=name, Key="k")["Body"].read() == b"signed"
 
 

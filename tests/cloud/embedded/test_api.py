@@ -6,17 +6,24 @@ import concurrent.futures
 import io
 import os
 import re
+import socket
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from tasks.cloud.embedded import disk
+from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.interface import Cloud
-from tests.cloud.embedded.conftest import Server, until
+from tasks.infrastructure import images
+from tests.cloud.embedded.conftest import Server
+from tests.conftest import until
 
 MIB = 1 << 20
 
@@ -106,8 +113,6 @@ def without_metadata(value):
 
 @pytest.mark.promise("acknowledged-is-kept")
 def test_a_killed_server_gives_everything_back(tmp_path, tmp_path_factory):
-    from tasks.cloud.embedded.home import Home
-
     server = Server(Home(folder=tmp_path_factory.mktemp("killed") / "cloud"))
     large = tmp_path / "large"
     large.write_bytes(os.urandom(20 * MIB))
@@ -318,25 +323,33 @@ def test_an_unsigned_request_is_refused(cloud, server):
         assert caught.value.code == 403
 
 
+def here(url: str) -> urllib.request.Request:
+    """A host's URL, fetched through loopback: the signature holds for the host's name."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.request.Request(url.replace(parts.hostname, "127.0.0.1"), headers={"Host": parts.netloc})
+
+
 @pytest.mark.promise("moto-presigned-urls-expire")
 def test_a_presigned_url_ends(cloud):
     name, s3 = bucket(cloud), cloud.client("s3")
     s3.put_object(Bucket=name, Key="k", Body=b"x")
-    fresh, spent = (
-        s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"}, ExpiresIn=seconds)
-        for seconds in (60, -1)
-    )
+    fresh, short = (here(cloud.presigned_url(name, "k", seconds)) for seconds in (60, 1))
+
+    def refused() -> int:
+        try:
+            return urllib.request.urlopen(short).read() != b"x"
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert until(refused) == 403
     assert urllib.request.urlopen(fresh).read() == b"x"
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(spent)
-    assert caught.value.code == 403
 
 
 @pytest.mark.promise("no-page-calls-the-cloud")
 def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
     name, s3 = bucket(cloud), cloud.client("s3")
     s3.put_object(Bucket=name, Key="k", Body=b"x")
-    url = s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"}, ExpiresIn=60)
+    url = cloud.presigned_url(name, "k", 60)
     signature = re.search("X-Amz-Signature=([0-9a-f]+)", url)[1]
     for forged in (
         url.replace(signature, "0" * 64),
@@ -344,9 +357,9 @@ def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
         url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"),
     ):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(forged)
+            urllib.request.urlopen(here(forged))
         assert caught.value.code == 403
-    assert urllib.request.urlopen(url).read() == b"x"
+    assert urllib.request.urlopen(here(url)).read() == b"x"
     guessed = "AWS4-HMAC-SHA256 Credential=embedded/20260101/eu-central-1/ssm/aws4_request, Signature=0"
     headers = {"Authorization": guessed, "X-Amz-Target": "AmazonSSM.GetParametersByPath"}
     port = server.home.load().port
@@ -354,6 +367,100 @@ def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
     assert caught.value.code == 403
+
+
+@pytest.mark.promise("a-url-s-key-opens-nothing-else")
+def test_the_key_of_a_presigned_url_opens_nothing_else(cloud, server):
+    name, s3 = bucket(cloud), cloud.client("s3")
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    key, secret = server.home.load().presigning
+    assert f"X-Amz-Credential={key}%2F" in cloud.presigned_url(name, "k", 60)
+    for service, asked in {
+        "ec2": lambda client: client.describe_vpcs(),
+        "s3": lambda client: client.get_object(Bucket=name, Key="k"),
+    }.items():
+        client = boto3.client(
+            service,
+            region_name="eu-central-1",
+            endpoint_url=s3.meta.endpoint_url,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+        )
+        assert code(lambda asked=asked, client=client: asked(client)) in ("AuthFailure", "InvalidAccessKeyId")
+    ours = s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"}, ExpiresIn=60)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(ours)
+    assert caught.value.code == 403
+
+
+def test_a_cloud_without_a_key_for_presigning_gets_one(tmp_path):
+    home = Home(folder=tmp_path / "cloud")
+    home.make()
+    home.change(
+        CloudIdentity(id="x", subnet="10.250.249.0/24", gateway="10.250.249.1", key="key", secret="secret")
+    )
+    assert home.load().presigning == ("key", "secret")
+    server = Server(home)
+    try:
+        server.start()
+        assert home.load().presigning != ("key", "secret")
+        kept = home.load().presigning
+        server.kill()
+        server.start()
+        assert home.load().presigning == kept
+    finally:
+        server.kill()
+
+
+def test_an_images_snapshot_goes_with_it_and_not_before(cloud):
+    ec2 = cloud.client("ec2")
+    instance = launch(cloud)
+    until(lambda: state(cloud, instance) == "running")
+    ami = ec2.create_image(InstanceId=instance["InstanceId"], Name=uuid.uuid4().hex)["ImageId"]
+    until(lambda: ec2.describe_images(ImageIds=[ami])["Images"][0]["State"] == "available")
+    disks = ec2.describe_images(ImageIds=[ami])["Images"][0]["BlockDeviceMappings"]
+    snapshot = disks[0]["Ebs"]["SnapshotId"]
+    assert code(ec2.delete_snapshot, SnapshotId=snapshot) == "InvalidSnapshot.InUse"
+    images.remove(ec2, ami, [snapshot])
+    assert code(ec2.describe_snapshots, SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
+
+
+@pytest.mark.promise("bodies-are-bounded")
+@pytest.mark.parametrize(
+    ("key", "service", "length", "expected"),
+    [
+        ("nobody", "ec2", "1", b"401"),
+        ("nobody", "ec2", str(1 << 40), b"401"),
+        ("nobody", "ec2", "-1", b"401"),
+        ("key", "ec2", str(1 << 40), b"400"),
+        ("key", "ec2", "-1", b"400"),
+        ("key", "ec2", "0x10", b"400"),
+        ("key", "ec2", "chunked", b"400"),
+        ("key", "s3", "1", b"403"),  # its signature covers what it says of its body
+        ("", "", str(1 << 17), b"400"),  # a job's, with its token
+    ],
+)
+def test_a_body_is_bounded_and_read_only_for_a_caller(server, key, service, length, expected):
+    """No byte of the body is sent: an answer shows that the cloud did not wait for any. The signature is made up."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    credential = f"Credential={key}/{stamp[:8]}/eu-central-1/{service}/aws4_request"
+    said = f"Authorization: AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0"
+    lines = [
+        "POST / HTTP/1.1",
+        "Host: x",
+        f"X-Amz-Date: {stamp}",
+        *([said] if key else ()),
+        f"Content-Length: {length}" if length != "chunked" else "Transfer-Encoding: chunked",
+    ]
+    with socket.create_connection(("127.0.0.1", server.home.load().port), timeout=20) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        if length == "chunked":
+            connection.sendall(b"200000\r\n" + b"x" * (1 << 21) + b"\r\n")
+            connection.shutdown(socket.SHUT_WR)  # the rest would be read and dropped
+        answered = b""
+        while chunk := connection.recv(4096):  # until the cloud closes the connection
+            answered += chunk
+    assert answered.split(b" ")[1] == expected
 
 
 @pytest.mark.promise("a-name-leads-to-its-host")

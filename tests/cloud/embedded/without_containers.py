@@ -1,7 +1,8 @@
-"""without_containers: the embedded cloud's server without containers; tests run it as a program."""
+"""without_containers: the embedded cloud's server without containers; tests run it as a program, which ends when its input ends."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -56,7 +57,14 @@ class Names:
         return []
 
 
+def end_with_the_tests() -> None:
+    """Wait for the end of what the tests' process holds open, which ends however it is killed."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with_the_tests, daemon=True).start()
     home = Home(folder=Path(sys.argv[1]))
     home.make()
     identity = home.identity() or home.change(

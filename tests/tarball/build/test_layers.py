@@ -15,9 +15,10 @@ from tasks.bucket import cache, layout
 from tasks.profile import Inheritance, ProfileLayerUnknown
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored, verify
-from tasks.tarball.build import archive, keys, layers, overlay, tar
+from tasks.tarball.build import archive, keys, layers, overlay, sandbox, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
+from tasks.tarball.build.sandbox import Allowed, Sandbox
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
 from tests.conftest import ROOT, SERVED, commit
 from tests.tarball.test_stage import change_profile, content, project, start  # noqa: F401  (fixtures)
@@ -144,32 +145,38 @@ def test_a_stamp_stands_for_the_layers_that_it_names(site, built):
 @pytest.mark.promise("copies-give-the-same-bytes")
 def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkeypatch, tmp_path):  # noqa: F811
     run, _, _ = built()
-    monkeypatch.setattr(overlay, "can_mount", lambda folder: False)
     build = Build(run)
     assert "library" in build.keys
-    for name in build.keys:
-        copied = layers.make(Build(start(site)), name, tmp_path / "layer")
-        assert copied.digest == layers.ensure(build, name).digest, name
+    for apart in (Sandbox(as_root=os.geteuid() == 0, overlays=False), None):
+        monkeypatch.setattr(sandbox, "of", lambda folder, answer=apart: answer)
+        for name in build.keys:
+            copied = layers.make(Build(start(site)), name, tmp_path / "layer")
+            assert copied.digest == layers.ensure(build, name).digest, name
+
+
+def run_in(tree, folder, command):
+    """Run a command in an overlay of the folder."""
+    overlay.run(
+        tree,
+        [["sh", "-c", command]],
+        layer="links",
+        reach=Allowed(network=False, caches=None, private=()),
+        environment={"PATH": os.environ["PATH"]},
+        hidden=(),
+        say=lambda words: None,
+        log_path=folder / "log",
+        shown=folder / "log",
+        minutes=1,
+    )
 
 
 @pytest.mark.promise("copies-give-the-same-bytes")
-def test_without_overlays_links_to_folders_and_empty_folders_are_kept(monkeypatch, tmp_path):
+def test_without_overlays_links_to_folders_and_empty_folders_are_kept(tmp_path):
     (tmp_path / "lower" / "folder").mkdir(parents=True)
     made = []
-    for mounted in (True, False):
-        monkeypatch.setattr(overlay, "can_mount", lambda folder, answer=mounted: answer)
-        with overlay.opened(tmp_path, [tmp_path / "lower"]) as tree:
-            overlay.run(
-                tree,
-                [["sh", "-c", "mkdir empty && ln -s folder link"]],
-                layer="links",
-                environment={"PATH": os.environ["PATH"]},
-                hidden=[],
-                say=lambda _: None,
-                log_path=tmp_path / "log",
-                shown=Path("log"),
-                minutes=1,
-            )
+    for apart in (sandbox.of(tmp_path / "build"), None):
+        with overlay.opened(tmp_path, [tmp_path / "lower"], apart) as tree:
+            run_in(tree, tmp_path, "mkdir empty && ln -s folder link")
             made.append([(each.name, each.kind, each.target) for each in tar.of_folder(tree.upper)])
     assert made[0] == made[1] == [("empty", tar.FOLDER, ""), ("link", tar.LINK, "folder")]
 
@@ -349,24 +356,14 @@ def mounted_anywhere(folder):
     ("ending", "fails"), [("true", False), ("exit 3", True), ("kill -9 $$", True), ("sleep 5 & true", False)]
 )
 def test_nothing_stays_mounted_however_a_command_ends(tmp_path, ending, fails):
-    if not overlay.can_mount(tmp_path):
+    apart = sandbox.of(tmp_path / "build")
+    if not (apart and apart.overlays):
         pytest.skip("this machine does not allow overlays")
     (tmp_path / "lower").mkdir()
-    command = ["sh", "-c", f"cat /proc/self/mounts > {tmp_path}/seen; {ending}"]
-    with overlay.opened(tmp_path, [tmp_path / "lower"]) as tree:
+    with overlay.opened(tmp_path, [tmp_path / "lower"], apart) as tree:
         with pytest.raises(BuildFailed) if fails else contextlib.nullcontext():
-            overlay.run(
-                tree,
-                [command],
-                layer="links",
-                environment={"PATH": os.environ["PATH"]},
-                hidden=(),
-                say=lambda words: None,
-                log_path=tmp_path / "log",
-                shown=tmp_path / "log",
-                minutes=1,
-            )
-        assert str(tree.folder / "tree") in (tmp_path / "seen").read_text()
+            run_in(tree, tmp_path, f"cat /proc/self/mounts > seen; {ending}")
+        assert f"overlay {sandbox.TREE} " in (tree.upper / "seen").read_text()
         assert mounted_anywhere(tmp_path) == set()
 
 

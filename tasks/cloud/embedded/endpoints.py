@@ -1,0 +1,50 @@
+"""endpoints: S3's answers to a request for another region's endpoint, or with a former kind of signature."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from moto.s3.models import s3_backends
+
+from tasks.cloud.embedded.errors import Answer, xml_error
+
+NAMED = re.compile(
+    r"(?:(?P<bucket>.+)\.)?s3(?:[.-](?P<region>[a-z0-9-]+))?(?P<rest>\.amazonaws\.com(?:\.cn)?)(?::\d+)?"
+)
+"""S3's host names: the global endpoint has no region."""
+
+
+def refusal(request: Any) -> Answer | None:
+    """What S3 answers in place of the object; None where the request is at its place."""
+    if request.former_signature:
+        text = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+        return xml_error("400 Bad Request", "InvalidRequest", text, root="")
+    if request.service != "s3":
+        return None
+    named = NAMED.fullmatch(request.host.lower())
+    bucket = (named and named["bucket"]) or request.path.strip("/").partition("/")[0]
+    region = _region(bucket)
+    if not region:
+        return None
+    if named and named["region"] != region:  # the global endpoint as well: it does not know a new bucket yet
+        return _redirect(request, bucket if named["bucket"] else "", region, named["rest"])
+    if request.region != region:
+        text = f"The authorization header is malformed; the region '{request.region}' is wrong; expecting '{region}'"
+        return xml_error("400 Bad Request", "AuthorizationHeaderMalformed", text, root="")
+    return None
+
+
+def _region(bucket: str) -> str | None:
+    """The region of a bucket; None if there is no such bucket."""
+    # moto's own table of buckets is empty after a restart
+    backends = [each for account in list(s3_backends.values()) for each in list(account.values())]
+    found = [each.buckets[bucket].region_name for each in backends if bucket in each.buckets]
+    return str(found[0]) if found else None
+
+
+def _redirect(request: Any, bucket: str, region: str, rest: str) -> Answer:
+    text = "Please re-send this request to the specified temporary endpoint."
+    status, headers, body = xml_error("307 Temporary Redirect", "TemporaryRedirect", text, root="")
+    there = f"https://{f'{bucket}.' if bucket else ''}s3.{region}{rest}{request.path}"
+    return status, [*headers, ("Location", there), ("x-amz-bucket-region", region)], body
