@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
-import os
 from typing import Any
 
 import botocore.loaders
@@ -19,9 +19,8 @@ class PlainJson(botocore.loaders.JSONFileLoader):
     def load_file(self, file_path: str) -> Any:
         """What the file says; None if there is none of that name."""
         for ending, opened in ((".json", open), (".json.gz", gzip.open)):
-            if os.path.isfile(file_path + ending):
-                with opened(file_path + ending, "rb") as file:
-                    return json.load(file)
+            with contextlib.suppress(FileNotFoundError), opened(file_path + ending, "rb") as file:
+                return json.load(file)
         return None
 
 
