@@ -115,7 +115,7 @@ class Cloud(ABC):
         import boto3
         import botocore.session
 
-        from tasks.cloud.loader import Loader
+        from tasks.cloud.loader import Loader  # start-up time: it loads botocore
 
         session = botocore.session.Session()
         session.register_component("data_loader", Loader())
