@@ -229,11 +229,11 @@ def test_a_killed_host_is_not_running(cloud, key):
 @pytest.mark.promise("restart-boots-none")
 def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, quiet, host):
     place = home.of(environ)
-    before = host.found(), container(host), podman("ps", "-aq")
+    before = host.found(), container(host), traces(place.load().id)
     os.kill(place.running(), signal.SIGKILL)
     until(lambda: not place.running())
     client.connect(REGION, quiet, environ).client("ec2")
-    assert (host.found(), container(host), podman("ps", "-aq")) == before
+    assert (host.found(), container(host), traces(place.load().id)) == before
     assert host.answers()
 
 
