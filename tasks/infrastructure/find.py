@@ -25,17 +25,17 @@ def everything(run: Run) -> Existing:
         asked_groups, asked_key = pool.submit(groups, ec2, ours), pool.submit(_key, ec2, run.name)
         asked_machines = pool.submit(_with_protection if protects else machines, ec2, ours)
         names = pool.submit(lambda: secrets.names(run.cloud.client("ssm"), run.secrets_folder))
-        made = pool.submit(memory.host_names, run.store, run.identity)
+        known = pool.submit(memory.known, run.store, run.identity)
         route53 = run.cloud.client("route53")
         record, foreign = _record(route53, run.pipeline.dns_zone, run.host_name)
         replaced = [
             Replaced(host_name=name, zone=zone, addresses=addresses)
-            for name, zone in sorted(made.result().items())
+            for name, zone in sorted(known.result().get("host_names", {}).items())
             if name != run.host_name and (addresses := _record(route53, zone, name)[0])
         ]
     group = next(iter(asked_groups.result()), None)
     present = asked_machines.result()
-    members = _own(run, present)
+    members = _own(run, present, known.result())
     permissions = set(_permissions(group or {}))
     return Existing(
         key=asked_key.result(),
@@ -76,17 +76,19 @@ def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
 
 def own(run: Run) -> list[Machine]:
     """The environment's own machines."""
-    return _own(run, machines(run.cloud.client("ec2"), of(run)))
+    present = machines(run.cloud.client("ec2"), of(run))
+    shared = present and not run.environment.per_branch
+    return _own(run, present, memory.known(run.store, run.identity) if shared else {})
 
 
-def _own(run: Run, present: list[Machine]) -> list[Machine]:
+def _own(run: Run, present: list[Machine], document: Mapping[str, Any]) -> list[Machine]:
     """Those of the machines with the environment's tags that are its own.
 
     In an environment that all branches share that is what the settings list, and what its records know; no branch writes either.
     """
-    if run.environment.per_branch or not present:
+    if run.environment.per_branch:
         return present
-    listed, is_own = run.environment.infrastructure.machines, memory.is_own(run.store, run.identity)
+    listed, is_own = run.environment.infrastructure.machines, memory.is_own(document)
     return [each for each in present if each.id in listed or is_own(each.id, each.token)]
 
 
