@@ -193,7 +193,7 @@ def test_a_blob_is_stored_unless_it_is_there_as_it_is(world, there, damaged, upl
 
     def act(run):
         run.store.client.upload_file = lambda *arguments, **how: stored.append(arguments)
-        on(run, True).upload("layers", NAME, file, damaged=damaged)
+        on(run, True).upload("layers", NAME, file, **({"damaged": True} if damaged else {}))
 
     world.does(act)
     assert len(stored) == uploads
@@ -204,6 +204,7 @@ def test_the_stored_blobs_are_listed_by_their_beginning_and_nothing_beside_them(
         world.put(layout.blob(zone, "tarballs", digest), b"x")
         world.put(layout.beside(layout.blob(zone, "tarballs", digest), "manifest.json"), {})
     world.put(layout.blob("trusted", "layers", OTHER), b"x")
+    world.put(layout.beside(layout.blob("trusted", "tarballs", "c" * 64), "manifest.json"), {})
 
     def act(run):
         both = on(run, False)

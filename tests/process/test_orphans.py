@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import pwd
 import signal
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -227,12 +225,3 @@ def test_on_a_host_the_sessions_end_and_an_interrupted_dpkg_is_completed(monkeyp
     assert command == ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
     assert how["env"] == {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     assert (how["check"], how["capture_output"]) == (False, True)
-
-
-def test_it_is_a_program_of_its_own_that_needs_no_module_of_ours():
-    user = pwd.getpwuid(os.getuid()).pw_name
-    assert user
-    done = subprocess.run(
-        [sys.executable, "-IS", orphans.__file__, "marked", MARK, "/none"], stdin=subprocess.DEVNULL, env={}
-    )
-    assert done.returncode == 0
