@@ -172,6 +172,8 @@ def test_upstream_takes_no_commit_that_lacks_the_one_that_runs_there(world):
         Downgrade, match=f"^start: staging runs {SECOND.short}, which {FIRST.short} does not contain"
     ):
         begins(world, "staging", control="start")
+    with pytest.raises(Downgrade, match=r"^release: staging runs"):
+        begins(world, "staging")
     assert layout.commit_run(FIRST) not in world.objects
     for number in (1, 2):
         begins(world, "staging", control="start", number=number)
@@ -199,7 +201,8 @@ def test_where_no_environment_takes_from_another_nothing_is_recorded(world, tmp_
 def test_what_waits_continues_and_is_live(world):
     waits(world)
     assert begins(world, "production", Proof(digest=DIGEST), "continue") is None
-    assert states(world)[-2:] == ["continuing", "live"]
+    steps = world.value(layout.commit_run(FIRST))["steps"]
+    assert [(each["state"], each["words"]) for each in steps[-2:]] == [("continuing", ""), ("live", "")]
     assert live(world, "production") == [(FIRST, DIGEST)]
 
 
@@ -217,6 +220,18 @@ def test_what_fails_downstream_waits_again_unless_another_run_has_begun_meanwhil
     assert refused.text.startswith(f"continue: production has not proved {FIRST.short}: {why}")
     last = world.value(layout.commit_run(FIRST))["steps"][-1]
     assert (last["state"], last["words"]) == (ended, f"production failed: {why}")
+    assert live(world, "production") == []
+
+
+def test_a_run_whose_record_is_gone_proves_nothing(world):
+    waits(world)
+
+    def act(run):
+        finish = gate.begin(run, "continue", ["release"])
+        del world.objects[layout.commit_run(FIRST)]
+        return finish(Proof(digest=DIGEST))
+
+    assert "the commit has no tarball" in world.does(act, environment="production").text
     assert live(world, "production") == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from types import SimpleNamespace
 
@@ -35,10 +36,14 @@ CHANGES = (
 class Condemned(Alone):
     """The environment of a branch that is gone for so long that the next sweep takes it. `then`: what happens after a request."""
 
-    def __init__(self):
+    def __init__(self, *, seen=False):
         super().__init__()
-        self.then, self.made, self.refuses = None, [], None
+        self.then, self.refuses = None, None
         self.does(controllers.release_to, name="first")
+        if seen:  # the clone that has released it did not know the remote's branches
+            (machine,) = self.hosts(TESTING)
+            machine.tags.append((0.0, {**machine.truly, "pushed": ""}))
+            self.does(controllers.sweep, name="before", environment="staging")
         self.does(controllers.delete_branch, name="gone")
         self.does(controllers.sweep, name="seen", environment="staging")
         self.scheduler.now += 3600 * 3
@@ -78,11 +83,12 @@ def world():
     return Condemned()
 
 
-def sweeps(world, *, meanwhile=lambda run: None, branches=None):
+def sweeps(world, *, before=lambda run: None, meanwhile=lambda run: None, branches=None, group=TESTING):
     """Decide, let something happen, and carry it out; the problems, and what the console said."""
     said = []
 
     def act(run):
+        before(run)
         run.console.event = lambda stage, words: said.append((stage, words))
         ask = branches or (lambda: dict(world.branches))
         found, known = inventory.survey(run), ask()
@@ -91,7 +97,7 @@ def sweeps(world, *, meanwhile=lambda run: None, branches=None):
             remote=run.origin, branches=known, referred=references.of(run, found, known), memory=memory
         )
         plan = sweeping.plan(found, facts, run.pipeline.sweep)
-        assert TESTING in plan.groups
+        assert group in plan.groups
         world.requests.clear()
         meanwhile(run)
         return apply.carry_out(run, found, plan, ask)
@@ -130,6 +136,7 @@ def test_an_environment_that_a_run_holds_is_left_whole(world):
     world.put(KEY, HOLDER)
     problems, _ = sweeps(world)
     assert problems[TESTING].startswith(f"lease: {TESTING} is held by kim@elsewhere on elsewhere")
+    assert len([name for _, name in world.requests if name == "get_object"]) == 1, "it is not waited for"
     assert "\n" not in problems[TESTING]
     assert world.is_whole()
     assert world.value(KEY)["run"] == "another"
@@ -231,6 +238,52 @@ def test_its_lease_is_held_while_it_is_deleted_and_goes_last(world):
     assert KEY not in world.objects
 
 
+def test_its_name_is_deleted_in_the_zone_of_the_settings(world):
+    zones = []
+
+    def meanwhile(run):
+        route53 = run.cloud.client("route53")
+        real = route53.list_hosted_zones_by_name
+
+        def lists(DNSName, MaxItems):  # noqa: N803
+            zones.append(DNSName)
+            return real(DNSName, MaxItems)
+
+        route53.list_hosted_zones_by_name = lists
+
+    sweeps(world, meanwhile=meanwhile)
+    assert set(zones) == {"shop.localhost."}
+    assert world.records == {}
+
+
+def test_the_disks_of_its_machines_go_too(world):
+    deleted = []
+    old(world, names=["volume vol-1"])
+
+    def before(run):
+        ec2 = run.cloud.client("ec2")
+        tags = [{"Key": "project", "Value": "shop"}, {"Key": "environment", "Value": TESTING}]
+        disk = {"VolumeId": "vol-1", "Size": 8, "State": "in-use", "CreateTime": AT, "Tags": tags}
+        ec2.describe_volumes = lambda Filters: {"Volumes": [disk]}  # noqa: N803
+        ec2.delete_volume = lambda **request: deleted.append(request)
+
+    assert sweeps(world, before=before)[0] == {}
+    assert deleted == [{"VolumeId": "vol-1"}]
+
+
+def test_a_document_of_another_environment_that_is_damaged_holds_none_back(world):
+    """What is still in use is asked for the files that all share, and for nothing else."""
+    problems, _ = sweeps(world, meanwhile=lambda run: world.put(layout.history("staging"), b"["))
+    assert problems == {}
+    assert world.remains() == []
+
+
+def test_a_branch_that_only_a_former_sweep_has_seen_is_gone_for_the_judge_too(world):
+    world = Condemned(seen=True)
+    assert sweeps(world)[0] == {}
+    assert world.remains() == []
+
+
 # --- strays ---------------------------------------------------------------------------------------
 
 
@@ -288,7 +341,10 @@ def test_a_stray_that_is_gone_already_is_no_error(kind, code):
 @pytest.mark.promise("when-an-image-goes")
 def test_an_image_is_asked_for_again_and_goes_if_no_machine_runs_on_it():
     assert stray("image", Account(uses=["x-1"])) == []
-    assert [name for name, _ in stray("image", Account())] == ["deregister_image", "delete_snapshot"]
+    assert stray("image", Account()) == [
+        ("deregister_image", {"ImageId": "x-1", "DeleteAssociatedSnapshots": True}),
+        ("delete_snapshot", {"SnapshotId": "snap-1"}),
+    ]
 
 
 @pytest.mark.parametrize(("claimed", "gone"), [(True, False), (False, True)])
@@ -308,8 +364,13 @@ def test_a_stray_goes_unless_it_was_claimed_since_the_survey(world, claimed, gon
 # --- files ----------------------------------------------------------------------------------------
 
 
-def old(world, *keys):
-    """Files that nothing refers to, written long ago."""
+def old(world, *keys, names=()):
+    """Files that nothing refers to, written long ago, and seen by a sweep not so long ago; and the names of what else one has seen."""
+    memory = world.value(layout.SIGHTINGS)
+    world.put(
+        layout.SIGHTINGS,
+        {**memory, "seen": {**memory["seen"], **dict.fromkeys((*keys, *names), AT.isoformat())}},
+    )
     for key in keys:
         world.put(key, {})
         world.objects[key].at = world.scheduler.now - 3600 * 24 * 500
@@ -318,19 +379,15 @@ def old(world, *keys):
 RECORD, BLOB = layout.record("branches", "layers", "a" * 64), layout.blob("branches", "layers", "b" * 64)
 
 
-@pytest.mark.promise("files-are-judged-again")
-def test_records_go_before_the_files_that_they_name_and_only_what_is_condemned_still(world):
-    old(world, RECORD, BLOB)
-    world.does(controllers.sweep, name="sees", environment="staging")
-    world.scheduler.now += 3600 * 3
+TARBALL = layout.blob("branches", "tarballs", "c" * 64)
+
+
+def carries_out(world, meanwhile=lambda run: None):
+    """Sweep old files; the keys of each request that deletes."""
+    old(world, RECORD, BLOB, TARBALL)
     deleted = []
 
-    def act(run):
-        found = inventory.survey(run)
-        memory, _ = apply.remembered(run.store)
-        known = Known(remote=run.origin, branches=dict(world.branches), referred=frozenset(), memory=memory)
-        plan = sweeping.plan(found, known, run.pipeline.sweep)
-        assert {RECORD, BLOB} <= {each.of.key for each in plan.take if hasattr(each.of, "key")}
+    def before(run):
         real = run.store.client.delete_objects
 
         def delete_objects(Bucket, Delete):  # noqa: N803
@@ -338,12 +395,39 @@ def test_records_go_before_the_files_that_they_name_and_only_what_is_condemned_s
             return real(Bucket, Delete)
 
         run.store.client.delete_objects = delete_objects
-        return apply.carry_out(run, found, plan, lambda: dict(world.branches))
 
-    assert world.does(act, environment="staging") == {}
-    assert deleted == [[RECORD], [BLOB]]
-    assert RECORD not in world.objects
+    sweeps(world, before=before, meanwhile=meanwhile)
+    return [[key for key in keys if key in (RECORD, BLOB, TARBALL)] for keys in deleted][:2]
+
+
+@pytest.mark.promise("files-are-judged-again")
+def test_records_go_before_the_files_that_they_name(world):
+    assert carries_out(world) == [[RECORD], [BLOB, TARBALL]]
+    assert not {RECORD, BLOB, TARBALL} & world.objects.keys()
+
+
+@pytest.mark.promise("files-are-judged-again")
+def test_a_file_that_is_needed_since_the_survey_stays(world):
+    """The head of a branch has it as its tarball now."""
+    pointer = layout.record("branches", "commits", world.branches["main"])
+    carries_out(world, lambda run: world.put(pointer, {"digest": "c" * 64}))
+    assert TARBALL in world.objects
     assert BLOB not in world.objects
+
+
+def test_files_are_judged_with_what_former_sweeps_have_seen():
+    world = Condemned(seen=True)
+    assert carries_out(world) == [[RECORD], [BLOB, TARBALL]]
+
+
+def test_a_stray_and_an_environment_of_records_go_as_groups_of_their_own(world):
+    world.keys["shop-old"] = {"project": "shop", "environment": ""}
+    key = layout.history("testing-0123456789")
+    old(world, key, names=["key pair shop-old"])
+    problems, _ = sweeps(world, group="testing-0123456789")
+    assert problems == {}
+    assert key not in world.objects
+    assert "shop-old" not in world.keys
 
 
 # --- what a sweep remembers -------------------------------------------------------------------------
@@ -397,6 +481,9 @@ def test_a_run_of_a_branch_that_is_gone_has_its_name_and_its_environments_settin
         there = apply.run_of(run, found, TESTING)
         assert (there.identity, there.name) == (TESTING, f"shop-{TESTING}")
         assert there.environment.uncommitted == "allowed"
+        assert there.host_name == f"{TESTING}.{run.pipeline.dns_zone}"
+        named = {"testing": dataclasses.replace(found.settings["testing"], host_name="shop")}
+        there = apply.run_of(run, dataclasses.replace(found, settings=named), TESTING)
         assert there.host_name == f"{TESTING}.{run.pipeline.dns_zone}"
         strange = apply.run_of(run, found, "nobody")
         assert (strange.identity, strange.environment.uncommitted) == ("nobody", run.environment.uncommitted)

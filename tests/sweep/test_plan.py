@@ -127,6 +127,8 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, 
         ([stored(f"leases/{identity('shop')}.json", days=1)], [], "what a teardown has left"),
         ([stored(f"history/{identity('shop')}.json", days=364)], [], None),
         ([stored(f"history/{identity('shop')}.json", days=366)], [], "records without a machine, older than 365 days"),
+        ([stored(f"history/{identity('shop')}.json", days=366), stored(f"leases/{identity('shop')}.json", days=1)], [], "records without a machine, older than 365 days"),
+        ([stored(f"history/{identity('shop')}.json", days=366), stored(f"state/{identity('shop')}/a.json", days=1)], [], None),
         ([stored(f"history/{identity('shop')}.json", days=366)], ["shop"], None),
     ],
 )  # fmt: skip
