@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -119,6 +120,12 @@ def test_how_far_a_login_gets_is_found_step_by_step(programs, answers, answer, k
         assert "ssh to i-1 (10.0.0.1): Bad configuration option; terminating\n" in refused.text
 
 
+def test_a_host_is_asked_at_its_port(programs):
+    programs(scanned=f"[10.0.0.1]:2222 {ED}\n")
+    assert ssh.answer(dataclasses.replace(HOST, port=2222)) is LoginAnswer.LOGIN
+    assert ssh.answer(HOST) is LoginAnswer.NOTHING
+
+
 @pytest.mark.parametrize(
     ("answer", "words", "text"),
     [
@@ -148,6 +155,21 @@ def test_each_answer_has_a_sentence_and_a_remedy(answer, words, text):
 # --- the command ------------------------------------------------------------------------------------
 
 
+def test_the_options_are_those_of_ssh_config_5_and_the_files_are_ours():
+    assert ssh.options(Path("/a b/known"), Path("/k%")) == [
+        *("-F", "/dev/null"),
+        *("-o", "StrictHostKeyChecking=yes"),
+        *("-o", 'UserKnownHostsFile="/a b/known"'),
+        *("-o", 'IdentityFile="/k%%"'),
+        *("-o", "GlobalKnownHostsFile=/dev/null"),
+        *("-o", "IdentitiesOnly=yes"),
+        *("-o", "IdentityAgent=none"),
+        *("-o", "BatchMode=yes"),
+        *("-o", "ServerAliveInterval=15"),
+        *("-o", "ServerAliveCountMax=4"),
+    ]
+
+
 @pytest.mark.promise("private-folders")
 def test_a_login_shows_the_deploy_key_alone_and_leaves_nothing():
     with ssh.login(HOST) as command:
@@ -168,8 +190,11 @@ def test_a_login_shows_the_deploy_key_alone_and_leaves_nothing():
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_program_is_run_by_the_host_s_python_as_root(programs, quick, tmp_path):
     programs(said="printed\n")
-    assert ssh.python(HOST, "server", "print('printed', 'ü')", quick=quick) == "printed"
+    how = {"quick": True} if quick else {}
+    assert ssh.python(HOST, "server", "print('printed', 'ü')", **how) == "printed"
     words = told(tmp_path)
+    at = 2 if quick else 0
+    assert words[at : at + 3] == ["-F", "/dev/null", "-o"], "no file of the user's is read"
     assert words[-7:] == ["deploy", "10.0.0.1", "sudo", "-n", "python3", "-IS", "-"]
     assert ("KexAlgorithms=^curve25519-sha256" in words) is quick
     if quick:

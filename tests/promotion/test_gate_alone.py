@@ -486,6 +486,10 @@ def test_who_decides_is_shown_the_commits_and_what_they_reach(world, checkout):
     at = lines.index("  and 2 more")
     assert lines[at + 1] == "changes reach"
     assert [each.split()[0] for each in lines[at + 2 :]] == ["application:", "server:"]
+    runs(world, "production", git(checkout, "rev-parse", "HEAD~20"))
+    lines = shown(world, checkout, {})
+    assert lines[2].startswith("20 commits since ")
+    assert not any("more" in each for each in lines)
 
 
 def test_the_first_release_is_all_of_it_and_an_empty_change_is_said(world, checkout):

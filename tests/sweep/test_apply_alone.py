@@ -21,6 +21,7 @@ from tests.simulation import controllers
 from tests.simulation.alone import Alone
 from tests.simulation.cloud import Instance, refused
 from tests.simulation.controllers import TESTING
+from tests.simulation.scheduler import Pool
 
 HOLDER = {
     "run": "another", "by": "kim@elsewhere", "host": "elsewhere", "machine": "elsewhere", "pid": 7, "started": 8,
@@ -220,6 +221,7 @@ def test_what_the_cloud_refuses_is_named_and_the_lease_is_given_back(world, code
     problems, _ = sweeps(world)
     assert code in problems[TESTING]
     assert "\n" not in problems[TESTING]
+    assert not problems[TESTING].startswith(" "), "the sentence, and not what to type next"
     assert world.value(KEY)["free"] is True
     assert layout.machines(TESTING) in world.objects
 
@@ -228,6 +230,23 @@ def test_a_bug_of_ours_is_not_taken_for_a_refusal(world):
     world.refuses = "terminate_instances", ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
         sweeps(world)
+
+
+def test_what_ends_a_sweep_lets_no_other_environment_begin_and_waits_for_none(world):
+    """Those that have begun go on to their end, in their threads."""
+    world.refuses = "terminate_instances", KeyboardInterrupt()
+    told = []
+
+    class Told(Pool):
+        def map(self, work, *lists):
+            return (work(*each) for each in zip(*lists, strict=False))
+
+        def shutdown(self, **how):
+            told.append(how)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweeps(world, meanwhile=lambda run: setattr(run.threads, "pool", lambda most=None: Told()))
+    assert told == [{"wait": False, "cancel_futures": True}]
 
 
 def test_its_lease_is_held_while_it_is_deleted_and_goes_last(world):
