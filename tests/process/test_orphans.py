@@ -95,6 +95,13 @@ def test_a_zombie_this_process_and_init_are_left_out(monkeypatch):
     assert orphans._read(1 << 30, "environ") == b""
 
 
+def test_a_process_whose_memory_is_swapped_out_counts_and_one_that_is_gone_does_not(monkeypatch):
+    monkeypatch.setattr(orphans, "_read", lambda pid, name: b"10 0 0")
+    assert os.getppid() in list(orphans._others())
+    monkeypatch.setattr(orphans, "_read", lambda pid, name: b"")
+    assert list(orphans._others()) == []
+
+
 # --- sessions on a host -----------------------------------------------------------------------------
 
 
@@ -112,7 +119,7 @@ class Proc:
         return {
             "stat": f"{pid} (a) name) S {facts['parent']} 1 1".encode(),
             "statm": b"0 0" if facts.get("zombie") else b"10 5",
-            "status": f"Name: x\nUid:\t{uid}\t{uid}\nGid:\t9\n".encode(),
+            "status": f"Name: x\nUid:\t{uid}\t0\nGid:\t9\n".encode(),
             "loginuid": str(facts.get("login", "4294967295")).encode(),
             "cgroup": facts.get("cgroup", "0::/system.slice/ssh.service").encode(),
             "environ": b"A=b\0" + f"SUDO_USER={facts['sudo']}".encode() + b"\0"
@@ -189,7 +196,7 @@ def test_the_user_of_this_process_is_read_from_the_kernel():
     parents = orphans._parents()
     assert parents[os.getpid()] == os.getppid()
     assert list(orphans._lineage(os.getpid(), {os.getpid(): 7, 7: 5})) == [os.getpid(), 7, 5]
-    assert list(orphans._lineage(3, {3: 1})) == [3]
+    assert list(orphans._lineage(3, {3: 2, 2: 1})) == [3, 2]
 
 
 # --- as a program -----------------------------------------------------------------------------------
@@ -204,11 +211,12 @@ def test_the_watcher_waits_for_the_end_and_removes_the_run_s_folders_and_no_othe
     ours = tmp_path / f"release-pipeline-{os.getuid()}"
     for name in (f"ssh-{MARK}-x", f"play-{MARK}-y", "ssh-another-z"):
         (ours / name / "below").mkdir(parents=True)
+    (ours / f"{MARK}.lock").write_text("no folder")
     (tmp_path / f"ssh-{MARK}-x").mkdir()
     orphans.main(["marked", MARK, str(tmp_path)])
     assert order == ["end of input", "ended"]
     assert ended[0]() == [MARK]
-    assert [each.name for each in ours.iterdir()] == ["ssh-another-z"]
+    assert {each.name for each in ours.iterdir() if each.is_dir()} == {"ssh-another-z"}
     assert (tmp_path / f"ssh-{MARK}-x").exists()
 
 
