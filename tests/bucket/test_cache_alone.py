@@ -103,7 +103,7 @@ def test_each_writes_to_its_own_zone(world, trusted, zone, tmp_path):
         (False, None, "branches", layout.ZONES),
     ],
 )
-@pytest.mark.promise("only-the-default-branch-writes-trusted")
+@pytest.mark.promise("trusted-is-of-the-default-branch")
 def test_only_a_clean_commit_of_the_default_branch_writes_what_that_branch_trusts(
     world, dirty, trusted, writes, reads
 ):

@@ -98,24 +98,24 @@ def answering(run, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("answering")
 @pytest.mark.promise("keep-tells-the-hosts")
-@pytest.mark.parametrize("days", [3, None, 40])
-def test_a_host_that_wakes_is_told_until_when_it_is_kept(run, days):
+@pytest.mark.parametrize(("before", "days"), [("kept", 3), ("expired", 1), ("young", None)])
+def test_a_host_that_wakes_is_told_until_when_it_is_kept(run, before, days):
     """It was kept while it slept; or it had expired, and gets a day."""
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     sleep.sleep(run)
-    if days == 3:
+    if before == "kept":
         expiry.extend(run, 3)
-    later = now if days else now + datetime.timedelta(days=20)
+    later = now + datetime.timedelta(days=20 if before == "expired" else 0)
     awake = dataclasses.replace(run, clock=Clock(now=lambda: later))
     (machine,) = find.everything(run).machines
     assert sleep.wake(awake) == [machine.id]
     (machine,) = find.everything(run).machines
     assert machine.state == "running"
     kept = expiry.kept_until(machine.tags)
-    if days == 40:
+    if days is None:
         assert (kept, run.hosts.heard) == (None, []), "it is not kept beyond its release"
         return
-    assert kept.date() == (later + datetime.timedelta(days=days or 1)).date()
+    assert kept.date() == (later + datetime.timedelta(days=days)).date()
     (told,) = run.hosts.heard
     assert expiry.TOLD in told
     assert re.search(rf"\b{int(kept.timestamp())}\b", told)

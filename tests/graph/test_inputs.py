@@ -28,7 +28,7 @@ def test_a_part_that_was_changed_added_or_removed_is_a_change(before, now, said)
     task, named = SimpleNamespace(value_savers=[]), Named(lambda: now)
     assert named(task, {} if before is None else {"inputs": before}) is (said == [])
     assert named.changed == said
-    assert repr(named) == ("; ".join(said) or "as before")
+    assert repr(named) == ("; ".join(said) if said else "as before")
     (save,) = task.value_savers
     assert save() == {"inputs": {name: each() if callable(each) else each for name, each in now.items()}}
 

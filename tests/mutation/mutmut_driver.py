@@ -40,7 +40,16 @@ def main(module: str, *, tests_changed: bool) -> None:
         mutmut._run((), AT_ONCE)
     finally:
         end_children()
+    if untried(module):
+        sys.exit(130)  # mutmut takes an interruption for an end
     Path("outcome.json").write_text(json.dumps(outcome(module)))
+
+
+def untried(module: str) -> bool:
+    """Whether there are mutants that have not been tried."""
+    data = SourceFileMutationData(path=module)
+    data.load()
+    return None in data.exit_code_by_key.values()
 
 
 def adopt_orphans() -> None:

@@ -249,19 +249,16 @@ def test_a_child_that_an_interruption_does_not_end_is_killed_at_the_end_of_the_r
 
 
 def test_the_end_of_a_run_waits_for_the_stage_that_is_at_work_and_not_for_ever():
-    begun = time.monotonic()
-    children.rest(30)
-    assert time.monotonic() - begun < 10
+    children.rest(3600)  # nothing is at work
     with children.at_work():
         children.rest(0.05)
         threading.Timer(0.2, children._at_work.pop).start()
-        children.rest(30)
+        children.rest(3600)
         assert children._at_work == []
         children._at_work.append(None)
     with pytest.raises(ZeroDivisionError), children.at_work():
         raise ZeroDivisionError
     assert children._at_work == []
-    assert time.monotonic() - begun < 20
 
 
 # --- a killed run -----------------------------------------------------------------------------------

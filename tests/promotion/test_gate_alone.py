@@ -373,7 +373,7 @@ def test_a_clean_commit_of_the_default_branch_may_be_released_where_it_is_allowe
 
 
 @pytest.mark.parametrize(("control", "task"), [("run", "release"), ("run", "server"), ("start", "release")])
-@pytest.mark.promise("only-continue-reaches-production")
+@pytest.mark.promise("production-by-continue-only")
 def test_an_environment_that_takes_from_another_is_reached_by_continue_only(checkout, control, task):
     said = (
         rf"^{task}: production takes only what staging has proved, and only by `continue`\n    doit continue$"
