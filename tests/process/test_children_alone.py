@@ -97,6 +97,10 @@ def test_a_program_that_is_asked_answers_with_its_code_its_output_and_its_compla
     )
     assert children.ask(["env"])[1] == children.run(["env"]).encode() + b"\n"
     assert children.ask(["cat"]) == (0, b"", b"")
+    _, printed, _ = children.ask(sh("echo $$; cut -d' ' -f6 /proc/$$/stat"))
+    assert len(set(printed.split())) == 1, (
+        "it leads a session, so that its end is the end of all that it started"
+    )
     (tmp_path / "given").write_text("read")
     with (tmp_path / "given").open("rb") as given:
         assert children.ask(["cat"], stdin=given) == (0, b"read", b"")
@@ -115,7 +119,9 @@ def brief(monkeypatch):
     monkeypatch.setattr(children, "GRACE", 0.2)
 
 
-@pytest.mark.parametrize("text", ["echo said; exec sleep 30", "echo said; trap '' TERM; sleep 30; sleep 30"])
+@pytest.mark.parametrize(
+    "text", ["echo said; exec sleep 3000", "echo said; trap '' TERM; sleep 3000; sleep 3000"]
+)
 def test_a_command_that_does_not_end_in_time_is_ended_and_named_with_what_it_said(brief, text):
     with pytest.raises(ChildSilent) as caught:
         children.run(sh(text), seconds=0.3)
@@ -135,7 +141,12 @@ def test_a_command_that_closes_its_output_and_goes_on_has_its_bound_too(brief):
 def test_a_program_that_is_asked_has_its_bound(brief):
     with pytest.raises(ChildSilent, match=r"^sleep 30: did not end within 0\.2 s and was ended"):
         children.ask(["sleep", "30"], seconds=0.2)
+    with pytest.raises(ChildSilent) as caught:
+        children.ask(["sleep", "30"], seconds=0.2)
+    assert caught.value.facts["tail"] == ""
     assert children._children == set()
+    assert children._left(time.monotonic() - 5) == 0.0
+    assert children._left(None) is None
 
 
 def test_what_a_child_leaves_that_holds_its_output_is_ended(brief):
@@ -294,6 +305,10 @@ def test_each_child_has_the_mark_of_the_run_and_one_watcher_waits_for_its_end(tm
     children.run(["true"])
     assert list(children._watchers.values()) == [watcher]
     assert watcher.poll() is None
+    proc = Path(f"/proc/{watcher.pid}")
+    assert b"-IS" in (proc / "cmdline").read_bytes().split(b"\0"), "nobody's modules are loaded"
+    assert (proc / "environ").read_bytes() == b"", "no secret of the run lives on in it"
+    assert {str((proc / "fd" / each).readlink()) for each in "12"} == {"/dev/null"}
     assert os.getsid(watcher.pid) == watcher.pid, "what ends the run's group does not end it"
     left = tmp_path / f"release-pipeline-{os.getuid()}" / "ssh-0123456789ab-x"
     left.mkdir(parents=True)

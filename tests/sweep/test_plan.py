@@ -239,6 +239,22 @@ def test_a_stray_is_what_no_environment_claims(resource, why):
     assert doomed(machine("main"), resource).get(f"{resource.kind} {resource.id}") == why
 
 
+def test_what_is_condemned_is_the_thing_itself():
+    disk = Resource(kind="volume", id="vol-1", state="available", made=ago(days=1))
+    known = Known(remote=ORIGIN, branches={"main": "c0ffee"}, referred=frozenset(), memory=Sightings())
+    (item,) = sweep.condemned(look(disk), known, LIMITS)
+    assert (item.of, item.name) == (disk, "volume vol-1")
+
+
+def test_a_machine_without_a_branch_or_a_remote_is_told_of_in_a_sentence():
+    whole = machine()
+    without = {name: value for name, value in whole.tags.items() if name != "branch"}
+    assert doomed(dataclasses.replace(whole, tags=without)) == {identity("shop"): "its branch is gone"}
+    without = {name: value for name, value in whole.tags.items() if name not in ("branch", "remote")}
+    (said,) = doomed(dataclasses.replace(whole, tags=without)).values()
+    assert said == "left: nothing says which remote has its branch "
+
+
 @pytest.mark.promise("when-an-image-goes")
 def test_old_images_go_unless_a_machine_runs_on_them():
     def baked(number, state="available"):
