@@ -215,9 +215,11 @@ def test_after_an_interruption_no_other_environment_is_begun(world):
     assert world.is_whole()
 
 
-@pytest.mark.parametrize("code", ["UnauthorizedOperation"])
-def test_what_the_cloud_refuses_is_named_and_the_lease_is_given_back(world, code):
-    world.refuses = "terminate_instances", refused(code, 403)
+@pytest.mark.parametrize(
+    ("operation", "code"), [("terminate_instances", "UnauthorizedOperation"), ("delete_objects", "SlowDown")]
+)
+def test_what_the_cloud_refuses_is_named_and_the_lease_is_given_back(world, operation, code):
+    world.refuses = operation, refused(code, 403)
     problems, _ = sweeps(world)
     assert code in problems[TESTING]
     assert "\n" not in problems[TESTING]
