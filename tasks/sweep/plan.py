@@ -250,7 +250,9 @@ def _records_alone(inventory: Inventory, own: EnvironmentInventory, settings: Sw
         return "records of a branch that is gone"
     if not any(each.parsed and each.parsed.kind in LIVED for each in own.objects):
         return "what a teardown has left"
-    old = all(older(inventory, each, settings.record_days) for each in own.objects)
+    # whoever takes the lease writes it, the sweep itself too: that renews nothing
+    records = (each for each in own.objects if not (each.parsed and each.parsed.kind == "lease"))
+    old = all(older(inventory, each, settings.record_days) for each in records)
     return f"records without a machine, older than {settings.record_days} days" if old else ""
 
 

@@ -451,7 +451,8 @@ def waiting(checkout, server):  # noqa: F811
     commit(checkout)  # of no other test
     run = run_in(checkout, QuietCloud(REGION, server.home.load()), environment="staging")
     infrastructure.share(run)
-    run.store.delete(layout.CURRENT_RUN)
+    for key in (layout.CURRENT_RUN, layout.lease("staging"), layout.lease("production")):
+        run.store.delete(key)
     promotion_record.begin(run)
     promotion_record.add(run.store, run.commit, promotion_record.step(run, "waiting"))
     return run

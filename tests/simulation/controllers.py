@@ -42,7 +42,7 @@ from tests.simulation.cloud import SimulatedCloud, SimulatedHosts, World
 from tests.simulation.scheduler import Interrupted, Process
 from tests.simulation.truth import LEASED
 
-COMMITS = tuple(Version(f"{number:040x}") for number in range(1, 10))
+COMMITS = tuple(Version(str(number) * 40) for number in range(1, 10))
 """The history of the repository, the oldest first."""
 BRANCH = "feature"
 TESTING = branch_identity("testing", BRANCH)

@@ -127,6 +127,8 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, 
         ([stored(f"leases/{identity('shop')}.json", days=1)], [], "what a teardown has left"),
         ([stored(f"history/{identity('shop')}.json", days=364)], [], None),
         ([stored(f"history/{identity('shop')}.json", days=366)], [], "records without a machine, older than 365 days"),
+        ([stored(f"history/{identity('shop')}.json", days=366), stored(f"leases/{identity('shop')}.json", days=1)], [], "records without a machine, older than 365 days"),
+        ([stored(f"history/{identity('shop')}.json", days=366), stored(f"state/{identity('shop')}/a.json", days=1)], [], None),
         ([stored(f"history/{identity('shop')}.json", days=366)], ["shop"], None),
     ],
 )  # fmt: skip
@@ -235,6 +237,22 @@ def volume(identity="", **more):
 @pytest.mark.promise("when-a-stray-goes")
 def test_a_stray_is_what_no_environment_claims(resource, why):
     assert doomed(machine("main"), resource).get(f"{resource.kind} {resource.id}") == why
+
+
+def test_what_is_condemned_is_the_thing_itself():
+    disk = Resource(kind="volume", id="vol-1", state="available", made=ago(days=1))
+    known = Known(remote=ORIGIN, branches={"main": "c0ffee"}, referred=frozenset(), memory=Sightings())
+    (item,) = sweep.condemned(look(disk), known, LIMITS)
+    assert (item.of, item.name) == (disk, "volume vol-1")
+
+
+def test_a_machine_without_a_branch_or_a_remote_is_told_of_in_a_sentence():
+    whole = machine()
+    without = {name: value for name, value in whole.tags.items() if name != "branch"}
+    assert doomed(dataclasses.replace(whole, tags=without)) == {identity("shop"): "its branch is gone"}
+    without = {name: value for name, value in whole.tags.items() if name not in ("branch", "remote")}
+    (said,) = doomed(dataclasses.replace(whole, tags=without)).values()
+    assert said == "left: nothing says which remote has its branch "
 
 
 @pytest.mark.promise("when-an-image-goes")
