@@ -15,6 +15,7 @@ import yaml
 
 from tasks import docs
 from tasks.boundary import PipelineBug
+from tasks.process.children import CommandFailed
 from tests.conftest import ROOT
 
 TRACKED = subprocess.run(
@@ -209,7 +210,9 @@ def test_every_refusal_can_be_said():
     for kind in docs.refusals():
         text = kind(**dict.fromkeys(kind.fields(), "x")).text
         assert kind.__doc__
-        assert text.strip()
+        assert text.splitlines()[0].strip()
+        if kind is not CommandFailed:  # who runs the command says what to type
+            assert re.match(r" {4}\S", text.splitlines()[-1]), kind
         assert kind.exit_code in (1, 3) or kind is PipelineBug, kind
 
 

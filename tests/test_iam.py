@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import email.utils
 import json
+import re
 import uuid
 
 import boto3
@@ -152,6 +153,16 @@ def test_the_files_name_this_project():
     settings = (ROOT / "pipeline.yml").read_text()
     assert "name: shop\n" in settings
     assert "dns_zone: shop.localhost\n" in settings
+    texts = [path.read_text() for path in (ROOT / "build" / "ci" / "iam").glob("*.json")]
+    assert len(texts) == len(ROLES)
+    named = {
+        "shop-releases": r"s3:::([\w-]+)",
+        "shop": r"Tag/project\": \"(?!true)(\w+)\"",
+        "shop.localhost": r"\"[\w-]*\*\.([a-z.]+)\"",
+    }
+    assert {name: {each for text in texts for each in re.findall(form, text)} for name, form in named.items()} == {
+        name: {name} for name in named
+    }
 
 
 @pytest.mark.parametrize("name", sorted({each for names in ROLES.values() for each in names}))

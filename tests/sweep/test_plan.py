@@ -296,6 +296,23 @@ def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goe
     assert doomed(stored(key, days=1)) == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "days"),
+    [
+        ("trusted/layers/{}.tar.zst", 5),
+        ("trusted/layers/{}.json", 5),
+        ("trusted/keys/{}.json", 9),
+        ("trusted/commits/{}.json", 9),
+        ("runs/{}.json", 9),
+    ],
+)
+@pytest.mark.promise("when-a-layer-goes", "when-a-record-goes")
+def test_layers_and_records_have_each_their_days(key, days):
+    settings, key = dataclasses.replace(LIMITS, layer_days=5, record_days=9), key.format(DIGESTS[0])
+    assert doomed(stored(key, days=days - 1), settings=settings) == {}
+    assert list(doomed(stored(key, days=days + 1), settings=settings)) == [key]
+
+
 # --- the grace time -------------------------------------------------------------------------------
 
 
@@ -349,7 +366,7 @@ def test_what_is_held_again_is_forgotten():
 
 @pytest.mark.promise("a-few-may-always-go")
 def test_the_share_is_of_everything_and_a_few_may_always_go():
-    many = [stored(f"runs/{each}.json") for each in DIGESTS[: sweep.FEW + 1]]
+    many = [stored(f"runs/{each}.json") for each in DIGESTS[: 25 + 1]]
     living = [stored(f"runs/{each}.json", days=1) for each in DIGESTS[100 : 100 + 3 * len(many)]]
     seen = {each.key: LONG_AGO for each in many}
     assert planned([*many, *living], seen).share == 25

@@ -107,6 +107,10 @@ def ready(cloud: client.Embedded) -> client.Embedded:
     return cloud
 
 
+GUARDED = {"InstanceInitiatedShutdownBehavior": "terminate"}
+"""As a machine is launched that ends itself."""
+
+
 def boot(cloud: client.Embedded, key: Path, more: str = "", **request) -> Host:
     data = USER_DATA.format(key=key.with_suffix(".pub").read_text().strip(), more=more)
     wanted = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1}
@@ -170,7 +174,7 @@ def test_every_host_has_keys_of_its_own(cloud, host, key):
 
 @pytest.mark.promise("a-reboot-does-not-terminate")
 def test_stop_and_start_keep_disk_and_address(cloud, key):
-    host = boot(cloud, key)
+    host = boot(cloud, key, **GUARDED)
     address = host.found()["PrivateIpAddress"]
     host.ssh("echo kept > file")
     host.do("stop_instances", "stopped")
@@ -186,7 +190,7 @@ def test_stop_and_start_keep_disk_and_address(cloud, key):
 @pytest.mark.parametrize("who", ["api", "inside"])
 @pytest.mark.promise("a-reboot-does-not-terminate", "a-reboot-stays-running")
 def test_a_reboot_stays_a_reboot(cloud, key, who):
-    host = boot(cloud, key)
+    host = boot(cloud, key, **GUARDED)
     host.ssh("sudo touch /run/gone; touch kept")
     before, seen = container(host), set()
     if who == "api":
