@@ -160,9 +160,9 @@ def test_the_files_name_this_project():
         "shop": r"Tag/project\": \"(?!true)(\w+)\"",
         "shop.localhost": r"\"[\w-]*\*\.([a-z.]+)\"",
     }
-    assert {name: {each for text in texts for each in re.findall(form, text)} for name, form in named.items()} == {
-        name: {name} for name in named
-    }
+    assert {
+        name: {each for text in texts for each in re.findall(form, text)} for name, form in named.items()
+    } == {name: {name} for name in named}
 
 
 @pytest.mark.parametrize("name", sorted({each for names in ROLES.values() for each in names}))

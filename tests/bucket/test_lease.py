@@ -154,12 +154,21 @@ def test_a_silent_holder_elsewhere_is_followed_after_its_time_to_live(run):
 
 
 @pytest.mark.promise(
-    "killed-holder-is-followed", "theft-is-noticed", "held-lease-is-waited-for", "no-bucket-no-writer", "dead-network-does-not-hang"
+    "killed-holder-is-followed",
+    "theft-is-noticed",
+    "held-lease-is-waited-for",
+    "no-bucket-no-writer",
+    "dead-network-does-not-hang",
 )
 def test_the_seconds_of_the_pages_are_those_of_the_code(run):
     """The tests beside this one have short times."""
     own, waits = Lease(run), []
-    assert (own._me.ttl, own._me.ttl / lease.BEATS, own._me.ttl * lease.SILENCE, lease.FREEING) == (60, 20, 54, 10)
+    assert (own._me.ttl, own._me.ttl / lease.BEATS, own._me.ttl * lease.SILENCE, lease.FREEING) == (
+        60,
+        20,
+        54,
+        10,
+    )
     elsewhere(run, ttl=100)
     passed = [0.0]
 

@@ -192,7 +192,9 @@ def test_a_build_sees_only_the_variables_that_its_profile_names(project, start, 
 
 @pytest.mark.promise("whole-output-is-in-the-log", "a-failing-build-shows-its-end")
 def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, start):
-    many = "for each in 0 1 2 3 4 5 6 7 8 9; do echo line $each.1; echo line $each.2; echo line $each.3; done;"
+    many = (
+        "for each in 0 1 2 3 4 5 6 7 8 9; do echo line $each.1; echo line $each.2; echo line $each.3; done;"
+    )
     change_profile(project, "mkdir -p out &&", f"{many} echo about to; echo broken >&2; exit 7;")
     with pytest.raises(BuildFailed) as caught:
         tarball.pack(Build(start(project)))
