@@ -377,6 +377,7 @@ def test_the_share_is_of_everything_and_a_few_may_always_go():
     "sweep-waits-a-grace-time", "shared-environments-stay", "needed-tarballs-stay", "kept-and-pinned-stay"
 )
 def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
+    kinds_taken = set()
     for seed in range(300):
         chance = random.Random(seed)
         branches = [f"branch-{number}" for number in range(8)]
@@ -421,6 +422,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
         settings = dataclasses.replace(LIMITS, tarballs=chance.randrange(20))
         taken = sweep.plan(found, known, settings).take
         for each in taken:
+            kinds_taken.add(type(each.of))
             assert each.name in seen
             assert seen[each.name] <= ago(hours=24)
             assert each.of.identity != "live"
@@ -434,6 +436,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
                 )
             else:
                 assert not any(name in each.of.key for name in referred)
+    assert kinds_taken == {Resource, StoredObject}, "else nothing is looked at"
 
 
 # --- against the cloud's API, without hosts -------------------------------------------------------
@@ -586,7 +589,7 @@ def test_exactly_the_right_environments_and_tarballs_go(aws, project, environmen
     )
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/sweep/test_plan.py::test_exactly_the_right_environments_and_tarballs_go")
 def test_a_sweep_of_200_environments_and_1000_tarballs_is_decided_within_10_seconds(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"))
     populate(run, BRANCHES)

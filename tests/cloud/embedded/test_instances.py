@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cloud.embedded import client, containers, home, lifecycle
+from tasks.cloud.interface import HostDown
 from tasks.process.life import started_at
 from tests.cloud.embedded.conftest import REGION, ROOT
 from tests.cloud.embedded.test_api import bucket, image
@@ -179,7 +180,7 @@ def test_stop_and_start_keep_disk_and_address(cloud, key):
     host.ssh("echo kept > file")
     host.do("stop_instances", "stopped")
     assert "PublicIpAddress" not in host.found()
-    with pytest.raises(Exception, match="is stopped, not running"):
+    with pytest.raises(HostDown, match="is stopped, not running"):
         cloud.reachable_at(host.found())
     host.do("start_instances", "running")
     until(host.answers)
