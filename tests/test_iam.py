@@ -215,6 +215,16 @@ def test_the_files_name_this_project():
     ]
     assert bounds == [sorted(types)] * 2
     assert policies.DEBIAN == images.DEBIAN
+    texts = [path.read_text() for path in (ROOT / "build" / "ci" / "iam").glob("*.json")]
+    assert len(texts) == len(ROLES)
+    named = {
+        "shop-releases": r"s3:::([\w-]+)",
+        "shop": r"Tag/project\": \"(?!true)(\w+)\"",
+        "shop.localhost": r"\"[\w-]*\*\.([a-z.]+)\"",
+    }
+    assert {
+        name: {each for text in texts for each in re.findall(form, text)} for name, form in named.items()
+    } == {name: {name} for name in named}
 
 
 @pytest.mark.parametrize("name", sorted({each for names in ROLES.values() for each in names}))

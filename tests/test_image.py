@@ -77,6 +77,7 @@ def test_the_fingerprint_is_the_same_in_a_shallow_clone_at_another_place(project
         ("playbooks/image.yml", "---", "---\n# x", False),
         ("pipeline.yml", "image: debian-12", "image: debian-13", False),
         ("environments/testing.yml", "per_branch", "server: {php: {version: '8.3'}}\nper_branch", False),
+        ("applications/magento2/profile.yml", "extensions: [bcmath, ", "extensions: [", False),
         ("environments/testing.yml", "per_branch", "server: {php: {memory_limit: 1G}}\nper_branch", True),
         ("app/pub/index.php", "<?php", "<?php // x", True),
         ("playbooks/release.yml", "---", "---\n# x", True),

@@ -65,7 +65,9 @@ def test_neither_the_caller_s_variables_nor_its_temporary_folder_decide_what_a_r
     assert site.doit("release").stdout.count("unchanged") >= 4
 
 
-@pytest.mark.long  # it waits for the signs of life that do not come
+@pytest.mark.long(
+    short="tests/hosts/test_ansible.py::test_an_interruption_ends_a_play"
+)  # it waits for the signs of life that do not come
 def test_a_host_that_falls_silent_ends_what_waits_for_it(site):
     """As by a full disk, a lost route or a hung kernel: the connection stands, and nothing answers."""
     host, silent = site.host, ssh.ALIVE_EVERY * (ssh.ALIVE_MISSED + 1)

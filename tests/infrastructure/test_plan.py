@@ -91,6 +91,7 @@ def test_a_stopped_machine_is_started():
 
 
 @pytest.mark.parametrize("newer", ["i-0", "i-2"])  # ids are random
+@pytest.mark.promise("the-oldest-machine-stays")
 def test_a_machine_too_many_is_ended_and_the_oldest_stays(newer):
     oldest = dataclasses.replace(MACHINE, launched="2026-11-01T10:00:00+00:00")
     second = dataclasses.replace(MACHINE, id=newer, address="10.1.0.3", launched="2026-11-02T09:00:00+00:00")

@@ -85,16 +85,17 @@ def test_a_run_that_has_ended_or_continues_is_not_superseded(run, ended):
     assert promotion_record.read(run.store, run.commit).state == ended
 
 
+@pytest.mark.parametrize("ended", [["failed"], [], ["built"], ["built", "staged"]])
 @pytest.mark.promise("killed-run-begins-again")
-def test_the_same_commit_begins_anew_with_its_former_steps(run):
+def test_the_same_commit_begins_anew_with_its_former_steps(run, ended):
+    """A killed run leaves no step of its end."""
     promotion_record.begin(run)
-    promotion_record.add(run.store, run.commit, promotion_record.step(run, "failed"))
-    assert promotion_record.begin(run).state == "failed"
-    assert [each.state for each in promotion_record.read(run.store, run.commit).steps] == [
-        "started",
-        "failed",
-        "started",
-    ]
+    for state in ended:
+        promotion_record.add(run.store, run.commit, promotion_record.step(run, state))
+    former = ["started", *ended]
+    assert promotion_record.begin(run).state == former[-1]
+    steps = promotion_record.read(run.store, run.commit).steps
+    assert [each.state for each in steps] == [*former, "started"]
 
 
 @pytest.mark.promise("only-a-waiting-run-goes-on", "a-record-is-replaced-as-read")

@@ -314,6 +314,23 @@ def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goe
     assert doomed(stored(key, days=1)) == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "days"),
+    [
+        ("trusted/layers/{}.tar.zst", 5),
+        ("trusted/layers/{}.json", 5),
+        ("trusted/keys/{}.json", 9),
+        ("trusted/commits/{}.json", 9),
+        ("runs/{}.json", 9),
+    ],
+)
+@pytest.mark.promise("when-a-layer-goes", "when-a-record-goes")
+def test_layers_and_records_have_each_their_days(key, days):
+    settings, key = dataclasses.replace(LIMITS, layer_days=5, record_days=9), key.format(DIGESTS[0])
+    assert doomed(stored(key, days=days - 1), settings=settings) == {}
+    assert list(doomed(stored(key, days=days + 1), settings=settings)) == [key]
+
+
 # --- the grace time -------------------------------------------------------------------------------
 
 
@@ -367,7 +384,7 @@ def test_what_is_held_again_is_forgotten():
 
 @pytest.mark.promise("a-few-may-always-go")
 def test_the_share_is_of_everything_and_a_few_may_always_go():
-    many = [stored(f"runs/{each}.json") for each in DIGESTS[: sweep.FEW + 1]]
+    many = [stored(f"runs/{each}.json") for each in DIGESTS[: 25 + 1]]
     living = [stored(f"runs/{each}.json", days=1) for each in DIGESTS[100 : 100 + 3 * len(many)]]
     seen = {each.key: LONG_AGO for each in many}
     assert planned([*many, *living], seen).share == 25
@@ -378,6 +395,7 @@ def test_the_share_is_of_everything_and_a_few_may_always_go():
     "sweep-waits-a-grace-time", "shared-environments-stay", "needed-tarballs-stay", "kept-and-pinned-stay"
 )
 def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
+    kinds_taken = set()
     for seed in range(300):
         chance = random.Random(seed)
         branches = [f"branch-{number}" for number in range(8)]
@@ -422,6 +440,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
         settings = dataclasses.replace(LIMITS, tarballs=chance.randrange(20))
         taken = sweep.plan(found, known, settings).take
         for each in taken:
+            kinds_taken.add(type(each.of))
             assert each.name in seen
             assert seen[each.name] <= ago(hours=24)
             assert each.of.identity != "live"
@@ -435,6 +454,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
                 )
             else:
                 assert not any(name in each.of.key for name in referred)
+    assert kinds_taken == {Resource, StoredObject}, "else nothing is looked at"
 
 
 # --- against the cloud's API, without hosts -------------------------------------------------------
@@ -587,7 +607,7 @@ def test_exactly_the_right_environments_and_tarballs_go(aws, project, environmen
     )
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/sweep/test_plan.py::test_exactly_the_right_environments_and_tarballs_go")
 def test_a_sweep_of_200_environments_and_1000_tarballs_is_decided_within_10_seconds(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"))
     populate(run, BRANCHES)
