@@ -165,4 +165,5 @@ def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings
     upstream = file.said.takes_from
     if upstream and upstream not in (others := [each for each in known if each != name]):
         raise file.wrong("takes_from", upstream, "another environment", others)
+    settings.accept_environment(file)
     return file.said

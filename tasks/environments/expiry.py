@@ -91,5 +91,5 @@ def tell(run: Run) -> None:
         return
     folder, _, _ = TOLD.rpartition("/")
     program = TELL.format(folder=folder, file=TOLD, seconds=int(until.timestamp()))
-    for host in hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)):
+    for host in hosts.reachable(run, infrastructure.existing(run)):
         run.hosts.python(host, "keep", program, quick=True)

@@ -38,6 +38,13 @@ class NothingToWake(Refusal):
     remedy = "doit plan infrastructure"
 
 
+class SpotCannotSleep(Refusal):
+    """The machines are spot instances, which the cloud does not stop: they run or end."""
+
+    sentence = "{verb}: the machines of {environment} are spot instances, which cannot be stopped (infrastructure.spot)"
+    remedy = "doit environment={environment} stop"
+
+
 def sleep(run: Run) -> list[str]:
     """Stop every machine and return their ids. Raises SleepForbidden, NothingToWake or EnvironmentHeld."""
     with _alone(run, "sleep"):
@@ -67,9 +74,7 @@ def wake(run: Run) -> list[str]:
         if not asleep:
             raise NothingToWake(verb="wake", identity=run.identity, state="asleep")
         machines = hosts.parsed(infrastructure.converge(run, "wake", baked=image.start).facts)
-        for host in hosts.reachable(
-            run.cloud, run.secrets_folder, machines
-        ):  # a machine that runs accepts logins some seconds later
+        for host in hosts.reachable(run, machines):  # a machine that runs accepts logins some seconds later
             for _ in waiting.patience(run, f"{host.name} not to be logged in to"):
                 if ssh.answer(host) is ssh.LoginAnswer.LOGIN:
                     break
@@ -87,6 +92,8 @@ def wake(run: Run) -> list[str]:
 def _alone(run: Run, verb: str) -> Iterator[None]:
     if not run.environment.has("teardown", offered=False):
         raise SleepForbidden(verb=verb, environment=run.environment_name)
+    if run.environment.infrastructure.spot:
+        raise SpotCannotSleep(verb=verb, environment=run.environment_name)
     lease = Lease(run, on_lost=children.interrupt)
     lease.take(say=run.console.say(verb))
     try:

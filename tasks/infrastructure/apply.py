@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import yaml
 
 from tasks.cloud.errors import already, code
-from tasks.infrastructure import find, images, launches, memory, plan, secrets, zone
+from tasks.infrastructure import find, images, launches, machine, memory, plan, secrets, zone
 from tasks.infrastructure.waiting import patience
 from tasks.refusal import Refusal
 
@@ -53,6 +53,14 @@ LAUNCHES = {
     "InsufficientInstanceCapacity": (
         "AWS has no machine of this type free now: try again later, or take another instance_type",
         "doit infrastructure",
+    ),
+    "MaxSpotInstanceCountExceeded": (
+        "the account may not have so many spot instances in this region: ask for more, or set infrastructure.spot: false",
+        "aws service-quotas request-service-quota-increase --service-code ec2 --quota-code L-34B43A08 --desired-value 32",
+    ),
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (
+        "the account has never had a spot instance, and this role may not make the role that they need",
+        "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
     ),
     "PendingVerification": (
         "AWS still verifies the account for this region, which takes up to four hours, and writes a mail when it is done",
@@ -133,8 +141,10 @@ def _create_key(run: Run, ec2: Any, change: plan.CreateKey) -> None:
 
 
 def _create_group(run: Run, ec2: Any, change: plan.CreateGroup) -> None:
+    network = machine.network(run, ec2)
     with already("InvalidGroup.Duplicate"):
         ec2.create_security_group(
+            **({"VpcId": network} if network else {}),
             GroupName=change.name,
             Description=f"{run.pipeline.name}: {run.identity}",
             TagSpecifications=_tagged("security-group", find.tags(run)),
@@ -187,7 +197,7 @@ def _group_id(run: Run, ec2: Any) -> str:
 
 
 def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked | None) -> None:
-    number, request = str(change.number), _request(run, ec2, baked)
+    number, request = str(change.number), _request(run, ec2, change.number, baked)
     token = launches.token(run.store, run.identity, number)
     try:
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
@@ -204,24 +214,20 @@ def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked
         _alive(ec2, id, "pending")
 
 
-def _request(run: Run, ec2: Any, baked: Baked | None) -> dict[str, Any]:
+def _request(run: Run, ec2: Any, number: int, baked: Baked | None) -> dict[str, Any]:
     """The parameters of a new machine, for `RunInstances`."""
-    settings, tags = run.environment.infrastructure, find.tags(run)
+    tags, type = find.tags(run), machine.size(run)
+    image = images.described(ec2, (baked(run) if baked else None) or _bare_image(run, ec2, type))
     return {
-        "ImageId": (baked(run) if baked else None) or _bare_image(run, ec2),
-        "InstanceType": settings.instance_type or run.pipeline.instance_type,
+        **machine.request(run.environment.infrastructure, image, type, _group_id(run, ec2), number),
         "KeyName": run.name,
-        "SecurityGroupIds": [_group_id(run, ec2)],
-        "DisableApiTermination": settings.termination_protection,
-        "InstanceInitiatedShutdownBehavior": "terminate" if settings.ends_itself else "stop",
-        "MetadataOptions": {"HttpTokens": "required"},
         "UserData": _user_data(run.cloud.login_user, _deploy_key(run)),
         "TagSpecifications": [*_tagged("instance", tags), *_tagged("volume", tags)],
     }
 
 
-def _bare_image(run: Run, ec2: Any) -> str:
-    return images.named(run, ec2, say=run.console.say("infrastructure"))
+def _bare_image(run: Run, ec2: Any, type: str) -> str:
+    return images.named(run, ec2, type, say=run.console.say("infrastructure"))
 
 
 def _deploy_key(run: Run) -> str:

@@ -72,7 +72,7 @@ def go_live(
     """Run playbooks/release.yml on the machines, with a link to the tarball that is valid for an hour."""
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached = hosts.reachable(run.cloud, run.secrets_folder, found)
+    reached = hosts.reachable(run, found)
     run.hosts.play(
         "release",
         hosts=reached,

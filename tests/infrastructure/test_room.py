@@ -12,6 +12,7 @@ ROOM = ROOT / "tasks" / "infrastructure"
 FLOORS = (
     {"plan", "waiting"},
     {"find", "hosts", "images", "launches", "memory", "secrets", "zone"},
+    {"machine"},
     {"apply"},
     {"stage"},
 )
