@@ -122,7 +122,9 @@ TAG = Form(
 )
 FOLDER = text("the name of one folder", r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 PROJECT = text(
-    "a name of 1 to 40 lower-case letters, digits and hyphens", r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?"
+    "a name of 1 to 40 lower-case letters, digits and hyphens that does not begin with aws, ssm, sg- or xn--",
+    # AWS keeps them: for parameters, security groups, buckets
+    r"(?!aws|ssm|sg-|sg$|xn--)[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?",
 )
 DNS_NAME = Form(
     words="a DNS name such as shop.example.com",

@@ -7,10 +7,9 @@ import dataclasses
 import datetime
 import re
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from tasks import source
 from tasks.bucket.lease import EnvironmentHeld, Lease
@@ -142,33 +141,17 @@ def _old(run: Run, image: Image) -> bool:
 def superfluous(newest_first: list[Image], used: set[str]) -> list[Image]:
     """The images to remove: the failed ones, and the old ones that no machine runs on."""
     spent = [each for each in newest_first if each.state in SPENT]
-    return spent + [each for each in surplus(newest_first) if each.id not in used]
+    whole = [each for each in newest_first if each.state == "available"]
+    kept = newest((each.id, each.architecture) for each in whole) | used
+    return spent + [each for each in whole if each.id not in kept]
 
 
-Baked = TypeVar("Baked", bound="HasArchitecture")
-
-
-class HasArchitecture(Protocol):
-    """An image, as the cloud or an inventory lists it."""
-
-    @property
-    def state(self) -> str:
-        """As EC2 names it."""
-
-    @property
-    def architecture(self) -> str:
-        """The processor that it is for."""
-
-
-def surplus(newest_first: Sequence[Baked]) -> list[Baked]:
-    """The whole images beyond the newest ones of each processor."""
-    seen: Counter[str] = Counter()
-    more = []
-    for each in newest_first:
-        if each.state == "available":
-            seen[each.architecture] += 1
-            more += [each] if seen[each.architecture] > KEPT else []
-    return more
+def newest(newest_first: Iterable[tuple[str, str]]) -> set[str]:
+    """Of whole images, each an id and a processor, those that stay: the newest ones for each processor."""
+    by_processor: dict[str, list[str]] = {}
+    for id, processor in newest_first:
+        by_processor.setdefault(processor, []).append(id)
+    return {id for ids in by_processor.values() for id in ids[:KEPT]}
 
 
 # --- the stage ----------------------------------------------------------------------------------

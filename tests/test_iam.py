@@ -273,8 +273,7 @@ def release(run):
     infrastructure.converge(run, baked=image.start)
     state.set("server", "deps:", [])
     state.void("server")
-    infrastructure.existing(run)
-    ec2s.tag(run, {"commit": "c"})
+    ec2s.tag(run, [each.id for each in infrastructure.existing(run)], {"commit": "c"})
     history.add(run, uuid.uuid4().hex)
     lease.free()
 

@@ -75,10 +75,11 @@ def extend(run: Run, days: int) -> Time:
     """Keep the environment for so many days from now. Sleeping hosts are told when they wake. Raises NoExpiry, NoMachine."""
     if not run.environment.release.expires_after_days:
         raise NoExpiry(environment=run.environment_name)
-    if not find.everything(run).machines:
+    machines = find.everything(run).machines
+    if not machines:
         raise NoMachine(stage="keep", identity=run.identity)
     until = run.clock.now() + datetime.timedelta(days=days)
-    ec2.tag(run, {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
+    ec2.tag(run, [each.id for each in machines], {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
     tell(run)
     return until
 

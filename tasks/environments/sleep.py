@@ -48,10 +48,7 @@ class SpotCannotSleep(Refusal):
 def sleep(run: Run) -> list[str]:
     """Stop every machine and return their ids. Raises SleepForbidden, NothingToWake or EnvironmentHeld."""
     with _alone(run, "sleep"):
-        own = inventory.survey(run).environments.get(
-            run.identity, inventory.EnvironmentInventory(identity=run.identity)
-        )
-        awake = [each for each in own.instances if each.state in ("pending", "running")]
+        awake = [each for each in inventory.own(run).instances if each.state in ("pending", "running")]
         if not awake:
             raise NothingToWake(verb="sleep", identity=run.identity, state="running")
         for each in awake:
@@ -78,9 +75,8 @@ def wake(run: Run) -> list[str]:
             for _ in waiting.patience(run, f"{host.name} not to be logged in to"):
                 if ssh.answer(host) is ssh.LoginAnswer.LOGIN:
                     break
-        found = inventory.survey(run)
-        end = expiry.expiry(found.environments[run.identity], run.environment)
-        if end and end < found.at + datetime.timedelta(days=GRACE_DAYS):
+        end = expiry.expiry(inventory.own(run), run.environment)
+        if end and end < run.clock.now() + datetime.timedelta(days=GRACE_DAYS):
             expiry.extend(run, GRACE_DAYS)
             run.console.event("wake", f"it had expired: kept for {GRACE_DAYS} day")
         else:

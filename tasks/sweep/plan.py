@@ -278,12 +278,14 @@ def _stray(inventory: Inventory, each: Resource) -> Iterator[Deletion | Spared]:
 def _images(inventory: Inventory) -> Iterator[Deletion | Spared]:
     baked = [each for each in inventory.resources if each.kind == "image" and "fingerprint" in each.tags]
     newest = sorted(baked, key=lambda each: each.made or inventory.at, reverse=True)
-    whole = [each for each in newest if each.state == "available"]
+    stays = image.newest(
+        (each.id, each.more.get("architecture", image.X86)) for each in newest if each.state == "available"
+    )
     used = {each.more["image"] for each in inventory.resources if each.kind == "instance"}
     for each in newest:
         if each.state in image.SPENT:
             yield from _unless_kept(inventory, each, f"the image is {each.state}")
-        elif each in whole[image.KEPT :] and each.id not in used:
+        elif each.state == "available" and each.id not in stays | used:
             yield from _unless_kept(
                 inventory, each, f"older than the newest {image.KEPT}, and no machine runs on it"
             )

@@ -220,7 +220,7 @@ def named_as(run, host_name):
 def addresses_of(run, *others):
     """The names of these runs that have a record."""
     route53 = run.cloud.client("route53")
-    records = route53.list_resource_record_sets(HostedZoneId=zone.zone_id(route53, run.pipeline.dns_zone))
+    records = route53.list_resource_record_sets(HostedZoneId=zone.zone_id(run.cloud, run.pipeline.dns_zone))
     names = {each["Name"].rstrip(".") for each in records["ResourceRecordSets"] if each["Type"] == "A"}
     return sorted(names & {each.host_name for each in (run, *others)})
 

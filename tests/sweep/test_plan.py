@@ -493,7 +493,7 @@ def populate(run, branches, *, more=False):
         put(f"state/{name}/release.json", {"doit": {}})
         release = {"commit": "c", "branch": branch, "by": "x", "at": "x", "run": "x"}
         put(f"history/{name}.json", {"releases": [{**release, "digest": digest_of(branch)}]})
-    zone = zone_id(route53, run.pipeline.dns_zone)
+    zone = zone_id(run.cloud, run.pipeline.dns_zone)
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": records})
 
 

@@ -213,9 +213,13 @@ class WsgiApplication:
         refused: Answer | None = self.faults.before(request, environ, self.instances) if self.faults else None
         if refused:
             return refused
-        answer = self._moto(request, environ)
+        behind = self.faults.behind(request, self.disk.versions) if self.faults else 0
+        with self.disk.as_of(request.service, behind):
+            answer = self._moto(request, environ)
         if request.changes:
             self.disk.save(request.service)
+            if self.faults:
+                self.faults.after(request, answer)
         return answer
 
     def _moto(self, request: Request, environ: dict[str, Any]) -> Answer:

@@ -20,6 +20,7 @@ from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
+from moto.iam.exceptions import NotFoundException as IamNotFoundException
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
@@ -101,6 +102,10 @@ def _launches(instances: Instances) -> None:
         protection.append(protected)
         try:
             result = respond(response)
+        except IamNotFoundException:
+            name = response._get_param("IamInstanceProfile.Name")
+            text = f"Value ({name}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
+            raise EC2ClientError("InvalidParameterValue", text) from None
         finally:
             protection.clear()
         for instance in result.result.instances:
