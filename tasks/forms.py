@@ -144,6 +144,9 @@ JUMP_HOST = text(
 )
 KMS_KEY = text("a KMS key's id, alias or ARN", r"[A-Za-z0-9:/_-]{1,2048}")
 INSTANCE_PROFILE = text("an instance profile's name of 1 to 128 characters", r"[A-Za-z0-9_+=,.@-]{1,128}")
+REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
+UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+INSTANCE = text("an instance's id such as i-0123456789abcdef0", r"i-[0-9a-f]{8,17}")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
 PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")
 FINGERPRINT = text(

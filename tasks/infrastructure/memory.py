@@ -30,6 +30,17 @@ def change(
     return after
 
 
+def is_own(store: Store, identity: str) -> Callable[[str, str], bool]:
+    """Tells of a machine, by its id and its launch token, whether it was launched or pinned for the environment.
+
+    Its tags do not say that: other roles may make a machine with any tags that they may set. A token is known here alone.
+    """
+    document = known(store, identity)
+    ids = document.get("host_keys", {}).keys() | {*document.get("machines", ())}
+    tokens = {*document.get("launch", {}).values(), *document.get("launched", ())}
+    return lambda id, token: id in ids or token in tokens
+
+
 def known(store: Store, identity: str) -> dict[str, Any]:
     """The environment's document; an empty one before there is a bucket."""
     try:
