@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 Time = datetime.datetime
-Kind = Literal["instance", "volume", "key pair", "security group", "record", "secret", "image"]
+Kind = Literal["instance", "volume", "key pair", "security group", "record", "secret", "image", "snapshot"]
 EVERYTHING = ("",)
 ENDED = ("shutting-down", "terminated")
 IMAGE_BUILDER = "image"
@@ -157,6 +157,7 @@ def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
         lambda: _keys(run),
         lambda: _groups(run),
         lambda: _images(run),
+        lambda: _snapshots(run),
         lambda: _records(run, names, objects.result()),
         lambda: _secrets(run),
     ]
@@ -226,6 +227,11 @@ def _images(run: Run) -> Iterator[Resource]:
                 "snapshots": [disk["SnapshotId"] for disk in disks if "SnapshotId" in disk],
             },
         )
+
+
+def _snapshots(run: Run) -> Iterator[Resource]:
+    for each in _pages(run, "describe_snapshots", "Snapshots", OwnerIds=["self"]):
+        yield _tagged("snapshot", each["SnapshotId"], each, state=each["State"], made=each["StartTime"])
 
 
 def _records(run: Run, names: EnvironmentNames, objects: Sequence[StoredObject]) -> Iterator[Resource]:
