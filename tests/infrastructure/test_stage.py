@@ -19,6 +19,7 @@ from tasks.infrastructure.plan import Existing
 from tasks.release import history
 from tests.cloud.embedded.conftest import REGION
 from tests.clouds import Killed, QuietCloud, run_in, secrets_of
+from tests.conftest import until
 from tests.infrastructure.conftest import instances
 
 
@@ -170,7 +171,7 @@ def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, fa
     infrastructure.share(run)
     first = infrastructure.converge(run)
     run.cloud.client("ec2").stop_instances(InstanceIds=[first.facts["hosts"][0]["id"]])
-    assert [each.state for each in find.everything(run).machines] == ["stopping"]
+    until(lambda: [each.state for each in find.everything(run).machines] == ["stopping"])
     again = infrastructure.converge(run)
     assert [each["id"] for each in again.facts["hosts"]] == [first.facts["hosts"][0]["id"]]
     teardown.tear_down(run)

@@ -731,6 +731,20 @@ def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     assert carried_out(run, found, plan) == {f"volume {made}": "it is in use again"}
 
 
+@pytest.mark.promise("when-a-snapshot-goes")
+def test_a_snapshot_without_its_image_goes_and_no_other():
+    def disk(id, **more):
+        return Resource(kind="snapshot", id=id, state="completed", tags={"project": "shop"}, **more)
+
+    made = Resource(kind="image", id="ami-1", state="available", more={"snapshots": ["snap-1"]})
+    copying = dataclasses.replace(disk("snap-3"), state="pending")
+    kept = dataclasses.replace(disk("snap-4"), tags={"project": "shop", "pin": "me"})
+    found = doomed(made, disk("snap-1"), disk("snap-2"), copying, kept)
+    assert found["snapshot snap-2"] == "its image is gone"
+    assert found["snapshot snap-4"] == "left: its image is gone, but pinned"
+    assert {each for each in found if each.startswith("snapshot")} == {"snapshot snap-2", "snapshot snap-4"}
+
+
 @pytest.mark.promise("when-an-image-goes")
 def test_an_image_from_which_a_machine_has_just_started_stays(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
