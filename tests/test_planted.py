@@ -403,7 +403,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SSH, "tasks/hosts/ansible.py", "-o ControlPersist=30s", "-o ControlPersist=30s -o StrictHostKeyChecking=no"),
     (CLOUD, "tasks/infrastructure/secrets.py", 'Type="SecureString"', 'Type="String"'),
     (CLOUD, "tasks/infrastructure/images.py", 'Owners=["self", DEBIAN], ', ""),
-    (SSHCLOUD, "tasks/hosts/ssh.py", '"PreferredAuthentications=none"', '"PreferredAuthentications=publickey"'),
+    (SSH, "tasks/hosts/ssh.py", '"PreferredAuthentications=none"', '"PreferredAuthentications=publickey"'),
     (CLOUD, "tasks/infrastructure/machine.py", '"HttpTokens": "required"', '"HttpTokens": "optional"'),
     (CLOUD, "tasks/cloud/embedded/address.py", "127.0.0.1", "0.0.0.0"),
 ]  # fmt: skip
