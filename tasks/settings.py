@@ -226,7 +226,7 @@ def of_pipeline(root: Path) -> Pipeline:
 
 
 SYSTEM_GB, RELEASE_GB = 7, 1
-"""GB that a machine's system, packages, database and logs take, and what each release takes: one of Magento has 0.9."""
+"""GB that a machine's system, packages, data and logs take, and what a large release takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
