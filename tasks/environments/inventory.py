@@ -223,7 +223,7 @@ def _images(run: Run) -> Iterator[Resource]:
             state=each["State"],
             made=_time(each["CreationDate"]),
             more={
-                "architecture": each["Architecture"],
+                "architecture": each.get("Architecture", "x86_64"),
                 "snapshots": [disk["SnapshotId"] for disk in disks if "SnapshotId" in disk],
             },
         )

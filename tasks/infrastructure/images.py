@@ -43,10 +43,9 @@ class TypeUnknown(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """An image: what it runs on, what its disk is called, and how large that is at least."""
+    """An image: what its disk is called, and how large that is at least."""
 
     id: str
-    architecture: str
     disk: str
     gb: int
 
@@ -92,7 +91,6 @@ def described(ec2: Any, id: str) -> Described:
     disk = image["RootDeviceName"]
     return Described(
         id=id,
-        architecture=image["Architecture"],
         disk=disk,
         gb=int(disks.get(disk, {}).get("VolumeSize", 0)),
     )

@@ -125,7 +125,7 @@ def test_a_disk_is_as_the_settings_say(run):
 
 
 def test_a_disk_is_never_smaller_than_that_of_its_image(run):
-    baked = images.Described(id="ami-1", architecture="x86_64", disk="/dev/xvda", gb=40)
+    baked = images.Described(id="ami-1", disk="/dev/xvda", gb=40)
     request = machine.request(run.environment.infrastructure, baked, "t3.medium", "sg-1", 1)
     assert request["BlockDeviceMappings"][0]["DeviceName"] == "/dev/xvda"
     assert request["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 40
