@@ -184,10 +184,16 @@ def _delete_image(run: Run, each: Resource) -> None:
         images.remove(client, each.id, each.more["snapshots"])
 
 
+def _delete_snapshot(run: Run, each: Resource) -> None:
+    with already("InvalidSnapshot.NotFound", "InvalidSnapshot.InUse"):
+        run.cloud.client("ec2").delete_snapshot(SnapshotId=each.id)
+
+
 _STRAYS: dict[str, Callable[[Run, Any], None]] = {
     "image": _delete_image,
     "instance": _terminate,
     "key pair": _delete_key,
     "security group": _delete_group,
+    "snapshot": _delete_snapshot,
     "volume": _delete_volume,
 }

@@ -32,7 +32,7 @@ def go_live(site):
         known = release.variables(run, stored.existing(run))
         return play(
             "release",
-            hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
+            hosts=hosts.reachable(run, infrastructure.existing(run)),
             variables={
                 **server.variables(run),
                 **known,

@@ -64,9 +64,9 @@ def run(checkout, server, sites):  # noqa: F811
 def environment(run, branch):
     """An environment of that branch, as a release leaves it."""
     made = run_in(run.root, run.cloud, branch=branch)
-    infrastructure.converge(made)
+    facts = infrastructure.converge(made).facts
     history.add(made, Digest("5d8c628c510ad252" + "0" * 48))
-    release._tag(made)
+    release._tag(made, [each["id"] for each in facts["hosts"]])
     return made
 
 

@@ -185,7 +185,7 @@ def pack(run: SimulatedRun) -> Outcome:
 def provision(run: SimulatedRun, machines) -> Outcome:
     """Play the server's playbook."""
     found = hosts.parsed(machines)
-    reached = hosts.reachable(run.cloud, run.secrets_folder, found)
+    reached = hosts.reachable(run, found)
     run.hosts.play("server", hosts=reached, variables={"commit": run.commit}, console=run.console)
     return Outcome(facts={"machines": [each.id for each in found]}, done="played", unchanged="played")
 
@@ -372,7 +372,7 @@ def log_in(run: SimulatedRun) -> None:
     """`doit logs`, again until there is a machine: it pins host keys, and takes no lease."""
     for _ in range(LOOKS):
         try:
-            hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
+            hosts.reachable(run, infrastructure.existing(run))
         except infrastructure.NoMachine:
             run.cloud.world.scheduler.pause(0.5)
         else:

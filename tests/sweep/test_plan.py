@@ -531,7 +531,7 @@ def populate(run, branches, *, more=False):
         put(f"state/{name}/release.json", {"doit": {}})
         release = {"commit": "c", "branch": branch, "by": "x", "at": "x", "run": "x"}
         put(f"history/{name}.json", {"releases": [{**release, "digest": digest_of(branch)}]})
-    zone = zone_id(route53, run.pipeline.dns_zone)
+    zone = zone_id(run.cloud, run.pipeline.dns_zone)
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": records})
 
 
@@ -767,6 +767,20 @@ def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     assert f"volume {made}" in plan.groups
     ec2.create_tags(Resources=[made], Tags=[{"Key": "pin", "Value": "yes"}])
     assert carried_out(run, found, plan) == {f"volume {made}": "it is in use again"}
+
+
+@pytest.mark.promise("when-a-snapshot-goes")
+def test_a_snapshot_without_its_image_goes_and_no_other():
+    def disk(id, **more):
+        return Resource(kind="snapshot", id=id, state="completed", tags={"project": "shop"}, **more)
+
+    made = Resource(kind="image", id="ami-1", state="available", more={"snapshots": ["snap-1"]})
+    copying = dataclasses.replace(disk("snap-3"), state="pending")
+    kept = dataclasses.replace(disk("snap-4"), tags={"project": "shop", "pin": "me"})
+    found = doomed(made, disk("snap-1"), disk("snap-2"), copying, kept)
+    assert found["snapshot snap-2"] == "its image is gone"
+    assert found["snapshot snap-4"] == "left: its image is gone, but pinned"
+    assert {each for each in found if each.startswith("snapshot")} == {"snapshot snap-2", "snapshot snap-4"}
 
 
 @pytest.mark.promise("when-an-image-goes")

@@ -199,9 +199,13 @@ class WsgiApplication:
         refused: Answer | None = self.faults.before(request, environ, self.instances) if self.faults else None
         if refused:
             return refused
-        answer = self._judged(request, environ, caller)
+        behind = self.faults.behind(request, self.disk.versions) if self.faults else 0
+        with self.disk.as_of(request.service, behind):
+            answer = self._judged(request, environ, caller)
         if request.changes:
             self.disk.save(request.service)
+            if self.faults:
+                self.faults.after(request, answer)
         return answer
 
     def _judged(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
