@@ -56,7 +56,8 @@ class Run:
     """What a stage may know of the call that it is a part of.
 
     `id`: names the run in its lease, records and processes. `who`: the person who runs it, for display. `variables`: the
-    `name=value` on the command line. `began`: the clock's monotonic time at the start.
+    `name=value` on the command line. `began`: the clock's monotonic time at the start. `named_identity`: of an environment
+    whose branch is not known.
     """
 
     root: Path
@@ -71,6 +72,7 @@ class Run:
     threads: Threads
     who: str
     named_branch: str | None = None
+    named_identity: str | None = None
     variables: tuple[str, ...] = ()
     clock: Clock = SYSTEM
     id: str = field(default_factory=_new_id)
@@ -93,6 +95,8 @@ class Run:
     @cached_property
     def identity(self) -> str:
         """The environment's unique name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
+        if self.named_identity:
+            return self.named_identity
         if not self.environment.per_branch:
             return self.environment_name
         return branch_identity(self.environment_name, self.branch)
