@@ -503,8 +503,10 @@ def of_project(run, name):
 
 @pytest.mark.promise("missing-bucket-is-made")
 def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
-    own = of_project(run_in(checkout, QuietCloud(REGION, server.home.load())), "first")
-    runs = [named(own, "first-releases") for _ in range(4)]
+    runs = [
+        named(of_project(run_in(checkout, QuietCloud(REGION, server.home.load())), "first"), "first-releases")
+        for _ in range(4)
+    ]
     proceeded, refused, begin = [], [], threading.Barrier(len(runs))
 
     def first(run):
@@ -533,9 +535,7 @@ def test_a_missing_bucket_is_refused_where_machines_have_our_tags(run):
     infrastructure.converge(run)
     run = named(run, "not-where-it-was")
     for make in (lambda: Lease(run).take(0), lambda: infrastructure.share(run)):
-        with pytest.raises(
-            BucketGone, match=r"not-where-it-was is gone, and i-[0-9a-f]+ of moved are still"
-        ):
+        with pytest.raises(BucketGone, match=r"not-where-it-was is gone, and i-[0-9a-f]+ of moved are still"):
             make()
     with pytest.raises(run.cloud.client("s3").exceptions.ClientError):
         run.cloud.client("s3").head_bucket(Bucket="not-where-it-was")
