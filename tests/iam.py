@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
 """What a policy of ours may have."""
 ROLES = {
+    "compiler": ("compiler",),
     "builder": ("builder", "releaser"),  # `start` on the default branch is one process
     "releaser": ("releaser",),
     "branch": ("branch",),

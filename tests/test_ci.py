@@ -51,7 +51,7 @@ def test_every_line_is_a_control_and_each_provider_has_all_of_them(path):
         typed = re.fullmatch(rf'(?:AWS_ROLE_ARN="\$\w+" )?{CONTROL}', each)
         assert typed or re.fullmatch(CLONE, each), each
         controls |= {typed[1]} if typed else set()
-    assert controls == {"start", "continue", "stop", "sweep --yes", "image", "verify"}
+    assert controls == {"tarball", "start", "continue", "stop", "sweep --yes", "image", "verify"}
 
 
 @pytest.mark.parametrize("path", FILES.values())
@@ -129,7 +129,7 @@ def test_a_person_stands_between_staging_and_production():
     gitlab = content(".gitlab-ci.yml")["continue"]
     assert [rule["when"] for rule in gitlab["rules"]] == ["manual"]
     bitbucket = content("bitbucket-pipelines.yml")["pipelines"]["branches"]["main"]
-    assert [each["step"].get("trigger") for each in bitbucket] == [None, "manual"]
+    assert [each["step"].get("trigger") for each in bitbucket] == [None, None, "manual"]
 
 
 @pytest.fixture

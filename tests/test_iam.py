@@ -74,9 +74,9 @@ def named(*names: str) -> dict[str, list[str]]:
 T, STAGING, PRODUCTION = "testing-0d6e4079e3", "staging", "production"
 TABLE = [
     # who may, action, resource, what AWS knows of the call
-    ("builder", "s3:PutObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("compiler builder", "s3:PutObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("branch", "s3:PutObject", f"{BUCKET}/branches/tarballs/0.tar.zst", {}),
-    ("builder releaser branch pull-request sweeper", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
+    ("compiler builder releaser branch pull-request sweeper", "s3:GetObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("builder releaser branch sweeper", "s3:GetObject", f"{BUCKET}/state/{T}/release.json", {}),
     ("sweeper", "s3:DeleteObject", f"{BUCKET}/trusted/tarballs/0.tar.zst", {}),
     ("", "s3:GetObject", "arn:aws:s3:::another/trusted/x", {}),
@@ -356,6 +356,12 @@ def build(run):
     tarball.pack(build)
 
 
+def compiles(run):
+    build(run)
+    BucketState(Records(run=run), None).set("tarball", "deps:", [])
+    assert [each for each in run.store.keys("trusted/tarballs/") if each.endswith(".minisig")] == []
+
+
 def try_to_build(run):
     """Whether it can be built, twice alike, of what the cache has; nothing is kept."""
     layers.ensure(Build(run), "pages")
@@ -440,6 +446,7 @@ def asks_for_the_key(run):
 
 
 JOBS = {
+    "compiler": [({"environment": "staging"}, [compiles])],
     "builder": [({"branch": "main"}, [asks_for_the_key, build, image.bake, remove_images])],
     "releaser": [
         ({"environment": "staging"}, [release, disturb, release]),
@@ -454,7 +461,12 @@ UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags", "ec2:DescribeSubnets", "i
 
 
 @pytest.mark.parametrize("role", JOBS)
-@pytest.mark.promise("verify-names-what-differs", "readers-store-nothing", "pull-request-writes-nothing")
+@pytest.mark.promise(
+    "verify-names-what-differs",
+    "readers-store-nothing",
+    "pull-request-writes-nothing",
+    "compiler-signs-nothing",
+)
 def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_alone_as, role):
     run_as = run_alone_as
     for variables, jobs in JOBS[role]:
@@ -472,6 +484,7 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_alone_as, 
 @pytest.mark.parametrize(
     ("role", "call"),
     [
+        ("compiler", lambda run: run.store.write("state/staging/release.json", {}, seen=None)),
         ("releaser", lambda run: run.store.write("trusted/tarballs/0.json", {}, seen=None)),
         ("branch", lambda run: run.store.write("trusted/tarballs/0.json", {}, seen=None)),
         ("pull-request", lambda run: run.store.write("branches/layers/0.json", {}, seen=None)),

@@ -17,7 +17,7 @@ from tests.rules import jobs
 
 ACCOUNT = second_opinion.ACCOUNT
 WORKSPACE, REPOSITORY, STEP = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "123")
-ENVIRONMENTS = {name: f"{{{digit * 8}-0000-4000-8000-000000000000}}" for name, digit in zip(("staging", "production", "image", "sweep"), "4567", strict=True)}  # fmt: skip
+ENVIRONMENTS = {name: f"{{{digit * 8}-0000-4000-8000-000000000000}}" for name, digit in zip(("staging", "production", "image", "sweep", "build"), "45678", strict=True)}  # fmt: skip
 CI = {
     "github": Ci(provider="github", repository="team/shop", environments={"releaser": ("production",)}),
     "gitlab": Ci(provider="gitlab", repository="team/shop"),
@@ -27,6 +27,7 @@ CI = {
         workspace="team",
         workspace_id=WORKSPACE,
         environments={
+            "compiler": (ENVIRONMENTS["build"],),
             "builder": (ENVIRONMENTS["staging"], ENVIRONMENTS["image"]),
             "releaser": (ENVIRONMENTS["production"],),
             "sweeper": (ENVIRONMENTS["sweep"],),
@@ -39,7 +40,7 @@ AUDIENCES = {
     "bitbucket": f"ari:cloud:bitbucket::workspace/{WORKSPACE}",
 }
 G, L, B = "repo:team/shop", "project_path:team/shop:ref_type", f"{{{REPOSITORY}}}"
-MAIN = "builder releaser branch sweeper"
+MAIN = "compiler builder releaser branch sweeper"
 TOKENS = [
     # which roles it may assume, the provider, the token's sub, and whose it is
     (MAIN, "github", f"{G}:ref:refs/heads/main", "start, stop, sweep and image on main; stop of a deleted branch"),
@@ -59,6 +60,7 @@ TOKENS = [
     ("", "gitlab", f"{L}:tag:ref:main", "a tag"),
     ("", "gitlab", "project_path:fork/shop:ref_type:branch:ref:main", "a merge request of a fork"),
     ("", "gitlab", "project_path:team/shop/x:ref_type:branch:ref:main", "another project"),
+    ("compiler branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['build']}:{{{STEP}}}", "build on main"),
     ("builder branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['staging']}:{{{STEP}}}", "start on main"),
     ("releaser branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['production']}:{{{STEP}}}", "continue"),
     ("builder branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['image']}:{{{STEP}}}", "image"),
@@ -166,7 +168,7 @@ def test_every_job_of_the_three_files_has_a_token_that_its_role_admits():
         (Ci(provider="bitbucket", repository="{1}"), "builder", "# ci.workspace"),
         (Ci(provider="bitbucket", repository="{1}", workspace="team"), "builder", "# ci.workspace_id"),
         (Ci(provider="bitbucket", repository="{1}", workspace="team", workspace_id=WORKSPACE), "builder", "# ci.environments.builder"),
-        (CI["github"], "bilder", "trust: there is no role bilder (did you mean builder? known: builder, releaser,"),
+        (CI["github"], "bilder", "trust: there is no role bilder (did you mean builder? known: compiler, builder, releaser,"),
     ],
 )  # fmt: skip
 def test_what_the_settings_lack_is_named(ci, role, sentence):

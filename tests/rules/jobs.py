@@ -17,6 +17,7 @@ from tests.runners import CONTROL, FILES, lines
 GITHUB, GITLAB, BITBUCKET = (FILES[name] for name in ("github", "gitlab", "bitbucket"))
 DEFAULT, BRANCH = "the default branch", "another branch"
 ROLES = {
+    ("tarball", DEFAULT): "COMPILER_ROLE",
     ("start", DEFAULT): "BUILDER_ROLE",
     ("start", BRANCH): "BRANCH_ROLE",
     ("continue", DEFAULT): "RELEASER_ROLE",
@@ -158,7 +159,7 @@ def a_token_says_whose_job_it_is(root: Path) -> list[Finding]:
         and job["environment"]["name"] not in ("production", "testing/${{ github.ref_name }}")
     ]
     for _, name, step in bitbucket(root):
-        privileged = re.search(r"BUILDER|RELEASER|SWEEPER", " ".join(lines(step)))
+        privileged = re.search(r"COMPILER|BUILDER|RELEASER|SWEEPER", " ".join(lines(step)))
         if privileged and "deployment" not in step:
             found.append(f"{BITBUCKET}: {name}: any branch's job has a token like it")
     return found
@@ -196,7 +197,7 @@ def a_job_has_an_end_and_waits_for_its_like(root: Path) -> list[Finding]:
     for _, name, step in bitbucket(root):
         control = _control(step)
         alone = "deployment" in step or "concurrency-group" in step
-        if control in ("continue", "sweep --yes", "image") and not alone:
+        if control in ("tarball", "continue", "sweep --yes", "image") and not alone:
             found.append(f"{BITBUCKET}: {name}: runs beside its like")
     return found
 

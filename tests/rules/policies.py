@@ -15,7 +15,7 @@ TESTING, STAGING, PRODUCTION, IMAGE = "testing-0d6e4079e3", "staging", "producti
 POLICIES = sorted({name for names in iam.ROLES.values() for name in names})
 ENVIRONMENTS = (TESTING, STAGING, PRODUCTION, IMAGE)
 BUCKET = "arn:aws:s3:::shop-releases"
-EVERYBODY = "builder releaser branch pull-request sweeper"
+EVERYBODY = "compiler builder releaser branch pull-request sweeper"
 TEAM = "builder releaser branch sweeper"
 SHARED = "builder releaser sweeper"
 """Who reads what belongs to an environment that all branches share, or to none: a branch reads its own."""
@@ -52,7 +52,7 @@ def of_environment(name: str) -> dict[str, str]:
 
 WRITERS = {
     # a folder: who puts, who deletes
-    "trusted": ("builder", "sweeper"),
+    "trusted": ("compiler builder", "sweeper"),
     "branches": ("branch", "sweeper"),
     "runs": ("builder releaser", "builder releaser sweeper"),
     "sweep": ("sweeper", ""),
