@@ -348,7 +348,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (ROLE, GITHUB, "vars.COMPILER_ROLE", "vars.BUILDER_ROLE"),
     (ROLE, GITLAB, "$COMPILER_ROLE", "$BUILDER_ROLE"),
     (WHOSE, BITBUCKET, "          deployment: build\n", "          concurrency-group: build\n"),
-    (NAME, IAM.format("compiler"), '"s3:ListBucket"', '"s3:ListBucket",\n        "ssm:GetParameter"'),
+    (BUCKET, IAM.format("compiler"), f'{S3}/state/staging/*"', f'{S3}/*"'),
     (BUCKET, IAM.format("compiler"), "state/staging/tarball*", "state/*"),
     (ROLE, GITHUB, "vars.RELEASER_ROLE || vars.BRANCH_ROLE", "vars.BRANCH_ROLE || vars.RELEASER_ROLE"),
     (ROLE, GITHUB, "if: github.ref == 'refs/heads/main' && (github.event_name == 'push'", "if: (github.event_name == 'push'"),

@@ -208,10 +208,13 @@ def _of_the_bucket() -> Iterator[Row]:
     for name in ENVIRONMENTS:
         puts, deletes = KEEPERS[name]
         readers = TEAM if name == TESTING else SHARED
+        compiler = " compiler" if name == STAGING else ""
         for folder, key in of_environment(name).items():
             may_put = LEASED.get(name, puts) if folder == "leases" else puts
-            for action, wanted in zip(OBJECT_ACTIONS, (readers, may_put, deletes), strict=True):
+            may_read = readers + compiler if folder == "state" else readers
+            for action, wanted in zip(OBJECT_ACTIONS, (may_read, may_put, deletes), strict=True):
                 yield _row(wanted, action, f"{BUCKET}/{key}")
+        yield _row(puts + compiler, "s3:PutObject", f"{BUCKET}/{layout.state(name, 'tarball:vendor')}")
     for key in ("new/x", "states/x", "branche", "run/x"):
         yield _row("", "s3:PutObject", f"{BUCKET}/{key}")
         yield _row("", "s3:DeleteObject", f"{BUCKET}/{key}")
