@@ -48,6 +48,8 @@ LOGINS = {"sso": "aws sso login", "login": "aws login"}
 class Aws(Cloud):
     """An AWS account and region."""
 
+    own = False
+
     def __init__(self, region: str, environ: Mapping[str, str] = os.environ) -> None:
         super().__init__(region)
         self._environ = environ

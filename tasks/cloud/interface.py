@@ -17,7 +17,7 @@ from tasks.refusal import Refusal
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
 DNS_POLL = 0.5
-SERVICES = ["ec2", "route53", "s3", "ssm", "sts", "sso", "sso-oidc", "signin"]
+SERVICES = ["ec2", "route53", "s3", "service-quotas", "ssm", "sts", "sso", "sso-oidc", "signin"]
 """The AWS services that the pipeline uses, and those that botocore asks for the credentials of a person's profile."""
 READS = ("Describe", "Get", "List", "Head")
 """How the names of operations begin that change nothing."""
@@ -40,6 +40,8 @@ class AccountWrong(Refusal):
 class Cloud(ABC):
     """What a cloud offers. Its clients are boto3's; each is made once and may be used from any thread."""
 
+    own = True
+    """Whether it belongs to this user alone: no account is pinned, and a run makes what all environments share."""
     login_user = LOGIN_USER
     """The user that the deploy key logs in as; the instances' user data creates it."""
     keys_within = host_keys.WITHIN
@@ -66,6 +68,16 @@ class Cloud(ABC):
     def caller(self) -> Caller:
         """The identity of this process."""
         return Caller(arn=str(self.client("sts").get_caller_identity()["Arn"]))
+
+    def regions(self) -> list[str]:
+        """The regions that there are, of every partition; known without asking."""
+        import botocore.session
+
+        session = botocore.session.Session()
+        partitions = session.get_available_partitions()
+        return [
+            name for each in partitions for name in session.get_available_regions("ec2", partition_name=each)
+        ]
 
     def _accept_account(self, model: Any, **_: Any) -> None:
         """Before the first request that may change something: whose account is it? Raises AccountWrong."""

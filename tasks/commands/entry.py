@@ -27,6 +27,7 @@ COMMANDS = {
     "graph": "graph:GraphCommand",
     "cloud": "cloud:CloudCommand",
     "docs": "docs:DocsCommand",
+    "doctor": "doctor:DoctorCommand",
     "plan": "plan:PlanCommand",
     "verify": "verify:VerifyCommand",
     "unlock": "unlock:UnlockCommand",

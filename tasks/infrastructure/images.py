@@ -27,9 +27,8 @@ class ImageMissing(Refusal):
 def named(run: Run, ec2: Any, say: Callable[[str], None]) -> str:
     """The id of the newest image of the name in the settings. Waits for an image that is still being made. Raises ImageMissing."""
     name = run.pipeline.image
-    filters = [{"Name": "name", "Values": [name, f"{name}-amd64-*"]}]
     for _ in patience(run, f"the image {name} not ready", pause=POLL_IMAGE):
-        images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
+        images = called(ec2, name)
         ready = [each for each in images if each["State"] == "available"]
         if ready:
             return str(max(ready, key=lambda each: each["CreationDate"])["ImageId"])
@@ -37,6 +36,13 @@ def named(run: Run, ec2: Any, say: Callable[[str], None]) -> str:
             break
         say(f"waits for the image {name}")
     raise ImageMissing(image=name, region=run.pipeline.region)
+
+
+def called(ec2: Any, name: str) -> list[dict[str, Any]]:
+    """The images of a name, of ours and Debian's, that can be used or will be soon."""
+    filters = [{"Name": "name", "Values": [name, f"{name}-amd64-*"]}]
+    found = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
+    return [each for each in found if each["State"] in ("available", "pending")]
 
 
 def create(ec2: Any, machine: str, *, name: str, tags: Mapping[str, str]) -> str:

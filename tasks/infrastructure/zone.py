@@ -28,9 +28,22 @@ def zone_id(route53: Any, name: str) -> str | None:
     return None
 
 
+def is_local(name: str) -> bool:
+    """Whether a name is below .localhost: those are each machine's own (RFC 6761), and every other name has an owner."""
+    return f".{name}".endswith(".localhost")
+
+
+def name_servers(route53: Any, name: str) -> list[str]:
+    """The name servers of the zone, which the parent zone must name; none where there is no zone."""
+    id = zone_id(route53, name)
+    if not id:
+        return []
+    told = route53.get_hosted_zone(Id=id).get("DelegationSet", {})
+    return [each.rstrip(".").lower() for each in told.get("NameServers", ())]
+
+
 def make(route53: Any, name: str, project: str) -> None:
     """Make the zone. Raises ZoneMissing for a name that another owner must delegate."""
-    # names below .localhost are the machine's own (RFC 6761); every other name has an owner
-    if not f".{name}".endswith(".localhost"):
+    if not is_local(name):
         raise ZoneMissing(zone=name)
     route53.create_hosted_zone(Name=name, CallerReference=f"{project}-{secrets.token_hex(16)}")

@@ -35,7 +35,7 @@ from tasks.cloud.embedded.instances import Instances
 from tasks.cloud.embedded.objects import SMALL, written_ahead
 from tasks.full_disk import DiskFull, full_disk
 
-SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
+SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam", "service-quotas")
 """Imported when the server starts, so that no first request waits for them."""
 OBJECT_BYTES, CALL_BYTES = 256 << 20, 1 << 20
 """The most bytes of an object or a part of one, which is held in memory, and of any other call."""

@@ -23,9 +23,12 @@ from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
+from moto.servicequotas.models import ServiceQuotasBackend
 
 from tasks.cloud.embedded.instances import Instances, made_at
 
+VCPUS = "L-1216C47A"
+"""The code of the quota of running on-demand standard instances."""
 DIES = "dies"
 KEY_WRONG = "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state"
 
@@ -38,6 +41,7 @@ def install(instances: Instances) -> None:
     _images(instances)
     _names_and_groups()
     _conditions()
+    _quota(instances)
 
 
 def _network(instances: Instances) -> None:
@@ -77,6 +81,7 @@ def _launches(instances: Instances) -> None:
         if earlier:
             return _same(earlier, request)
         _accept_launch(backend, image_id, options)
+        _accept_cpus(instances, options["instance_type"], count)
         fate = instances.fate()
         if fate and fate != DIES:
             raise EC2ClientError(fate, f"{fate}: this launch was chosen to fail.")
@@ -141,6 +146,17 @@ def _accept_launch(backend: Any, image_id: str, options: dict[str, Any]) -> None
     subnets = {options.get("subnet_id"), *(each.get("SubnetId") for each in options.get("nics", ()))}
     if subnets - {None, *(each.id for each in backend.get_default_subnets().values())}:
         raise EC2ClientError("Unsupported", "Instances of this cloud are in its default subnet.")
+
+
+def _accept_cpus(instances: Instances, kind: str, count: int) -> None:
+    alive = [each for _, each in instances.all() if each.state in ("pending", "running")]
+    cpus = [
+        INSTANCE_TYPES[each]["VCpuInfo"]["DefaultVCpus"]
+        for each in (*(each.instance_type for each in alive), *count * [kind])
+    ]
+    if sum(cpus) > instances.quota():
+        text = f"You have requested more vCPU capacity than your current vCPU limit of {instances.quota()} allows"
+        raise EC2ClientError("VcpuLimitExceeded", text)
 
 
 def _lives(instances: Instances) -> None:
@@ -296,6 +312,18 @@ def _conditions() -> None:
         return post(response, request, body, bucket, query, key)
 
     S3Response.copy_object, S3Response._key_response_post = copy_checked, post_checked
+
+
+def _quota(instances: Instances) -> None:
+    """The limit that launches are held to is the one that is told."""
+    get = ServiceQuotasBackend.get_service_quota
+
+    def told(backend: Any, service_code: str, quota_code: str) -> dict[str, Any]:
+        if (service_code, quota_code) != ("ec2", VCPUS):
+            return dict(get(backend, service_code, quota_code))
+        return {"ServiceCode": "ec2", "QuotaCode": VCPUS, "Value": float(instances.quota()), "Unit": "None"}
+
+    ServiceQuotasBackend.get_service_quota = told
 
 
 def _match(response: Any, present: Any) -> None:
