@@ -174,7 +174,9 @@ class Pipeline:
     )
     region: str = setting("region of the cloud", "eu-central-1", form=forms.CLOUD_NAME)
     bucket: str = setting(
-        "bucket for tarballs and records; empty: NAME-releases", "", form=forms.or_empty(forms.BUCKET)
+        "bucket for tarballs and records; empty: NAME-ACCOUNT-REGION, or NAME-releases where the account has that from a former version",
+        "",
+        form=forms.or_empty(forms.BUCKET),
     )
     public_keys: tuple[str, ...] = setting(
         "minisign keys that tarballs may be signed with: `doit key`", (), form=forms.PUBLIC_KEY

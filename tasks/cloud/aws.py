@@ -76,6 +76,11 @@ class Aws(Cloud):
             return b"login_session" in file.expanduser().read_bytes()
         return False
 
+    def _told_account(self) -> str:
+        """Those of a role or of Identity Center do."""
+        credentials = self._session.get_credentials()
+        return str(getattr(credentials, "account_id", "") or "") if credentials else ""
+
     def _prepare(self, session: Any) -> None:
         import botocore.exceptions
 

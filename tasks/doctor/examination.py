@@ -34,7 +34,9 @@ def of(
         if not each.found:
             return
     if not cloud.own:
-        yield examine("account", lambda: account.pinned(cloud.caller(), cloud.account))
+        yield (pinned := examine("account", lambda: account.pinned(cloud.caller(), cloud.account)))
+        if pinned.missing and cloud.account:
+            return  # whatever this account has, it is another one
     yield from _of_account(run, name_servers)
 
 

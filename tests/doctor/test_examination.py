@@ -110,11 +110,12 @@ def test_an_account_that_is_not_pinned_or_another_one(run):
         found = missing(run)
         assert list(found) == ["account"]
         assert words in found["account"].sentence
+    run.cloud.account = "123456789012"
 
 
 @pytest.mark.promise("doctor-names-what-is-missing")
 def test_a_bucket_that_is_not_there(run):
-    other = dataclasses.replace(run, store=dataclasses.replace(run.store, bucket="other-releases"))
+    other = dataclasses.replace(run, store=dataclasses.replace(run.store, chosen="other-releases"))
     assert missing(other)["bucket"].remedy == "doit bootstrap"
     assert list(missing(other)) == ["bucket"]
 

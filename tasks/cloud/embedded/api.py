@@ -210,9 +210,10 @@ class WsgiApplication:
             if request.action == "DescribeImages":
                 self.debian_ami.retry()
             self.debian_ami.register()
-        refused: Answer | None = self.faults.before(request, environ, self.instances) if self.faults else None
-        if refused:
+        if refused := endpoints.of_another(request, environ, self.instances.taken()):
             return refused
+        if self.faults and (late := self.faults.before(request, environ, self.instances)):
+            return late  # type: ignore[no-any-return]
         answer = self._moto(request, environ)
         if request.changes:
             self.disk.save(request.service)

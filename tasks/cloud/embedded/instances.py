@@ -93,6 +93,12 @@ class Instances:
             return fate
         return ""
 
+    def taken(self) -> list[str]:
+        """Names of buckets that another account has: the words of the file `taken` in the cloud's folder."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder.parent / "taken").read_text().split()
+        return []
+
     def quota(self) -> int:
         """The vCPUs that may run: the number in the file `quota` in the cloud's folder, if there is one."""
         with contextlib.suppress(FileNotFoundError):

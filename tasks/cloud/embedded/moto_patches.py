@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import json
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -22,6 +23,7 @@ from moto.ec2.responses.instances import InstanceResponse
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
+from moto.s3.models import FakeBucket
 from moto.s3.responses import S3Response
 from moto.servicequotas.models import ServiceQuotasBackend
 
@@ -42,6 +44,7 @@ def install(instances: Instances) -> None:
     _names_and_groups()
     _conditions()
     _quota(instances)
+    _transport()
 
 
 def _network(instances: Instances) -> None:
@@ -324,6 +327,20 @@ def _quota(instances: Instances) -> None:
         return {"ServiceCode": "ec2", "QuotaCode": VCPUS, "Value": float(instances.quota()), "Unit": "None"}
 
     ServiceQuotasBackend.get_service_quota = told
+
+
+def _transport() -> None:
+    """A rule about plain HTTP does not hold: loopback stands for TLS. moto, which knows no conditions, would deny everything."""
+    judge = FakeBucket.get_permission
+
+    def permission(bucket: Any, action: str, resource: str) -> Any:
+        told = json.loads(bucket.policy or "{}").get("Statement", [])
+        rules = [each for each in told if each.get("Condition") != {"Bool": {"aws:SecureTransport": "false"}}]
+        judged = copy.copy(bucket)
+        judged.policy = json.dumps({"Version": "2012-10-17", "Statement": rules}).encode() if rules else None
+        return judge(judged, action, resource)
+
+    FakeBucket.get_permission = permission
 
 
 def _match(response: Any, present: Any) -> None:
