@@ -132,6 +132,10 @@ BUCKET = text(
 )
 ACCOUNT = text("an account's id of 12 digits, in quotes", r"[0-9]{12}")
 CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
+REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
+UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MAIL = text("a mail address", r"[^@\s]+@[^@\s]+")
+INSTANCE = text("an instance's id such as i-0123456789abcdef0", r"i-[0-9a-f]{8,17}")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
 PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")
 FINGERPRINT = text(

@@ -139,6 +139,35 @@ class Application:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ci:
+    """Where CI runs: `doit trust` says by these which jobs may assume which role."""
+
+    provider: Literal["none", "github", "gitlab", "bitbucket"] = setting("the CI provider", "none")
+    repository: str = setting(
+        "the repository as the tokens name it: OWNER/NAME, of Bitbucket its UUID with braces",
+        "",
+        form=forms.or_empty(forms.REPOSITORY),
+    )
+    gitlab: str = setting("the host of GitLab", "gitlab.com", form=forms.DNS_NAME)
+    workspace: str = setting("Bitbucket's workspace", "", form=forms.or_empty(forms.REPOSITORY))
+    workspace_id: str = setting(
+        "the UUID of Bitbucket's workspace, without braces", "", form=forms.or_empty(forms.UUID)
+    )
+    environments: Mapping[str, tuple[str, ...]] = setting(
+        "for a role, the provider's environments of its jobs: names on GitHub, UUIDs with braces on Bitbucket",
+        {},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spending:
+    """Who is told when the account costs too much: `doit bootstrap` makes the alarm."""
+
+    month: int = setting("USD that the account may cost in a month", 100, form=forms.at_least(1))
+    mail: str = setting("address that is told; empty: there is no alarm", "", form=forms.or_empty(forms.MAIL))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """When orphans and old objects are deleted."""
 
@@ -187,6 +216,8 @@ class Pipeline:
         "seconds that a release may take; printed, not enforced", 300, form=forms.at_least(1)
     )
     sweep: Sweep = section(Sweep)
+    spending: Spending = section(Spending)
+    ci: Ci = section(Ci)
 
 
 def of_pipeline(root: Path) -> Pipeline:
@@ -235,6 +266,11 @@ class Infrastructure:
     )
     owner: str = setting("tag: who is responsible for it", "web", form=forms.TAG)
     cost_centre: str = setting("tag: who pays for it", "web", form=forms.TAG)
+    machines: tuple[str, ...] = setting(
+        "ids of machines that were adopted; others with the environment's tags that the pipeline did not make get nothing",
+        (),
+        form=forms.INSTANCE,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

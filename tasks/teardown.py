@@ -20,6 +20,7 @@ def tear_down(run: Run) -> Outcome:
     """Plan the deletion of everything, and apply it."""
     # read first: a run that takes the lease while this one stands still writes them anew
     released, noted = history.version(run.store, run.identity), memory.version(run.store, run.identity)
+    ledgers = ledger.having_ledgers(run.store, run.identity)
     found = find.everything(run)
     if found.foreign:
         run.console.event("teardown", f"leaves {run.host_name}, {found.foreign}")
@@ -29,7 +30,7 @@ def tear_down(run: Run) -> Outcome:
         apply(run, change)
     if create.bucket_exists(run.store, run.pipeline.name):
         memory.forget(run.store, run.identity, noted)
-        ledger.forget(run.store, run.identity)
+        ledger.forget(run.store, run.identity, ledgers)
         history.forget(run.store, run.identity, released)
     return Outcome(
         facts={},

@@ -28,6 +28,8 @@ LIFECYCLE: list[dict[str, Any]] = [
         "Expiration": {"ExpiredObjectDeleteMarker": True},
     },
 ]
+CLOSED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+ENCRYPTED = {"SSEAlgorithm": "AES256"}
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Seconds between two tries to make or configure the bucket."""
 
@@ -37,6 +39,13 @@ class BucketGone(Refusal):
 
     sentence = "state: the bucket {bucket} is gone, and {machines} of {project} are still there"
     remedy = "aws s3api head-bucket --bucket {bucket}"
+
+
+class NotBootstrapped(Refusal):
+    """The account has no bucket, or one that was never completed. An administrator makes it."""
+
+    sentence = "state: there is no bucket {bucket}, or it was never completed; an administrator of the account makes it"
+    remedy = "doit bootstrap"
 
 
 def bucket_exists(store: Store, project: str) -> bool:
@@ -53,11 +62,10 @@ def make_bucket(store: Store, project: str, region: str) -> None:
 
 def configuration(s3: Any, bucket: str, project: str) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
     """What makes a new bucket ours, in order: the tag is last, as it says that the rest is done."""
-    closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    encrypted = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    encrypted = {"ApplyServerSideEncryptionByDefault": ENCRYPTED}
     return [
         (s3.put_bucket_versioning, {"VersioningConfiguration": {"Status": "Enabled"}}),
-        (s3.put_public_access_block, {"PublicAccessBlockConfiguration": dict.fromkeys(closed, True)}),
+        (s3.put_public_access_block, {"PublicAccessBlockConfiguration": dict.fromkeys(CLOSED, True)}),
         (s3.put_bucket_encryption, {"ServerSideEncryptionConfiguration": {"Rules": [encrypted]}}),
         (s3.put_bucket_lifecycle_configuration, {"LifecycleConfiguration": {"Rules": LIFECYCLE}}),
         (s3.put_bucket_policy, {"Policy": json.dumps(policy(bucket))}),
@@ -71,6 +79,30 @@ def policy(bucket: str) -> dict[str, Any]:
     rule = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": arns}
     plain = {"Bool": {"aws:SecureTransport": "false"}}
     return {"Version": "2012-10-17", "Statement": [{"Sid": "PlainHttp", **rule, "Condition": plain}]}
+
+
+def denies_plain_http(store: Store) -> bool:
+    """Whether the bucket has a policy. One that somebody else has made is left as it is."""
+    try:
+        store.client.get_bucket_policy(Bucket=store.bucket)
+    except store.client.exceptions.ClientError as error:
+        if code(error) != "NoSuchBucketPolicy":
+            raise
+        return False
+    return True
+
+
+def deny_plain_http(store: Store) -> None:
+    """Give a bucket of a former version its policy."""
+    _patiently(
+        store, store.client.put_bucket_policy, Bucket=store.bucket, Policy=json.dumps(policy(store.bucket))
+    )
+
+
+def accept_making(store: Store) -> None:
+    """Raises NotBootstrapped where only an administrator makes the bucket."""
+    if not store.cloud.own:
+        raise NotBootstrapped(bucket=store.bucket)
 
 
 def create_bucket(store: Store, project: str, region: str) -> None:

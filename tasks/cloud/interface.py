@@ -17,8 +17,6 @@ from tasks.refusal import Refusal
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
 DNS_POLL = 0.5
-SERVICES = ["ec2", "route53", "s3", "service-quotas", "ssm", "sts", "sso", "sso-oidc", "signin"]
-"""The AWS services that the pipeline uses, and those that botocore asks for the credentials of a person's profile."""
 READS = ("Describe", "Get", "List", "Head")
 """How the names of operations begin that change nothing."""
 
@@ -148,14 +146,9 @@ class Cloud(ABC):
         if not self._needs_crt():
             sys.modules.setdefault("awscrt", cast(types.ModuleType, None))  # 45 ms to import, if it is found
         import boto3
-        import botocore.loaders
         import botocore.session
 
-        class Loader(botocore.loaders.Loader):
-            """Names the services that are used; botocore would search the folders of four hundred, once per kind of file."""
-
-            def list_available_services(self, type_name: str) -> list[str]:
-                return SERVICES
+        from tasks.cloud.loader import Loader  # start-up time: it loads botocore
 
         session = botocore.session.Session()
         session.register_component("data_loader", Loader())

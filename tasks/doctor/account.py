@@ -91,9 +91,7 @@ def bucket(store: Store, project: str, *, made_at_first_use: bool) -> str | Find
         return store.bucket
     if made_at_first_use:
         return f"{store.bucket}, which the first release makes"
-    return Finding(
-        sentence=f"there is no bucket {store.bucket}, or it was never completed", remedy="doit bootstrap"
-    )
+    raise create.NotBootstrapped(bucket=store.bucket)
 
 
 def quota(ec2: Any, quotas: Any, region: str, wanted: Mapping[str, int]) -> str | Finding:

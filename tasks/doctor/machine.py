@@ -11,7 +11,7 @@ from tasks.process import children
 
 TOOLS = {"git": ("git", "--version"), "ssh": ("ssh", "-V")}
 """What every release needs: commands that print a version."""
-ROLES = ("BUILDER_ROLE", "RELEASER_ROLE", "SWEEPER_ROLE", "BRANCH_ROLE")
+ROLES = ("BUILDER_ROLE", "RELEASER_ROLE", "SWEEPER_ROLE", "BRANCH_ROLE", "PULL_REQUEST_ROLE")
 """The provider's variables with the roles of its jobs."""
 
 

@@ -256,7 +256,7 @@ def settle(run: Run, say: Say) -> None:
     """Wait until no machine changes its state; then forget the launch tokens, which are needed no longer."""
     before: dict[str, str] = {}
     for _ in patience(run, "machines still starting or stopping"):
-        found = find.machines(run.cloud.client("ec2"), find.of(run))
+        found = find.own(run)
         for gone in before.keys() - {each.id for each in found}:
             _alive(run.cloud.client("ec2"), gone, before[gone])
         before = {each.id: each.state for each in found if each.state == "pending"}
@@ -290,7 +290,7 @@ def stop(run: Run, id: str) -> None:
 def tag(run: Run, tags: Mapping[str, str]) -> None:
     """Write tags to the environment's machines."""
     ec2 = run.cloud.client("ec2")
-    found = [each.id for each in find.machines(ec2, find.of(run))]
+    found = [each.id for each in find.own(run)]
     ec2.create_tags(Resources=found, Tags=find.tag_list(tags))
 
 

@@ -34,6 +34,8 @@ def everything(run: Run) -> Existing:
             if name != run.host_name and (addresses := _record(route53, zone, name)[0])
         ]
     group = next(iter(asked_groups.result()), None)
+    present = asked_machines.result()
+    members = _own(run, present)
     permissions = set(_permissions(group or {}))
     return Existing(
         key=asked_key.result(),
@@ -44,7 +46,8 @@ def everything(run: Run) -> Existing:
             if rule.first is not None and _could_be_ours(rule)
         ),
         hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
-        machines=tuple(asked_machines.result()),
+        machines=tuple(members),
+        strangers=tuple(each for each in present if each not in members),
         record=record,
         foreign=foreign,
         replaced=tuple(replaced),
@@ -63,11 +66,28 @@ def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
             address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
             tags=_tags_of(each),
             launched=made(each).isoformat(),
+            token=each.get("ClientToken", ""),
         )
         for page in pages
         for reservation in page["Reservations"]
         for each in reservation["Instances"]
     ]
+
+
+def own(run: Run) -> list[Machine]:
+    """The environment's own machines."""
+    return _own(run, machines(run.cloud.client("ec2"), of(run)))
+
+
+def _own(run: Run, present: list[Machine]) -> list[Machine]:
+    """Those of the machines with the environment's tags that are its own.
+
+    In an environment that all branches share that is what the settings list, and what its records know; no branch writes either.
+    """
+    if run.environment.per_branch or not present:
+        return present
+    listed, is_own = run.environment.infrastructure.machines, memory.is_own(run.store, run.identity)
+    return [each for each in present if each.id in listed or is_own(each.id, each.token)]
 
 
 def groups(ec2: Any, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:

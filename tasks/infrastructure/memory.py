@@ -32,8 +32,23 @@ def change(
 
 def host_names(store: Store, identity: str) -> dict[str, str]:
     """Every DNS name that was made for the environment and not removed, with its zone. Records have no tags."""
+    return dict(_read(store, identity).get("host_names", {}))
+
+
+def is_own(store: Store, identity: str) -> Callable[[str, str], bool]:
+    """Tells of a machine, by its id and its launch token, whether it was launched or pinned for the environment.
+
+    Its tags do not say that: other roles may make a machine with any tags that they may set. A token is known here alone.
+    """
+    document = _read(store, identity)
+    ids = document.get("host_keys", {}).keys()
+    tokens = {*document.get("launch", {}).values(), *document.get("launched", ())}
+    return lambda id, token: id in ids or token in tokens
+
+
+def _read(store: Store, identity: str) -> dict[str, Any]:
     try:
-        return dict(read(store, identity).get("host_names", {}))
+        return read(store, identity)
     except BucketMissing:
         return {}
 

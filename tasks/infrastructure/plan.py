@@ -46,6 +46,8 @@ class Machine:
     """When it was created, in ISO 8601 (UTC)."""
     protected: bool | None = None
     """Whether it has termination protection; None if that was not asked."""
+    token: str = ""
+    """The token that it was launched with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Existing:
     rules: Rules = frozenset()
     hand_made: tuple[HandMade, ...] = ()
     machines: tuple[Machine, ...] = ()
+    strangers: tuple[Machine, ...] = ()
+    """Machines with the environment's tags that are none of its own."""
     record: tuple[str, ...] = ()
     foreign: str = ""
     """What else stands under the name, such as an alias of a load balancer. It is somebody else's, and stays."""

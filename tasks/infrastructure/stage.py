@@ -41,10 +41,12 @@ class NoMachine(Refusal):
 
 
 class NoMachineFound(Refusal):
-    """An environment whose machines the pipeline does not make has no running machine with its tags."""
+    """An environment whose machines the pipeline does not make has no running machine with its tags that its settings list."""
 
-    sentence = "{stage}: no running machine carries the tags project={project} environment={identity}"
-    remedy = "aws ec2 create-tags --resources ID --tags Key=project,Value={project} Key=environment,Value={identity}"
+    sentence = (
+        "{stage}: no running machine carries the tags project={project} environment={identity} and is listed"
+    )
+    remedy = "$EDITOR environments/{environment}.yml  # infrastructure.machines: [ID]"
 
 
 class OnlyAdditive(Refusal):
@@ -102,9 +104,10 @@ def shared_differences(run: Run) -> list[str]:
 
 
 def share(run: Run) -> Outcome:
-    """Make the bucket and the zone. Raises BucketGone, or ZoneMissing for a zone that the pipeline does not make."""
+    """Make the bucket and the zone. Raises BucketGone, NotBootstrapped, or ZoneMissing for a zone that the pipeline does not make."""
     made = []
     if not _bucket_exists(run):
+        create.accept_making(run.store)
         create.make_bucket(run.store, run.pipeline.name, run.pipeline.region)
         made.append(f"bucket {run.bucket}")
     if not _zone(run):
@@ -126,7 +129,14 @@ def _zone(run: Run) -> str | None:
 
 def differences(run: Run) -> list[str]:
     """How the cloud differs from what the settings ask for. Changes nothing."""
-    return list(map(str, _compared(run)[1]))
+    found, changes = _compared(run)
+    return [*_alarms(run, found), *map(str, changes)]
+
+
+def _alarms(run: Run, found: Existing) -> list[str]:
+    """Machines that somebody has given the environment's tags: they are shown, and get nothing."""
+    words = "alarm: {} has the tags of {} and is none of its machines: it gets nothing"
+    return [words.format(each.id, run.identity) for each in found.strangers]
 
 
 def _compared(run: Run) -> tuple[Existing, list[Change]]:
@@ -159,9 +169,11 @@ def foresee(run: Run) -> Foreseen | None:
     if made:
         return Foreseen(what="run", facts=facts)
     summary = ", ".join(map(str, machines)) or f"{len(running)} machines"
+    alarms = _alarms(run, found)
     if not changes:
-        return Foreseen(what="unchanged", words=(f"{summary}, all as wanted",), facts=facts)
-    words = (f"{summary}, {len(changes)} changes only planned", *(f"would {each}" for each in changes))
+        return Foreseen(what="unchanged", words=(f"{summary}, all as wanted", *alarms), facts=facts)
+    planned = [f"would {each}" for each in changes]
+    words = (f"{summary}, {len(changes)} changes only planned", *alarms, *planned)
     return Foreseen(what="unchanged", words=words, facts=facts)
 
 
@@ -178,6 +190,8 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     for _ in range(ROUNDS):
         found = find.everything(run)
+        for alarm in _alarms(run, found):
+            run.console.once(named, alarm)
         if found.foreign and not made:
             run.console.event(named, f"leaves {run.host_name}, {found.foreign}")
         ours = wanted(run, known)
@@ -209,7 +223,9 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
 
 
 def _only_planned(run: Run, named: str) -> Outcome:
-    changes = differences(run)
+    found, changes = _compared(run)
+    for alarm in _alarms(run, found):
+        run.console.once(named, alarm)
     for change in changes:
         run.console.event(named, f"would {change}")
     machines = existing(run)
@@ -224,5 +240,6 @@ def existing(run: Run) -> list[MachineFacts]:
     if not running:
         makes = run.environment.has("infrastructure") and run.environment.infrastructure.manage != "plan"
         kind = NoMachine if makes else NoMachineFound
-        raise kind(stage="server", identity=run.identity, project=run.pipeline.name)
+        names = {"environment": run.environment_name, "project": run.pipeline.name}
+        raise kind(stage="server", identity=run.identity, **names)
     return hosts.pinned(run, running)

@@ -15,7 +15,7 @@ class ZoneMissing(Refusal):
         "infrastructure: no public hosted zone {zone} in this account (pipeline.yml: dns_zone); "
         "the parent zone must name the name servers of the new one"
     )
-    remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
+    remedy = "doit bootstrap"
 
 
 def zone_id(route53: Any, name: str) -> str | None:
@@ -42,8 +42,8 @@ def name_servers(route53: Any, name: str) -> list[str]:
     return [each.rstrip(".").lower() for each in told.get("NameServers", ())]
 
 
-def make(route53: Any, name: str, project: str) -> None:
-    """Make the zone. Raises ZoneMissing for a name that another owner must delegate."""
-    if not is_local(name):
+def make(route53: Any, name: str, project: str, *, anywhere: bool = False) -> None:
+    """Make the zone. Raises ZoneMissing for a name that another owner must delegate, unless an administrator makes it (`anywhere`)."""
+    if not (anywhere or is_local(name)):
         raise ZoneMissing(zone=name)
     route53.create_hosted_zone(Name=name, CallerReference=f"{project}-{secrets.token_hex(16)}")

@@ -36,7 +36,7 @@ def test_a_job_that_has_everything_lacks_nothing(environ):
         (GITLAB | ALL | {"AWS_ROLE_ARN": ROLE}, "no token", "id_tokens"),
         (
             BITBUCKET | JOB,
-            "no variable BUILDER_ROLE, RELEASER_ROLE, SWEEPER_ROLE, BRANCH_ROLE",
+            "no variable BUILDER_ROLE, RELEASER_ROLE, SWEEPER_ROLE, BRANCH_ROLE, PULL_REQUEST_ROLE",
             '"key": "BUILDER_ROLE"',
         ),
         (BITBUCKET | ALL | {"AWS_ROLE_ARN": ROLE}, "no token", "oidc: true"),

@@ -117,6 +117,15 @@ def test_a_teardown_that_stood_still_leaves_the_host_keys_of_the_next_run(run, n
     assert memory.read(run.store, run.identity) == {}
 
 
+def test_a_teardown_that_stood_still_leaves_the_ledger_of_the_next_runs_machine(run):
+    infrastructure.converge(run)
+    gone, new = (layout.ledger(run.identity, host, "server") for host in ("i-gone", "i-new"))
+    run.store.put(gone, b"{}")
+    late = Meanwhile(run, layout.machines(run.identity), 2, lambda: run.store.put(new, b"{}"))
+    teardown.tear_down(dataclasses.replace(run, store=late))
+    assert list(run.store.keys(layout.ledgers(run.identity))) == [new]
+
+
 @pytest.mark.promise("teardown-leaves-what-all-share")
 def test_a_teardown_leaves_what_all_environments_share(run):
     infrastructure.converge(run)

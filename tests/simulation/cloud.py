@@ -107,6 +107,7 @@ class Instance:
         tags = next((each for since, each in reversed(self.tags) if since <= now), self.tags[0][1])
         return {
             "InstanceId": self.id,
+            "ClientToken": self.token,
             "State": {"Name": state},
             "PrivateIpAddress": f"10.0.0.{self.id[2:]}",
             "LaunchTime": BEGIN + datetime.timedelta(seconds=self.born),

@@ -37,6 +37,7 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     """Run the cloud of this home until SIGTERM. Tests pass a `runtime` in place of containers."""
     os.environ.update(SETTINGS)
     from tasks.cloud.embedded import api, moto_patches  # moto reads its settings when it is imported
+    from tasks.cloud.embedded.access import Access
     from tasks.cloud.embedded.debian_ami import DebianAmi
     from tasks.cloud.embedded.disk import Disk
     from tasks.cloud.embedded.faults import PACE, Faults
@@ -76,8 +77,16 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
         disk.save("ec2")
     identity = home.change(identity, paused=False, boot=this_boot())
 
+    access = Access(
+        key=identity.key or "nobody",
+        secret=identity.secret or "nobody",
+        presigning=identity.presigning,
+        account=ACCOUNT,
+        region=REGION,
+        issuers=home.issuer_keys,
+    )
     application = api.WsgiApplication(
-        lock=lock, disk=disk, instances=instances, debian_ami=debian_ami, faults=faults, identity=identity
+        lock=lock, disk=disk, instances=instances, debian_ami=debian_ami, faults=faults, access=access
     )
     gateway = [] if runtime else [listen(identity.gateway, identity.port, freebind=True)]
     allowed = ipaddress.ip_network(identity.subnet)
