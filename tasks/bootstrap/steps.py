@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class MissingThing:
     """One thing that is missing, in words, and what makes it."""
 
     words: str
     do: Callable[[], object]
 
 
-def missing(account: Account, cloud: Cloud, store: Store) -> list[Step]:
+def missing(account: Account, cloud: Cloud, store: Store) -> list[MissingThing]:
     """What is missing, in the order in which it is made. Changes nothing."""
     return [
         *_bucket(account, store),
@@ -37,67 +37,71 @@ def missing(account: Account, cloud: Cloud, store: Store) -> list[Step]:
     ]
 
 
-def _bucket(account: Account, store: Store) -> Iterator[Step]:
+def _bucket(account: Account, store: Store) -> Iterator[MissingThing]:
     if not create.bucket_exists(store, account.project):
         words = f"make bucket {account.bucket}: versioned, encrypted, private"
-        yield Step(words=words, do=partial(create.make_bucket, store, account.project, account.region))
+        yield MissingThing(
+            words=words, do=partial(create.make_bucket, store, account.project, account.region)
+        )
     elif not create.denies_plain_http(store):
-        yield Step(
+        yield MissingThing(
             words=f"deny plain HTTP to bucket {account.bucket}", do=partial(create.deny_plain_http, store)
         )
 
 
-def _zone(account: Account, route53: Any) -> Iterator[Step]:
+def _zone(account: Account, route53: Any) -> Iterator[MissingThing]:
     if not zone.zone_id(route53, account.zone):
         do = partial(zone.make, route53, account.zone, account.project, anywhere=True)
-        yield Step(words=f"make zone {account.zone}", do=do)
+        yield MissingThing(words=f"make zone {account.zone}", do=do)
 
 
-def _provider(account: Account, iam: Any) -> Iterator[Step]:
+def _provider(account: Account, iam: Any) -> Iterator[MissingThing]:
     arn = account.provider_arn
     audiences = _asked(lambda: iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)["ClientIDList"])
     if audiences is None:
         make = partial(iam.create_open_id_connect_provider, Url=f"https://{account.provider}")
         words = f"make identity provider {account.provider}, for {account.audience}"
-        yield Step(words=words, do=partial(make, ClientIDList=[account.audience], Tags=tags(account)))
+        yield MissingThing(words=words, do=partial(make, ClientIDList=[account.audience], Tags=tags(account)))
     elif account.audience not in audiences:
         add = iam.add_client_id_to_open_id_connect_provider
         words = f"let identity provider {account.provider} be for {account.audience} too"
-        yield Step(words=words, do=partial(add, OpenIDConnectProviderArn=arn, ClientID=account.audience))
+        yield MissingThing(
+            words=words, do=partial(add, OpenIDConnectProviderArn=arn, ClientID=account.audience)
+        )
 
 
-def _role(account: Account, role: Role, iam: Any) -> Iterator[Step]:
+def _role(account: Account, role: Role, iam: Any) -> Iterator[MissingThing]:
     trusted = _asked(lambda: iam.get_role(RoleName=role.name)["Role"]["AssumeRolePolicyDocument"])
     document = json.dumps(role.trust)
     if trusted is None:
         do = partial(
             iam.create_role, RoleName=role.name, AssumeRolePolicyDocument=document, Tags=tags(account)
         )
-        yield Step(words=f"make role {role.name}", do=do)
+        yield MissingThing(words=f"make role {role.name}", do=do)
     elif trusted != role.trust:
         do = partial(iam.update_assume_role_policy, RoleName=role.name, PolicyDocument=document)
-        yield Step(words=f"change who may assume role {role.name}", do=do)
+        yield MissingThing(words=f"change who may assume role {role.name}", do=do)
     for name, policy in role.policies.items():
         ask = partial(iam.get_role_policy, RoleName=role.name, PolicyName=name)
         if trusted is None or _asked(lambda ask=ask: ask()["PolicyDocument"]) != policy:  # type: ignore[misc]
             put = partial(iam.put_role_policy, RoleName=role.name, PolicyName=name)
-            yield Step(
+            yield MissingThing(
                 words=f"give role {role.name} the policy {name}",
                 do=partial(put, PolicyDocument=json.dumps(policy)),
             )
 
 
-def _budget(account: Account, budgets: Any) -> Iterator[Step]:
+def _budget(account: Account, budgets: Any) -> Iterator[MissingThing]:
     named = {"AccountId": account.id, "BudgetName": budget(account)["BudgetName"]}
     found = _asked(lambda: budgets.describe_budget(**named)["Budget"])
     told = f"{account.month} USD a month, to {account.mail}"
     if found is None:
         make = partial(budgets.create_budget, AccountId=account.id, Budget=budget(account))
         do = partial(make, NotificationsWithSubscribers=notifications(account))
-        yield Step(words=f"make budget alarm: {told}", do=do)
+        yield MissingThing(words=f"make budget alarm: {told}", do=do)
     elif float(found["BudgetLimit"]["Amount"]) != account.month:
         do = partial(budgets.update_budget, AccountId=account.id, NewBudget=budget(account))
-        yield Step(words=f"change budget alarm: {told}", do=do)
+        yield MissingThing(words=f"change budget alarm: {told}", do=do)
 
 
 def _asked(ask: Callable[[], Any]) -> Any:
