@@ -490,7 +490,7 @@ def test_two_hundred_odd_surroundings_get_a_sentence(field, chosen):
     trial(field, 200, chosen)
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/test_fuzz.py::test_two_hundred_odd_surroundings_get_a_sentence")
 def test_two_thousand_odd_surroundings_get_a_sentence(field, chosen):
     trial(field, 2000, chosen)
 

@@ -215,6 +215,16 @@ def test_the_files_name_this_project():
     ]
     assert bounds == [sorted(types)] * 2
     assert policies.DEBIAN == images.DEBIAN
+    texts = [path.read_text() for path in (ROOT / "build" / "ci" / "iam").glob("*.json")]
+    assert len(texts) == len(ROLES)
+    named = {
+        "shop-releases": r"s3:::([\w-]+)",
+        "shop": r"Tag/project\": \"(?!true)(\w+)\"",
+        "shop.localhost": r"\"[\w-]*\*\.([a-z.]+)\"",
+    }
+    assert {
+        name: {each for text in texts for each in re.findall(form, text)} for name, form in named.items()
+    } == {name: {name} for name in named}
 
 
 @pytest.mark.parametrize("name", sorted({each for names in ROLES.values() for each in names}))
@@ -361,8 +371,7 @@ def release(run):
     infrastructure.converge(run, baked=image.start)
     state.set("server", "deps:", [])
     state.void("server")
-    infrastructure.existing(run)
-    ec2s.tag(run, {"commit": "c"})
+    ec2s.tag(run, [each.id for each in infrastructure.existing(run)], {"commit": "c"})
     history.add(run, uuid.uuid4().hex)
     lease.free()
 
@@ -370,7 +379,7 @@ def release(run):
 def give_back(run):
     for change in teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run)):
         ec2s.apply(run, change)
-    ledger.forget(run.store, run.identity, ledger.having_ledgers(run.store, run.identity))
+    ledger.forget(run.store, ledger.stored(run.store, run.identity))
     history.forget(run.store, run.identity, history.version(run.store, run.identity))
 
 
@@ -422,7 +431,8 @@ def sweep_up(run):
     apply.remember(run, plan.memory, etag)
     assert apply.carry_out(run, found, plan, lambda: branches) == {}
     left = inventory.survey(run)
-    assert {each.kind for each in left.resources} == {"image"}
+    kept = [each.more["snapshots"] for each in left.resources if each.kind == "image"]
+    assert {each.id for each in left.resources if each.kind != "image"} == {id for ids in kept for id in ids}
 
 
 def asks_for_the_key(run):
@@ -439,8 +449,8 @@ JOBS = {
     "branch": [({"branch": "feature"}, [build, release, disturb, release, give_back])],
     "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
 }
-UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
-"""Needed when an upload fails, and by calls that make a thing with its tags."""
+UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags", "ec2:DescribeSubnets", "iam:PassRole"}
+"""Needed when an upload fails, by calls that make a thing with its tags, and where the settings name subnets or an instance profile."""
 
 
 @pytest.mark.parametrize("role", JOBS)

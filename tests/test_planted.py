@@ -338,9 +338,11 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (NAME, IAM.format("branch"), "parameter/shop/testing-*", "parameter/shop/*"),
     (NAME, IAM.format("builder"), "parameter/shop-signing/key", "parameter/shop*"),
     (NAME, IAM.format("sweeper"), '"ssm:GetParametersByPath"\n', '"ssm:GetParametersByPath",\n        "ssm:PutParameter"\n'),
+    (MACHINE, IAM.format("branch"), "role/shop-machine-testing*", "role/shop-machine-*"),
+    (MACHINE, IAM.format("releaser"), "role/shop-machine-*", "role/*"),
     (ACTION, IAM.format("branch"), "ForAllValues:StringLike", "StringLike"),
     (ACTION, IAM.format("branch"), '"s3:GetObject"', '"s3:Get*"'),
-    (ACTION, IAM.format("releaser"), '"ec2:StartInstances"', '"ec2:StartInstances",\n        "iam:PassRole"'),
+    (ACTION, IAM.format("releaser"), '"ec2:StartInstances"', '"ec2:StartInstances",\n        "iam:CreateUser"'),
     (ACTION, IAM.format("sweeper"), '"arn:aws:route53:::change/*"', '"*"'),
     # CI
     (ROLE, GITHUB, "vars.RELEASER_ROLE || vars.BRANCH_ROLE", "vars.BRANCH_ROLE || vars.RELEASER_ROLE"),
@@ -401,7 +403,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SSH, "tasks/hosts/ansible.py", "-o ControlPersist=30s", "-o ControlPersist=30s -o StrictHostKeyChecking=no"),
     (CLOUD, "tasks/infrastructure/secrets.py", 'Type="SecureString"', 'Type="String"'),
     (CLOUD, "tasks/infrastructure/images.py", 'Owners=["self", DEBIAN], ', ""),
-    (CLOUD, "tasks/infrastructure/apply.py", '"HttpTokens": "required"', '"HttpTokens": "optional"'),
+    (SSH, "tasks/hosts/ssh.py", '"PreferredAuthentications=none"', '"PreferredAuthentications=publickey"'),
+    (CLOUD, "tasks/infrastructure/machine.py", '"HttpTokens": "required"', '"HttpTokens": "optional"'),
     (CLOUD, "tasks/cloud/embedded/address.py", "127.0.0.1", "0.0.0.0"),
 ]  # fmt: skip
 

@@ -30,7 +30,7 @@ def missing(account: Account, cloud: Cloud, store: Store) -> list[MissingThing]:
     """What is missing, in the order in which it is made. Changes nothing."""
     return [
         *_bucket(account, store),
-        *_zone(account, cloud.client("route53")),
+        *_zone(account, cloud),
         *(_provider(account, cloud.client("iam")) if account.provider else ()),
         *(step for role in account.roles for step in _role(account, role, cloud.client("iam"))),
         *(_budget(account, cloud.client("budgets")) if account.mail else ()),
@@ -49,9 +49,9 @@ def _bucket(account: Account, store: Store) -> Iterator[MissingThing]:
         )
 
 
-def _zone(account: Account, route53: Any) -> Iterator[MissingThing]:
-    if not zone.zone_id(route53, account.zone):
-        do = partial(zone.make, route53, account.zone, account.project, anywhere=True)
+def _zone(account: Account, cloud: Cloud) -> Iterator[MissingThing]:
+    if not zone.zone_id(cloud, account.zone):
+        do = partial(zone.make, cloud.client("route53"), account.zone, account.project, anywhere=True)
         yield MissingThing(words=f"make zone {account.zone}", do=do)
 
 

@@ -53,7 +53,7 @@ class BootstrapCommand(Command):
             variable = role.name.removeprefix(f"{wanted.project}-").upper().replace("-", "_")
             self.console.line(f"{variable}_ROLE={wanted.role_arn(role)}")
         if not zone.is_local(wanted.zone):
-            servers = zone.name_servers(run.cloud.client("route53"), wanted.zone)
+            servers = zone.name_servers(run.cloud, wanted.zone)
             self.console.line(f"{wanted.zone} NS {' '.join(servers)}")
         return 0
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import create
 from tasks.bucket.store import Store
 from tasks.cloud.caller import Caller
 from tasks.cloud.errors import code
-from tasks.cloud.interface import AccountWrong
+from tasks.cloud.interface import AccountWrong, Cloud
 from tasks.doctor.finding import Finding
-from tasks.infrastructure import images, secrets, zone
+from tasks.infrastructure import images, machine, secrets, zone
 from tasks.infrastructure.plan import Machine
 from tasks.nearest import meant
 from tasks.tarball import signature
+
+if TYPE_CHECKING:
+    from tasks.run import Run
 
 STANDARD = ("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z")
 """The families of instances that share one quota, which a release mostly meets; a type begins with its family's letters."""
@@ -57,20 +60,20 @@ def pinned(caller: Caller, account: str) -> str | Finding:
     return account
 
 
-def dns_zone(route53: Any, name: str, *, made_at_first_use: bool) -> str | Finding:
+def dns_zone(cloud: Cloud, name: str, *, made_at_first_use: bool) -> str | Finding:
     """Whether the account has the public zone. Raises ZoneMissing for one that the pipeline does not make."""
-    if id := zone.zone_id(route53, name):
+    if id := zone.zone_id(cloud, name):
         return f"{name} ({id})"
     if not (made_at_first_use and zone.is_local(name)):
         raise zone.ZoneMissing(zone=name)
     return f"{name}, which the first release makes"
 
 
-def delegation(route53: Any, name: str, ask: Callable[[str], Collection[str]]) -> str | Finding:
+def delegation(cloud: Cloud, name: str, ask: Callable[[str], Collection[str]]) -> str | Finding:
     """Whether the parent of the zone names its name servers. `ask`: the name servers that DNS has for a name."""
     if zone.is_local(name):
         return f"{name} needs none: every machine resolves it by itself"
-    servers = zone.name_servers(route53, name)
+    servers = zone.name_servers(cloud, name)
     try:
         told = sorted(ask(name))
     except OSError as error:
@@ -96,15 +99,7 @@ def bucket(store: Store, project: str, *, made_at_first_use: bool) -> str | Find
 
 def quota(ec2: Any, quotas: Any, region: str, wanted: Mapping[str, int]) -> str | Finding:
     """Whether the machines that are still to be made are within the account's limit. `wanted`: their number by type."""
-    try:
-        cpus = _cpus(ec2, wanted)
-    except ec2.exceptions.ClientError as error:
-        if code(error) != "InvalidInstanceType":
-            raise
-        return Finding(
-            sentence=f"{region} has no instance type {' or '.join(sorted(wanted))} (instance_type)",
-            remedy=f"aws ec2 describe-instance-type-offerings --region {region}",
-        )
+    cpus = _cpus(ec2, wanted)
     more = sum(number * cpus[kind] for kind, number in wanted.items() if is_standard(kind))
     if not more:
         return "no machine is to be made that counts"
@@ -151,23 +146,28 @@ def _running(ec2: Any) -> Counter[str]:
     )
 
 
-def image(ec2: Any, name: str, region: str) -> str | Finding:
-    """Whether there is the image that machines start from. Raises ImageMissing."""
-    found = images.called(ec2, name)
-    if not found:
-        raise images.ImageMissing(image=name, region=region)
-    newest = max(found, key=lambda each: str(each.get("CreationDate", "")))
-    return f"{newest['Name']} ({newest['ImageId']}{', pending' if newest['State'] == 'pending' else ''})"
+def instance_type(ec2: Any, type: str, region: str) -> str:
+    """Whether the region has such machines. Raises TypeUnknown."""
+    return f"{type} ({images.architecture(ec2, type, region)})"
 
 
-def subnet(ec2: Any, region: str) -> str | Finding:
-    """Whether machines have a subnet to be in."""
-    filters = [{"Name": "default-for-az", "Values": ["true"]}]
+def image(ec2: Any, name: str, type: str, region: str) -> str:
+    """Whether there is the image that machines of a type start from. Raises ImageMissing or ImageUnfit."""
+    wanted = images.architecture(ec2, type, region)
+    found = images.newest(images.called(ec2, name, type=type, wanted=wanted, region=region))
+    return f"{found['Name']} ({found['ImageId']}{', pending' if found['State'] == 'pending' else ''})"
+
+
+def subnet(run: Run, ec2: Any) -> str | Finding:
+    """Whether machines have a subnet to be in: those of the settings, or the region's. Raises SubnetMissing or NetworksDiffer."""
+    if vpc := machine.network(run, ec2):
+        return f"{', '.join(run.environment.infrastructure.subnets)} in {vpc}"
+    region, filters = run.pipeline.region, [{"Name": "default-for-az", "Values": ["true"]}]
     found = ec2.describe_subnets(Filters=filters)["Subnets"]
     if found:
         return ", ".join(sorted(each["SubnetId"] for each in found))
     return Finding(
-        sentence=f"{region} has no default subnet, in which machines are made",
+        sentence=f"{region} has no default subnet, and environments/{run.environment_name}.yml names none (infrastructure.subnets)",
         remedy=f"aws ec2 create-default-vpc --region {region}",
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tasks.doctor import account, machine
 from tasks.doctor.finding import Examined, examine
 from tasks.infrastructure import find, zone
+from tasks.infrastructure.machine import size
 from tasks.run import elsewhere
 from tasks.tarball import signature
 
@@ -42,20 +43,22 @@ def of(
 
 def _of_account(run: Run, name_servers: Callable[[str], Collection[str]]) -> Iterator[Examined]:
     cloud, settings = run.cloud, run.pipeline
-    ec2, ssm, route53 = (cloud.client(name) for name in ("ec2", "ssm", "route53"))
+    ec2, ssm = cloud.client("ec2"), cloud.client("ssm")
     made = {"made_at_first_use": cloud.own}
-    found = examine("zone", lambda: account.dns_zone(route53, settings.dns_zone, **made))
+    found = examine("zone", lambda: account.dns_zone(cloud, settings.dns_zone, **made))
     yield found
-    if found.found and zone.zone_id(route53, settings.dns_zone):
-        yield examine("delegation", lambda: account.delegation(route53, settings.dns_zone, name_servers))
+    if found.found and zone.zone_id(cloud, settings.dns_zone):
+        yield examine("delegation", lambda: account.delegation(cloud, settings.dns_zone, name_servers))
     yield examine("bucket", lambda: account.bucket(run.store, settings.name, **made))
     machines = functools.cache(lambda: find.machines(ec2, find.of(run)))
     quotas = functools.partial(cloud.client, "service-quotas")
-    yield examine(
-        "quota", lambda: account.quota(ec2, quotas(), settings.region, _wanted(run, len(machines())))
-    )
-    yield examine("image", lambda: account.image(ec2, settings.image, settings.region))
-    yield examine("subnet", lambda: account.subnet(ec2, settings.region))
+    yield (known := examine("type", lambda: account.instance_type(ec2, size(run), settings.region)))
+    if not known.missing:
+        yield examine(
+            "quota", lambda: account.quota(ec2, quotas(), settings.region, _wanted(run, len(machines())))
+        )
+        yield examine("image", lambda: account.image(ec2, settings.image, size(run), settings.region))
+    yield examine("subnet", lambda: account.subnet(run, ec2))
     parameter, keys, needs = signature.parameter(run), settings.public_keys, _signed(run)
     yield examine("signing key", lambda: account.signing_key(ssm, parameter, keys, needs))
     yield examine("deploy key", lambda: account.deploy_key(ssm, run.secrets_folder, machines()))
@@ -69,9 +72,10 @@ def _tools(run: Run) -> dict[str, tuple[str, ...]]:
 
 def _wanted(run: Run, existing: int) -> Counter[str]:
     """The machines that the settings ask for and nobody has made, by type."""
-    infrastructure = run.environment.infrastructure
-    more = 0 if infrastructure.manage == "plan" else max(0, infrastructure.instances - existing)
-    return Counter({infrastructure.instance_type or run.pipeline.instance_type: more}) if more else Counter()
+    settings = run.environment.infrastructure
+    if settings.manage == "plan" or settings.spot:  # spot instances have a quota of their own
+        return Counter()
+    return Counter({size(run): max(0, settings.instances - existing)})
 
 
 def _signed(run: Run) -> list[str]:

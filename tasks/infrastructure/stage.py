@@ -23,6 +23,7 @@ from tasks.infrastructure.plan import (
     plan,
 )
 from tasks.infrastructure.waiting import CloudTooSlow
+from tasks.infrastructure.written import Written
 from tasks.refusal import Refusal
 from tasks.settings import flat
 
@@ -121,7 +122,7 @@ def _bucket_exists(run: Run) -> bool:
 
 
 def _zone(run: Run) -> str | None:
-    return zone.zone_id(run.cloud.client("route53"), run.pipeline.dns_zone)
+    return zone.zone_id(run.cloud, run.pipeline.dns_zone)
 
 
 # --- the stage: an environment's own --------------------------------------------------------------
@@ -188,8 +189,11 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
         return _only_planned(run, named)
     made: list[Change] = []
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
+    written = Written()
     for _ in range(ROUNDS):
-        found = find.everything(run)
+        found = written.over(find.everything(run), run.host_name)
+        if found.ended:
+            memory.drop(run.store, run.identity, machines=found.ended)
         for alarm in _alarms(run, found):
             run.console.once(named, alarm)
         if found.foreign and not made:
@@ -202,17 +206,21 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
             raise OnlyAdditive(environment=run.environment_name, changes="; ".join(map(str, more)))
         if (ended := endings(changes)) and not run.environment.infrastructure.scale_down:
             raise ScaleDownRefused(environment=run.environment_name, changes="; ".join(map(str, ended)))
+        if changes and run.environment.per_branch and find.fitted(run.branch) != run.branch:
+            run.console.once(named, f"shortens the branch's name to {find.LONGEST_TAG} characters in tags")
         for change in changes:
             run.console.event(named, str(change))
-            apply(run, change, baked=baked)
+            written.note(change, apply(run, change, baked=baked))
             if isinstance(change, Unpoint):  # a teardown forgets all names, and a sweep may not write here
                 memory.drop_host_name(run.store, run.identity, change.host_name)
+            if isinstance(change, EndMachine):
+                memory.drop(run.store, run.identity, machines=[change.id])
             made.append(change)
-        settle(run, run.console.say(named))
+        written.settled(settle(run, run.console.say(named), written.started))
     else:
         left = "; ".join(map(str, changes))
         raise CloudTooSlow(what=f"the plan still has, after {ROUNDS} rounds: {left}")
-    machines = existing(run)
+    machines = hosts.pinned(run, found.machines)
     summary = ", ".join(map(str, machines))
     return Outcome(
         facts=hosts.facts(machines),

@@ -109,21 +109,19 @@ def keep(
         for name, why in answer["stays"].items():
             run.console.event(playbook, f"leftover {name}: stays, {why}")
         _write(run.store, layout.ledger(run.identity, host.name, playbook), Ledger.of(answer["ledger"]))
-    others = having_ledgers(run.store, run.identity) - {host.name for host in hosts}
-    forget(run.store, run.identity, others)
+    forget(run.store, stored(run.store, run.identity), but={host.name for host in hosts})
 
 
-def having_ledgers(store: Store, identity: str) -> set[str]:
-    """The hosts of an environment that have ledgers."""
-    found = map(layout.parse, store.keys(layout.ledgers(identity)))
-    return {each.host for each in found if each}
+def stored(store: Store, identity: str) -> list[str]:
+    """The keys of an environment's ledgers."""
+    return list(store.keys(layout.ledgers(identity)))
 
 
-def forget(store: Store, identity: str, hosts: Collection[str]) -> None:
-    """Delete the ledgers of hosts that are gone."""
-    for key in list(store.keys(layout.ledgers(identity))):
+def forget(store: Store, keys: Collection[str], *, but: Collection[str] = ()) -> None:
+    """Delete ledgers by their keys, but those of some hosts."""
+    for key in keys:
         found = layout.parse(key)
-        if found and found.host in hosts:
+        if found and found.host not in but:
             store.delete(key)
 
 

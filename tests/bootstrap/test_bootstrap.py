@@ -90,7 +90,7 @@ def test_an_empty_account_gets_everything_once(run):
     told = run.console.stream.getvalue()
     assert "BUILDER_ROLE=arn:aws:iam::123456789012:role/shop-builder" in told
     assert "PULL_REQUEST_ROLE=arn:aws:iam::123456789012:role/shop-pull-request" in told
-    assert zone.name_servers(run.cloud.client("route53"), "shop.example.com")[0] in told
+    assert zone.name_servers(run.cloud, "shop.example.com")[0] in told
     assert not infrastructure.share(run).changed
     _change_one_at_a_time(run)
 

@@ -27,7 +27,7 @@ REGION = "eu-central-1"
 ZONE = "shop.example.com"
 ALL = [
     *("tools", "CI", "region", "credentials", "account", "zone", "delegation", "bucket"),
-    *("quota", "image", "subnet", "signing key", "deploy key"),
+    *("type", "quota", "image", "subnet", "signing key", "deploy key"),
 ]
 
 
@@ -60,7 +60,7 @@ def run(checkout, account):
 
 
 def servers(run):
-    return lambda name: zone.name_servers(run.cloud.client("route53"), name)
+    return lambda name: zone.name_servers(run.cloud, name)
 
 
 def examined(run, environ=None, ask=None):
@@ -92,7 +92,13 @@ def test_on_a_complete_account_nothing_is_missing(run):
         ("region", "eu-centrl-1", "region", "did you mean eu-central-1?"),
         ("dns_zone", "other.example.com", "zone", "no public hosted zone other.example.com"),
         ("image", "debian-99", "image", "no image named debian-99"),
-        ("instance_type", "t9.medium", "quota", "no instance type t9.medium"),
+        ("instance_type", "t9.medium", "type", "no machines of type t9.medium"),
+        (
+            "instance_type",
+            "t4g.medium",
+            "image",
+            "debian-12 is an image for x86_64, and t4g.medium has arm64",
+        ),
         ("instance_type", "p4d.24xlarge", None, ""),
     ],
 )
@@ -131,7 +137,7 @@ def test_a_zone_that_its_parent_does_not_delegate(run):
     found = missing(run, ask=nobody)
     assert list(found) == ["delegation"]
     assert "the zone example.com does not delegate shop.example.com" in found["delegation"].sentence
-    assert zone.name_servers(run.cloud.client("route53"), ZONE)[0] in found["delegation"].sentence
+    assert zone.name_servers(run.cloud, ZONE)[0] in found["delegation"].sentence
     assert list(missing(run, ask=silent)) == ["delegation"]
 
 
@@ -152,6 +158,38 @@ def test_a_quota_that_is_too_low_for_the_machines_that_are_still_to_be_made(run,
 
 @pytest.mark.promise("doctor-names-what-is-missing")
 def test_a_region_without_a_default_subnet(run):
+    without_default_subnets(run)
+    found = missing(run)
+    assert list(found) == ["subnet"]
+    assert "no default subnet, and environments/testing.yml names none" in found["subnet"].sentence
+    assert found["subnet"].remedy == "aws ec2 create-default-vpc --region eu-central-1"
+
+
+@pytest.mark.promise("doctor-names-what-is-missing")
+def test_subnets_of_the_settings_need_no_default_one_and_each_that_is_not_there_is_named(run):
+    theirs = sorted(each["SubnetId"] for each in run.cloud.client("ec2").describe_subnets()["Subnets"])[:2]
+    without_default_subnets(run)
+    assert missing(with_infrastructure(run, subnets=tuple(theirs))) == {}
+    found = missing(with_infrastructure(run, subnets=(theirs[0], "subnet-2", "subnet-1")))
+    assert list(found) == ["subnet"]
+    assert "no subnet subnet-1, subnet-2 in eu-central-1" in found["subnet"].sentence
+    assert found["subnet"].remedy == "aws ec2 describe-subnets --region eu-central-1"
+
+
+@pytest.mark.promise("doctor-names-what-is-missing")
+def test_subnets_of_two_networks(run):
+    ec2 = run.cloud.client("ec2")
+    theirs = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    other = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    found = missing(with_infrastructure(run, subnets=(theirs, other)))
+    assert list(found) == ["subnet"]
+    assert f"{other} in {vpc}" in found["subnet"].sentence
+
+
+def without_default_subnets(run):
+    """The account's region has lost its default subnets."""
+
     class Without:
         def __init__(self, ec2):
             self.ec2 = ec2
@@ -159,14 +197,12 @@ def test_a_region_without_a_default_subnet(run):
         def __getattr__(self, name):
             return getattr(self.ec2, name)
 
-        def describe_subnets(self, **_):
-            return {"Subnets": []}
+        def describe_subnets(self, Filters):
+            if Filters[0]["Name"] == "default-for-az":
+                return {"Subnets": []}
+            return self.ec2.describe_subnets(Filters=Filters)
 
-    ec2 = run.cloud.client("ec2")
-    run.cloud._clients["ec2"] = Without(ec2)
-    found = missing(run)
-    assert list(found) == ["subnet"]
-    assert found["subnet"].remedy == "aws ec2 create-default-vpc --region eu-central-1"
+    run.cloud._clients["ec2"] = Without(run.cloud.client("ec2"))
 
 
 @pytest.mark.promise("doctor-names-what-is-missing")

@@ -27,11 +27,11 @@ def test_tokens_of_former_launches_are_known_some_time_longer(run):
     for _ in range(launches.FORMER):
         launches.forget(run.store, run.identity)
         tokens.append(launches.token(run.store, run.identity, "1"))
-    is_own = memory.is_own(run.store, run.identity)
+    is_own = memory.is_own(memory.read(run.store, run.identity))
     known = [is_own("i-1", token) for token in (*tokens, "", "another")]
     assert known == [True] * len(tokens) + [False] * 2
     launches.forget(run.store, run.identity)
-    assert not memory.is_own(run.store, run.identity)("i-1", tokens[0])
+    assert not memory.is_own(memory.read(run.store, run.identity))("i-1", tokens[0])
 
 
 def test_forgotten_launches_leave_the_host_keys(run):

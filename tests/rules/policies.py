@@ -103,6 +103,9 @@ KIND = {
 }
 LOOK = {
     "ec2:DescribeImages": TEAM,
+    "ec2:DescribeInstanceTypes": f"{ANYTHING} branch",
+    "ec2:DescribeSnapshots": "sweeper",
+    "ec2:DescribeSubnets": f"{ANYTHING} branch",
     "ec2:DescribeInstances": TEAM,
     "ec2:DescribeKeyPairs": TEAM,
     "ec2:DescribeSecurityGroups": TEAM,
@@ -125,6 +128,14 @@ NAMES = {
     "shop.localhost": "",
     "another.localhost": "",
     "testing-1.shop.localhost.example": "",
+}
+PASSED = {
+    # a role: who may give it to a machine
+    "shop-machine-testing-web": f"{ANYTHING} branch",
+    "shop-machine-production": ANYTHING,
+    "builder": "",
+    "releaser": "",
+    "another-machine-testing": "",
 }
 Policies = Mapping[str, Mapping[str, Any]]
 
@@ -161,6 +172,7 @@ def rows() -> Iterator[Row]:
     """All of them."""
     yield from _of_the_bucket()
     yield from _of_machines()
+    yield from _of_instance_profiles()
     yield from _of_names_and_secrets()
 
 
@@ -230,7 +242,7 @@ def _resource(action: str) -> str:
 
 def machines_are_changed_and_ended_by_whom_they_should(root: Path) -> list[Finding]:
     """Every action, by the tags of what it is done to: of which environment, of ours at all."""
-    return _compared(root, _of_machines())
+    return _compared(root, (*_of_machines(), *_of_instance_profiles()))
 
 
 def _of_machines() -> Iterator[Row]:
@@ -308,6 +320,16 @@ def _of_names_and_secrets() -> Iterator[Row]:
         yield _row(wanted, action, "*")
 
 
+def _of_instance_profiles() -> Iterator[Row]:
+    ours = {"iam:PassedToService": "ec2.amazonaws.com"}
+    for name, wanted in PASSED.items():
+        role = f"arn:aws:iam::1:role/{name}"
+        yield _row(wanted, "iam:PassRole", role, ours)
+        yield _row("", "iam:PassRole", role, {"iam:PassedToService": "lambda.amazonaws.com"})
+    request = "arn:aws:ec2:eu-central-1:1:spot-instances-request/*"
+    yield _row("branch", "ec2:RunInstances", request)
+
+
 def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
     """No wildcard; nothing on everything but what looks; no element that is not judged here."""
     known = {
@@ -321,7 +343,7 @@ def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
         "s3:ListBucket",
     }
     known |= {"s3:GetBucketTagging", "s3:AbortMultipartUpload", "route53:ChangeResourceRecordSets"}
-    known |= {"route53:ListResourceRecordSets", "route53:GetChange"}
+    known |= {"route53:ListResourceRecordSets", "route53:GetChange", "iam:PassRole"}
     told, found = load(root), list[Finding]()
     for name in POLICIES:
         path = f"build/ci/iam/{name}.json"

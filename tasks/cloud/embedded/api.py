@@ -200,9 +200,13 @@ class WsgiApplication:
             return refused
         if self.faults and (late := self.faults.before(request, environ, self.instances)):
             return late  # type: ignore[no-any-return]
-        answer = self._judged(request, environ, caller)
+        behind = self.faults.behind(request, self.disk.versions) if self.faults else 0
+        with self.disk.as_of(request.service, behind):
+            answer = self._judged(request, environ, caller)
         if request.changes:
             self.disk.save(request.service)
+            if self.faults:
+                self.faults.after(request, answer)
         return answer
 
     def _judged(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:

@@ -40,7 +40,7 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     from tasks.cloud.embedded.access import Access
     from tasks.cloud.embedded.debian_ami import DebianAmi
     from tasks.cloud.embedded.disk import Disk
-    from tasks.cloud.embedded.faults import PACE, Faults
+    from tasks.cloud.embedded.faults import LATE, PACE, Faults
     from tasks.cloud.embedded.instances import Instances, Pace
 
     api_socket = _bind(identity.port)
@@ -53,7 +53,7 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
         presign_secret=identity.presign_secret or secrets.token_hex(32),
     )
     lock = threading.RLock()
-    disk = Disk(home.state, home.objects)
+    disk = Disk(home.state, home.objects, former=max(LATE) if identity.faults else 0)
     key = debian_root.key()
     faults = Faults() if identity.faults else None
     instances = Instances(

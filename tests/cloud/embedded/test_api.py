@@ -293,13 +293,16 @@ def test_a_caller_reference_makes_one_zone(cloud):
 def test_states_are_those_of_ec2(cloud):
     ec2, instance = cloud.client("ec2"), launch(cloud)
     same = {"InstanceIds": [instance["InstanceId"]]}
+    assert instance["State"]["Name"] == "pending"
     until(lambda: state(cloud, instance) == "running")
-    ec2.stop_instances(**same)
+    (stopping,) = ec2.stop_instances(**same)["StoppingInstances"]
+    assert stopping["CurrentState"]["Name"] == "stopping"
     until(lambda: state(cloud, instance) == "stopped")
     assert code(ec2.reboot_instances, **same) == "IncorrectInstanceState"
     ec2.start_instances(**same)
     until(lambda: state(cloud, instance) == "running")
-    ec2.terminate_instances(**same)
+    (ending,) = ec2.terminate_instances(**same)["TerminatingInstances"]
+    assert ending["CurrentState"]["Name"] == "shutting-down"
     until(lambda: state(cloud, instance) == "terminated")
     assert code(ec2.start_instances, **same) == "IncorrectInstanceState"
 

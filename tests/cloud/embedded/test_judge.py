@@ -147,45 +147,53 @@ BUCKET_ROWS = [
 ]  # fmt: skip
 
 
+def fetch():
+    """A session's fetch of an object."""
+    known = {"aws:SecureTransport": "true"}
+    return AccessRequest(action="s3:GetObject", resource=OBJECT, context=known, principal=(SESSION, ROLE))
+
+
 @pytest.mark.parametrize(("effect", "policy", "bucket"), BUCKET_ROWS)
 def test_a_bucket_s_policy_counts_too(effect, policy, bucket):
-    request = AccessRequest(
-        action="s3:GetObject",
-        resource=OBJECT,
-        context={"aws:SecureTransport": "true"},
-        principal=(SESSION, ROLE),
-    )
+    request = fetch()
     assert judge([policy], request, resource_policy=bucket).effect == effect
     (said,) = second_opinion.say([(request, [policy])], bucket)
     assert said.effect == effect
 
 
-@pytest.mark.parametrize(
-    ("effect", "policy", "session"),
-    [
-        ("allowed", GET, None),
-        ("allowed", GET, of()),
-        ("implicitly denied", GET, NONE),
-        ("implicitly denied", NONE, GET),
-        ("denied", GET, of(Effect="Deny")),
-    ],
-)
+SESSION_ROWS = [
+    # what is decided, the caller's policy, the session's own
+    ("allowed", GET, None),
+    ("allowed", GET, of()),
+    ("implicitly denied", GET, NONE),
+    ("implicitly denied", NONE, GET),
+    ("denied", GET, of(Effect="Deny")),
+]
+
+
+@pytest.mark.parametrize(("effect", "policy", "session"), SESSION_ROWS)
 def test_a_session_s_own_policy_takes_away_and_gives_nothing(effect, policy, session):
     assert judge([policy], asked(), session_policy=session).effect == effect
 
 
-@pytest.mark.parametrize(
-    ("effect", "policy", "trust"),
-    [
-        ("implicitly denied", of(), {"Statement": []}),
-        ("allowed", of(), named({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, Action="sts:AssumeRole")),
-        ("implicitly denied", GET, named({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, Action="sts:AssumeRole")),
-        ("allowed", GET, named({"AWS": ROLE}, Action="sts:AssumeRole")),
-    ],
-)
+TRUST_ROWS = [
+    # what is decided, the caller's policy, the role's trust policy
+    ("implicitly denied", of(), {"Statement": []}),
+    ("allowed", of(), named({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, Action="sts:AssumeRole")),
+    ("implicitly denied", GET, named({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, Action="sts:AssumeRole")),
+    ("allowed", GET, named({"AWS": ROLE}, Action="sts:AssumeRole")),
+    ("implicitly denied", of(), named({"AWS": "arn:aws:iam::999999999999:root"}, Action="sts:AssumeRole")),
+]
+
+
+def assume():
+    """A session asks for a role."""
+    return AccessRequest(action="sts:AssumeRole", resource=ROLE, principal=(SESSION, ROLE))
+
+
+@pytest.mark.parametrize(("effect", "policy", "trust"), TRUST_ROWS)
 def test_a_role_has_to_admit_who_assumes_it(effect, policy, trust):
-    request = AccessRequest(action="sts:AssumeRole", resource=ROLE, principal=(SESSION, ROLE))
-    assert judge([policy], request, resource_policy=trust, must_admit=True).effect == effect
+    assert judge([policy], assume(), resource_policy=trust, must_admit=True).effect == effect
 
 
 @pytest.mark.parametrize(
