@@ -533,9 +533,7 @@ def test_a_missing_bucket_is_refused_where_machines_have_our_tags(run):
     infrastructure.converge(run)
     run = named(run, "not-where-it-was")
     for make in (lambda: Lease(run).take(0), lambda: infrastructure.share(run)):
-        with pytest.raises(
-            BucketGone, match=r"not-where-it-was is gone, and i-[0-9a-f]+ of moved are still"
-        ):
+        with pytest.raises(BucketGone, match=r"not-where-it-was is gone, and i-[0-9a-f]+ of moved are still"):
             make()
     with pytest.raises(run.cloud.client("s3").exceptions.ClientError):
         run.cloud.client("s3").head_bucket(Bucket="not-where-it-was")
