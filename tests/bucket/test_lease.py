@@ -503,8 +503,10 @@ def of_project(run, name):
 
 @pytest.mark.promise("missing-bucket-is-made")
 def test_of_two_first_runs_without_a_bucket_one_proceeds(checkout, server):
-    own = of_project(run_in(checkout, QuietCloud(REGION, server.home.load())), "first")
-    runs = [named(own, "first-releases") for _ in range(4)]
+    runs = [
+        named(of_project(run_in(checkout, QuietCloud(REGION, server.home.load())), "first"), "first-releases")
+        for _ in range(4)
+    ]
     proceeded, refused, begin = [], [], threading.Barrier(len(runs))
 
     def first(run):
