@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moto.s3.models import s3_backends
@@ -14,6 +15,18 @@ NAMED = re.compile(
 )
 """S3's host names: the global endpoint has no region."""
 
+ANOTHER = "210987654321"
+"""An account that is not this cloud's."""
+
+
+def place(request: Any) -> tuple[str, str]:
+    """The bucket and the key that a request is about; the key is empty where the bucket itself is meant."""
+    named = NAMED.fullmatch(request.host.lower())
+    if named and named["bucket"]:
+        return named["bucket"], request.path.lstrip("/")
+    bucket, _, key = request.path.lstrip("/").partition("/")
+    return bucket, key
+
 
 def refusal(request: Any) -> Answer | None:
     """What S3 answers in place of the object; None where the request is at its place."""
@@ -22,8 +35,7 @@ def refusal(request: Any) -> Answer | None:
         return xml_error("400 Bad Request", "InvalidRequest", text, root="")
     if request.service != "s3":
         return None
-    named = NAMED.fullmatch(request.host.lower())
-    bucket = (named and named["bucket"]) or request.path.strip("/").partition("/")[0]
+    named, (bucket, _) = NAMED.fullmatch(request.host.lower()), place(request)
     region = _region(bucket)
     if not region:
         return None
@@ -33,6 +45,22 @@ def refusal(request: Any) -> Answer | None:
         text = f"The authorization header is malformed; the region '{request.region}' is wrong; expecting '{region}'"
         return xml_error("400 Bad Request", "AuthorizationHeaderMalformed", text, root="")
     return None
+
+
+def of_another(request: Any, environ: Mapping[str, str], taken: Iterable[str]) -> Answer | None:
+    """The refusal of a request that names another owner of the bucket than it has. Such buckets may let everybody in.
+
+    `taken`: names of buckets that another account has.
+    """
+    for each in taken:
+        if each not in s3_backends.bucket_accounts:
+            s3_backends[ANOTHER]["aws"].create_bucket(each, "eu-central-1")
+    expected = environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER")
+    bucket, _ = place(request)
+    owner = s3_backends.bucket_accounts.get(bucket, ("", expected))[1]
+    if request.service != "s3" or not expected or owner == expected:
+        return None
+    return xml_error("403 Forbidden", "AccessDenied", "Access Denied", root="")
 
 
 def _region(bucket: str) -> str | None:
