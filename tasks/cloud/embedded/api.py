@@ -216,6 +216,8 @@ class WsgiApplication:
         answer = self._moto(request, environ)
         if request.changes:
             self.disk.save(request.service)
+            if request.service == "ec2":
+                self.instances.filter()
         return answer
 
     def _moto(self, request: Request, environ: dict[str, Any]) -> Answer:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks import environ
+from tasks.cloud.embedded import nft
+from tasks.cloud.embedded.address import hardware_address
 from tasks.cloud.embedded.runtime import Launch
 from tasks.process import bounds, children
 from tasks.process.children import ChildSilent, CommandMissing
@@ -41,7 +43,7 @@ class PodmanMissing(Refusal):
     """The embedded cloud runs its hosts in podman, and podman is not installed."""
 
     sentence = "cloud: podman is not installed"
-    remedy = "apt-get install podman runc crun netavark iptables mmdebstrap"
+    remedy = "apt-get install podman runc crun netavark iptables nftables iproute2 mmdebstrap"
 
 
 class PodmanRefused(Refusal):
@@ -54,10 +56,11 @@ class PodmanRefused(Refusal):
 class Containers:
     """The containers of one cloud; they carry its id as label and in their names."""
 
-    def __init__(self, cloud: str) -> None:
-        self.cloud = cloud
+    def __init__(self, cloud: str, *, filters: bool = False) -> None:
+        self.cloud, self.filters = cloud, filters
         self.network = f"release-pipeline-{cloud}"
         self._processes: dict[str, int] = {}  # a pid file descriptor for each running host
+        self._interfaces: dict[str, str] = {}
         self._changed = os.eventfd(0)
 
     def name(self, host: str) -> str:
@@ -71,13 +74,13 @@ class Containers:
     def run(self, launch: Launch) -> None:
         """Create the host unless it exists, and start it at its address."""
         if launch.id not in self.all():
-            options = (*_limits(), *_capabilities())
+            options = (*_limits(), *_shares(launch.memory), *_capabilities())
             volume = f"{launch.folder}/seed:/var/lib/cloud/seed/nocloud:ro"
             podman(
                 *(*runtime_options(), "run", "--detach", "--tty", "--systemd=always", *options),
                 *("--name", self.name(launch.id), "--label", f"{LABEL}={self.cloud}"),
                 *("--network", self.network, "--ip", launch.address),
-                *("--mac-address", _hardware_address(launch.address)),
+                *("--mac-address", hardware_address(launch.address)),
                 *("--hostname", "ip-" + launch.address.replace(".", "-"), "--volume", volume),
                 *("--log-driver", "k8s-file", "--log-opt", f"path={launch.folder}/console"),
                 *("--log-opt", "max-size=4mb", launch.image, "/sbin/init"),
@@ -99,6 +102,7 @@ class Containers:
         if found["NetworkSettings"]["Networks"][self.network]["IPAddress"] != address:
             return False
         self._forget(host)
+        self._interfaces[host] = self._plugged(found["NetworkSettings"]["SandboxKey"])
         with contextlib.suppress(ProcessLookupError):
             self._processes[host] = os.pidfd_open(found["State"]["Pid"])
             os.eventfd_write(self._changed, 1)
@@ -108,6 +112,10 @@ class Containers:
         """Whether the host's init runs: one system call."""
         process = self._processes.get(host)
         return process is not None and not select.select([process], [], [], 0)[0]
+
+    def interface(self, host: str) -> str:
+        """This machine's end of a running host's cable; empty if it has none."""
+        return self._interfaces.get(host, "") if self.alive(host) else ""
 
     def wait(self, seconds: float) -> list[str]:
         """Wait until hosts die, or the set of running ones changes; return those that died."""
@@ -195,13 +203,15 @@ class Containers:
         running = podman("ps", "--quiet", "--filter", f"label={LABEL}={self.cloud}").split()
         if running:
             podman("stop", "--time", "20", *running)
+        nft.remove(self.network)
         return len(running)
 
     def remove_all(self) -> None:
-        """Remove hosts, images and network: nothing of this cloud stays in podman."""
+        """Remove hosts, images, network and rules: nothing of this cloud stays in podman and in the kernel."""
         ours = f"label={LABEL}={self.cloud}"
         if containers := podman("ps", "--all", "--quiet", "--filter", ours).split():
             podman("rm", "--force", "--time", "2", *containers)
+        nft.remove(self.network)
         if images := podman("images", "--all", "--quiet", "--filter", ours).split():
             podman("rmi", "--force", *dict.fromkeys(images))
         claims = ("--filter", f"reference=localhost/{self.network}")
@@ -210,6 +220,14 @@ class Containers:
                 podman("untag", name, name)
         if _try("network", "exists", self.network):
             podman("network", "rm", "--force", self.network)
+
+    def _plugged(self, netns: str) -> str:
+        if not self.filters:
+            return ""
+        interface = nft.interface(netns)
+        for former in [host for host, name in self._interfaces.items() if name == interface]:
+            del self._interfaces[former]  # it has died, and the kernel gives its name again
+        return interface
 
     def _prune(self) -> None:
         # images that lost their name while hosts still used them
@@ -221,6 +239,7 @@ class Containers:
         return json.loads(podman("container", "inspect", self.name(host)))[0]
 
     def _forget(self, host: str) -> None:
+        self._interfaces.pop(host, None)
         process = self._processes.pop(host, None)
         if process is not None:
             os.close(process)
@@ -308,17 +327,26 @@ def runtime_options() -> tuple[str, ...]:
     return ("--runtime", wanted) if shutil.which(wanted) else ()
 
 
-def _hardware_address(address: str) -> str:
-    # fixed: ARP caches keep it for half a minute, and a restarted host must be reachable at once
-    return "02:00:" + ":".join(f"{int(octet):02x}" for octet in address.split("."))
-
-
 def _limits() -> tuple[str, ...]:
     # podman asks for more than this process may have, and fails without CAP_SYS_RESOURCE
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = [most if hard < 0 else min(hard, most) for hard, most in ((files, 65536), (processes, 32768))]
     return ("--ulimit", f"nofile={most[0]}:{most[0]}", "--ulimit", f"nproc={most[1]}:{most[1]}")
+
+
+def _shares(memory: int) -> tuple[str, ...]:
+    """What a host with so many MiB may take of this machine, where it has the controllers for that; there is no swap."""
+    unified = Path("/sys/fs/cgroup/cgroup.subtree_control")
+    if unified.exists():
+        present = set(unified.read_text().split())
+    else:
+        present = {path.name for path in Path("/sys/fs/cgroup").glob("*/")}
+    limits = {
+        "memory": (f"--memory={memory}m", f"--memory-swap={memory}m"),
+        "pids": (f"--pids-limit={memory // 2}",),
+    }
+    return tuple(option for name, options in limits.items() if name in present for option in options)
 
 
 def _capabilities() -> tuple[str, ...]:

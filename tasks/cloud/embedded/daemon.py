@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tasks.cloud.embedded import debian_root, forwarder
+from tasks.cloud.embedded import debian_root, forwarder, nft
 from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.containers import Containers
 from tasks.cloud.embedded.home import CloudIdentity, Home
@@ -55,8 +55,14 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     disk = Disk(home.state, home.objects)
     key = debian_root.key()
     faults = Faults() if identity.faults else None
+    unfiltered = "" if runtime else nft.problem()
+    if unfiltered:
+        logging.warning(unfiltered)
+    containers = Containers(identity.id, filters=not unfiltered)
+    filters = not (runtime or unfiltered)
     instances = Instances(
-        runtime=runtime or Containers(identity.id),  # type: ignore[arg-type]
+        runtime=runtime or containers,  # type: ignore[arg-type]
+        enforce=nft.Filter(containers.network, identity.subnet).enforce if filters else lambda ports: None,
         lock=lock,
         save=functools.partial(disk.save, "ec2"),
         folder=home.hosts,
