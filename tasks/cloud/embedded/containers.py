@@ -60,7 +60,7 @@ class Containers:
         self.cloud, self.filters = cloud, filters
         self.network = f"release-pipeline-{cloud}"
         self._processes: dict[str, int] = {}  # a pid file descriptor for each running host
-        self._interfaces: dict[str, str] = {}
+        self._interfaces: dict[str, int] = {}
         self._changed = os.eventfd(0)
 
     def name(self, host: str) -> str:
@@ -102,7 +102,8 @@ class Containers:
         if found["NetworkSettings"]["Networks"][self.network]["IPAddress"] != address:
             return False
         self._forget(host)
-        self._interfaces[host] = self._plugged(found["NetworkSettings"]["SandboxKey"])
+        if self.filters:
+            self._interfaces[host] = nft.interface(found["NetworkSettings"]["SandboxKey"])
         with contextlib.suppress(ProcessLookupError):
             self._processes[host] = os.pidfd_open(found["State"]["Pid"])
             os.eventfd_write(self._changed, 1)
@@ -113,9 +114,9 @@ class Containers:
         process = self._processes.get(host)
         return process is not None and not select.select([process], [], [], 0)[0]
 
-    def interface(self, host: str) -> str:
-        """This machine's end of a running host's cable; empty if it has none."""
-        return self._interfaces.get(host, "") if self.alive(host) else ""
+    def interface(self, host: str) -> int:
+        """This machine's end of a running host's cable; 0 if it has none."""
+        return self._interfaces.get(host, 0) if self.alive(host) else 0
 
     def wait(self, seconds: float) -> list[str]:
         """Wait until hosts die, or the set of running ones changes; return those that died."""
@@ -220,14 +221,6 @@ class Containers:
                 podman("untag", name, name)
         if _try("network", "exists", self.network):
             podman("network", "rm", "--force", self.network)
-
-    def _plugged(self, netns: str) -> str:
-        if not self.filters:
-            return ""
-        interface = nft.interface(netns)
-        for former in [host for host, name in self._interfaces.items() if name == interface]:
-            del self._interfaces[former]  # it has died, and the kernel gives its name again
-        return interface
 
     def _prune(self) -> None:
         # images that lost their name while hosts still used them

@@ -330,7 +330,7 @@ def made_at(instance: Any) -> Any:
     return getattr(instance, "made_at", instance.launch_time)
 
 
-def _port(instance: Any, interface: str) -> Port:
+def _port(instance: Any, interface: int) -> Port:
     groups = list(instance.security_groups or instance.nics[0].group_set)  # without any: the default one
     return Port(
         host=instance.id,

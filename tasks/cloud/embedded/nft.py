@@ -20,7 +20,7 @@ from tasks.refusal import Refusal
 LOG = logging.getLogger(__name__)
 SAMPLE = Port(
     host="i-0",
-    interface="veth0",
+    interface=1,
     address="10.64.0.10",
     groups=frozenset({"sg-0"}),
     ingress=(GroupRule(protocol="tcp", first=22, last=22, network="0.0.0.0/0"),),
@@ -71,8 +71,8 @@ def remove(name: str) -> None:
         _nft("\n".join((*security_groups.removal(name), "")))
 
 
-def interface(netns: str) -> str:
-    """This machine's end of the cable of the container in a network namespace, plugged into a bridge.
+def interface(netns: str) -> int:
+    """The index of this machine's end of the cable of the container in a network namespace, plugged into a bridge; 0 without one.
 
     Only this machine is asked: root of the container can name what is inside of it as he likes.
     """
@@ -80,8 +80,8 @@ def interface(netns: str) -> str:
     for link in _ip("-details", "link", "show", "type", "veth"):
         if link.get("link_netnsid") in inside and "master" in link:
             _answer_for_the_others(link["master"])
-            return str(link["ifname"])
-    return ""
+            return int(link["ifindex"])
+    return 0
 
 
 def _answer_for_the_others(bridge: str) -> None:

@@ -38,8 +38,8 @@ class Runtime(Protocol):
     def alive(self, host: str) -> bool:
         """Whether the host runs now; asked with every request."""
 
-    def interface(self, host: str) -> str:
-        """This machine's end of a running host's cable; empty if it has none."""
+    def interface(self, host: str) -> int:
+        """This machine's end of a running host's cable; 0 if it has none."""
 
     def wait(self, seconds: float) -> list[str]:
         """Wait until hosts die, or other ones run, and return those that died."""

@@ -33,8 +33,8 @@ class Port:
     """Where a host is plugged in, and what its groups say."""
 
     host: str
-    interface: str
-    """This machine's end of the host's cable."""
+    interface: int
+    """This machine's end of the host's cable, by the index that no other gets: names are given again, also to containers of others."""
     address: str
     groups: frozenset[str]
     ingress: tuple[GroupRule, ...] = ()
@@ -68,7 +68,7 @@ def _frames(name: str, subnet: str, ports: Sequence[Port]) -> Iterator[str]:
     yield "    type filter hook prerouting priority -10; policy accept;"
     if ports:
         chains = _set(f"{each.interface} : jump {each.host}" for each in ports)
-        yield f"    iifname vmap {chains}"
+        yield f"    iif vmap {chains}"
     # any other port, such as that of a host whose start is under way, is nobody of this cloud
     yield f"    ether saddr & ff:ff:ff:ff:ff:00 == {prefix} drop"
     yield f"    arp saddr ip {subnet} drop"
@@ -77,9 +77,9 @@ def _frames(name: str, subnet: str, ports: Sequence[Port]) -> Iterator[str]:
     yield "  chain forward {"
     yield "    type filter hook forward priority -200; policy accept;"
     if ports:
-        interfaces = _set(each.interface for each in ports)
-        yield f"    iifname {interfaces} drop"
-        yield f"    oifname {interfaces} drop"
+        interfaces = _set(str(each.interface) for each in ports)
+        yield f"    iif {interfaces} drop"
+        yield f"    oif {interfaces} drop"
     yield "  }"
     yield "}"
 

@@ -23,6 +23,7 @@ WORLD = "0.0.0.0/0"
 ALL = GroupRule(protocol="-1", network=WORLD)
 PORTS = (22, 80, 3306)
 HOSTS = {"i-a": "10.64.7.10", "i-b": "10.64.7.11", "i-c": "10.64.7.12"}
+INDEX = {"i-a": 11, "i-b": 12, "i-c": 13}
 CONNECT = """
 import json, socket, sys, threading
 answers = {}
@@ -64,7 +65,7 @@ def port(
 ) -> Port:
     return Port(
         host=host,
-        interface=f"veth-{host[-1]}",
+        interface=INDEX[host],
         address=HOSTS[host],
         groups=frozenset(groups),
         ingress=tuple(ingress),
@@ -94,6 +95,16 @@ class Machine:
 
     def enforce(self, *ports: Port) -> None:
         self.run("nft", "--file", "-", given=ruleset(NAME, SUBNET, ports))
+
+    def unfiltered(self) -> None:
+        """Without rules, hosts ask each other for their hardware addresses."""
+        self.run("nft", "--file", "-", given="\n".join(removal(NAME)) + "\n")
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget who has which hardware address."""
+        flush = (f"ip {inside} neigh flush all" for inside in ("", *(f"-n {host}" for host in HOSTS)))
+        self.run("sh", "-ec", "\n".join(flush))
 
     def reaches(self, host: str, *targets: tuple[str, int]) -> list[str]:
         """What becomes of connections from a host, or from the machine itself: open, closed or silent."""
@@ -138,7 +149,7 @@ def network() -> Iterator[str]:
     for host, address in HOSTS.items():
         cable = f"veth-{host[-1]}"
         yield f"ip netns add {host}"
-        yield f"ip link add {cable} type veth peer name eth0 netns {host}"
+        yield f"ip link add {cable} index {INDEX[host]} type veth peer name eth0 netns {host}"
         yield f"ip link set {cable} master podman9 up"
         yield f"ip -n {host} link set lo up"
         yield f"ip -n {host} link set eth0 address {hardware_address(address)} up"
@@ -150,10 +161,11 @@ def network() -> Iterator[str]:
 
 def test_without_rules_every_host_reaches_every_port(machine):
     """So that what is silent below is silent by the rules."""
-    machine.run("nft", "--file", "-", given="\n".join(removal(NAME)) + "\n")
+    machine.unfiltered()
     everything = [(HOSTS["i-b"], each) for each in PORTS] + [(OUTSIDE, 8080)]
     assert machine.reaches("i-a", *everything) == ["open"] * 4
     assert machine.reaches("", *everything[:3]) == ["open"] * 3
+    machine.forget()
 
 
 WEB = (tcp(22, network=WORLD), tcp(80, network=WORLD))
@@ -238,13 +250,12 @@ def test_a_host_cannot_take_another_s_address(machine, spoofing):
     machine.run("sh", "-ec", "\n".join(taking))
     try:
         machine.enforce(*ports)
-        machine.run("ip", "neigh", "flush", "all")
+        machine.forget()
         assert machine.reaches("", (stolen, 80), (own, 80)) == ["silent", "silent"]
         assert machine.reaches("i-b", (OUTSIDE, 8080), (HOSTS["i-a"], 80)) == ["silent", "silent"]
         assert machine.reaches("i-a", (stolen, 80), (OUTSIDE, 8080)) == ["silent", "open"]
         if len(spoofing) > 2:  # the control: without rules, the theft succeeds
-            machine.run("nft", "--file", "-", given="\n".join(removal(NAME)) + "\n")
-            machine.run("ip", "neigh", "flush", "all")
+            machine.unfiltered()
             assert machine.reaches("", (stolen, 80)) == ["open"]
     finally:
         machine.run("ip", "-n", "i-b", "link", "set", "eth0", "address", hardware_address(own))
@@ -252,14 +263,14 @@ def test_a_host_cannot_take_another_s_address(machine, spoofing):
         machine.run("ip", "-n", "i-b", "address", "add", f"{own}/24", "dev", "eth0")
         machine.run("ip", "-n", "i-b", "route", "replace", "default", "via", GATEWAY)
         machine.run("ip", "link", "set", "veth-c", "master", "podman9")
-        machine.run("ip", "neigh", "flush", "all")
+        machine.forget()
     machine.enforce(*ports)
     assert machine.reaches("", (own, 80)) == ["open"], "with its own address it is answered again"
 
 
 def test_a_port_that_no_host_has_yet_is_nobody(machine):
     machine.enforce(port("i-a", "sg-a", ingress=WEB))
-    machine.run("ip", "neigh", "flush", "all")
+    machine.forget()
     assert machine.reaches("", (HOSTS["i-b"], 80), (HOSTS["i-a"], 80)) == ["silent", "open"]
     assert machine.reaches("i-b", (OUTSIDE, 8080), (HOSTS["i-a"], 80)) == ["silent", "silent"]
 

@@ -31,8 +31,8 @@ class Names:
     def alive(self, host: str) -> bool:
         return host in self.running
 
-    def interface(self, host: str) -> str:
-        return ""
+    def interface(self, host: str) -> int:
+        return 0
 
     def wait(self, seconds: float) -> list[str]:
         threading.Event().wait(seconds)
