@@ -73,10 +73,9 @@ def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
         _accept_ports(identity)
         say("starting the embedded cloud")
         _spawn(place)
-    problem = nft.problem()
-    if problem:
+    if problem := nft.problem():
         say(problem)
-    return ["cloud: started", *described(place), *([problem] if problem else [])]
+    return ["cloud: started", *described(place)]
 
 
 def stop(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from tasks.cloud.embedded import home
+from tasks.cloud.embedded import home, nft
 from tasks.cloud.embedded.client import Embedded
 from tasks.cloud.embedded.home import described
 
@@ -18,7 +18,7 @@ def lines(environ: Mapping[str, str] = os.environ) -> list[str]:
         return ["cloud: there is none (doit cloud start)"]
     if not place.running():
         return [f"cloud: stopped, its data lies in {place.folder} (doit cloud start)"]
-    lines = [*described(place)]
+    lines = [*described(place), *filter(None, [nft.problem()])]
     ec2 = Embedded("eu-central-1", lambda: identity).client("ec2")
     for each in ec2.describe_images(Owners=["self", "136693071363"])["Images"]:
         why = f" ({reason})" if (reason := each.get("StateReason", {}).get("Message")) else ""

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -306,6 +307,28 @@ def test_a_rule_of_any_kind_is_one_that_the_kernel_takes(machine, rule, words):
     assert words in chain
     assert chain.count("return") == bool(words)
     machine.run("nft", "--check", "--file", "-", given=text)
+
+
+def test_a_stored_rule_is_for_a_network_a_group_or_each_network_of_a_list():
+    from moto.ec2.models.security_groups import SecurityGroupRule  # 1 s to import
+
+    from tasks.cloud.embedded.instances import _rules  # with moto
+
+    listed = SimpleNamespace(version=2, entries={2: [{"Cidr": "10.1.0.0/16"}, {"Cidr": "2001:db8::/32"}]})
+    backend = SimpleNamespace(managed_prefix_lists={"pl-1": listed})
+
+    def stored(protocol: str, first: str | None, last: str | None, **source: dict) -> list[GroupRule]:
+        of = {"ip_range": {}, **source}
+        return list(_rules([SecurityGroupRule(backend, protocol, "sg-1", first, last, **of)]))
+
+    assert stored("tcp", "22", "22", ip_range={"CidrIp": WORLD}) == [tcp(22, network=WORLD)]
+    assert stored("6", "22", "22", source_group={"GroupId": "sg-2"}) == [tcp(22, group="sg-2")]
+    assert stored("-1", None, None, ip_range={"CidrIp": WORLD}) == [ALL]
+    assert stored("tcp", "22", "22", ip_range={"CidrIpv6": "::/0"}) == []
+    assert stored("tcp", "22", "22", prefix_list_id={"PrefixListId": "pl-1"}) == [
+        tcp(22, network="10.1.0.0/16")
+    ]
+    assert stored("tcp", "22", "22", prefix_list_id={"PrefixListId": "pl-2"}) == []
 
 
 def test_the_same_rule_twice_is_one(machine):
