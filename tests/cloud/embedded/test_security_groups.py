@@ -19,6 +19,7 @@ from tests.conftest import until
 pytestmark = pytest.mark.xdist_group("security-groups")
 
 SUBNET, GATEWAY, OUTSIDE = "10.64.7.0/24", "10.64.7.1", "192.0.2.1"
+BRIDGE = "06:00:00:00:00:01"
 NAME = "release-pipeline-test"
 WORLD = "0.0.0.0/0"
 ALL = GroupRule(protocol="-1", network=WORLD)
@@ -103,9 +104,27 @@ class Machine:
         self.forget()
 
     def forget(self) -> None:
-        """Forget who has which hardware address."""
+        """Forget who has which hardware address, and which port that is at."""
         flush = (f"ip {inside} neigh flush all" for inside in ("", *(f"-n {host}" for host in HOSTS)))
-        self.run("sh", "-ec", "\n".join(flush))
+        self.run("sh", "-ec", "\n".join(("ip link set podman9 type bridge fdb_flush", *flush)))
+
+    def heard_of(self, address: str) -> list[str]:
+        """What this machine has taken from hosts that claim an address: who has it, which port, how many packets."""
+        known = self.run("ip", "neigh", "show", address)
+        ports = self.run("bridge", "fdb", "show", "br", "podman9")
+        packets = self.run("nft", "list", "table", "ip", "watch")
+        hardware = hardware_address(address)
+        return [
+            *(line for line in known.splitlines() if "lladdr" in line),
+            *(line for line in ports.splitlines() if hardware in line),
+            *(line for line in packets.splitlines() if f" {address} " in line and "packets 0 " not in line),
+        ]
+
+    def watch(self, address: str) -> None:
+        """Count the packets that come from an address."""
+        chain = f"type filter hook prerouting priority -300; ip saddr {address} counter;"
+        anew = "add table ip watch\ndelete table ip watch\n"
+        self.run("nft", "--file", "-", given=f"{anew}table ip watch {{\nchain seen {{ {chain} }}\n}}\n")
 
     def reaches(self, host: str, *targets: tuple[str, int]) -> list[str]:
         """What becomes of connections from a host, or from the machine itself: open, closed or silent."""
@@ -146,7 +165,7 @@ def network() -> Iterator[str]:
     yield "ip link set lo up"
     yield f"ip address add {OUTSIDE}/32 dev lo"
     yield "echo 1 > /proc/sys/net/ipv4/ip_forward"
-    yield f"ip link add podman9 type bridge && ip address add {GATEWAY}/24 dev podman9 && ip link set podman9 up"
+    yield f"ip link add podman9 address {BRIDGE} type bridge && ip address add {GATEWAY}/24 dev podman9 && ip link set podman9 up"
     for host, address in HOSTS.items():
         cable = f"veth-{host[-1]}"
         yield f"ip netns add {host}"
@@ -228,6 +247,7 @@ SPOOFING = {
         "address add {address}/24 dev eth0",
         "route add default via {gateway}",
     ),
+    "its hardware address": ("link set eth0 address {hardware}",),
     "its address and its hardware address": (
         "link set eth0 address {hardware}",
         "address flush dev eth0",
@@ -251,11 +271,14 @@ def test_a_host_cannot_take_another_s_address(machine, spoofing):
     machine.run("sh", "-ec", "\n".join(taking))
     try:
         machine.enforce(*ports)
+        machine.watch(stolen)
         machine.forget()
+        machine.run("ip", "-n", "i-b", "neigh", "replace", GATEWAY, "lladdr", BRIDGE, "dev", "eth0")
         assert machine.reaches("", (stolen, 80), (own, 80)) == ["silent", "silent"]
         assert machine.reaches("i-b", (OUTSIDE, 8080), (HOSTS["i-a"], 80)) == ["silent", "silent"]
         assert machine.reaches("i-a", (stolen, 80), (OUTSIDE, 8080)) == ["silent", "open"]
-        if len(spoofing) > 2:  # the control: without rules, the theft succeeds
+        assert machine.heard_of(stolen) == []
+        if "address add {address}/24 dev eth0" in spoofing:  # the control: without rules, the theft succeeds
             machine.unfiltered()
             assert machine.reaches("", (stolen, 80)) == ["open"]
     finally:
@@ -269,11 +292,20 @@ def test_a_host_cannot_take_another_s_address(machine, spoofing):
     assert machine.reaches("", (own, 80)) == ["open"], "with its own address it is answered again"
 
 
-def test_a_port_that_no_host_has_yet_is_nobody(machine):
+@pytest.mark.parametrize("hardware", [hardware_address(HOSTS["i-b"]), "06:00:00:00:00:02"])
+def test_a_port_that_no_host_has_yet_is_nobody(machine, hardware):
     machine.enforce(port("i-a", "sg-a", ingress=WEB))
+    machine.run("ip", "-n", "i-b", "link", "set", "eth0", "address", hardware)
+    machine.watch(HOSTS["i-b"])
     machine.forget()
     assert machine.reaches("", (HOSTS["i-b"], 80), (HOSTS["i-a"], 80)) == ["silent", "open"]
     assert machine.reaches("i-b", (OUTSIDE, 8080), (HOSTS["i-a"], 80)) == ["silent", "silent"]
+    machine.run("ip", "-n", "i-b", "neigh", "replace", GATEWAY, "lladdr", BRIDGE, "dev", "eth0")
+    assert machine.reaches("i-b", (OUTSIDE, 8080)) == ["silent"]
+    heard = machine.heard_of(HOSTS["i-b"])
+    machine.run("ip", "-n", "i-b", "neigh", "del", GATEWAY, "dev", "eth0")
+    machine.run("ip", "-n", "i-b", "link", "set", "eth0", "address", hardware_address(HOSTS["i-b"]))
+    assert heard == []
 
 
 def test_a_cloud_s_rules_concern_nobody_else(machine):
@@ -283,7 +315,8 @@ def test_a_cloud_s_rules_concern_nobody_else(machine):
     assert machine.reaches("", (OUTSIDE, 8080), (GATEWAY, 8080), ("127.0.0.1", 8080)) == ["open"] * 3
     assert machine.reaches("i-a", (OUTSIDE, 8080)) == ["open"]
     machine.run("nft", "--file", "-", given="\n".join(removal(f"{NAME}-2")) + "\n")
-    assert machine.run("nft", "list", "tables").split() == ["table", "bridge", NAME, "table", "ip", NAME]
+    left = [each for each in machine.run("nft", "list", "tables").splitlines() if "watch" not in each]
+    assert left == [f"table bridge {NAME}", f"table ip {NAME}"]
 
 
 RULES = [
