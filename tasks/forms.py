@@ -45,7 +45,9 @@ def text(words: str, pattern: str) -> Form:
 
 def or_empty(form: Form) -> Form:
     """The form, or an empty text."""
-    return Form(words=f"{form.words}, or empty", holds=lambda value: value == "" or form.holds(value))
+    return dataclasses.replace(
+        form, words=f"{form.words}, or empty", holds=lambda value: value == "" or form.holds(value)
+    )
 
 
 def readable(words: str, read: Callable[[str], object]) -> Form:
@@ -120,11 +122,14 @@ TAG = Form(
 )
 FOLDER = text("the name of one folder", r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 PROJECT = text(
-    "a name of 1 to 40 lower-case letters, digits and hyphens", r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?"
+    "a name of 1 to 40 lower-case letters, digits and hyphens that does not begin with aws, ssm, sg- or xn--",
+    # AWS keeps them: for parameters, security groups, buckets
+    r"(?!aws|ssm|sg-|sg$|xn--)[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?",
 )
 DNS_NAME = Form(
     words="a DNS name such as shop.example.com",
-    holds=lambda value: len(value) <= 253 and bool(re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", value)),
+    holds=lambda value: len(value) <= 253 and bool(re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", value.lower())),
+    normal=str.lower,  # DNS does not tell them apart, comparing texts would
 )
 BUCKET = text(
     "a bucket's name of 3 to 63 lower-case letters, digits, dots and hyphens",
@@ -132,6 +137,16 @@ BUCKET = text(
 )
 ACCOUNT = text("an account's id of 12 digits, in quotes", r"[0-9]{12}")
 CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
+SUBNET = text("a subnet's id such as subnet-0123456789abcdef0", r"subnet-[0-9a-f]{8,17}")
+JUMP_HOST = text(
+    "session-manager, or a jump host such as admin@jump.example.com:22",
+    r"(?:[A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?",
+)
+KMS_KEY = text("a KMS key's id, alias or ARN", r"[A-Za-z0-9:/_-]{1,2048}")
+INSTANCE_PROFILE = text("an instance profile's name of 1 to 128 characters", r"[A-Za-z0-9_+=,.@-]{1,128}")
+REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
+UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+INSTANCE = text("an instance's id such as i-0123456789abcdef0", r"i-[0-9a-f]{8,17}")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)
 PUBLIC_KEY = text("a minisign public key of 56 characters", r"RW[A-Za-z0-9+/]{54}")
 FINGERPRINT = text(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from tasks.cloud.errors import already
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import find, hosts, images, memory, waiting
+from tasks.infrastructure import find, hosts, images, machine, memory, waiting
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.apply import ChangeRefused
 from tasks.infrastructure.plan import Change, teardown_plan
@@ -30,6 +32,10 @@ NAME = "image"
 """The identity of the throw-away host and its key and group, in the place of an environment's."""
 KEPT = 2
 """Images of a project that are kept; older ones are removed unless a machine runs on them."""
+X86 = "x86_64"
+"""The processor of most types of machines."""
+BAKE_GB = 10
+"""GB of the throw-away host's disk: the least that a machine of the settings may have."""
 PATIENCE = 1800.0
 """Seconds for the cloud to copy a disk."""
 LAST_MOMENT = 3.0
@@ -46,6 +52,7 @@ class Image:
     state: str
     fingerprint: str
     made: str
+    architecture: str = X86
     snapshots: tuple[str, ...] = ()
 
 
@@ -90,6 +97,7 @@ def found(run: Run) -> list[Image]:
             state=each["State"],
             fingerprint=tags["fingerprint"],
             made=each["CreationDate"],
+            architecture=each["Architecture"],
             snapshots=tuple(
                 disk["Ebs"]["SnapshotId"]
                 for disk in each.get("BlockDeviceMappings", ())
@@ -102,22 +110,48 @@ def found(run: Run) -> list[Image]:
     return sorted(ours, key=lambda each: each.made, reverse=True)
 
 
+def fitting(run: Run, mark: str) -> list[Image]:
+    """The images of that fingerprint from which the environment's machines can start, the newest first."""
+    wanted = images.architecture(run.cloud.client("ec2"), machine.size(run), run.pipeline.region)
+    return [each for each in found(run) if (each.fingerprint, each.architecture) == (mark, wanted)]
+
+
 def ready(run: Run, mark: str) -> Image | None:
-    """The newest image of that fingerprint from which machines can start."""
-    return next((each for each in found(run) if (each.fingerprint, each.state) == (mark, "available")), None)
+    """The newest of them that is whole."""
+    return next((each for each in fitting(run, mark) if each.state == "available"), None)
 
 
 def differences(run: Run) -> list[str]:
-    """Why an image is due: none has the fingerprint of the checkout."""
+    """Why an image is due: none has the fingerprint of the checkout, or it is too old."""
     mark = fingerprint(run)
-    return [] if ready(run, mark) else [f"there is no image of fingerprint {mark}"]
+    image = ready(run, mark)
+    if not image:
+        return [f"there is no image of fingerprint {mark}"]
+    old = f"{image.id} is older than {run.pipeline.image_days} days"
+    return [old] if _old(run, image) else []
+
+
+def _old(run: Run, image: Image) -> bool:
+    """Whether it is due to be baked anew: packages have had updates since."""
+    days = run.pipeline.image_days
+    age = run.clock.now() - datetime.datetime.fromisoformat(image.made)
+    return bool(days) and age > datetime.timedelta(days=days)
 
 
 def superfluous(newest_first: list[Image], used: set[str]) -> list[Image]:
     """The images to remove: the failed ones, and the old ones that no machine runs on."""
-    whole = [each for each in newest_first if each.state == "available"]
     spent = [each for each in newest_first if each.state in SPENT]
-    return spent + [each for each in whole[KEPT:] if each.id not in used]
+    whole = [each for each in newest_first if each.state == "available"]
+    kept = newest((each.id, each.architecture) for each in whole) | used
+    return spent + [each for each in whole if each.id not in kept]
+
+
+def newest(newest_first: Iterable[tuple[str, str]]) -> set[str]:
+    """Of whole images, each an id and a processor, those that stay: the newest ones for each processor."""
+    by_processor: dict[str, list[str]] = {}
+    for id, processor in newest_first:
+        by_processor.setdefault(processor, []).append(id)
+    return {id for ids in by_processor.values() for id in ids[:KEPT]}
 
 
 # --- the stage ----------------------------------------------------------------------------------
@@ -127,6 +161,7 @@ def bake(run: Run) -> Outcome:
     """Provision a throw-away host and make an image from it, unless one exists. Always removes the host."""
     mark, builder = fingerprint(run), _builder(run)
     image = ready(run, mark)
+    image = None if image and _old(run, image) else image
     made = image is None
     # all bakes of a project use one host: the lease keeps them apart
     lease = Lease(builder, on_lost=children.interrupt)
@@ -149,7 +184,8 @@ def bake(run: Run) -> Outcome:
 
 def _baked(run: Run, builder: Run, mark: str) -> str:
     """The id of the image: an existing one, one that a killed bake has requested, or a new one."""
-    id = next((each.id for each in found(run) if each.fingerprint == mark and each.state not in SPENT), None)
+    usable = (each for each in fitting(run, mark) if each.state not in SPENT and not _old(run, each))
+    id = next((each.id for each in usable), None)
     if not id:
         _end(builder)  # a killed bake may have left a part of its host
         _sweep(run)
@@ -160,8 +196,14 @@ def _baked(run: Run, builder: Run, mark: str) -> str:
 
 def _builder(run: Run) -> Run:
     """The run for the throw-away host: the same project and cloud, but an identity of its own."""
+    # on demand: a spot instance cannot be stopped; small: a disk is never smaller than that of its image
     lone = dataclasses.replace(
-        run.environment.infrastructure, instances=1, termination_protection=False, http_from=()
+        run.environment.infrastructure,
+        instances=1,
+        termination_protection=False,
+        http_from=(),
+        spot=False,
+        disk_gb=BAKE_GB,
     )
     environment = dataclasses.replace(run.environment, per_branch=False, host_name="", infrastructure=lone)
     return dataclasses.replace(run, environment=environment, environment_name=NAME)
@@ -169,24 +211,26 @@ def _builder(run: Run) -> Run:
 
 def _make(run: Run, builder: Run, mark: str) -> str:
     """Start to make the image. Returns its id."""
-    (machine,) = hosts.parsed(infrastructure.converge(builder, NAME).facts)
+    (host,) = hosts.parsed(infrastructure.converge(builder, NAME).facts)
     run.hosts.play(
         NAME,
-        hosts=hosts.reachable(builder.cloud, builder.secrets_folder, [machine]),
+        hosts=hosts.reachable(builder, [host]),
         variables=variables(run),
         strategy=run.environment.strategy,
         console=run.console,
         log=run.log(NAME),
     )
-    run.console.event(NAME, f"stop {machine.id}")
+    run.console.event(NAME, f"stop {host.id}")
     # stopped: no file is half written, and nothing that the playbook has removed is made again by a reboot
-    ec2.stop(builder, machine.id)
-    name = f"{run.pipeline.name}-{mark}"
+    ec2.stop(builder, host.id)
+    # of one fingerprint there is one for each processor, and a new one when the last is old
+    fit = images.architecture(run.cloud.client("ec2"), machine.size(run), run.pipeline.region)
+    name = "-".join([run.pipeline.name, mark, *([] if fit == X86 else [fit]), f"{run.clock.now():%Y%m%d}"])
     run.console.event(NAME, f"create image {name}")
     tags = {"Name": name, "project": run.pipeline.name, "fingerprint": mark, "base": run.pipeline.image}
     with already("InvalidAMIName.Duplicate"):  # another run was faster: its image is the same
-        return images.create(run.cloud.client("ec2"), machine.id, name=name, tags=tags)
-    return next(each.id for each in found(run) if each.fingerprint == mark)
+        return images.create(run.cloud.client("ec2"), host.id, name=name, tags=tags)
+    return fitting(run, mark)[0].id
 
 
 def _await(run: Run, id: str) -> None:

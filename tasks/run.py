@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import profile, settings, source
+from tasks import forms, profile, settings, source
 from tasks.clock import SYSTEM, Clock
 from tasks.forms import is_branch, is_text
 from tasks.nearest import meant, nearest, retyped
@@ -36,6 +36,17 @@ class UnknownEnvironment(Refusal):
     exit_code = UNKNOWN
 
 
+class HostNameTooLong(Refusal):
+    """The host name of an environment is none of DNS: a part has more than 63 characters, or all have more than 253, or it has others."""
+
+    sentence = (
+        "environments/{name}.yml: {host_name} is no host name "
+        "(each part 63 letters, digits and hyphens at most, 253 in all)"
+    )
+    remedy = "$EDITOR environments/{name}.yml  # host_name, or another name of the file"
+    exit_code = UNKNOWN
+
+
 def _new_id() -> str:
     return secrets.token_hex(6)
 
@@ -45,7 +56,8 @@ class Run:
     """What a stage may know of the call that it is a part of.
 
     `id`: names the run in its lease, records and processes. `who`: the person who runs it, for display. `variables`: the
-    `name=value` on the command line. `began`: the clock's monotonic time at the start.
+    `name=value` on the command line. `began`: the clock's monotonic time at the start. `named_identity`: of an environment
+    whose branch is not known.
     """
 
     root: Path
@@ -60,6 +72,7 @@ class Run:
     threads: Threads
     who: str
     named_branch: str | None = None
+    named_identity: str | None = None
     variables: tuple[str, ...] = ()
     clock: Clock = SYSTEM
     id: str = field(default_factory=_new_id)
@@ -82,6 +95,8 @@ class Run:
     @cached_property
     def identity(self) -> str:
         """The environment's unique name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
+        if self.named_identity:
+            return self.named_identity
         if not self.environment.per_branch:
             return self.environment_name
         return branch_identity(self.environment_name, self.branch)
@@ -99,7 +114,7 @@ class Run:
     @property
     def host_name(self) -> str:
         """The site's full host name."""
-        return f"{self.environment.host_name or self.identity}.{self.pipeline.dns_zone}"
+        return full_host_name(self.environment, self.identity, self.pipeline.dns_zone)
 
     @property
     def url(self) -> str:
@@ -145,6 +160,22 @@ def branch_identity(environment: str, branch: str) -> str:
     return f"{environment}-{hashlib.sha256(branch.encode()).hexdigest()[:10]}"
 
 
+def full_host_name(found: settings.Environment, identity: str, zone: str) -> str:
+    """The host name of an environment's site. DNS knows no upper case."""
+    return f"{found.host_name or identity}.{zone}".lower()
+
+
+def accept_names(project: settings.Pipeline, found: settings.Environment, name: str) -> None:
+    """Raises HostNameTooLong for a file whose name, or host name, is none of DNS; all other names are shorter."""
+    identity = branch_identity(name, "") if found.per_branch else name
+    for host_name in {
+        full_host_name(found, identity, project.dns_zone),
+        f"{identity.replace('_', '-').replace('.', '-')}.x".lower(),  # of its key pair, its group and its records
+    }:
+        if not forms.DNS_NAME.holds(host_name):
+            raise HostNameTooLong(name=name, host_name=host_name)
+
+
 def elsewhere(run: Run, name: str) -> Run:
     """The same call in another environment. Raises UnknownEnvironment or a setting's refusal."""
     found = environment(run.root, name, run.profile.settings)
@@ -165,4 +196,5 @@ def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings
     upstream = file.said.takes_from
     if upstream and upstream not in (others := [each for each in known if each != name]):
         raise file.wrong("takes_from", upstream, "another environment", others)
+    settings.accept_environment(file)
     return file.said

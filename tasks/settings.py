@@ -139,6 +139,27 @@ class Application:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ci:
+    """Where CI runs: `doit trust` says by these which jobs may assume which role."""
+
+    provider: Literal["none", "github", "gitlab", "bitbucket"] = setting("the CI provider", "none")
+    repository: str = setting(
+        "the repository as the tokens name it: OWNER/NAME, of Bitbucket its UUID with braces",
+        "",
+        form=forms.or_empty(forms.REPOSITORY),
+    )
+    gitlab: str = setting("the host of GitLab", "gitlab.com", form=forms.DNS_NAME)
+    workspace: str = setting("Bitbucket's workspace", "", form=forms.or_empty(forms.REPOSITORY))
+    workspace_id: str = setting(
+        "the UUID of Bitbucket's workspace, without braces", "", form=forms.or_empty(forms.UUID)
+    )
+    environments: Mapping[str, tuple[str, ...]] = setting(
+        "for a role, the provider's environments of its jobs: names on GitHub, UUIDs with braces on Bitbucket",
+        {},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """When orphans and old objects are deleted."""
 
@@ -180,11 +201,17 @@ class Pipeline:
         "minisign keys that tarballs may be signed with: `doit key`", (), form=forms.PUBLIC_KEY
     )
     image: str = setting("name of the image that machines start from", "debian-12", form=forms.FILLED)
+    image_days: int = setting(
+        "days until `doit image` bakes an unchanged image anew, for newer packages; 0: never",
+        30,
+        form=forms.at_least(0),
+    )
     instance_type: str = setting("size of a machine", "t3.medium", form=forms.CLOUD_NAME)
     budget: int = setting(
         "seconds that a release may take; printed, not enforced", 300, form=forms.at_least(1)
     )
     sweep: Sweep = section(Sweep)
+    ci: Ci = section(Ci)
 
 
 def of_pipeline(root: Path) -> Pipeline:
@@ -196,6 +223,10 @@ def of_pipeline(root: Path) -> Pipeline:
         expected = "a zone that others resolve, as cloud is aws"
         raise SettingWrong(path=file.path, line=line, key="dns_zone", expected=expected, value=repr(zone))
     return file.said
+
+
+SYSTEM_GB, RELEASE_GB = 7, 1
+"""GB that a machine's system, packages, data and logs take, and what a large release takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +243,35 @@ class Infrastructure:
     )
     instance_type: str = setting(
         "size of a machine; empty: the one of pipeline.yml", "", form=forms.or_empty(forms.CLOUD_NAME)
+    )
+    subnets: tuple[str, ...] = setting(
+        "subnets of new machines, the first for machine 1 and so on, then from the beginning; none: the region's default network",
+        (),
+        form=forms.SUBNET,
+    )
+    public_address: bool = setting("whether a new machine has a public address", True)
+    ssh_through: str = setting(
+        "how SSH reaches machines; empty: by their address; a jump host; session-manager: AWS Session Manager",
+        "",
+        form=forms.or_empty(forms.JUMP_HOST),
+    )
+    disk_gb: int = setting(
+        "GB of a new machine's disk", 30, form=forms.between(SYSTEM_GB + 3 * RELEASE_GB, 16384)
+    )
+    disk_type: Literal["gp3", "gp2"] = setting("kind of a new machine's disk", "gp3")
+    disk_key: str = setting(
+        "KMS key that encrypts a new machine's disk; empty: the account's own for disks",
+        "",
+        form=forms.or_empty(forms.KMS_KEY),
+    )
+    instance_profile: str = setting(
+        "instance profile of a new machine: what its programs may do in the cloud",
+        "",
+        form=forms.or_empty(forms.INSTANCE_PROFILE),
+    )
+    spot: bool = setting(
+        "whether a new machine is a spot instance, which the cloud may end at any time; for branches' environments only",
+        False,
     )
     termination_protection: bool = setting("whether the cloud refuses to end a machine", False)
     ends_itself: bool = setting(
@@ -233,6 +293,11 @@ class Infrastructure:
     )
     owner: str = setting("tag: who is responsible for it", "web", form=forms.TAG)
     cost_centre: str = setting("tag: who pays for it", "web", form=forms.TAG)
+    machines: tuple[str, ...] = setting(
+        "ids of machines that were adopted; others with the environment's tags that the pipeline did not make get nothing",
+        (),
+        form=forms.INSTANCE,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +371,23 @@ class Environment:
         return stage in self.named_stages or (offered and not self.stages)
 
 
+def accept_environment(file: "Read[Environment]") -> None:
+    """Raises SettingWrong for what does not fit together."""
+    here, release = file.said.infrastructure, file.said.release
+    needed = SYSTEM_GB + RELEASE_GB * (release.keep + 1)  # one more is unpacked beside them
+    if here.disk_gb < needed:
+        expected = f"at least {needed}, for {release.keep} releases (release.keep) and a new one"
+        raise file.unfit("infrastructure.disk_gb", here.disk_gb, expected, also="release.keep")
+    if not here.public_address and not here.subnets:
+        expected = "true, or `subnets` those of a network that reaches the Internet without one"
+        raise file.unfit("infrastructure.public_address", "false", expected)
+    if here.spot and (here.termination_protection or not file.said.per_branch):
+        expected = (
+            "false: a spot instance may end at any time, and is for unprotected environments of branches"
+        )
+        raise file.unfit("infrastructure.spot", "true", expected)
+
+
 def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]) -> SettingWrong:
     """The refusal of a stage that an environment's file names and dodo.py does not make."""
     path = f"environments/{environment}.yml"
@@ -326,6 +408,11 @@ class Read(Generic[T]):
     path: str
     said: T
     lines: Mapping[str, int]
+
+    def unfit(self, key: str, value: object, expected: str, also: str = "") -> SettingWrong:
+        """The refusal of a value that does not fit another one, `also`, which may be the one that the file gives."""
+        line = self.lines.get(key) or self.lines.get(also, 1)
+        return SettingWrong(path=self.path, line=line, key=key, expected=expected, value=str(value))
 
     def wrong(self, key: str, value: str, what: str, known: Iterable[str]) -> SettingWrong:
         """The refusal of a name that the file uses and does not declare; `what` is one that it could have used."""

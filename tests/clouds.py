@@ -21,8 +21,8 @@ class Killed(BaseException):
 class QuietCloud(client.Embedded):
     """A cloud whose hosts have no console. `dies_after`: kill the run after so many calls that change something."""
 
-    def __init__(self, region, identity):
-        super().__init__(region, lambda: identity)
+    def __init__(self, region, identity, job=None):
+        super().__init__(region, lambda: identity, job)
         self.calls, self.dies_after = [], None
 
     def host_keys(self, instance_id, say):

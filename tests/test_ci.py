@@ -51,7 +51,7 @@ def test_every_line_is_a_control_and_each_provider_has_all_of_them(path):
         typed = re.fullmatch(rf'(?:AWS_ROLE_ARN="\$\w+" )?{CONTROL}', each)
         assert typed or re.fullmatch(CLONE, each), each
         controls |= {typed[1]} if typed else set()
-    assert controls == {"start", "continue", "stop", "sweep --yes", "image"}
+    assert controls == {"start", "continue", "stop", "sweep --yes", "image", "verify"}
 
 
 @pytest.mark.parametrize("path", FILES.values())
@@ -77,43 +77,49 @@ def test_the_default_branch_is_the_one_of_the_settings():
 def test_a_tag_or_a_pull_request_has_no_job_that_takes_it_for_a_branch():
     """On GitHub a tag may be chosen for a job by hand, on GitLab its push is one like a branch's."""
     github = content(".github/workflows/pipeline.yml")
-    assert set(github["on"]) == {"push", "delete", "schedule", "workflow_dispatch"}
+    assert set(github["on"]) == {"push", "delete", "pull_request", "schedule", "workflow_dispatch"}
     assert set(github["on"]["push"]) == {"branches"}
     assert "ref_name ==" not in (ROOT / ".github/workflows/pipeline.yml").read_text()
-    for control in ("start", "stop"):
-        assert (
-            f"inputs.control == '{control}' && github.ref_type == 'branch'" in github["jobs"][control]["if"]
-        )
+    for name, control in {"start-testing": "start", "stop": "stop"}.items():
+        assert f"inputs.control == '{control}' && github.ref_type == 'branch'" in github["jobs"][name]["if"]
     jobs = [
         each for each in content(".gitlab-ci.yml").values() if isinstance(each, dict) and "script" in each
     ]
     assert jobs
     for job in jobs:
         for rule in job["rules"]:
+            if "PULL_REQUEST" in str(job):
+                assert rule["if"] == '$CI_PIPELINE_SOURCE == "merge_request_event"'
+                continue
             schedule = rule["if"] == '$CI_PIPELINE_SOURCE == "schedule"'
             other = "$CI_COMMIT_BRANCH && $CI_COMMIT_BRANCH != $CI_DEFAULT_BRANCH"
             default = "&& $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"
             assert schedule or rule["if"].endswith((default, other)), rule
-    assert set(content("bitbucket-pipelines.yml")["pipelines"]) == {"branches", "custom"}
+    assert set(content("bitbucket-pipelines.yml")["pipelines"]) == {"branches", "pull-requests", "custom"}
 
 
 @pytest.mark.promise("builder-role-for-the-default-branch")
 def test_only_the_default_branch_s_jobs_have_the_role_that_writes_what_it_trusts():
-    for name, job in content(".github/workflows/pipeline.yml")["jobs"].items():
+    jobs = content(".github/workflows/pipeline.yml")["jobs"]
+    builders = {name: job for name, job in jobs.items() if "BUILDER_ROLE" in job["env"]["AWS_ROLE_ARN"]}
+    assert builders
+    for name, job in builders.items():
         role, when = job["env"]["AWS_ROLE_ARN"], job["if"]
-        if "BUILDER_ROLE" in role:
-            assert (
-                "github.ref == 'refs/heads/main' && vars.BUILDER_ROLE" in role or "refs/heads/main" in when
-            ), name
-    for job in content(".gitlab-ci.yml").values():
-        if isinstance(job, dict) and job.get("variables", {}).get("AWS_ROLE_ARN") == "$BUILDER_ROLE":
-            (rule,) = job["rules"]
-            assert rule["if"].endswith("&& $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH")
+        assert "github.ref == 'refs/heads/main' && vars.BUILDER_ROLE" in role or "refs/heads/main" in when, (
+            name
+        )
+    jobs = [each for each in content(".gitlab-ci.yml").values() if isinstance(each, dict)]
+    builders = [each for each in jobs if each.get("variables", {}).get("AWS_ROLE_ARN") == "$BUILDER_ROLE"]
+    assert builders
+    for job in builders:
+        (rule,) = job["rules"]
+        assert rule["if"].endswith("&& $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH")
     steps = content("bitbucket-pipelines.yml")["pipelines"]
     by_hand = [
         name for name, found in steps["custom"].items() if any("BUILDER" in each for each in lines(found))
     ]
-    assert by_hand == ["image"], "for a custom pipeline the role's trust policy decides"
+    assert by_hand == ["image"]
+    assert steps["custom"]["image"][0]["step"]["deployment"] == "image", "its permissions name the branch"
 
 
 @pytest.mark.promise("a-person-before-production")

@@ -68,7 +68,7 @@ OUT_OF_BOUNDS = {
     (PIPELINE, "application: {{path: {}, profile: magento2}}"): ("''",),
     (TESTING, "infrastructure: {{instances: {}}}"): ("0", *NUMBERS),
     (TESTING, "infrastructure: {{idle_hours: {}}}"): ("-1",),
-    (TESTING, "infrastructure: {{ssh_from: [{}]}}"): ("10.0.0.0", "10.0.0.1/8", "10.0.0.0/33", "x/8", "''"),
+    (TESTING, "infrastructure: {{ssh_from: [{}]}}"): ("10.0.0.0", "10.0.0.0/33", "x/8", "''"),
     (TESTING, "infrastructure: {{http_from: [{}]}}"): ("10.0.0.0", "10.0.0.0/33"),
     (TESTING, "infrastructure: {{owner: {}}}"): ("''", "!vault x", "2026-02-30", "!!timestamp x", '"\\a"', "a" * 257),
     (TESTING, "infrastructure: {{cost_centre: {}}}"): ("''", "=", "<<"),
@@ -490,7 +490,7 @@ def test_two_hundred_odd_surroundings_get_a_sentence(field, chosen):
     trial(field, 200, chosen)
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/test_fuzz.py::test_two_hundred_odd_surroundings_get_a_sentence")
 def test_two_thousand_odd_surroundings_get_a_sentence(field, chosen):
     trial(field, 2000, chosen)
 

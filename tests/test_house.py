@@ -15,6 +15,7 @@ import yaml
 
 from tasks import docs
 from tasks.boundary import PipelineBug
+from tasks.process.children import CommandFailed
 from tests.conftest import ROOT
 
 TRACKED = subprocess.run(
@@ -209,7 +210,9 @@ def test_every_refusal_can_be_said():
     for kind in docs.refusals():
         text = kind(**dict.fromkeys(kind.fields(), "x")).text
         assert kind.__doc__
-        assert text.strip()
+        assert text.splitlines()[0].strip()
+        if kind is not CommandFailed:  # who runs the command says what to type
+            assert re.match(r" {4}\S", text.splitlines()[-1]), kind
         assert kind.exit_code in (1, 3) or kind is PipelineBug, kind
 
 
@@ -355,6 +358,125 @@ def test_a_look_at_this_machine_s_clock_is_seen(text, seen):
 def test_no_default_test_depends_on_how_fast_this_machine_is():
     tests = [path for path in MODULES if path.startswith("tests/")]
     assert [f"{path}:{line}" for path in tests for line in compares_clocks((ROOT / path).read_text())] == []
+
+
+def asserts_nothing(text):
+    """The lines of a test's checks that hold whatever happens."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Assert) and _always_holds(node.test):
+            yield node.lineno
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises" and _takes_any(node):
+            yield node.lineno
+
+
+def _always_holds(test):
+    """A value that is always true, in words or as an object; a thing and itself; a part of a `repr`, which escapes newlines."""
+    if isinstance(test, ast.Constant):
+        return bool(test.value)
+    if isinstance(test, ast.Tuple | ast.List | ast.Dict | ast.Set):
+        return True  # nobody writes an empty one
+    if isinstance(test, ast.GeneratorExp | ast.JoinedStr | ast.Lambda):
+        return True
+    if isinstance(test, ast.Call):
+        return ast.unparse(test.func) in ("map", "filter", "zip", "iter", "reversed")
+    if isinstance(test, ast.IfExp):
+        return any(isinstance(each, ast.Constant) and each.value is True for each in (test.body, test.orelse))
+    if isinstance(test, ast.BoolOp):
+        return (any if isinstance(test.op, ast.Or) else all)(map(_always_holds, test.values))
+    if not isinstance(test, ast.Compare) or len(test.ops) > 1:
+        return False
+    left, right = test.left, test.comparators[0]
+    if isinstance(test.ops[0], ast.NotIn) and ast.unparse(right).startswith("repr("):
+        return not isinstance(left, ast.Constant)
+    calls = any(isinstance(each, ast.Call) for each in ast.walk(left))  # asked twice, it may answer otherwise
+    return ast.unparse(left) == ast.unparse(right) and not calls
+
+
+def _takes_any(raises):
+    any_kind = ast.unparse(raises.args[0]) in ("Exception", "BaseException")
+    words = [each.value for each in raises.keywords if each.arg == "match"]
+    return any_kind or any(ast.unparse(each).strip("r'") in ("", ".", ".*", ".+") for each in words)
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("assert key not in repr(secrets)", True),
+        ("assert 'word' not in repr(secrets)", False),
+        ("assert headers['a'] == headers['a']", True),
+        ("assert made() == made()", False),
+        ("assert remedy in text if remedy else True", True),
+        ("assert found or 'nothing'", True),
+        ("assert (each.ok for each in found)", True),
+        ("assert all(each.ok for each in found)", False),
+        ("assert map(check, found)", True),
+        ("assert (found, 'with a comma')", True),
+        ("assert f'{found}'", True),
+        ("with pytest.raises(Exception, match='is stopped'): ...", True),
+        ("with pytest.raises(Stopped, match=r'.*'): ...", True),
+        ("with pytest.raises(Stopped, match=r'is .* now'): ...", False),
+    ],
+)
+def test_a_check_that_holds_whatever_happens_is_seen(line, seen):
+    assert bool(list(asserts_nothing(line))) is seen
+
+
+def test_no_check_holds_whatever_happens():
+    tests = [path for path in MODULES if path.startswith("tests/")]
+    assert [f"{path}:{line}" for path in tests for line in asserts_nothing((ROOT / path).read_text())] == []
+
+
+def shorts(text):
+    """Each test that is long in all its rows, and the default test that it names as its short case."""
+    tree = ast.parse(text)
+    module = [
+        each
+        for each in tree.body
+        if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "pytestmark"
+    ]
+    marks = [mark for each in module for mark in getattr(each.value, "elts", [each.value])]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield from (
+                (node.name, _short(mark))
+                for mark in (*node.decorator_list, *marks)
+                if ast.unparse(mark).partition("(")[0] == "pytest.mark.long"
+            )
+
+
+def _short(mark):
+    named = [each.value for each in getattr(mark, "keywords", []) if each.arg == "short"]
+    return ast.literal_eval(named[0]) if named else None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("@pytest.mark.long\ndef test_a(): ...", [("test_a", None)]),
+        ("@pytest.mark.long(short='x::y')\ndef test_a(): ...", [("test_a", "x::y")]),
+        ("pytestmark = [pytest.mark.long(short='x::y')]\ndef test_a(): ...", [("test_a", "x::y")]),
+        ("pytestmark = [pytest.mark.long]\ndef test_a(): ...", [("test_a", None)]),
+        (
+            "@pytest.mark.parametrize('a', [1, pytest.param(2, marks=pytest.mark.long)])\ndef test_a(a): ...",
+            [],
+        ),
+    ],
+)
+def test_the_short_case_of_a_long_test_is_found(text, found):
+    assert list(shorts(text)) == found
+
+
+def test_every_long_test_names_its_short_case_among_the_default_ones():
+    texts = {path: (ROOT / path).read_text() for path in MODULES if path.startswith("tests/")}
+    named = {f"{path}::{name}": short for path, text in texts.items() for name, short in shorts(text)}
+    there = {
+        f"{path}::{node.name}"
+        for path, text in texts.items()
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert named
+    assert {name: short for name, short in named.items() if short not in there - named.keys()} == {}
 
 
 def test_no_path_of_a_machine_is_in_the_repository():

@@ -1,23 +1,23 @@
-"""Each role may do its whole job and nothing else: names of calls by moto's enforcement, the rest by `tests/iam.py`."""
+"""Each role may do its whole job and nothing else: on the embedded cloud, which judges every call, and by tables."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-import email.utils
 import json
+import re
 import uuid
 
 import boto3
 import pytest
-from moto import mock_aws
-from moto.core.authorization import enable_iam_authentication
-from moto.iam.access_control import IAMRequestBase
+from policy_sentry.querying.actions import get_action_data
 
 from tasks import image, source
 from tasks.bucket.lease import Lease
 from tasks.bucket.store import BucketForbidden
-from tasks.cloud.aws import Aws
+from tasks.cloud.embedded.home import Home
+from tasks.cloud.embedded.judge import AccessRequest, judge
 from tasks.environments import inventory
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import apply as ec2s
@@ -32,9 +32,12 @@ from tasks.tarball import signature, verify
 from tasks.tarball import stage as tarball
 from tasks.tarball.build import layers
 from tasks.tarball.build.layers import Build
-from tests.clouds import IdleHosts, run_in
+from tests import second_opinion
+from tests.cloud.embedded.conftest import Server
+from tests.clouds import IdleHosts, QuietCloud, run_in
 from tests.conftest import ROOT, SERVED, commit, copy_project, git
-from tests.iam import ROLES, allowed, as_moto_judges, policy
+from tests.iam import ACCOUNT, ROLES, allowed, policy
+from tests.rules import policies
 
 REGION = "eu-central-1"
 S3_ACTIONS = {
@@ -93,8 +96,13 @@ TABLE = [
     ("", "ec2:CreateTags", HOST, {**of(T), **asked(STAGING)}),  # nor is one's own made another environment's
     ("", "ec2:CreateTags", HOST, {**of(PRODUCTION), **asked(STAGING)}),
     ("", "ec2:CreateTags", HOST, {}),  # what carries no tag of ours is not taken by tagging it
-    ("builder releaser branch", "ec2:RunInstances", HOST, asked(T)),
-    ("builder releaser", "ec2:RunInstances", HOST, asked(STAGING)),
+    ("", "ec2:DeleteTags", HOST, of(T)),
+    ("", "ec2:DeleteTags", HOST, of(PRODUCTION)),
+    ("builder releaser branch", "ec2:RunInstances", HOST, {**asked(T), **policies.TYPE}),
+    ("builder releaser", "ec2:RunInstances", HOST, {**asked(STAGING), **policies.TYPE}),
+    ("", "ec2:RunInstances", HOST, {**asked(STAGING), "ec2:InstanceType": "p5.48xlarge"}),
+    ("builder releaser sweeper", "s3:GetObject", f"{BUCKET}/state/{PRODUCTION}/release.json", {}),
+    ("builder releaser sweeper", "s3:GetObject", f"{BUCKET}/runs/current.json", {}),
     ("", "ec2:RunInstances", HOST, {}),
     ("", "ec2:RunInstances", GROUP, of(T, project="another")),
     ("builder releaser branch", "ec2:RunInstances", GROUP, of(T)),
@@ -141,10 +149,55 @@ TABLE = [
     "protection-on-never-off",
     "the-signing-key-is-read-by-one",
     "names-below-the-zone-only",
+    "launches-are-bounded",
+    "a-branch-reads-its-own",
 )
 def test_who_may_do_what_to_which(who, action, resource, context):
     may = [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource, context)]
     assert may == who.split()
+
+
+@pytest.mark.promise("two-opinions")
+def test_another_evaluator_says_the_same_to_every_row_of_every_table():
+    told = {role: [policy(name) for name in names] for role, names in ROLES.items()}
+    asked = {(action, resource, json.dumps(context)) for _, action, resource, context in TABLE}
+    asked |= {(row.action, row.resource, json.dumps(dict(row.context))) for row in policies.rows()}
+    cases = [
+        (AccessRequest(action=action, resource=resource, context={**ACCOUNT, **json.loads(context)}), role)
+        for action, resource, context in sorted(asked)
+        for role in ROLES
+    ]
+    said = second_opinion.say((request, told[role]) for request, role in cases)
+    differ = [
+        (role, request.action, request.resource, request.context, each)
+        for (request, role), each in zip(cases, said, strict=True)
+        if (each.effect, each.unknown) != (judge(told[role], request).effect, ())
+    ]
+    assert differ == []
+
+
+@pytest.mark.promise("two-opinions")
+def test_every_action_and_condition_key_is_one_of_the_service(tmp_path):
+    """By AWS's own list, as policy_sentry keeps it."""
+    for name in policies.POLICIES:
+        for each in policy(name)["Statement"]:
+            for action in each["Action"]:
+                service, _, verb = action.partition(":")
+                known = get_action_data(service, verb)
+                assert known, f"{name}: {each['Sid']}: {action}"
+                keys = {
+                    key.partition("$")[0].lower() for row in known[service] for key in row["condition_keys"]
+                }
+                for asked in each.get("Condition", {}).values():
+                    for key in asked:
+                        start = key if "/" not in key else f"{key.partition('/')[0]}/"
+                        assert start.lower() in keys or key in GLOBAL, (
+                            f"{name}: {each['Sid']}: {action}: {key}"
+                        )
+
+
+GLOBAL = {"aws:ResourceAccount", "aws:PrincipalAccount", "aws:SecureTransport"}
+"""Condition keys of every service."""
 
 
 @pytest.mark.promise("policies-name-this-project")
@@ -152,6 +205,26 @@ def test_the_files_name_this_project():
     settings = (ROOT / "pipeline.yml").read_text()
     assert "name: shop\n" in settings
     assert "dns_zone: shop.localhost\n" in settings
+    files = [ROOT / "pipeline.yml", *(ROOT / "environments").glob("*.yml")]
+    types = {size for path in files for size in re.findall(r"instance_type: (\S+)", path.read_text())}
+    bounds = [
+        each["Condition"]["StringEquals"]["ec2:InstanceType"]
+        for name in ("branch", "releaser")
+        for each in policy(name)["Statement"]
+        if each["Sid"] == "Launch"
+    ]
+    assert bounds == [sorted(types)] * 2
+    assert policies.DEBIAN == images.DEBIAN
+    texts = [path.read_text() for path in (ROOT / "build" / "ci" / "iam").glob("*.json")]
+    assert len(texts) == len(ROLES)
+    named = {
+        "shop-releases": r"s3:::([\w-]+)",
+        "shop": r"Tag/project\": \"(?!true)(\w+)\"",
+        "shop.localhost": r"\"[\w-]*\*\.([a-z.]+)\"",
+    }
+    assert {
+        name: {each for text in texts for each in re.findall(form, text)} for name, form in named.items()
+    } == {name: {name} for name in named}
 
 
 @pytest.mark.parametrize("name", sorted({each for names in ROLES.values() for each in names}))
@@ -161,36 +234,27 @@ def test_a_policy_fits_into_a_managed_one_and_allows_no_group_of_actions(name):
     assert not [each for statement in document["Statement"] for each in statement["Action"] if "*" in each]
 
 
-# --- what moto says: the role's own job, under enforcement --------------------------------------------
+# --- what the embedded cloud says: the role's own job, every call judged ---------------------------------
 
 
-class Account(Aws):
-    """moto's account, as somebody sees it; remembers which actions were called."""
+class Account(QuietCloud):
+    """The cloud as a role sees it; remembers which actions were called."""
 
-    def __init__(self, credentials):
-        super().__init__(REGION)
-        self.credentials, self.called = credentials, set()
+    def __init__(self, identity, keys):
+        super().__init__(REGION, identity)
+        self.keys, self.called = keys, set()
 
     def host_keys(self, instance_id, say):
         self.client("ec2").get_console_output(InstanceId=instance_id)
         return ["ssh-ed25519 key"]
 
+    def _keys(self, *_):
+        return self.keys
+
     def _connect(self, service):
-        client = boto3.client(service, region_name=REGION, **self.credentials)
+        client = super()._connect(service)
         client.meta.events.register("before-call", self._remember)
-        client.meta.events.register("after-call.s3", self._date)
-        client.meta.events.register("before-parameter-build.ec2.CreateImage", self._image_alone)
         return client
-
-    def _image_alone(self, params, **_):
-        """moto cannot tag an image's snapshots; the embedded cloud's gaps are closed in its own server."""
-        params["TagSpecifications"] = [
-            each for each in params.get("TagSpecifications", ()) if each["ResourceType"] == "image"
-        ]
-
-    def _date(self, parsed, **_):
-        """What every server says, and moto within a process does not."""
-        parsed["ResponseMetadata"]["HTTPHeaders"].setdefault("date", email.utils.formatdate(usegmt=True))
 
     def _remember(self, model, **_):
         service, name = model.service_model.service_name, model.name
@@ -215,41 +279,75 @@ def project(tmp_path_factory):
     source._snapshot.cache_clear()
 
 
-@pytest.fixture
-def run_as(project, monkeypatch):
-    """A run of a role, in an account that has the bucket, the zone and Debian's image."""
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    # moto computes it from Route 53's query in lower case, and refuses what is right
-    monkeypatch.setattr(IAMRequestBase, "check_signature", lambda request: None)
+@contextlib.contextmanager
+def cloud_of_roles(folder):
+    """A cloud in which each role has its policies; and how to be one."""
+    server = Server(Home(folder=folder / "cloud"))
+    server.start()
+    identity = server.home.load()
+    keys = {"aws_access_key_id": identity.key, "aws_secret_access_key": identity.secret}
+    at = {"region_name": REGION, "endpoint_url": f"http://127.0.0.1:{identity.port}", **keys}
+    iam, sts = boto3.client("iam", **at), boto3.client("sts", **at)
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+        "Action": "sts:AssumeRole",
+    }
+    arns = {}
+    for role, names in ROLES.items():
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        arns[role] = iam.create_role(RoleName=role, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+        for name in names:
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy(name)))
 
-    keys = {"aws_access_key_id": "administrator", "aws_secret_access_key": "administrator"}
+    def be(role):
+        if role not in arns:
+            return Account(identity, keys)
+        taken = sts.assume_role(RoleArn=arns[role], RoleSessionName="job-1")["Credentials"]
+        return Account(
+            identity,
+            {
+                "aws_access_key_id": taken["AccessKeyId"],
+                "aws_secret_access_key": taken["SecretAccessKey"],
+                "aws_session_token": taken["SessionToken"],
+            },
+        )
+
+    try:
+        yield be
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory):
+    with cloud_of_roles(tmp_path_factory.mktemp("state")) as be:
+        yield be
+
+
+@pytest.fixture
+def run_as(project, roles):
+    """A run of a role."""
+    return runs(project, roles)
+
+
+@pytest.fixture
+def run_alone_as(project, tmp_path):
+    """A run of a role in a cloud that has nothing yet but the bucket and the zone."""
+    with cloud_of_roles(tmp_path) as be:
+        yield runs(project, be)
+
+
+def runs(project, roles):
     accounts = {}
 
     def started(role, **variables):
         if role not in accounts:
-            accounts[role] = Account(_credentials(role) if role in ROLES else keys)
+            accounts[role] = roles(role)
         return run_in(project, accounts[role], hosts=IdleHosts(), **(variables or {"branch": "feature"}))
 
-    with mock_aws():
-        administrator = started("administrator")
-        infrastructure.share(administrator)
-        administrator.cloud.client("ec2").register_image(Name="debian-12", RootDeviceName="/dev/xvda")
-        yield started
-
-
-def _credentials(role):
-    iam, sts = boto3.client("iam", region_name=REGION), boto3.client("sts", region_name=REGION)
-    trust = {"Version": "2012-10-17", "Statement": []}
-    made = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
-    for name in ROLES[role]:
-        document = json.dumps(as_moto_judges(policy(name)))
-        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
-    taken = sts.assume_role(RoleArn=made["Arn"], RoleSessionName="job-1")["Credentials"]
-    return {
-        "aws_access_key_id": taken["AccessKeyId"],
-        "aws_secret_access_key": taken["SecretAccessKey"],
-        "aws_session_token": taken["SessionToken"],
-    }
+    infrastructure.share(started("administrator"))
+    return started
 
 
 def build(run):
@@ -273,8 +371,7 @@ def release(run):
     infrastructure.converge(run, baked=image.start)
     state.set("server", "deps:", [])
     state.void("server")
-    infrastructure.existing(run)
-    ec2s.tag(run, {"commit": "c"})
+    ec2s.tag(run, [each.id for each in infrastructure.existing(run)], {"commit": "c"})
     history.add(run, uuid.uuid4().hex)
     lease.free()
 
@@ -282,7 +379,7 @@ def release(run):
 def give_back(run):
     for change in teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run)):
         ec2s.apply(run, change)
-    ledger.forget(run.store, run.identity)
+    ledger.forget(run.store, ledger.stored(run.store, run.identity))
     history.forget(run.store, run.identity, history.version(run.store, run.identity))
 
 
@@ -334,7 +431,8 @@ def sweep_up(run):
     apply.remember(run, plan.memory, etag)
     assert apply.carry_out(run, found, plan, lambda: branches) == {}
     left = inventory.survey(run)
-    assert {each.kind for each in left.resources} == {"image"}
+    kept = [each.more["snapshots"] for each in left.resources if each.kind == "image"]
+    assert {each.id for each in left.resources if each.kind != "image"} == {id for ids in kept for id in ids}
 
 
 def asks_for_the_key(run):
@@ -351,22 +449,22 @@ JOBS = {
     "branch": [({"branch": "feature"}, [build, release, disturb, release, give_back])],
     "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
 }
-UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags"}
-"""Needed when an upload fails, and by calls that make a thing with its tags."""
+UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags", "ec2:DescribeSubnets", "iam:PassRole"}
+"""Needed when an upload fails, by calls that make a thing with its tags, and where the settings name subnets or an instance profile."""
 
 
 @pytest.mark.parametrize("role", JOBS)
 @pytest.mark.promise("verify-names-what-differs", "readers-store-nothing", "pull-request-writes-nothing")
-def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
+def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_alone_as, role):
+    run_as = run_alone_as
     for variables, jobs in JOBS[role]:
         run = run_as(role, **variables)
         for job in jobs:
             if job in (disturb, abandon):
                 job(run_as("administrator"), run)
                 continue
-            with enable_iam_authentication():
-                assert run.cloud.caller().role == role
-                job(run)
+            assert run.cloud.caller().role == role
+            job(run)
     given = {each for statement in policy(role)["Statement"] for each in statement["Action"]}
     assert given - run.cloud.called - UNSEEN == set()
 
@@ -384,14 +482,14 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_as, role):
 @pytest.mark.promise("readers-store-nothing", "roles-write-their-own", "releaser-writes-no-tarball")
 def test_an_object_too_many_is_denied(run_as, role, call):
     run = run_as(role)
-    with enable_iam_authentication(), pytest.raises(BucketForbidden):
+    with pytest.raises(BucketForbidden):
         call(run)
 
 
 def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
     run = run_as("releaser")
     (tmp_path / "file").write_bytes(b"poison")
-    with enable_iam_authentication(), pytest.raises(BucketForbidden) as denied:
+    with pytest.raises(BucketForbidden) as denied:
         run.store.upload("trusted/tarballs/0.tar.zst", tmp_path / "file")
     sentence = (
         "state: the bucket shop-releases does not let us write trusted/tarballs/0.tar.zst (AccessDenied)"
@@ -406,14 +504,14 @@ def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
         ("releaser", "ec2", "create_image", {"InstanceId": "i-1", "Name": "own"}),
         ("branch", "ec2", "stop_instances", {"InstanceIds": ["i-1"]}),
         ("branch", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),
-        ("releaser", "iam", "create_user", {"UserName": "x"}),
+        ("releaser", "sts", "assume_role", {"RoleArn": "arn:aws:iam::123456789012:role/builder", "RoleSessionName": "kim"}),
     ],
 )  # fmt: skip
 @pytest.mark.promise("roles-write-their-own", "no-role-removes-the-bucket")
 def test_a_call_too_many_is_denied(run_as, role, service, call, options):
     run = run_as(role)
     client = run.cloud.client(service)
-    with enable_iam_authentication(), pytest.raises(client.exceptions.ClientError) as denied:
+    with pytest.raises(client.exceptions.ClientError) as denied:
         getattr(client, call)(**options)
     assert denied.value.response["Error"]["Code"] in (
         "AccessDenied",

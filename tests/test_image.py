@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import io
 import os
 import subprocess
@@ -77,6 +78,7 @@ def test_the_fingerprint_is_the_same_in_a_shallow_clone_at_another_place(project
         ("playbooks/image.yml", "---", "---\n# x", False),
         ("pipeline.yml", "image: debian-12", "image: debian-13", False),
         ("environments/testing.yml", "per_branch", "server: {php: {version: '8.3'}}\nper_branch", False),
+        ("applications/magento2/profile.yml", "extensions: [bcmath, ", "extensions: [", False),
         ("environments/testing.yml", "per_branch", "server: {php: {memory_limit: 1G}}\nper_branch", True),
         ("app/pub/index.php", "<?php", "<?php // x", True),
         ("playbooks/release.yml", "---", "---\n# x", True),
@@ -133,6 +135,12 @@ def test_a_failed_image_goes_and_one_being_made_is_not_counted():
     assert [each.id for each in superfluous(images, set())] == ["4"]
 
 
+@pytest.mark.promise("an-image-for-each-processor")
+def test_each_processor_has_its_newest_two():
+    graviton = [dataclasses.replace(an(id), architecture="arm64") for id in ("9", "8", "7")]
+    assert [each.id for each in superfluous([*graviton, an("3"), an("2"), an("1")], set())] == ["7", "1"]
+
+
 # --- its life -------------------------------------------------------------------------------------
 
 
@@ -146,6 +154,43 @@ def test_an_image_is_made_once_and_leaves_no_host(run):
     second = image.bake(run)
     assert (second.changed, second.facts) == (False, first.facts)
     assert set(run.cloud.calls) == {"PutObject"}, "the lease alone"
+
+
+def later(run, days):
+    """The same run, some days from now."""
+
+    class Clock:
+        def __getattr__(self, name):
+            return getattr(run.clock, name)
+
+        def now(self):
+            return run.clock.now() + datetime.timedelta(days=days)
+
+    return dataclasses.replace(run, clock=Clock())
+
+
+@pytest.mark.promise("old-images-are-baked-anew")
+def test_an_image_that_is_too_old_is_baked_anew_and_used_until_then(run):
+    first = image.bake(run).facts["image"]
+    assert image.differences(later(run, 29)) == []
+    old = later(run, 31)
+    assert image.differences(old) == [f"{first} is older than 30 days"]
+    assert image.start(old) == first
+    second = image.bake(old)
+    assert second.changed
+    assert second.facts["image"] != first
+    never = dataclasses.replace(old, pipeline=dataclasses.replace(old.pipeline, image_days=0))
+    assert image.differences(never) == []
+
+
+@pytest.mark.promise("an-image-for-each-processor")
+def test_a_machine_of_another_processor_starts_from_no_baked_image_of_this_one(run):
+    image.bake(run)
+    kind = dataclasses.replace(run.environment.infrastructure, instance_type="t4g.medium")
+    arm = dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=kind))
+    assert image.start(run)
+    assert image.start(arm) is None
+    assert image.differences(arm) == [f"there is no image of fingerprint {image.fingerprint(run)}"]
 
 
 def test_another_bake_of_the_project_is_waited_for_and_then_named(run):

@@ -54,6 +54,7 @@ NAME, ACTION = (
     policies.no_role_has_an_action_that_no_table_knows,
 )
 ROLE, LIMIT = jobs.a_job_has_the_role_of_its_place, jobs.a_job_has_an_end_and_waits_for_its_like
+WHOSE = jobs.a_token_says_whose_job_it_is
 GATE, TOKEN = jobs.a_person_stands_before_production, jobs.a_job_is_given_a_token_and_nothing_more
 PIP, PRIVATE = programs.packages_are_installed_by_their_digests, programs.secret_files_are_the_user_s_alone
 SSH, CLOUD = programs.ssh_trusts_the_known_keys_alone, programs.the_cloud_is_asked_carefully
@@ -329,18 +330,29 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (MACHINE, IAM.format("sweeper"), '"aws:ResourceTag/environment": "true"', '"aws:ResourceTag/owner": "true"'),
     (MACHINE, IAM.format("builder"), '"aws:ResourceTag/environment": "image"', '"aws:ResourceTag/project": "shop"'),
     (MACHINE, IAM.format("builder"), '"ec2:CreateAction": "CreateImage"', '"ec2:CreateAction": ["CreateImage", "CreateVolume"]'),
+    (MACHINE, IAM.format("branch"), '"ec2:InstanceType"', '"ec2:AvailabilityZone"'),
+    (MACHINE, IAM.format("releaser"), '          "ec2:Owner": [\n', '          "ec2:Owner": [\n            "2",\n'),
+    (BUCKET, IAM.format("branch"), '"arn:aws:s3:::shop-releases/state/testing-*"', '"arn:aws:s3:::shop-releases/state/*"'),
     (NAME, IAM.format("branch"), '"testing-*.shop.localhost"', '"*.shop.localhost"'),
     (NAME, IAM.format("releaser"), '"*.shop.localhost"', '"*"'),
     (NAME, IAM.format("branch"), "parameter/shop/testing-*", "parameter/shop/*"),
     (NAME, IAM.format("builder"), "parameter/shop-signing/key", "parameter/shop*"),
     (NAME, IAM.format("sweeper"), '"ssm:GetParametersByPath"\n', '"ssm:GetParametersByPath",\n        "ssm:PutParameter"\n'),
+    (MACHINE, IAM.format("branch"), "role/shop-machine-testing*", "role/shop-machine-*"),
+    (MACHINE, IAM.format("releaser"), "role/shop-machine-*", "role/*"),
     (ACTION, IAM.format("branch"), "ForAllValues:StringLike", "StringLike"),
     (ACTION, IAM.format("branch"), '"s3:GetObject"', '"s3:Get*"'),
-    (ACTION, IAM.format("releaser"), '"ec2:StartInstances"', '"ec2:StartInstances",\n        "iam:PassRole"'),
+    (ACTION, IAM.format("releaser"), '"ec2:StartInstances"', '"ec2:StartInstances",\n        "iam:CreateUser"'),
     (ACTION, IAM.format("sweeper"), '"arn:aws:route53:::change/*"', '"*"'),
     # CI
-    (ROLE, GITHUB, "vars.BUILDER_ROLE || vars.BRANCH_ROLE", "vars.BRANCH_ROLE || vars.BUILDER_ROLE"),
-    (ROLE, GITHUB, "${{ github.ref == 'refs/heads/main' && vars.BUILDER_ROLE || vars.BRANCH_ROLE }}", "${{ vars.BUILDER_ROLE }}"),
+    (ROLE, GITHUB, "vars.RELEASER_ROLE || vars.BRANCH_ROLE", "vars.BRANCH_ROLE || vars.RELEASER_ROLE"),
+    (ROLE, GITHUB, "if: github.ref == 'refs/heads/main' && (github.event_name == 'push'", "if: (github.event_name == 'push'"),
+    (ROLE, GITHUB, "vars.PULL_REQUEST_ROLE", "vars.BRANCH_ROLE"),
+    (ROLE, GITLAB, "$PULL_REQUEST_ROLE", "$BRANCH_ROLE"),
+    (ROLE, BITBUCKET, 'AWS_ROLE_ARN="$PULL_REQUEST_ROLE" build/ci/run verify', "build/ci/run verify"),
+    (WHOSE, GITHUB, "    env:\n      AWS_ROLE_ARN: ${{ vars.BUILDER_ROLE }}\n", "    environment:\n      name: staging\n    env:\n      AWS_ROLE_ARN: ${{ vars.BUILDER_ROLE }}\n"),
+    (WHOSE, BITBUCKET, "          deployment: image\n", "          concurrency-group: image\n"),
+    (WHOSE, BITBUCKET, "          deployment: sweep\n", "          concurrency-group: sweep\n"),
     (ROLE, GITHUB, "inputs.control == 'image' && github.ref == 'refs/heads/main'", "inputs.control == 'image'"),
     (ROLE, GITHUB, "AWS_ROLE_ARN: ${{ vars.SWEEPER_ROLE }}", "AWS_ROLE_ARN: ${{ vars.BUILDER_ROLE }}"),
     (ROLE, GITLAB, "AWS_ROLE_ARN: $BRANCH_ROLE", "AWS_ROLE_ARN: $BUILDER_ROLE"),
@@ -354,7 +366,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (LIMIT, GITLAB, "  resource_group: sweep\n", ""),
     (LIMIT, GITLAB, 'GIT_DEPTH: "0"', 'GIT_DEPTH: "20"'),
     (LIMIT, GITLAB, "  timeout: 1 hour\n", ""),
-    (LIMIT, BITBUCKET, "          concurrency-group: image\n", ""),
+    (LIMIT, BITBUCKET, "          deployment: image\n", ""),
     (LIMIT, BITBUCKET, "depth: full", "depth: 1"),
     (GATE, GITHUB, "    needs: start\n", ""),
     (GATE, GITHUB, "    if: github.ref == 'refs/heads/main'\n", "    if: always()\n"),
@@ -391,7 +403,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SSH, "tasks/hosts/ansible.py", "-o ControlPersist=30s", "-o ControlPersist=30s -o StrictHostKeyChecking=no"),
     (CLOUD, "tasks/infrastructure/secrets.py", 'Type="SecureString"', 'Type="String"'),
     (CLOUD, "tasks/infrastructure/images.py", 'Owners=["self", DEBIAN], ', ""),
-    (CLOUD, "tasks/infrastructure/apply.py", '"HttpTokens": "required"', '"HttpTokens": "optional"'),
+    (SSH, "tasks/hosts/ssh.py", '"PreferredAuthentications=none"', '"PreferredAuthentications=publickey"'),
+    (CLOUD, "tasks/infrastructure/machine.py", '"HttpTokens": "required"', '"HttpTokens": "optional"'),
     (CLOUD, "tasks/cloud/embedded/address.py", "127.0.0.1", "0.0.0.0"),
 ]  # fmt: skip
 

@@ -7,6 +7,8 @@ import hashlib
 import pytest
 
 from tasks import run
+from tasks.cloud.aws import Aws
+from tasks.commands import command_line
 from tasks.settings import SettingWrong
 
 
@@ -31,3 +33,28 @@ def test_production_takes_from_staging(checkout):
 def test_the_environment_of_a_branch_is_named_by_its_hash(branch):
     name = run.branch_identity("testing", branch)
     assert name == f"testing-{hashlib.sha256(branch.encode()).hexdigest()[:10]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a" * 64, ""), ("a" * 53, "per_branch: true"), ("qa_1", ""), ("b", f"host_name: {'x.' * 124}x"), ("c" * 64, "host_name: qa")],
+)  # fmt: skip
+@pytest.mark.promise("names-fit-into-dns")
+def test_an_environment_whose_host_name_is_none_of_dns_is_refused(checkout, name, text):
+    (checkout / "environments" / f"{name}.yml").write_text(text)
+    with pytest.raises(run.HostNameTooLong, match="is no host name") as caught:
+        command_line.read(checkout, {"environment": name}, cloud=Nowhere("eu-central-1"))
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("QA", ""), ("a" * 52, "per_branch: true"), ("qa_1", "host_name: qa")]
+)
+def test_an_environment_whose_host_name_fits_is_taken(checkout, name, text):
+    (checkout / "environments" / f"{name}.yml").write_text(text)
+    made = command_line.read(checkout, {"environment": name, "branch": "x"}, cloud=Nowhere("eu-central-1"))
+    assert made.host_name == made.host_name.lower()
+
+
+class Nowhere(Aws):
+    """A cloud that nobody asks."""

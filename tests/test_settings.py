@@ -96,6 +96,11 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("infrastructure: {owner: ''}", "infrastructure.owner: should be a text of 1 to 256 printable characters, not ''"),
         ("infrastructure: {idle_hours: -2}", "infrastructure.idle_hours: should be a whole number, at least 0"),
         ("host_name: Shop_1", "host_name: should be a DNS name such as shop.example.com, or empty, not 'Shop_1'"),
+        ("infrastructure: {subnets: [vpc-1]}", "infrastructure.subnets[0]: should be a subnet's id such as subnet-0123456789abcdef0, not 'vpc-1'"),
+        ("infrastructure: {disk_gb: 8}", "infrastructure.disk_gb: should be a whole number from 10 to 16384, not '8'"),
+        ("infrastructure: {disk_type: io2}", "infrastructure.disk_type: should be one of gp3, gp2, not 'io2'"),
+        ("infrastructure: {ssh_through: '-oProxyCommand=x'}", "infrastructure.ssh_through: should be session-manager, or a jump host such as admin@jump.example.com:22, or empty"),
+        ("infrastructure: {instance_profile: a/b}", "infrastructure.instance_profile: should be an instance profile's name"),
         ("host_name: -a", "host_name: should be a DNS name"),
         ('host_name: "a\\0b"', "host_name: should be a DNS name"),
         ("takes_from: ../x", "takes_from: should be the name of one folder, or empty"),
@@ -124,7 +129,8 @@ def test_a_value_out_of_its_bounds_or_form_is_refused_where_it_is(tmp_path, text
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("name: ''", "name: should be a name of 1 to 40 lower-case letters, digits and hyphens, not ''"),
+        ("name: ''", "name: should be a name of 1 to 40 lower-case letters, digits and hyphens that does not begin with aws, ssm, sg- or xn--, not ''"),
+        *((f"name: {name}", "name: should be a name") for name in ("awshop", "ssm", "sg", "sg-shop", "xn--shop")),
         ("name: Shop!", "name: should be a name"),
         ("sweep: {share: 500}", "sweep.share: should be a whole number from 0 to 100, not '500'"),
         ("sweep: {share: -1}", "sweep.share: should be"),
@@ -354,3 +360,37 @@ def test_a_zone_that_only_this_machine_resolves_is_refused_on_aws(tmp_path, zone
         settings.of_pipeline(tmp_path)
     (tmp_path / "pipeline.yml").write_text(text.replace("cloud: aws", "cloud: embedded"))
     assert settings.of_pipeline(tmp_path).cloud == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("release:\n  keep: 24", "testing.yml:2: infrastructure.disk_gb: should be at least 32, for 24 releases (release.keep) and a new one, not 30"),
+        ("infrastructure:\n  disk_gb: 10\nrelease: {keep: 3}", "testing.yml:2: infrastructure.disk_gb: should be at least 11"),
+        ("infrastructure:\n  public_address: false", "testing.yml:2: infrastructure.public_address: should be true, or `subnets` those of a network"),
+        ("infrastructure:\n  spot: true", "testing.yml:2: infrastructure.spot: should be false: a spot instance may end at any time"),
+        ("per_branch: true\ninfrastructure: {spot: true, termination_protection: true}", "testing.yml:2: infrastructure.spot: should be false"),
+    ],
+)  # fmt: skip
+@pytest.mark.promise("settings-fit-together")
+def test_settings_that_do_not_fit_together_are_refused(tmp_path, text, sentence):
+    (tmp_path / "testing.yml").write_text(text)
+    file = settings.read(settings.Environment, tmp_path / "testing.yml", tmp_path, {})
+    with pytest.raises(SettingWrong) as caught:
+        settings.accept_environment(file)
+    assert sentence in caught.value.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "per_branch: true\ninfrastructure: {spot: true}", "infrastructure: {public_address: false, subnets: [subnet-0123abcd]}"]
+)  # fmt: skip
+def test_settings_that_fit_together_are_taken(tmp_path, text):
+    (tmp_path / "testing.yml").write_text(text)
+    settings.accept_environment(settings.read(settings.Environment, tmp_path / "testing.yml", tmp_path, {}))
+
+
+@pytest.mark.promise("names-in-any-case")
+def test_upper_case_in_a_name_of_dns_means_lower_case(tmp_path):
+    assert load(tmp_path, "host_name: Shop.QA").host_name == "shop.qa"
+    project = load(tmp_path, "name: x\napplication: {profile: x}\ndns_zone: Example.COM", settings.Pipeline)
+    assert project.dns_zone == "example.com"

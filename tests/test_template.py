@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
@@ -167,7 +168,10 @@ def locked(name):
 
 def test_what_new_installs_beside_the_pipeline_changes_no_package_of_it():
     new, release = locked("requirements-new.lock"), locked("requirements.lock")
-    assert {"copier", "gitpython"} <= new.keys()
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["new"]
+    named = {each.partition("==")[0].lower() for each in extra}
+    assert named == {"copier", "gitpython", "pyyaml"}, "what `tasks/template.py` and `tasks/source.py` import"
+    assert named <= new.keys(), "build/ci/lock makes the lock of these alone"
     assert "copier" not in release
     assert {name: version for name, version in new.items() if release.get(name, version) != version} == {}
 

@@ -100,6 +100,11 @@ def history(identity: str) -> str:
     return f"history/{identity}.json"
 
 
+def below(kind: Literal["history", "machines"]) -> str:
+    """The prefix of the documents of a kind, of all environments."""
+    return f"{kind}/"
+
+
 # --- shared by all environments -------------------------------------------------------------------
 
 

@@ -12,11 +12,14 @@ from typing import Any, cast
 
 from tasks.cloud import host_keys
 from tasks.cloud.caller import Caller
+from tasks.process import children
 from tasks.refusal import Refusal
 
 Say = Callable[[str], None]
 LOGIN_USER = "deploy"
 DNS_POLL = 0.5
+LOOKS, LOOK_EVERY = 6, 0.5
+"""How often an instance is looked for that is not listed or not running yet, and the seconds between two looks."""
 READS = ("Describe", "Get", "List", "Head")
 """How the names of operations begin that change nothing."""
 
@@ -47,6 +50,9 @@ class Cloud(ABC):
         self.region = region
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
+        self.zones: dict[str, str] = {}
+        """The ids of the DNS zones that were asked for, by name."""
+        self.zones_lock = threading.Lock()
         self.account = ""
         """The id of the only account that may be changed; empty: any."""
         self._accepted = False
@@ -98,14 +104,19 @@ class Cloud(ABC):
 
     def reachable_at(self, instance: Mapping[str, Any]) -> str:
         """The address of a running instance, which is given by its `InstanceId`. Raises HostDown."""
-        id = instance["InstanceId"]
-        # by filter: asked by id, EC2 may not yet know an instance that it lists
-        found = self.client("ec2").describe_instances(Filters=[{"Name": "instance-id", "Values": [id]}])
-        for now in (each for reservation in found["Reservations"] for each in reservation["Instances"]):
-            if now["State"]["Name"] != "running":
-                raise HostDown(host=id, state=now["State"]["Name"])
-            return self._address(now)
-        raise HostDown(host=id, state="unknown")
+        id, state = instance["InstanceId"], "unknown"
+        for number in range(LOOKS):  # a list may be behind, and lack it or show it as it was
+            if number:
+                children.wait(LOOK_EVERY, stage="cloud")
+            # by filter: asked by id, EC2 may not yet know an instance that it lists
+            found = self.client("ec2").describe_instances(Filters=[{"Name": "instance-id", "Values": [id]}])
+            for now in (each for reservation in found["Reservations"] for each in reservation["Instances"]):
+                state = now["State"]["Name"]
+                if state == "running":
+                    return self._address(now)
+            if state not in ("unknown", "pending"):
+                break
+        raise HostDown(host=id, state=state)
 
     @functools.cached_property
     def _session(self) -> Any:
@@ -115,7 +126,7 @@ class Cloud(ABC):
         import boto3
         import botocore.session
 
-        from tasks.cloud.loader import Loader
+        from tasks.cloud.loader import Loader  # start-up time: it loads botocore
 
         session = botocore.session.Session()
         session.register_component("data_loader", Loader())

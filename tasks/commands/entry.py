@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "compare:CompareCommand",
     "diff": "diff:DiffCommand",
     "key": "key:KeyCommand",
+    "trust": "trust:TrustCommand",
     "start": "controls:StartCommand",
     "continue": "controls:ContinueCommand",
     "stop": "controls:StopCommand",

@@ -103,7 +103,7 @@ class LogsCommand(Command):
 
 def _hosts(run: Run, words: list[str]) -> tuple[list[Host], list[str]]:
     """The chosen hosts and the other words. Raises HostUnknown or NoMachine."""
-    reached = hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
+    reached = hosts.reachable(run, infrastructure.existing(run))
     if not words or not words[0].startswith("i-"):
         return reached, words
     named = [each for each in reached if each.name == words[0]]

@@ -222,7 +222,7 @@ def _end_former_run(run: Run) -> bool:
     up, reached = [], True
     for each in hosts.known(run):
         try:
-            up += hosts.reachable(run.cloud, run.secrets_folder, [each])
+            up += hosts.reachable(run, [each])
         except HostDown:
             kill_stale_sessions.unreached(each.id, run.console)
             reached = False

@@ -75,10 +75,11 @@ def extend(run: Run, days: int) -> Time:
     """Keep the environment for so many days from now. Sleeping hosts are told when they wake. Raises NoExpiry, NoMachine."""
     if not run.environment.release.expires_after_days:
         raise NoExpiry(environment=run.environment_name)
-    if not find.everything(run).machines:
+    machines = find.everything(run).machines
+    if not machines:
         raise NoMachine(stage="keep", identity=run.identity)
     until = run.clock.now() + datetime.timedelta(days=days)
-    ec2.tag(run, {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
+    ec2.tag(run, [each.id for each in machines], {UNTIL: f"{until:%Y-%m-%dT%H:%MZ}"})
     tell(run)
     return until
 
@@ -91,5 +92,5 @@ def tell(run: Run) -> None:
         return
     folder, _, _ = TOLD.rpartition("/")
     program = TELL.format(folder=folder, file=TOLD, seconds=int(until.timestamp()))
-    for host in hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)):
+    for host in hosts.reachable(run, infrastructure.existing(run)):
         run.hosts.python(host, "keep", program, quick=True)

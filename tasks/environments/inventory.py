@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 Time = datetime.datetime
-Kind = Literal["instance", "volume", "key pair", "security group", "record", "secret", "image"]
+Kind = Literal["instance", "volume", "key pair", "security group", "record", "secret", "image", "snapshot"]
+EVERYTHING = ("",)
 ENDED = ("shutting-down", "terminated")
 IMAGE_BUILDER = "image"
 """The identity of the temporary host that images are made from."""
@@ -135,13 +136,18 @@ class EnvironmentNames:
     def of_label(self, label: str) -> str | None:
         """The environment whose site has that name in the DNS zone; None if the name is not ours."""
         for name in self.fixed:
-            if label == (self.settings[name].host_name or name):
+            if label == (self.settings[name].host_name or name).lower():
                 return name
-        return label if label == IMAGE_BUILDER or self.environment(label) in self.per_branch else None
+        made = {each.lower(): each for each in self.per_branch}
+        name, _, mark = label.rpartition("-")
+        identity = f"{made.get(name, name)}-{mark}"
+        if label == IMAGE_BUILDER:
+            return label
+        return identity if self.environment(identity) in self.per_branch else None
 
 
-def survey(run: Run) -> Inventory:
-    """Find everything of the project, with parallel requests."""
+def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
+    """Find everything of the project, with parallel requests; in the bucket, what is below the prefixes."""
     files = sorted((run.root / "environments").glob("*.yml"))
     settings = {path.stem: load(Environment, path, run.root) for path in files}
     names = EnvironmentNames(settings)
@@ -151,11 +157,12 @@ def survey(run: Run) -> Inventory:
         lambda: _keys(run),
         lambda: _groups(run),
         lambda: _images(run),
+        lambda: _snapshots(run),
         lambda: _records(run, names, objects.result()),
         lambda: _secrets(run),
     ]
     with run.threads.pool(len(looks) + 1) as pool:
-        objects = pool.submit(lambda: tuple(_objects(run)))
+        objects = pool.submit(lambda: tuple(_objects(run, prefixes)))
         resources = list(pool.map(lambda look: list(look()), looks))
     return Inventory(
         at=run.clock.now(),
@@ -163,6 +170,12 @@ def survey(run: Run) -> Inventory:
         resources=tuple(each for found in resources for each in found),
         objects=objects.result(),
     )
+
+
+def own(run: Run) -> EnvironmentInventory:
+    """The machines of the run's environment. One request."""
+    found = tuple(each for each in _instances(run) if each.identity == run.identity)
+    return EnvironmentInventory(identity=run.identity, resources=found)
 
 
 def _instances(run: Run) -> Iterator[Resource]:
@@ -209,13 +222,21 @@ def _images(run: Run) -> Iterator[Resource]:
             each,
             state=each["State"],
             made=_time(each["CreationDate"]),
-            more={"snapshots": [disk["SnapshotId"] for disk in disks if "SnapshotId" in disk]},
+            more={
+                "architecture": each.get("Architecture", "x86_64"),
+                "snapshots": [disk["SnapshotId"] for disk in disks if "SnapshotId" in disk],
+            },
         )
+
+
+def _snapshots(run: Run) -> Iterator[Resource]:
+    for each in _pages(run, "describe_snapshots", "Snapshots", OwnerIds=["self"]):
+        yield _tagged("snapshot", each["SnapshotId"], each, state=each["State"], made=each["StartTime"])
 
 
 def _records(run: Run, names: EnvironmentNames, objects: Sequence[StoredObject]) -> Iterator[Resource]:
     route53, made = run.cloud.client("route53"), _host_names(run, objects)
-    zone = zone_id(route53, run.pipeline.dns_zone)
+    zone = zone_id(run.cloud, run.pipeline.dns_zone)
     pages = route53.get_paginator("list_resource_record_sets")
     for page in pages.paginate(HostedZoneId=zone) if zone else ():
         for each in page["ResourceRecordSets"]:
@@ -247,13 +268,14 @@ def _secrets(run: Run) -> Iterator[Resource]:
             )
 
 
-def _objects(run: Run) -> Iterator[StoredObject]:
+def _objects(run: Run, prefixes: Sequence[str]) -> Iterator[StoredObject]:
     if not create.bucket_exists(run.store, run.pipeline.name):
         return
     pages = run.cloud.client("s3").get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=run.bucket):
-        for each in page.get("Contents", ()):
-            yield StoredObject(key=each["Key"], size=each["Size"], written=each["LastModified"])
+    for prefix in prefixes:
+        for page in pages.paginate(Bucket=run.bucket, Prefix=prefix):
+            for each in page.get("Contents", ()):
+                yield StoredObject(key=each["Key"], size=each["Size"], written=each["LastModified"])
 
 
 def _pages(run: Run, operation: str, *fields: str, **more: Any) -> Iterator[dict[str, Any]]:

@@ -38,13 +38,17 @@ class NothingToWake(Refusal):
     remedy = "doit plan infrastructure"
 
 
+class SpotCannotSleep(Refusal):
+    """The machines are spot instances, which the cloud does not stop: they run or end."""
+
+    sentence = "{verb}: the machines of {environment} are spot instances, which cannot be stopped (infrastructure.spot)"
+    remedy = "doit environment={environment} stop"
+
+
 def sleep(run: Run) -> list[str]:
     """Stop every machine and return their ids. Raises SleepForbidden, NothingToWake or EnvironmentHeld."""
     with _alone(run, "sleep"):
-        own = inventory.survey(run).environments.get(
-            run.identity, inventory.EnvironmentInventory(identity=run.identity)
-        )
-        awake = [each for each in own.instances if each.state in ("pending", "running")]
+        awake = [each for each in inventory.own(run).instances if each.state in ("pending", "running")]
         if not awake:
             raise NothingToWake(verb="sleep", identity=run.identity, state="running")
         for each in awake:
@@ -67,15 +71,12 @@ def wake(run: Run) -> list[str]:
         if not asleep:
             raise NothingToWake(verb="wake", identity=run.identity, state="asleep")
         machines = hosts.parsed(infrastructure.converge(run, "wake", baked=image.start).facts)
-        for host in hosts.reachable(
-            run.cloud, run.secrets_folder, machines
-        ):  # a machine that runs accepts logins some seconds later
+        for host in hosts.reachable(run, machines):  # a machine that runs accepts logins some seconds later
             for _ in waiting.patience(run, f"{host.name} not to be logged in to"):
                 if ssh.answer(host) is ssh.LoginAnswer.LOGIN:
                     break
-        found = inventory.survey(run)
-        end = expiry.expiry(found.environments[run.identity], run.environment)
-        if end and end < found.at + datetime.timedelta(days=GRACE_DAYS):
+        end = expiry.expiry(inventory.own(run), run.environment)
+        if end and end < run.clock.now() + datetime.timedelta(days=GRACE_DAYS):
             expiry.extend(run, GRACE_DAYS)
             run.console.event("wake", f"it had expired: kept for {GRACE_DAYS} day")
         else:
@@ -87,6 +88,8 @@ def wake(run: Run) -> list[str]:
 def _alone(run: Run, verb: str) -> Iterator[None]:
     if not run.environment.has("teardown", offered=False):
         raise SleepForbidden(verb=verb, environment=run.environment_name)
+    if run.environment.infrastructure.spot:
+        raise SpotCannotSleep(verb=verb, environment=run.environment_name)
     lease = Lease(run, on_lost=children.interrupt)
     lease.take(say=run.console.say(verb))
     try:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.bucket import lease
+from tasks.bucket import layout, lease
 from tasks.digest import Digest
 from tasks.environments import cost
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
@@ -53,7 +53,8 @@ class EnvironmentStatus:
 
 def look(run: Run) -> list[EnvironmentStatus]:
     """The status of every environment, by name."""
-    found = survey(run)
+    # neither tarballs nor layers, of which there are thousands
+    found = survey(run, [layout.below("history"), layout.below("machines")])
     # an environment with neither a machine nor a history is left to the sweep
     known = {
         name: host_name(run, found, name)
@@ -79,7 +80,7 @@ def look(run: Run) -> list[EnvironmentStatus]:
 def host_name(run: Run, found: Inventory, identity: str) -> str:
     """The host name of an environment's site."""
     name = found.names.environment(identity)
-    return f"{(name and found.settings[name].host_name) or identity}.{run.pipeline.dns_zone}"
+    return f"{(name and found.settings[name].host_name) or identity}.{run.pipeline.dns_zone}".lower()
 
 
 def health(run: Run, names: Iterable[str]) -> dict[str, str]:

@@ -116,11 +116,10 @@ class BucketState:
         if task in self.unrecorded:
             return
         with self.lock:
-            had_record = bool(self._record(task)) or task in self.forgotten
+            self._record(task)  # read it now: the write needs its version
             self.records[task] = {}
-            self.forgotten.discard(task)
             # under a lease also where there is no record: that of a former holder, which stands still, may come yet
-            if had_record or self.seen.get(task) or self.lease:
+            if self.seen.get(task) or self.lease:
                 with contextlib.suppress(BucketMissing):  # then there is no record
                     self._write(task)
 
@@ -175,8 +174,8 @@ class BucketState:
             outcome = values["done"] if values.get("changed", True) else values["unchanged"]
             record |= {"seconds": values.get("seconds"), "outcome": outcome}
             if values.get("changed", True) and values.get("seconds"):
-                self.took[task] = [*self.took.get(task, []), values["seconds"]][-REMEMBERED:]
-        record["took"] = self.took.get(task, [])
+                self.took[task] = [*(self.took.get(task) or ()), values["seconds"]][-REMEMBERED:]
+        record["took"] = self.took.get(task) or []
         if self.lease:
             self.lease.check()
         try:

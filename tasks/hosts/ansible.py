@@ -207,7 +207,7 @@ def _inventory(folder: Path, hosts: Sequence[Host], variables: Mapping[str, obje
             "ansible_port": host.port,
             "ansible_user": host.user,
             # Ansible splits it as a shell does; it and mitogen quote a private key's path in ways of their own
-            "ansible_ssh_common_args": shlex.join(options(folder / "known_hosts", key)),
+            "ansible_ssh_common_args": shlex.join(options(folder / "known_hosts", key, host.proxy)),
             "ansible_python_interpreter": "/usr/bin/python3",
             # mitogen tells OpenSSH its own, before ours
             "mitogen_ssh_keepalive_interval": ALIVE_EVERY,

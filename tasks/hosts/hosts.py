@@ -29,9 +29,9 @@ class Hosts:
             playbook, hosts=hosts, variables=variables, strategy=strategy, console=console, log=log
         )
 
-    def offered(self, address: str) -> list[str]:
+    def offered(self, address: str, proxy: str = "") -> list[str]:
         """The public SSH keys that whatever answers at an address offers. Nobody vouches for them."""
-        return ssh.offered(address)
+        return ssh.offered(address, proxy=proxy)
 
     def python(self, host: Host, stage: str, program: str, *, quick: bool = False) -> str:
         """Run a Python program on the host as root; return what it prints. Raises a refusal of SSH, or CommandFailed."""

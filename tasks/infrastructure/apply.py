@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 import yaml
 
 from tasks.cloud.errors import already, code
-from tasks.infrastructure import find, images, launches, memory, plan, secrets, zone
-from tasks.infrastructure.waiting import patience
+from tasks.infrastructure import find, images, launches, machine, memory, plan, secrets, zone
+from tasks.infrastructure.waiting import POLL, patience
 from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 Baked = Callable[["Run"], str | None]
 """Chooses the baked image of a new machine; returns None where the machine starts from the image of the settings."""
-NOT_FOUND_YET = ("InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidGroupId.NotFound")
+NOT_FOUND_YET = (
+    *("InvalidInstanceID.NotFound", "InvalidKeyPair.NotFound"),
+    *("InvalidGroup.NotFound", "InvalidGroupId.NotFound"),
+)
 TTL = 60
 """Seconds that a resolver caches an address."""
 
@@ -54,6 +58,14 @@ LAUNCHES = {
         "AWS has no machine of this type free now: try again later, or take another instance_type",
         "doit infrastructure",
     ),
+    "MaxSpotInstanceCountExceeded": (
+        "the account may not have so many spot instances in this region: ask for more, or set infrastructure.spot: false",
+        "aws service-quotas request-service-quota-increase --service-code ec2 --quota-code L-34B43A08 --desired-value 32",
+    ),
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (
+        "the account has never had a spot instance, and this role may not make the role that they need",
+        "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+    ),
     "PendingVerification": (
         "AWS still verifies the account for this region, which takes up to four hours, and writes a mail when it is done",
         "doit infrastructure",
@@ -66,11 +78,23 @@ LAUNCHES = {
 """What a refused launch means, and what to do."""
 
 
-def apply(run: Run, change: plan.Change, *, baked: Baked | None = None) -> None:
-    """Make one change; a new machine starts from the image that `baked` chooses. Raises ChangeRefused."""
+def apply(run: Run, change: plan.Change, *, baked: Baked | None = None) -> str | None:
+    """Make one change; a new machine starts from the image that `baked` chooses. The id of a machine or group that was made.
+
+    Raises ChangeRefused.
+    """
     ec2 = run.cloud.client("ec2")
     try:
-        _make(run, ec2, change, baked)
+        for _ in range(find.READS):  # what was made just now is not known everywhere yet
+            try:
+                return _make(run, ec2, change, baked)
+            except ec2.exceptions.ClientError as error:
+                if code(error) not in NOT_FOUND_YET:
+                    raise
+            run.threads.wait(POLL, "infrastructure")
+        if isinstance(change, plan.EndMachine | plan.DeleteGroup):  # somebody was faster
+            return None
+        return _make(run, ec2, change, baked)
     except ec2.exceptions.ClientError as error:
         if code(error) in LAUNCHES:
             meaning, remedy = LAUNCHES[code(error)]
@@ -82,16 +106,16 @@ def apply(run: Run, change: plan.Change, *, baked: Baked | None = None) -> None:
         raise ChangeRefused(change=str(change), problem=problem) from None
 
 
-def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
+def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> str | None:
     match change:
         case plan.CreateKey():
             _create_key(run, ec2, change)
         case plan.DeleteKey():
             ec2.delete_key_pair(KeyName=change.name)
         case plan.CreateGroup():
-            _create_group(run, ec2, change)
+            return _create_group(run, ec2, change)
         case plan.DeleteGroup():
-            _delete_group(run, ec2)
+            _delete_group(run, ec2, change)
         case plan.OpenPort():
             _open_port(run, ec2, change)
         case plan.ClosePort():
@@ -99,7 +123,7 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
         case plan.CloseRule():
             _close_rule(run, ec2, change)
         case plan.CreateMachine():
-            _create_machine(run, ec2, change, baked)
+            return _create_machine(run, ec2, change, baked)
         case plan.StartMachine():
             ec2.start_instances(InstanceIds=[change.id])
         case plan.EndMachine():
@@ -112,11 +136,12 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> None:
             memory.keep_host_name(run.store, run.identity, change.host_name, change.zone)
             _change_record(run, "UPSERT", change)
         case plan.Unpoint():
-            _change_record(run, "DELETE", change)
+            _delete_record(run, change)
         case plan.DeleteSecret():
             _delete_secret(run.cloud.client("ssm"), change)
         case _:
             assert_never(change)
+    return None
 
 
 # --- the key pair and the firewall --------------------------------------------------------------
@@ -132,25 +157,26 @@ def _create_key(run: Run, ec2: Any, change: plan.CreateKey) -> None:
         )
 
 
-def _create_group(run: Run, ec2: Any, change: plan.CreateGroup) -> None:
+def _create_group(run: Run, ec2: Any, change: plan.CreateGroup) -> str:
+    network, id = machine.network(run, ec2), ""
     with already("InvalidGroup.Duplicate"):
-        ec2.create_security_group(
+        id = ec2.create_security_group(
+            **({"VpcId": network} if network else {}),
             GroupName=change.name,
             Description=f"{run.pipeline.name}: {run.identity}",
             TagSpecifications=_tagged("security-group", find.tags(run)),
-        )
+        )["GroupId"]
+    id = id or _listed_group(run, ec2)  # another run was faster
+    memory.enter(run.store, run.identity, group=id)
+    return id
 
 
-def _delete_group(run: Run, ec2: Any) -> None:
-    group = next(iter(find.groups(ec2, find.of(run))), None)
+def _delete_group(run: Run, ec2: Any, change: plan.DeleteGroup) -> None:
     for _ in patience(run, "the security group still in use"):
         try:
-            if group:
-                ec2.delete_security_group(GroupId=group["GroupId"])
+            ec2.delete_security_group(GroupId=change.id)
             return
         except ec2.exceptions.ClientError as error:
-            if code(error) == "InvalidGroup.NotFound":
-                return
             if code(error) != "DependencyViolation":  # a terminated machine still uses it for a while
                 raise
 
@@ -177,6 +203,11 @@ def _rule(run: Run, ec2: Any, change: plan.OpenPort | plan.ClosePort) -> dict[st
 
 
 def _group_id(run: Run, ec2: Any) -> str:
+    """The environment's group: the one that was made for it, or one from before such were remembered."""
+    return str(memory.known(run.store, run.identity).get("group") or _listed_group(run, ec2))
+
+
+def _listed_group(run: Run, ec2: Any) -> str:
     for _ in patience(run, "the new security group not listed"):
         for group in find.groups(ec2, find.of(run)):
             return str(group["GroupId"])
@@ -186,8 +217,8 @@ def _group_id(run: Run, ec2: Any) -> str:
 # --- machines -----------------------------------------------------------------------------------
 
 
-def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked | None) -> None:
-    number, request = str(change.number), _request(run, ec2, baked)
+def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked | None) -> str:
+    number, request = str(change.number), _request(run, ec2, change.number, baked)
     token = launches.token(run.store, run.identity, number)
     try:
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
@@ -197,31 +228,25 @@ def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked
             raise
         token = launches.token(run.store, run.identity, number, renew=True)
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
-    id = launched["Instances"][0]["InstanceId"]
-    for _ in patience(run, f"{id} not listed"):
-        if id in {each.id for each in find.machines(ec2, find.of(run))}:
-            return
-        _alive(ec2, id, "pending")
+    id = str(launched["Instances"][0]["InstanceId"])
+    memory.enter(run.store, run.identity, machine=id)
+    return id
 
 
-def _request(run: Run, ec2: Any, baked: Baked | None) -> dict[str, Any]:
+def _request(run: Run, ec2: Any, number: int, baked: Baked | None) -> dict[str, Any]:
     """The parameters of a new machine, for `RunInstances`."""
-    settings, tags = run.environment.infrastructure, find.tags(run)
+    tags, type = find.tags(run), machine.size(run)
+    image = images.described(ec2, (baked(run) if baked else None) or _bare_image(run, ec2, type))
     return {
-        "ImageId": (baked(run) if baked else None) or _bare_image(run, ec2),
-        "InstanceType": settings.instance_type or run.pipeline.instance_type,
+        **machine.request(run.environment.infrastructure, image, type, _group_id(run, ec2), number),
         "KeyName": run.name,
-        "SecurityGroupIds": [_group_id(run, ec2)],
-        "DisableApiTermination": settings.termination_protection,
-        "InstanceInitiatedShutdownBehavior": "terminate" if settings.ends_itself else "stop",
-        "MetadataOptions": {"HttpTokens": "required"},
         "UserData": _user_data(run.cloud.login_user, _deploy_key(run)),
         "TagSpecifications": [*_tagged("instance", tags), *_tagged("volume", tags)],
     }
 
 
-def _bare_image(run: Run, ec2: Any) -> str:
-    return images.named(run, ec2, say=run.console.say("infrastructure"))
+def _bare_image(run: Run, ec2: Any, type: str) -> str:
+    return images.named(run, ec2, type, say=run.console.say("infrastructure"))
 
 
 def _deploy_key(run: Run) -> str:
@@ -248,23 +273,30 @@ def _end_machine(run: Run, ec2: Any, change: plan.EndMachine) -> None:
             if code(error) in NOT_FOUND_YET:
                 return
             raise
-        if answer["Reservations"][0]["Instances"][0]["State"]["Name"] == "terminated":
+        states = {each["State"]["Name"] for found in answer["Reservations"] for each in found["Instances"]}
+        if states <= {"terminated"}:
             return
 
 
-def settle(run: Run, say: Say) -> None:
-    """Wait until no machine changes its state; then forget the launch tokens, which are needed no longer."""
-    before: dict[str, str] = {}
+def settle(run: Run, say: Say, started: Collection[str] = ()) -> list[plan.Machine]:
+    """Wait until no machine changes its state and those that were `started` run; then forget the launch tokens.
+
+    Returns the machines. Raises MachineDied.
+    """
+    before = dict.fromkeys(started, "pending")
     for _ in patience(run, "machines still starting or stopping"):
-        found = find.machines(run.cloud.client("ec2"), find.of(run))
+        found = find.own(run)
         for gone in before.keys() - {each.id for each in found}:
             _alive(run.cloud.client("ec2"), gone, before[gone])
-        before = {each.id: each.state for each in found if each.state == "pending"}
-        if all(each.state in ("running", "stopped") for each in found):
+        before |= {each.id: each.state for each in found if each.state == "pending"}
+        running = {each.id for each in found if each.state == "running"}
+        moving = [each for each in found if each.state not in ("running", "stopped")]
+        if not moving and running >= set(started):
             break
-        moving = next(each for each in found if each.state not in ("running", "stopped"))
-        say(f"waits for {moving.id}: {moving.state}")
+        for each in moving[:1]:
+            say(f"waits for {each.id}: {each.state}")
     launches.forget(run.store, run.identity)
+    return found
 
 
 def _alive(ec2: Any, id: str, was: str) -> None:
@@ -287,11 +319,9 @@ def stop(run: Run, id: str) -> None:
             return
 
 
-def tag(run: Run, tags: Mapping[str, str]) -> None:
-    """Write tags to the environment's machines."""
-    ec2 = run.cloud.client("ec2")
-    found = [each.id for each in find.machines(ec2, find.of(run))]
-    ec2.create_tags(Resources=found, Tags=find.tag_list(tags))
+def tag(run: Run, ids: Collection[str], tags: Mapping[str, str]) -> None:
+    """Write tags to machines of the environment."""
+    run.cloud.client("ec2").create_tags(Resources=sorted(ids), Tags=find.tag_list(tags))
 
 
 # --- the name and the secrets -------------------------------------------------------------------
@@ -307,13 +337,27 @@ def _change_record(run: Run, action: str, change: plan.Point | plan.Repoint | pl
     }
     # the limits of Route 53 are the account's, a few requests a second: ask seldom, and not all at once
     accepted = route53.change_resource_record_sets(
-        HostedZoneId=zone.zone_id(route53, change.zone),
+        HostedZoneId=zone.zone_id(run.cloud, change.zone),
         ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": record}]},
     )["ChangeInfo"]
     # wait for INSYNC, or the first visitor gets a stale address
     for _ in patience(run, f"{change.host_name} not in sync", pause=run.cloud.dns_poll()):
         if route53.get_change(Id=accepted["Id"])["ChangeInfo"]["Status"] == "INSYNC":
             return
+
+
+def _delete_record(run: Run, change: plan.Unpoint) -> None:
+    """Route 53 deletes a record only with the addresses that it has: they may have changed since they were listed."""
+    route53 = run.cloud.client("route53")
+    for _ in patience(run, f"{change.host_name} not deleted"):
+        try:
+            return _change_record(run, "DELETE", change)
+        except route53.exceptions.InvalidChangeBatch as error:
+            if "not found" in str(error):
+                return None
+        if addresses := find.addresses(run.cloud, change.zone, change.host_name):
+            change = dataclasses.replace(change, addresses=addresses)
+    return None
 
 
 def _delete_secret(ssm: Any, change: plan.DeleteSecret) -> None:

@@ -3,39 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.cloud.host_keys import made
 from tasks.infrastructure import memory, secrets
 from tasks.infrastructure.plan import Existing, HandMade, Machine, Replaced
+from tasks.infrastructure.waiting import POLL
 from tasks.infrastructure.zone import zone_id
 
 if TYPE_CHECKING:
+    from tasks.cloud.interface import Cloud
     from tasks.run import Run
 
+LONGEST_TAG = 256
+READS = 10
+"""How often is asked again for what was made and is not listed."""
 ALIVE = ("pending", "running", "stopping", "stopped")
 
 
 def everything(run: Run) -> Existing:
-    """Everything that the environment has in the cloud. The requests run side by side."""
+    """Everything that the environment has in the cloud.
+
+    A list may be behind. What the environment's document names was made and is not removed: it is asked for again until it
+    is listed, or has ended. All lists that show it are one read.
+    """
+    for _ in range(READS):
+        found, noted = _listed(run)
+        missing = set(noted.get("machines", ())) - {each.id for each in found.machines}
+        ended = _ended(run.cloud.client("ec2"), missing) if missing else set()
+        found = dataclasses.replace(found, ended=tuple(sorted(ended)))
+        # what has ended was torn down, and with it perhaps the rest
+        if not (missing - ended) and (ended or not _behind(found, noted, run.host_name)):
+            return found
+        run.threads.wait(POLL, "infrastructure")
+    return dataclasses.replace(found, ended=tuple(sorted(missing)))
+
+
+def _behind(found: Existing, noted: Mapping[str, Any], host_name: str) -> bool:
+    """Whether a list lacks what was made."""
+    if "group" in noted and not (found.group and found.key):
+        return True
+    named = {each.host_name for each in found.replaced} | (
+        {host_name} if found.record or found.foreign else set()
+    )
+    return not named >= noted.get("host_names", {}).keys()
+
+
+def _ended(ec2: Any, ids: Collection[str]) -> set[str]:
+    """Those of the machines that have ended."""
+    # by filter: asked by id, EC2 may not yet know one
+    filters = [
+        {"Name": "instance-id", "Values": sorted(ids)},
+        {"Name": "instance-state-name", "Values": ["shutting-down", "terminated"]},
+    ]
+    answer = ec2.describe_instances(Filters=filters)
+    return {each["InstanceId"] for reservation in answer["Reservations"] for each in reservation["Instances"]}
+
+
+def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
+    """What the cloud lists, and the environment's document. The requests run side by side."""
     ours, protects = of(run), run.environment.infrastructure.termination_protection
     with run.threads.pool(4) as pool:
         ec2 = run.cloud.client("ec2")
         asked_groups, asked_key = pool.submit(groups, ec2, ours), pool.submit(_key, ec2, run.name)
         asked_machines = pool.submit(_with_protection if protects else machines, ec2, ours)
         names = pool.submit(lambda: secrets.names(run.cloud.client("ssm"), run.secrets_folder))
-        made = pool.submit(memory.host_names, run.store, run.identity)
-        route53 = run.cloud.client("route53")
-        record, foreign = _record(route53, run.pipeline.dns_zone, run.host_name)
+        asked_document = pool.submit(memory.known, run.store, run.identity)
+        record, foreign = _record(run.cloud, run.pipeline.dns_zone, run.host_name)
         replaced = [
             Replaced(host_name=name, zone=zone, addresses=addresses)
-            for name, zone in sorted(made.result().items())
-            if name != run.host_name and (addresses := _record(route53, zone, name)[0])
+            for name, zone in sorted(asked_document.result().get("host_names", {}).items())
+            if name != run.host_name and (addresses := _record(run.cloud, zone, name)[0])
         ]
     group = next(iter(asked_groups.result()), None)
+    present = asked_machines.result()
+    members = _own(run, present, asked_document.result())
     permissions = set(_permissions(group or {}))
-    return Existing(
+    found = Existing(
         key=asked_key.result(),
         group=group["GroupId"] if group else None,
         rules=frozenset(
@@ -44,12 +90,14 @@ def everything(run: Run) -> Existing:
             if rule.first is not None and _could_be_ours(rule)
         ),
         hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
-        machines=tuple(asked_machines.result()),
+        machines=tuple(members),
+        strangers=tuple(each for each in present if each not in members),
         record=record,
         foreign=foreign,
         replaced=tuple(replaced),
         secrets=tuple(names.result()),
     )
+    return found, asked_document.result()
 
 
 def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
@@ -63,11 +111,30 @@ def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
             address=each.get("PublicIpAddress") or each.get("PrivateIpAddress"),
             tags=_tags_of(each),
             launched=made(each).isoformat(),
+            token=each.get("ClientToken", ""),
         )
         for page in pages
         for reservation in page["Reservations"]
         for each in reservation["Instances"]
     ]
+
+
+def own(run: Run) -> list[Machine]:
+    """The environment's own machines."""
+    present = machines(run.cloud.client("ec2"), of(run))
+    shared = present and not run.environment.per_branch
+    return _own(run, present, memory.known(run.store, run.identity) if shared else {})
+
+
+def _own(run: Run, present: list[Machine], document: Mapping[str, Any]) -> list[Machine]:
+    """Those of the machines with the environment's tags that are its own.
+
+    In an environment that all branches share that is what the settings list, and what its records know; no branch writes either.
+    """
+    if run.environment.per_branch:
+        return present
+    listed, is_own = run.environment.infrastructure.machines, memory.is_own(document)
+    return [each for each in present if each.id in listed or is_own(each.id, each.token)]
 
 
 def groups(ec2: Any, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -124,7 +191,7 @@ def tags(run: Run) -> dict[str, str]:
         "Name": run.name,
         "project": run.pipeline.name,
         "environment": run.identity,
-        "branch": run.branch if run.environment.per_branch else run.pipeline.default_branch,
+        "branch": fitted(run.branch if run.environment.per_branch else run.pipeline.default_branch),
         "owner": run.environment.infrastructure.owner,
         "cost_centre": run.environment.infrastructure.cost_centre,
         **(_judge(run) if run.environment.per_branch else {}),
@@ -136,6 +203,14 @@ def _judge(run: Run) -> dict[str, str]:
     origin = run.origin
     pushed = {"pushed": origin} if origin and run.pushed else {}
     return {"remote": origin, **pushed}
+
+
+def fitted(value: str) -> str:
+    """A value as a tag: AWS takes 256 characters. The end of a longer one is replaced by a digest, so that it stays apart."""
+    if len(value) <= LONGEST_TAG:
+        return value
+    mark = f"~{hashlib.sha256(value.encode()).hexdigest()[:10]}"
+    return f"{value[: LONGEST_TAG - len(mark)]}{mark}"
 
 
 def tag_list(values: Mapping[str, str]) -> list[dict[str, str]]:
@@ -158,12 +233,17 @@ def _with_protection(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
     return [dataclasses.replace(each, protected=protected(each.id)) for each in machines(ec2, ours)]
 
 
-def _record(route53: Any, dns_zone: str, host_name: str) -> tuple[tuple[str, ...], str]:
+def addresses(cloud: Cloud, dns_zone: str, host_name: str) -> tuple[str, ...]:
+    """The addresses of a name; none where there is no record such as the pipeline makes."""
+    return _record(cloud, dns_zone, host_name)[0]
+
+
+def _record(cloud: Cloud, dns_zone: str, host_name: str) -> tuple[tuple[str, ...], str]:
     """The addresses of a name's A record, and what else stands under the name in words; each may be empty."""
-    id = zone_id(route53, dns_zone)
+    id = zone_id(cloud, dns_zone)
     if not id:
         return (), ""
-    page = route53.list_resource_record_sets(
+    page = cloud.client("route53").list_resource_record_sets(
         HostedZoneId=id, StartRecordName=host_name, StartRecordType="A", MaxItems="10"
     )
     under = [each for each in page["ResourceRecordSets"] if each["Name"].rstrip(".") == host_name]

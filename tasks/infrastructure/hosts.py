@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.hosts import ssh
+from tasks.hosts import proxy, ssh
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import find, memory, secrets
 from tasks.infrastructure.plan import Machine
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
-    from tasks.cloud.interface import Cloud
     from tasks.run import Run
 
 
@@ -68,7 +67,7 @@ def pin(run: Run, keys: Mapping[str, list[str]]) -> None:
 
 def offered(run: Run, id: str) -> dict[str, str]:
     """The SSH keys that a running machine offers now, by fingerprint. Nobody vouches for them. Raises HostDown."""
-    found = run.hosts.offered(run.cloud.reachable_at({"InstanceId": id}))
+    found = run.hosts.offered(run.cloud.reachable_at({"InstanceId": id}), _proxy(run, id))
     return {ssh.fingerprint(key): key for key in found}
 
 
@@ -94,18 +93,23 @@ def host_keys(store: Store, identity: str) -> dict[str, list[str]]:
     return dict(memory.read(store, identity).get("host_keys", {}))
 
 
-def reachable(cloud: Cloud, secrets_folder: str, machines: Iterable[MachineFacts]) -> list[Host]:
+def reachable(run: Run, machines: Iterable[MachineFacts]) -> list[Host]:
     """The machines as hosts for SSH. Raises HostDown for a machine that does not run."""
     return [
         Host(
             name=each.id,
-            address=cloud.reachable_at({"InstanceId": each.id}),
-            user=cloud.login_user,
-            key=secrets.ensure(cloud.client("ssm"), secrets_folder).deploy_key,
+            address=run.cloud.reachable_at({"InstanceId": each.id}),
+            user=run.cloud.login_user,
+            key=secrets.ensure(run.cloud.client("ssm"), run.secrets_folder).deploy_key,
             host_keys=each.host_keys,
+            proxy=_proxy(run, each.id),
         )
         for each in machines
     ]
+
+
+def _proxy(run: Run, id: str) -> str:
+    return proxy.command(run.environment.infrastructure.ssh_through, id, run.pipeline.region)
 
 
 def _with_keys(machine: Machine, keys: Iterable[str]) -> MachineFacts:

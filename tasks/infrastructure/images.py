@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.cloud.errors import already
+from tasks.cloud.errors import already, code
 from tasks.infrastructure import find
 from tasks.infrastructure.waiting import POLL_IMAGE, patience
 from tasks.refusal import Refusal
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 DEBIAN = "136693071363"
 """The account that publishes Debian's images (https://wiki.debian.org/Cloud/AmazonEC2Image)."""
+DEBIAN_S = {"x86_64": "amd64", "arm64": "arm64"}
+"""Debian's names of the processors, in the names of its images."""
 
 
 class ImageMissing(Refusal):
@@ -24,19 +27,73 @@ class ImageMissing(Refusal):
     remedy = "$EDITOR pipeline.yml"
 
 
-def named(run: Run, ec2: Any, say: Callable[[str], None]) -> str:
-    """The id of the newest image of the name in the settings. Waits for an image that is still being made. Raises ImageMissing."""
-    name = run.pipeline.image
-    filters = [{"Name": "name", "Values": [name, f"{name}-amd64-*"]}]
+class ImageUnfit(Refusal):
+    """The image of the settings is for another processor than the machines' type has."""
+
+    sentence = "infrastructure: {image} is an image for {found}, and {type} has {wanted} (instance_type)"
+    remedy = "$EDITOR pipeline.yml"
+
+
+class TypeUnknown(Refusal):
+    """The region has no machines of the type in the settings."""
+
+    sentence = "infrastructure: no machines of type {type} in {region} (instance_type)"
+    remedy = "aws ec2 describe-instance-type-offerings --region {region}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """An image: what its disk is called, and how large that is at least."""
+
+    id: str
+    disk: str
+    gb: int
+
+
+def architecture(ec2: Any, type: str, region: str) -> str:
+    """The processor of a type of machines, as images name it: x86_64 or arm64. Raises TypeUnknown."""
+    try:
+        (found,) = ec2.describe_instance_types(InstanceTypes=[type])["InstanceTypes"]
+    except ec2.exceptions.ClientError as error:
+        if code(error) not in ("InvalidInstanceType", "InvalidParameterValue"):
+            raise
+        raise TypeUnknown(type=type, region=region) from None
+    known = found["ProcessorInfo"]["SupportedArchitectures"]
+    return "arm64" if "arm64" in known else "x86_64"
+
+
+def named(run: Run, ec2: Any, type: str, say: Callable[[str], None]) -> str:
+    """The newest image of the name in the settings that machines of a type start from; its id.
+
+    Waits for an image that is still being made. Raises ImageMissing, ImageUnfit or TypeUnknown.
+    """
+    name, wanted = run.pipeline.image, architecture(ec2, type, run.pipeline.region)
+    filters = [{"Name": "name", "Values": [name, *(f"{name}-{each}-*" for each in DEBIAN_S.values())]}]
     for _ in patience(run, f"the image {name} not ready", pause=POLL_IMAGE):
         images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
-        ready = [each for each in images if each["State"] == "available"]
+        fitting = [each for each in images if each["Architecture"] == wanted]
+        ready = [each for each in fitting if each["State"] == "available"]
         if ready:
             return str(max(ready, key=lambda each: each["CreationDate"])["ImageId"])
-        if not any(each["State"] == "pending" for each in images):
+        if not any(each["State"] == "pending" for each in fitting):
+            if others := {each["Architecture"] for each in images} - {wanted}:
+                found = " and ".join(sorted(others))
+                raise ImageUnfit(image=name, found=found, type=type, wanted=wanted)
             break
         say(f"waits for the image {name}")
     raise ImageMissing(image=name, region=run.pipeline.region)
+
+
+def described(ec2: Any, id: str) -> Described:
+    """An image by its id."""
+    (image,) = ec2.describe_images(ImageIds=[id])["Images"]
+    disks = {each["DeviceName"]: each.get("Ebs", {}) for each in image.get("BlockDeviceMappings", ())}
+    disk = image["RootDeviceName"]
+    return Described(
+        id=id,
+        disk=disk,
+        gb=int(disks.get(disk, {}).get("VolumeSize", 0)),
+    )
 
 
 def create(ec2: Any, machine: str, *, name: str, tags: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
@@ -30,12 +30,48 @@ def change(
     return after
 
 
-def host_names(store: Store, identity: str) -> dict[str, str]:
-    """Every DNS name that was made for the environment and not removed, with its zone. Records have no tags."""
+def is_own(document: Mapping[str, Any]) -> Callable[[str, str], bool]:
+    """Tells by the environment's document of a machine, by its id and its launch token, whether it was launched or pinned for the environment.
+
+    Its tags do not say that: other roles may make a machine with any tags that they may set. A token is known here alone.
+    """
+    ids = document.get("host_keys", {}).keys() | {*document.get("machines", ())}
+    tokens = {*document.get("launch", {}).values(), *document.get("launched", ())}
+    return lambda id, token: id in ids or token in tokens
+
+
+def known(store: Store, identity: str) -> dict[str, Any]:
+    """The environment's document; an empty one before there is a bucket."""
     try:
-        return dict(read(store, identity).get("host_names", {}))
+        return read(store, identity)
     except BucketMissing:
         return {}
+
+
+def enter(store: Store, identity: str, *, machine: str = "", group: str = "") -> None:
+    """Remember what was made: no list must show it at once."""
+
+    def entered(document: dict[str, Any]) -> dict[str, Any]:
+        machines = {*document.get("machines", ()), *filter(None, [machine])}
+        return {**document, "machines": sorted(machines), **({"group": group} if group else {})}
+
+    change(store, identity, entered)
+
+
+def drop(store: Store, identity: str, *, machines: Collection[str] = (), group: bool = False) -> None:
+    """Forget what is no more."""
+
+    def left(document: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in document.items() if not (group and name == "group")}
+        ids = [each for each in kept.get("machines", ()) if each not in machines]
+        return {**kept, "machines": ids} if "machines" in kept else kept
+
+    change(store, identity, left)
+
+
+def host_names(store: Store, identity: str) -> dict[str, str]:
+    """Every DNS name that was made for the environment and not removed, with its zone. Records have no tags."""
+    return dict(known(store, identity).get("host_names", {}))
 
 
 def keep_host_name(store: Store, identity: str, host_name: str, zone: str) -> None:

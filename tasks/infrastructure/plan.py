@@ -46,6 +46,8 @@ class Machine:
     """When it was created, in ISO 8601 (UTC)."""
     protected: bool | None = None
     """Whether it has termination protection; None if that was not asked."""
+    token: str = ""
+    """The token that it was launched with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +82,15 @@ class Existing:
     rules: Rules = frozenset()
     hand_made: tuple[HandMade, ...] = ()
     machines: tuple[Machine, ...] = ()
+    strangers: tuple[Machine, ...] = ()
+    """Machines with the environment's tags that are none of its own."""
     record: tuple[str, ...] = ()
     foreign: str = ""
     """What else stands under the name, such as an alias of a load balancer. It is somebody else's, and stays."""
     replaced: tuple[Replaced, ...] = ()
     secrets: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    """Machines that were made for it and are no more."""
 
 
 # --- the kinds of change ------------------------------------------------------------------------
@@ -165,10 +171,12 @@ class CreateGroup(_Named):
     adds = True
 
 
+@dataclass(frozen=True, kw_only=True)
 class DeleteGroup(_Named):
     """Delete the security group, once no machine uses it."""
 
     words = "delete group {0.name}"
+    id: str
 
 
 class OpenPort(_Port):
@@ -336,7 +344,7 @@ def teardown_plan(name: str, host_name: str, zone: str, found: Existing) -> list
         *([Unpoint(host_name=host_name, zone=zone, addresses=found.record)] if found.record else ()),
         *map(_unpoint, found.replaced),
         *(EndMachine(id=each.id) for each in found.machines),
-        *([DeleteGroup(name=name)] if found.group else ()),
+        *([DeleteGroup(name=name, id=found.group)] if found.group else ()),
         *([DeleteKey(name=name)] if found.key else ()),
         *(DeleteSecret(name=each) for each in found.secrets),
     ]

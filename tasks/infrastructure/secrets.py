@@ -96,6 +96,11 @@ def names(ssm: Any, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in sorted(_read(ssm, folder))]
 
 
+def expected(folder: str, listed: Iterable[str]) -> tuple[str, ...]:
+    """The full names of the parameters that a folder may have: those that are listed, and all that the pipeline makes."""
+    return tuple(sorted({*listed, *(f"{folder}/{name}" for name in MAKE)}))
+
+
 def public_key(deploy_key: str) -> str:
     """The public key as a line of OpenSSH."""
     # costs start-up time, as above

@@ -23,6 +23,7 @@ from tasks.infrastructure.plan import (
     plan,
 )
 from tasks.infrastructure.waiting import CloudTooSlow
+from tasks.infrastructure.written import Written
 from tasks.refusal import Refusal
 from tasks.settings import flat
 
@@ -41,10 +42,12 @@ class NoMachine(Refusal):
 
 
 class NoMachineFound(Refusal):
-    """An environment whose machines the pipeline does not make has no running machine with its tags."""
+    """An environment whose machines the pipeline does not make has no running machine with its tags that its settings list."""
 
-    sentence = "{stage}: no running machine carries the tags project={project} environment={identity}"
-    remedy = "aws ec2 create-tags --resources ID --tags Key=project,Value={project} Key=environment,Value={identity}"
+    sentence = (
+        "{stage}: no running machine carries the tags project={project} environment={identity} and is listed"
+    )
+    remedy = "$EDITOR environments/{environment}.yml  # infrastructure.machines: [ID]"
 
 
 class OnlyAdditive(Refusal):
@@ -118,7 +121,7 @@ def _bucket_exists(run: Run) -> bool:
 
 
 def _zone(run: Run) -> str | None:
-    return zone.zone_id(run.cloud.client("route53"), run.pipeline.dns_zone)
+    return zone.zone_id(run.cloud, run.pipeline.dns_zone)
 
 
 # --- the stage: an environment's own --------------------------------------------------------------
@@ -126,7 +129,14 @@ def _zone(run: Run) -> str | None:
 
 def differences(run: Run) -> list[str]:
     """How the cloud differs from what the settings ask for. Changes nothing."""
-    return list(map(str, _compared(run)[1]))
+    found, changes = _compared(run)
+    return [*_alarms(run, found), *map(str, changes)]
+
+
+def _alarms(run: Run, found: Existing) -> list[str]:
+    """Machines that somebody has given the environment's tags: they are shown, and get nothing."""
+    words = "alarm: {} has the tags of {} and is none of its machines: it gets nothing"
+    return [words.format(each.id, run.identity) for each in found.strangers]
 
 
 def _compared(run: Run) -> tuple[Existing, list[Change]]:
@@ -159,9 +169,11 @@ def foresee(run: Run) -> Foreseen | None:
     if made:
         return Foreseen(what="run", facts=facts)
     summary = ", ".join(map(str, machines)) or f"{len(running)} machines"
+    alarms = _alarms(run, found)
     if not changes:
-        return Foreseen(what="unchanged", words=(f"{summary}, all as wanted",), facts=facts)
-    words = (f"{summary}, {len(changes)} changes only planned", *(f"would {each}" for each in changes))
+        return Foreseen(what="unchanged", words=(f"{summary}, all as wanted", *alarms), facts=facts)
+    planned = [f"would {each}" for each in changes]
+    words = (f"{summary}, {len(changes)} changes only planned", *alarms, *planned)
     return Foreseen(what="unchanged", words=words, facts=facts)
 
 
@@ -176,8 +188,13 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
         return _only_planned(run, named)
     made: list[Change] = []
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
+    written = Written()
     for _ in range(ROUNDS):
-        found = find.everything(run)
+        found = written.over(find.everything(run), run.host_name)
+        if found.ended:
+            memory.drop(run.store, run.identity, machines=found.ended)
+        for alarm in _alarms(run, found):
+            run.console.once(named, alarm)
         if found.foreign and not made:
             run.console.event(named, f"leaves {run.host_name}, {found.foreign}")
         ours = wanted(run, known)
@@ -188,17 +205,21 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
             raise OnlyAdditive(environment=run.environment_name, changes="; ".join(map(str, more)))
         if (ended := endings(changes)) and not run.environment.infrastructure.scale_down:
             raise ScaleDownRefused(environment=run.environment_name, changes="; ".join(map(str, ended)))
+        if changes and run.environment.per_branch and find.fitted(run.branch) != run.branch:
+            run.console.once(named, f"shortens the branch's name to {find.LONGEST_TAG} characters in tags")
         for change in changes:
             run.console.event(named, str(change))
-            apply(run, change, baked=baked)
+            written.note(change, apply(run, change, baked=baked))
             if isinstance(change, Unpoint):  # a teardown forgets all names, and a sweep may not write here
                 memory.drop_host_name(run.store, run.identity, change.host_name)
+            if isinstance(change, EndMachine):
+                memory.drop(run.store, run.identity, machines=[change.id])
             made.append(change)
-        settle(run, run.console.say(named))
+        written.settled(settle(run, run.console.say(named), written.started))
     else:
         left = "; ".join(map(str, changes))
         raise CloudTooSlow(what=f"the plan still has, after {ROUNDS} rounds: {left}")
-    machines = existing(run)
+    machines = hosts.pinned(run, found.machines)
     summary = ", ".join(map(str, machines))
     return Outcome(
         facts=hosts.facts(machines),
@@ -209,7 +230,9 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
 
 
 def _only_planned(run: Run, named: str) -> Outcome:
-    changes = differences(run)
+    found, changes = _compared(run)
+    for alarm in _alarms(run, found):
+        run.console.once(named, alarm)
     for change in changes:
         run.console.event(named, f"would {change}")
     machines = existing(run)
@@ -224,5 +247,6 @@ def existing(run: Run) -> list[MachineFacts]:
     if not running:
         makes = run.environment.has("infrastructure") and run.environment.infrastructure.manage != "plan"
         kind = NoMachine if makes else NoMachineFound
-        raise kind(stage="server", identity=run.identity, project=run.pipeline.name)
+        names = {"environment": run.environment_name, "project": run.pipeline.name}
+        raise kind(stage="server", identity=run.identity, **names)
     return hosts.pinned(run, running)

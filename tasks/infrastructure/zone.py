@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.refusal import Refusal
+
+if TYPE_CHECKING:
+    from tasks.cloud.interface import Cloud
 
 
 class ZoneMissing(Refusal):
@@ -18,8 +21,15 @@ class ZoneMissing(Refusal):
     remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
 
 
-def zone_id(route53: Any, name: str) -> str | None:
-    """The id of the public zone of that name, or None."""
+def zone_id(cloud: Cloud, name: str) -> str | None:
+    """The id of the public zone of that name, or None. It is asked once: Route 53 answers few requests of an account."""
+    with cloud.zones_lock:
+        if name not in cloud.zones and (found := _zone_id(cloud.client("route53"), name)):
+            cloud.zones[name] = found
+        return cloud.zones.get(name)
+
+
+def _zone_id(route53: Any, name: str) -> str | None:
     zone = f"{name}."
     for each in route53.list_hosted_zones_by_name(DNSName=zone, MaxItems="100")["HostedZones"]:
         # a private zone of the same name is seen within its network only

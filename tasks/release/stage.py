@@ -72,7 +72,7 @@ def go_live(
     """Run playbooks/release.yml on the machines, with a link to the tarball that is valid for an hour."""
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached = hosts.reachable(run.cloud, run.secrets_folder, found)
+    reached = hosts.reachable(run, found)
     run.hosts.play(
         "release",
         hosts=reached,
@@ -82,7 +82,7 @@ def go_live(
         log=run.log("release"),
     )
     read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
-    _tag(run)
+    _tag(run, [each.id for each in found])
     history.add(run, digest)
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
@@ -122,9 +122,9 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
     }
 
 
-def _tag(run: Run) -> None:
+def _tag(run: Run, ids: Sequence[str]) -> None:
     """Tag the machines with the commit and its expiry; these tags are no input of `infrastructure`."""
     days = run.environment.release.expires_after_days
     today = run.clock.now().date()
     expiry = {"expires": (today + datetime.timedelta(days=days)).isoformat()} if days else {}
-    ec2.tag(run, {"commit": run.commit, **expiry})
+    ec2.tag(run, ids, {"commit": run.commit, **expiry})

@@ -90,7 +90,7 @@ class AsRecorded:
         recorded = {id: ledger.read(run.store, run.identity, id, self.playbook) for id in _ids(found)}
         answers: Answers = {id: ([f"{id} has no ledger yet"], []) for id in recorded}
         if any(recorded.values()):
-            reachable = hosts.reachable(run.cloud, run.secrets_folder, found)
+            reachable = hosts.reachable(run, found)
             asked = [(each, kept) for each in reachable if (kept := recorded[each.name])]
             begun = time.monotonic()
             with ThreadPoolExecutor(max_workers=len(asked)) as pool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,12 +109,20 @@ def keep(
         for name, why in answer["stays"].items():
             run.console.event(playbook, f"leftover {name}: stays, {why}")
         _write(run.store, layout.ledger(run.identity, host.name, playbook), Ledger.of(answer["ledger"]))
-    _forget_others(run.store, run.identity, {host.name for host in hosts})
+    forget(run.store, stored(run.store, run.identity), but={host.name for host in hosts})
 
 
-def forget(store: Store, identity: str) -> None:
-    """Delete the ledgers of an environment that is gone."""
-    _forget_others(store, identity, set())
+def stored(store: Store, identity: str) -> list[str]:
+    """The keys of an environment's ledgers."""
+    return list(store.keys(layout.ledgers(identity)))
+
+
+def forget(store: Store, keys: Collection[str], *, but: Collection[str] = ()) -> None:
+    """Delete ledgers by their keys, but those of some hosts."""
+    for key in keys:
+        found = layout.parse(key)
+        if found and found.host not in but:
+            store.delete(key)
 
 
 def ask(
@@ -158,10 +166,3 @@ def _write(store: Store, key: str, new: Ledger) -> None:
     except NotADocument as found:
         seen = found.etag
     store.write(key, new.as_dict(), seen=seen)
-
-
-def _forget_others(store: Store, identity: str, hosts: Iterable[str]) -> None:
-    for key in list(store.keys(layout.ledgers(identity))):
-        found = layout.parse(key)
-        if found and found.host not in hosts:
-            store.delete(key)

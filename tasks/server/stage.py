@@ -40,7 +40,7 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached, told = hosts.reachable(run.cloud, run.secrets_folder, found), variables(run)
+    reached, told = hosts.reachable(run, found), variables(run)
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -71,7 +71,7 @@ def preview(run: Run) -> list[str]:
     """What provisioning would change on the machines, as Ansible's check mode prints it. Raises NoMachine."""
     return ansible.preview(
         "server",
-        hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
+        hosts=hosts.reachable(run, infrastructure.existing(run)),
         variables=variables(run),
         say=run.console.say("server"),
     )

@@ -150,11 +150,13 @@ def _end(
 
 
 def run_of(run: Run, inventory: Inventory, identity: str) -> Run:
-    """A run in that environment. Its name is the identity, as the branch is no longer known."""
+    """A run in that environment: of a branch, which is no longer known."""
     name = inventory.names.environment(identity)
     settings = inventory.settings[name] if name else run.environment
-    environment = dataclasses.replace(settings, per_branch=False, host_name="")
-    return dataclasses.replace(run, environment=environment, environment_name=identity)
+    environment = dataclasses.replace(settings, per_branch=True, host_name="")
+    return dataclasses.replace(
+        run, environment=environment, environment_name=name or identity, named_identity=identity
+    )
 
 
 # --- strays ---------------------------------------------------------------------------------------
@@ -184,10 +186,16 @@ def _delete_image(run: Run, each: Resource) -> None:
         images.remove(client, each.id, each.more["snapshots"])
 
 
+def _delete_snapshot(run: Run, each: Resource) -> None:
+    with already("InvalidSnapshot.NotFound", "InvalidSnapshot.InUse"):
+        run.cloud.client("ec2").delete_snapshot(SnapshotId=each.id)
+
+
 _STRAYS: dict[str, Callable[[Run, Any], None]] = {
     "image": _delete_image,
     "instance": _terminate,
     "key pair": _delete_key,
     "security group": _delete_group,
+    "snapshot": _delete_snapshot,
     "volume": _delete_volume,
 }

@@ -136,6 +136,7 @@ def condemned(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[D
     for each in inventory.resources:
         yield from _stray(inventory, each)
     yield from _images(inventory)
+    yield from _snapshots(inventory)
     yield from _files(inventory, known, settings)
     yield from _records(inventory, known, settings)
 
@@ -250,7 +251,9 @@ def _records_alone(inventory: Inventory, own: EnvironmentInventory, settings: Sw
         return "records of a branch that is gone"
     if not any(each.parsed and each.parsed.kind in LIVED for each in own.objects):
         return "what a teardown has left"
-    old = all(older(inventory, each, settings.record_days) for each in own.objects)
+    # whoever takes the lease writes it, the sweep itself too: that renews nothing
+    records = (each for each in own.objects if not (each.parsed and each.parsed.kind == "lease"))
+    old = all(older(inventory, each, settings.record_days) for each in records)
     return f"records without a machine, older than {settings.record_days} days" if old else ""
 
 
@@ -278,15 +281,30 @@ def _stray(inventory: Inventory, each: Resource) -> Iterator[Deletion | Spared]:
 def _images(inventory: Inventory) -> Iterator[Deletion | Spared]:
     baked = [each for each in inventory.resources if each.kind == "image" and "fingerprint" in each.tags]
     newest = sorted(baked, key=lambda each: each.made or inventory.at, reverse=True)
-    whole = [each for each in newest if each.state == "available"]
+    stays = image.newest(
+        (each.id, each.more.get("architecture", image.X86)) for each in newest if each.state == "available"
+    )
     used = {each.more["image"] for each in inventory.resources if each.kind == "instance"}
     for each in newest:
         if each.state in image.SPENT:
             yield from _unless_kept(inventory, each, f"the image is {each.state}")
-        elif each in whole[image.KEPT :] and each.id not in used:
+        elif each.state == "available" and each.id not in stays | used:
             yield from _unless_kept(
                 inventory, each, f"older than the newest {image.KEPT}, and no machine runs on it"
             )
+
+
+def _snapshots(inventory: Inventory) -> Iterator[Deletion | Spared]:
+    """The disks of images that are no more: AWS may keep them when it removes an image."""
+    ours = {each for found in inventory.resources for each in found.more.get("snapshots", ())}
+    for each in inventory.resources:
+        if (
+            each.kind == "snapshot"
+            and each.state == "completed"
+            and each.id not in ours
+            and not each.identity
+        ):
+            yield from _unless_kept(inventory, each, "its image is gone")
 
 
 def _unless_kept(inventory: Inventory, each: Resource, why: str) -> Iterator[Deletion | Spared]:

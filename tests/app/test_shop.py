@@ -84,7 +84,9 @@ def test_test_data_only_where_it_is_wanted(shop):
     assert "sample data" not in upgrade(shop)
     assert "Nothing is for sale yet." in shop.get("/")[1]
     assert shop.magento("sampledata:deploy").stdout == "sample data: 9 products added\n"
+    shop.services.sql("UPDATE shop.catalog_product SET price = 77.77 WHERE sku = 'mug-spring'")
     assert shop.magento("sampledata:deploy").stdout == "sample data: 0 products added\n"
+    assert "€77.77" in shop.get("/")[1]
 
 
 @pytest.mark.promise("health-in-maintenance")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from moto.core.authorization import enable_iam_authentication
 
 from tasks import ci, source
 from tasks.bucket import cache, layout
@@ -15,7 +14,7 @@ from tests.clouds import run_in
 from tests.conftest import commit, git
 from tests.iam import allowed, policy
 from tests.plain import Plain
-from tests.test_iam import BUCKET, ROLES, project, run_as  # noqa: F401  (fixtures)
+from tests.test_iam import BUCKET, ROLES, project, roles, run_as  # noqa: F401  (fixtures)
 
 KEY, DIGEST, COMMIT = Digest("a" * 64), Digest("b" * 64), "c" * 40
 
@@ -82,35 +81,32 @@ def forge(run, tmp_path, commit):
 @pytest.mark.promise("default-branch-takes-from-trusted-only")
 def test_the_default_branch_takes_nothing_that_another_branch_has_left(run_as, tmp_path):  # noqa: F811
     attacker, builder = run_as("branch"), run_as("builder", branch="main")
-    with enable_iam_authentication():
-        forge(attacker, tmp_path, builder.commit)
-        theirs, ours = cache.of(attacker), cache.of(builder)
-        assert theirs.blob("tarballs", DIGEST)
-        assert theirs.record("layers", KEY)
-        for kind, name in (("layers", KEY), ("keys", KEY), ("commits", builder.commit)):
-            assert ours.record(kind, name) is None
-        for kind in ("layers", "tarballs"):
-            assert ours.blob(kind, DIGEST) is None
-            assert list(ours.blobs(kind)) == []
-        assert stored.pointer(builder, builder.commit) is None
+    forge(attacker, tmp_path, builder.commit)
+    theirs, ours = cache.of(attacker), cache.of(builder)
+    assert theirs.blob("tarballs", DIGEST)
+    assert theirs.record("layers", KEY)
+    for kind, name in (("layers", KEY), ("keys", KEY), ("commits", builder.commit)):
+        assert ours.record(kind, name) is None
+    for kind in ("layers", "tarballs"):
+        assert ours.blob(kind, DIGEST) is None
+        assert list(ours.blobs(kind)) == []
+    assert stored.pointer(builder, builder.commit) is None
 
 
 @pytest.mark.promise("branch-writes-branches")
 def test_another_branch_cannot_write_where_the_default_branch_takes_from(run_as, tmp_path):  # noqa: F811
     run = run_as("branch")
-    with enable_iam_authentication():
-        for kind in ("layers", "keys", "commits", "tarballs"):
-            with pytest.raises(BucketForbidden):
-                run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"forged")
+    for kind in ("layers", "keys", "commits", "tarballs"):
+        with pytest.raises(BucketForbidden):
+            run.store.put(f"{layout.TRUSTED}/{kind}/{KEY}", b"forged")
 
 
 @pytest.mark.promise("branches-take-trusted-first")
 def test_another_branch_takes_the_default_branch_s_records_before_others(run_as, tmp_path):  # noqa: F811
     builder, attacker = run_as("builder", branch="main"), run_as("branch")
-    with enable_iam_authentication():
-        cache.of(builder).keep("layers", KEY, {"digest": "good"})
-        forge(attacker, tmp_path, COMMIT)
-        assert cache.of(attacker).record("layers", KEY).value["digest"] == "good"
+    cache.of(builder).keep("layers", KEY, {"digest": "good"})
+    forge(attacker, tmp_path, COMMIT)
+    assert cache.of(attacker).record("layers", KEY).value["digest"] == "good"
 
 
 @pytest.fixture

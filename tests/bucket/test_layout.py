@@ -49,9 +49,9 @@ def made():
                 yield key, Key(kind="beside", folder="tarballs", suffix=suffix, **of)
 
 
-@pytest.mark.parametrize(("key", "of"), made(), ids=[key for key, _ in made()])
-def test_a_key_is_parsed_into_its_parts(key, of):
-    assert layout.parse(key) == of
+def test_a_key_is_parsed_into_its_parts():
+    for key, of in made():
+        assert layout.parse(key) == of, key
 
 
 @pytest.mark.promise("one-module-makes-keys")
@@ -98,6 +98,9 @@ def test_the_keys_of_some_begin_with_the_prefix_of_all():
     assert layout.state("staging", "tarball:pack").startswith(layout.states("staging", "tarball:"))
     assert layout.ledger("staging", "i-1", "server").startswith(layout.ledgers("staging"))
     assert layout.blob("trusted", "layers", "0123").startswith(layout.blobs("trusted", "layers", "01"))
+    assert layout.states("staging") == "state/staging/"
+    assert layout.blobs("trusted", "layers") == "trusted/layers/"
+    assert layout.state("staging", "tarball:pack") == "state/staging/tarball.pack.json"
     assert not layout.state("staging-2", "server").startswith(layout.states("staging"))
 
 

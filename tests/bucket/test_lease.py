@@ -153,6 +153,36 @@ def test_a_silent_holder_elsewhere_is_followed_after_its_time_to_live(run):
     follower.free()
 
 
+@pytest.mark.promise(
+    "killed-holder-is-followed",
+    "theft-is-noticed",
+    "held-lease-is-waited-for",
+    "no-bucket-no-writer",
+    "dead-network-does-not-hang",
+)
+def test_the_seconds_of_the_pages_are_those_of_the_code(run):
+    """The tests beside this one have short times."""
+    own, waits = Lease(run), []
+    assert (own._me.ttl, own._me.ttl / lease.BEATS, own._me.ttl * lease.SILENCE, lease.FREEING) == (
+        60,
+        20,
+        54,
+        10,
+    )
+    elsewhere(run, ttl=100)
+    passed = [0.0]
+
+    class Hurried(Threads):
+        def wait(self, seconds, stage):
+            waits.append(seconds)
+            passed[0] += seconds
+
+    hurried = dataclasses.replace(run, threads=Hurried(), clock=Clock(since_boot=lambda: passed[0]))
+    with pytest.raises(EnvironmentHeld):
+        Lease(hurried).take()
+    assert sum(waits) == pytest.approx(80, abs=1)
+
+
 @pytest.mark.promise("held-lease-is-waited-for", "holder-is-named")
 def test_a_living_holder_is_waited_for_and_named(run, server):
     holder, said = program(run, server, HOLDS), []
@@ -443,7 +473,10 @@ def test_no_secret_is_in_a_lease_or_a_record(run):
     known = secrets_of(run)
     holder = Lease(run)
     holder.take(0)
-    saved(run, "infrastructure:environment", **{"_values_:": {"inputs": infrastructure.parts(run)}})
+    facts = infrastructure.converge(run).facts
+    assert facts["hosts"]
+    values = {"inputs": infrastructure.parts(run), "facts": facts}
+    saved(run, "infrastructure:environment", **{"_values_:": values})
     from tasks.release import stage as release
     from tasks.server import stage
 
@@ -590,6 +623,7 @@ def test_what_changes_an_environment_needs_the_lease_and_the_rest_does_not(proje
 @pytest.mark.promise("holder-is-named", "wait-zero", "release-means-testing")
 def test_a_run_that_does_not_wait_names_the_holder(held, typed):
     answered = typed("--wait", "0", "release")
+    assert "waits for" not in answered.stdout + answered.stderr
     assert answered.returncode == 1
     assert re.search(
         r"lease: testing-\w+ is held by kim@elsewhere on elsewhere \(process \d+: doit release, since .* UTC\)"

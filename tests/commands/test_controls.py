@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
 
 import pytest
 import yaml
@@ -117,6 +118,8 @@ def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     assert (live(root)["digest"], live(root)["commit"]) == (live(root, "staging")["digest"], new)
     steps = document(root, f"runs/{new}.json")["steps"]
     assert [steps[0]["arn"].split("/")[1], steps[-1]["arn"].split("/")[1]] == ["kim", "lee"]
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", each["at"]) for each in steps)
+    assert all(each["by"] for each in steps)
     shown, _, done = printed.partition("infrastructure  unchanged")
     assert done
     assert f"{new[:7]} to production, tarball {live(root)['digest']}" in shown
@@ -132,14 +135,17 @@ def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
         "  other, which reaches no machine: 1 file",
     ]
     assert "runs server, release\nexpected: " in shown
+    before = objects(root)
     again = said(doit(root, "continue"))
     assert "0 commits since" in again
     assert "nothing to do" in again
-    assert states(root)[-1] == "live"
+    after, record = objects(root), f"runs/{new}.json"
+    assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {record}
+    assert states(root)[-4:] == ["continuing", "live", "continuing", "live"]
     assert "no run waits" in said(doit(root, "stop"))
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/promotion/test_gate.py::test_a_release_by_name_begins_as_start_does")
 def test_a_release_of_staging_by_name_takes_the_same_path_as_start(root):
     change(root)
     said(doit(root, "environment=staging", "release"))
@@ -282,7 +288,9 @@ def test_a_stage_before_the_release_that_was_ignored_proves_nothing_either(root)
         said(doit(root, "environment=staging", "forget", "server", "release"))
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/promotion/test_gate.py::test_a_run_proves_the_tarball_that_its_own_stages_put_live"
+)
 @pytest.mark.promise("a-stage-left-out-proves-nothing")
 def test_a_release_without_its_upstreams_proves_nothing(root):
     """The tarball that it takes is then the former commit's."""
@@ -293,7 +301,7 @@ def test_a_release_without_its_upstreams_proves_nothing(root):
     assert "does not wait: failed since" in refused(root, "continue")
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/promotion/test_gate.py::test_what_production_has_not_proved_waits_again")
 def test_what_production_ignored_is_not_live(root):
     said(doit(root, "start"))
     said(doit(root, "continue"))
@@ -311,7 +319,7 @@ def test_what_production_ignored_is_not_live(root):
     assert states(root)[-1] == "live"
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/promotion/test_gate.py::test_what_production_has_not_proved_waits_again")
 def test_what_fails_in_production_waits_again(root):
     change(root, "app/pub/half.php")
     said(doit(root, "start"))
@@ -321,7 +329,9 @@ def test_what_fails_in_production_waits_again(root):
     assert states(root)[-1] == "live"
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/commands/test_controls.py::test_a_stop_ends_the_run_that_waits_and_calls_nothing_that_changes_a_machine"
+)
 @pytest.mark.promise("stop-changes-no-machine")
 def test_a_stopped_run_does_not_go_on_and_no_machine_was_touched(root):
     change(root)
@@ -336,7 +346,9 @@ def test_a_stopped_run_does_not_go_on_and_no_machine_was_touched(root):
     assert after == hosts
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/promotion/test_gate.py::test_a_commit_that_a_later_one_supersedes_does_not_go_on"
+)
 def test_a_new_run_supersedes_the_one_that_waits(root):
     first = change(root)
     said(doit(root, "start"))
@@ -354,7 +366,9 @@ def test_a_new_run_supersedes_the_one_that_waits(root):
         git(root, "checkout", "-q", "main")
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/promotion/test_rules.py::test_a_commit_that_may_not_continue_is_refused_with_the_reason"
+)
 def test_a_clone_that_lacks_what_runs_is_told_to_fetch_it(root, tmp_path):
     said(doit(root, "start"))
     said(doit(root, "continue"))
@@ -365,7 +379,9 @@ def test_a_clone_that_lacks_what_runs_is_told_to_fetch_it(root, tmp_path):
     assert "which this clone's history does not reach\n    git fetch --unshallow" in sentence
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/promotion/test_gate.py::test_another_tarball_than_staging_has_seen_does_not_go_on"
+)
 def test_another_tarball_than_staging_has_seen_is_refused(root):
     said(doit(root, "start"))
     run = command_line.read(root, {"environment": "staging"})
@@ -378,7 +394,7 @@ def test_another_tarball_than_staging_has_seen_is_refused(root):
         run.store.write(key, kept.value, seen=etag)
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/promotion/test_gate.py::test_settings_of_production_hold_back_what_waits")
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -396,7 +412,7 @@ def test_settings_of_production_hold_a_commit_back(root, changes, sentence):
         git(root, "-c", "user.name=t", "-c", "user.email=t@example.com", "revert", "--no-edit", "HEAD")
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/commands/test_controls.py::test_a_stop_does_not_end_a_run_that_is_at_work")
 def test_a_run_at_work_is_not_stopped_by_another(root):
     change(root)
     said(doit(root, "start"))
@@ -414,7 +430,7 @@ def test_a_run_at_work_is_not_stopped_by_another(root):
             held.free()
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/test_ci.py::test_what_one_runner_has_made_another_one_takes_away")
 @pytest.mark.promise("stop-tears-down-a-branch")
 def test_a_branch_is_started_and_stopped_from_any_checkout(root):
     git(root, "branch", "-f", "gone")
@@ -423,7 +439,7 @@ def test_a_branch_is_started_and_stopped_from_any_checkout(root):
     assert "nothing of" in said(doit(root, "branch=gone", "stop"))
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/bucket/test_lease.py::test_a_run_that_does_not_wait_names_the_holder")
 @pytest.mark.promise("release-means-testing")
 def test_the_default_branch_has_a_testing_environment_of_its_own(root):
     before = objects(root)
@@ -451,7 +467,8 @@ def waiting(checkout, server):  # noqa: F811
     commit(checkout)  # of no other test
     run = run_in(checkout, QuietCloud(REGION, server.home.load()), environment="staging")
     infrastructure.share(run)
-    run.store.delete(layout.CURRENT_RUN)
+    for key in (layout.CURRENT_RUN, layout.lease("staging"), layout.lease("production")):
+        run.store.delete(key)
     promotion_record.begin(run)
     promotion_record.add(run.store, run.commit, promotion_record.step(run, "waiting"))
     return run

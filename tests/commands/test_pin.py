@@ -39,7 +39,7 @@ class Offering(IdleHosts):
 
     keys = KEYS
 
-    def offered(self, address):
+    def offered(self, address, proxy=""):
         return self.keys
 
 

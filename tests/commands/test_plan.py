@@ -50,6 +50,24 @@ def test_a_commit_whose_tarball_is_stored_gets_a_pointer_and_no_release(released
     assert plan(released)[0]["tarball"][0] == "unchanged"
 
 
+@pytest.mark.promise("due-of-each-stage")
+def test_the_list_has_every_state_that_a_stage_may_be_in(released):
+    def states(command):
+        lines = [line.split() for line in said(doit(released, *command)).splitlines() if line[:1].strip()]
+        return {name: state for name, state, *_ in lines}
+
+    (released / "app" / "pub" / "due.php").write_text("<?php\n")
+    found = states(["list", "--status"])
+    wanted = {"tarball": "run", "release": "maybe", "infrastructure": "unchanged", "teardown": "on"}
+    assert {name: found[name] for name in wanted} == wanted
+    said(doit(released, "ignore", "server"))
+    try:
+        assert states(["list", "--status"])["server"] == "ignored"
+    finally:
+        said(doit(released, "forget", "server"))
+    said(doit(released, "release"))
+
+
 def test_a_stage_that_ran_alone_shows_in_what_is_planned_for_those_behind_it(released):
     (released / "app" / "pub" / "alone.php").write_text("<?php\n")
     commit(released, "sell alone")

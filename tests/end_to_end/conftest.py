@@ -35,7 +35,7 @@ class Site:
     def hosts(self) -> list[Host]:
         """Its machines."""
         run = self.run
-        return hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
+        return hosts.reachable(run, infrastructure.existing(run))
 
     @property
     def host(self) -> Host:

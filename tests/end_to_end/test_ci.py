@@ -7,7 +7,10 @@ import pytest
 from tests.conftest import git
 from tests.runners import Runner, line
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.long]
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.long(short="tests/test_ci.py::test_what_one_runner_has_made_another_one_takes_away"),
+]
 
 
 @pytest.mark.parametrize("provider", ["github", "gitlab", "bitbucket"])

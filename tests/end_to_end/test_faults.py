@@ -9,7 +9,9 @@ from tests.end_to_end.conftest import Site
 
 
 @pytest.mark.end_to_end
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/bucket/test_lease.py::test_on_a_cloud_that_answers_409_now_and_then_it_is_the_same"
+)
 def test_a_cloud_with_faults_takes_the_same_release_and_gives_it_back(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     root = copy_project(tmp_path / "shop")

@@ -77,7 +77,9 @@ def test_a_release_with_nothing_to_do_loads_neither_ansible_nor_keys(site):
     }
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/cloud/embedded/test_instances.py::test_an_image_of_a_host_boots_as_another_host"
+)
 @pytest.mark.promise("nothing-of-an-environment-is-in-an-image")
 def test_environments_of_an_image_have_their_own_keys_ids_and_secrets(project, site, tmp_path):
     baked = site.stages("image")
@@ -111,7 +113,9 @@ def test_environments_of_an_image_have_their_own_keys_ids_and_secrets(project, s
         assert each.doit("teardown").returncode == 0
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/test_image.py::test_without_a_baked_image_it_starts_from_the_image_of_the_settings_and_says_so"
+)
 def test_a_changed_role_starts_from_the_image_of_the_settings(project, site):
     role = project / "roles" / "redis" / "tasks" / "main.yml"
     before = role.read_text()

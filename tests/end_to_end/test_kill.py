@@ -170,7 +170,9 @@ def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
 # --- long -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/end_to_end/test_kill.py::test_of_two_releases_at_once_one_works_and_the_other_finds_nothing_to_do"
+)
 def test_of_eight_releases_at_once_the_result_is_that_of_one(site):
     change(site, "eight")
     children = [begin(site, "release") for _ in range(8)]
@@ -219,7 +221,7 @@ def killed(site, length: Length, number: int, *, whole_group: bool) -> float:
     raise AssertionError(f"every release was over before its part {number} of {KILLS}")
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/end_to_end/test_kill.py::test_killed_in_the_middle_the_next_release_converges")
 @pytest.mark.parametrize("number", range(KILLS))
 def test_killed_at_any_moment_the_next_release_converges(site, length, number):
     whole_group = number % 2 == 1

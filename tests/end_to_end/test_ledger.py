@@ -17,7 +17,7 @@ from tests.clouds import secrets_of
 from tests.conftest import commit, until
 from tests.end_to_end.conftest import Site
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]
 
 TASKS = """
 - name: Write what goes again

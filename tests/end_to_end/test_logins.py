@@ -65,7 +65,9 @@ def test_neither_the_caller_s_variables_nor_its_temporary_folder_decide_what_a_r
     assert site.doit("release").stdout.count("unchanged") >= 4
 
 
-@pytest.mark.long  # it waits for the signs of life that do not come
+@pytest.mark.long(
+    short="tests/hosts/test_ansible.py::test_an_interruption_ends_a_play"
+)  # it waits for the signs of life that do not come
 def test_a_host_that_falls_silent_ends_what_waits_for_it(site):
     """As by a full disk, a lost route or a hung kernel: the connection stands, and nothing answers."""
     host, silent = site.host, ssh.ALIVE_EVERY * (ssh.ALIVE_MISSED + 1)
@@ -82,3 +84,30 @@ def test_a_host_that_falls_silent_ends_what_waits_for_it(site):
         pause.join()
         subprocess.run(["podman", "unpause", container], check=True)
     assert ssh.python(host, "server", "print(1)") == "1"
+
+
+RELAY = """
+import socket, sys, threading
+
+def copy(read, write, end):
+    while block := read(65536):
+        write(block)
+    end()
+
+there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+out, write = sys.stdout.buffer.raw, there.sendall
+threading.Thread(target=copy, args=(sys.stdin.buffer.raw.read, write, lambda: there.shutdown(1)), daemon=True).start()
+copy(there.recv, out.write, lambda: None)
+"""
+"""What a jump host does: it passes on what comes."""
+
+
+@pytest.mark.promise("ssh-through")
+def test_a_host_is_known_and_logged_in_to_through_a_relay(host, tmp_path):
+    (tmp_path / "relay.py").write_text(RELAY)
+    proxy = f"python3 {tmp_path / 'relay.py'} %h %p"
+    found = ssh.offered(host.address, proxy=proxy)
+    assert found
+    assert set(found) == set(ssh.offered(host.address))
+    nowhere = dataclasses.replace(host, proxy=proxy)
+    assert ssh.python(nowhere, "server", "print(40 + 2)").strip() == "42"

@@ -19,7 +19,12 @@ from tasks.release import history
 from tests.conftest import commit, copy_project, doit, git
 from tests.end_to_end.conftest import Site
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.long]
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.long(
+        short="tests/commands/test_controls.py::test_a_commit_goes_from_staging_to_production_with_one_tarball"
+    ),
+]
 
 PAGE = "app/app/code/Shop/Catalog/view/frontend/templates/page.phtml"
 PATCHES = "app/app/code/Shop/Catalog/Setup/Patch/Schema"

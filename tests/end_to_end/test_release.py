@@ -134,7 +134,7 @@ def test_the_tarball_prints_its_digest_also_when_unchanged(site):
     assert len(printed) == 1
 
 
-@pytest.mark.promise("secrets-are-nowhere-else")
+@pytest.mark.promise("secrets-are-nowhere-else", "no-secret-in-records")
 def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
     from tests.clouds import secrets_of
 

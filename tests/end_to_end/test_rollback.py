@@ -32,7 +32,7 @@ def go_live(site):
         known = release.variables(run, stored.existing(run))
         return play(
             "release",
-            hosts=hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run)),
+            hosts=hosts.reachable(run, infrastructure.existing(run)),
             variables={
                 **server.variables(run),
                 **known,
@@ -68,6 +68,8 @@ def migration(*, due, run):
 def test_the_same_release_again_changes_nothing(go_live, current, strategy):
     go_live(f"same-{strategy}", strategy=strategy)
     assert go_live(f"same-{strategy}", strategy=strategy).changed == 0
+    with pytest.raises(PlaybookFailed, match=r"not \[200\]"):
+        go_live(f"same-{strategy}", strategy=strategy, commands={"health_path": "/nowhere-at-all.html"})
     assert current() == f"same-{strategy}"
 
 
@@ -92,11 +94,13 @@ def test_a_release_of_other_code_drops_no_request(go_live, site):
 
 
 @pytest.mark.promise("wrong-digest-is-removed")
-def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current):
+def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current, site, tmp_path):
     before = current()
+    folder = server.variables(site.run)["application_path"]
     with pytest.raises(PlaybookFailed, match=r"digest should be 0000.* it was removed"):
         go_live("forged", release_sha256="0" * 64)
     assert current() == before
+    assert site.ssh(f"find {folder} -type f -name '*.tar*'", tmp=tmp_path) == ""
 
 
 @pytest.mark.promise("unhealthy-goes-back")

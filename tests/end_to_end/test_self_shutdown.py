@@ -30,7 +30,9 @@ def test_a_host_past_its_time_stays_as_long_as_somebody_keeps_it(site, tmp_path)
         site.ssh(f"touch --no-dereference {LINK} && rm /var/lib/self_shutdown/keep-until", tmp=tmp_path)
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/cloud/embedded/test_instances.py::test_a_host_that_shuts_itself_down_ends_as_it_was_launched"
+)
 def test_what_slept_has_its_data_and_what_is_past_its_time_is_gone(project, tmp_path):
     site = Site(root=project, variables={"branch": "guarded"})
     assert site.doit("release").returncode == 0

@@ -139,7 +139,9 @@ def assert_both_go_on(site, before):
     assert recorded(site) == after[0][0]
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/end_to_end/test_rollback.py::test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds"
+)
 @pytest.mark.parametrize("path", ["/var/tmp/migration-fails", "/var/tmp/switch-fails"])
 @pytest.mark.promise("migrated-data-keeps-all-hosts-in-maintenance")
 def test_after_a_migration_both_stay_in_maintenance(pair, path):
@@ -157,7 +159,9 @@ def test_after_a_migration_both_stay_in_maintenance(pair, path):
     )
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/end_to_end/test_two_hosts.py::test_a_release_that_fails_on_one_machine_stays_on_neither"
+)
 @pytest.mark.parametrize("sick", [0, 1])
 @pytest.mark.promise("one-failing-host-stops-all")
 def test_a_machine_that_dies_before_the_switch_keeps_the_other_from_it(pair, sick):

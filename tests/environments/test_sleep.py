@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import re
 
 import pytest
@@ -78,6 +79,46 @@ def test_an_environment_that_sleeps_is_kept_and_no_host_of_it_is_told_yet(run):
     (machine,) = find.everything(run).machines
     assert expiry.kept_until(machine.tags) == until.replace(second=0, microsecond=0)
     assert run.hosts.heard == []
+
+
+@pytest.fixture
+def answering(run, tmp_path, monkeypatch):
+    """Programs that stand for OpenSSH's, for hosts that accept logins."""
+    (machine,) = find.everything(run).machines
+    (tmp_path / "bin").mkdir()
+    for name, text in {
+        "ssh-keyscan": f'for address; do :; done\nport=22\n[ "$3" = -p ] && port=$4\n'
+        f'[ "$port" = 22 ] || address="[$address]:$port"\necho "$address ssh-ed25519 {machine.id}"',
+        "ssh": "exit 0",
+    }.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("answering")
+@pytest.mark.promise("keep-tells-the-hosts")
+@pytest.mark.parametrize(("before", "days"), [("kept", 3), ("expired", 1), ("young", None)])
+def test_a_host_that_wakes_is_told_until_when_it_is_kept(run, before, days):
+    """It was kept while it slept; or it had expired, and gets a day."""
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    sleep.sleep(run)
+    if before == "kept":
+        expiry.extend(run, 3)
+    later = now + datetime.timedelta(days=20 if before == "expired" else 0)
+    awake = dataclasses.replace(run, clock=Clock(now=lambda: later))
+    (machine,) = find.everything(run).machines
+    assert sleep.wake(awake) == [machine.id]
+    (machine,) = find.everything(run).machines
+    assert machine.state == "running"
+    kept = expiry.kept_until(machine.tags)
+    if days is None:
+        assert (kept, run.hosts.heard) == (None, []), "it is not kept beyond its release"
+        return
+    assert kept.date() == (later + datetime.timedelta(days=days)).date()
+    (told,) = run.hosts.heard
+    assert expiry.TOLD in told
+    assert re.search(rf"\b{int(kept.timestamp())}\b", told)
 
 
 def test_what_never_expires_is_not_kept(run):

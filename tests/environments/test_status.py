@@ -28,6 +28,8 @@ class Site(http.server.BaseHTTPRequestHandler):
     """Ten sites: healthy, ill or silent, by the first word of their names."""
 
     def do_GET(self):
+        if self.server.together:
+            self.server.together.wait(1)  # nobody is answered before all are asked
         if self.headers["Host"] == self.server.silent:
             self.server.over.wait(60)  # until it has been given up
         self.send_response(503 if self.headers["Host"] == self.server.ill else 200)
@@ -41,6 +43,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 def sites():
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     made.daemon_threads, made.silent, made.ill, made.over = True, "", "", threading.Event()
+    made.together = None
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield made
     made.over.set()
@@ -61,9 +64,9 @@ def run(checkout, server, sites):  # noqa: F811
 def environment(run, branch):
     """An environment of that branch, as a release leaves it."""
     made = run_in(run.root, run.cloud, branch=branch)
-    infrastructure.converge(made)
+    facts = infrastructure.converge(made).facts
     history.add(made, Digest("5d8c628c510ad252" + "0" * 48))
-    release._tag(made)
+    release._tag(made, [each["id"] for each in facts["hosts"]])
     return made
 
 
@@ -71,6 +74,10 @@ def environment(run, branch):
 def test_the_status_of_ten_environments_does_not_wait_for_one_that_is_silent(run, sites):
     made = [environment(run, f"branch-{number}") for number in range(10)]
     sites.silent, sites.ill = made[3].host_name, made[4].host_name
+    sites.together = threading.Barrier(len(made))
+    hours = [{"Key": "hours-before", "Value": "100"}]
+    own = [each.id for each in find.everything(made[0]).machines]
+    run.cloud.client("ec2").create_tags(Resources=own, Tags=hours)
     found = {each.environment: each for each in status.look(run)}
     assert found.keys() == {each.identity for each in made}
     health = {name: each.health.partition(":")[0] for name, each in found.items()}
@@ -83,6 +90,8 @@ def test_the_status_of_ten_environments_does_not_wait_for_one_that_is_silent(run
     assert one.machines[0].endswith(" running")
     assert one.expires > "2026"
     assert one.url == made[0].url
+    assert one.cost > 1 > found[made[1].identity].cost, "a machine of a hundred hours, and one of seconds"
+    assert status.PATIENCE == 1.5
 
 
 @pytest.mark.promise("ill-and-unreachable")

@@ -539,7 +539,7 @@ def test_ten_sequences_go_as_planned(field):
     trial(field, 10, rounds=1)
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/graph/test_plan_holds.py::test_ten_sequences_go_as_planned")
 def test_a_hundred_sequences_go_as_planned(field):
     trial(field, 100, rounds=2)
 

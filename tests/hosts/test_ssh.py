@@ -14,7 +14,24 @@ from tasks.hosts import ansible, ssh
 from tasks.hosts.ssh import Host, LoginAnswer, LoginRefused, SshFailed
 
 HOST = Host(name="i-1", address="127.0.0.1", user="deploy", key="a key", host_keys=("ssh-ed25519 AAAA",))
-NAMES = ["plain", "a b", "a  b ", "a%h", "%d", "a#b", 'a"b', "a'b", "a\\b", "a=b", "a,b", "ünï", "-o", "~"]
+NAMES = [
+    "plain",
+    "a b",
+    "a  b ",
+    "a%h",
+    "%d",
+    "a#b",
+    'a"b',
+    "a'b",
+    "a\\b",
+    "a\\\\b",
+    'a\\"b',
+    "a=b",
+    "a,b",
+    "ünï",
+    "-o",
+    "~",
+]
 
 
 def _shown(value):
@@ -127,6 +144,7 @@ def test_only_the_known_key_and_our_own_are_trusted(tmp_path):
             ).stdout
             settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
             assert {name: settings.get(name) for name in STRICT} == STRICT
+            assert settings["hostname"] == "127.0.0.1"
 
 
 @pytest.mark.promise("private-folders")

@@ -74,7 +74,7 @@ def test_a_network_of_the_settings_is_the_one_that_the_cloud_keeps(checkout, run
 def test_a_name_that_is_somebody_elses_is_left_and_named(run, record, words):
     run = dataclasses.replace(run, console=Console(stream=io.StringIO()))
     route53 = run.cloud.client("route53")
-    id = zone.zone_id(route53, run.pipeline.dns_zone)
+    id = zone.zone_id(run.cloud, run.pipeline.dns_zone)
     entry = {"Action": "CREATE", "ResourceRecordSet": {"Name": run.host_name, **record}}
     route53.change_resource_record_sets(HostedZoneId=id, ChangeBatch={"Changes": [entry]})
     infrastructure.converge(run)

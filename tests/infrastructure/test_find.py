@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
 
+from tasks.console.console import Console
 from tasks.infrastructure import apply, find
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
+from tests.clouds import run_in
 from tests.infrastructure.conftest import instances
 
 
@@ -18,6 +21,20 @@ def test_machines_carry_the_tags_that_find_them(run):
     tags = {each["Key"]: each["Value"] for each in machine["Tags"]}
     assert tags == find.tags(run)
     assert tags["branch"] == run.branch
+
+
+@pytest.mark.promise("long-tags-are-shortened")
+def test_a_branch_with_a_name_that_no_tag_can_hold_is_released_and_said(checkout, run):
+    long = f"feature/{'x' * 200}/{'y' * 200}"
+    told = run_in(checkout, run.cloud, console=Console(stream=io.StringIO()), branch=long)
+    infrastructure.converge(told)
+    assert not infrastructure.converge(told).changed
+    (machine,) = instances(told)
+    (branch,) = [each["Value"] for each in machine["Tags"] if each["Key"] == "branch"]
+    assert (len(branch), branch[:200]) == (256, long[:200])
+    assert branch != find.fitted(long.replace("y", "z"))
+    said = told.console.stream.getvalue()
+    assert said.count("shortens the branch's name to 256 characters in tags") == 1
 
 
 def test_of_an_environment_that_was_never_made_nothing_is_found(run):

@@ -32,7 +32,7 @@ def test_a_record_without_facts_has_no_machines():
 
 def test_a_machine_is_reached_with_the_deploy_key_and_known_by_its_own(run):
     machines = hosts.parsed(infrastructure.converge(run).facts)
-    (host,) = hosts.reachable(run.cloud, run.secrets_folder, machines)
+    (host,) = hosts.reachable(run, machines)
     assert (host.name, host.user) == (machines[0].id, run.cloud.login_user)
     assert (host.key, host.host_keys) == (secrets_of(run).deploy_key, machines[0].host_keys)
 
@@ -41,7 +41,7 @@ def test_a_machine_that_was_stopped_meanwhile_is_not_taken_for_another(run):
     machines = hosts.parsed(infrastructure.converge(run).facts)
     run.cloud.client("ec2").stop_instances(InstanceIds=[machines[0].id])
     with pytest.raises(HostDown):
-        hosts.reachable(run.cloud, run.secrets_folder, machines)
+        hosts.reachable(run, machines)
 
 
 def test_only_running_machines_whose_keys_were_seen_are_known(run):

@@ -22,6 +22,18 @@ def test_a_token_that_is_spent_is_renewed(run):
     assert launches.token(run.store, run.identity, "1") == renewed
 
 
+def test_tokens_of_former_launches_are_known_some_time_longer(run):
+    tokens = [launches.token(run.store, run.identity, "1", renew=True)]
+    for _ in range(launches.FORMER):
+        launches.forget(run.store, run.identity)
+        tokens.append(launches.token(run.store, run.identity, "1"))
+    is_own = memory.is_own(memory.read(run.store, run.identity))
+    known = [is_own("i-1", token) for token in (*tokens, "", "another")]
+    assert known == [True] * len(tokens) + [False] * 2
+    launches.forget(run.store, run.identity)
+    assert not memory.is_own(memory.read(run.store, run.identity))("i-1", tokens[0])
+
+
 def test_forgotten_launches_leave_the_host_keys(run):
     memory.change(run.store, run.identity, lambda kept: {**kept, "host_keys": {"i-1": ["key"]}})
     launches.token(run.store, run.identity, "1")

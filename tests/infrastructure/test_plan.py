@@ -91,6 +91,7 @@ def test_a_stopped_machine_is_started():
 
 
 @pytest.mark.parametrize("newer", ["i-0", "i-2"])  # ids are random
+@pytest.mark.promise("the-oldest-machine-stays")
 def test_a_machine_too_many_is_ended_and_the_oldest_stays(newer):
     oldest = dataclasses.replace(MACHINE, launched="2026-11-01T10:00:00+00:00")
     second = dataclasses.replace(MACHINE, id=newer, address="10.1.0.3", launched="2026-11-02T09:00:00+00:00")
@@ -216,7 +217,7 @@ def test_only_what_leaves_everything_as_it_was_is_an_addition():
         (CreateKey(name="n", public_key="k"), "create key n", True),
         (DeleteKey(name="n"), "delete key n", False),
         (CreateGroup(name="n"), "create group n", True),
-        (DeleteGroup(name="n"), "delete group n", False),
+        (DeleteGroup(name="n", id="sg-1"), "delete group n", False),
         (OpenPort(port=22, network="0.0.0.0/0"), "open port 22 for 0.0.0.0/0", True),
         (ClosePort(port=22, network="0.0.0.0/0"), "close port 22 for 0.0.0.0/0", False),
         (CreateMachine(number=1, of=2), "create machine 1 of 2", True),

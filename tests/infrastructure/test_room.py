@@ -11,7 +11,8 @@ from tests.conftest import ROOT
 ROOM = ROOT / "tasks" / "infrastructure"
 FLOORS = (
     {"plan", "waiting"},
-    {"find", "hosts", "images", "launches", "memory", "secrets", "zone"},
+    {"find", "hosts", "images", "launches", "memory", "secrets", "written", "zone"},
+    {"machine"},
     {"apply"},
     {"stage"},
 )

@@ -70,27 +70,34 @@ class Figures:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Plant faults in the modules of the folders named; without a name, in all of them."""
+    """Plant faults in the modules that are named, or in those of the folders that are; without a name, in all of them."""
     known = modules(ROOT)
     wanted = [name.removeprefix("tasks/").rstrip("/") for name in arguments] or list(known)
-    strange = next((name for name in wanted if name not in known), None)
-    if strange is not None:
-        sys.stderr.write(
-            f"mutate: no folder {strange} (known: {', '.join(known)})\n    build/ci/run mutate {next(iter(known))}\n"
-        )
-        return 3
+    chosen: dict[str, list[str]] = {}
+    for name in wanted:
+        found = known.get(name) or {
+            module: tests
+            for folder in known.values()
+            for module, tests in folder.items()
+            if module == f"tasks/{name}"
+        }
+        if not found:
+            sys.stderr.write(
+                f"mutate: no folder {name} (known: {', '.join(known)})\n    build/ci/run mutate {next(iter(known))}\n"
+            )
+            return 3
+        chosen |= found
     good = True
-    for folder in wanted:
-        for module, tests in known[folder].items():
-            print(f"mutate {module}", flush=True)
-            try:
-                outcome = planted(ROOT, module, tests)
-            except Failed as failed:
-                sys.stderr.write(f"{failed}\n")
-                return 1
-            found = figures(module, outcome)
-            (ROOT / PAGE).write_text(page((ROOT / PAGE).read_text(), found))
-            good &= judge(found, reasons(ROOT, module))
+    for module, tests in chosen.items():
+        print(f"mutate {module}", flush=True)
+        try:
+            outcome = planted(ROOT, module, tests)
+        except Failed as failed:
+            sys.stderr.write(f"{failed}\n")
+            return 1
+        found_out = figures(module, outcome)
+        (ROOT / PAGE).write_text(page((ROOT / PAGE).read_text(), found_out))
+        good &= judge(found_out, reasons(ROOT, module))
     return 0 if good else 1
 
 

@@ -18,9 +18,13 @@ from mutmut import __main__ as mutmut
 from mutmut.mutation import mutators
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.runners.harness import PytestRunner
+from mutmut.state import state
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
+AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
+"""Mutants that are tried at once: the machine has other work, and a test that waits for a processor may end by its time limit."""
 STATS = Path("mutants", "mutmut-stats.json")
 TRIED_AGAIN = ("survived", "no tests", "timeout", "suspicious", "segfault", "check was interrupted by user")
 
@@ -30,12 +34,22 @@ def main(module: str, *, tests_changed: bool) -> None:
     leave_out_sentences()
     if tests_changed:
         forget_survivors(module)
+    begin_with_the_quickest()
     adopt_orphans()
     try:
-        mutmut._run((), os.cpu_count())
+        mutmut._run((), AT_ONCE)
     finally:
         end_children()
+    if untried(module):
+        sys.exit(130)  # mutmut takes an interruption for an end
     Path("outcome.json").write_text(json.dumps(outcome(module)))
+
+
+def untried(module: str) -> bool:
+    """Whether there are mutants that have not been tried."""
+    data = SourceFileMutationData(path=module)
+    data.load()
+    return None in data.exit_code_by_key.values()
 
 
 def adopt_orphans() -> None:
@@ -61,6 +75,19 @@ def leave_out_sentences() -> None:
         (kind, strings if operator is mutators.operator_string else operator)
         for kind, operator in mutators.mutation_operators
     ]
+
+
+def begin_with_the_quickest() -> None:
+    """Run a mutant's tests in the order of their durations: the first that fails is the last that runs."""
+    run = PytestRunner.run_tests
+
+    def in_order(self: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+        seconds = state().duration_by_test
+        return run(
+            self, mutant_name=mutant_name, tests=sorted(tests, key=lambda name: (seconds.get(name, 0), name))
+        )
+
+    PytestRunner.run_tests = in_order  # type: ignore[method-assign]
 
 
 def forget_survivors(module: str) -> None:

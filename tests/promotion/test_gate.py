@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 
 import pytest
+import yaml
 
 from tasks import source
 from tasks.bucket import cache, layout
@@ -14,7 +15,8 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.promotion import gate
 from tasks.promotion import record as promotion_record
 from tasks.promotion.gate import BranchUnproved, Proof
-from tasks.promotion.rules import Downgrade, Frozen, NotWaiting
+from tasks.promotion.rules import Downgrade, Frozen, NotWaiting, OtherTarball
+from tasks.refusal import Refusal
 from tasks.release import history
 from tasks.tarball.stored import Pointer
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
@@ -203,3 +205,67 @@ def test_a_commit_that_is_stopped_while_it_is_claimed_does_not_go_on(waiting):
     with pytest.raises(NotWaiting, match="stopped"):
         gate.begin(dataclasses.replace(waiting, store=Overtaken(store, stop)), "continue", ["release"])
     assert promotion_record.read(store, commit).state == "stopped"
+
+
+def test_a_release_by_name_begins_as_start_does(run):
+    assert gate.begin(run, "release", ["release"])(Proof(digest=None)).text.startswith(
+        "release: staging has not proved"
+    )
+    steps = promotion_record.read(run.store, run.commit).steps
+    assert [each.state for each in steps] == ["started", "failed"]
+
+
+@pytest.mark.parametrize(
+    "proof", [Proof(digest=None), Proof(digest=OTHER), Proof(digest=DIGEST, idle=("release",))]
+)
+def test_what_production_has_not_proved_waits_again(waiting, proof):
+    assert gate.begin(waiting, "continue", ["release"])(proof).text.startswith(
+        "continue: production has not proved"
+    )
+    states = [each.state for each in promotion_record.read(waiting.store, waiting.commit).steps]
+    assert states[-2:] == ["continuing", "waiting"]
+    assert history.read(waiting.store, "production") == []
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_commit_that_a_later_one_supersedes_does_not_go_on(run):
+    older = run.commit
+    (run.root / "README.md").write_text(f"after {older}")
+    commit(run.root)
+    source._snapshot.cache_clear()
+    gate.begin(run_in(run.root, run.cloud, environment="staging"), "start", ["release"])
+    git(run.root, "checkout", "-q", older)
+    source._snapshot.cache_clear()
+    with pytest.raises(NotWaiting, match=f"{older.short} does not wait: superseded since"):
+        gate.begin(
+            run_in(run.root, run.cloud, environment="production", branch="main"), "continue", ["release"]
+        )
+
+
+def test_another_tarball_than_staging_has_seen_does_not_go_on(waiting):
+    key = layout.commit_run(waiting.commit)
+    kept = waiting.store.read(key)
+    waiting.store.write(key, {**kept.value, "digest": OTHER}, seen=kept.etag)
+    with pytest.raises(OtherTarball, match="the commit's tarball is another one now"):
+        gate.begin(waiting, "continue", ["release"])
+    assert promotion_record.read(waiting.store, waiting.commit).state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"builders": ["somebody"]}, "production takes tarballs of somebody, and"),
+        ({"freezes": ["2020-01-01/2999-01-01"]}, "production is frozen from 2020-01-01 00:00"),
+        ({"approvals": "different_person"}, "another person's approval|no person"),
+    ],
+)  # fmt: skip
+def test_settings_of_production_hold_back_what_waits(waiting, changes, sentence):
+    """As they are written in its file."""
+    path = waiting.root / "environments" / "production.yml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "approvals": "none", **changes}))
+    told = dataclasses.replace(
+        waiting, environment=run_in(waiting.root, waiting.cloud, environment="production").environment
+    )
+    with pytest.raises(Refusal, match=sentence):
+        gate.begin(told, "continue", ["release"])
+    assert promotion_record.read(waiting.store, waiting.commit).state == "waiting"

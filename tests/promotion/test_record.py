@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -10,12 +11,13 @@ from tasks import source
 from tasks.bucket import layout
 from tasks.bucket.store import DocumentDamaged
 from tasks.commands import controls
+from tasks.infrastructure import apply, find, hosts, launches
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.stage import NoMachineFound, OnlyAdditive
 from tasks.promotion import record as promotion_record
 from tasks.release import history
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.clouds import QuietCloud, run_in
+from tests.clouds import Killed, QuietCloud, run_in
 from tests.conftest import commit
 
 
@@ -83,16 +85,17 @@ def test_a_run_that_has_ended_or_continues_is_not_superseded(run, ended):
     assert promotion_record.read(run.store, run.commit).state == ended
 
 
+@pytest.mark.parametrize("ended", [["failed"], [], ["built"], ["built", "staged"]])
 @pytest.mark.promise("killed-run-begins-again")
-def test_the_same_commit_begins_anew_with_its_former_steps(run):
+def test_the_same_commit_begins_anew_with_its_former_steps(run, ended):
+    """A killed run leaves no step of its end."""
     promotion_record.begin(run)
-    promotion_record.add(run.store, run.commit, promotion_record.step(run, "failed"))
-    assert promotion_record.begin(run).state == "failed"
-    assert [each.state for each in promotion_record.read(run.store, run.commit).steps] == [
-        "started",
-        "failed",
-        "started",
-    ]
+    for state in ended:
+        promotion_record.add(run.store, run.commit, promotion_record.step(run, state))
+    former = ["started", *ended]
+    assert promotion_record.begin(run).state == former[-1]
+    steps = promotion_record.read(run.store, run.commit).steps
+    assert [each.state for each in steps] == [*former, "started"]
 
 
 @pytest.mark.promise("only-a-waiting-run-goes-on", "a-record-is-replaced-as-read")
@@ -123,9 +126,10 @@ def test_the_promotion_path_is_what_the_environments_say(checkout):
     assert promotion_record.promotion_path(checkout) is None
 
 
-def managed(run, manage):
+def managed(run, manage, **more):
     """The same environment, whose infrastructure is managed so."""
-    settings = dataclasses.replace(run.environment.infrastructure, manage=manage, termination_protection=True)
+    more = {"manage": manage, "termination_protection": True, **more}
+    settings = dataclasses.replace(run.environment.infrastructure, **more)
     return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
 
 
@@ -138,18 +142,78 @@ def test_a_plan_changes_nothing_and_asks_for_a_machine_to_adopt(run, capfd):
     assert run.cloud.calls == []
 
 
-@pytest.mark.promise("termination-protection", "production-is-adopted", "additive-only-adds")
-def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
+def launched_by_somebody(run, **more):
+    """A machine that carries the environment's tags."""
     ec2 = run.cloud.client("ec2")
     image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12"]}])["Images"][0]["ImageId"]
     tags = [{"Key": "project", "Value": "shop"}, {"Key": "environment", "Value": run.identity}]
     specification = [{"ResourceType": "instance", "Tags": tags}]
-    launched = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=specification)
-    id = launched["Instances"][0]["InstanceId"]
-    planned = infrastructure.converge(managed(run, "plan"))
+    launched = ec2.run_instances(
+        ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=specification, **more
+    )
+    return launched["Instances"][0]["InstanceId"]
+
+
+@pytest.mark.promise("a-strange-machine-gets-nothing")
+def test_a_machine_that_somebody_gave_the_tags_is_an_alarm_and_gets_nothing(run, capfd):
+    (own,) = infrastructure.converge(run).facts["hosts"]
+    strange = launched_by_somebody(run)
+    alarm = f"alarm: {strange} has the tags of {run.identity} and is none of its machines: it gets nothing"
+    assert infrastructure.differences(run) == [alarm]
+    for there in (run, managed(run, "plan")):
+        capfd.readouterr()
+        assert infrastructure.converge(there).facts["hosts"] == [own]
+        assert alarm[:60] in capfd.readouterr().out.replace("\n", "")
+        there.console._once.clear()
+    assert [each.id for each in infrastructure.existing(run)] == [own["id"]]
+    apply.tag(run, {"commit": "c"})
+    found = find.everything(run)
+    assert [(each.id, "commit" in each.tags) for each in (*found.machines, *found.strangers)] == [
+        (own["id"], True),
+        (strange, False),
+    ]
+    assert hosts.host_keys(run.store, run.identity).keys() == {own["id"]}
+    assert strange not in str(run.store.read(layout.machines(run.identity)).value)
+
+
+@pytest.mark.parametrize("calls", [4, 5, 6, 7])
+@pytest.mark.promise("a-strange-machine-gets-nothing", "no-machine-is-made-twice")
+def test_a_machine_is_the_environment_s_own_also_if_the_run_was_killed_after_the_launch(run, calls):
+    run.cloud.calls.clear()
+    run.cloud.dies_after = calls
+    with contextlib.suppress(Killed):
+        infrastructure.converge(run)
+    run.cloud.dies_after = None
+    assert find.everything(run).strangers == ()
+    infrastructure.converge(run)
+    found = find.everything(run)
+    assert (len(found.machines), found.strangers) == (1, ())
+
+
+@pytest.mark.promise("a-strange-machine-gets-nothing")
+def test_what_a_run_launches_that_stood_still_is_the_environment_s_own_and_one_too_many(run):
+    run = managed(run, "all", termination_protection=False, scale_down=True)
+    (own,) = infrastructure.converge(run).facts["hosts"]
+    token = launches.token(run.store, run.identity, "1")
+    launches.forget(run.store, run.identity)  # meanwhile another run has settled
+    late = launched_by_somebody(run, ClientToken=token)
+    found = find.everything(run)
+    assert ({each.id for each in found.machines}, found.strangers) == ({own["id"], late}, ())
+    infrastructure.converge(run)
+    (left,) = find.everything(run).machines
+    assert left.id in (own["id"], late)  # launched in the same second, neither is the older one
+
+
+@pytest.mark.promise("termination-protection", "production-is-adopted", "additive-only-adds")
+def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
+    ec2, id = run.cloud.client("ec2"), launched_by_somebody(run)
+    with pytest.raises(NoMachineFound, match=r"and is listed\n    \$EDITOR environments/.*machines: \[ID\]"):
+        infrastructure.converge(managed(run, "plan"))
+    run = managed(run, "plan", machines=(id,))
+    planned = infrastructure.converge(run)
     assert [each["id"] for each in planned.facts["hosts"]] == [id]
     assert not planned.changed
-    adding = managed(run, "additive")
+    adding = managed(run, "additive", machines=(id,))
     added = infrastructure.converge(adding)
     assert [each["id"] for each in added.facts["hosts"]] == [id]
     assert infrastructure.differences(adding) == []
@@ -160,7 +224,7 @@ def test_a_machine_is_adopted_by_its_tags_and_completed_by_additions(run):
     with pytest.raises(OnlyAdditive, match=f"allows only additions, and the plan has: retag machine {id}"):
         infrastructure.converge(adding)
     assert run.cloud.calls == []
-    assert infrastructure.converge(managed(run, "all")).changed
+    assert infrastructure.converge(managed(run, "all", machines=(id,))).changed
 
 
 class GoesOn:

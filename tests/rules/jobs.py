@@ -24,6 +24,7 @@ ROLES = {
     ("stop", BRANCH): "BRANCH_ROLE",
     ("sweep --yes", DEFAULT): "SWEEPER_ROLE",
     ("image", DEFAULT): "BUILDER_ROLE",
+    ("verify", BRANCH): "PULL_REQUEST_ROLE",
 }
 """Whose rights a control has, by where it runs."""
 KEPT = re.compile(r"(checkout/)?\.run/(logs/?(\*\*)?|report\.md|report\.env)")
@@ -74,6 +75,8 @@ def bitbucket(root: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     pipelines = content(root, BITBUCKET)["pipelines"]
     for step in pipelines["branches"]["main"]:
         yield DEFAULT, step["step"]["name"], _merged(step["step"])
+    for step in pipelines["pull-requests"]["**"]:
+        yield BRANCH, step["step"]["name"], _merged(step["step"])
     for name, steps in pipelines["custom"].items():
         for step in steps:
             yield BRANCH, name, _merged(step["step"])
@@ -99,7 +102,7 @@ def jobs(root: Path) -> list[Job]:
         else:
             only = re.fullmatch(r"\$\{\{ vars\.(\w+) \}\}", role)
             # a job whose role does not depend on the branch must not run for another one
-            alone = "github.ref == 'refs/heads/main'" in job["if"] or _control(job) == "sweep --yes"
+            alone = "github.ref == 'refs/heads/main'" in job["if"]
             places = {DEFAULT if alone else BRANCH: only[1] if only else role}
         found += [
             Job(path=GITHUB, name=name, control=_control(job), place=place, role=each)
@@ -117,7 +120,7 @@ def jobs(root: Path) -> list[Job]:
     for place, name, step in bitbucket(root):
         role = re.search(r'AWS_ROLE_ARN="\$(\w+)"', " ".join(lines(step)))
         control = _control(step)
-        # a custom pipeline runs where somebody starts it: for these the role's trust policy names the branch
+        # a custom pipeline runs where somebody starts it: of these the environment's permissions name the branch
         there = (
             DEFAULT
             if control in ("continue", "sweep --yes", "image") or "branch=main" in str(step)
@@ -143,6 +146,21 @@ def a_job_has_the_role_of_its_place(root: Path) -> list[Finding]:
             for control, place in ROLES
             if (control, place) not in controls
         ]
+    return found
+
+
+def a_token_says_whose_job_it_is(root: Path) -> list[Finding]:
+    """On GitHub a job with an environment has a token without a ref, on Bitbucket one without has a token that any branch's job has."""
+    found = [
+        f"{GITHUB}: {name}: any branch's job can name the environment {job['environment']['name']}"
+        for name, job in github(root).items()
+        if "environment" in job
+        and job["environment"]["name"] not in ("production", "testing/${{ github.ref_name }}")
+    ]
+    for _, name, step in bitbucket(root):
+        privileged = re.search(r"BUILDER|RELEASER|SWEEPER", " ".join(lines(step)))
+        if privileged and "deployment" not in step:
+            found.append(f"{BITBUCKET}: {name}: any branch's job has a token like it")
     return found
 
 
@@ -217,7 +235,7 @@ def a_job_is_given_a_token_and_nothing_more(root: Path) -> list[Finding]:
         for name, job in github(root).items()
         if "permissions" in job
     ]
-    if strange := set(said["on"]) - {"push", "delete", "schedule", "workflow_dispatch"}:
+    if strange := set(said["on"]) - {"push", "delete", "pull_request", "schedule", "workflow_dispatch"}:
         found.append(f"{GITHUB}: begins at {sorted(strange)}")
     if said["on"]["push"] != {"branches": ["main"]}:
         found.append(f"{GITHUB}: begins at {said['on']['push']}")
@@ -258,6 +276,7 @@ def _kept(said: Any) -> Iterator[str]:
 
 RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     a_job_has_the_role_of_its_place,
+    a_token_says_whose_job_it_is,
     a_job_has_an_end_and_waits_for_its_like,
     a_person_stands_before_production,
     a_job_is_given_a_token_and_nothing_more,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,10 @@ ENVIRONMENTS = (TESTING, STAGING, PRODUCTION, IMAGE)
 BUCKET = "arn:aws:s3:::shop-releases"
 EVERYBODY = "builder releaser branch pull-request sweeper"
 TEAM = "builder releaser branch sweeper"
+SHARED = "builder releaser sweeper"
+"""Who reads what belongs to an environment that all branches share, or to none: a branch reads its own."""
+TYPE = {"ec2:InstanceType": "t3.medium"}
+DEBIAN = "136693071363"
 DIGEST = "0" * 64
 KEYS = {
     "trusted": [
@@ -98,6 +103,9 @@ KIND = {
 }
 LOOK = {
     "ec2:DescribeImages": TEAM,
+    "ec2:DescribeInstanceTypes": f"{ANYTHING} branch",
+    "ec2:DescribeSnapshots": "sweeper",
+    "ec2:DescribeSubnets": f"{ANYTHING} branch",
     "ec2:DescribeInstances": TEAM,
     "ec2:DescribeKeyPairs": TEAM,
     "ec2:DescribeSecurityGroups": TEAM,
@@ -121,6 +129,14 @@ NAMES = {
     "another.localhost": "",
     "testing-1.shop.localhost.example": "",
 }
+PASSED = {
+    # a role: who may give it to a machine
+    "shop-machine-testing-web": f"{ANYTHING} branch",
+    "shop-machine-production": ANYTHING,
+    "builder": "",
+    "releaser": "",
+    "another-machine-testing": "",
+}
 Policies = Mapping[str, Mapping[str, Any]]
 
 
@@ -138,54 +154,72 @@ def who(told: Policies, action: str, resource: str, context: iam.Context | None 
     )
 
 
-def _said(
-    told: Policies, wanted: str, action: str, resource: str, context: iam.Context | None = None
-) -> list[Finding]:
-    may, should = set(who(told, action, resource, context).split()), set(wanted.split())
-    where = f"{action} on {resource} {dict(context or {})}"
-    return [f"build/ci/iam/{role}.json: {role} may {where}" for role in sorted(may - should)] + [
-        f"build/ci/iam/{role}.json: {role} may not {where}" for role in sorted(should - may)
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A call, and the roles that may make it."""
+
+    wanted: str
+    action: str
+    resource: str
+    context: iam.Context
+
+
+def _row(wanted: str, action: str, resource: str, context: iam.Context | None = None) -> Row:
+    return Row(wanted=wanted, action=action, resource=resource, context=context or {})
+
+
+def rows() -> Iterator[Row]:
+    """All of them."""
+    yield from _of_the_bucket()
+    yield from _of_machines()
+    yield from _of_instance_profiles()
+    yield from _of_names_and_secrets()
+
+
+def _compared(root: Path, said: Iterable[Row]) -> list[Finding]:
+    told, found = load(root), list[Finding]()
+    for row in said:
+        may, should = set(who(told, row.action, row.resource, row.context).split()), set(row.wanted.split())
+        where = f"{row.action} on {row.resource} {dict(row.context)}"
+        found += [f"build/ci/iam/{role}.json: {role} may {where}" for role in sorted(may - should)]
+        found += [f"build/ci/iam/{role}.json: {role} may not {where}" for role in sorted(should - may)]
+    return found
 
 
 def the_bucket_is_written_by_whom_it_should(root: Path) -> list[Finding]:
     """Every kind of key, of every environment: who reads, puts and deletes it."""
-    told, found = load(root), list[Finding]()
-    for folder, keys in KEYS.items():
-        readers = EVERYBODY if folder in layout.ZONES else TEAM
-        for key in keys:
-            rows = zip(
-                ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (readers, *WRITERS[folder]), strict=True
-            )
-            found += [
-                each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")
-            ]
-    for name in ENVIRONMENTS:
-        puts, deletes = KEEPERS[name]
-        for folder, key in of_environment(name).items():
-            may_put = LEASED.get(name, puts) if folder == "leases" else puts
-            rows = zip(
-                ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), (TEAM, may_put, deletes), strict=True
-            )
-            found += [
-                each for action, wanted in rows for each in _said(told, wanted, action, f"{BUCKET}/{key}")
-            ]
     seen = {layout.parse(key).kind for keys in KEYS.values() for key in keys}
     seen |= {layout.parse(key).kind for key in of_environment(STAGING).values()}
-    found += [
+    return _compared(root, _of_the_bucket()) + [
         f"tests/rules/policies.py: has no row for a key of {each}"
         for each in sorted({*get_args(layout.Kind)} - seen)
     ]
+
+
+OBJECT_ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+
+
+def _of_the_bucket() -> Iterator[Row]:
+    for folder, keys in KEYS.items():
+        readers = EVERYBODY if folder in layout.ZONES else SHARED
+        for key in keys:
+            for action, wanted in zip(OBJECT_ACTIONS, (readers, *WRITERS[folder]), strict=True):
+                yield _row(wanted, action, f"{BUCKET}/{key}")
+    for name in ENVIRONMENTS:
+        puts, deletes = KEEPERS[name]
+        readers = TEAM if name == TESTING else SHARED
+        for folder, key in of_environment(name).items():
+            may_put = LEASED.get(name, puts) if folder == "leases" else puts
+            for action, wanted in zip(OBJECT_ACTIONS, (readers, may_put, deletes), strict=True):
+                yield _row(wanted, action, f"{BUCKET}/{key}")
     for key in ("new/x", "states/x", "branche", "run/x"):
-        found += _said(told, "", "s3:PutObject", f"{BUCKET}/{key}") + _said(
-            told, "", "s3:DeleteObject", f"{BUCKET}/{key}"
-        )
-    for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"):
-        found += _said(told, "", action, "arn:aws:s3:::shop-releases-2/trusted/x")
-    found += _said(told, EVERYBODY, "s3:ListBucket", BUCKET) + _said(
-        told, TEAM, "s3:GetBucketTagging", BUCKET
-    )
-    return found
+        yield _row("", "s3:PutObject", f"{BUCKET}/{key}")
+        yield _row("", "s3:DeleteObject", f"{BUCKET}/{key}")
+    for action in OBJECT_ACTIONS:
+        yield _row("", action, "arn:aws:s3:::shop-releases-2/trusted/x")
+    yield _row("", "s3:ListBucket", "arn:aws:s3:::shop-releases-2")
+    yield _row(EVERYBODY, "s3:ListBucket", BUCKET)
+    yield _row(TEAM, "s3:GetBucketTagging", BUCKET)
 
 
 def _tags(kind: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -208,20 +242,24 @@ def _resource(action: str) -> str:
 
 def machines_are_changed_and_ended_by_whom_they_should(root: Path) -> list[Finding]:
     """Every action, by the tags of what it is done to: of which environment, of ours at all."""
-    told, found = load(root), list[Finding]()
+    return _compared(root, (*_of_machines(), *_of_instance_profiles()))
+
+
+def _of_machines() -> Iterator[Row]:
     for action, columns in HELD.items():
         resource = (
             "arn:aws:ec2:eu-central-1:1:instance/x-1" if action == "ec2:CreateImage" else _resource(action)
         )
         for column, context in _tags("Resource"):
-            found += _said(told, columns[column], action, resource, context)
+            yield _row(columns[column], action, resource, context)
     for action, columns in MADE.items():
         for column, context in _tags("Request"):
-            found += _said(told, columns[column], action, _resource(action), context)
+            more = TYPE if action == "ec2:RunInstances" else {}
+            yield _row(columns[column], action, _resource(action), {**context, **more})
     for kind in ("security-group", "key-pair"):  # a machine is made with what is its environment's own
         for column, context in _tags("Resource"):
             resource = f"arn:aws:ec2:eu-central-1:1:{kind}/x-1"
-            found += _said(told, MADE["ec2:RunInstances"][column], "ec2:RunInstances", resource, context)
+            yield _row(MADE["ec2:RunInstances"][column], "ec2:RunInstances", resource, context)
     for name in ENVIRONMENTS:
         for tag in ("project", "environment"):
             context = {
@@ -229,7 +267,7 @@ def machines_are_changed_and_ended_by_whom_they_should(root: Path) -> list[Findi
                 "aws:ResourceTag/environment": name,
                 f"aws:RequestTag/{tag}": "shop",
             }
-            found += _said(told, "", "ec2:CreateTags", _resource("ec2:CreateTags"), context)
+            yield _row("", "ec2:CreateTags", _resource("ec2:CreateTags"), context)
     made = {
         "RunInstances": (f"{ANYTHING} branch", ""),
         "CreateImage": ("", "builder"),
@@ -237,41 +275,59 @@ def machines_are_changed_and_ended_by_whom_they_should(root: Path) -> list[Findi
     }
     for call, who_tags in made.items():
         for resource, wanted in zip((_resource("x"), _resource("ec2:CreateImage")), who_tags, strict=True):
-            found += _said(told, wanted, "ec2:CreateTags", resource, {"ec2:CreateAction": call})
-    for kind in ("subnet", "vpc", "network-interface"):  # what every account has, and carries no tag of ours
-        resource = f"arn:aws:ec2:eu-central-1:1:{kind}/x-1"
-        found += _said(told, f"{ANYTHING} branch", "ec2:RunInstances", resource)
-        found += _said(told, "", "ec2:DeleteSecurityGroup", resource)
-    found += _said(told, f"{ANYTHING} branch", "ec2:RunInstances", _resource("ec2:CreateImage"))
+            yield _row(wanted, "ec2:CreateTags", resource, {"ec2:CreateAction": call})
+    for kind in ("subnet", "network-interface"):  # what every account has, and carries no tag of ours
+        yield _row(f"{ANYTHING} branch", "ec2:RunInstances", f"arn:aws:ec2:eu-central-1:1:{kind}/x-1")
+    yield _row(f"{ANYTHING} branch", "ec2:CreateSecurityGroup", "arn:aws:ec2:eu-central-1:1:vpc/x-1")
+    for size in ({}, {"ec2:InstanceType": "x2iedn.32xlarge"}):
+        for _, context in _tags("Request"):
+            yield _row("", "ec2:RunInstances", _resource("ec2:RunInstances"), {**context, **size})
+    for owner, wanted in {
+        DEBIAN: f"{ANYTHING} branch",
+        "1": f"{ANYTHING} branch",
+        "2": "",
+        "amazon": "",
+    }.items():
+        yield _row(wanted, "ec2:RunInstances", _resource("ec2:CreateImage"), {"ec2:Owner": owner})
+    yield _row("", "ec2:RunInstances", _resource("ec2:CreateImage"))
     for value, wanted in {"true": ANYTHING, "false": ""}.items():
         for column, context in _tags("Resource"):
             asked = {**context, "ec2:Attribute/DisableApiTermination": value}
             may = wanted if column < 5 else ""
-            found += _said(
-                told, may, "ec2:ModifyInstanceAttribute", _resource("ec2:ModifyInstanceAttribute"), asked
-            )
-    return found
+            yield _row(may, "ec2:ModifyInstanceAttribute", _resource("ec2:ModifyInstanceAttribute"), asked)
 
 
 def names_and_secrets_are_read_and_written_by_whom_they_should(root: Path) -> list[Finding]:
     """DNS names below the zone, parameters of the environment; the signing key is the builder's, to read."""
-    told, found = load(root), list[Finding]()
+    return _compared(root, _of_names_and_secrets())
+
+
+def _of_names_and_secrets() -> Iterator[Row]:
     parameter = "arn:aws:ssm:eu-central-1:1:parameter"
     for action, columns in SECRETS.items():
         for name, wanted in zip(ENVIRONMENTS, columns, strict=True):
-            found += _said(told, wanted, action, f"{parameter}/shop/{name}")
-            found += _said(told, wanted, action, f"{parameter}/shop/{name}/database_password")
+            yield _row(wanted, action, f"{parameter}/shop/{name}")
+            yield _row(wanted, action, f"{parameter}/shop/{name}/database_password")
         for other in ("shop/other/x", "another/staging", "shop-signing", "shop-signing/key"):
             signs = action == "ssm:GetParameter" and other == "shop-signing/key"
-            found += _said(told, "builder" if signs else "", action, f"{parameter}/{other}")
+            yield _row("builder" if signs else "", action, f"{parameter}/{other}")
     zone, change = "arn:aws:route53:::hostedzone/Z1", "route53:ChangeResourceRecordSets"
     for name, wanted in NAMES.items():
         record = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
-        found += _said(told, wanted, change, zone, {record: [name]})
-        found += _said(told, "", change, zone, {record: [name, "shop.localhost"]})
+        yield _row(wanted, change, zone, {record: [name]})
+        yield _row("", change, zone, {record: [name, "shop.localhost"]})
     for action, wanted in LOOK.items():
-        found += _said(told, wanted, action, "*")
-    return found
+        yield _row(wanted, action, "*")
+
+
+def _of_instance_profiles() -> Iterator[Row]:
+    ours = {"iam:PassedToService": "ec2.amazonaws.com"}
+    for name, wanted in PASSED.items():
+        role = f"arn:aws:iam::1:role/{name}"
+        yield _row(wanted, "iam:PassRole", role, ours)
+        yield _row("", "iam:PassRole", role, {"iam:PassedToService": "lambda.amazonaws.com"})
+    request = "arn:aws:ec2:eu-central-1:1:spot-instances-request/*"
+    yield _row("branch", "ec2:RunInstances", request)
 
 
 def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
@@ -287,7 +343,7 @@ def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
         "s3:ListBucket",
     }
     known |= {"s3:GetBucketTagging", "s3:AbortMultipartUpload", "route53:ChangeResourceRecordSets"}
-    known |= {"route53:ListResourceRecordSets", "route53:GetChange"}
+    known |= {"route53:ListResourceRecordSets", "route53:GetChange", "iam:PassRole"}
     told, found = load(root), list[Finding]()
     for name in POLICIES:
         path = f"build/ci/iam/{name}.json"

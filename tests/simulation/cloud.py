@@ -107,6 +107,7 @@ class Instance:
         tags = next((each for since, each in reversed(self.tags) if since <= now), self.tags[0][1])
         return {
             "InstanceId": self.id,
+            "ClientToken": self.token,
             "State": {"Name": state},
             "PrivateIpAddress": f"10.0.0.{self.id[2:]}",
             "LaunchTime": BEGIN + datetime.timedelta(seconds=self.born),
@@ -346,9 +347,17 @@ def _fits(filters, tags: dict[str, str], **facts: str) -> bool:
 class Ec2(Client):
     """Machines, groups and keys."""
 
-    def describe_images(self, Owners, Filters=()):  # noqa: N803
-        found = [{"ImageId": "ami-1", "State": "available", "CreationDate": "2026-01-01T00:00:00Z"}]
-        return self._call("describe_images", lambda: {"Images": found if Owners[-1] != "self" else []})
+    def describe_images(self, Owners=(), Filters=(), ImageIds=()):  # noqa: N803
+        found = {
+            "ImageId": "ami-1",
+            "State": "available",
+            "CreationDate": "2026-01-01T00:00:00Z",
+            "RootDeviceName": "/dev/xvda",
+        }
+        return self._call("describe_images", lambda: {"Images": [] if Owners == ["self"] else [found]})
+
+    def describe_snapshots(self, Filters, OwnerIds):  # noqa: N803
+        return self._call("describe_snapshots", lambda: {"Snapshots": []})
 
     def describe_volumes(self, Filters):  # noqa: N803
         return self._call("describe_volumes", lambda: {"Volumes": []})
@@ -410,6 +419,7 @@ class Ec2(Client):
             id, tags = f"sg-{next(self.world.numbers)}", _tags(TagSpecifications)
             self.world.groups[id] = {"id": id, "name": GroupName, "tags": tags, "rules": set()}
             self._made(tags)
+            return {"GroupId": id}
 
         return self._call("create_security_group", effect, changes=True)
 

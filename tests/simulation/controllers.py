@@ -42,7 +42,7 @@ from tests.simulation.cloud import SimulatedCloud, SimulatedHosts, World
 from tests.simulation.scheduler import Interrupted, Process
 from tests.simulation.truth import LEASED
 
-COMMITS = tuple(Version(f"{number:040x}") for number in range(1, 10))
+COMMITS = tuple(Version(str(number) * 40) for number in range(1, 10))
 """The history of the repository, the oldest first."""
 BRANCH = "feature"
 TESTING = branch_identity("testing", BRANCH)
@@ -185,7 +185,7 @@ def pack(run: SimulatedRun) -> Outcome:
 def provision(run: SimulatedRun, machines) -> Outcome:
     """Play the server's playbook."""
     found = hosts.parsed(machines)
-    reached = hosts.reachable(run.cloud, run.secrets_folder, found)
+    reached = hosts.reachable(run, found)
     run.hosts.play("server", hosts=reached, variables={"commit": run.commit}, console=run.console)
     return Outcome(facts={"machines": [each.id for each in found]}, done="played", unchanged="played")
 
@@ -372,7 +372,7 @@ def log_in(run: SimulatedRun) -> None:
     """`doit logs`, again until there is a machine: it pins host keys, and takes no lease."""
     for _ in range(LOOKS):
         try:
-            hosts.reachable(run.cloud, run.secrets_folder, infrastructure.existing(run))
+            hosts.reachable(run, infrastructure.existing(run))
         except infrastructure.NoMachine:
             run.cloud.world.scheduler.pause(0.5)
         else:

@@ -151,27 +151,28 @@ def _production_is_well(world: World) -> None:
 
 
 def _old(world: World) -> None:
-    """Two environments are there for some time."""
-    decisions = world.scheduler.decisions
-    _well(world, "first", controllers.release_to, "testing", 0)
-    if decisions.one_of(2):
-        _well(world, "second", controllers.start, "staging", 0)
-    if decisions.one_of(2):
-        _well(world, "gone", controllers.delete_branch, "testing", 0)
-    world.scheduler.now += 3600.0 * HOURS[decisions.one_of(len(HOURS))]
-    if decisions.one_of(2):
-        _well(world, "seen", controllers.sweep, "staging", 0)
-        world.scheduler.now += 3600.0 * decisions.one_of(3)
+    """Two environments are there for some time; the branch of one may be gone, and a sweep may have seen that."""
+    _aged(world, world.scheduler.decisions.one_of)
 
 
 def _condemned(world: World) -> None:
     """A branch is gone for so long that the next sweep takes its environment."""
+    answers = iter((0, 1, 0, 1, 2))  # no staging; gone; an hour; seen; two hours
+    _aged(world, lambda _: next(answers), hours=1)
+
+
+def _aged(world: World, chosen: Callable[[int], int], *, hours: int = 0) -> None:
+    """`hours`: how long the first release is there before anything else happens."""
     _well(world, "first", controllers.release_to, "testing", 0)
-    world.scheduler.now += 3600.0
-    _well(world, "gone", controllers.delete_branch, "testing", 0)
-    world.scheduler.now += 3600.0
-    _well(world, "seen", controllers.sweep, "staging", 0)
-    world.scheduler.now += 2 * 3600.0
+    world.scheduler.now += 3600.0 * hours
+    if chosen(2):
+        _well(world, "second", controllers.start, "staging", 0)
+    if chosen(2):
+        _well(world, "gone", controllers.delete_branch, "testing", 0)
+    world.scheduler.now += 3600.0 * HOURS[chosen(len(HOURS))]
+    if chosen(2):
+        _well(world, "seen", controllers.sweep, "staging", 0)
+        world.scheduler.now += 3600.0 * chosen(3)
 
 
 def _swept_is_well(world: World) -> None:

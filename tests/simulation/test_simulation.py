@@ -78,7 +78,7 @@ def test_usual_histories():
     none_wrong(USUAL)
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/simulation/test_simulation.py::test_usual_histories")
 def test_many_histories():
     none_wrong(MANY)
 
@@ -95,7 +95,7 @@ def test_a_planted_bug_is_found(name):
     assert hunted(name)[1] is not None
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/simulation/test_simulation.py::test_a_planted_bug_is_found")
 def test_every_planted_bug_is_found():
     with multiprocessing.get_context("spawn").Pool(at_once()) as pool:
         found = dict(pool.imap_unordered(hunted, [each.name for each in planted.BUGS]))

@@ -127,6 +127,8 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, 
         ([stored(f"leases/{identity('shop')}.json", days=1)], [], "what a teardown has left"),
         ([stored(f"history/{identity('shop')}.json", days=364)], [], None),
         ([stored(f"history/{identity('shop')}.json", days=366)], [], "records without a machine, older than 365 days"),
+        ([stored(f"history/{identity('shop')}.json", days=366), stored(f"leases/{identity('shop')}.json", days=1)], [], "records without a machine, older than 365 days"),
+        ([stored(f"history/{identity('shop')}.json", days=366), stored(f"state/{identity('shop')}/a.json", days=1)], [], None),
         ([stored(f"history/{identity('shop')}.json", days=366)], ["shop"], None),
     ],
 )  # fmt: skip
@@ -237,6 +239,22 @@ def test_a_stray_is_what_no_environment_claims(resource, why):
     assert doomed(machine("main"), resource).get(f"{resource.kind} {resource.id}") == why
 
 
+def test_what_is_condemned_is_the_thing_itself():
+    disk = Resource(kind="volume", id="vol-1", state="available", made=ago(days=1))
+    known = Known(remote=ORIGIN, branches={"main": "c0ffee"}, referred=frozenset(), memory=Sightings())
+    (item,) = sweep.condemned(look(disk), known, LIMITS)
+    assert (item.of, item.name) == (disk, "volume vol-1")
+
+
+def test_a_machine_without_a_branch_or_a_remote_is_told_of_in_a_sentence():
+    whole = machine()
+    without = {name: value for name, value in whole.tags.items() if name != "branch"}
+    assert doomed(dataclasses.replace(whole, tags=without)) == {identity("shop"): "its branch is gone"}
+    without = {name: value for name, value in whole.tags.items() if name not in ("branch", "remote")}
+    (said,) = doomed(dataclasses.replace(whole, tags=without)).values()
+    assert said == "left: nothing says which remote has its branch "
+
+
 @pytest.mark.promise("when-an-image-goes")
 def test_old_images_go_unless_a_machine_runs_on_them():
     def baked(number, state="available"):
@@ -296,6 +314,23 @@ def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goe
     assert doomed(stored(key, days=1)) == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "days"),
+    [
+        ("trusted/layers/{}.tar.zst", 5),
+        ("trusted/layers/{}.json", 5),
+        ("trusted/keys/{}.json", 9),
+        ("trusted/commits/{}.json", 9),
+        ("runs/{}.json", 9),
+    ],
+)
+@pytest.mark.promise("when-a-layer-goes", "when-a-record-goes")
+def test_layers_and_records_have_each_their_days(key, days):
+    settings, key = dataclasses.replace(LIMITS, layer_days=5, record_days=9), key.format(DIGESTS[0])
+    assert doomed(stored(key, days=days - 1), settings=settings) == {}
+    assert list(doomed(stored(key, days=days + 1), settings=settings)) == [key]
+
+
 # --- the grace time -------------------------------------------------------------------------------
 
 
@@ -349,7 +384,7 @@ def test_what_is_held_again_is_forgotten():
 
 @pytest.mark.promise("a-few-may-always-go")
 def test_the_share_is_of_everything_and_a_few_may_always_go():
-    many = [stored(f"runs/{each}.json") for each in DIGESTS[: sweep.FEW + 1]]
+    many = [stored(f"runs/{each}.json") for each in DIGESTS[: 25 + 1]]
     living = [stored(f"runs/{each}.json", days=1) for each in DIGESTS[100 : 100 + 3 * len(many)]]
     seen = {each.key: LONG_AGO for each in many}
     assert planned([*many, *living], seen).share == 25
@@ -360,6 +395,7 @@ def test_the_share_is_of_everything_and_a_few_may_always_go():
     "sweep-waits-a-grace-time", "shared-environments-stay", "needed-tarballs-stay", "kept-and-pinned-stay"
 )
 def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
+    kinds_taken = set()
     for seed in range(300):
         chance = random.Random(seed)
         branches = [f"branch-{number}" for number in range(8)]
@@ -404,6 +440,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
         settings = dataclasses.replace(LIMITS, tarballs=chance.randrange(20))
         taken = sweep.plan(found, known, settings).take
         for each in taken:
+            kinds_taken.add(type(each.of))
             assert each.name in seen
             assert seen[each.name] <= ago(hours=24)
             assert each.of.identity != "live"
@@ -417,6 +454,7 @@ def test_whatever_is_referred_to_pinned_or_new_is_never_taken():
                 )
             else:
                 assert not any(name in each.of.key for name in referred)
+    assert kinds_taken == {Resource, StoredObject}, "else nothing is looked at"
 
 
 # --- against the cloud's API, without hosts -------------------------------------------------------
@@ -493,7 +531,7 @@ def populate(run, branches, *, more=False):
         put(f"state/{name}/release.json", {"doit": {}})
         release = {"commit": "c", "branch": branch, "by": "x", "at": "x", "run": "x"}
         put(f"history/{name}.json", {"releases": [{**release, "digest": digest_of(branch)}]})
-    zone = zone_id(route53, run.pipeline.dns_zone)
+    zone = zone_id(run.cloud, run.pipeline.dns_zone)
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": records})
 
 
@@ -569,7 +607,7 @@ def test_exactly_the_right_environments_and_tarballs_go(aws, project, environmen
     )
 
 
-@pytest.mark.long
+@pytest.mark.long(short="tests/sweep/test_plan.py::test_exactly_the_right_environments_and_tarballs_go")
 def test_a_sweep_of_200_environments_and_1000_tarballs_is_decided_within_10_seconds(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"))
     populate(run, BRANCHES)
@@ -729,6 +767,20 @@ def test_a_stray_that_was_claimed_since_the_survey_stays(aws, project):
     assert f"volume {made}" in plan.groups
     ec2.create_tags(Resources=[made], Tags=[{"Key": "pin", "Value": "yes"}])
     assert carried_out(run, found, plan) == {f"volume {made}": "it is in use again"}
+
+
+@pytest.mark.promise("when-a-snapshot-goes")
+def test_a_snapshot_without_its_image_goes_and_no_other():
+    def disk(id, **more):
+        return Resource(kind="snapshot", id=id, state="completed", tags={"project": "shop"}, **more)
+
+    made = Resource(kind="image", id="ami-1", state="available", more={"snapshots": ["snap-1"]})
+    copying = dataclasses.replace(disk("snap-3"), state="pending")
+    kept = dataclasses.replace(disk("snap-4"), tags={"project": "shop", "pin": "me"})
+    found = doomed(made, disk("snap-1"), disk("snap-2"), copying, kept)
+    assert found["snapshot snap-2"] == "its image is gone"
+    assert found["snapshot snap-4"] == "left: its image is gone, but pinned"
+    assert {each for each in found if each.startswith("snapshot")} == {"snapshot snap-2", "snapshot snap-4"}
 
 
 @pytest.mark.promise("when-an-image-goes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import subprocess
 import tarfile
 
@@ -191,14 +192,18 @@ def test_a_build_sees_only_the_variables_that_its_profile_names(project, start, 
 
 @pytest.mark.promise("whole-output-is-in-the-log", "a-failing-build-shows-its-end")
 def test_a_failing_command_shows_its_last_lines_and_where_the_rest_is(project, start):
-    change_profile(project, "mkdir -p out &&", "echo about to; echo broken >&2; exit 7;")
+    many = (
+        "for each in 0 1 2 3 4 5 6 7 8 9; do echo line $each.1; echo line $each.2; echo line $each.3; done;"
+    )
+    change_profile(project, "mkdir -p out &&", f"{many} echo about to; echo broken >&2; exit 7;")
     with pytest.raises(BuildFailed) as caught:
         tarball.pack(Build(start(project)))
     assert "tarball: pages-" in caught.value.text
     assert "exit code 7" in caught.value.text
     assert "    | about to\n    | broken" in caught.value.text
     log = project / caught.value.text.split("whole output: ")[1].split(")")[0]
-    assert "broken" in log.read_text()
+    assert "line 0.1" not in caught.value.text
+    assert re.search(r"line 0\.1\n(.*\n)*.*broken", log.read_text())
     assert not list((project / ".run" / "build").glob("*/*/made"))
 
 

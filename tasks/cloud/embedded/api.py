@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
-import hmac
 import io
 import ipaddress
 import json
@@ -13,12 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs
 
 import moto.backends
-from botocore.auth import S3SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -27,20 +22,24 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from tasks.cloud.embedded import endpoints
+from tasks.cloud.embedded import access, calls, endpoints
+from tasks.cloud.embedded.access import WEB_IDENTITY, Access, Refused
+from tasks.cloud.embedded.calls import Call
 from tasks.cloud.embedded.disk import Disk
 from tasks.cloud.embedded.errors import Answer, xml_error
-from tasks.cloud.embedded.home import CloudIdentity
 from tasks.cloud.embedded.instances import Instances
 from tasks.cloud.embedded.objects import SMALL, written_ahead
+from tasks.cloud.embedded.principals import Principal
 from tasks.full_disk import DiskFull, full_disk
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
 """Imported when the server starts, so that no first request waits for them."""
-OBJECT_BYTES, CALL_BYTES = 256 << 20, 1 << 20
-"""The most bytes of an object or a part of one, which is held in memory, and of any other call."""
+OBJECT_BYTES, CALL_BYTES, TOKEN_BYTES = 256 << 20, 1 << 20, 64 << 10
+"""The most bytes of an object or a part of one, which is held in memory, of any other call, and of a job's that only has a token."""
 SILENT = 60.0
 """Seconds after which a connection on which nothing comes is closed."""
+NOT_SERVED = ("/moto-api", "/latest/", "/favicon.ico", "/v20180820/")
+"""What moto serves besides AWS's services."""
 READS = re.compile(r"(Describe|Get|List|Head)")
 
 
@@ -62,14 +61,14 @@ class Request:
         self.method = str(environ["REQUEST_METHOD"])
         self.path = str(environ["PATH_INFO"])
         self.query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
-        self.body = b""
+        self.body, self.whole = b"", False
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         credential = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", authorization)
         presigned = self.query.get("X-Amz-Credential", [""])[0].split("/")
         self.service = credential[3] if credential else presigned[3] if len(presigned) == 5 else ""
         self.region = credential[2] if credential else presigned[2] if len(presigned) == 5 else ""
-        self.key = credential[1] if credential else ""
         self.former_signature = authorization.startswith("AWS ") or "AWSAccessKeyId" in self.query
+        self.may_have_token = not (self.service or authorization or self.query) and self.method == "POST"
         self.host = str(environ.get("HTTP_HOST", ""))
         self.action = self._action(environ)
 
@@ -85,12 +84,13 @@ class Request:
         self.body = bytes(stream.read(size)) if size else b""
         if len(self.body) > most:
             raise BodyTooLarge
+        self.whole = True
         environ |= {"wsgi.input": io.BytesIO(self.body), "wsgi.input_terminated": True}
         self.action = self._action(environ)
 
     def _most(self) -> int:
         """The most bytes that its body may have."""
-        return OBJECT_BYTES if self.service == "s3" else CALL_BYTES
+        return OBJECT_BYTES if self.service == "s3" else TOKEN_BYTES if self.may_have_token else CALL_BYTES
 
     def _action(self, environ: dict[str, Any]) -> str:
         if target := environ.get("HTTP_X_AMZ_TARGET"):
@@ -110,35 +110,6 @@ class Request:
         """The content of an S3 object or of a part of one."""
         return self.body if (self.service, self.method) == ("s3", "PUT") else b""
 
-    @property
-    def expired(self) -> bool:
-        """Whether its presigned URL has expired."""
-        if "X-Amz-Expires" not in self.query:
-            return False
-        signed = time.strptime(self.query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
-        return time.time() > calendar.timegm(signed) + int(self.query["X-Amz-Expires"][0])
-
-    def signed_with(self, key: str, secret: str) -> bool:
-        """Whether it is a GET or HEAD by a presigned URL with a valid signature.
-
-        botocore signs it again for the date in the URL; both signatures must be equal.
-        """
-        if "X-Amz-Signature" not in self.query or self.method not in ("GET", "HEAD"):
-            return False
-        own = [(name, values[0]) for name, values in self.query.items() if not name.startswith("X-Amz-")]
-        address = f"http://{self.host}{quote(self.path)}" + (f"?{urlencode(own)}" if own else "")
-        request = AWSRequest(method=self.method, url=address)
-        request.context["timestamp"] = self.query["X-Amz-Date"][0]
-        signer = S3SigV4QueryAuth(
-            Credentials(key, secret),
-            "s3",
-            self.query["X-Amz-Credential"][0].split("/")[2],
-            int(self.query["X-Amz-Expires"][0]),
-        )
-        signer._modify_request_before_signing(request)
-        text = signer.string_to_sign(request, signer.canonical_request(request))
-        return hmac.compare_digest(signer.signature(text, request), self.query["X-Amz-Signature"][0])
-
     def replace(self, environ: dict[str, Any], **values: object) -> None:
         """Set values in a JSON body."""
         self.body = json.dumps({**json.loads(self.body), **values}).encode()
@@ -156,10 +127,9 @@ class WsgiApplication:
         instances: Instances,
         debian_ami: Any,
         faults: Any,
-        identity: CloudIdentity,
+        access: Access,
     ) -> None:
-        self.key = identity.key or "nobody"
-        self.presigning = identity.presigning
+        self.access = access
         self.lock, self.disk, self.instances = lock, disk, instances
         self.debian_ami, self.faults = debian_ami, faults
         self.moto = DomainDispatcherApplication(create_backend_app)
@@ -167,44 +137,60 @@ class WsgiApplication:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a WSGI request."""
         request = Request(environ)
-        refused = self._refused(request, environ)
-        if not refused:
-            try:
-                request.read(environ)  # before anything is locked: an upload may be slow
-            except BodyTooLarge:
-                text = "Your proposed upload exceeds the maximum allowed size"
-                refused = xml_error("400 Bad Request", "EntityTooLarge", text, root="")
-        if refused:  # with the connection: nothing reads what else comes on it
-            refused[1].append(("Connection", "close"))
-        status, headers, body = refused or self.answer(request, environ)
+        try:
+            answer = self._received(request, environ)
+        except Refused as refused:
+            answer = refused.answer(request.service or "s3")
+        except BodyTooLarge:
+            text = "Your proposed upload exceeds the maximum allowed size"
+            answer = xml_error("400 Bad Request", "EntityTooLarge", text, root="")
+        status, headers, body = answer
+        if not request.whole:  # nothing reads what else comes on this connection
+            headers.append(("Connection", "close"))
         start_response(status, headers)
         return body
 
-    def _refused(self, request: Request, environ: dict[str, Any]) -> Answer | None:
-        """The refusal of a request that nobody of this cloud has signed, or that is in the wrong place."""
-        if request.former_signature:
-            return endpoints.refusal(request)
-        # other users and web pages reach loopback, and a host may run anything
-        own = request.key and request.key == self.key and not environ.get("cloud.hosts")
-        presigned = not own and request.signed_with(*self.presigning)
-        if not (own or presigned) or request.path.startswith("/moto-api"):
-            return xml_error("403 Forbidden", "AccessDenied", "Requests must be signed", root="")
-        if request.expired:
-            return xml_error("403 Forbidden", "AccessDenied", "Request has expired", root="")
-        return endpoints.refusal(request)
+    def _received(self, request: Request, environ: dict[str, Any]) -> Answer:
+        """The answer to who has signed a request and sends it to its place. Raises Refused and BodyTooLarge."""
+        caller = None if request.former_signature else self._caller(request, environ)
+        if elsewhere := endpoints.refusal(request):
+            return elsewhere
+        request.read(environ)  # before anything is locked: an upload may be slow
+        if caller:
+            self.access.accept(caller, environ, request.body)
+        elif calls.form(request.body).get("Action") == WEB_IDENTITY:
+            request.service = "sts"
+        else:
+            raise Refused("unsigned", "Requests must be signed")
+        return self.answer(request, environ, caller)
 
-    def answer(self, request: Request, environ: dict[str, Any]) -> Answer:
-        """Let moto answer, and store what that changed."""
+    def _caller(self, request: Request, environ: dict[str, Any]) -> Principal | None:
+        """Whose request it is: other users and web pages reach loopback, and a host may run anything. Raises Refused.
+
+        None: perhaps a job's, whose token is in the body.
+        """
+        if request.path.startswith(NOT_SERVED):
+            raise Refused("unsigned", "There is nothing here")
+        presigned = "X-Amz-Signature" in request.query and "HTTP_AUTHORIZATION" not in environ
+        if environ.get("cloud.hosts") and not presigned:
+            raise Refused("unsigned", "Hosts of this cloud only fetch presigned URLs")
+        if request.may_have_token:
+            return None
+        with self.lock:
+            return self.access.authenticate(environ, time.time())
+
+    def answer(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
+        """Let moto answer, and store what that changed. Raises Refused."""
         if request.service == "ec2":
             self.instances.judge()
         try:
             folder = self.disk.objects
             with full_disk("cloud", folder), written_ahead(folder, request.upload), self.lock:
-                return self._in_turn(request, environ)
+                return self._in_turn(request, environ, caller)
         except DiskFull as refusal:  # 507: boto3 does not retry it
             return xml_error("507 Insufficient Storage", "DiskFull", refusal.text, root="")
 
-    def _in_turn(self, request: Request, environ: dict[str, Any]) -> Answer:
+    def _in_turn(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
         if request.service == "ec2":
             self.instances.forget_terminated()
             if request.action == "DescribeImages":
@@ -213,12 +199,53 @@ class WsgiApplication:
         refused: Answer | None = self.faults.before(request, environ, self.instances) if self.faults else None
         if refused:
             return refused
-        answer = self._moto(request, environ)
+        behind = self.faults.behind(request, self.disk.versions) if self.faults else 0
+        with self.disk.as_of(request.service, behind):
+            answer = self._judged(request, environ, caller)
         if request.changes:
             self.disk.save(request.service)
+            if self.faults:
+                self.faults.after(request, answer)
             if request.service == "ec2":
                 self.instances.filter()
         return answer
+
+    def _judged(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
+        """moto's answer to what the caller may do. Raises Refused."""
+        if caller is None:
+            self.access.by_token(calls.form(request.body), time.time())
+            return self._moto(request, environ)
+        where = {"account": self.access.account, "region": request.region or self.access.region}
+        call = access.read(environ, request.body, service=request.service, **where)
+        known = access.known_of(environ, call, time.time())
+        if call.service == "s3" and call.method == "POST" and "delete" in call.query:
+            return self._batch(request, environ, caller, call, known)
+        self.access.check(caller, call, known)
+        answer = self._moto(request, environ)
+        lists = not answer[0].startswith("404") or caller.administrator or call.method not in ("GET", "HEAD")
+        if call.service == "s3" and not lists:
+            need = calls.list_bucket(call)
+            if not (decision := self.access.decide(caller, need, known)).allowed:
+                raise access.denied(caller, need, decision)
+        return answer
+
+    def _batch(
+        self,
+        request: Request,
+        environ: dict[str, Any],
+        caller: Principal,
+        call: Call,
+        known: dict[str, str],
+    ) -> Answer:
+        """Delete of a batch what the caller may delete, and name the rest."""
+        _, may_not = self.access.allowed_in_batch(caller, call, known)
+        if may_not:
+            request.body = access.without(request.body, may_not)
+            environ |= {"wsgi.input": io.BytesIO(request.body), "CONTENT_LENGTH": str(len(request.body))}
+        status, headers, chunks = self._moto(request, environ)
+        text = access.with_errors(b"".join(chunks), may_not)
+        kept = [each for each in headers if each[0].lower() != "content-length"]
+        return status, [*kept, ("Content-Length", str(len(text)))], [text]
 
     def _moto(self, request: Request, environ: dict[str, Any]) -> Answer:
         answered: list[Any] = []

@@ -6,6 +6,8 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.cloud.embedded.address import LOOPBACK
@@ -15,12 +17,33 @@ if TYPE_CHECKING:
     from tasks.cloud.embedded.home import CloudIdentity
 
 
+OWN_ROLES = "arn:aws:iam::123456789012:role/"
+"""Roles of the embedded cloud's account, which no account of AWS is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A CI job that has a role of this cloud: it assumes it with its provider's token, as on AWS."""
+
+    role: str
+    token: Path
+    session: str
+
+
+def job_of(environ: Mapping[str, str]) -> Job | None:
+    """The job that the environment says this is; None for everybody else, who is the cloud's administrator."""
+    role, token = environ.get("AWS_ROLE_ARN", ""), environ.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
+    if not role.startswith(OWN_ROLES) or not token:
+        return None
+    return Job(role=role, token=Path(token), session=environ.get("AWS_ROLE_SESSION_NAME", "job"))
+
+
 class Embedded(Cloud):
     """The cloud that answers AWS's API on loopback."""
 
-    def __init__(self, region: str, find: Callable[[], CloudIdentity]) -> None:
+    def __init__(self, region: str, find: Callable[[], CloudIdentity], job: Job | None = None) -> None:
         super().__init__(region)
-        self._find = find
+        self._find, self._job = find, job
         self._making = threading.Lock()
 
     @functools.cached_property
@@ -48,22 +71,61 @@ class Embedded(Cloud):
         ours = {"region": self.region, "config_file": os.devnull, "credentials_file": os.devnull}
         for name, value in (defaults | ours).items():
             settings.set_config_provider(name, ConstantProvider(value=value))
+        if self._job:
+            from botocore.credentials import CredentialResolver, DeferredRefreshableCredentials
+
+            job = self._job
+
+            class ByToken:
+                """Where boto3 gets a job's credentials, at their first use and before they end."""
+
+                METHOD = "assume-role-with-web-identity"
+
+                def load(provider) -> Any:  # noqa: N805
+                    return DeferredRefreshableCredentials(lambda: self._assume(job), provider.METHOD)
+
+            session.register_component("credential_provider", CredentialResolver([ByToken()]))
+
+    def _assume(self, job: Job) -> dict[str, str]:
+        """A session of the job's role."""
+        import botocore
+        from botocore.config import Config
+
+        unsigned = Config(signature_version=botocore.UNSIGNED, proxies={})
+        sts = self._session.client("sts", endpoint_url=self._endpoint(LOOPBACK), config=unsigned)
+        taken = sts.assume_role_with_web_identity(
+            RoleArn=job.role, RoleSessionName=job.session, WebIdentityToken=job.token.read_text()
+        )["Credentials"]
+        return {
+            "access_key": taken["AccessKeyId"],
+            "secret_key": taken["SecretAccessKey"],
+            "token": taken["SessionToken"],
+            "expiry_time": taken["Expiration"].isoformat(),
+        }
+
+    def _endpoint(self, address: str) -> str:
+        return f"http://{address}:{self._identity.port}"
+
+    def _keys(self, key: str, secret: str) -> dict[str, str]:
+        """The administrator's; a job signs everything with those of its role, as on AWS."""
+        return {} if self._job else {"aws_access_key_id": key, "aws_secret_access_key": secret}
 
     def _connect(self, service: str) -> Any:
-        key, secret = self._identity.key or "nobody", self._identity.secret or "nobody"
-        return self._client_at(LOOPBACK, service, key, secret)
+        identity = self._identity
+        keys = self._keys(identity.key or "nobody", identity.secret or "nobody")
+        return self._client_at(LOOPBACK, service, keys)
 
     def _signer(self) -> Any:
-        return self._client_at(self._identity.gateway, "s3", *self._identity.presigning)
+        return self._client_at(self._identity.gateway, "s3", self._keys(*self._identity.presigning))
 
-    def _client_at(self, address: str, service: str, key: str, secret: str) -> Any:
+    def _client_at(self, address: str, service: str, keys: Mapping[str, str]) -> Any:
         with self._making:
             session = self._session  # first: it decides what botocore loads
             from botocore.config import Config
 
             return session.client(
                 service,
-                endpoint_url=f"http://{address}:{self._identity.port}",
+                endpoint_url=self._endpoint(address),
                 config=Config(
                     retries={"mode": "standard", "total_max_attempts": 6},
                     # as over HTTPS: a CRC covers the payload; a SHA-256 in the signature would be a second checksum
@@ -71,14 +133,13 @@ class Embedded(Cloud):
                     signature_version="v4" if service != "s3" else "s3v4",
                     proxies={},  # this machine's proxy does not lead to this machine
                 ),
-                aws_access_key_id=key,
-                aws_secret_access_key=secret,
+                **keys,
             )
 
 
 def connect(region: str, say: Say, environ: Mapping[str, str] = os.environ) -> Embedded:
     """The user's cloud. Its first use starts it if it does not run."""
-    return Embedded(region, lambda: _running(say, environ))
+    return Embedded(region, lambda: _running(say, environ), job_of(environ))
 
 
 def _running(say: Say, environ: Mapping[str, str]) -> CloudIdentity:

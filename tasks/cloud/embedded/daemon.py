@@ -37,9 +37,10 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     """Run the cloud of this home until SIGTERM. Tests pass a `runtime` in place of containers."""
     os.environ.update(SETTINGS)
     from tasks.cloud.embedded import api, moto_patches  # moto reads its settings when it is imported
+    from tasks.cloud.embedded.access import Access
     from tasks.cloud.embedded.debian_ami import DebianAmi
     from tasks.cloud.embedded.disk import Disk
-    from tasks.cloud.embedded.faults import PACE, Faults
+    from tasks.cloud.embedded.faults import LATE, PACE, Faults
     from tasks.cloud.embedded.instances import Instances, Pace
 
     api_socket = _bind(identity.port)
@@ -52,7 +53,7 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
         presign_secret=identity.presign_secret or secrets.token_hex(32),
     )
     lock = threading.RLock()
-    disk = Disk(home.state, home.objects)
+    disk = Disk(home.state, home.objects, former=max(LATE) if identity.faults else 0)
     key = debian_root.key()
     faults = Faults() if identity.faults else None
     unfiltered = "" if runtime else nft.problem()
@@ -82,8 +83,16 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
         disk.save("ec2")
     identity = home.change(identity, paused=False, boot=this_boot())
 
+    access = Access(
+        key=identity.key or "nobody",
+        secret=identity.secret or "nobody",
+        presigning=identity.presigning,
+        account=ACCOUNT,
+        region=REGION,
+        issuers=home.issuer_keys,
+    )
     application = api.WsgiApplication(
-        lock=lock, disk=disk, instances=instances, debian_ami=debian_ami, faults=faults, identity=identity
+        lock=lock, disk=disk, instances=instances, debian_ami=debian_ami, faults=faults, access=access
     )
     gateway = [] if runtime else [listen(identity.gateway, identity.port, freebind=True)]
     allowed = ipaddress.ip_network(identity.subnet)

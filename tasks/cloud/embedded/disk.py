@@ -7,11 +7,13 @@ that a request has changed, and a row for each object, written once.
 from __future__ import annotations
 
 import collections
+import contextlib
 import copyreg
 import io
 import pickle
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,13 @@ CREATE TABLE IF NOT EXISTS object (id TEXT PRIMARY KEY, state BLOB NOT NULL);
 class Disk:
     """The stored state of one cloud. Its caller lets one request at a time change it."""
 
-    def __init__(self, state: Path, objects: Path) -> None:
+    def __init__(self, state: Path, objects: Path, former: int = 0) -> None:
+        """`former`: how many earlier versions of each service are kept in memory, for reads that come late."""
+        self._former: dict[str, collections.deque[bytes]] = collections.defaultdict(
+            lambda: collections.deque(maxlen=former)
+        )
+        self.versions: collections.Counter[str] = collections.Counter()
+        """How often each service has changed."""
         state.touch(mode=0o600)
         self.objects = objects
         self._database = sqlite3.connect(state, check_same_thread=False, isolation_level=None)
@@ -92,10 +100,30 @@ class Disk:
         except sqlite3.Error:
             execute("ROLLBACK")
             raise
+        self._former[service].append(self._written.get(service, state))
+        self.versions[service] += 1
         self._written[service] = state
         for id in discarded:  # only now: until the commit a restart would need them
             (self.objects / id).unlink(missing_ok=True)
             self._discarded.remove(id)
+
+    @contextlib.contextmanager
+    def as_of(self, service: str, behind: int) -> Iterator[None]:
+        """Let moto answer as it would have before the last changes of a service, so many of them as are known."""
+        kept = self._former[service]
+        if not behind or not kept:
+            yield
+            return
+        state, backends = kept[-min(behind, len(kept))], moto.backends.get_backend(service)
+        former = _Unpickler(io.BytesIO(state), self._object).load()["backends"]
+        present = [(account, region, backends[account][region]) for account, region, _ in former]
+        try:
+            for account, region, backend in former:
+                dict.__setitem__(backends[account], region, backend)
+            yield
+        finally:
+            for account, region, backend in present:
+                dict.__setitem__(backends[account], region, backend)
 
     def _object(self, id: str) -> FakeKey:
         row = self._database.execute("SELECT state FROM object WHERE id = ?", (id,)).fetchone()

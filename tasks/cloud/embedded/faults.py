@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import re
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -16,8 +18,32 @@ from tasks.cloud.embedded.instances import Instances, Pace
 PACE = Pace(pending=3.0, shutting_down=4.0, stopping=2.0, console=120.0, latest_console=4.0)
 PAGE = 5
 """Items on one page of a list, at most."""
-THROTTLED = {"ec2": 7, "s3": 11, "route53": 5, "ssm": 5}
+THROTTLED = {"ec2": 7, "s3": 11, "ssm": 5}
 """Every nth request of a service is throttled."""
+ROUTE53_RATE = 5
+"""Requests a second that Route 53 answers to an account."""
+LATE = (3, 0, 2, 1)
+"""After a change, the reads of each kind show what was so many changes before; then what is."""
+LATE_READS = {
+    "ec2": (
+        "DescribeInstances",
+        "DescribeKeyPairs",
+        "DescribeSecurityGroups",
+        "DescribeTags",
+        "DescribeVolumes",
+        "DescribeSnapshots",
+    ),
+    "route53": ("Get",),
+    "ssm": ("DescribeParameters", "GetParametersByPath"),
+}
+UNKNOWN = 2
+"""The first requests that name what was made just now are told that there is no such thing."""
+MADE = re.compile(rb"<(groupId|keyName)>([^<]+)</")
+NOT_FOUND = {
+    b"groupId": ("InvalidGroup.NotFound", "The security group '{}' does not exist"),
+    b"keyName": ("InvalidKeyPair.NotFound", "The key pair '{}' does not exist"),
+}
+MAKES = ("CreateSecurityGroup", "ImportKeyPair")
 CONFLICT = 3
 """Every nth conditional write gets a conflict."""
 LISTS = {
@@ -34,17 +60,73 @@ LISTS = {
 PAGED = {"s3": "max-keys", "route53": "maxitems"}
 
 
+class Rate:
+    """Takes so many requests in any second."""
+
+    def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self.taken: collections.deque[float] = collections.deque(maxlen=most)
+
+    def takes(self) -> bool:
+        """Whether one more request is within the rate. One that is not does not count."""
+        now, full = self.now(), len(self.taken) == self.taken.maxlen
+        if full and now - self.taken[0] < 1.0:
+            return False
+        self.taken.append(now)
+        return True
+
+
 class Faults:
     """Refuses some requests, and returns lists in pages."""
 
     def __init__(self) -> None:
         self.count: collections.Counter[str] = collections.Counter()
+        self.route53 = Rate(ROUTE53_RATE)
+        self.reads: dict[tuple[str, str], tuple[int, int]] = {}
+        """For each kind of read, the version of its service and how many reads there were of that."""
+        self.new: dict[bytes, tuple[bytes, int]] = {}
+        """What was made, with how many more requests do not know it."""
         for method, items in LISTS.items():
             setattr(EC2Response, method, _paged(getattr(EC2Response, method), items))
 
+    def behind(self, request: Any, versions: Mapping[str, int]) -> int:
+        """How many changes of its service a read does not show yet."""
+        late = request.action in LATE_READS.get(request.service, ())
+        if request.service == "route53":  # a zone's records; neither zones nor the state of a change
+            late = late and request.path.endswith("/rrset")
+        if not late:
+            return 0
+        kind, now = (request.service, request.action), versions[request.service]
+        seen, number = self.reads.get(kind, (0, len(LATE)))
+        following = b"NextToken" in request.body  # a list's next page is of the same version
+        number = 0 if seen != now and not following else min(number + (not following), len(LATE))
+        self.reads[kind] = now, number
+        return LATE[number] if number < len(LATE) else 0
+
+    def after(self, request: Any, answer: Answer) -> None:
+        """Note what a request has made."""
+        if request.service == "ec2" and request.action in MAKES and answer[0].startswith("200"):
+            for kind, name in MADE.findall(b"".join(answer[2])):
+                self.new.setdefault(name, (kind, UNKNOWN))
+
+    def _unknown(self, request: Any) -> Answer | None:
+        """What a change gets that names something new, as not all of EC2 knows it yet."""
+        if request.service != "ec2" or not request.changes or request.action in MAKES:
+            return None
+        named = {value.encode() for values in parse_qs(request.body.decode()).values() for value in values}
+        for name in sorted(named & self.new.keys()):
+            kind, left = self.new[name]
+            if left:
+                self.new[name] = kind, left - 1
+                code, text = NOT_FOUND[kind]
+                return xml_error("400 Bad Request", code, text.format(name.decode()))
+        return None
+
     def before(self, request: Any, environ: dict[str, Any], instances: Instances) -> Answer | None:
         """The error that a request gets, or None; called for one request at a time."""
-        if refusal := self._throttled(request.service) or self._conflict(request, environ):
+        if refusal := (
+            self._throttled(request.service) or self._conflict(request, environ) or self._unknown(request)
+        ):
             return refusal
         if request.action == "DescribeInstances" and (unseen := _unseen(request, instances)):
             text = f"The instance ID '{unseen}' does not exist"
@@ -53,7 +135,8 @@ class Faults:
         return None
 
     def _throttled(self, service: str) -> Answer | None:
-        if not self._every(service, THROTTLED.get(service, 0)):
+        over = service == "route53" and not self.route53.takes()
+        if not over and not self._every(service, THROTTLED.get(service, 0)):
             return None
         if service == "ec2":
             text = "Request limit exceeded."

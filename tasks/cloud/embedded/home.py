@@ -99,6 +99,17 @@ class Home:
         """All other state: SQLite."""
         return self.folder / "state.sqlite"
 
+    def issuer_keys(self) -> dict[str, list[dict[str, str]]]:
+        """The keys (JWK) of identity providers, by their URL. AWS fetches them; this cloud leaves this machine for nothing."""
+        try:
+            return self._read("issuers.json")
+        except FileNotFoundError:
+            return {}
+
+    def register_issuer(self, url: str, keys: list[dict[str, str]]) -> None:
+        """Let this cloud know an identity provider's keys."""
+        self._write("issuers.json", {**self.issuer_keys(), url: keys})
+
     def identity(self) -> CloudIdentity | None:
         """The cloud's identity; None before its first start."""
         return self.load() if (self.folder / "cloud.json").exists() else None

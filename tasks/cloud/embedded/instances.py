@@ -117,11 +117,12 @@ class Instances:
         """Remove the image behind an AMI."""
         _thread(self.runtime.remove_image, ami)
 
-    def free_address(self) -> str:
-        """The next address that no instance of any region has, so that none is reused soon."""
-        known = [each for _, each in self.all()]
-        taken = {each.private_ip for each in known if each.state != "terminated"}
-        hosts = [str(address) for address in self.subnet.hosts()][9:]
+    def free_address(self, subnet: ipaddress.IPv4Network) -> str:
+        """The next address of a subnet that no instance of any region has, so that none is reused soon."""
+        taken = {each.private_ip for _, each in self.all() if each.state != "terminated"}
+        ours = [address for address in self.subnet.hosts() if address in subnet]
+        hosts = [str(address) for address in ours][9:]  # the first ones are the network's own
+        known = [each for _, each in self.all() if each.private_ip in hosts]
         last = max(known, key=made_at, default=None)
         start = hosts.index(last.private_ip) + 1 if last else 0
         return next(each for each in hosts[start:] + hosts[:start] if each not in taken)

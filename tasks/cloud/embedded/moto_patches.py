@@ -11,6 +11,7 @@ from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend
+from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance
@@ -19,6 +20,7 @@ from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
+from moto.iam.exceptions import NotFoundException as IamNotFoundException
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
@@ -27,6 +29,8 @@ from moto.s3.responses import S3Response
 from tasks.cloud.embedded.instances import Instances, made_at
 
 DIES = "dies"
+DEBIAN_GB = 8
+"""The size of Debian's own image."""
 KEY_WRONG = "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state"
 
 
@@ -41,12 +45,13 @@ def install(instances: Instances) -> None:
 
 
 def _network(instances: Instances) -> None:
-    """The default VPC is the only network, and an instance's private address is its public one too."""
+    """The default VPC is the only network, with a subnet in each zone; an instance's private address is its public one too."""
 
     def create_default_vpc(backend: Any) -> Any:
         vpc = backend.create_vpc(cidr_block=str(instances.subnet), is_default=True)
-        zone = f"{backend.region_name}a"
-        backend.create_subnet(vpc.id, cidr_block=str(instances.subnet), availability_zone=zone)
+        for letter, part in zip("abc", instances.subnet.subnets(prefixlen_diff=2), strict=False):
+            zone = f"{backend.region_name}{letter}"
+            backend.create_subnet(vpc.id, cidr_block=str(part), availability_zone=zone)
         return vpc
 
     def assign(interface: Any) -> None:
@@ -54,7 +59,7 @@ def _network(instances: Instances) -> None:
         interface.public_ip = interface.private_ip_address if automatic else None
 
     EC2Backend.create_default_vpc = create_default_vpc
-    Subnet.get_available_subnet_ip = lambda subnet, instance: instances.free_address()
+    Subnet.get_available_subnet_ip = lambda subnet, instance: instances.free_address(subnet.cidr)
     Subnet.request_ip = lambda subnet, ip, instance: _accept_address(instances, ip)
     NetworkInterface.check_auto_public_ip = assign
 
@@ -68,6 +73,7 @@ def _accept_address(instances: Instances, address: str) -> None:
 def _launches(instances: Instances) -> None:
     """RunInstances: idempotent, checked before anything is made, and pending until the host runs."""
     respond, run = InstanceResponse.run_instances, EC2Backend.run_instances
+    protection: list[bool] = []  # of the request that is answered now: moto does not pass it on
 
     def run_once(
         backend: Any, image_id: str, count: int, user_data: Any, group_names: Any, **options: Any
@@ -76,7 +82,7 @@ def _launches(instances: Instances) -> None:
         earlier = _launched_with(backend, options["client_token"])
         if earlier:
             return _same(earlier, request)
-        _accept_launch(backend, image_id, options)
+        _accept_launch(backend, image_id, {**options, "protected": True in protection})
         fate = instances.fate()
         if fate and fate != DIES:
             raise EC2ClientError(fate, f"{fate}: this launch was chosen to fail.")
@@ -92,9 +98,18 @@ def _launches(instances: Instances) -> None:
         return reservation
 
     def with_protection(response: Any) -> Any:
-        result = respond(response)
+        protected = response._get_bool_param("DisableApiTermination", False)
+        protection.append(protected)
+        try:
+            result = respond(response)
+        except IamNotFoundException:
+            name = response._get_param("IamInstanceProfile.Name")
+            text = f"Value ({name}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
+            raise EC2ClientError("InvalidParameterValue", text) from None
+        finally:
+            protection.clear()
         for instance in result.result.instances:
-            if response._get_bool_param("DisableApiTermination", False):
+            if protected:
                 instance.disable_api_termination = True
         return result
 
@@ -136,11 +151,39 @@ def _accept_launch(backend: Any, image_id: str, options: dict[str, Any]) -> None
         raise EC2ClientError(
             "InvalidParameterValue", f"Invalid value '{options['instance_type']}' for InstanceType."
         )
+    _accept_kind(backend, ami, options)
+    if options.get("nics") and options["security_group_ids"]:
+        text = "Network interfaces and an instance-level security groups may not be specified on the same request"
+        raise EC2ClientError("InvalidParameterCombination", text)
     if options.get("key_name"):
         backend.describe_key_pairs(key_names=[options["key_name"]])
     subnets = {options.get("subnet_id"), *(each.get("SubnetId") for each in options.get("nics", ()))}
     if subnets - {None, *(each.id for each in backend.get_default_subnets().values())}:
-        raise EC2ClientError("Unsupported", "Instances of this cloud are in its default subnet.")
+        raise EC2ClientError("Unsupported", "Instances of this cloud are in its default subnets.")
+
+
+def _accept_kind(backend: Any, ami: Any, options: dict[str, Any]) -> None:
+    """Type and image have one architecture, the disk holds the image, and a spot instance has no protection."""
+    known = INSTANCE_TYPES[options["instance_type"]]["ProcessorInfo"]["SupportedArchitectures"]
+    if ami.architecture and ami.architecture not in known:  # moto notes none of an image that is registered
+        text = (
+            f"The architecture '{known[0]}' of the specified instance type does not match the architecture "
+            f"'{ami.architecture}' of the specified AMI."
+        )
+        raise EC2ClientError("InvalidParameterValue", text)
+    for each in options.get("block_device_mappings", ()):
+        size = int(each["Ebs"]["VolumeSize"] or disk_gb(ami))
+        if each["DeviceName"] == ami.root_device_name and size < disk_gb(ami):
+            text = f"Volume of size {size}GB is smaller than snapshot '{ami.ebs_snapshot.id}', expect size >= {disk_gb(ami)}GB"
+            raise EC2ClientError("InvalidBlockDeviceMapping", text)
+    if options.get("instance_market_options") == "spot" and options["protected"]:
+        text = "You can't specify DisableApiTermination for Spot Instances."
+        raise EC2ClientError("InvalidParameterCombination", text)
+
+
+def disk_gb(ami: Any) -> int:
+    """The size of the disk that an image was made from."""
+    return int(getattr(ami, "disk_gb", DEBIAN_GB))
 
 
 def _lives(instances: Instances) -> None:
@@ -161,6 +204,12 @@ def _lives(instances: Instances) -> None:
         previous = copy.copy(instance._state)
         if instance.state not in ("stopping", "stopped"):
             _demand(instance, "stopped", "running")
+            if instance.lifecycle == "spot":
+                text = (
+                    f"You can't stop the Spot Instance '{instance.id}' because it is associated with a "
+                    "one-time Spot Instance request. You can only stop Spot Instances associated with persistent ones."
+                )
+                raise EC2ClientError("UnsupportedOperation", text)
             for interface in instance.nics.values():
                 interface.stop()
             instances.change(instance, "stopping", "Client.UserInitiatedShutdown: User initiated")
@@ -205,6 +254,7 @@ def _images(instances: Instances) -> None:
     """CreateImage commits the host; DeregisterImage removes what it made."""
     create, deregister = EC2Backend.create_image, EC2Backend.deregister_image
     delete, respond = EC2Backend.delete_snapshot, AmisResponse.deregister_image
+    described = Ami.block_device_mappings
 
     def create_image(
         backend: Any, instance_id: str, name: str, description: str, tag_specifications: Any
@@ -220,6 +270,9 @@ def _images(instances: Instances) -> None:
         for tag in tags.get("snapshot", ()):
             ami.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
         ami.root_device_type = "ebs"
+        ami.disk_gb = max(
+            (volume.size for volume in _disks(backend, instance) if volume.size), default=DEBIAN_GB
+        )
         instances.create_image(ami, instance_id)
         return ami
 
@@ -243,8 +296,17 @@ def _images(instances: Instances) -> None:
             raise EC2ClientError("InvalidSnapshot.InUse", text)
         return delete(backend, snapshot_id)
 
+    def mappings(ami: Any) -> Any:
+        (root,) = described.fget(ami)
+        return [{**root, "Ebs": {**root["Ebs"], "VolumeSize": disk_gb(ami)}}]
+
+    Ami.block_device_mappings = property(mappings)
     EC2Backend.create_image, EC2Backend.deregister_image = create_image, deregister_image
     EC2Backend.delete_snapshot, AmisResponse.deregister_image = delete_snapshot, with_snapshots
+
+
+def _disks(backend: Any, instance: Any) -> list[Any]:
+    return [backend.volumes[each.volume_id] for each in instance.block_device_mapping.values()]
 
 
 def _names_and_groups() -> None:

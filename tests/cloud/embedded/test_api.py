@@ -7,12 +7,14 @@ import io
 import os
 import re
 import socket
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -317,13 +319,16 @@ def test_a_caller_reference_makes_one_zone(cloud):
 def test_states_are_those_of_ec2(cloud):
     ec2, instance = cloud.client("ec2"), launch(cloud)
     same = {"InstanceIds": [instance["InstanceId"]]}
+    assert instance["State"]["Name"] == "pending"
     until(lambda: state(cloud, instance) == "running")
-    ec2.stop_instances(**same)
+    (stopping,) = ec2.stop_instances(**same)["StoppingInstances"]
+    assert stopping["CurrentState"]["Name"] == "stopping"
     until(lambda: state(cloud, instance) == "stopped")
     assert code(ec2.reboot_instances, **same) == "IncorrectInstanceState"
     ec2.start_instances(**same)
     until(lambda: state(cloud, instance) == "running")
-    ec2.terminate_instances(**same)
+    (ending,) = ec2.terminate_instances(**same)["TerminatingInstances"]
+    assert ending["CurrentState"]["Name"] == "shutting-down"
     until(lambda: state(cloud, instance) == "terminated")
     assert code(ec2.start_instances, **same) == "IncorrectInstanceState"
 
@@ -397,13 +402,20 @@ def test_another_key_or_a_made_up_signature_is_refused(cloud, server):
 def test_the_key_of_a_presigned_url_opens_nothing_else(cloud, server):
     name, s3 = bucket(cloud), cloud.client("s3")
     s3.put_object(Bucket=name, Key="k", Body=b"x")
-    shown = re.search("X-Amz-Credential=([0-9a-f]+)", cloud.presigned_url(name, "k", 60))[1]
-    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={shown}/20260101/eu-central-1/ec2/aws4_request"}
-    port = server.home.load().port
-    asked = urllib.request.Request(f"http://127.0.0.1:{port}/", data=b"Action=DescribeVpcs", headers=headers)
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(asked)
-    assert caught.value.code == 403
+    key, secret = server.home.load().presigning
+    assert f"X-Amz-Credential={key}%2F" in cloud.presigned_url(name, "k", 60)
+    for service, asked in {
+        "ec2": lambda client: client.describe_vpcs(),
+        "s3": lambda client: client.get_object(Bucket=name, Key="k"),
+    }.items():
+        client = boto3.client(
+            service,
+            region_name="eu-central-1",
+            endpoint_url=s3.meta.endpoint_url,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+        )
+        assert code(lambda asked=asked, client=client: asked(client)) in ("AuthFailure", "InvalidAccessKeyId")
     ours = s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"}, ExpiresIn=60)
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(ours)
@@ -444,24 +456,29 @@ def test_an_images_snapshot_goes_with_it_and_not_before(cloud):
 
 @pytest.mark.promise("bodies-are-bounded")
 @pytest.mark.parametrize(
-    ("signed", "length", "expected"),
+    ("key", "service", "length", "expected"),
     [
-        (False, "1", b"403"),
-        (False, str(1 << 40), b"403"),
-        (False, "-1", b"403"),
-        (True, str(1 << 40), b"400"),
-        (True, "-1", b"400"),
-        (True, "0x10", b"400"),
-        (True, "chunked", b"400"),
+        ("nobody", "ec2", "1", b"401"),
+        ("nobody", "ec2", str(1 << 40), b"401"),
+        ("nobody", "ec2", "-1", b"401"),
+        ("key", "ec2", str(1 << 40), b"400"),
+        ("key", "ec2", "-1", b"400"),
+        ("key", "ec2", "0x10", b"400"),
+        ("key", "ec2", "chunked", b"400"),
+        ("key", "s3", "1", b"403"),  # its signature covers what it says of its body
+        ("", "", str(1 << 17), b"400"),  # a job's, with its token
     ],
 )
-def test_a_body_is_bounded_and_read_only_for_a_caller(server, signed, length, expected):
-    """No byte of the body is sent: an answer shows that the cloud did not wait for any."""
-    key = "key" if signed else "nobody"
+def test_a_body_is_bounded_and_read_only_for_a_caller(server, key, service, length, expected):
+    """No byte of the body is sent: an answer shows that the cloud did not wait for any. The signature is made up."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    credential = f"Credential={key}/{stamp[:8]}/eu-central-1/{service}/aws4_request"
+    said = f"Authorization: AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0"
     lines = [
         "POST / HTTP/1.1",
         "Host: x",
-        f"Authorization: AWS4-HMAC-SHA256 Credential={key}/20260101/eu-central-1/ec2/aws4_request",
+        f"X-Amz-Date: {stamp}",
+        *([said] if key else ()),
         f"Content-Length: {length}" if length != "chunked" else "Transfer-Encoding: chunked",
     ]
     with socket.create_connection(("127.0.0.1", server.home.load().port), timeout=20) as connection:

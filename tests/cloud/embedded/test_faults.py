@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tasks.cloud.embedded.faults import PACE
+from tasks.cloud.embedded.faults import LATE, PACE, UNKNOWN, Rate
 from tests.cloud.embedded.test_api import bucket, image, launch, state
 from tests.conftest import until
 
@@ -25,6 +25,12 @@ def impatient(cloud, service):
         aws_secret_access_key="secret",
         config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
     )
+
+
+def caught_up(call, **parameters):
+    """Read until nothing is behind."""
+    for _ in LATE:
+        call(**parameters)
 
 
 def codes(call, times: int, **parameters) -> list[str]:
@@ -43,7 +49,6 @@ def codes(call, times: int, **parameters) -> list[str]:
     [
         ("ec2", "describe_vpcs", "RequestLimitExceeded"),
         ("s3", "list_buckets", "SlowDown"),
-        ("route53", "list_hosted_zones", "Throttling"),
         ("ssm", "describe_parameters", "ThrottlingException"),
     ],
 )
@@ -53,20 +58,38 @@ def test_some_requests_are_throttled_and_boto3_copes(faulty, service, method, ex
     assert set(codes(getattr(faulty.client(service), method), 12)) == {""}
 
 
+def test_route_53_takes_five_requests_in_any_second():
+    at = [0.0]
+    rate = Rate(5, now=lambda: at[0])
+    taken = []
+    for number in range(16):  # eight a second
+        at[0] = number / 8
+        taken.append(rate.takes())
+    assert taken == ([True] * 5 + [False] * 3) * 2
+
+
 @pytest.mark.promise("faults-are-counted")
 def test_a_new_instance_is_unknown_at_first_then_pending_for_seconds(faulty):
-    instance = launch(faulty)
-    with pytest.raises(ClientError) as caught:
-        state(faulty, instance)
-    assert caught.value.response["Error"]["Code"] == "InvalidInstanceID.NotFound"
-    assert state(faulty, instance) == "pending"
-    until(lambda: state(faulty, instance) == "running")
+    instance, seen = launch(faulty), []
+
+    def looked():
+        try:
+            seen.append(state(faulty, instance))
+        except ClientError as error:
+            seen.append(error.response["Error"]["Code"])
+        return seen[-1]
+
+    until(lambda: looked() == "running")
+    assert seen[0] == "InvalidInstanceID.NotFound"
+    assert "pending" in seen
     assert PACE.pending > 2.5
 
 
 def test_a_group_stays_in_use_while_its_instance_ends(faulty):
     ec2 = faulty.client("ec2")
     group = ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"]
+    for _ in range(UNKNOWN):
+        assert codes(launch, 1, cloud=faulty, SecurityGroupIds=[group]) == ["InvalidGroup.NotFound"]
     instance = launch(faulty, SecurityGroupIds=[group])
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
     with pytest.raises(ClientError) as caught:
@@ -96,6 +119,7 @@ def test_lists_come_in_pages_of_five(faulty):
     ec2 = faulty.client("ec2")
     for _ in range(6):
         ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")
+    caught_up(ec2.describe_security_groups)
     assert len(ec2.describe_security_groups()["SecurityGroups"]) == 5
     pages = ec2.get_paginator("describe_security_groups").paginate()
     assert len({g["GroupId"] for page in pages for g in page["SecurityGroups"]}) >= 7
@@ -103,6 +127,7 @@ def test_lists_come_in_pages_of_five(faulty):
     ssm = faulty.client("ssm")
     for number in range(7):
         ssm.put_parameter(Name=f"/pages/{number}", Value="x", Type="String")
+    caught_up(ssm.get_parameters_by_path, Path="/pages")
     assert len(ssm.get_parameters_by_path(Path="/pages")["Parameters"]) == 5
     pages = ssm.get_paginator("get_parameters_by_path").paginate(Path="/pages")
     assert sum(len(page["Parameters"]) for page in pages) == 7
@@ -114,6 +139,7 @@ def test_lists_come_in_pages_of_five(faulty):
         record["ResourceRecords"] = [{"Value": "10.0.0.1"}]
         changes = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
         route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=changes)
+    caught_up(route53.list_resource_record_sets, HostedZoneId=zone)
     assert len(route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]) == 5
     pages = route53.get_paginator("list_resource_record_sets").paginate(HostedZoneId=zone)
     assert sum(len(page["ResourceRecordSets"]) for page in pages) == 8
@@ -121,3 +147,46 @@ def test_lists_come_in_pages_of_five(faulty):
 
 def test_the_image_is_found_as_ever(faulty):
     assert image(faulty).startswith("ami-")
+
+
+@pytest.mark.promise("late-reads")
+@pytest.mark.parametrize("service", ["ec2", "ssm", "route53"])
+def test_after_changes_reads_are_up_to_three_of_them_behind_and_then_are_not(faulty, service):
+    client, name = faulty.client(service), uuid.uuid4().hex
+    if service == "ec2":
+        groups = {"Name": "group-name", "Values": [f"{name}-*"]}
+        make = lambda number: client.create_security_group(GroupName=f"{name}-{number}", Description="x")  # noqa: E731
+        read = lambda: len(client.describe_security_groups(Filters=[groups])["SecurityGroups"])  # noqa: E731
+    elif service == "ssm":
+        make = lambda number: client.put_parameter(Name=f"/{name}/{number}", Value="x", Type="String")  # noqa: E731
+        read = lambda: len(client.get_parameters_by_path(Path=f"/{name}")["Parameters"])  # noqa: E731
+    else:
+        zone = client.create_hosted_zone(Name=f"{name}.localhost", CallerReference=name)["HostedZone"]["Id"]
+        read = lambda: len(client.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]) - 2  # noqa: E731
+
+        def make(number):
+            record = {
+                "Name": f"{number}.{name}.localhost",
+                "Type": "A",
+                "TTL": 60,
+                "ResourceRecords": [{"Value": "10.0.0.1"}],
+            }
+            entry = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
+            client.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=entry)
+
+    for number in range(3):
+        make(number)
+    assert [read() for _ in range(6)] == [0, 3, 1, 2, 3, 3]
+    make(3)
+    assert read() == 1
+
+
+@pytest.mark.promise("late-reads")
+def test_what_is_new_is_unknown_to_the_first_changes_that_name_it(faulty):
+    ec2 = impatient(faulty, "ec2")
+    group = faulty.client("ec2").create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"]
+    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+    said = codes(ec2.authorize_security_group_ingress, 5, GroupId=group, IpPermissions=[rule])
+    assert [each for each in said if each != "RequestLimitExceeded"][:3] == ["InvalidGroup.NotFound"] * 2 + [
+        ""
+    ]

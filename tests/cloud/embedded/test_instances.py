@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cloud.embedded import client, containers, home, lifecycle
+from tasks.cloud.interface import HostDown
 from tasks.process.life import started_at
 from tests.cloud.embedded.conftest import REGION, ROOT
 from tests.cloud.embedded.test_api import bucket, image
@@ -121,6 +122,10 @@ def open_ports(cloud: client.Embedded, group: str, *ports: int) -> list[dict]:
     return rules
 
 
+GUARDED = {"InstanceInitiatedShutdownBehavior": "terminate"}
+"""As a machine is launched that ends itself."""
+
+
 def boot(cloud: client.Embedded, key: Path, more: str = "", **request) -> Host:
     data = USER_DATA.format(key=key.with_suffix(".pub").read_text().strip(), more=more)
     wanted = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1}
@@ -190,12 +195,12 @@ def test_every_host_has_keys_of_its_own(cloud, host, key):
 
 @pytest.mark.promise("a-reboot-does-not-terminate")
 def test_stop_and_start_keep_disk_and_address(cloud, key):
-    host = boot(cloud, key)
+    host = boot(cloud, key, **GUARDED)
     address = host.found()["PrivateIpAddress"]
     host.ssh("echo kept > file")
     host.do("stop_instances", "stopped")
     assert "PublicIpAddress" not in host.found()
-    with pytest.raises(Exception, match="is stopped, not running"):
+    with pytest.raises(HostDown, match="is stopped, not running"):
         cloud.reachable_at(host.found())
     host.do("start_instances", "running")
     until(host.answers)
@@ -206,7 +211,7 @@ def test_stop_and_start_keep_disk_and_address(cloud, key):
 @pytest.mark.parametrize("who", ["api", "inside"])
 @pytest.mark.promise("a-reboot-does-not-terminate", "a-reboot-stays-running")
 def test_a_reboot_stays_a_reboot(cloud, key, who):
-    host = boot(cloud, key)
+    host = boot(cloud, key, **GUARDED)
     host.ssh("sudo touch /run/gone; touch kept")
     before, seen = container(host), set()
     if who == "api":
@@ -249,13 +254,13 @@ def test_a_killed_host_is_not_running(cloud, key):
 @pytest.mark.promise("restart-boots-none")
 def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, quiet, host):
     place = home.of(environ)
-    before = host.found(), container(host), podman("ps", "-aq")
+    before = host.found(), container(host), traces(place.load().id)
     os.kill(place.running(), signal.SIGKILL)
     until(lambda: not place.running())
     address = before[0]["PrivateIpAddress"]
     assert [reached(address, 22), reached(address, 8000)] == [True, False], "its rules hold without it"
     client.connect(REGION, quiet, environ).client("ec2")
-    assert (host.found(), container(host), podman("ps", "-aq")) == before
+    assert (host.found(), container(host), traces(place.load().id)) == before
     assert [reached(address, 22), reached(address, 8000)] == [True, False]
     assert len(tables(place.load().id)) == 2
     assert host.answers()

@@ -302,7 +302,9 @@ def test_a_user_has_a_sandbox_as_well_where_the_kernel_allows_it(tmp_path, befor
     assert printed.stdout.strip() == found
 
 
-@pytest.mark.long
+@pytest.mark.long(
+    short="tests/tarball/build/test_sandbox.py::test_an_attempt_gets_through_without_a_sandbox_and_not_with_one"
+)
 def test_the_attempts_of_a_user_fail_in_its_sandbox_as_well(tmp_path):
     """The same tests, by a user that is not root."""
     tests = f"{Path(__file__).relative_to(ROOT)}"
