@@ -332,7 +332,7 @@ def made_at(instance: Any) -> Any:
 
 
 def _port(instance: Any, interface: int) -> Port:
-    groups = list(instance.security_groups or instance.nics[0].group_set)  # without any: the default one
+    groups = instance.nics[0].group_set
     return Port(
         host=instance.id,
         interface=interface,

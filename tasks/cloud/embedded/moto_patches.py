@@ -91,6 +91,7 @@ def _launches(instances: Instances) -> None:
         reservation = run(backend, image_id, count, user_data, group_names, **options)
         reservation.request = request
         for instance in reservation.instances:
+            instance.security_groups = list(instance.nics[0].group_set)  # also those that its interface names
             if fate == DIES:  # as with a disk's key that may not be used: it never runs
                 instances.change(instance, "shutting-down", KEY_WRONG)
             else:

@@ -67,7 +67,7 @@ def _frames(name: str, subnet: str, ports: Sequence[Port]) -> Iterator[str]:
     yield "  chain prerouting {"
     yield "    type filter hook prerouting priority -10; policy accept;"
     if ports:
-        chains = _set(f"{each.interface} : jump {each.host}" for each in ports)
+        chains = _set(f"{each.interface} : goto {each.host}" for each in ports)
         yield f"    iif vmap {chains}"
     # any other port, such as that of a host whose start is under way, is nobody of this cloud
     yield f"    ether saddr & ff:ff:ff:ff:ff:00 == {prefix} drop"
@@ -100,7 +100,6 @@ def _packets(name: str, subnet: str, ports: Sequence[Port]) -> Iterator[str]:
             yield "  }"
     for chain, way, end in (("sent", "out", "saddr"), ("received", "in", "daddr")):
         yield f"  chain {chain} {{"
-        yield "    icmp type redirect drop"  # from host to host there is no way but through this machine
         yield "    ct state established,related return"
         if ports:
             chains = _set(f"{each.address} : goto {way}-{each.host}" for each in ports)

@@ -296,11 +296,18 @@ def test_the_groups_of_an_instance_are_those_of_its_interface(cloud):
     ec2.terminate_instances(InstanceIds=[id])
 
 
+def test_an_instance_that_names_no_group_has_the_default_one(cloud):
+    assert [each["GroupName"] for each in launch(cloud)["SecurityGroups"]] == ["default"]
+
+
+@pytest.mark.parametrize("named_by", ["the instance", "its interface"])
 @pytest.mark.promise("moto-group-in-use")
-def test_a_group_in_use_is_not_deleted(cloud):
+def test_a_group_in_use_is_not_deleted(cloud, named_by):
     ec2 = cloud.client("ec2")
     group = ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"]
-    instance = launch(cloud, SecurityGroupIds=[group])
+    interface = {"NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [group]}]}
+    instance = launch(cloud, **({"SecurityGroupIds": [group]} if named_by == "the instance" else interface))
+    assert [each["GroupId"] for each in instance["SecurityGroups"]] == [group]
     assert code(ec2.delete_security_group, GroupId=group) == "DependencyViolation"
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
     until(lambda: state(cloud, instance) == "terminated")
