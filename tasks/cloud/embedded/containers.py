@@ -28,7 +28,8 @@ from tasks.refusal import Refusal
 LABEL = "release-pipeline.cloud"
 LOG = logging.getLogger(__name__)
 SLOW = 5.0
-SYS_BOOT = 22
+NET_ADMIN, SYS_BOOT = 12, 22
+"""Capabilities, by their numbers."""
 FIRST_RANGE = int(ipaddress.IPv4Address("10.64.0.0"))
 RANGES = 128 * 256
 CLEAN = (
@@ -37,6 +38,13 @@ CLEAN = (
     " : > /etc/machine-id"
 )
 """Removes from an image the identity of its host and the keys that may log in."""
+
+
+class NetworkDenied(Refusal):
+    """This process is root of a container that may make no networks, and a host needs one."""
+
+    sentence = "cloud: this container may make no networks for hosts: it lacks the capability NET_ADMIN"
+    remedy = "start the container of this job with --privileged"
 
 
 class PodmanMissing(Refusal):
@@ -255,7 +263,8 @@ def podman(*arguments: str, stdin: IO[bytes] | None = None, seconds: float = bou
         LOG.warning("podman %s took %.0f s", " ".join(arguments), time.monotonic() - begun)
     if code:
         last = (said.decode(errors="replace").strip().splitlines() or [f"exit code {code}"])[-1]
-        raise PodmanRefused(command=arguments[0], problem=last.removeprefix("Error: "))
+        command = arguments[2] if arguments[0] == "--runtime" else arguments[0]
+        raise PodmanRefused(command=command, problem=last.removeprefix("Error: "))
     return printed.decode(errors="replace")
 
 
@@ -284,6 +293,8 @@ def usable() -> None:
     podman("version")
     if os.geteuid():
         raise PodmanRefused(command="run", problem="giving hosts addresses of their own needs root")
+    if not _may(NET_ADMIN):
+        raise NetworkDenied
 
 
 def ranges(seed: str) -> Iterator[str]:
@@ -345,6 +356,10 @@ def _shares(memory: int) -> tuple[str, ...]:
 def _capabilities() -> tuple[str, ...]:
     # NET_ADMIN: for the host's firewall. SYS_BOOT: in a pid namespace, reboot(2) ends only that namespace, and its
     # exit code differs from a halt's; where this machine lacks SYS_BOOT, a reboot is taken for a halt
-    bounding = int(re.findall(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16)
-    boot = ("--cap-add", "SYS_BOOT") if bounding >> SYS_BOOT & 1 else ()
-    return ("--cap-add", "NET_ADMIN", *boot)
+    return ("--cap-add", "NET_ADMIN", *(("--cap-add", "SYS_BOOT") if _may(SYS_BOOT) else ()))
+
+
+def _may(capability: int) -> bool:
+    """Whether this process may have a capability, and so give it to a host."""
+    bounding = re.findall(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[0]
+    return bool(int(bounding, 16) >> capability & 1)

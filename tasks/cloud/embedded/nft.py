@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import tempfile
@@ -12,7 +11,7 @@ from typing import Any
 
 from tasks import environ
 from tasks.cloud.embedded import security_groups
-from tasks.cloud.embedded.security_groups import GroupRule, Port
+from tasks.cloud.embedded.security_groups import FAMILIES, GroupRule, Port
 from tasks.process import children
 from tasks.process.children import ChildSilent, CommandMissing
 from tasks.refusal import Refusal
@@ -41,17 +40,33 @@ class Filter:
     def __init__(self, name: str, subnet: str) -> None:
         self.name, self.subnet = name, subnet
         self._enforced = ""
+        self._listed = b""
+        """What the kernel says of the rules since they were written."""
 
     def enforce(self, ports: Sequence[Port]) -> None:
         """Let each host send and receive what its groups say, from now on. A failure leaves the former rules."""
         wanted = security_groups.ruleset(self.name, self.subnet, ports)
-        if wanted == self._enforced:
-            return
+        if wanted != self._enforced:
+            self._write(wanted)
+
+    def restore(self) -> None:
+        """Write the rules again where somebody else has changed them, as `nft flush ruleset` does."""
+        if self._enforced and self._list() != self._listed:
+            LOG.warning("somebody has changed the rules of security groups: they are written again")
+            self._write(self._enforced)
+
+    def _write(self, wanted: str) -> None:
         try:
             _nft(wanted)
-            self._enforced = wanted
+            self._enforced, self._listed = wanted, self._list()
         except (CommandMissing, RulesRefused) as refusal:
             LOG.error(refusal.text)
+
+    def _list(self) -> bytes:
+        try:
+            return b"".join(_run(["nft", "list", "table", family, self.name]) for family in FAMILIES)
+        except (CommandMissing, RulesRefused):  # there are none
+            return b""
 
 
 def problem() -> str:
@@ -66,9 +81,12 @@ def problem() -> str:
 
 
 def remove(name: str) -> None:
-    """Remove the rules of a cloud, if there are any."""
-    with contextlib.suppress(CommandMissing, RulesRefused):  # then there are none
+    """Remove the rules of a cloud, if there are any. Raises RulesRefused if they stay."""
+    try:
         _nft("\n".join((*security_groups.removal(name), "")))
+    except (CommandMissing, RulesRefused):
+        if not problem():  # on a machine that filters nothing there are none
+            raise
 
 
 def interface(netns: str) -> int:
@@ -81,6 +99,7 @@ def interface(netns: str) -> int:
         if link.get("link_netnsid") in inside and "master" in link:
             _answer_for_the_others(link["master"])
             return int(link["ifindex"])
+    LOG.error(f"{netns}: no cable leads from it to a bridge, so its host is reached by nobody")
     return 0
 
 

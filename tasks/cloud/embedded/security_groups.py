@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tasks.cloud.embedded.address import hardware_address
 
 EVERYTHING, ICMP = "-1", "icmp"
+FAMILIES = ("bridge", "ip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def ruleset(name: str, subnet: str, ports: Sequence[Port]) -> str:
 
 def removal(name: str) -> Iterator[str]:
     """Remove the rules of a cloud, whether there are any or not."""
-    for family in ("bridge", "ip"):
+    for family in FAMILIES:
         yield f"add table {family} {name}"
         yield f"delete table {family} {name}"
 

@@ -391,7 +391,11 @@ def reached(address: str, port: int) -> bool:
 
 
 @pytest.mark.promise(
-    "groups-filter", "environments-do-not-meet", "no-host-takes-an-address", "hosts-have-limits"
+    "groups-filter",
+    "environments-do-not-meet",
+    "no-host-takes-an-address",
+    "hosts-have-limits",
+    "flushed-rules-come-back",
 )
 def test_a_host_is_walled_in_by_its_security_groups_and_its_type(cloud, environ, quiet, host, key):
     ec2 = cloud.client("ec2")
@@ -417,10 +421,18 @@ def test_a_host_is_walled_in_by_its_security_groups_and_its_type(cloud, environ,
     ec2.revoke_security_group_egress(GroupId=group, IpPermissions=everything)
     assert not reaches(other, api.gateway, api.port)
 
+    # what somebody else flushes comes back
+    for family in ("bridge", "ip"):
+        name = f"release-pipeline-{api.id}"
+        subprocess.run(["nft", "delete", "table", family, name], check=True)
+    assert reached(there, 8000)
+
     # 512 MiB and 256 processes are the type's
     assert "Killed" in other.ssh("sudo sh -c 'head -c 1G /dev/zero | tail' 2>&1 || true")
     crowd = "import os, time\nfor n in range(400):\n if not os.fork(): time.sleep(1); os._exit(0)"
     assert "BlockingIOError" in other.ssh(f'python3 -c "{crowd}" 2>&1 || true')
+
+    until(lambda: not reached(there, 8000))
 
     # last: it cannot be reached afterwards
     stolen = here.rpartition(".")[0] + ".200"

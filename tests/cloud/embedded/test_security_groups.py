@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from tasks.cloud.embedded import nft
 from tasks.cloud.embedded.address import hardware_address
 from tasks.cloud.embedded.security_groups import GroupRule, Port, removal, ruleset
-from tests.conftest import until
+from tests.conftest import ROOT, until
 
 pytestmark = pytest.mark.xdist_group("security-groups")
 
@@ -374,17 +375,17 @@ def test_a_port_that_no_host_has_yet_is_nobody(machine, hardware):
         ("i-b", OUTSIDE, 8080, SILENT),
         ("i-b", HOSTS["i-a"], 80, SILENT),
     )
-    machine.watch(GATEWAY, host="i-b")
-    machine.run("ip", "neigh", "replace", HOSTS["i-b"], "lladdr", hardware, "dev", "podman9")
-    machine.expect(("", HOSTS["i-b"], 80, SILENT))
-    assert machine.packets(GATEWAY, host="i-b") == [], "this machine sends it nothing"
-    machine.run("ip", "neigh", "del", HOSTS["i-b"], "dev", "podman9")
     machine.run("ip", "-n", "i-b", "neigh", "replace", GATEWAY, "lladdr", BRIDGE, "dev", "eth0")
     machine.expect(("i-b", OUTSIDE, 8080, SILENT))
     heard = machine.heard_of(HOSTS["i-b"])
+    machine.watch(GATEWAY, host="i-b")
+    machine.run("ip", "neigh", "replace", HOSTS["i-b"], "lladdr", hardware, "dev", "podman9")
+    machine.expect(("", HOSTS["i-b"], 80, SILENT))
+    sent = machine.packets(GATEWAY, host="i-b")
+    machine.run("ip", "neigh", "del", HOSTS["i-b"], "dev", "podman9")
     machine.run("ip", "-n", "i-b", "neigh", "del", GATEWAY, "dev", "eth0")
     machine.run("ip", "-n", "i-b", "link", "set", "eth0", "address", hardware_address(HOSTS["i-b"]))
-    assert heard == []
+    assert (heard, sent) == ([], [])
 
 
 @pytest.mark.parametrize("hosts", [("i-a", "i-b"), ("i-a",), ("i-b",)], ids=["both", "receiver", "sender"])
@@ -536,6 +537,46 @@ def test_a_machine_without_nft_says_so_in_one_sentence(tmp_path, monkeypatch):
     assert nft.problem() == f"security groups filter nothing on this machine: {why}"
     nft.remove(NAME)
     nft.Filter(NAME, SUBNET).enforce([])
+
+
+RESTORE = """
+import subprocess, sys
+from tasks.cloud.embedded import nft
+rules = nft.Filter(sys.argv[1], sys.argv[2])
+def there():
+    lists = [["nft", "list", "table", family, rules.name] for family in ("bridge", "ip")]
+    return [subprocess.run(each, capture_output=True).stdout for each in lists]
+rules.restore()
+print(there())
+rules.enforce([])
+written = there()
+for command in ("flush ruleset", f"flush table ip {rules.name}"):
+    subprocess.run(["nft", *command.split()], check=True)
+    before = there()
+    rules.restore()
+    print(before == written, there() == written)
+nft.remove(rules.name)
+print(there())
+"""
+
+
+@pytest.mark.promise("flushed-rules-come-back")
+def test_rules_that_somebody_else_has_flushed_are_written_again(machine):
+    machine.unfiltered()
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{RESTORE}"
+    said = machine.run(sys.executable, "-c", script, NAME, SUBNET).splitlines()
+    assert said == ["[b'', b'']", "False True", "False True", "[b'', b'']"]
+
+
+def test_rules_that_stay_are_not_passed_over(tmp_path, monkeypatch):
+    """Where nft fails for no reason that is known beforehand: `delete` does not say that nothing is left."""
+    refuses = "case $1 in --check) exit 0;; esac; echo 'Error: Device or resource busy' >&2; exit 1"
+    for name, answer in (("ip", "exit 0"), ("nft", refuses)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(nft.RulesRefused, match="nft: Device or resource busy"):
+        nft.remove(NAME)
 
 
 @pytest.mark.skipif(bool(os.geteuid()), reason="only root filters")
