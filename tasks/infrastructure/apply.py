@@ -286,7 +286,7 @@ def settle(run: Run, say: Say, started: Collection[str] = ()) -> list[plan.Machi
     before = dict.fromkeys(started, "pending")
     for _ in patience(run, "machines still starting or stopping"):
         found = find.own(run)
-        for gone in before.keys() - {each.id for each in found}:
+        for gone in sorted(before.keys() - {each.id for each in found}):
             _alive(run.cloud.client("ec2"), gone, before[gone])
         before |= {each.id: each.state for each in found if each.state == "pending"}
         running = {each.id for each in found if each.state == "running"}

@@ -17,7 +17,12 @@ from tests.end_to_end.conftest import copy_example, replace
 from tests.iam import ROLES, policy
 from tests.runners import Runner, line
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.long]
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.long(
+        short="tests/promotion/test_roles.py::test_one_runner_s_job_starts_and_only_another_person_s_continues"
+    ),
+]
 
 CI = Ci(provider="gitlab", repository="team/shop")
 

@@ -166,7 +166,7 @@ def test_a_machine_that_somebody_gave_the_tags_is_an_alarm_and_gets_nothing(run,
         assert alarm[:60] in capfd.readouterr().out.replace("\n", "")
         there.console._once.clear()
     assert [each.id for each in infrastructure.existing(run)] == [own["id"]]
-    apply.tag(run, {"commit": "c"})
+    apply.tag(run, [each.id for each in infrastructure.existing(run)], {"commit": "c"})
     found = find.everything(run)
     assert [(each.id, "commit" in each.tags) for each in (*found.machines, *found.strangers)] == [
         (own["id"], True),

@@ -201,7 +201,9 @@ def ssh_trusts_the_known_keys_alone(root: Path) -> list[Finding]:
     }
     if settings.get("ANSIBLE_HOST_KEY_CHECKING") != "True":
         found.append(f"{ANSIBLE}: Ansible does not check a host's key")
-    if "options(folder / 'known_hosts', key)" not in ast.unparse(_tree((root / ANSIBLE).read_text())):
+    if "options(folder / 'known_hosts', key, host.proxy)" not in ast.unparse(
+        _tree((root / ANSIBLE).read_text())
+    ):
         found.append(f"{ANSIBLE}: a play's ssh does not have the options of a login")
     return found
 

@@ -351,10 +351,15 @@ class Ec2(Client):
         found = {
             "ImageId": "ami-1",
             "State": "available",
+            "Architecture": "x86_64",
             "CreationDate": "2026-01-01T00:00:00Z",
             "RootDeviceName": "/dev/xvda",
         }
         return self._call("describe_images", lambda: {"Images": [] if Owners == ["self"] else [found]})
+
+    def describe_instance_types(self, InstanceTypes):  # noqa: N803
+        found = [{"ProcessorInfo": {"SupportedArchitectures": ["x86_64"]}} for _ in InstanceTypes]
+        return self._call("describe_instance_types", lambda: {"InstanceTypes": found})
 
     def describe_snapshots(self, Filters, OwnerIds):  # noqa: N803
         return self._call("describe_snapshots", lambda: {"Snapshots": []})

@@ -406,7 +406,7 @@ def sweep(run: SimulatedRun) -> None:
         return
     apply.remember(run, plan.memory, etag)
     problems = apply.carry_out(run, found, plan, ask)
-    run.cloud.world.scheduler.note(f"swept {sorted(plan.groups)}, kept {problems}")
+    run.cloud.world.scheduler.note(f"swept {sorted(plan.groups)}, kept {sorted(problems)}")
 
 
 def delete_branch(run: SimulatedRun) -> None:
