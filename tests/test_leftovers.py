@@ -13,12 +13,13 @@ import pytest
 from tasks.cloud.embedded.containers import podman
 from tasks.process.life import started_at
 from tests import leftovers
+from tests.cloud.embedded.test_instances import tables
 from tests.conftest import ROOT, until
 
 SESSION = """
 import os, subprocess, time
 from pathlib import Path
-from tasks.cloud.embedded import home, lifecycle
+from tasks.cloud.embedded import home, lifecycle, nft
 from tasks.cloud.embedded.home import Home
 from tests.cloud.embedded.conftest import Server
 
@@ -28,7 +29,9 @@ def test_that_is_killed(tmp_path):
     if {full}:
         place = home.of(os.environ)
         place.make()
-        print(lifecycle._create(place, lambda words: None, os.environ).id)
+        cloud = lifecycle._create(place, lambda words: None, os.environ)
+        nft.Filter(f"release-pipeline-{{cloud.id}}", cloud.subnet).enforce([])
+        print(cloud.id)
         server = Server(Home(folder=tmp_path / "cloud"))
         server.start()
         made.append(server.process)
@@ -83,11 +86,13 @@ def test_the_next_session_takes_away_what_a_killed_one_has_left_and_nothing_of_a
         assert started_at(int(orphan))
         assert there(tmp_path / "killed")
         assert cloud in podman("network", "ls", "--quiet")
+        assert len(tables(cloud)) == 2
         said = session(tmp_path, NOTHING, "next").communicate()[0]
         assert "leftovers: ended 1 processes of a killed session" in said
         assert started_at(int(orphan)) is None
         assert there(tmp_path) == []
         assert cloud not in podman("network", "ls", "--quiet")
+        assert tables(cloud) == []
         assert not (tmp_path / "killed").exists()
         assert started_at(int(sleeps))
         assert (tmp_path / "living" / leftovers.FILE).exists()

@@ -207,6 +207,8 @@ class WsgiApplication:
             self.disk.save(request.service)
             if self.faults:
                 self.faults.after(request, answer)
+            if request.service == "ec2":
+                self.instances.filter()
         return answer
 
     def _judged(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks import environ
+from tasks.cloud.embedded import nft
+from tasks.cloud.embedded.address import hardware_address
 from tasks.cloud.embedded.runtime import Launch
 from tasks.process import bounds, children
 from tasks.process.children import ChildSilent, CommandMissing
@@ -26,7 +28,8 @@ from tasks.refusal import Refusal
 LABEL = "release-pipeline.cloud"
 LOG = logging.getLogger(__name__)
 SLOW = 5.0
-SYS_BOOT = 22
+NET_ADMIN, SYS_BOOT = 12, 22
+"""Capabilities, by their numbers."""
 FIRST_RANGE = int(ipaddress.IPv4Address("10.64.0.0"))
 RANGES = 128 * 256
 CLEAN = (
@@ -37,11 +40,18 @@ CLEAN = (
 """Removes from an image the identity of its host and the keys that may log in."""
 
 
+class NetworkDenied(Refusal):
+    """This process is root of a container that may make no networks, and a host needs one."""
+
+    sentence = "cloud: this container may make no networks for hosts: it lacks the capability NET_ADMIN"
+    remedy = "start the container of this job with --privileged"
+
+
 class PodmanMissing(Refusal):
     """The embedded cloud runs its hosts in podman, and podman is not installed."""
 
     sentence = "cloud: podman is not installed"
-    remedy = "apt-get install podman runc crun netavark iptables mmdebstrap"
+    remedy = "apt-get install podman runc crun netavark iptables nftables iproute2 mmdebstrap"
 
 
 class PodmanRefused(Refusal):
@@ -54,10 +64,11 @@ class PodmanRefused(Refusal):
 class Containers:
     """The containers of one cloud; they carry its id as label and in their names."""
 
-    def __init__(self, cloud: str) -> None:
-        self.cloud = cloud
+    def __init__(self, cloud: str, *, filters: bool = False) -> None:
+        self.cloud, self.filters = cloud, filters
         self.network = f"release-pipeline-{cloud}"
         self._processes: dict[str, int] = {}  # a pid file descriptor for each running host
+        self._interfaces: dict[str, int] = {}
         self._changed = os.eventfd(0)
 
     def name(self, host: str) -> str:
@@ -71,13 +82,13 @@ class Containers:
     def run(self, launch: Launch) -> None:
         """Create the host unless it exists, and start it at its address."""
         if launch.id not in self.all():
-            options = (*_limits(), *_capabilities())
+            options = (*_limits(), *_shares(launch.memory), *_capabilities())
             volume = f"{launch.folder}/seed:/var/lib/cloud/seed/nocloud:ro"
             podman(
                 *(*runtime_options(), "run", "--detach", "--tty", "--systemd=always", *options),
                 *("--name", self.name(launch.id), "--label", f"{LABEL}={self.cloud}"),
                 *("--network", self.network, "--ip", launch.address),
-                *("--mac-address", _hardware_address(launch.address)),
+                *("--mac-address", hardware_address(launch.address)),
                 *("--hostname", "ip-" + launch.address.replace(".", "-"), "--volume", volume),
                 *("--log-driver", "k8s-file", "--log-opt", f"path={launch.folder}/console"),
                 *("--log-opt", "max-size=4mb", launch.image, "/sbin/init"),
@@ -99,6 +110,8 @@ class Containers:
         if found["NetworkSettings"]["Networks"][self.network]["IPAddress"] != address:
             return False
         self._forget(host)
+        if self.filters:
+            self._interfaces[host] = nft.interface(found["NetworkSettings"]["SandboxKey"])
         with contextlib.suppress(ProcessLookupError):
             self._processes[host] = os.pidfd_open(found["State"]["Pid"])
             os.eventfd_write(self._changed, 1)
@@ -108,6 +121,10 @@ class Containers:
         """Whether the host's init runs: one system call."""
         process = self._processes.get(host)
         return process is not None and not select.select([process], [], [], 0)[0]
+
+    def interface(self, host: str) -> int:
+        """This machine's end of a running host's cable; 0 if it has none."""
+        return self._interfaces.get(host, 0) if self.alive(host) else 0
 
     def wait(self, seconds: float) -> list[str]:
         """Wait until hosts die, or the set of running ones changes; return those that died."""
@@ -195,13 +212,15 @@ class Containers:
         running = podman("ps", "--quiet", "--filter", f"label={LABEL}={self.cloud}").split()
         if running:
             podman("stop", "--time", "20", *running)
+        nft.remove(self.network)
         return len(running)
 
     def remove_all(self) -> None:
-        """Remove hosts, images and network: nothing of this cloud stays in podman."""
+        """Remove hosts, images, network and rules: nothing of this cloud stays in podman and in the kernel."""
         ours = f"label={LABEL}={self.cloud}"
         if containers := podman("ps", "--all", "--quiet", "--filter", ours).split():
             podman("rm", "--force", "--time", "2", *containers)
+        nft.remove(self.network)
         if images := podman("images", "--all", "--quiet", "--filter", ours).split():
             podman("rmi", "--force", *dict.fromkeys(images))
         claims = ("--filter", f"reference=localhost/{self.network}")
@@ -221,6 +240,7 @@ class Containers:
         return json.loads(podman("container", "inspect", self.name(host)))[0]
 
     def _forget(self, host: str) -> None:
+        self._interfaces.pop(host, None)
         process = self._processes.pop(host, None)
         if process is not None:
             os.close(process)
@@ -243,7 +263,8 @@ def podman(*arguments: str, stdin: IO[bytes] | None = None, seconds: float = bou
         LOG.warning("podman %s took %.0f s", " ".join(arguments), time.monotonic() - begun)
     if code:
         last = (said.decode(errors="replace").strip().splitlines() or [f"exit code {code}"])[-1]
-        raise PodmanRefused(command=arguments[0], problem=last.removeprefix("Error: "))
+        command = arguments[2] if arguments[0] == "--runtime" else arguments[0]
+        raise PodmanRefused(command=command, problem=last.removeprefix("Error: "))
     return printed.decode(errors="replace")
 
 
@@ -272,6 +293,8 @@ def usable() -> None:
     podman("version")
     if os.geteuid():
         raise PodmanRefused(command="run", problem="giving hosts addresses of their own needs root")
+    if not _may(NET_ADMIN):
+        raise NetworkDenied
 
 
 def ranges(seed: str) -> Iterator[str]:
@@ -308,11 +331,6 @@ def runtime_options() -> tuple[str, ...]:
     return ("--runtime", wanted) if shutil.which(wanted) else ()
 
 
-def _hardware_address(address: str) -> str:
-    # fixed: ARP caches keep it for half a minute, and a restarted host must be reachable at once
-    return "02:00:" + ":".join(f"{int(octet):02x}" for octet in address.split("."))
-
-
 def _limits() -> tuple[str, ...]:
     # podman asks for more than this process may have, and fails without CAP_SYS_RESOURCE
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -321,9 +339,27 @@ def _limits() -> tuple[str, ...]:
     return ("--ulimit", f"nofile={most[0]}:{most[0]}", "--ulimit", f"nproc={most[1]}:{most[1]}")
 
 
+def _shares(memory: int) -> tuple[str, ...]:
+    """What a host with so many MiB may take of this machine, where it has the controllers for that; there is no swap."""
+    unified = Path("/sys/fs/cgroup/cgroup.subtree_control")
+    if unified.exists():
+        present = set(unified.read_text().split())
+    else:
+        present = {path.name for path in Path("/sys/fs/cgroup").glob("*/")}
+    limits = {
+        "memory": (f"--memory={memory}m", f"--memory-swap={memory}m"),
+        "pids": (f"--pids-limit={memory // 2}",),
+    }
+    return tuple(option for name, options in limits.items() if name in present for option in options)
+
+
 def _capabilities() -> tuple[str, ...]:
     # NET_ADMIN: for the host's firewall. SYS_BOOT: in a pid namespace, reboot(2) ends only that namespace, and its
     # exit code differs from a halt's; where this machine lacks SYS_BOOT, a reboot is taken for a halt
-    bounding = int(re.findall(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16)
-    boot = ("--cap-add", "SYS_BOOT") if bounding >> SYS_BOOT & 1 else ()
-    return ("--cap-add", "NET_ADMIN", *boot)
+    return ("--cap-add", "NET_ADMIN", *(("--cap-add", "SYS_BOOT") if _may(SYS_BOOT) else ()))
+
+
+def _may(capability: int) -> bool:
+    """Whether this process may have a capability, and so give it to a host."""
+    bounding = re.findall(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[0]
+    return bool(int(bounding, 16) >> capability & 1)

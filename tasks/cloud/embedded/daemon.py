@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tasks.cloud.embedded import debian_root, forwarder
+from tasks.cloud.embedded import debian_root, forwarder, nft
 from tasks.cloud.embedded.address import ACCOUNT, LOOPBACK
 from tasks.cloud.embedded.containers import Containers
 from tasks.cloud.embedded.home import CloudIdentity, Home
@@ -24,8 +24,8 @@ from tasks.cloud.embedded.listen import listen, listen_somewhere
 from tasks.process.life import this_boot
 
 REGION = "eu-central-1"
-HOME_GONE_EVERY = 10.0
-"""Seconds between two checks whether the home still exists; without it the daemon ends."""
+CHECKED_EVERY = 10.0
+"""Seconds between two checks whether the home still exists, without which the daemon ends, and whether its rules do."""
 SETTINGS = {
     "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 1,300 images that cannot be launched here
     "MOTO_DISABLE_GLOBAL_CORS": "true",  # no web page may use this cloud
@@ -56,8 +56,14 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     disk = Disk(home.state, home.objects, former=max(LATE) if identity.faults else 0)
     key = debian_root.key()
     faults = Faults() if identity.faults else None
+    unfiltered = "" if runtime else nft.problem()
+    if unfiltered:
+        logging.warning(unfiltered)
+    containers = Containers(identity.id, filters=not unfiltered)
+    rules = None if runtime or unfiltered else nft.Filter(containers.network, identity.subnet)
     instances = Instances(
-        runtime=runtime or Containers(identity.id),  # type: ignore[arg-type]
+        runtime=runtime or containers,  # type: ignore[arg-type]
+        enforce=rules.enforce if rules else lambda ports: None,
         lock=lock,
         save=functools.partial(disk.save, "ec2"),
         folder=home.hosts,
@@ -103,8 +109,10 @@ def serve(home: Home, identity: CloudIdentity, runtime: object | None = None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     home.announce()
-    while not stop.wait(HOME_GONE_EVERY) and home.folder.exists():
-        pass
+    while not stop.wait(CHECKED_EVERY) and home.folder.exists():
+        with lock:
+            if rules:
+                rules.restore()
     debian_ami.close()
     instances.close()
     lock.acquire()  # every request under way is answered and stored

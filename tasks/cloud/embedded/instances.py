@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any
 
 from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import StateReason
 
 from tasks.cloud.embedded.runtime import REBOOTED, Launch, Runtime
+from tasks.cloud.embedded.security_groups import GroupRule, Port
 from tasks.refusal import Refusal
 
 LOG = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class Instances:
         self,
         *,
         runtime: Runtime,
+        enforce: Callable[[Sequence[Port]], None],
         lock: threading.RLock,
         save: Callable[[], None],
         folder: Path,
@@ -77,6 +80,7 @@ class Instances:
         pace: Pace,
     ) -> None:
         self.runtime, self.lock, self.save = runtime, lock, save
+        self.enforce = enforce
         self.folder, self.subnet, self.pace = folder, ipaddress.ip_network(subnet), pace
         self.debian_ami, self.debian_image = debian_ami, debian_image
         self._turns: dict[str, threading.Lock] = {}
@@ -136,6 +140,12 @@ class Instances:
         last = max(known, key=made_at, default=None)
         start = hosts.index(last.private_ip) + 1 if last else 0
         return next(each for each in hosts[start:] + hosts[:start] if each not in taken)
+
+    def filter(self) -> None:
+        """Let each running host send and receive what its security groups say now."""
+        with self.lock:
+            running = [(each, self.runtime.interface(each.id)) for _, each in self.all()]
+            self.enforce([_port(each, interface) for each, interface in running if interface])
 
     def all(self) -> Iterator[tuple[Any, Any]]:
         """Every instance of every region, each with its backend."""
@@ -205,6 +215,7 @@ class Instances:
                     self.change(instance, "pending")
                 else:
                     self._died(instance)
+        self.filter()
         for _, _, backend in ec2_backends.iter_backends():
             for ami in [each for each in backend.amis.values() if each.state == "pending"]:
                 if ami.id != self.debian_ami:
@@ -229,6 +240,7 @@ class Instances:
         with self._turn(instance.id):  # work under way may have ended it, and may start it again
             running = instance.state != "running" or self.runtime.alive(instance.id)
             restarted = running or self.runtime.attach(instance.id, instance.private_ip)
+            self.filter()
             if not restarted and instance.id not in self._restarting:
                 code = self.runtime.exit_code(instance.id)
                 if code == REBOOTED:
@@ -256,6 +268,7 @@ class Instances:
                 begun = time.monotonic()
                 try:
                     self._work(instance, state)
+                    self.filter()
                 except Refusal as refusal:
                     reason = f"Server.InternalError: {refusal.text.splitlines()[0]}"
                     LOG.error(f"{instance.id}: {state}: {refusal.text}")
@@ -275,6 +288,7 @@ class Instances:
                     id=instance.id,
                     image=self._image(instance.image_id),
                     address=instance.private_ip,
+                    memory=INSTANCE_TYPES[instance.instance_type]["MemoryInfo"]["SizeInMiB"],
                     folder=self.folder / instance.id,
                 )
             )
@@ -291,6 +305,7 @@ class Instances:
                     self.runtime.stop(instance.id)
                     self._empty_console(instance.id)
                     self.runtime.start(instance.id, instance.private_ip)
+                    self.filter()
         except Refusal as refusal:
             LOG.error(f"{instance.id}: reboot: {refusal.text}")
             with self.lock:
@@ -328,6 +343,35 @@ class Instances:
 def made_at(instance: Any) -> Any:
     """When an instance was made: a start renews its launch time."""
     return getattr(instance, "made_at", instance.launch_time)
+
+
+def _port(instance: Any, interface: int) -> Port:
+    groups = instance.nics[0].group_set
+    return Port(
+        host=instance.id,
+        interface=interface,
+        address=instance.private_ip,
+        groups=frozenset(each.id for each in groups),
+        ingress=tuple(_rules(each for group in groups for each in group.ingress_rules)),
+        egress=tuple(_rules(each for group in groups for each in group.egress_rules)),
+    )
+
+
+def _rules(rules: Iterable[Any]) -> Iterator[GroupRule]:
+    """moto's rules, of which each is for one network, one group or one list of networks."""
+    for rule in rules:
+        ports = {} if rule.from_port is None else {"first": rule.from_port, "last": rule.to_port}
+        networks = [rule.ip_range.get("CidrIp", ""), *_listed(rule)]
+        for network in filter(None, networks):
+            yield GroupRule(protocol=rule.ip_protocol, network=network, **ports)
+        if group := rule.source_group.get("GroupId"):
+            yield GroupRule(protocol=rule.ip_protocol, group=group, **ports)
+
+
+def _listed(rule: Any) -> list[str]:
+    listed = rule.ec2_backend.managed_prefix_lists.get(rule.prefix_list_id)
+    networks = [each["Cidr"] for each in listed.entries.get(listed.version, ())] if listed else []
+    return [each for each in networks if ":" not in each]
 
 
 def _as_utc(stamp: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks import environ as variables
-from tasks.cloud.embedded import containers, debian_root, home
+from tasks.cloud.embedded import containers, debian_root, home, nft
 from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.home import CloudIdentity, Home, described
 from tasks.cloud.embedded.listen import listen
@@ -73,6 +73,8 @@ def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
         _accept_ports(identity)
         say("starting the embedded cloud")
         _spawn(place)
+    if problem := nft.problem():
+        say(problem)
     return ["cloud: started", *described(place)]
 
 

@@ -100,6 +100,7 @@ def _launches(instances: Instances) -> None:
         reservation = run(backend, image_id, count, user_data, group_names, **options)
         reservation.request = request
         for instance in reservation.instances:
+            instance.security_groups = list(instance.nics[0].group_set)  # also those that its interface names
             if fate == DIES:  # as with a disk's key that may not be used: it never runs
                 instances.change(instance, "shutting-down", KEY_WRONG)
             else:
@@ -334,6 +335,8 @@ def _disks(backend: Any, instance: Any) -> list[Any]:
 def _names_and_groups() -> None:
     delete, create = EC2Backend._delete_security_group, Route53Backend.create_hosted_zone
     make_rule = SecurityGroupRule.__init__
+    of_instance = EC2Backend.modify_instance_security_groups
+    of_interface = EC2Backend.modify_network_interface_attribute
 
     def delete_group(backend: Any, vpc_id: str | None, group_id: str) -> None:
         for reservation in backend.reservations.values():
@@ -356,6 +359,22 @@ def _names_and_groups() -> None:
             network = str(ipaddress.ip_network(rule.ip_range[kind], strict=False))
             rule.ip_range = {**rule.ip_range, kind: network}
 
+    def modify_instance(backend: Any, instance_id: str, groups: list[str]) -> Any:
+        instance = of_instance(backend, instance_id, groups)
+        for interface in instance.nics.values():
+            interface._group_set = list(instance.security_groups)
+        return instance
+
+    def modify_interface(
+        backend: Any, eni_id: str, group_ids: list[str], *arguments: Any, **named: Any
+    ) -> None:
+        of_interface(backend, eni_id, group_ids, *arguments, **named)
+        interface = backend.get_network_interface(eni_id)
+        if group_ids and interface.instance:
+            interface.instance.security_groups = list(interface._group_set)
+
+    EC2Backend.modify_instance_security_groups = modify_instance
+    EC2Backend.modify_network_interface_attribute = modify_interface
     EC2Backend._delete_security_group = delete_group
     SecurityGroupRule.__init__ = canonical
     Route53Backend.create_hosted_zone = create_zone

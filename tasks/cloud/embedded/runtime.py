@@ -17,6 +17,8 @@ class Launch:
     id: str
     image: str
     address: str
+    memory: int
+    """MiB of memory, as its instance type has."""
     folder: Path
     """The host's folder: seed/ holds what cloud-init reads, console what the host prints."""
 
@@ -35,6 +37,9 @@ class Runtime(Protocol):
 
     def alive(self, host: str) -> bool:
         """Whether the host runs now; asked with every request."""
+
+    def interface(self, host: str) -> int:
+        """This machine's end of a running host's cable; 0 if it has none."""
 
     def wait(self, seconds: float) -> list[str]:
         """Wait until hosts die, or other ones run, and return those that died."""

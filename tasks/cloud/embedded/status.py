@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from tasks.cloud.embedded import home
+from tasks.cloud.embedded import home, nft
 from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.client import Embedded
 from tasks.cloud.embedded.home import described
@@ -54,7 +54,7 @@ def lines(environ: Mapping[str, str] = os.environ) -> list[str]:
         return ["cloud: there is none (doit cloud start)"]
     if not place.running():
         return [f"cloud: stopped, its data lies in {place.folder} (doit cloud start)"]
-    lines = [*described(place)]
+    lines = [*described(place), *filter(None, [nft.problem()])]
     ec2 = Embedded(REGION, lambda: identity).client("ec2")
     for each in ec2.describe_images(Owners=["self", "136693071363"])["Images"]:
         why = f" ({reason})" if (reason := each.get("StateReason", {}).get("Message")) else ""

@@ -270,11 +270,44 @@ def test_protection_at_launch_holds(cloud):
     ec2.terminate_instances(InstanceIds=[id])
 
 
+def test_the_groups_of_an_instance_are_those_of_its_interface(cloud):
+    ec2 = cloud.client("ec2")
+    first, second = (
+        ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"] for _ in range(2)
+    )
+    id = launch(cloud, SecurityGroupIds=[first])["InstanceId"]
+    until(lambda: state(cloud, {"InstanceId": id}) == "running")
+
+    def groups() -> tuple[list[str], list[str]]:
+        found = ec2.describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]
+        (interface,) = found["NetworkInterfaces"]
+        return tuple(
+            [each["GroupId"] for each in of["Groups"]]
+            for of in ({"Groups": found["SecurityGroups"]}, interface)
+        )
+
+    assert groups() == ([first], [first])
+    ec2.modify_instance_attribute(InstanceId=id, Groups=[second])
+    assert groups() == ([second], [second])
+    found = ec2.describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]
+    interface = found["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[first])
+    assert groups() == ([first], [first])
+    ec2.terminate_instances(InstanceIds=[id])
+
+
+def test_an_instance_that_names_no_group_has_the_default_one(cloud):
+    assert [each["GroupName"] for each in launch(cloud)["SecurityGroups"]] == ["default"]
+
+
+@pytest.mark.parametrize("named_by", ["the instance", "its interface"])
 @pytest.mark.promise("moto-group-in-use")
-def test_a_group_in_use_is_not_deleted(cloud):
+def test_a_group_in_use_is_not_deleted(cloud, named_by):
     ec2 = cloud.client("ec2")
     group = ec2.create_security_group(GroupName=uuid.uuid4().hex, Description="x")["GroupId"]
-    instance = launch(cloud, SecurityGroupIds=[group])
+    interface = {"NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [group]}]}
+    instance = launch(cloud, **({"SecurityGroupIds": [group]} if named_by == "the instance" else interface))
+    assert [each["GroupId"] for each in instance["SecurityGroups"]] == [group]
     assert code(ec2.delete_security_group, GroupId=group) == "DependencyViolation"
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
     until(lambda: state(cloud, instance) == "terminated")

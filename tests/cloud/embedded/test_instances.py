@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -105,7 +106,20 @@ def ready(cloud: client.Embedded) -> client.Embedded:
         return images[0]["State"] == "available"
 
     until(built, seconds=240)
+    open_ports(cloud, default_group(cloud), 22, 80)
     return cloud
+
+
+def default_group(cloud: client.Embedded) -> str:
+    wanted = [{"Name": "group-name", "Values": ["default"]}]
+    return cloud.client("ec2").describe_security_groups(Filters=wanted)["SecurityGroups"][0]["GroupId"]
+
+
+def open_ports(cloud: client.Embedded, group: str, *ports: int) -> list[dict]:
+    world = [{"CidrIp": "0.0.0.0/0"}]
+    rules = [{"IpProtocol": "tcp", "FromPort": each, "ToPort": each, "IpRanges": world} for each in ports]
+    cloud.client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=rules)
+    return rules
 
 
 GUARDED = {"InstanceInitiatedShutdownBehavior": "terminate"}
@@ -146,7 +160,13 @@ def traces(id: str) -> list[str]:
     left += podman("network", "ls", "-q", "--filter", label).split()
     left += podman("images", "-aq", "--filter", label).split()
     left += podman("images", "-q", "--filter", f"reference=localhost/release-pipeline-{id}").split()
-    return left
+    return left + tables(id)
+
+
+def tables(id: str) -> list[str]:
+    """The rules of a cloud's security groups, which a kernel keeps when their maker is killed."""
+    done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
+    return [each for each in done.stdout.splitlines() if each.endswith(f" release-pipeline-{id}")]
 
 
 def test_a_host_boots_where_the_api_says_and_admits_the_deploy_key(host):
@@ -237,8 +257,12 @@ def test_a_killed_server_finds_its_hosts_again_and_boots_none(cloud, environ, qu
     before = host.found(), container(host), traces(place.load().id)
     os.kill(place.running(), signal.SIGKILL)
     until(lambda: not place.running())
+    address = before[0]["PrivateIpAddress"]
+    assert [reached(address, 22), reached(address, 8000)] == [True, False], "its rules hold without it"
     client.connect(REGION, quiet, environ).client("ec2")
     assert (host.found(), container(host), traces(place.load().id)) == before
+    assert [reached(address, 22), reached(address, 8000)] == [True, False]
+    assert len(tables(place.load().id)) == 2
     assert host.answers()
 
 
@@ -251,6 +275,7 @@ def test_stop_ends_everything_and_start_brings_it_back(cloud, environ, quiet, ke
     lifecycle.stop(quiet, environ)
     assert not home.of(environ).running()
     assert "running" not in container(host, "{{.State.Status}}")
+    assert tables(home.of(environ).load().id) == []
     lifecycle.start(quiet, environ)
     until(lambda: host.state == "running")
     until(host.answers)
@@ -346,6 +371,77 @@ def test_a_host_fetches_from_the_store_by_a_presigned_url(cloud, host):
     asked = f"-H 'Authorization: {credential}' -H 'X-Amz-Target: AmazonSSM.GetParametersByPath'"
     address = url.split("?")[0].rsplit("/", 2)[0]
     assert host.ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {asked} -d '{{}}' {address}/") == "403"
+
+
+def reaches(host: Host, address: str, port: int) -> bool:
+    """Whether a host gets an answer of any kind: what a security group drops is never answered."""
+    asked = f"timeout 1 bash -c '< /dev/tcp/{address}/{port}' 2> /dev/null; echo $?"
+    return host.ssh(asked) != "124"
+
+
+def reached(address: str, port: int) -> bool:
+    """The same for this machine."""
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.promise(
+    "groups-filter",
+    "environments-do-not-meet",
+    "no-host-takes-an-address",
+    "hosts-have-limits",
+    "flushed-rules-come-back",
+)
+def test_a_host_is_walled_in_by_its_security_groups_and_its_type(cloud, environ, quiet, host, key):
+    ec2 = cloud.client("ec2")
+    group = ec2.create_security_group(GroupName="other", Description="another environment")["GroupId"]
+    open_ports(cloud, group, 22)
+    other = boot(cloud, key, SecurityGroupIds=[group], InstanceType="t3.nano")
+    here, there = (each.found()["PrivateIpAddress"] for each in (host, other))
+
+    # a port is reached while a group admits it, and hosts of other groups reach none
+    rules = open_ports(cloud, group, 8000)
+    assert reached(there, 8000)
+    assert not reaches(host, there, 8000)
+    ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules)
+    assert not reached(there, 8000)
+    ec2.modify_instance_attribute(InstanceId=other.id, Groups=[default_group(cloud)])
+    assert reaches(host, there, 22)
+
+    # what leaves the host is judged as well
+    api = home.of(environ).load()
+    assert reaches(other, api.gateway, api.port)
+    everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    ec2.modify_instance_attribute(InstanceId=other.id, Groups=[group])
+    ec2.revoke_security_group_egress(GroupId=group, IpPermissions=everything)
+    assert not reaches(other, api.gateway, api.port)
+
+    # what somebody else flushes comes back
+    for family in ("bridge", "ip"):
+        name = f"release-pipeline-{api.id}"
+        subprocess.run(["nft", "delete", "table", family, name], check=True)
+    assert reached(there, 8000)
+
+    # 512 MiB and 256 processes are the type's
+    assert "Killed" in other.ssh("sudo sh -c 'head -c 1G /dev/zero | tail' 2>&1 || true")
+    crowd = "import os, time\nfor n in range(400):\n if not os.fork(): time.sleep(1); os._exit(0)"
+    assert "BlockingIOError" in other.ssh(f'python3 -c "{crowd}" 2>&1 || true')
+
+    until(lambda: not reached(there, 8000))
+
+    # last: it cannot be reached afterwards
+    stolen = here.rpartition(".")[0] + ".200"
+    steal = f"ip address flush dev eth0; ip address add {stolen}/24 dev eth0"
+    other.leave(f"sudo systemd-run --quiet sh -c '{steal}'")
+    until(lambda: not reached(there, 22))
+    assert not reached(stolen, 22)
+    other.do("terminate_instances", "terminated")
+    assert host.answers()
 
 
 WEB = """

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 
 import pytest
 from botocore.exceptions import ClientError
@@ -14,11 +15,12 @@ from botocore.exceptions import ClientError
 from tasks.cloud import connect
 from tasks.cloud.aws import CredentialsMissing
 from tasks.cloud.embedded import home, lifecycle
-from tasks.cloud.embedded.containers import PodmanMissing, PodmanRefused
+from tasks.cloud.embedded.containers import PodmanMissing, PodmanRefused, podman
 from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.embedded.lifecycle import PortTaken, ServerFailed
 from tasks.full_disk import DiskFull
 from tests.cloud.embedded.conftest import Server
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -52,6 +54,26 @@ def test_a_podman_that_refuses(tmp_path, monkeypatch, quiet):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(PodmanRefused, match="podman version: cgroups: no such thing"):
         lifecycle.start(quiet, {"XDG_STATE_HOME": str(tmp_path)})
+
+
+def test_a_container_that_may_make_no_networks(tmp_path):
+    start = "from tasks.cloud.embedded import lifecycle; lifecycle.start(print, {'XDG_STATE_HOME': '.'})"
+    command = ["setpriv", "--bounding-set=-net_admin", sys.executable, "-c", start]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert (
+        "cloud: this container may make no networks for hosts: it lacks the capability NET_ADMIN"
+        in done.stderr
+    )
+
+
+@pytest.mark.parametrize("arguments", [("run", "x"), ("--runtime", "runc", "run", "x")])
+def test_what_podman_refuses_is_named(tmp_path, monkeypatch, arguments):
+    program(tmp_path, "podman", "echo 'Error: no such image' >&2; exit 125")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PodmanRefused, match="cloud: podman run: no such image"):
+        podman(*arguments)
 
 
 def test_a_port_that_another_program_has(place, quiet):

@@ -31,6 +31,9 @@ class Names:
     def alive(self, host: str) -> bool:
         return host in self.running
 
+    def interface(self, host: str) -> int:
+        return 0
+
     def wait(self, seconds: float) -> list[str]:
         threading.Event().wait(seconds)
         return []
