@@ -74,7 +74,7 @@ def test_an_empty_account_gets_everything_once(run):
         "make bucket shop-123456789012-eu-central-1: versioned, encrypted, private",
         "make zone shop.example.com",
         "make identity provider token.actions.githubusercontent.com, for sts.amazonaws.com",
-        "make role shop-builder",
+        "make role shop-compiler",
     ]
     assert planned[-1] == "make budget alarm: 50 USD a month, to web@example.com"
     with pytest.raises(BootstrapUnconfirmed, match=f"{len(planned)} changes"):

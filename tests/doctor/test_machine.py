@@ -25,7 +25,7 @@ def test_a_job_that_has_everything_lacks_nothing(environ):
 @pytest.mark.parametrize(
     ("environ", "words", "remedy"),
     [
-        (GITHUB, "no role", "gh variable set BUILDER_ROLE"),
+        (GITHUB, "no role", "gh variable set COMPILER_ROLE"),
         (GITHUB | {"AWS_ROLE_ARN": ROLE}, "no token", "id-token: write"),
         (
             GITLAB | {**ALL, "SWEEPER_ROLE": ""} | JOB,
@@ -37,7 +37,7 @@ def test_a_job_that_has_everything_lacks_nothing(environ):
         (
             BITBUCKET | JOB,
             "no variable COMPILER_ROLE, BUILDER_ROLE, RELEASER_ROLE, SWEEPER_ROLE, BRANCH_ROLE, PULL_REQUEST_ROLE",
-            '"key": "BUILDER_ROLE"',
+            '"key": "COMPILER_ROLE"',
         ),
         (BITBUCKET | ALL | {"AWS_ROLE_ARN": ROLE}, "no token", "oidc: true"),
     ],
