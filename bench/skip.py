@@ -55,11 +55,15 @@ def table(root: Path) -> None:
 def again(root: Path, folder: Path, strategy: str) -> float:
     """Seconds of the playbook on a host where it has nothing to change; fails if it changes something."""
     here = command_line.read(root, {})
-    reached = hosts.reachable(here.cloud, here.secrets_folder, infrastructure.existing(here))
-    variables = {**server.variables(here), **server.application(here)}
-    inventory = ansible._inventory(folder, reached, variables)
+    reached = hosts.reachable(here, infrastructure.existing(here))
+    inventory = ansible._inventory(folder, reached, server.variables(here))
     environ = {**os.environ, **ansible._environment(folder, strategy)}
-    command = [DOIT.parent / "ansible-playbook", "-i", inventory, root / "playbooks" / "server.yml"]
+    command: list[str | Path] = [
+        DOIT.parent / "ansible-playbook",
+        "-i",
+        inventory,
+        root / "playbooks" / "server.yml",
+    ]
     begun = time.monotonic()
     done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
     seconds = time.monotonic() - begun

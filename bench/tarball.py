@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -39,7 +40,7 @@ def main() -> None:
             change(
                 root,
                 "app/composer.json",
-                lambda text, n=number: text.replace("The example", f"{n} The example"),
+                partial(_renamed, number=number),
             )
             everything(root, number)
             before = cpu_of_children()
@@ -67,7 +68,7 @@ def main() -> None:
         ):
             seen = []
             for number in range(TIMES):
-                change(root, name, lambda text, c=comment, n=number: text + c.format(n))
+                change(root, name, partial(_with, line=comment.format(number)))
                 seen.append(timed(root))
             rows.append((what, built(seen), median(seen), ""))
     head = "| a tarball of the example | built | seconds | reference | × sequential |"
@@ -124,6 +125,14 @@ def everything(root: Path, number: int) -> None:
     """Change an input of every layer."""
     for name in (PHP, THEME, "app/app/design/frontend/Shop/base/web/css/source/_variables.less"):
         change(root, name, lambda text: f"{text}// cold {number}\n")
+
+
+def _renamed(text: str, *, number: int) -> str:
+    return text.replace("The example", f"{number} The example")
+
+
+def _with(text: str, *, line: str) -> str:
+    return text + line
 
 
 def change(root: Path, name: str, how: Callable[[str], str]) -> None:
