@@ -58,14 +58,9 @@ def again(root: Path, folder: Path, strategy: str) -> float:
     reached = hosts.reachable(here, infrastructure.existing(here))
     inventory = ansible._inventory(folder, reached, server.variables(here))
     environ = {**os.environ, **ansible._environment(folder, strategy)}
-    command: list[str | Path] = [
-        DOIT.parent / "ansible-playbook",
-        "-i",
-        inventory,
-        root / "playbooks" / "server.yml",
-    ]
+    play = [str(DOIT.parent / "ansible-playbook"), "-i", str(inventory)]
     begun = time.monotonic()
-    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
+    done = subprocess.run([*play, "playbooks/server.yml"], cwd=root, env=environ, capture_output=True, text=True)
     seconds = time.monotonic() - begun
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
