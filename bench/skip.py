@@ -60,7 +60,9 @@ def again(root: Path, folder: Path, strategy: str) -> float:
     environ = {**os.environ, **ansible._environment(folder, strategy)}
     play = [str(DOIT.parent / "ansible-playbook"), "-i", str(inventory)]
     begun = time.monotonic()
-    done = subprocess.run([*play, "playbooks/server.yml"], cwd=root, env=environ, capture_output=True, text=True)
+    done = subprocess.run(
+        [*play, "playbooks/server.yml"], cwd=root, env=environ, capture_output=True, text=True
+    )
     seconds = time.monotonic() - begun
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
