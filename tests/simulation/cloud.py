@@ -29,18 +29,26 @@ BOOTS, ENDS = 8.0, 4.0
 """Seconds until an instance runs, and until it has ended."""
 FAULTS = (
     *("request lost", "answer lost", "sent twice", "conflict", "slow", "slow answer"),
-    *("freeze", "freeze", "freeze", "death", "death after", "clock"),
+    *("freeze", "freeze", "freeze", "death", "death after", "clock", "silence"),
 )
 SLOW = (5.0, 25.0, 60.0, 100.0)
 """Seconds of a slow request."""
 FREEZE = tuple(float(each) for each in range(20, 240, 10))
 """Seconds that a process stands still: often so long that another run takes its lease."""
+SILENCE = (70.0, 100.0, 150.0)
+"""Seconds for which the bucket answers a process nothing, while the rest of the cloud does."""
 HOT = 4
 """A fault is so much likelier where a document is written."""
 JUMP = -7200.0
 """Seconds by which a wall clock jumps."""
 STEPS = (4.0, 4.0, 35.0)
 """Seconds of a step of a play."""
+
+
+OF_BUCKET = {
+    *("get_object", "put_object", "head_object", "delete_object", "delete_objects", "list_objects_v2"),
+    *("head_bucket", "get_bucket_tagging"),
+}
 
 
 class NoSuchBucket(ClientError):
@@ -141,6 +149,11 @@ class World:
         if fault:
             scheduler.note(f"{name}: {fault}")
         self._freeze(process, fault)
+        if fault == "silence":
+            process.silent = scheduler.now + SILENCE[scheduler.decisions.one_of(len(SILENCE))]
+        if scheduler.now < process.silent and name in OF_BUCKET:
+            scheduler.pause(process.silent - scheduler.now)
+            raise EndpointConnectionError(endpoint_url=name)
         scheduler.pause(self._slow() if fault == "slow" else TAKES)
         if fault == "death":
             scheduler.kill(process)

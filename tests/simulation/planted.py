@@ -160,8 +160,8 @@ BUGS = (
     Planted(
         "a launch has another token each time",
         "tasks.infrastructure.launches:token",
-        "if renew or number not in launch:",
-        "if True:",
+        "if number in launch and not renew:",
+        "if False:",
     ),
     Planted(
         "the promotion record of the commit before is written",

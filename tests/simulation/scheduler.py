@@ -169,11 +169,12 @@ class SimulatedThreads(Threads):
 
 
 class Process:
-    """A simulated process. `ahead`: seconds that its wall clock is wrong. `frozen`: until when it stands still. `acted`: when it last changed something, but its lease."""
+    """A simulated process. `ahead`: seconds that its wall clock is wrong. `frozen`: until when it stands still. `acted`: when it last changed something, but its lease.
+    `silent`: until when the bucket does not answer it."""
 
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler, self.name = scheduler, name
-        self.ahead, self.frozen, self.acted = 0.0, 0.0, 0.0
+        self.ahead, self.frozen, self.acted, self.silent = 0.0, 0.0, 0.0, 0.0
         self.interrupted, self.dead, self.signalled = False, False, False
         self.threads = SimulatedThreads(self)
         self.main: Thread | None = None
