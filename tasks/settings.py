@@ -160,6 +160,14 @@ class Ci:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spending:
+    """Who is told when the account costs too much: `doit bootstrap` makes the alarm."""
+
+    month: int = setting("USD that the account may cost in a month", 100, form=forms.at_least(1))
+    mail: str = setting("address that is told; empty: there is no alarm", "", form=forms.or_empty(forms.MAIL))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """When orphans and old objects are deleted."""
 
@@ -195,7 +203,9 @@ class Pipeline:
     )
     region: str = setting("region of the cloud", "eu-central-1", form=forms.CLOUD_NAME)
     bucket: str = setting(
-        "bucket for tarballs and records; empty: NAME-releases", "", form=forms.or_empty(forms.BUCKET)
+        "bucket for tarballs and records; empty: NAME-ACCOUNT-REGION, or NAME-releases where the account has that from a former version",
+        "",
+        form=forms.or_empty(forms.BUCKET),
     )
     public_keys: tuple[str, ...] = setting(
         "minisign keys that tarballs may be signed with: `doit key`", (), form=forms.PUBLIC_KEY
@@ -211,6 +221,7 @@ class Pipeline:
         "seconds that a release may take; printed, not enforced", 300, form=forms.at_least(1)
     )
     sweep: Sweep = section(Sweep)
+    spending: Spending = section(Spending)
     ci: Ci = section(Ci)
 
 

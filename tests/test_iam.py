@@ -36,7 +36,7 @@ from tests import second_opinion
 from tests.cloud.embedded.conftest import Server
 from tests.clouds import IdleHosts, QuietCloud, run_in
 from tests.conftest import ROOT, SERVED, commit, copy_project, git
-from tests.iam import ACCOUNT, ROLES, allowed, policy
+from tests.iam import ACCOUNT, ROLES, allowed, attached, policy
 from tests.rules import policies
 
 REGION = "eu-central-1"
@@ -298,7 +298,7 @@ def cloud_of_roles(folder):
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         arns[role] = iam.create_role(RoleName=role, AssumeRolePolicyDocument=document)["Role"]["Arn"]
         for name in names:
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy(name)))
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(attached(name)))
 
     def be(role):
         if role not in arns:
@@ -491,16 +491,14 @@ def test_a_file_too_many_is_denied_in_a_sentence(run_as, tmp_path):
     (tmp_path / "file").write_bytes(b"poison")
     with pytest.raises(BucketForbidden) as denied:
         run.store.upload("trusted/tarballs/0.tar.zst", tmp_path / "file")
-    sentence = (
-        "state: the bucket shop-releases does not let us write trusted/tarballs/0.tar.zst (AccessDenied)"
-    )
+    sentence = "state: the bucket shop-123456789012-eu-central-1 does not let us write trusted/tarballs/0.tar.zst (AccessDenied)"
     assert denied.value.text.startswith(sentence)
 
 
 @pytest.mark.parametrize(
     ("role", "service", "call", "options"),
     [
-        ("builder", "s3", "delete_bucket", {"Bucket": "shop-releases"}),
+        ("builder", "s3", "delete_bucket", {"Bucket": "shop-123456789012-eu-central-1"}),
         ("releaser", "ec2", "create_image", {"InstanceId": "i-1", "Name": "own"}),
         ("branch", "ec2", "stop_instances", {"InstanceIds": ["i-1"]}),
         ("branch", "ec2", "modify_instance_attribute", {"InstanceId": "i-1", "DisableApiTermination": {"Value": False}}),

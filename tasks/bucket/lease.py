@@ -189,6 +189,7 @@ class Lease:
         except RecordTaken:
             return False  # another run was faster
         except BucketMissing:
+            create.accept_making(self._store)
             create.create_bucket(self._store, self._run.pipeline.name, self._run.pipeline.region)
             return False
         if self._now() - begun > self._me.ttl * SILENCE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import secrets
 import time
@@ -12,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.bucket import name
 from tasks.cloud.errors import code, status
 from tasks.cloud.interface import Cloud
 from tasks.refusal import Refusal
@@ -81,12 +83,30 @@ class NotADocument(DocumentDamaged):
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A bucket of a cloud. Only a request shows whether it exists. `pause`: sleeps between two tries. `nonce`: tells a write from all others."""
+    """A bucket of a cloud. Only a request shows whether it exists. `pause`: sleeps between two tries. `nonce`: tells a write from all others.
+
+    `chosen`: the bucket of the settings; empty: the default of the project, which is looked for at the first use.
+    """
 
     cloud: Cloud
-    bucket: str
+    chosen: str = ""
+    project: str = ""
     pause: Callable[[float], None] = time.sleep
     nonce: Callable[[], str] = secrets.token_hex
+
+    @functools.cached_property
+    def _found(self) -> tuple[str, bool]:
+        return (self.chosen, False) if self.chosen else name.found(self.cloud, self.project)
+
+    @property
+    def bucket(self) -> str:
+        """Its name."""
+        return self._found[0]
+
+    @property
+    def was_complete(self) -> bool:
+        """Whether the look for the name has found it complete: it need not be asked again."""
+        return self._found[1]
 
     @property
     def client(self) -> Any:
@@ -233,6 +253,8 @@ class Store:
         except self.client.exceptions.ClientError as error:
             if status(error) != 403:
                 raise
+            if not self.was_complete and name.tagged(self.client, self.bucket, "") is None:
+                raise name.BucketTaken(bucket=self.bucket) from None
             raise BucketForbidden(bucket=self.bucket, verb=verb, key=key, problem=code(error)) from None
 
     def _readable(self, key: str) -> Document | None:

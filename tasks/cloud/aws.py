@@ -48,6 +48,8 @@ LOGINS = {"sso": "aws sso login", "login": "aws login"}
 class Aws(Cloud):
     """An AWS account and region."""
 
+    own = False
+
     def __init__(self, region: str, environ: Mapping[str, str] = os.environ) -> None:
         super().__init__(region)
         self._environ = environ
@@ -73,6 +75,11 @@ class Aws(Cloud):
         with contextlib.suppress(OSError, RuntimeError):  # no such file; no home
             return b"login_session" in file.expanduser().read_bytes()
         return False
+
+    def _told_account(self) -> str:
+        """Those of a role or of Identity Center do."""
+        credentials = self._session.get_credentials()
+        return str(getattr(credentials, "account_id", "") or "") if credentials else ""
 
     def _prepare(self, session: Any) -> None:
         import botocore.exceptions

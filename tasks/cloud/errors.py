@@ -46,6 +46,15 @@ def status(error: Any) -> int:
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+"""What the services say to a caller who may not ask."""
+
+
+def denied(error: BaseException) -> bool:
+    """Whether the caller lacks a right."""
+    return hasattr(error, "response") and code(error) in DENIED
+
+
 @contextlib.contextmanager
 def already(*codes: str) -> Iterator[None]:
     """Ignore errors of these codes: an earlier run did it, and was interrupted before it could record that."""

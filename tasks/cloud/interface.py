@@ -41,6 +41,8 @@ class AccountWrong(Refusal):
 class Cloud(ABC):
     """What a cloud offers. Its clients are boto3's; each is made once and may be used from any thread."""
 
+    own = True
+    """Whether it belongs to this user alone: no account is pinned, and a run makes what all environments share."""
     login_user = LOGIN_USER
     """The user that the deploy key logs in as; the instances' user data creates it."""
     keys_within = host_keys.WITHIN
@@ -64,12 +66,43 @@ class Cloud(ABC):
                 made = self._connect(service)
                 if self.account and service != "sts":
                     made.meta.events.register("before-call", self._accept_account)
+                if service == "s3":
+                    made.meta.events.register("provide-client-params.s3", self._name_owner)
                 self._clients[service] = made
             return self._clients[service]
 
     def caller(self) -> Caller:
-        """The identity of this process."""
+        """The identity of this process. It is asked once."""
+        return self._caller
+
+    @functools.cached_property
+    def _caller(self) -> Caller:
         return Caller(arn=str(self.client("sts").get_caller_identity()["Arn"]))
+
+    def account_id(self) -> str:
+        """The id of the account. It is asked only where neither settings nor credentials have it."""
+        return self.account or self._told_account() or self.caller().account
+
+    def _told_account(self) -> str:
+        """The account that the credentials name; mostly nothing, where they are a key."""
+        return ""
+
+    def _name_owner(self, params: dict[str, Any], model: Any, context: Mapping[str, Any], **_: Any) -> None:
+        """Whose bucket is meant: a name that somebody else has taken is refused, whatever his policy allows."""
+        if context.get("is_presign_request"):  # the host that fetches would have to send it
+            return
+        if "ExpectedBucketOwner" in model.input_shape.members:
+            params.setdefault("ExpectedBucketOwner", self.account_id())
+
+    def regions(self) -> list[str]:
+        """The regions that there are, of every partition; known without asking."""
+        import botocore.session
+
+        session = botocore.session.Session()
+        partitions = session.get_available_partitions()
+        return [
+            name for each in partitions for name in session.get_available_regions("ec2", partition_name=each)
+        ]
 
     def _accept_account(self, model: Any, **_: Any) -> None:
         """Before the first request that may change something: whose account is it? Raises AccountWrong."""

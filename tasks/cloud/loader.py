@@ -9,7 +9,10 @@ from typing import Any
 
 import botocore.loaders
 
-SERVICES = ["ec2", "route53", "s3", "ssm", "sts", "sso", "sso-oidc", "signin"]
+SERVICES = [
+    *("budgets", "ec2", "iam", "route53", "s3", "service-quotas", "ssm", "sts"),
+    *("sso", "sso-oidc", "signin"),
+]
 """The AWS services that the pipeline uses, and those that botocore asks for the credentials of a person's profile."""
 
 

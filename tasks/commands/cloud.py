@@ -12,8 +12,8 @@ class CloudCommand(Command):
     """`doit cloud VERB`: starts, stops, shows or deletes the embedded cloud."""
 
     name = "cloud"
-    doc_purpose = "the embedded cloud: start, stop, status, delete"
-    doc_usage = "start|stop|status|delete"
+    doc_purpose = "the embedded cloud: start, stop, status, delete; env: variables for the AWS command line"
+    doc_usage = "start|stop|status|env|delete"
 
     def _execute(self, pos_args: list[str] | None = None) -> int:
         def say(words: str) -> None:
@@ -23,6 +23,7 @@ class CloudCommand(Command):
             "start": lambda: lifecycle.start(say),
             "stop": lambda: lifecycle.stop(say),
             "status": status.lines,
+            "env": status.variables,
             "delete": lambda: lifecycle.delete(say),
         }
         verb = pos_args[0] if pos_args else ""

@@ -91,7 +91,7 @@ def read(
         named_branch=variables.get("branch"),
         variables=tuple(f"{name}={value}" for name, value in variables.items()),
         cloud=cloud,
-        store=Store(cloud=cloud, bucket=pipeline.bucket or f"{pipeline.name}-releases"),
+        store=Store(cloud=cloud, chosen=pipeline.bucket, project=pipeline.name),
         hosts=hosts or Hosts(),
         console=console,
         threads=Threads(),

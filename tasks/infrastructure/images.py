@@ -67,21 +67,34 @@ def named(run: Run, ec2: Any, type: str, say: Callable[[str], None]) -> str:
 
     Waits for an image that is still being made. Raises ImageMissing, ImageUnfit or TypeUnknown.
     """
-    name, wanted = run.pipeline.image, architecture(ec2, type, run.pipeline.region)
-    filters = [{"Name": "name", "Values": [name, *(f"{name}-{each}-*" for each in DEBIAN_S.values())]}]
+    name, region = run.pipeline.image, run.pipeline.region
+    wanted = architecture(ec2, type, region)
     for _ in patience(run, f"the image {name} not ready", pause=POLL_IMAGE):
-        images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
-        fitting = [each for each in images if each["Architecture"] == wanted]
-        ready = [each for each in fitting if each["State"] == "available"]
-        if ready:
-            return str(max(ready, key=lambda each: each["CreationDate"])["ImageId"])
-        if not any(each["State"] == "pending" for each in fitting):
-            if others := {each["Architecture"] for each in images} - {wanted}:
-                found = " and ".join(sorted(others))
-                raise ImageUnfit(image=name, found=found, type=type, wanted=wanted)
-            break
+        fitting = called(ec2, name, type=type, wanted=wanted, region=region)
+        if ready := [each for each in fitting if each["State"] == "available"]:
+            return str(newest(ready)["ImageId"])
         say(f"waits for the image {name}")
-    raise ImageMissing(image=name, region=run.pipeline.region)
+    raise ImageMissing(image=name, region=region)
+
+
+def called(ec2: Any, name: str, *, type: str, wanted: str, region: str) -> list[dict[str, Any]]:
+    """The images of a name, ours and Debian's, for a type's processor, that can be used or will be soon: at least one.
+
+    Raises ImageMissing or ImageUnfit.
+    """
+    filters = [{"Name": "name", "Values": [name, *(f"{name}-{each}-*" for each in DEBIAN_S.values())]}]
+    images = ec2.describe_images(Owners=["self", DEBIAN], Filters=filters)["Images"]
+    fitting = [each for each in images if each["Architecture"] == wanted]
+    if usable := [each for each in fitting if each["State"] in ("available", "pending")]:
+        return usable
+    if others := {each["Architecture"] for each in images} - {wanted}:
+        raise ImageUnfit(image=name, found=" and ".join(sorted(others)), type=type, wanted=wanted)
+    raise ImageMissing(image=name, region=region)
+
+
+def newest(images: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The newest of some images."""
+    return max(images, key=lambda each: str(each["CreationDate"]))
 
 
 def described(ec2: Any, id: str) -> Described:

@@ -105,9 +105,10 @@ def shared_differences(run: Run) -> list[str]:
 
 
 def share(run: Run) -> Outcome:
-    """Make the bucket and the zone. Raises BucketGone, or ZoneMissing for a zone that the pipeline does not make."""
+    """Make the bucket and the zone. Raises BucketGone, NotBootstrapped, or ZoneMissing for a zone that the pipeline does not make."""
     made = []
     if not _bucket_exists(run):
+        create.accept_making(run.store)
         create.make_bucket(run.store, run.pipeline.name, run.pipeline.region)
         made.append(f"bucket {run.bucket}")
     if not _zone(run):

@@ -18,7 +18,7 @@ class ZoneMissing(Refusal):
         "infrastructure: no public hosted zone {zone} in this account (pipeline.yml: dns_zone); "
         "the parent zone must name the name servers of the new one"
     )
-    remedy = "aws route53 create-hosted-zone --name {zone} --caller-reference first"
+    remedy = "doit bootstrap"
 
 
 def zone_id(cloud: Cloud, name: str) -> str | None:
@@ -38,9 +38,22 @@ def _zone_id(route53: Any, name: str) -> str | None:
     return None
 
 
-def make(route53: Any, name: str, project: str) -> None:
-    """Make the zone. Raises ZoneMissing for a name that another owner must delegate."""
-    # names below .localhost are the machine's own (RFC 6761); every other name has an owner
-    if not f".{name}".endswith(".localhost"):
+def is_local(name: str) -> bool:
+    """Whether a name is below .localhost: those are each machine's own (RFC 6761), and every other name has an owner."""
+    return f".{name}".endswith(".localhost")
+
+
+def name_servers(cloud: Cloud, name: str) -> list[str]:
+    """The name servers of the zone, which the parent zone must name; none where there is no zone."""
+    id = zone_id(cloud, name)
+    if not id:
+        return []
+    told = cloud.client("route53").get_hosted_zone(Id=id).get("DelegationSet", {})
+    return [each.rstrip(".").lower() for each in told.get("NameServers", ())]
+
+
+def make(route53: Any, name: str, project: str, *, anywhere: bool = False) -> None:
+    """Make the zone. Raises ZoneMissing for a name that another owner must delegate, unless an administrator makes it (`anywhere`)."""
+    if not (anywhere or is_local(name)):
         raise ZoneMissing(zone=name)
     route53.create_hosted_zone(Name=name, CallerReference=f"{project}-{secrets.token_hex(16)}")

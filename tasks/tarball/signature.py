@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tasks.cloud.errors import code
+from tasks.cloud.errors import denied
 from tasks.digest import Digest
 from tasks.refusal import Refusal
 from tasks.tarball.build.tar import Damaged, HashingReader, Readable
@@ -74,13 +74,13 @@ def make_key(run: Run, *, replace: bool = False) -> str:
     ssm = run.cloud.client("ssm")
     try:
         ssm.put_parameter(
-            Name=_parameter(run),
+            Name=parameter(run),
             Value=bytes(pair.secret_key).decode(),
             Type="SecureString",
             Overwrite=replace,
         )
     except ssm.exceptions.ParameterAlreadyExists:
-        raise SigningKeyExists(parameter=_parameter(run), public=public(_key(run))) from None
+        raise SigningKeyExists(parameter=parameter(run), public=public(_key(run))) from None
     return public(pair.secret_key)
 
 
@@ -95,10 +95,10 @@ def sign(run: Run, digest: Digest, tarball: Readable) -> str | None:
     key = _key(run)
     if key is None:
         if run.environment.signatures == "required":
-            raise SigningKeyMissing(parameter=_parameter(run))
+            raise SigningKeyMissing(parameter=parameter(run))
         return None
     if public(key) not in keys:
-        raise SigningKeyUnknown(parameter=_parameter(run), public=public(key))
+        raise SigningKeyUnknown(parameter=parameter(run), public=public(key))
     read = HashingReader(tarball)
     made = key.sign(read, untrusted_comment=f"{run.pipeline.name}: {digest}", trusted_comment=digest)
     if read.digest != digest:
@@ -154,20 +154,33 @@ def public(key: minisign.SecretKey | None) -> str:
     return key.get_public_key().to_base64().decode() if key else ""
 
 
-def _parameter(run: Run) -> str:
+def public_of(ssm: Any, name: str) -> str:
+    """The public key of the private key in the parameter store; empty if there is none. May be denied."""
+    return public(_stored(ssm, name))
+
+
+def parameter(run: Run) -> str:
+    """The private key's name in the parameter store."""
     # not among the environments' secrets: more roles may read and write that folder
     return f"/{run.pipeline.name}-signing/key"
 
 
 def _key(run: Run) -> minisign.SecretKey | None:
     """The private key; None if it does not exist or this role may not read it."""
-    import minisign
-
     ssm = run.cloud.client("ssm")
     try:
-        kept = ssm.get_parameter(Name=_parameter(run), WithDecryption=True)["Parameter"]["Value"]
+        return _stored(ssm, parameter(run))
     except ssm.exceptions.ClientError as error:
-        if code(error) not in ("ParameterNotFound", "AccessDenied", "AccessDeniedException"):
+        if not denied(error):
             raise
+        return None
+
+
+def _stored(ssm: Any, name: str) -> minisign.SecretKey | None:
+    import minisign
+
+    try:
+        kept = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    except ssm.exceptions.ParameterNotFound:
         return None
     return minisign.SecretKey.from_bytes(kept.encode())

@@ -493,7 +493,7 @@ def test_no_secret_is_in_a_lease_or_a_record(run):
 
 
 def named(run, bucket):
-    return dataclasses.replace(run, store=dataclasses.replace(run.store, bucket=bucket))
+    return dataclasses.replace(run, store=dataclasses.replace(run.store, chosen=bucket))
 
 
 def of_project(run, name):

@@ -14,7 +14,7 @@ from tasks.settings import Ci
 from tests.cloud.embedded.test_access import ACCOUNT, Issuer
 from tests.conftest import commit, doit, git
 from tests.end_to_end.conftest import copy_example, replace
-from tests.iam import ROLES, policy
+from tests.iam import ROLES, attached
 from tests.runners import Runner, line
 
 pytestmark = [
@@ -71,7 +71,7 @@ def job(project, tmp_path):
     for role, names in ROLES.items():
         iam.create_role(RoleName=role, AssumeRolePolicyDocument=said(doit(project, "trust", role)))
         for name in names:
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy(name)))
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(attached(name)))
 
     def typed(role, ref, control, person="kim", code=0):
         number = len(list(tmp_path.glob("runner-*")))

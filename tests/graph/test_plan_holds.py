@@ -23,6 +23,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from tasks.bucket import layout
+from tasks.bucket import name as bucket_name
+from tasks.cloud.embedded.address import ACCOUNT
 from tasks.run import branch_identity
 from tests.conftest import commit, git
 from tests.hypothesis_settings import so_many
@@ -338,7 +340,7 @@ class Shop:
     @property
     def bucket(self) -> str:
         """The project's bucket."""
-        return f"{self.name}-releases"
+        return bucket_name.default(self.name, ACCOUNT, "eu-central-1")
 
     def keys(self) -> dict[str, str]:
         """The bucket's keys, each with its version."""

@@ -102,7 +102,7 @@ def test_a_record_says_who_and_when(run):
 
 def test_without_a_bucket_nothing_is_known_and_voiding_is_no_error(checkout, server):  # noqa: F811
     run = run_in(checkout, QuietCloud(REGION, server.home.load()))
-    run = dataclasses.replace(run, store=dataclasses.replace(run.store, bucket="no-such-bucket"))
+    run = dataclasses.replace(run, store=dataclasses.replace(run.store, chosen="no-such-bucket"))
     state = BucketState(Records(run=run), None)
     assert not state.in_("server")
     state.void("server")
@@ -130,7 +130,7 @@ class Twice:
 
 @pytest.mark.promise("every-write-is-unique")
 def test_a_request_that_was_repeated_recognises_itself(run):
-    store = Store(cloud=Twice(run.cloud), bucket=run.bucket)
+    store = Store(cloud=Twice(run.cloud), chosen=run.bucket)
     first = store.write("twice.json", {"a": 1}, seen=None)
     store.write("twice.json", {"a": 2}, seen=first)
     assert store.read("twice.json").value["a"] == 2

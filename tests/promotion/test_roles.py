@@ -23,7 +23,7 @@ from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixtu
 from tests.cloud.embedded.test_access import Issuer, client
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import commit
-from tests.iam import ROLES, policy
+from tests.iam import ROLES, attached
 
 ACCOUNT = "123456789012"
 CI = Ci(provider="github", repository="team/shop", environments={"releaser": ("production",)})
@@ -47,7 +47,7 @@ def issuer(server):  # noqa: F811
         document = json.dumps(trust.policy(CI, "main", role, ACCOUNT))
         iam.create_role(RoleName=role, AssumeRolePolicyDocument=document)
         for name in names:
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy(name)))
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(attached(name)))
     return made
 
 

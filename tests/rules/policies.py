@@ -219,7 +219,7 @@ def _of_the_bucket() -> Iterator[Row]:
         yield _row("", action, "arn:aws:s3:::shop-releases-2/trusted/x")
     yield _row("", "s3:ListBucket", "arn:aws:s3:::shop-releases-2")
     yield _row(EVERYBODY, "s3:ListBucket", BUCKET)
-    yield _row(TEAM, "s3:GetBucketTagging", BUCKET)
+    yield _row(EVERYBODY, "s3:GetBucketTagging", BUCKET)
 
 
 def _tags(kind: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -148,7 +148,7 @@ def run_of(world: World, process: Process, environment: str, checked_out: int) -
         cloud=cloud,
         store=Store(
             cloud=cloud,
-            bucket="shop-releases",
+            chosen="shop-releases",
             pause=world.scheduler.pause,
             nonce=lambda: str(next(world.numbers)),
         ),

@@ -32,7 +32,7 @@ from tasks.cloud.embedded.objects import SMALL, written_ahead
 from tasks.cloud.embedded.principals import Principal
 from tasks.full_disk import DiskFull, full_disk
 
-SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam")
+SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam", "service-quotas", "budgets")
 """Imported when the server starts, so that no first request waits for them."""
 OBJECT_BYTES, CALL_BYTES, TOKEN_BYTES = 256 << 20, 1 << 20, 64 << 10
 """The most bytes of an object or a part of one, which is held in memory, of any other call, and of a job's that only has a token."""
@@ -196,9 +196,10 @@ class WsgiApplication:
             if request.action == "DescribeImages":
                 self.debian_ami.retry()
             self.debian_ami.register()
-        refused: Answer | None = self.faults.before(request, environ, self.instances) if self.faults else None
-        if refused:
+        if refused := endpoints.of_another(request, environ, self.instances.taken()):
             return refused
+        if self.faults and (late := self.faults.before(request, environ, self.instances)):
+            return late  # type: ignore[no-any-return]
         behind = self.faults.behind(request, self.disk.versions) if self.faults else 0
         with self.disk.as_of(request.service, behind):
             answer = self._judged(request, environ, caller)

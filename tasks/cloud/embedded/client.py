@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.cloud.embedded.address import LOOPBACK
+from tasks.cloud.embedded.address import ACCOUNT, LOOPBACK
 from tasks.cloud.interface import Cloud, Say
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ class Embedded(Cloud):
     def _identity(self) -> CloudIdentity:
         with self._lock:
             return self._find()
+
+    def _told_account(self) -> str:
+        return ACCOUNT
 
     def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance["PrivateIpAddress"])  # of a running host: podman has confirmed it

@@ -17,13 +17,13 @@ import threading
 from pathlib import Path
 
 from tasks.cloud.embedded import debian_root, forwarder
-from tasks.cloud.embedded.address import LOOPBACK
+from tasks.cloud.embedded.address import ACCOUNT, LOOPBACK
 from tasks.cloud.embedded.containers import Containers
 from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.embedded.listen import listen, listen_somewhere
 from tasks.process.life import this_boot
 
-REGION, ACCOUNT = "eu-central-1", "123456789012"
+REGION = "eu-central-1"
 HOME_GONE_EVERY = 10.0
 """Seconds between two checks whether the home still exists; without it the daemon ends."""
 SETTINGS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moto.s3.models import s3_backends
@@ -13,6 +14,9 @@ NAMED = re.compile(
     r"(?:(?P<bucket>.+)\.)?s3(?:[.-](?P<region>[a-z0-9-]+))?(?P<rest>\.amazonaws\.com(?:\.cn)?)(?::\d+)?"
 )
 """S3's host names: the global endpoint has no region."""
+
+ANOTHER = "210987654321"
+"""An account that is not this cloud's."""
 
 
 def refusal(request: Any) -> Answer | None:
@@ -33,6 +37,23 @@ def refusal(request: Any) -> Answer | None:
         text = f"The authorization header is malformed; the region '{request.region}' is wrong; expecting '{region}'"
         return xml_error("400 Bad Request", "AuthorizationHeaderMalformed", text, root="")
     return None
+
+
+def of_another(request: Any, environ: Mapping[str, str], taken: Iterable[str]) -> Answer | None:
+    """The refusal of a request that names another owner of the bucket than it has. Such buckets may let everybody in.
+
+    `taken`: names of buckets that another account has.
+    """
+    for each in taken:
+        if each not in s3_backends.bucket_accounts:
+            s3_backends[ANOTHER]["aws"].create_bucket(each, "eu-central-1")
+    expected = environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER")
+    named = NAMED.fullmatch(request.host.lower())
+    bucket = (named and named["bucket"]) or request.path.strip("/").partition("/")[0]
+    owner = s3_backends.bucket_accounts.get(bucket, ("", expected))[1]
+    if request.service != "s3" or not expected or owner == expected:
+        return None
+    return xml_error("403 Forbidden", "AccessDenied", "Access Denied", root="")
 
 
 def _region(bucket: str) -> str | None:

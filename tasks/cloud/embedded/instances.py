@@ -34,6 +34,8 @@ CODES = {
     "stopped": 80,
 }
 NEXT = {"pending": "running", "stopping": "stopped", "shutting-down": "terminated"}
+QUOTA = 1000
+"""The vCPUs that may run at once."""
 FORGET_AFTER = timedelta(hours=1)
 """How long EC2 still lists a terminated instance."""
 
@@ -90,6 +92,18 @@ class Instances:
             file.write_text(" ".join(rest))
             return fate
         return ""
+
+    def taken(self) -> list[str]:
+        """Names of buckets that another account has: the words of the file `taken` in the cloud's folder."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder.parent / "taken").read_text().split()
+        return []
+
+    def quota(self) -> int:
+        """The vCPUs that may run: the number in the file `quota` in the cloud's folder, if there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            return int((self.folder.parent / "quota").read_text())
+        return QUOTA
 
     # --- what requests ask for, under the lock ----------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import json
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -24,10 +25,14 @@ from moto.iam.exceptions import NotFoundException as IamNotFoundException
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import Route53Backend
 from moto.s3.exceptions import PreconditionFailed
+from moto.s3.models import FakeBucket
 from moto.s3.responses import S3Response
+from moto.servicequotas.models import ServiceQuotasBackend
 
 from tasks.cloud.embedded.instances import Instances, made_at
 
+VCPUS = "L-1216C47A"
+"""The code of the quota of running on-demand standard instances."""
 DIES = "dies"
 DEBIAN_GB = 8
 """The size of Debian's own image."""
@@ -42,6 +47,8 @@ def install(instances: Instances) -> None:
     _images(instances)
     _names_and_groups()
     _conditions()
+    _quota(instances)
+    _transport()
 
 
 def _network(instances: Instances) -> None:
@@ -83,6 +90,8 @@ def _launches(instances: Instances) -> None:
         if earlier:
             return _same(earlier, request)
         _accept_launch(backend, image_id, {**options, "protected": True in protection})
+        if options.get("instance_market_options") != "spot":
+            _accept_cpus(instances, options["instance_type"], count)
         fate = instances.fate()
         if fate and fate != DIES:
             raise EC2ClientError(fate, f"{fate}: this launch was chosen to fail.")
@@ -184,6 +193,19 @@ def _accept_kind(backend: Any, ami: Any, options: dict[str, Any]) -> None:
 def disk_gb(ami: Any) -> int:
     """The size of the disk that an image was made from."""
     return int(getattr(ami, "disk_gb", DEBIAN_GB))
+
+
+def _accept_cpus(instances: Instances, kind: str, count: int) -> None:
+    """The on-demand instances that would then run are within the quota."""
+    there = [each for _, each in instances.all() if each.state in ("pending", "running")]
+    alive = [each for each in there if each.lifecycle != "spot"]
+    cpus = [
+        INSTANCE_TYPES[each]["VCpuInfo"]["DefaultVCpus"]
+        for each in (*(each.instance_type for each in alive), *count * [kind])
+    ]
+    if sum(cpus) > instances.quota():
+        text = f"You have requested more vCPU capacity than your current vCPU limit of {instances.quota()} allows"
+        raise EC2ClientError("VcpuLimitExceeded", text)
 
 
 def _lives(instances: Instances) -> None:
@@ -358,6 +380,32 @@ def _conditions() -> None:
         return post(response, request, body, bucket, query, key)
 
     S3Response.copy_object, S3Response._key_response_post = copy_checked, post_checked
+
+
+def _quota(instances: Instances) -> None:
+    """The limit that launches are held to is the one that is told."""
+    get = ServiceQuotasBackend.get_service_quota
+
+    def told(backend: Any, service_code: str, quota_code: str) -> dict[str, Any]:
+        if (service_code, quota_code) != ("ec2", VCPUS):
+            return dict(get(backend, service_code, quota_code))
+        return {"ServiceCode": "ec2", "QuotaCode": VCPUS, "Value": float(instances.quota()), "Unit": "None"}
+
+    ServiceQuotasBackend.get_service_quota = told
+
+
+def _transport() -> None:
+    """A rule about plain HTTP does not hold: loopback stands for TLS. moto, which knows no conditions, would deny everything."""
+    judge = FakeBucket.get_permission
+
+    def permission(bucket: Any, action: str, resource: str) -> Any:
+        told = json.loads(bucket.policy or "{}").get("Statement", [])
+        rules = [each for each in told if each.get("Condition") != {"Bool": {"aws:SecureTransport": "false"}}]
+        judged = copy.copy(bucket)
+        judged.policy = json.dumps({"Version": "2012-10-17", "Statement": rules}).encode() if rules else None
+        return judge(judged, action, resource)
+
+    FakeBucket.get_permission = permission
 
 
 def _match(response: Any, present: Any) -> None:

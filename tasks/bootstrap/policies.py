@@ -1,0 +1,38 @@
+"""policies: the policies of the CI's roles, for one account: the files of build/ci/iam with the bucket's name and the account's id."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.bucket import name
+
+OF_ROLES = {
+    "builder": ("builder", "releaser"),  # `start` on the default branch is one process
+    "releaser": ("releaser",),
+    "branch": ("branch",),
+    "pull-request": ("pull-request",),
+    "sweeper": ("sweeper",),
+}
+"""The policies that each role has."""
+MOST = 10_240
+"""Characters that the inline policies of a role may have, without white space."""
+
+
+def filled(root: Path, policy: str, *, project: str, bucket: str, account: str) -> dict[str, Any]:
+    """A policy for this bucket and this account's buckets only. In the file, the former default name stands for the bucket."""
+    text = (root / "build" / "ci" / "iam" / f"{policy}.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(
+        text.replace(f"arn:aws:s3:::{name.former(project)}", f"arn:aws:s3:::{bucket}")
+    )
+    for each in found["Statement"]:
+        if all(action.startswith("s3:") for action in each["Action"]):
+            only = each.setdefault("Condition", {}).setdefault("StringEquals", {})
+            only.setdefault("aws:ResourceAccount", account)
+    return found
+
+
+def characters(policies: list[dict[str, Any]]) -> int:
+    """How long they are, as IAM counts."""
+    return sum(len(json.dumps(each, separators=(",", ":"))) for each in policies)
