@@ -9,6 +9,7 @@ from tasks.bootstrap import account, steps
 from tasks.commands.base import Command, flag, run_of
 from tasks.infrastructure import zone
 from tasks.refusal import Refusal
+from tasks.settings import is_local
 
 
 class BootstrapUnconfirmed(Refusal):
@@ -52,7 +53,7 @@ class BootstrapCommand(Command):
         for role in wanted.roles:
             variable = role.name.removeprefix(f"{wanted.project}-").upper().replace("-", "_")
             self.console.line(f"{variable}_ROLE={wanted.role_arn(role)}")
-        if not zone.is_local(wanted.zone):
+        if not is_local(wanted.zone):
             servers = zone.name_servers(run.cloud, wanted.zone)
             self.console.line(f"{wanted.zone} NS {' '.join(servers)}")
         return 0

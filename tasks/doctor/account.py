@@ -16,6 +16,7 @@ from tasks.doctor.finding import Finding
 from tasks.infrastructure import images, machine, secrets, zone
 from tasks.infrastructure.plan import Machine
 from tasks.nearest import meant
+from tasks.settings import is_local
 from tasks.tarball import signature
 
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ def dns_zone(cloud: Cloud, name: str, *, made_at_first_use: bool) -> str | Findi
     """Whether the account has the public zone. Raises ZoneMissing for one that the pipeline does not make."""
     if id := zone.zone_id(cloud, name):
         return f"{name} ({id})"
-    if not (made_at_first_use and zone.is_local(name)):
+    if not (made_at_first_use and is_local(name)):
         raise zone.ZoneMissing(zone=name)
     return f"{name}, which the first release makes"
 
 
 def delegation(cloud: Cloud, name: str, ask: Callable[[str], Collection[str]]) -> str | Finding:
     """Whether the parent of the zone names its name servers. `ask`: the name servers that DNS has for a name."""
-    if zone.is_local(name):
+    if is_local(name):
         return f"{name} needs none: every machine resolves it by itself"
     servers = zone.name_servers(cloud, name)
     try:

@@ -14,7 +14,7 @@ from tasks.bucket.layout import Key
 from tasks.infrastructure import memory
 from tasks.infrastructure.zone import zone_id
 from tasks.run import branch_identity
-from tasks.settings import Environment, load
+from tasks.settings import Environment, load, of_pipeline, same_place
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -85,10 +85,12 @@ class EnvironmentInventory:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """Everything at the time `at`. `settings`: the environments' files, by name."""
+    """Everything at the time `at`. `settings`: the environments' files, by name. `elsewhere`: those of another account, role,
+    region, zone or bucket: what is seen of them here is left alone."""
 
     at: Time
     settings: Mapping[str, Environment]
+    elsewhere: frozenset[str] = frozenset()
     resources: tuple[Resource, ...] = ()
     objects: tuple[StoredObject, ...] = ()
 
@@ -167,9 +169,17 @@ def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
     return Inventory(
         at=run.clock.now(),
         settings=settings,
+        elsewhere=_elsewhere(run, settings),
         resources=tuple(each for found in resources for each in found),
         objects=objects.result(),
     )
+
+
+def _elsewhere(run: Run, files: Mapping[str, Environment]) -> frozenset[str]:
+    if not any(any(each.place) for each in files.values()):
+        return frozenset()
+    pipeline = of_pipeline(run.root)
+    return frozenset(name for name, each in files.items() if not same_place(pipeline, each, run.environment))
 
 
 def own(run: Run) -> EnvironmentInventory:

@@ -59,7 +59,8 @@ def look(run: Run) -> list[EnvironmentStatus]:
     known = {
         name: host_name(run, found, name)
         for name, own in found.environments.items()
-        if found.names.environment(name)
+        if (environment := found.names.environment(name))
+        and environment not in found.elsewhere
         and (own.instances or any(each.parsed and each.parsed.kind == "history" for each in own.objects))
     }
     prices = cost.prices()

@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from tasks.refusal import Refusal
+from tasks.settings import is_local
 
 if TYPE_CHECKING:
     from tasks.cloud.interface import Cloud
@@ -36,11 +37,6 @@ def _zone_id(route53: Any, name: str) -> str | None:
         if each["Name"] == zone and not each.get("Config", {}).get("PrivateZone"):
             return str(each["Id"].rpartition("/")[2])
     return None
-
-
-def is_local(name: str) -> bool:
-    """Whether a name is below .localhost: those are each machine's own (RFC 6761), and every other name has an owner."""
-    return f".{name}".endswith(".localhost")
 
 
 def name_servers(cloud: Cloud, name: str) -> list[str]:
