@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.bucket import name
@@ -49,27 +49,37 @@ class NotBootstrapped(Refusal):
 
 
 def bucket_exists(store: Store, project: str) -> bool:
-    """Whether the bucket exists and is complete: `make_bucket` sets its tag last."""
-    return store.was_complete or bool(name.tagged(store.client, store.bucket, project))
+    """Whether the bucket exists and is complete: `make_bucket` sets its tags last."""
+    if store.was_complete:
+        return True
+    seen = name.look(store.client, store.bucket, project)
+    return seen is not None and seen.complete
 
 
 def make_bucket(store: Store, project: str, region: str) -> None:
     """Make and configure the bucket, or complete one that an interrupted run has begun. Raises BucketGone or BucketTaken."""
     create_bucket(store, project, region)
-    for call, request in configuration(store.client, store.bucket, project):
+    s3, versioned = store.client, {"Status": "Enabled"}
+    answer = _patiently(
+        store, s3.put_bucket_versioning, Bucket=store.bucket, VersioningConfiguration=versioned
+    )
+    tags = {"project": project, name.VERSIONED: name.date(answer).isoformat()}
+    for call, request in _configuration(s3, store.bucket, tags):
         _patiently(store, call, Bucket=store.bucket, **request)
 
 
-def configuration(s3: Any, bucket: str, project: str) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
-    """What makes a new bucket ours, in order: the tag is last, as it says that the rest is done."""
+def _configuration(
+    s3: Any, bucket: str, tags: Mapping[str, str]
+) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
+    """What makes a new bucket ours, in order: the tags are last, as they say that the rest is done."""
+    tag_set = [{"Key": key, "Value": value} for key, value in tags.items()]
     encrypted = {"ApplyServerSideEncryptionByDefault": ENCRYPTED}
     return [
-        (s3.put_bucket_versioning, {"VersioningConfiguration": {"Status": "Enabled"}}),
         (s3.put_public_access_block, {"PublicAccessBlockConfiguration": dict.fromkeys(CLOSED, True)}),
         (s3.put_bucket_encryption, {"ServerSideEncryptionConfiguration": {"Rules": [encrypted]}}),
         (s3.put_bucket_lifecycle_configuration, {"LifecycleConfiguration": {"Rules": LIFECYCLE}}),
         (s3.put_bucket_policy, {"Policy": json.dumps(policy(bucket))}),
-        (s3.put_bucket_tagging, {"Tagging": {"TagSet": [{"Key": "project", "Value": project}]}}),
+        (s3.put_bucket_tagging, {"Tagging": {"TagSet": tag_set}}),
     ]
 
 
@@ -128,16 +138,16 @@ def create_bucket(store: Store, project: str, region: str) -> None:
         raise
 
 
-def _patiently(store: Store, call: Callable[..., Any], **request: Any) -> None:
+def _patiently(store: Store, call: Callable[..., Any], **request: Any) -> Any:
     """Ask again while another request for the bucket is under way, or a new bucket is not known everywhere yet."""
     for pause in (*PAUSES, None):
         try:
-            call(**request)
-            return
+            return call(**request)
         except store.client.exceptions.ClientError as error:
             if code(error) not in ("OperationAborted", "NoSuchBucket") or pause is None:
                 raise
             store.pause(pause)
+    raise AssertionError  # the last try returns or raises
 
 
 def _machines_of_the_project(store: Store, project: str) -> list[str]:

@@ -6,9 +6,10 @@ import contextlib
 import functools
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tasks.refusal import Refusal
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before each retry of a write that met another one (409)."""
+SETTLING = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, *29 * [30.0])
+"""Seconds before each retry of a read that does not find what the bucket lists: a quarter of an hour in all."""
 BATCH = 1000
 """The most objects that S3 deletes in one request."""
 
@@ -36,6 +39,13 @@ class BucketForbidden(Refusal):
 
     sentence = "state: the bucket {bucket} does not let us {verb} {key} ({problem})"
     remedy = "aws sts get-caller-identity"
+
+
+class BucketUnsettled(Refusal):
+    """S3 lists an object and does not find it, longer than after a bucket's first quarter of an hour."""
+
+    sentence = "state: the bucket {bucket} lists {key} and does not find it, since a quarter of an hour"
+    remedy = "doit release"
 
 
 class DocumentDamaged(Refusal):
@@ -93,20 +103,23 @@ class Store:
     project: str = ""
     pause: Callable[[float], None] = time.sleep
     nonce: Callable[[], str] = secrets.token_hex
+    _settled: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
 
     @functools.cached_property
-    def _found(self) -> tuple[str, bool]:
-        return (self.chosen, False) if self.chosen else name.found(self.cloud, self.project)
+    def _found(self) -> name.BucketSeen:
+        if self.chosen:
+            return name.BucketSeen(name=self.chosen, complete=False, young=False)
+        return name.found(self.cloud, self.project)
 
     @property
     def bucket(self) -> str:
         """Its name."""
-        return self._found[0]
+        return self._found.name
 
     @property
     def was_complete(self) -> bool:
         """Whether the look for the name has found it complete: it need not be asked again."""
-        return self._found[1]
+        return self._found.complete
 
     @property
     def client(self) -> Any:
@@ -114,14 +127,9 @@ class Store:
         return self.cloud.client("s3")
 
     def read(self, key: str) -> Document | None:
-        """A document, or None if it does not exist. Raises NotADocument or BucketForbidden."""
-        try:
-            with self._allowed("read", key):
-                answer = self.client.get_object(Bucket=self.bucket, Key=key)
-        except self.client.exceptions.ClientError as error:
-            if code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
-                return None
-            raise
+        """A document, or None if it does not exist. Raises NotADocument, BucketForbidden or BucketUnsettled."""
+        if not (answer := self._get(key)):
+            return None
         sent = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         age = (sent - answer["LastModified"]).total_seconds()
         try:
@@ -141,48 +149,30 @@ class Store:
         nonce = self.nonce()
         body = json.dumps({**value, "nonce": nonce}, indent=1, sort_keys=True).encode()
         condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
-        for pause in (*CONFLICT_PAUSES, None):
-            try:
-                with self._allowed("write", key):
-                    answer = self.client.put_object(
-                        Bucket=self.bucket,
-                        Key=key,
-                        Body=body,
-                        ContentType="application/json",
-                        **condition,
-                    )
-                return str(answer["ETag"])
-            except self.client.exceptions.ClientError as error:
-                if code(error) == "NoSuchBucket":
-                    raise BucketMissing(bucket=self.bucket) from None
-                if code(error) == "ConditionalRequestConflict" and pause:
-                    self.pause(pause)
-                    continue
-                if status(error) not in (404, 409, 412):
-                    raise
-            break
+        try:
+            answer = self._put(key, Body=body, ContentType="application/json", **condition)
+            return str(answer["ETag"])
+        except self.client.exceptions.ClientError as error:
+            if code(error) == "NoSuchBucket":
+                raise BucketMissing(bucket=self.bucket) from None
+            if status(error) not in (404, 409, 412):
+                raise
         now = self._readable(key)
         if now and now.value.get("nonce") == nonce:
             return now.etag
         raise RecordTaken(key=key, by=now.value.get("by", "another run") if now else "another run")
 
     def open(self, key: str) -> Any:
-        """An object as a stream, for `read(size)`; None if it does not exist."""
-        try:
-            with self._allowed("read", key):
-                return self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
-        except self.client.exceptions.ClientError as error:
-            if code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
-                return None
-            raise
+        """An object as a stream, for `read(size)`; None if it does not exist. Raises BucketForbidden or BucketUnsettled."""
+        answer = self._get(key)
+        return answer["Body"] if answer else None
 
     def put(self, key: str, content: bytes) -> None:
         """Store bytes that are the same from every run: an existing object stays."""
         try:
-            with self._allowed("write", key):
-                self.client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+            self._put(key, Body=content, IfNoneMatch="*")
         except self.client.exceptions.ClientError as error:
-            if status(error) not in (409, 412):
+            if status(error) != 412:
                 raise
 
     def exists(self, key: str) -> bool:
@@ -195,14 +185,9 @@ class Store:
         return found.size if found else None
 
     def look(self, key: str) -> Stored | None:
-        """Size and version of an object, or None if it does not exist."""
-        try:
-            answer = self.client.head_object(Bucket=self.bucket, Key=key)
-        except self.client.exceptions.ClientError as error:
-            if status(error) == 404:
-                return None
-            raise
-        return Stored(size=int(answer["ContentLength"]), etag=str(answer["ETag"]))
+        """Size and version of an object, or None if it does not exist. Raises BucketUnsettled."""
+        answer = self._asked(self.client.head_object, key)
+        return Stored(size=int(answer["ContentLength"]), etag=str(answer["ETag"])) if answer else None
 
     def delete(self, key: str, *, seen: str | None = None) -> None:
         """Delete an object, if it exists; with `seen`, only in that version. Raises RecordTaken if it is another one."""
@@ -246,6 +231,47 @@ class Store:
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
                 yield from (each["Key"] for each in page.get("Contents", ()))
 
+    def _put(self, key: str, **request: Any) -> Any:
+        """Write an object under a condition. Asks again while it meets another write, of which nobody knows how it ends."""
+        for pause in (*CONFLICT_PAUSES, None):
+            try:
+                with self._allowed("write", key):
+                    return self.client.put_object(Bucket=self.bucket, Key=key, **request)
+            except self.client.exceptions.ClientError as error:
+                if code(error) != "ConditionalRequestConflict" or pause is None:
+                    raise
+                self.pause(pause)
+        raise AssertionError  # the last try returns or raises
+
+    def _get(self, key: str) -> Any:
+        with self._allowed("read", key):
+            return self._asked(self.client.get_object, key)
+
+    def _asked(self, call: Callable[..., Any], key: str) -> Any:
+        """The answer to a read; None if there is no such object. Asks again while a young bucket hides it. Raises BucketUnsettled."""
+        for pause in (*SETTLING, None):
+            try:
+                return call(Bucket=self.bucket, Key=key)
+            except self.client.exceptions.ClientError as error:
+                if status(error) != 404:
+                    raise
+                if code(error) == "NoSuchBucket" or not self._is_young() or key not in self.keys(key):
+                    return None
+            if pause:
+                self.pause(pause)
+        raise BucketUnsettled(bucket=self.bucket, key=key)
+
+    def _is_young(self) -> bool:
+        """Whether the bucket may not find yet what is there. Once it is old, that is known."""
+        if self.was_complete:
+            return self._found.young
+        if self._settled.is_set():
+            return False
+        seen = name.look(self.client, self.bucket, self.project)
+        if seen and seen.complete and not seen.young:
+            self._settled.set()
+        return seen is not None and seen.young
+
     @contextlib.contextmanager
     def _allowed(self, verb: str, key: str) -> Iterator[None]:
         try:
@@ -253,7 +279,7 @@ class Store:
         except self.client.exceptions.ClientError as error:
             if status(error) != 403:
                 raise
-            if not self.was_complete and name.tagged(self.client, self.bucket, "") is None:
+            if not self.was_complete and name.look(self.client, self.bucket, "") is None:
                 raise name.BucketTaken(bucket=self.bucket) from None
             raise BucketForbidden(bucket=self.bucket, verb=verb, key=key, problem=code(error)) from None
 

@@ -197,7 +197,7 @@ def without_default_subnets(run):
         def __getattr__(self, name):
             return getattr(self.ec2, name)
 
-        def describe_subnets(self, Filters):
+        def describe_subnets(self, Filters):  # noqa: N803
             if Filters[0]["Name"] == "default-for-az":
                 return {"Subnets": []}
             return self.ec2.describe_subnets(Filters=Filters)

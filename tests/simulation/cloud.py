@@ -225,6 +225,8 @@ class Pages:
 class Client:
     """What every service has."""
 
+    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_: None))
+
     exceptions = EXCEPTIONS
 
     def __init__(self, world: World, process: Process) -> None:

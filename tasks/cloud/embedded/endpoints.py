@@ -19,6 +19,15 @@ ANOTHER = "210987654321"
 """An account that is not this cloud's."""
 
 
+def place(request: Any) -> tuple[str, str]:
+    """The bucket and the key that a request is about; the key is empty where the bucket itself is meant."""
+    named = NAMED.fullmatch(request.host.lower())
+    if named and named["bucket"]:
+        return named["bucket"], request.path.lstrip("/")
+    bucket, _, key = request.path.lstrip("/").partition("/")
+    return bucket, key
+
+
 def refusal(request: Any) -> Answer | None:
     """What S3 answers in place of the object; None where the request is at its place."""
     if request.former_signature:
@@ -26,8 +35,7 @@ def refusal(request: Any) -> Answer | None:
         return xml_error("400 Bad Request", "InvalidRequest", text, root="")
     if request.service != "s3":
         return None
-    named = NAMED.fullmatch(request.host.lower())
-    bucket = (named and named["bucket"]) or request.path.strip("/").partition("/")[0]
+    named, (bucket, _) = NAMED.fullmatch(request.host.lower()), place(request)
     region = _region(bucket)
     if not region:
         return None
@@ -48,8 +56,7 @@ def of_another(request: Any, environ: Mapping[str, str], taken: Iterable[str]) -
         if each not in s3_backends.bucket_accounts:
             s3_backends[ANOTHER]["aws"].create_bucket(each, "eu-central-1")
     expected = environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER")
-    named = NAMED.fullmatch(request.host.lower())
-    bucket = (named and named["bucket"]) or request.path.strip("/").partition("/")[0]
+    bucket, _ = place(request)
     owner = s3_backends.bucket_accounts.get(bucket, ("", expected))[1]
     if request.service != "s3" or not expected or owner == expected:
         return None

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlencode
 from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
 
+from tasks.cloud.embedded.endpoints import place
 from tasks.cloud.embedded.errors import Answer, json_error, xml_error
 from tasks.cloud.embedded.instances import Instances, Pace
 
@@ -44,6 +45,10 @@ NOT_FOUND = {
     b"keyName": ("InvalidKeyPair.NotFound", "The key pair '{}' does not exist"),
 }
 MAKES = ("CreateSecurityGroup", "ImportKeyPair")
+YOUNG = 30
+"""After a bucket's versioning is turned on, so many writes of objects ..."""
+HIDDEN = 2
+"""... are not found by their first reads."""
 CONFLICT = 3
 """Every nth conditional write gets a conflict."""
 LISTS = {
@@ -86,6 +91,12 @@ class Faults:
         """For each kind of read, the version of its service and how many reads there were of that."""
         self.new: dict[bytes, tuple[bytes, int]] = {}
         """What was made, with how many more requests do not know it."""
+        self.aborted: set[tuple[str, ...]] = set()
+        """The requests for a bucket that have met another one."""
+        self.young: dict[str, int] = {}
+        """For each bucket that is versioned, how many more writes are hidden at first."""
+        self.hidden: dict[tuple[str, str], int] = {}
+        """For each object, how many more reads do not find it."""
         for method, items in LISTS.items():
             setattr(EC2Response, method, _paged(getattr(EC2Response, method), items))
 
@@ -108,6 +119,40 @@ class Faults:
         if request.service == "ec2" and request.action in MAKES and answer[0].startswith("200"):
             for kind, name in MADE.findall(b"".join(answer[2])):
                 self.new.setdefault(name, (kind, UNKNOWN))
+        if request.service == "s3" and answer[0].startswith("200"):
+            self._written(request)
+
+    def _written(self, request: Any) -> None:
+        bucket, key = place(request)
+        if not key and request.method == "PUT" and "versioning" in request.query:
+            self.young[bucket] = YOUNG
+        whole = (request.method == "PUT" and not request.query) or "uploadId" in request.query
+        if key and whole and request.method in ("PUT", "POST") and self.young.get(bucket):
+            self.young[bucket] -= 1
+            self.hidden[bucket, key] = HIDDEN
+
+    def _aborted(self, request: Any) -> Answer | None:
+        """What the first request gets that makes a bucket or turns its versioning on: another one is under way."""
+        bucket, key = place(request)
+        kind = (bucket, *request.query)
+        if (request.service, request.method, key) != ("s3", "PUT", "") or kind in self.aborted:
+            return None
+        if set(request.query) - {"versioning"}:
+            return None
+        self.aborted.add(kind)
+        text = (
+            "A conflicting conditional operation is currently in progress against this resource. Try again."
+        )
+        return xml_error("409 Conflict", "OperationAborted", text, root="")
+
+    def _hidden(self, request: Any) -> Answer | None:
+        """What a read of an object gets that was written soon after versioning was turned on."""
+        if request.service != "s3" or request.method not in ("GET", "HEAD"):
+            return None
+        if not (left := self.hidden.get(place(request), 0)):
+            return None
+        self.hidden[place(request)] = left - 1
+        return xml_error("404 Not Found", "NoSuchKey", "The specified key does not exist.", root="")
 
     def _unknown(self, request: Any) -> Answer | None:
         """What a change gets that names something new, as not all of EC2 knows it yet."""
@@ -125,7 +170,11 @@ class Faults:
     def before(self, request: Any, environ: dict[str, Any], instances: Instances) -> Answer | None:
         """The error that a request gets, or None; called for one request at a time."""
         if refusal := (
-            self._throttled(request.service) or self._conflict(request, environ) or self._unknown(request)
+            self._throttled(request.service)
+            or self._aborted(request)
+            or self._hidden(request)
+            or self._conflict(request, environ)
+            or self._unknown(request)
         ):
             return refusal
         if request.action == "DescribeInstances" and (unseen := _unseen(request, instances)):

@@ -9,8 +9,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tasks.cloud.embedded.faults import LATE, PACE, UNKNOWN, Rate
-from tests.cloud.embedded.test_api import bucket, image, launch, state
+from tasks.bucket import create
+from tasks.bucket.store import RecordTaken
+from tasks.cloud.embedded.faults import LATE, PACE, UNKNOWN, YOUNG, Rate
+from tests.cloud.embedded.conftest import REGION
+from tests.cloud.embedded.test_api import image, launch, state
+from tests.clouds import run_in
 from tests.conftest import until
 
 
@@ -25,6 +29,15 @@ def impatient(cloud, service):
         aws_secret_access_key="secret",
         config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
     )
+
+
+def bucket(cloud) -> str:
+    """A new bucket, asked for until no other request for it is under way."""
+    name, s3 = f"b-{uuid.uuid4().hex[:10]}", cloud.client("s3")
+    place = {"LocationConstraint": cloud.region}
+    codes(s3.create_bucket, 2, Bucket=name, CreateBucketConfiguration=place)
+    codes(s3.put_bucket_versioning, 2, Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return name
 
 
 def caught_up(call, **parameters):
@@ -190,3 +203,44 @@ def test_what_is_new_is_unknown_to_the_first_changes_that_name_it(faulty):
     assert [each for each in said if each != "RequestLimitExceeded"][:3] == ["InvalidGroup.NotFound"] * 2 + [
         ""
     ]
+
+
+@pytest.mark.promise("a-new-bucket-is-waited-for")
+def test_a_bucket_s_first_requests_meet_another_one_and_its_first_objects_are_not_found_at_once(faulty):
+    name, s3 = f"b-{uuid.uuid4().hex}", impatient(faulty, "s3")
+    place = {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
+    versioned = {"VersioningConfiguration": {"Status": "Enabled"}}
+
+    def said(method, times, **parameters):
+        asked = codes(getattr(s3, method), times + 1, Bucket=name, **parameters)
+        return [each for each in asked if each != "SlowDown"][:times]
+
+    assert said("create_bucket", 2, **place) == ["OperationAborted", ""]
+    assert said("put_bucket_versioning", 2, **versioned) == ["OperationAborted", ""]
+    said("put_object", 1, Key="state/x.json", Body=b"{}")
+    assert said("get_object", 3, Key="state/x.json") == ["NoSuchKey", "NoSuchKey", ""]
+    assert faulty.client("s3").list_objects_v2(Bucket=name)["KeyCount"] == 1
+    for number in range(YOUNG):
+        said("put_object", 1, Key=f"{number}", Body=b"{}")
+    said("put_object", 1, Key="late", Body=b"{}")
+    assert said("head_object", 1, Key="late") == [""], "the quarter of an hour is over"
+
+
+@pytest.mark.promise("a-new-bucket-is-waited-for")
+def test_on_such_a_cloud_the_bucket_is_made_and_what_is_written_is_read(checkout, faulty):
+    run = run_in(checkout, faulty, branch="young")
+    create.make_bucket(run.store, "shop", REGION)
+    again = run_in(checkout, faulty, branch="young").store  # another run, which has read the bucket's tags
+    etag = run.store.write("state/a.json", {"by": "a"}, seen=None)
+    assert run.store.read("state/a.json").etag == etag, "not taken for missing by who has written it"
+    etag = run.store.write("state/a.json", {"by": "b"}, seen=etag)
+    assert again.read("state/a.json").value["by"] == "b", "nor by another run"
+    run.store.write("state/a.json", {"by": "c"}, seen=etag)
+    with pytest.raises(RecordTaken, match="changed by c"):
+        again.write("state/a.json", {"by": "d"}, seen=None)
+    run.store.put("blob", b"x")
+    assert again.size("blob") == 1
+    run.store.put("other", b"x")
+    assert again.open("other").read() == b"x"
+    assert again.read("state/none.json") is None
+    assert not again.exists("none")
