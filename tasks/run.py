@@ -205,9 +205,17 @@ def moved(run: Run, pipeline: settings.Pipeline) -> Run:
     """The run with the settings, the connection and the bucket of its environment. `pipeline`: pipeline.yml."""
     here, own = settings.at(pipeline, run.environment), run.environment
     cloud = run.cloud.at(region=own.region, role=own.role, account=here.account)
-    same = cloud is run.cloud and here.bucket == run.store.chosen
-    store = run.store if same else dataclasses.replace(run.store, cloud=cloud, chosen=here.bucket)
+    store = run.store
+    if cloud is not run.cloud or here.bucket != store.chosen:
+        alone = run.environment_name if own.bucket else ""
+        store = dataclasses.replace(store, cloud=cloud, chosen=here.bucket, environment=alone)
     return dataclasses.replace(run, pipeline=here, cloud=cloud, store=store)
+
+
+def without_role(run: Run) -> Run:
+    """The run with the caller's own credentials, whatever role the environment's file names: an administrator's."""
+    cloud = run.cloud.at(region=run.cloud.region, role="", account=run.cloud.account)
+    return dataclasses.replace(run, cloud=cloud, store=dataclasses.replace(run.store, cloud=cloud))
 
 
 def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings.Environment:

@@ -9,6 +9,7 @@ from tasks.bootstrap import account, steps
 from tasks.commands.base import Command, flag, run_of
 from tasks.infrastructure import zone
 from tasks.refusal import Refusal
+from tasks.run import without_role
 from tasks.settings import is_local
 
 
@@ -34,7 +35,7 @@ class BootstrapCommand(Command):
     )
 
     def _execute(self, yes: bool = False, cloudformation: bool = False) -> int:
-        run = run_of(self.task_list)
+        run = without_role(run_of(self.task_list))
         wanted = account.wanted(run)
         if cloudformation:
             self.console.line(json.dumps(account.template(wanted), indent=2))

@@ -150,8 +150,7 @@ class EnvironmentNames:
 
 def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
     """Find everything of the project, with parallel requests; in the bucket, what is below the prefixes."""
-    files = sorted((run.root / "environments").glob("*.yml"))
-    settings = {path.stem: load(Environment, path, run.root) for path in files}
+    settings = files(run)
     names = EnvironmentNames(settings)
     looks: list[Callable[[], Iterator[Resource]]] = [
         lambda: _instances(run),
@@ -169,17 +168,24 @@ def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
     return Inventory(
         at=run.clock.now(),
         settings=settings,
-        elsewhere=_elsewhere(run, settings),
+        elsewhere=elsewhere(run, settings),
         resources=tuple(each for found in resources for each in found),
         objects=objects.result(),
     )
 
 
-def _elsewhere(run: Run, files: Mapping[str, Environment]) -> frozenset[str]:
-    if not any(any(each.place) for each in files.values()):
+def files(run: Run) -> dict[str, Environment]:
+    """The environments' files, by name."""
+    found = sorted((run.root / "environments").glob("*.yml"))
+    return {path.stem: load(Environment, path, run.root) for path in found}
+
+
+def elsewhere(run: Run, found: Mapping[str, Environment]) -> frozenset[str]:
+    """The environments of another account, role, region, zone or bucket than the run's."""
+    if not any(any(each.place) for each in found.values()):
         return frozenset()
     pipeline = of_pipeline(run.root)
-    return frozenset(name for name, each in files.items() if not same_place(pipeline, each, run.environment))
+    return frozenset(name for name, each in found.items() if not same_place(pipeline, each, run.environment))
 
 
 def own(run: Run) -> EnvironmentInventory:
