@@ -452,6 +452,9 @@ def accept_place(file: "Read[Environment]", pipeline: Pipeline) -> None:
     if pipeline.bucket and not said.bucket and moved:
         expected = f"a bucket there: {pipeline.bucket} of pipeline.yml is in another {' and '.join(moved)}"
         raise file.unfit("bucket", "empty", expected, also=named)
+    if said.role and said.infrastructure.ssh_through == "session-manager":
+        expected = "a jump host or empty: Session Manager's command line does not assume `role`"
+        raise file.unfit("infrastructure.ssh_through", "session-manager", expected)
     if said.takes_from and said.has("tarball") and (said.role, said.region, said.bucket) != ("", "", ""):
         expected = f"a list without tarball: what {said.takes_from} has built is in another bucket"
         raise file.unfit("stages", list(said.stages), expected, also="takes_from")

@@ -33,13 +33,13 @@ def register(session: Any, method: str, take: Callable[[], Mapping[str, Any]]) -
     """Let botocore's session have only the credentials that `take` asks STS for, at their first use and before they end."""
     from botocore.credentials import CredentialResolver, DeferredRefreshableCredentials
 
-    class Provider:
+    class EndingCredentials:
         METHOD = method
 
         def load(self) -> Any:
             return DeferredRefreshableCredentials(lambda: _named(take()), method)
 
-    session.register_component("credential_provider", CredentialResolver([Provider()]))
+    session.register_component("credential_provider", CredentialResolver([EndingCredentials()]))
 
 
 def _named(taken: Mapping[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import moto
 import pytest
 
 from tasks.bucket import cache, layout, lease
+from tasks.bucket.create import BucketGone
 from tasks.cloud.interface import AccountWrong
 from tasks.commands import command_line, controls
 from tasks.console.console import Console
@@ -336,3 +337,21 @@ def test_the_way_there_and_back_is_one_connection(shop, cloud):
     assert there.cloud is elsewhere(elsewhere(there, "production"), "staging").cloud
     assert elsewhere(there, "production").cloud is production.cloud
     assert (there.pipeline.region, there.host_name) == ("eu-central-1", "staging.shop.localhost")
+
+
+def test_a_bucket_of_its_own_that_is_gone_is_missed_where_its_machines_are(shop, cloud):
+    written(shop, PRODUCTION.replace("role:", "# role:").replace("region:", "# region:"))
+    started(shop, cloud)
+    production = run_in(shop, cloud, "production")
+    infrastructure.share(production)
+    infrastructure.converge(production)
+    for key in list(production.store.keys("")):
+        production.store.delete(key)
+    s3 = production.cloud.client("s3")
+    for each in s3.list_object_versions(Bucket="shop-production").get("Versions", []):
+        s3.delete_object(Bucket="shop-production", Key=each["Key"], VersionId=each["VersionId"])
+    for each in s3.list_object_versions(Bucket="shop-production").get("DeleteMarkers", []):
+        s3.delete_object(Bucket="shop-production", Key=each["Key"], VersionId=each["VersionId"])
+    s3.delete_bucket(Bucket="shop-production")
+    with pytest.raises(BucketGone, match="shop-production is gone"):
+        infrastructure.share(run_in(shop, cloud, "production"))
