@@ -14,6 +14,7 @@ from tasks.cloud.errors import code
 from tasks.cloud.interface import AccountWrong, Cloud
 from tasks.doctor.finding import Finding
 from tasks.infrastructure import images, machine, secrets, zone
+from tasks.infrastructure.delegation import missing
 from tasks.infrastructure.plan import Machine
 from tasks.nearest import meant
 from tasks.settings import is_local
@@ -74,19 +75,13 @@ def delegation(cloud: Cloud, name: str, ask: Callable[[str], Collection[str]]) -
     """Whether the parent of the zone names its name servers. `ask`: the name servers that DNS has for a name."""
     if is_local(name):
         return f"{name} needs none: every machine resolves it by itself"
-    servers = zone.name_servers(cloud, name)
     try:
-        told = sorted(ask(name))
+        lacks = missing(cloud, name, ask)
     except OSError as error:
         return Finding(sentence=f"DNS does not answer, of {name}: {error}", remedy=f"dig NS {name}")
-    if set(told) & set(servers):
-        return ", ".join(told)
-    parent = name.partition(".")[2]
-    return Finding(
-        sentence=f"the zone {parent} does not delegate {name}: DNS has {', '.join(told) or 'no name servers'} for it, "
-        f"and it needs NS records for {', '.join(servers)}",
-        remedy=f"dig NS {name}",
-    )
+    if lacks:
+        return Finding(sentence=lacks, remedy=f"dig NS {name}")
+    return ", ".join(zone.name_servers(cloud, name))
 
 
 def bucket(store: Store, project: str, *, made_at_first_use: bool) -> str | Finding:

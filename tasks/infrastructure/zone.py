@@ -44,8 +44,11 @@ def name_servers(cloud: Cloud, name: str) -> list[str]:
     id = zone_id(cloud, name)
     if not id:
         return []
-    told = cloud.client("route53").get_hosted_zone(Id=id).get("DelegationSet", {})
-    return [each.rstrip(".").lower() for each in told.get("NameServers", ())]
+    # by record: this is a right that every role has
+    asked = {"HostedZoneId": id, "StartRecordName": name, "StartRecordType": "NS", "MaxItems": "1"}
+    found = cloud.client("route53").list_resource_record_sets(**asked)["ResourceRecordSets"]
+    own = [each for each in found if (each["Type"], each["Name"].rstrip(".")) == ("NS", name)]
+    return [value["Value"].rstrip(".").lower() for each in own for value in each["ResourceRecords"]]
 
 
 def make(route53: Any, name: str, project: str, *, anywhere: bool = False) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.bucket import cache, layout, lease
 from tasks.bucket.create import BucketGone
+from tasks.cloud.caller import Caller
 from tasks.cloud.interface import AccountWrong
 from tasks.commands import command_line, controls
 from tasks.console.console import Console
@@ -234,6 +235,22 @@ def test_the_person_counts_who_has_the_credentials_not_the_session(shop, cloud, 
     assert gate.refusal(run) is None
     assert run.cloud.caller().arn == f"arn:aws:sts::{PRODUCTION_S}:assumed-role/shop-production/lee"
     assert run.cloud.person().arn == f"arn:aws:iam::{STAGING_S}:user/lee"
+
+
+@pytest.mark.promise("the-person-is-who-assumes", "no-person-no-approval")
+def test_a_made_up_session_of_ci_is_no_person_by_assuming_a_role(shop, cloud, monkeypatch):
+    started(shop, cloud)
+    made_up = {"RoleArn": f"arn:aws:iam::{STAGING_S}:role/releaser", "RoleSessionName": "botocore-session-1"}
+    keys = cloud.client("sts").assume_role(**made_up)["Credentials"]
+    for name, key in (("ACCESS_KEY_ID", "AccessKeyId"), ("SECRET_ACCESS_KEY", "SecretAccessKey")):
+        monkeypatch.setenv(f"AWS_{name}", keys[key])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", keys["SessionToken"])
+    boto3.setup_default_session()
+    production = run_in(shop, cloud, "production")
+    strict = dataclasses.replace(production.environment, approvals="different_person")
+    refused = gate.refusal(dataclasses.replace(production, environment=strict))
+    assert "botocore-session-1" in refused.text
+    assert not Caller(arn=promotion_record.step(production, "stopped").arn).person
 
 
 @pytest.mark.promise("production-asks-staging-s-bucket")
