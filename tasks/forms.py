@@ -144,6 +144,10 @@ JUMP_HOST = text(
 )
 KMS_KEY = text("a KMS key's id, alias or ARN", r"[A-Za-z0-9:/_-]{1,2048}")
 INSTANCE_PROFILE = text("an instance profile's name of 1 to 128 characters", r"[A-Za-z0-9_+=,.@-]{1,128}")
+ROLE = text(
+    "a role's name, or its ARN",
+    r"(?:arn:aws[a-z-]*:iam::[0-9]{12}:role/)?(?:[A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}",
+)
 REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
 UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAIL = text("a mail address", r"[^@\s]+@[^@\s]+")

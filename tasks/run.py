@@ -93,6 +93,21 @@ class Run:
         return self.branch == default and source.on_branch(self.root, default, os.environ)
 
     @cached_property
+    def upstream(self) -> Run:
+        """The run in the environment that this one takes tarballs from; this run, if it takes none."""
+        name = self.environment.takes_from
+        return elsewhere(self, name) if name else self
+
+    @cached_property
+    def tarballs(self) -> Run:
+        """The run in the environment whose bucket has this one's tarballs: the one that builds them."""
+        run, seen = self, set[str]()
+        while not run.environment.has("tarball") and run.upstream.environment_name not in seen:
+            seen.add(run.environment_name)
+            run = run.upstream
+        return run
+
+    @cached_property
     def identity(self) -> str:
         """The environment's unique name: `testing-` and ten hex digits of the branch's hash, or `staging`."""
         if self.named_identity:
@@ -177,9 +192,30 @@ def accept_names(project: settings.Pipeline, found: settings.Environment, name: 
 
 
 def elsewhere(run: Run, name: str) -> Run:
-    """The same call in another environment. Raises UnknownEnvironment or a setting's refusal."""
+    """The same call in another environment, where that is: its account, region, zone and bucket. Asks no cloud.
+
+    Raises UnknownEnvironment or a setting's refusal.
+    """
     found = environment(run.root, name, run.profile.settings)
-    return dataclasses.replace(run, environment=found, environment_name=name)
+    there = dataclasses.replace(run, environment=found, environment_name=name)
+    return there if found.place == run.environment.place else moved(there, settings.of_pipeline(run.root))
+
+
+def moved(run: Run, pipeline: settings.Pipeline) -> Run:
+    """The run with the settings, the connection and the bucket of its environment. `pipeline`: pipeline.yml."""
+    here, own = settings.at(pipeline, run.environment), run.environment
+    cloud = run.cloud.at(region=own.region, role=own.role, account=here.account)
+    store = run.store
+    if cloud is not run.cloud or here.bucket != store.chosen:
+        alone = run.environment_name if own.bucket else ""
+        store = dataclasses.replace(store, cloud=cloud, chosen=here.bucket, environment=alone)
+    return dataclasses.replace(run, pipeline=here, cloud=cloud, store=store)
+
+
+def without_role(run: Run) -> Run:
+    """The run with the caller's own credentials, whatever role the environment's file names: an administrator's."""
+    cloud = run.cloud.at(region=run.cloud.region, role="", account=run.cloud.account)
+    return dataclasses.replace(run, cloud=cloud, store=dataclasses.replace(run.store, cloud=cloud))
 
 
 def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings.Environment:
@@ -197,4 +233,6 @@ def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings
     if upstream and upstream not in (others := [each for each in known if each != name]):
         raise file.wrong("takes_from", upstream, "another environment", others)
     settings.accept_environment(file)
+    if any(file.said.place):
+        settings.accept_place(file, settings.of_pipeline(root))
     return file.said

@@ -228,12 +228,17 @@ class Pipeline:
 def of_pipeline(root: Path) -> Pipeline:
     """Read pipeline.yml. Raises what `load` raises, also for a zone that nobody outside of this machine resolves."""
     file = read(Pipeline, root / "pipeline.yml", root)
-    zone = file.said.dns_zone
-    if file.said.cloud == "aws" and f".{zone}".endswith(".localhost"):
-        line = file.lines.get("dns_zone", file.lines["cloud"])
-        expected = "a zone that others resolve, as cloud is aws"
-        raise SettingWrong(path=file.path, line=line, key="dns_zone", expected=expected, value=repr(zone))
+    if file.said.cloud == "aws" and is_local(file.said.dns_zone):
+        raise file.unfit("dns_zone", repr(file.said.dns_zone), RESOLVED, also="cloud")
     return file.said
+
+
+RESOLVED = "a zone that others resolve, as cloud is aws"
+
+
+def is_local(zone: str) -> bool:
+    """Whether a name is below .localhost: those are each machine's own (RFC 6761), and every other name has an owner."""
+    return f".{zone}".endswith(".localhost")
 
 
 SYSTEM_GB, RELEASE_GB = 7, 1
@@ -342,6 +347,22 @@ class Environment:
         "",
         form=forms.or_empty(forms.ACCOUNT),
     )
+    role: str = setting(
+        "role that is assumed with the caller's own credentials: its ARN, or its name if it is in `account`; empty: none",
+        "",
+        form=forms.or_empty(forms.ROLE),
+    )
+    region: str = setting(
+        "region of the cloud; empty: the one of pipeline.yml", "", form=forms.or_empty(forms.CLOUD_NAME)
+    )
+    dns_zone: str = setting(
+        "zone of the host name; empty: the one of pipeline.yml", "", form=forms.or_empty(forms.DNS_NAME)
+    )
+    bucket: str = setting(
+        "bucket for records, and for tarballs that are built here; empty: as in pipeline.yml, in this account and region",
+        "",
+        form=forms.or_empty(forms.BUCKET),
+    )
     host_name: str = setting(
         "host name below the zone; empty: the environment's own name", "", form=forms.or_empty(forms.DNS_NAME)
     )
@@ -377,9 +398,66 @@ class Environment:
         """The stages that the file names."""
         return (*self.stages, *self.also)
 
+    @property
+    def pinned(self) -> str:
+        """The id of the account that the file names, by `account` or by the ARN of its role."""
+        return self.account or (self.role.split(":")[4] if self.role.startswith("arn:") else "")
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where the file says that the environment is, as far as pipeline.yml does not."""
+        return (self.pinned, self.role, self.region, self.dns_zone, self.bucket)
+
     def has(self, stage: str, *, offered: bool = True) -> bool:
         """Whether a stage exists here, given whether dodo.py offers it to every environment."""
         return stage in self.named_stages or (offered and not self.stages)
+
+
+def at(pipeline: Pipeline, environment: Environment) -> Pipeline:
+    """pipeline.yml as an environment has it, whose file may name an account, a region, a zone and a bucket of its own."""
+    own = {
+        "account": environment.pinned,
+        "region": environment.region,
+        "dns_zone": environment.dns_zone,
+        "bucket": environment.bucket,
+    }
+    return dataclasses.replace(pipeline, **{name: value for name, value in own.items() if value})  # type: ignore[arg-type]
+
+
+def same_place(pipeline: Pipeline, one: Environment, other: Environment) -> bool:
+    """Whether two environments have the same account, role, region, zone and bucket. An account that is not pinned is any."""
+    first, second = at(pipeline, one), at(pipeline, other)
+    pins = {each.account for each in (first, second) if each.account}
+    return (one.role, first.region, first.dns_zone, first.bucket) == (
+        other.role,
+        second.region,
+        second.dns_zone,
+        second.bucket,
+    ) and len(pins) < 2
+
+
+def accept_place(file: "Read[Environment]", pipeline: Pipeline) -> None:
+    """Raises SettingWrong for a place that does not fit together. `pipeline`: pipeline.yml."""
+    said, here = file.said, at(pipeline, file.said)
+    if said.account and said.role.startswith("arn:") and f"::{said.account}:" not in said.role:
+        raise file.unfit("role", repr(said.role), f"a role in the account {said.account} (account)")
+    if said.dns_zone and pipeline.cloud == "aws" and is_local(said.dns_zone):
+        raise file.unfit("dns_zone", repr(said.dns_zone), RESOLVED)
+    moved = [
+        name
+        for name in ("account", "region")
+        if getattr(here, name) != (there := getattr(pipeline, name)) and there
+    ]
+    named = next((name for name in ("region", "account", "role") if name in file.lines), "")
+    if pipeline.bucket and not said.bucket and moved:
+        expected = f"a bucket there: {pipeline.bucket} of pipeline.yml is in another {' and '.join(moved)}"
+        raise file.unfit("bucket", "empty", expected, also=named)
+    if said.role and said.infrastructure.ssh_through == "session-manager":
+        expected = "a jump host or empty: Session Manager's command line does not assume `role`"
+        raise file.unfit("infrastructure.ssh_through", "session-manager", expected)
+    if said.takes_from and said.has("tarball") and (said.role, said.region, said.bucket) != ("", "", ""):
+        expected = f"a list without tarball: what {said.takes_from} has built is in another bucket"
+        raise file.unfit("stages", list(said.stages), expected, also="takes_from")
 
 
 def accept_environment(file: "Read[Environment]") -> None:

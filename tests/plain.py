@@ -11,12 +11,15 @@ from email.utils import formatdate
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 
 from tasks.cloud.interface import Cloud
 
 
 class Plain(Cloud):
-    """For use within `moto.mock_aws`. `calls` counts each operation; `dies_after` interrupts after so many changes;
+    """For use within `moto.mock_aws`, where each role's account is one of its own. `calls` counts each operation; `dies_after` interrupts after so many changes;
     `later`: seconds by which S3's clock is ahead."""
 
     def __init__(self, region: str) -> None:
@@ -36,18 +39,28 @@ class Plain(Cloud):
         return str(instance["PrivateIpAddress"])
 
     def _connect(self, service: str) -> Any:
-        client = boto3.client(service, region_name=self.region)
+        client = (self._session if self.role else boto3).client(service, region_name=self.region)
         client.meta.events.register("before-call", self._count)
         client.meta.events.register("after-call.s3", self._date)
         client.meta.events.register("provide-client-params.s3.PutBucketPolicy", _without_conditions)
         call = client._make_api_call
 
         def one_at_a_time(*arguments: Any) -> Any:
+            if service == "s3":
+                self._refuse_another_s(*arguments)
             with self.turn:  # moto's models are no more than dictionaries
                 return call(*arguments)
 
         client._make_api_call = one_at_a_time
         return client
+
+    def _refuse_another_s(self, operation: str, parameters: Mapping[str, Any]) -> None:
+        """As S3 without a bucket's policy: moto lets every account into every bucket."""
+        owner = s3_backends.bucket_accounts.get(parameters.get("Bucket", ""))
+        who = self.role.split(":")[4] if self.role.startswith("arn:") else DEFAULT_ACCOUNT_ID
+        if owner and {owner[1], parameters.get("ExpectedBucketOwner", owner[1])} != {who}:
+            said = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+            raise ClientError(said, operation)
 
     def _count(self, model: Any, **_: Any) -> None:
         self.calls[model.name] += 1

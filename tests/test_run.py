@@ -24,6 +24,50 @@ def test_an_environment_takes_only_from_another_one_that_exists(checkout, upstre
     assert caught.value.exit_code == 3
 
 
+ARN = "arn:aws:iam::210987654321:role/releases"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "text", "sentence"),
+    [
+        ("", f"role: {ARN}\naccount: '123456789012'", "1: role: should be a role in the account 123456789012 (account), not"),
+        ("", "role: a role", "1: role: should be a role's name, or its ARN, or empty, not 'a role'"),
+        ("cloud: aws\ndns_zone: shop.example.com\n", "dns_zone: live.localhost", "1: dns_zone: should be a zone that others resolve, as cloud is aws, not 'live.localhost'"),
+        ("bucket: shop\n", "stages: [server]\nregion: eu-west-1", "2: bucket: should be a bucket there: shop of pipeline.yml is in another region, not empty"),
+        ("bucket: shop\naccount: '123456789012'\n", f"role: {ARN}", "1: bucket: should be a bucket there: shop of pipeline.yml is in another account"),
+        ("", "role: x\ninfrastructure:\n  ssh_through: session-manager", "3: infrastructure.ssh_through: should be a jump host or empty"),
+        ("", "bucket: x-y\ntakes_from: staging", "2: stages: should be a list without tarball: what staging has built is in another bucket"),
+    ],
+)  # fmt: skip
+@pytest.mark.promise("a-place-fits-together")
+def test_a_place_that_does_not_fit_together_is_refused_with_its_line(checkout, pipeline, text, sentence):
+    names = [line.partition(":")[0] for line in pipeline.splitlines()]
+    path = checkout / "pipeline.yml"
+    kept = [line for line in path.read_text().splitlines() if line.partition(":")[0] not in names]
+    path.write_text("\n".join([*kept, pipeline]))
+    (checkout / "environments" / "production.yml").write_text(text)
+    with pytest.raises(SettingWrong) as caught:
+        run.environment(checkout, "production", {})
+    assert f"environments/production.yml:{sentence}" in caught.value.text
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "text"),
+    [
+        ("bucket: shop\n", "role: releases"),
+        ("bucket: shop\n", "region: eu-west-1\nbucket: shop-west"),
+        ("", f"role: {ARN}\ntakes_from: staging\nstages: [release]"),
+        ("", "account: '123456789012'\ntakes_from: staging"),
+    ],
+)
+def test_a_place_that_fits_together_is_taken(checkout, pipeline, text):
+    path = checkout / "pipeline.yml"
+    path.write_text(f"{path.read_text()}{pipeline}")
+    (checkout / "environments" / "production.yml").write_text(text)
+    assert any(run.environment(checkout, "production", {}).place)
+
+
 def test_production_takes_from_staging(checkout):
     assert run.environment(checkout, "production", {}).takes_from == "staging"
 

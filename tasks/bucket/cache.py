@@ -110,10 +110,10 @@ class Cache:
 
 
 def of(run: Run) -> Cache:
-    """The run's cache. Only a commit that is known to be on the default branch may write what that branch trusts.
+    """The run's cache, in the bucket that has its tarballs. Only a commit that is known to be on the default branch may write what that branch trusts.
 
     A name that was typed, or that the CI has for a tag or a pull request, does not make it one; uncommitted changes are of no commit.
     """
     if run.on_default_branch and not run.commit.dirty:
-        return Cache(store=run.store, writes=TRUSTED, reads=(TRUSTED,))
-    return Cache(store=run.store, writes=BRANCHES, reads=ZONES)
+        return Cache(store=run.tarballs.store, writes=TRUSTED, reads=(TRUSTED,))
+    return Cache(store=run.tarballs.store, writes=BRANCHES, reads=ZONES)

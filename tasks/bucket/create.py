@@ -151,8 +151,10 @@ def _patiently(store: Store, call: Callable[..., Any], **request: Any) -> Any:
 
 
 def _machines_of_the_project(store: Store, project: str) -> list[str]:
+    name = store.environment
     filters = [
         {"Name": "tag:project", "Values": [project]},
+        *([{"Name": "tag:environment", "Values": [name, f"{name}-*"]}] if name else []),
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
     ]
     pages = store.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters)

@@ -95,12 +95,14 @@ class NotADocument(DocumentDamaged):
 class Store:
     """A bucket of a cloud. Only a request shows whether it exists. `pause`: sleeps between two tries. `nonce`: tells a write from all others.
 
-    `chosen`: the bucket of the settings; empty: the default of the project, which is looked for at the first use.
+    `chosen`: the bucket of the settings; empty: the default of the project, which is looked for at the first use. `environment`: the
+    only one that has this bucket; empty: all that name none.
     """
 
     cloud: Cloud
     chosen: str = ""
     project: str = ""
+    environment: str = ""
     pause: Callable[[float], None] = time.sleep
     nonce: Callable[[], str] = secrets.token_hex
     _settled: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)

@@ -82,11 +82,13 @@ class Aws(Cloud):
         return str(getattr(credentials, "account_id", "") or "") if credentials else ""
 
     def _prepare(self, session: Any) -> None:
-        import botocore.exceptions
-
         # the region also of the requests for credentials: a token of the global endpoint is not valid in every region
         for name, value in {**METADATA, "region": self.region}.items():
             session.set_config_variable(name, value)
+
+    def _sign_in(self, session: Any) -> None:
+        import botocore.exceptions
+
         try:
             _ask_for_new_tokens(session, self._environ)
             credentials = session.get_credentials()

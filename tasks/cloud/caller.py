@@ -18,6 +18,11 @@ class Caller:
     arn: str
 
     @property
+    def partition(self) -> str:
+        """`aws`, or that of China or of the US government."""
+        return self.arn.split(":")[1]
+
+    @property
     def account(self) -> str:
         """The id of the account."""
         return self.arn.split(":")[4]

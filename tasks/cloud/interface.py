@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import threading
@@ -10,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from tasks.cloud import host_keys
+from tasks.cloud import assumed_role, host_keys
 from tasks.cloud.caller import Caller
 from tasks.process import children
 from tasks.refusal import Refusal
@@ -50,14 +51,40 @@ class Cloud(ABC):
 
     def __init__(self, region: str) -> None:
         self.region = region
+        self.account = ""
+        """The id of the only account that may be changed; empty: any."""
+        self.role = ""
+        """Name or ARN of the role that is assumed; empty: none, the caller's own credentials are used."""
+        self._own: Cloud = self
+        """The cloud with the caller's own credentials, which may assume the role."""
+        self._others: dict[tuple[str, str, str], Cloud] = {}
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
         self.zones: dict[str, str] = {}
         """The ids of the DNS zones that were asked for, by name."""
         self.zones_lock = threading.Lock()
-        self.account = ""
-        """The id of the only account that may be changed; empty: any."""
         self._accepted = False
+        for name in ("_session", "_caller"):
+            self.__dict__.pop(name, None)
+
+    def at(self, *, region: str, role: str, account: str) -> Cloud:
+        """The same cloud in another region, role or account, each connected once; asks nothing. Empty: the caller's own region,
+        no role, any account."""
+        own = self._own
+        region = region or own.region
+        for known in (self, own):
+            if (known.region, known.role) == (region, role) and account in ("", known.account):
+                return known
+        with own._lock:
+            if (region, role, account) not in own._others:
+                made = copy.copy(own)
+                made.region, made.role, made.account = region, role, account
+                made._disconnect()
+                own._others[region, role, account] = made
+            return own._others[region, role, account]
 
     def client(self, service: str) -> Any:
         """The boto3 client of a service."""
@@ -75,12 +102,18 @@ class Cloud(ABC):
         """The identity of this process. It is asked once."""
         return self._caller
 
+    def person(self) -> Caller:
+        """The identity of the caller's own credentials, whatever role is assumed with them."""
+        return self._own.caller() if self.role else self.caller()
+
     @functools.cached_property
     def _caller(self) -> Caller:
         return Caller(arn=str(self.client("sts").get_caller_identity()["Arn"]))
 
     def account_id(self) -> str:
         """The id of the account. It is asked only where neither settings nor credentials have it."""
+        if self.role:
+            return self.account or self._own.account_id()
         return self.account or self._told_account() or self.caller().account
 
     def _told_account(self) -> str:
@@ -164,7 +197,20 @@ class Cloud(ABC):
         session = botocore.session.Session()
         session.register_component("data_loader", Loader())
         self._prepare(session)
+        if self.role:
+            assumed_role.register(session, "assume-role", self._assume)
+        else:
+            self._sign_in(session)
         return boto3.Session(botocore_session=session, region_name=self.region)
+
+    def _assume(self) -> Mapping[str, Any]:
+        caller = self._own.caller()
+        return assumed_role.assume(self._own.client("sts"), self._role_arn(caller), caller)
+
+    def _role_arn(self, caller: Caller) -> str:
+        if self.role.startswith("arn:"):
+            return self.role
+        return f"arn:{caller.partition}:iam::{self.account_id()}:role/{self.role}"
 
     def _needs_crt(self) -> bool:
         """Whether boto3 must load AWS's library in C."""
@@ -172,6 +218,9 @@ class Cloud(ABC):
 
     def _prepare(self, session: Any) -> None:  # noqa: B027  optional
         """Configure boto3's session."""
+
+    def _sign_in(self, session: Any) -> None:  # noqa: B027  optional
+        """Give boto3's session the caller's own credentials."""
 
     @abstractmethod
     def _address(self, instance: Mapping[str, Any]) -> str: ...

@@ -9,6 +9,8 @@ from tasks.bootstrap import account, steps
 from tasks.commands.base import Command, flag, run_of
 from tasks.infrastructure import zone
 from tasks.refusal import Refusal
+from tasks.run import without_role
+from tasks.settings import is_local
 
 
 class BootstrapUnconfirmed(Refusal):
@@ -33,7 +35,7 @@ class BootstrapCommand(Command):
     )
 
     def _execute(self, yes: bool = False, cloudformation: bool = False) -> int:
-        run = run_of(self.task_list)
+        run = without_role(run_of(self.task_list))
         wanted = account.wanted(run)
         if cloudformation:
             self.console.line(json.dumps(account.template(wanted), indent=2))
@@ -52,7 +54,7 @@ class BootstrapCommand(Command):
         for role in wanted.roles:
             variable = role.name.removeprefix(f"{wanted.project}-").upper().replace("-", "_")
             self.console.line(f"{variable}_ROLE={wanted.role_arn(role)}")
-        if not zone.is_local(wanted.zone):
+        if not is_local(wanted.zone):
             servers = zone.name_servers(run.cloud, wanted.zone)
             self.console.line(f"{wanted.zone} NS {' '.join(servers)}")
         return 0

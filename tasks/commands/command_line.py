@@ -20,7 +20,7 @@ from tasks.hosts.hosts import Hosts
 from tasks.nearest import meant, nearest, retyped
 from tasks.process.threads import Threads
 from tasks.refusal import UNKNOWN, Refusal
-from tasks.run import DEFAULT_ENVIRONMENT, Run, accept_names, environment
+from tasks.run import DEFAULT_ENVIRONMENT, Run, accept_names, environment, moved
 
 VARIABLES = ("environment", "branch")
 CI_PERSON = ("GITHUB_TRIGGERING_ACTOR", "GITLAB_USER_LOGIN", "BITBUCKET_STEP_TRIGGERER_UUID")
@@ -78,11 +78,10 @@ def read(
     pipeline = settings.of_pipeline(root)
     kind = profile.load(root, pipeline.application)
     found = environment(root, name, kind.settings)
-    accept_names(pipeline, found, name)
+    accept_names(settings.at(pipeline, found), found, name)
     console = console or Console()
     cloud = cloud or connect.to(pipeline.cloud, pipeline.region, console.say("cloud"))
-    cloud.account = found.account or pipeline.account
-    return Run(
+    run = Run(
         root=root,
         pipeline=pipeline,
         environment=found,
@@ -99,6 +98,7 @@ def read(
         clock=clock,
         began=began,
     )
+    return moved(run, pipeline)
 
 
 def who(environ: Mapping[str, str]) -> str:

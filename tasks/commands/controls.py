@@ -179,16 +179,17 @@ class StopCommand(ControlCommand):
 
 def _end(run: runs.Run) -> str:
     """End the run that waits, without touching a machine. Returns the result in words. Raises RunUnderWay."""
-    record, path = promotion_record.current(run.store), promotion_record.promotion_path(run.root)
-    endable = (*promotion_record.OPEN, "continuing")
+    path = promotion_record.promotion_path(run.root)
+    upstream = runs.elsewhere(run, path.upstream) if path else run
+    record, endable = promotion_record.current(upstream.store), (*promotion_record.OPEN, "continuing")
     if not record or not path or record.state not in endable:
         return "no run waits"
     for name in dataclasses.astuple(path):
         _refuse_at_work(run, name, record.commit)
-    stopped = dataclasses.replace(record, steps=(*record.steps, promotion_record.step(run, "stopped")))
+    stopped = dataclasses.replace(record, steps=(*record.steps, promotion_record.step(upstream, "stopped")))
     # only what was read before the leases: a run that has begun since is at work
     if (
-        promotion_record.change(run.store, record.commit, lambda now: stopped if now == record else None)
+        promotion_record.change(upstream.store, record.commit, lambda now: stopped if now == record else None)
         != stopped
     ):
         return f"the run of {record.commit.short} has gone on or ended meanwhile"
@@ -196,7 +197,8 @@ def _end(run: runs.Run) -> str:
 
 
 def _refuse_at_work(run: runs.Run, environment: str, commit: Version) -> None:
-    found = lease.look(run.store, runs.elsewhere(run, environment).identity)
+    there = runs.elsewhere(run, environment)
+    found = lease.look(there.store, there.identity)
     if not found.readable or (found.holder and not found.dead):
         holder = found.holder or "an unknown run"
         raise RunUnderWay(commit=commit.short, environment=environment, holder=holder)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
 from tasks.console.console import WIDTH
-from tasks.doctor import examination, name_servers
+from tasks.doctor import examination
 from tasks.doctor.finding import Examined
+from tasks.infrastructure import name_servers
 from tasks.refusal import FAILED
 
 

@@ -17,8 +17,9 @@ class StatusCommand(Command):
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False) -> int:
-        found = status.look(run_of(self.task_list))
-        shown = [json_of(found)] if as_json else status.lines(found, datetime.datetime.now(datetime.UTC))
+        run = run_of(self.task_list)
+        found, now = status.look(run), datetime.datetime.now(datetime.UTC)
+        shown = [json_of(found)] if as_json else [*status.lines(found, now), *status.elsewhere(run)]
         for line in shown:
             self.console.line(line)
         return 0

@@ -14,8 +14,10 @@ from tasks.cloud.errors import code
 from tasks.cloud.interface import AccountWrong, Cloud
 from tasks.doctor.finding import Finding
 from tasks.infrastructure import images, machine, secrets, zone
+from tasks.infrastructure.delegation import missing
 from tasks.infrastructure.plan import Machine
 from tasks.nearest import meant
+from tasks.settings import is_local
 from tasks.tarball import signature
 
 if TYPE_CHECKING:
@@ -64,28 +66,22 @@ def dns_zone(cloud: Cloud, name: str, *, made_at_first_use: bool) -> str | Findi
     """Whether the account has the public zone. Raises ZoneMissing for one that the pipeline does not make."""
     if id := zone.zone_id(cloud, name):
         return f"{name} ({id})"
-    if not (made_at_first_use and zone.is_local(name)):
+    if not (made_at_first_use and is_local(name)):
         raise zone.ZoneMissing(zone=name)
     return f"{name}, which the first release makes"
 
 
 def delegation(cloud: Cloud, name: str, ask: Callable[[str], Collection[str]]) -> str | Finding:
     """Whether the parent of the zone names its name servers. `ask`: the name servers that DNS has for a name."""
-    if zone.is_local(name):
+    if is_local(name):
         return f"{name} needs none: every machine resolves it by itself"
-    servers = zone.name_servers(cloud, name)
     try:
-        told = sorted(ask(name))
+        lacks = missing(cloud, name, ask)
     except OSError as error:
         return Finding(sentence=f"DNS does not answer, of {name}: {error}", remedy=f"dig NS {name}")
-    if set(told) & set(servers):
-        return ", ".join(told)
-    parent = name.partition(".")[2]
-    return Finding(
-        sentence=f"the zone {parent} does not delegate {name}: DNS has {', '.join(told) or 'no name servers'} for it, "
-        f"and it needs NS records for {', '.join(servers)}",
-        remedy=f"dig NS {name}",
-    )
+    if lacks:
+        return Finding(sentence=lacks, remedy=f"dig NS {name}")
+    return ", ".join(zone.name_servers(cloud, name))
 
 
 def bucket(store: Store, project: str, *, made_at_first_use: bool) -> str | Finding:

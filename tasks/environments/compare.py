@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -28,22 +29,23 @@ class NoLedger(Refusal):
     remedy = "doit {named} server"
 
 
-def resolve(run: Run, name: str) -> str:
-    """The identity that a name stands for: an environment, an identity, or a branch."""
+def resolve(run: Run, name: str) -> Run:
+    """A run in what a name stands for: an environment, which may be elsewhere, an identity, or a branch."""
     if _is_environment(run, name):
-        return elsewhere(run, name).identity
+        return elsewhere(run, name)
     if next(run.store.keys(layout.ledgers(name)), None):
-        return name
-    return branch_identity(DEFAULT_ENVIRONMENT, name)
+        return dataclasses.replace(run, named_identity=name)
+    branch = branch_identity(DEFAULT_ENVIRONMENT, name)
+    return dataclasses.replace(elsewhere(run, DEFAULT_ENVIRONMENT), named_identity=branch)
 
 
 def ledgers(run: Run, name: str) -> list[Ledger]:
     """The ledgers of an environment's hosts. Raises NoLedger when there are none."""
-    identity = resolve(run, name)
-    found = [run.store.read(key) for key in sorted(run.store.keys(layout.ledgers(identity)))]
+    there = resolve(run, name)
+    found = [there.store.read(key) for key in sorted(there.store.keys(layout.ledgers(there.identity)))]
     if not found:
         kind = "environment" if _is_environment(run, name) else "branch"
-        raise NoLedger(identity=identity, named=f"{kind}={name}")
+        raise NoLedger(identity=there.identity, named=f"{kind}={name}")
     return [Ledger.of(each.value) for each in found if each]
 
 

@@ -53,9 +53,10 @@ def find(run: Run, name: str) -> Digest:
 def read(run: Run, digest: Digest) -> ComparedTarball:
     """A stored tarball, read as a stream without a copy on disk. Raises ArchiveDamaged."""
     key = stored.stored_key(run, digest)
-    document = run.store.read(layout.beside(key, stored.MANIFEST))
+    store = run.tarballs.store
+    document = store.read(layout.beside(key, stored.MANIFEST))
     try:
-        stream = tar.of_archive(run.store.open(key), digest=digest)
+        stream = tar.of_archive(store.open(key), digest=digest)
         entries = {each.name: _told(each) for each in stream}
     except tar.Damaged as damaged:
         raise stored.damaged(run, digest, damaged) from None
@@ -78,7 +79,8 @@ def sizes(first: ComparedTarball, second: ComparedTarball) -> Iterator[str]:
 
 
 def _released(run: Run, name: str) -> Digest | None:
-    releases = history.read(run.store, compare.resolve(run, name)) or history.read(run.store, name)
+    there = compare.resolve(run, name)
+    releases = history.read(there.store, there.identity) or history.read(run.store, name)
     return releases[-1].digest if releases else None
 
 

@@ -14,7 +14,7 @@ from tasks.bucket.layout import Key
 from tasks.infrastructure import memory
 from tasks.infrastructure.zone import zone_id
 from tasks.run import branch_identity
-from tasks.settings import Environment, load
+from tasks.settings import Environment, load, of_pipeline, same_place
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -85,10 +85,12 @@ class EnvironmentInventory:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """Everything at the time `at`. `settings`: the environments' files, by name."""
+    """Everything at the time `at`. `settings`: the environments' files, by name. `elsewhere`: those of another account, role,
+    region, zone or bucket: what is seen of them here is left alone."""
 
     at: Time
     settings: Mapping[str, Environment]
+    elsewhere: frozenset[str] = frozenset()
     resources: tuple[Resource, ...] = ()
     objects: tuple[StoredObject, ...] = ()
 
@@ -148,8 +150,7 @@ class EnvironmentNames:
 
 def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
     """Find everything of the project, with parallel requests; in the bucket, what is below the prefixes."""
-    files = sorted((run.root / "environments").glob("*.yml"))
-    settings = {path.stem: load(Environment, path, run.root) for path in files}
+    settings = files(run)
     names = EnvironmentNames(settings)
     looks: list[Callable[[], Iterator[Resource]]] = [
         lambda: _instances(run),
@@ -167,9 +168,24 @@ def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
     return Inventory(
         at=run.clock.now(),
         settings=settings,
+        elsewhere=elsewhere(run, settings),
         resources=tuple(each for found in resources for each in found),
         objects=objects.result(),
     )
+
+
+def files(run: Run) -> dict[str, Environment]:
+    """The environments' files, by name."""
+    found = sorted((run.root / "environments").glob("*.yml"))
+    return {path.stem: load(Environment, path, run.root) for path in found}
+
+
+def elsewhere(run: Run, found: Mapping[str, Environment]) -> frozenset[str]:
+    """The environments of another account, role, region, zone or bucket than the run's."""
+    if not any(any(each.place) for each in found.values()):
+        return frozenset()
+    pipeline = of_pipeline(run.root)
+    return frozenset(name for name, each in found.items() if not same_place(pipeline, each, run.environment))
 
 
 def own(run: Run) -> EnvironmentInventory:

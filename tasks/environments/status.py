@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tasks.bucket import layout, lease
 from tasks.digest import Digest
-from tasks.environments import cost
+from tasks.environments import cost, inventory
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
 from tasks.release import history
 from tasks.version import Version
@@ -59,7 +59,8 @@ def look(run: Run) -> list[EnvironmentStatus]:
     known = {
         name: host_name(run, found, name)
         for name, own in found.environments.items()
-        if found.names.environment(name)
+        if (environment := found.names.environment(name))
+        and environment not in found.elsewhere
         and (own.instances or any(each.parsed and each.parsed.kind == "history" for each in own.objects))
     }
     prices = cost.prices()
@@ -75,6 +76,12 @@ def look(run: Run) -> list[EnvironmentStatus]:
             )
             for (name, site), release, holder in rows
         ]
+
+
+def elsewhere(run: Run) -> list[str]:
+    """A line for each environment that is not looked for here."""
+    names = sorted(inventory.elsewhere(run, inventory.files(run)))
+    return [f"{name} is elsewhere: doit environment={name} status" for name in names]
 
 
 def host_name(run: Run, found: Inventory, identity: str) -> str:

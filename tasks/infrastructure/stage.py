@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tasks.bucket import create
 from tasks.graph.stage import Foreseen, Outcome
-from tasks.infrastructure import find, hosts, memory, secrets, zone
+from tasks.infrastructure import delegation, find, hosts, memory, name_servers, secrets, zone
 from tasks.infrastructure.apply import Baked, apply, settle
+from tasks.infrastructure.delegation import Ask
 from tasks.infrastructure.hosts import MachineFacts
 from tasks.infrastructure.plan import (
     Change,
     CreateMachine,
     EndMachine,
     Existing,
+    Point,
+    Repoint,
     StartMachine,
     Unpoint,
     Wanted,
@@ -178,7 +182,9 @@ def foresee(run: Run) -> Foreseen | None:
     return Foreseen(what="unchanged", words=words, facts=facts)
 
 
-def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = None) -> Outcome:
+def converge(
+    run: Run, named: str = "infrastructure", *, baked: Baked | None = None, ask: Ask = name_servers.of
+) -> Outcome:
     """Plan and apply until there is nothing to do. Safe to interrupt and to call again.
 
     `named`: the stage that the lines on the terminal name. `baked`: chooses the image of a new machine; the default is the
@@ -188,6 +194,7 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
     if manage == "plan":
         return _only_planned(run, named)
     made: list[Change] = []
+    lacks: Callable[[], list[str]] | None = None
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     written = Written()
     for _ in range(ROUNDS):
@@ -208,6 +215,8 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
             raise ScaleDownRefused(environment=run.environment_name, changes="; ".join(map(str, ended)))
         if changes and run.environment.per_branch and find.fitted(run.branch) != run.branch:
             run.console.once(named, f"shortens the branch's name to {find.LONGEST_TAG} characters in tags")
+        if not (run.cloud.own or lacks) and any(isinstance(each, Point | Repoint) for each in changes):
+            lacks = delegation.asked(run.cloud, run.pipeline.dns_zone, ask)
         for change in changes:
             run.console.event(named, str(change))
             written.note(change, apply(run, change, baked=baked))
@@ -220,6 +229,8 @@ def converge(run: Run, named: str = "infrastructure", *, baked: Baked | None = N
     else:
         left = "; ".join(map(str, changes))
         raise CloudTooSlow(what=f"the plan still has, after {ROUNDS} rounds: {left}")
+    for words in lacks() if lacks else ():
+        run.console.event(named, words)
     machines = hosts.pinned(run, found.machines)
     summary = ", ".join(map(str, machines))
     return Outcome(

@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from tasks.refusal import Refusal
+from tasks.settings import is_local
 
 if TYPE_CHECKING:
     from tasks.cloud.interface import Cloud
@@ -38,18 +39,16 @@ def _zone_id(route53: Any, name: str) -> str | None:
     return None
 
 
-def is_local(name: str) -> bool:
-    """Whether a name is below .localhost: those are each machine's own (RFC 6761), and every other name has an owner."""
-    return f".{name}".endswith(".localhost")
-
-
 def name_servers(cloud: Cloud, name: str) -> list[str]:
     """The name servers of the zone, which the parent zone must name; none where there is no zone."""
     id = zone_id(cloud, name)
     if not id:
         return []
-    told = cloud.client("route53").get_hosted_zone(Id=id).get("DelegationSet", {})
-    return [each.rstrip(".").lower() for each in told.get("NameServers", ())]
+    # by record: this is a right that every role has
+    asked = {"HostedZoneId": id, "StartRecordName": name, "StartRecordType": "NS", "MaxItems": "1"}
+    found = cloud.client("route53").list_resource_record_sets(**asked)["ResourceRecordSets"]
+    own = [each for each in found if (each["Type"], each["Name"].rstrip(".")) == ("NS", name)]
+    return [value["Value"].rstrip(".").lower() for each in own for value in each["ResourceRecords"]]
 
 
 def make(route53: Any, name: str, project: str, *, anywhere: bool = False) -> None:

@@ -119,7 +119,7 @@ def begin(run: Run, control: str, chosen: Sequence[str]) -> Finish | None:
 
 
 def _begin_upstream(run: Run, control: str) -> Finish:
-    running = _newest(run, run.identity)
+    running = _newest(run)
     frozen = rules.frozen(_typed(control, "release"), run.environment_name, run.environment, run.clock.now())
     if refused := frozen or (_older(run, control, running.commit) if running else None):
         raise refused
@@ -146,14 +146,15 @@ def _begin_upstream(run: Run, control: str) -> Finish:
 
 
 def _begin_downstream(run: Run, control: str) -> Finish:
+    store = run.upstream.store
     if refused := refusal(run):
         raise refused
     claim = promotion_record.step(run, "continuing")
-    if not promotion_record.add(run.store, run.commit, claim, only_from=rules.MAY_CONTINUE):
+    if not promotion_record.add(store, run.commit, claim, only_from=rules.MAY_CONTINUE):
         raise refusal(run) or RecordTaken(key=layout.commit_run(run.commit), by="another run")
 
     def finish(proof: Proof) -> Refusal | None:
-        current, claimed = promotion_record.current(run.store), promotion_record.read(run.store, run.commit)
+        current, claimed = promotion_record.current(store), promotion_record.read(store, run.commit)
         digest = claimed.digest if claimed else None
         refused = _unproved(run, control, proof, digest)
         state: promotion_record.State = "live"
@@ -162,7 +163,7 @@ def _begin_downstream(run: Run, control: str) -> Finish:
         else:
             _remember(run, digest)
         words = f"{run.environment_name} failed: {refused.facts['why']}" if refused else ""
-        promotion_record.add(run.store, run.commit, promotion_record.step(run, state, words))
+        promotion_record.add(store, run.commit, promotion_record.step(run, state, words))
         return refused
 
     return finish
@@ -183,9 +184,9 @@ def _unproved(run: Run, control: str, proof: Proof, digest: Digest | None) -> Re
 
 def refusal(run: Run) -> Refusal | None:
     """Why the checked-out commit may not continue now; None if it may."""
-    store, commit = run.store, run.commit
-    current, running = promotion_record.current(store), _newest(run, run.identity)
-    proved = _newest(run, run.environment.takes_from)
+    store, commit = run.upstream.store, run.commit
+    current, running = promotion_record.current(store), _newest(run)
+    proved = _newest(run.upstream)
     facts = rules.Facts(
         commit=commit,
         record=promotion_record.read(store, commit),
@@ -194,7 +195,7 @@ def refusal(run: Run) -> Refusal | None:
         proved=proved.digest if proved else None,
         running=running.commit if running else None,
         contained=run.contains(running.commit) if running else None,
-        arn=run.cloud.caller().arn,
+        arn=run.cloud.person().arn,
         now=run.clock.now(),
     )
     return rules.refusal(run.environment_name, run.environment, facts)
@@ -205,7 +206,7 @@ def pending_changes(run: Run, inputs: Mapping[str, Collection[str]]) -> list[str
 
     `inputs`: the paths that each stage declares.
     """
-    record, running = promotion_record.read(run.store, run.commit), _newest(run, run.identity)
+    record, running = promotion_record.read(run.upstream.store, run.commit), _newest(run)
     lines = [
         f"{run.commit.short} to {run.environment_name}, tarball {record.digest}" if record else run.commit
     ]
@@ -232,8 +233,8 @@ def pending_changes(run: Run, inputs: Mapping[str, Collection[str]]) -> list[str
     return lines
 
 
-def _newest(run: Run, identity: str) -> history.LiveRelease | None:
-    return next(reversed(history.read(run.store, identity)), None)
+def _newest(run: Run) -> history.LiveRelease | None:
+    return next(reversed(history.read(run.store, run.identity)), None)
 
 
 def _remember(run: Run, digest: Digest | None) -> None:

@@ -1,6 +1,7 @@
 """record: the promotion record: the run of one commit from environment to environment: built, staged, waiting, live.
 
-Each commit's run has a document, and another document names the commit whose run began last. A writer replaces a document only in
+Each commit's run has a document, and another document names the commit whose run began last, both in the upstream environment's
+bucket. A writer replaces a document only in
 the version that it has read.
 """
 
@@ -96,7 +97,7 @@ def current(store: Store) -> PromotionRecord | None:
 
 def step(run: Run, state: State, words: str = "") -> Step:
     """A step that this run makes now."""
-    return Step(state=state, at=run.clock.stamp(), arn=run.cloud.caller().arn, by=run.who, words=words)
+    return Step(state=state, at=run.clock.stamp(), arn=run.cloud.person().arn, by=run.who, words=words)
 
 
 def change(

@@ -106,11 +106,11 @@ def read_back(threads: Threads, ask: Hosts, reached: Sequence[Host], name: str, 
 
 def variables(run: Run, digest: Digest) -> dict[str, object]:
     """The variables of the role `release`. Raises TarballGone, ArchiveDamaged, Unsigned or NoPublicKey."""
-    signed = stored.signature_of(run, digest)
+    signed, kept = stored.signature_of(run, digest), run.tarballs
     signature.accept(run, digest, signed)
     return {
         "release_id": digest.id,
-        "release_url": run.cloud.presigned_url(run.bucket, stored.stored_key(run, digest), LINK_SECONDS),
+        "release_url": kept.cloud.presigned_url(kept.bucket, stored.stored_key(run, digest), LINK_SECONDS),
         "release_sha256": digest,
         "release_signature": signed,
         "release_public_keys": list(run.pipeline.public_keys),

@@ -192,6 +192,10 @@ def _environment(
         if own.resources:
             yield Spared(group=own.identity, why=f"no file in environments/ makes {own.identity}")
         return
+    if name in inventory.elsewhere:
+        if own.resources:
+            yield Spared(group=own.identity, why=f"{name} is elsewhere: doit environment={name} sweep")
+        return
     why = "a bake that did not end" if name is None else _why(inventory, own, name, known, living, settings)
     if (
         not why
@@ -265,7 +269,10 @@ def _kept(until: Time) -> str:
 
 
 def _stray(inventory: Inventory, each: Resource) -> Iterator[Deletion | Spared]:
-    known = each.identity == IMAGE_BUILDER or inventory.names.environment(each.identity)
+    name = inventory.names.environment(each.identity)
+    known = each.identity == IMAGE_BUILDER or name
+    if name in inventory.elsewhere:
+        return
     if each.kind == "volume" and each.state == "available" and known:
         # a testing environment's volume goes with it; a fixed environment's may have the only copy of its data
         if each.identity in inventory.names.fixed:

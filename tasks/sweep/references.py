@@ -8,12 +8,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.bucket import layout
+from tasks.bucket import create, layout
 from tasks.bucket.store import NotADocument
 from tasks.digest import Digest
 from tasks.refusal import Refusal
 from tasks.release import history
 from tasks.release.history import LiveRelease
+from tasks.run import elsewhere
 from tasks.sweep.plan import keyed, older
 
 if TYPE_CHECKING:
@@ -35,10 +36,18 @@ class SweepBlind(Refusal):
     remedy = "doit sweep"
 
 
+class ReferencesUnknown(Refusal):
+    """An environment of another account or bucket takes tarballs from here, and its records are not there, so that nothing may be deleted."""
+
+    sentence = "sweep: {environment} takes tarballs from another bucket, and there is no bucket {bucket} with its releases"
+    remedy = "doit environment={environment} doctor"
+    any_environment = True
+
+
 def of(run: Run, inventory: Inventory, branches: Mapping[str, str]) -> frozenset[str]:
     """Names that must stay: of releases that are live or can be rolled back to, of each branch's head, of the run that waits.
 
-    Raises SweepBlind if a document cannot be read.
+    Raises SweepBlind if a document cannot be read, or ReferencesUnknown.
     """
     keys = {each.key for each in inventory.objects}
     with run.threads.pool(READERS) as pool:
@@ -55,6 +64,10 @@ def of(run: Run, inventory: Inventory, branches: Mapping[str, str]) -> frozenset
             for key, value in read(kept)
             for release in _last(history.of(value), kept[key])
         ]
+        for there in _takers(run, inventory):
+            number = there.environment.release.keep + ALSO
+            for value in _histories(there, inventory):
+                releases += [(each.digest, each.commit.commit) for each in _last(history.of(value), number)]
         commits = {*branches.values(), *(str(commit) for _, commit in releases)}
         commits |= {str(value["commit"]) for _, value in read([layout.CURRENT_RUN])}
         pointers = [layout.record(zone, "commits", each) for zone in layout.ZONES for each in sorted(commits)]
@@ -70,6 +83,23 @@ def of(run: Run, inventory: Inventory, branches: Mapping[str, str]) -> frozenset
         named = _named(read(manifests))
         named |= _named(read(_kept_layers(inventory, run.pipeline.sweep, named)))
     return frozenset(digests | commits | named)
+
+
+def _takers(run: Run, inventory: Inventory) -> list[Run]:
+    """Runs in the environments elsewhere that take tarballs."""
+    takers = [name for name in sorted(inventory.elsewhere) if inventory.settings[name].takes_from]
+    return [elsewhere(run, name) for name in takers]
+
+
+def _histories(there: Run, inventory: Inventory) -> Iterator[dict[str, Any]]:
+    """What went live in an environment elsewhere, of each branch if it has one for each."""
+    if not create.bucket_exists(there.store, there.pipeline.name):
+        raise ReferencesUnknown(environment=there.environment_name, bucket=there.bucket)
+    for key in there.store.keys(layout.below("history")):
+        found = layout.parse(key)
+        theirs = found and inventory.names.environment(found.identity) == there.environment_name
+        if theirs and (value := _read(there.store, key)):
+            yield value
 
 
 def _named(documents: Iterable[tuple[str, dict[str, Any]]]) -> set[str]:

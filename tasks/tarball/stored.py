@@ -69,7 +69,7 @@ def existing(run: Run) -> Digest:
     commit = run.commit.commit
     known = pointer(run, commit)
     if not known:
-        raise NoTarball(commit=commit.short, bucket=run.bucket)
+        raise NoTarball(commit=commit.short, bucket=run.tarballs.bucket)
     return known.digest
 
 
@@ -85,7 +85,7 @@ def key_of(run: Run, digest: Digest, size: int | None = None) -> str | None:
     `size`: if known, it must match.
     """
     keys = cache.of(run).keys("tarballs", digest)
-    return next((key for key in keys if as_packed(run.store, key, size)), None)
+    return next((key for key in keys if as_packed(run.tarballs.store, key, size)), None)
 
 
 def stored_key(run: Run, digest: Digest) -> str:
@@ -94,7 +94,7 @@ def stored_key(run: Run, digest: Digest) -> str:
     if not key:
         if cache.of(run).blob("tarballs", digest):
             raise damaged(run, digest, REPLACED)
-        raise TarballGone(digest=digest.short, bucket=run.bucket)
+        raise TarballGone(digest=digest.short, bucket=run.tarballs.bucket)
     return key
 
 
@@ -151,5 +151,5 @@ def signature_key(key: str, signer: str) -> str:
 
 
 def _text(run: Run, key: str) -> str:
-    kept = run.store.open(key)
+    kept = run.tarballs.store.open(key)
     return kept.read().decode(errors="replace") if kept else ""

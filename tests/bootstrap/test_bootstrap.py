@@ -13,6 +13,7 @@ import pytest
 from tasks.bootstrap import account, policies, steps
 from tasks.bucket import create
 from tasks.bucket.create import NotBootstrapped
+from tasks.cloud.assumed_role import RoleRefused
 from tasks.cloud.embedded.home import Home
 from tasks.commands.bootstrap import BootstrapCommand, BootstrapUnconfirmed
 from tasks.console.console import Console
@@ -123,6 +124,21 @@ def _change_one_at_a_time(run):
 def test_without_ci_and_mail_only_bucket_and_zone_are_wanted(run):
     settings = dataclasses.replace(run.pipeline, ci=Ci(), spending=Spending())
     assert len(words(dataclasses.replace(run, pipeline=settings))) == 2
+
+
+@pytest.mark.promise("bootstrap-is-the-administrator-s")
+def test_what_an_environment_elsewhere_needs_is_made_without_its_role(checkout, empty):
+    path = checkout / "environments" / "production.yml"
+    path.write_text(
+        f"{path.read_text()}role: shop-production\nbucket: shop-live\ndns_zone: live.example.com\n"
+    )
+    console = Console(stream=io.StringIO())
+    run = run_in(checkout, Shared(REGION, empty.home.load()), console=console, environment="production")
+    with pytest.raises(RoleRefused):
+        infrastructure.share(run)
+    assert bootstrap(run, yes=True) == 0
+    assert "make bucket shop-live: versioned, encrypted, private" in console.stream.getvalue()
+    assert "make zone live.example.com" in console.stream.getvalue()
 
 
 @pytest.mark.promise("the-template-says-the-same")

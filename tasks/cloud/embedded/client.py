@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.cloud import assumed_role
 from tasks.cloud.embedded.address import ACCOUNT, LOOPBACK
 from tasks.cloud.interface import Cloud, Say
 
@@ -74,44 +75,29 @@ class Embedded(Cloud):
         ours = {"region": self.region, "config_file": os.devnull, "credentials_file": os.devnull}
         for name, value in (defaults | ours).items():
             settings.set_config_provider(name, ConstantProvider(value=value))
-        if self._job:
-            from botocore.credentials import CredentialResolver, DeferredRefreshableCredentials
 
-            job = self._job
+    def _sign_in(self, session: Any) -> None:
+        if job := self._job:
+            assumed_role.register(session, "assume-role-with-web-identity", lambda: self._by_token(job))
 
-            class ByToken:
-                """Where boto3 gets a job's credentials, at their first use and before they end."""
-
-                METHOD = "assume-role-with-web-identity"
-
-                def load(provider) -> Any:  # noqa: N805
-                    return DeferredRefreshableCredentials(lambda: self._assume(job), provider.METHOD)
-
-            session.register_component("credential_provider", CredentialResolver([ByToken()]))
-
-    def _assume(self, job: Job) -> dict[str, str]:
+    def _by_token(self, job: Job) -> Mapping[str, Any]:
         """A session of the job's role."""
         import botocore
         from botocore.config import Config
 
         unsigned = Config(signature_version=botocore.UNSIGNED, proxies={})
         sts = self._session.client("sts", endpoint_url=self._endpoint(LOOPBACK), config=unsigned)
-        taken = sts.assume_role_with_web_identity(
+        taken: Mapping[str, Any] = sts.assume_role_with_web_identity(
             RoleArn=job.role, RoleSessionName=job.session, WebIdentityToken=job.token.read_text()
-        )["Credentials"]
-        return {
-            "access_key": taken["AccessKeyId"],
-            "secret_key": taken["SecretAccessKey"],
-            "token": taken["SessionToken"],
-            "expiry_time": taken["Expiration"].isoformat(),
-        }
+        )
+        return taken
 
     def _endpoint(self, address: str) -> str:
         return f"http://{address}:{self._identity.port}"
 
     def _keys(self, key: str, secret: str) -> dict[str, str]:
-        """The administrator's; a job signs everything with those of its role, as on AWS."""
-        return {} if self._job else {"aws_access_key_id": key, "aws_secret_access_key": secret}
+        """The administrator's; whoever has a role signs everything with its own, as on AWS."""
+        return {} if self._job or self.role else {"aws_access_key_id": key, "aws_secret_access_key": secret}
 
     def _connect(self, service: str) -> Any:
         identity = self._identity

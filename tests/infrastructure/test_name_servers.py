@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tasks.doctor import name_servers
+from tasks.infrastructure import name_servers
 
 ZONE = b"\4shop\7example\3com\0"
 NAMED = [b"\3NS1\xc0\x0c", b"\3ns2\3aws\3com\0"]
