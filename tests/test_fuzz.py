@@ -78,7 +78,7 @@ OUT_OF_BOUNDS = {
     (TESTING, "release: {{keep: {}}}"): ("0", '!!int ""', *NUMBERS),
     (TESTING, "release: {{expires_after_days: {}}}"): ("-1",),
     (TESTING, "takes_from: {}"): ("moon", "testing", "../x"),
-    (TESTING, "host_name: {}"): ("a_b", "-a", "A", "!!timestamp x"),
+    (TESTING, "host_name: {}"): ("a_b", "-a", "!!timestamp x"),
     (TESTING, "per_branch: {}"): ("!!bool x", "maybe", "1"),
     (TESTING, "builders: [{}]"): ("''",),
     (TESTING, "freezes: [{}]"): (
