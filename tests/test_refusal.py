@@ -15,6 +15,7 @@ LOSES = re.compile(
     r"|\brm -r|prune|terminate|doit stop|doit sleep"
 )
 ASKED_FOR = {
+    "BootstrapUnconfirmed": "`doit bootstrap --yes` makes what the account lacks, and takes nothing away",
     "NotConfirmed": "`doit continue --yes` brings what staging has proved to production, and takes nothing away",
     "RunUnderWay": "`doit stop` was typed, and took nothing while the run is at work",
     SettingsMissing.__name__: "`git checkout -- PATH` brings back a file that is not there",

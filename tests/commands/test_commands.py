@@ -47,7 +47,7 @@ def project(tmp_path_factory) -> Path:
         (["forget", "relaese"], 3, "no task or command named relaese (did you mean release?", "doit forget release"),
         (["plan", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit plan tarball"),
         (["help", "relaese"], 3, "no task or command named relaese (did you mean release?", "doit help release"),
-        (["cloud", "strat"], 3, "doit cloud strat: the command is doit cloud start|stop|status|delete", "doit help cloud"),
+        (["cloud", "strat"], 3, "doit cloud strat: the command is doit cloud start|stop|status|env|delete", "doit help cloud"),
         (["keep", "long"], 3, "doit keep long: the command is doit keep DAYS (1 to 365)", "doit help keep"),
         (["status", "all"], 3, "doit status all: the command is doit status", "doit help status"),
         (["info"], 3, "doit info: the command is doit info STAGE", "doit help info"),

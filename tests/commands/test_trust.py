@@ -43,7 +43,11 @@ def test_without_an_account_it_is_the_caller_s(project, tmp_path_factory):
     [
         ((), 3, "doit trust: the command is doit trust ROLE [ACCOUNT]\n    doit help trust"),
         (("builder", "1", "2"), 3, "the command is doit trust ROLE [ACCOUNT]\n    doit help trust"),
-        (("bilder", "1"), 3, "trust: there is no role bilder (did you mean builder? known: builder, "),
+        (
+            ("bilder", "1"),
+            3,
+            "trust: there is no role bilder (did you mean builder? known: compiler, builder, ",
+        ),
         (("bilder", "1"), 3, "\n    doit trust builder"),
     ],
 )

@@ -90,6 +90,12 @@ def test_again():
         pytest.fail(report(seed))
 
 
+def test_every_planted_bug_has_a_place_in_the_code():
+    for bug in planted.BUGS:
+        with bug.there():
+            pass
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_found(name):
     assert hunted(name)[1] is not None
