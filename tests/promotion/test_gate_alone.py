@@ -510,9 +510,9 @@ def test_history_is_what_the_gate_reads(world):
     old = {"digest": OTHER, "commit": FIRST, "branch": "", "by": "", "at": "", "run": ""}
     new = {**old, "digest": DIGEST, "commit": SECOND}
     world.put(layout.history("staging"), {"releases": [old, new]})
-    found = world.does(lambda run: gate._newest(run, "staging"))
+    found = world.does(gate._newest, environment="staging")
     assert found == history.LiveRelease.of(new)
-    assert world.does(lambda run: gate._newest(run, "none")) is None
+    assert world.does(gate._newest, environment="testing") is None
 
 
 def test_the_world_s_clock_decides_of_a_freeze(world):
