@@ -42,8 +42,6 @@ LARGE = 1 << 20
 FILLED = "/etc/.+/|/usr/local/.+/"
 """What is in these is in a folder that roles fill. /etc itself is none: all packages write there."""
 CRONTABS = "/var/spool/cron/crontabs"
-SCRIPTS = "/var/lib/dpkg/info"
-"""Where dpkg keeps the scripts of packages."""
 GENERATED = "/var/lib/ucf/registry"
 """Where ucf keeps which package has generated which file."""
 
@@ -281,16 +279,19 @@ def _packages(names: list[str], done: Reports, stays: Reports) -> None:
                 f"{', '.join(sorted(removals[each] - {each} - going)[:3])} would go with it"
             )
     for each in sorted(going):
-        try:
-            with open(f"{SCRIPTS}/{each}.postrm") as opened:
-                verb = "purge" if configuration_alone(opened.read()) else "remove"
-        except OSError:
-            verb = "purge"
+        # dpkg knows the file's name: that of a package which several architectures share has the architecture in it
+        script = _output("dpkg-query", "--control-path", each, "postrm").strip()
+        verb = "purge" if not script or configuration_alone(_content(script)) else "remove"
         said = _output("apt-get", "-y", "-o", "DPkg::Lock::Timeout=120", verb, each)
         if look([f"package {each}"])[f"package {each}"]:
             stays[f"package {each}"] = (said.strip().splitlines() or ["apt-get failed"])[-1]
         else:
             done[f"package {each}"] = f"{verb}d"
+
+
+def _content(path: str) -> str:
+    with open(path) as opened:
+        return opened.read()
 
 
 def _remove_cron(owner: str, name: str) -> None:

@@ -23,6 +23,8 @@ case "$1 $2" in
 "-S "*)
     shift
     for each; do grep -F ": $each" $HOST/owned; done ;;
+"--control-path "*)
+    ls $HOST/scripts/$2.$3 $HOST/scripts/$2:*.$3 ;;
 esac
 """,
     "systemctl": """
@@ -99,7 +101,7 @@ def machine(tmp_path, monkeypatch):
     made = Machine(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     for name, path in {
-        "FOLDER": "ledger", "CRONTABS": "crontabs", "SCRIPTS": "scripts", "GENERATED": "generated",
+        "FOLDER": "ledger", "CRONTABS": "crontabs", "GENERATED": "generated",
     }.items():  # fmt: skip
         monkeypatch.setattr(ledger_host, name, str(tmp_path / path))
     monkeypatch.setattr(ledger_host, "DATA", (str(tmp_path / "data"),))
@@ -347,9 +349,10 @@ def test_files_go_and_folders_that_are_empty_then(machine):
 
 @pytest.mark.promise("package-takes-nothing-along", "purge-deletes-configuration-only")
 def test_a_package_is_removed_or_purged_unless_another_would_go_with_it(machine):
-    names = ("plain", "owner", "scripted", "needed", "stuck", "silent")
+    names = ("plain", "owner", "library", "scripted", "needed", "stuck", "silent")
     machine.install(*names)
     machine.write("scripts/owner.postrm", "purge) rm -rf /var/lib/owner ;;")
+    machine.write("scripts/library:amd64.postrm", "purge) rm -rf /var/lib/library ;;")
     machine.write("scripts/scripted.postrm", "#!/bin/sh\n")
     machine.write(
         "removals/needed", "".join(f"Remv {each} [1]\n" for each in ("d", "needed", "c", "b", "a", "plain"))
@@ -357,7 +360,10 @@ def test_a_package_is_removed_or_purged_unless_another_would_go_with_it(machine)
     machine.write("stuck/stuck", "first\nE: held\n\n")
     machine.write("stuck/silent", "\n")
     done, stays = taken(machine, *(f"package {each}" for each in (*names, "none")))
-    assert done == {"package owner": "removed", "package plain": "purged", "package scripted": "purged"}
+    assert done == {
+        **dict.fromkeys(("package library", "package owner"), "removed"),
+        **dict.fromkeys(("package plain", "package scripted"), "purged"),
+    }
     assert stays == {
         "package needed": "a, b, c would go with it",
         "package stuck": "E: held",
@@ -365,6 +371,7 @@ def test_a_package_is_removed_or_purged_unless_another_would_go_with_it(machine)
     }
     apt = "apt-get -y -o DPkg::Lock::Timeout=120"
     assert machine.called == [
+        f"{apt} remove library",
         f"{apt} remove owner", f"{apt} purge plain", f"{apt} purge scripted", f"{apt} purge silent", f"{apt} purge stuck",
     ]  # fmt: skip
 
