@@ -239,7 +239,9 @@ def test_differences_are_said_in_the_order_of_their_names():
     resources = {f"file /etc/{each}": {"facts": FILE} for each in "cab"} | {
         "unit x": {"facts": {"active": True, "enabled": "enabled"}}
     }
+    resources |= {"file /etc/ as it was": {"facts": FILE}, "file /etc/z z": {"facts": FILE}}
     facts = {
+        "file /etc/ as it was": FILE,
         "file /etc/a": {**FILE, "content": "e"},
         "file /etc/b": {name: value for name, value in FILE.items() if name != "mode"} | {"digest": "e"},
         "file /etc/c": {**FILE, "owner": "x", "digest": "e"},
@@ -249,5 +251,6 @@ def test_differences_are_said_in_the_order_of_their_names():
         "/etc/b",
         "owner of /etc/c",
         "/etc/c",
+        "/etc/z z is gone",
         "unit x is gone",
     ]
