@@ -177,6 +177,8 @@ def test_what_is_no_ledger_is_none(world):
     assert world.does(read) is None
     world.put(KEY, {"things": {}})
     assert world.does(read) == Ledger(resources={}, more={})
+    world.put(KEY, {})
+    assert world.does(read) == Ledger(resources={})
 
 
 # --- forgetting ---------------------------------------------------------------------------------------
