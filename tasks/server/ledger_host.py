@@ -39,6 +39,11 @@ LOGIN = {
 """Packages and units that logins need: without them the host could not be repaired."""
 LARGE = 1 << 20
 """Bytes: the `content` of a larger file is not measured."""
+FILLED = "/etc/.+/|/usr/local/.+/"
+"""What is in these is in a folder that roles fill. /etc itself is none: all packages write there."""
+CRONTABS = "/var/spool/cron/crontabs"
+GENERATED = "/var/lib/ucf/registry"
+"""Where ucf keeps which package has generated which file."""
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -121,7 +126,7 @@ def cron(name: str) -> Facts:
 def crontab(owner: str) -> list[str]:
     """The lines of a user's crontab."""
     try:
-        with open(f"/var/spool/cron/crontabs/{owner}") as opened:
+        with open(f"{CRONTABS}/{owner}") as opened:
             return opened.read().splitlines()
     except OSError:
         return []
@@ -139,13 +144,11 @@ def unit(block: str) -> Facts:
 
 
 def folders(facts: dict[str, Facts]) -> list[str]:
-    """The folders that roles fill with files. /etc itself is none of them: all packages write there."""
+    """The folders that roles fill with files (`FILLED`)."""
     found = {
         os.path.dirname(name.partition(" ")[2])
         for name, known in facts.items()
-        if known
-        and known.get("type") == "file"
-        and re.match("/etc/.+/|/usr/local/.+/", name.partition(" ")[2])
+        if known and known.get("type") == "file" and re.match(FILLED, name.partition(" ")[2])
     }
     return sorted(each for each in found if not any(each.startswith(f"{above}/") for above in found))
 
@@ -218,7 +221,7 @@ def owners(paths: set[str]) -> dict[str, str]:
     """The package of each of these paths that an installed package owns."""
     owned: dict[str, str] = {}
     try:
-        with open("/var/lib/ucf/registry") as opened:
+        with open(GENERATED) as opened:
             owned = {path: package for package, path in (line.split() for line in opened) if path in paths}
     except (OSError, ValueError):
         pass
@@ -276,16 +279,19 @@ def _packages(names: list[str], done: Reports, stays: Reports) -> None:
                 f"{', '.join(sorted(removals[each] - {each} - going)[:3])} would go with it"
             )
     for each in sorted(going):
-        try:
-            with open(f"/var/lib/dpkg/info/{each}.postrm") as opened:
-                verb = "purge" if configuration_alone(opened.read()) else "remove"
-        except OSError:
-            verb = "purge"
+        # dpkg knows the file's name: that of a package which several architectures share has the architecture in it
+        script = _output("dpkg-query", "--control-path", each, "postrm").strip()
+        verb = "purge" if not script or configuration_alone(_content(script)) else "remove"
         said = _output("apt-get", "-y", "-o", "DPkg::Lock::Timeout=120", verb, each)
         if look([f"package {each}"])[f"package {each}"]:
             stays[f"package {each}"] = (said.strip().splitlines() or ["apt-get failed"])[-1]
         else:
             done[f"package {each}"] = f"{verb}d"
+
+
+def _content(path: str) -> str:
+    with open(path) as opened:
+        return opened.read()
 
 
 def _remove_cron(owner: str, name: str) -> None:

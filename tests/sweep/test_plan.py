@@ -97,7 +97,9 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, 
         referred=frozenset(referred),
         memory=Sightings(pushed=dict.fromkeys(map(identity, pushed), ORIGIN)),
     )
-    said = sweep.condemned(look(*found), known, settings)
+    said = list(sweep.condemned(look(*found), known, settings))
+    kinds = {(each.group, type(each)) for each in said}
+    assert len({group for group, _ in kinds}) == len(kinds), "nothing is taken and left"
     return {each.group: ("" if isinstance(each, Deletion) else "left: ") + each.why for each in said}
 
 
@@ -167,6 +169,7 @@ UNKNOWN = "left: nothing says which remote has its branch shop"
         ([machine(remote=FORK)], [], ELSEWHERE),
         ([machine(pushed=FORK)], [], None),
         ([machine(), machine(id="i-2", remote=FORK)], [], ELSEWHERE),
+        ([machine(remote=FORK), machine(id="i-2", remote="")], [], ELSEWHERE),
         ([machine(remote=FORK, expires="2026-11-23")], [], "expired on 2026-11-24 00:00 UTC"),
         # of a clone without a remote, and of a former version
         ([machine(remote="", pushed="")], [], UNKNOWN),
@@ -228,9 +231,12 @@ def volume(identity="", **more):
         (Resource(kind="security group", id="sg-1"), "it carries the tag of no environment"),
         (Resource(kind="security group", id="sg-1", tags={"pin": "x"}), "left: it carries the tag of no environment, but pinned"),
         (volume(), "it carries the tag of no environment"),
+        (volume(tags={"keep-until": "2026-11-24T12:00Z"}), "it carries the tag of no environment"),
+        (volume(tags={"keep-until": "2026-11-24T12:01Z"}), "left: it carries the tag of no environment, but kept until 2026-11-24 12:01 UTC"),
         (volume("live"), "left: attached to nothing, but it is live's"),
         (volume(identity("main")), "attached to nothing"),
         (Resource(kind="volume", id="vol-1", state="in-use", more={"gb": 8, "of": ["i-1"]}), None),
+        (dataclasses.replace(volume(identity("main")), state="in-use"), None),
         (Resource(kind="secret", id="/shop/signing-key"), None),
     ],
 )  # fmt: skip
@@ -273,6 +279,18 @@ def test_old_images_go_unless_a_machine_runs_on_them():
     assert found["image ami-9"] == "left: the image is failed, but pinned"
     on_older = dataclasses.replace(machine("main"), more={**machine().more, "image": "ami-3"})
     assert "image ami-3" not in doomed(on_older, *(baked(number) for number in range(5)))
+
+
+@pytest.mark.promise("when-an-image-goes")
+def test_images_are_counted_by_processor_and_only_those_that_a_bake_has_finished():
+    def made(number, *, state="available", tags=("fingerprint",), **more):
+        made, tags = ago(days=number), dict.fromkeys(tags, "f")
+        return Resource(kind="image", id=f"ami-{number}", state=state, made=made, tags=tags, more=more)
+
+    x86 = [made(10), made(11, architecture="x86_64"), made(12, architecture="x86_64")]
+    arm = [made(number, architecture="arm64") for number in range(20, 23)]
+    others = [made(30, state="pending"), made(31, tags=()), made(32, state="failed", tags=())]
+    assert set(doomed(*x86, *arm, *others)) == {"image ami-12", "image ami-22"}
 
 
 # --- the bucket -----------------------------------------------------------------------------------
@@ -327,7 +345,7 @@ def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goe
 @pytest.mark.promise("when-a-layer-goes", "when-a-record-goes")
 def test_layers_and_records_have_each_their_days(key, days):
     settings, key = dataclasses.replace(LIMITS, layer_days=5, record_days=9), key.format(DIGESTS[0])
-    assert doomed(stored(key, days=days - 1), settings=settings) == {}
+    assert doomed(stored(key, days=days), settings=settings) == {}
     assert list(doomed(stored(key, days=days + 1), settings=settings)) == [key]
 
 
@@ -353,7 +371,7 @@ def test_nothing_is_taken_at_first_sight_and_all_of_it_after_the_grace_time():
 
 
 def test_the_plan_says_what_is_taken_what_waits_what_is_left_and_what_that_saves():
-    big = dataclasses.replace(stored(f"runs/{DIGESTS[0]}.json"), size=3_000_000)
+    big = dataclasses.replace(stored(f"runs/{DIGESTS[0]}.json"), size=3 * 10**12)
     found = [
         *(machine("gone", id=id, made=ago(hours=10)) for id in ("i-1", "i-2")),
         machine("new", id="i-3", made=ago(hours=10)),
@@ -367,7 +385,7 @@ def test_the_plan_says_what_is_taken_what_waits_what_is_left_and_what_that_saves
         f"wait            {identity('new')}: its branch new is gone; taken from 2026-11-25 12:00 UTC on (1 instance)",
         f"leave           {identity('kept')}: its branch kept is gone, but pinned",
         "3 environments, 40 instance hours, about 2.00 USD so far",
-        "3 items to take save 73.00 USD a month and 3.0 MB, 1 wait",
+        "3 items to take save 73.00 USD a month and 3000000.0 MB, 1 wait",
     ]
 
 

@@ -247,3 +247,5 @@ def test_a_theme_s_parents_are_read_from_the_application(root):
         assert keys._lineage(of, "theme", "child") == line
         assert keys._lineage(of, "locale", "child") == ["child"]
         assert keys._lineage(of, "theme", "none") == ["none"], "a file that is not there names no parent"
+    inherits["theme"] = Inheritance(file="themes/{theme}/parent", match="(.+)")
+    assert keys._lineage(of, "theme", "plain") == ["plain"], "nor does it where anything would"
