@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.bucket import name
 from tasks.bucket.store import Store
-from tasks.cloud.errors import already, code, denied, status
+from tasks.cloud.errors import already, code, denied, forbidden, status
 from tasks.refusal import Refusal
 
 REPLACED_DAYS = 30
@@ -123,7 +123,7 @@ def create_bucket(store: Store, project: str, region: str) -> None:
         return
     except s3.exceptions.ClientError as error:
         seen = status(error)
-        if seen not in (403, 404):
+        if seen != 404 and not forbidden(error):
             raise
     machines = _machines_of_the_project(store, project) if seen == 404 else []
     if machines:  # with an empty bucket, a run would make everything again beside them

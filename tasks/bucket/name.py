@@ -7,7 +7,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from tasks.cloud.errors import code, status
+from tasks.cloud.errors import code, forbidden
 from tasks.cloud.interface import Cloud
 from tasks.refusal import Refusal
 
@@ -66,7 +66,7 @@ def look(s3: Any, bucket: str, project: str) -> BucketSeen | None:
     except s3.exceptions.ClientError as error:
         if code(error) in ("NoSuchBucket", "NoSuchTagSet"):
             return BucketSeen(name=bucket, complete=False, young=code(error) == "NoSuchTagSet")
-        if status(error) == 403:
+        if forbidden(error):
             return None
         raise
     tags = {each["Key"]: each["Value"] for each in answer["TagSet"]}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.bucket import name
-from tasks.cloud.errors import code, status
+from tasks.cloud.errors import code, forbidden, status
 from tasks.cloud.interface import Cloud
 from tasks.refusal import Refusal
 
@@ -279,7 +279,7 @@ class Store:
         try:
             yield
         except self.client.exceptions.ClientError as error:
-            if status(error) != 403:
+            if not forbidden(error):
                 raise
             if not self.was_complete and name.look(self.client, self.bucket, "") is None:
                 raise name.BucketTaken(bucket=self.bucket) from None

@@ -46,6 +46,18 @@ def status(error: Any) -> int:
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
+FOR_CREDENTIALS = (
+    *("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"),
+    *("GetRoleCredentials", "CreateToken"),
+)
+"""Requests by which the SDK gets credentials, in the middle of any other one."""
+
+
+def forbidden(error: Any) -> bool:
+    """Whether the service that was asked says no, and not the one that gives credentials."""
+    return status(error) == 403 and error.operation_name not in FOR_CREDENTIALS
+
+
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 """What the services say to a caller who may not ask."""
 

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tasks import trust
-from tasks.bucket import cache, layout
+from tasks.bucket import cache, create, layout
 from tasks.bucket.store import BucketForbidden
 from tasks.cloud.embedded.client import Job, job_of
 from tasks.digest import Digest
@@ -108,6 +108,18 @@ def test_one_runner_s_job_starts_and_only_another_person_s_continues(job, server
 def test_a_job_of_another_place_does_not_get_the_role(job, role, sub):
     with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
         job(role, sub).caller()
+
+
+def test_where_the_role_is_refused_nobody_speaks_of_the_bucket(job, checkout):
+    run = run_in(checkout, job("builder", FEATURE))
+    for act in (
+        lambda: run.store.bucket,
+        lambda: dataclasses.replace(run.store, chosen="shop-releases").read("state/x.json"),
+        lambda: create.create_bucket(dataclasses.replace(run.store, chosen="shop-releases"), "shop", REGION),
+    ):
+        with pytest.raises(ClientError) as caught:
+            act()
+        assert caught.value.operation_name == "AssumeRoleWithWebIdentity"
 
 
 def test_variables_for_another_account_or_without_a_token_make_nobody_a_job(tmp_path):
