@@ -110,7 +110,7 @@ LOOK = {
     "ec2:DescribeKeyPairs": TEAM,
     "ec2:DescribeSecurityGroups": TEAM,
     "ec2:DescribeVolumes": "sweeper",
-    "route53:ListHostedZonesByName": TEAM,
+    "route53:ListHostedZonesByName": f"compiler {TEAM}",
     "ssm:DescribeParameters": "sweeper",
 }
 SECRETS = {
@@ -214,7 +214,9 @@ def _of_the_bucket() -> Iterator[Row]:
             may_read = readers + compiler if folder == "state" else readers
             for action, wanted in zip(OBJECT_ACTIONS, (may_read, may_put, deletes), strict=True):
                 yield _row(wanted, action, f"{BUCKET}/{key}")
-        yield _row(puts + compiler, "s3:PutObject", f"{BUCKET}/{layout.state(name, 'tarball:vendor')}")
+        for task in ("tarball:vendor", "infrastructure:shared"):
+            yield _row(puts + compiler, "s3:PutObject", f"{BUCKET}/{layout.state(name, task)}")
+        yield _row(puts, "s3:PutObject", f"{BUCKET}/{layout.state(name, 'infrastructure:environment')}")
     for key in ("new/x", "states/x", "branche", "run/x"):
         yield _row("", "s3:PutObject", f"{BUCKET}/{key}")
         yield _row("", "s3:DeleteObject", f"{BUCKET}/{key}")
