@@ -46,7 +46,7 @@ def load(tmp_path, text, kind=settings.Environment):
         (
             "sevrer: {}",
             SettingUnknown,
-            "testing.yml:1: sevrer: unknown key (did you mean server? known: per_branch, account, host_name",
+            "testing.yml:1: sevrer: unknown key (did you mean server? known: per_branch, account, role, region, dns_zone, bucket, host_name",
         ),
         (
             "release: {keep: three}",

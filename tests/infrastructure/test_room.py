@@ -11,8 +11,8 @@ from tests.conftest import ROOT
 ROOM = ROOT / "tasks" / "infrastructure"
 FLOORS = (
     {"plan", "waiting"},
-    {"find", "hosts", "images", "launches", "memory", "secrets", "written", "zone"},
-    {"machine"},
+    {"find", "hosts", "images", "launches", "memory", "name_servers", "secrets", "written", "zone"},
+    {"delegation", "machine"},
     {"apply"},
     {"stage"},
 )
