@@ -161,7 +161,6 @@ def template(account: Account) -> dict[str, Any]:
 
 def _lifecycle(rule: Mapping[str, Any]) -> dict[str, Any]:
     """CloudFormation's names for the parts of a rule."""
-    names = {"ID": "Id", "NoncurrentVersionExpiration": "NoncurrentVersionExpiration"}
-    found = {names.get(name, name): value for name, value in rule.items() if name != "Expiration"}
+    found = {"Id" if name == "ID" else name: value for name, value in rule.items() if name != "Expiration"}
     marker = rule.get("Expiration", {}).get("ExpiredObjectDeleteMarker")
     return {**found, **({"ExpiredObjectDeleteMarker": marker} if marker else {})}

@@ -17,8 +17,6 @@ OF_ROLES = {
     "sweeper": ("sweeper",),
 }
 """The policies that each role has."""
-MOST = 10_240
-"""Characters that the inline policies of a role may have, without white space."""
 
 
 def filled(root: Path, policy: str, *, project: str, bucket: str, account: str) -> dict[str, Any]:
@@ -32,8 +30,3 @@ def filled(root: Path, policy: str, *, project: str, bucket: str, account: str) 
             only = each.setdefault("Condition", {}).setdefault("StringEquals", {})
             only.setdefault("aws:ResourceAccount", account)
     return found
-
-
-def characters(policies: list[dict[str, Any]]) -> int:
-    """How long they are, as IAM counts."""
-    return sum(len(json.dumps(each, separators=(",", ":"))) for each in policies)
