@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 ROOM = ROOT / "tasks" / "infrastructure"
 FLOORS = (
     {"plan", "waiting"},
-    {"find", "hosts", "images", "launches", "memory", "name_servers", "secrets", "written", "zone"},
+    {"find", "gone", "hosts", "images", "launches", "memory", "name_servers", "secrets", "written", "zone"},
     {"delegation", "machine"},
     {"apply"},
     {"stage"},
