@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.simulation import controllers
-from tests.simulation.cloud import World
+from tests.simulation.cloud import RARE, World
 from tests.simulation.controllers import COMMITS, TESTING, Command, launch
 from tests.simulation.scheduler import Decisions, Scheduler
 from tests.simulation.truth import Truth, Violation
@@ -48,6 +48,8 @@ class Scenario:
 
 AFTER = (0.0, 0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds after which one of them is started."""
+WEAK = ("", "", *RARE)
+BEHIND = (0.3, 0.9)
 AHEAD = (0.0, 5 * 3600.0, -5 * 3600.0, 4 * 24 * 3600.0)
 """Seconds that the wall clock of a process's machine is wrong."""
 
@@ -73,18 +75,22 @@ def _trouble(world: World) -> None:
     story = STORIES[decisions.one_of(len(STORIES))]
     story.before(world)
     world.rate, world.left = story.rates[decisions.one_of(len(story.rates))], 6
+    world.weak, world.behind = WEAK[decisions.one_of(len(WEAK))], BEHIND[decisions.one_of(len(BEHIND))]
     for number in range(2 + decisions.one_of(3)):
         kind = story.kinds[decisions.one_of(len(story.kinds))]
-        process = launch(
+        sweeps = kind.command is controllers.sweep
+        launch(
             world,
             f"p{number}",
             kind.command,
             environment=kind.environment,
             checked_out=kind.commits[decisions.one_of(len(kind.commits))],
             after=AFTER[decisions.one_of(len(AFTER))] * story.pace,
+            ahead=0.0
+            if sweeps
+            else AHEAD[decisions.chance(0.3, len(AHEAD) - 1)],  # it judges by its own clock
+            again=decisions.one_of(2),
         )
-        if kind.command is not controllers.sweep:  # a sweep judges by its own clock
-            process.ahead = AHEAD[decisions.chance(0.3, len(AHEAD) - 1)]
     world.scheduler.run()
     world.left = 0
     world.scheduler.now += 300
