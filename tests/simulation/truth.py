@@ -177,17 +177,19 @@ class Truth:
         self.holds(not wrong, f"a record of {task} in {identity} claims what is not on {wrong}")
 
     def _history(self, process: Process, identity: str, old: dict | None, new: dict | None) -> None:
+        before = old["releases"] if old else []
         if not new:
-            begun, writer = self.took.get(process.name, 0.0), old["releases"][-1]["run"] if old else ""
-            later = self.took.get(writer, 0.0) > begun
+            writer = before[-1]["run"] if before else ""
+            later = self.took.get(writer, 0.0) > self.took.get(process.name, 0.0)
             self.holds(not later, f"{process.name} deletes the history of {writer}, which began later")
+            return
+        self.holds(new["releases"][: len(before)] == before, f"the history of {identity} lost a release")
+        if not new["releases"]:
             return
         self.holds(
             self.gone.get(identity, -1.0) < self.took.get(process.name, 0.0),
             f"{process.name} writes the history of {identity}, which is gone since it began",
         )
-        before = old["releases"] if old else []
-        self.holds(new["releases"][: len(before)] == before, f"the history of {identity} lost a release")
         claimed = new["releases"][-1]
         wrong = [each.id for each in self.world.hosts(identity) if each.live != claimed["digest"]]
         self.holds(
