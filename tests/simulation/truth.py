@@ -317,15 +317,22 @@ class Truth:
         """A tarball goes live."""
         if identity == "production":
             self.holds(digest in self.lived["staging"], "production runs what staging never ran")
-            state = self.world.value(layout.commit_run(self.commits[process.name]))["state"]
-            self.holds(
-                state == "continuing", f"{process.name} goes live in production, and its run is {state}"
-            )
+            self._claims(process)
         if identity in ("staging", "production"):
             self.holds(
                 self.built.get(digest) in self.trusted, f"{identity} runs what another branch has built"
             )
         self.lived.setdefault(identity, set()).add(digest)
+
+    def _claims(self, process: Process) -> None:
+        """Its commit's run continues, and nobody has stopped that since."""
+        steps = self.world.value(layout.commit_run(self.commits[process.name]))["steps"]
+        claims = [
+            at for at, each in enumerate(steps) if (each["state"], each["by"]) == ("continuing", process.name)
+        ]
+        since = [each["state"] for each in steps[claims[-1] :]] if claims else []
+        holds = claims and "stopped" not in since
+        self.holds(holds, f"{process.name} goes live in production, and its run is {steps[-1]['state']}")
 
     def torn_down(self, process: Process, identity: str) -> None:
         """A teardown says that nothing is left; a former holder of the lease says nothing."""
