@@ -32,6 +32,8 @@ FAULTS = (
     *("request lost", "answer lost", "sent twice", "conflict", "slow", "slow answer"),
     *("freeze", "freeze", "freeze", "death", "death after", "clock", "silence"),
 )
+ON_WAY = (0.2, 0.5, 1.5)
+"""Seconds that the answer to a read may take."""
 SLOW = (5.0, 25.0, 60.0, 100.0)
 """Seconds of a slow request."""
 FREEZE = tuple(float(each) for each in range(20, 240, 10))
@@ -44,7 +46,7 @@ RARE = ("run_instances", "run_instances", "terminate_instances", "create_tags")
 """Requests of which a run sends one or two: a fault there would be in few histories, if not some had their weak place there."""
 AT_WEAK = 0.5
 """Share of the requests that meet a fault at the weak place of a history."""
-OF_ANSWER = ("request lost", "answer lost", "answer lost", "sent twice", "slow answer", "death after")
+OF_ANSWER = ("answer lost", "answer lost", "request lost", "sent twice")
 """Faults there."""
 JUMP = -7200.0
 """Seconds by which a wall clock jumps."""
@@ -148,11 +150,12 @@ class World:
     """The bucket, the cloud and the hosts. `rate`: share of the requests that meet a fault; `left`: faults that may still come.
 
     `weak`: the request that meets one often. `behind`: share of the changes that EC2 shows late.
+    `jitter`: share of the documents whose answer takes a while.
     """
 
     def __init__(self, scheduler: Scheduler, truth, *, rate: float = 0.0, left: int = 0) -> None:
         self.scheduler, self.truth, self.rate, self.left = scheduler, truth, rate, left
-        self.weak, self.behind = "", 0.3
+        self.weak, self.behind, self.jitter = "", 0.3, 0.0
         self.objects: dict[str, Stored] = {}
         self.instances: dict[str, Instance] = {}
         self.groups: dict[str, dict] = {}
@@ -199,6 +202,8 @@ class World:
             raise EndpointConnectionError(endpoint_url=name)
         if fault == "slow answer":
             scheduler.pause(self._slow())
+        if name == "get_object" and (seconds := self._on_way()):
+            scheduler.pause(seconds)
         return answer
 
     def stumble(self, process: Process, seconds: float) -> None:
@@ -220,6 +225,10 @@ class World:
 
     def _slow(self) -> float:
         return SLOW[self.scheduler.decisions.one_of(len(SLOW))]
+
+    def _on_way(self) -> float:
+        number = self.scheduler.decisions.chance(self.jitter, len(ON_WAY)) if self.jitter and self.left else 0
+        return ON_WAY[number - 1] if number else 0.0
 
     def _fault_of(self, name: str) -> str:
         """What goes wrong at a request."""
