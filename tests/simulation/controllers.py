@@ -292,6 +292,7 @@ def under_lease(run: SimulatedRun, work: Callable[[BucketState, Lease], None]) -
         process.threads.interrupt()
         raise
     finally:
+        process.over = True
         lease.free(unclean=not clean)
 
 

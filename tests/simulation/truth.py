@@ -136,7 +136,7 @@ class Truth:
     def _at_rest(self, process: Process) -> bool:
         """Whether it knows that it has lost its lease, or has done nothing under it yet, or cannot do anything."""
         idle = process.acted <= self.took.get(process.name, 0.0)
-        return process.dead or process.interrupted or idle or self._thawing(process)
+        return process.dead or process.interrupted or process.over or idle or self._thawing(process)
 
     def _thawing(self, process: Process) -> bool:
         """Whether it stands still, or has only just gone on."""
@@ -278,6 +278,8 @@ class Truth:
 
     def ends(self, process: Process, instance) -> None:
         """A machine is ended."""
+        if self._thawing(process):  # the request was under way when it froze, and EC2 knows no lease
+            return
         identity = instance.truly["environment"]
         for task in LEASED:
             self._void(identity, task, f"{process.name} ends {instance.id}")
