@@ -150,12 +150,13 @@ def _begin_downstream(run: Run, control: str) -> Finish:
     if refused := refusal(run):
         raise refused
     claim = promotion_record.step(run, "continuing")
-    if not promotion_record.add(store, run.commit, claim, only_from=rules.MAY_CONTINUE):
+    claimed = promotion_record.add(store, run.commit, claim, only_from=rules.MAY_CONTINUE)
+    if not claimed:
         raise refusal(run) or RecordTaken(key=layout.commit_run(run.commit), by="another run")
 
     def finish(proof: Proof) -> Refusal | None:
-        current, claimed = promotion_record.current(store), promotion_record.read(store, run.commit)
-        digest = claimed.digest if claimed else None
+        current, known = promotion_record.current(store), promotion_record.read(store, run.commit)
+        digest = claimed.digest if known else None
         refused = _unproved(run, control, proof, digest)
         state: promotion_record.State = "live"
         if refused:
@@ -163,7 +164,9 @@ def _begin_downstream(run: Run, control: str) -> Finish:
         else:
             _remember(run, digest)
         words = f"{run.environment_name} failed: {refused.facts['why']}" if refused else ""
-        promotion_record.add(store, run.commit, promotion_record.step(run, state, words))
+        # not into the record of a run that has started meanwhile: it says what that one has proved
+        step = promotion_record.step(run, state, words)
+        promotion_record.add(store, run.commit, step, only_from=("continuing",))
         return refused
 
     return finish

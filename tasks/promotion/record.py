@@ -123,8 +123,8 @@ def change(
 
 def add(
     store: Store, commit: Version, *new: Step, digest: Digest | None = None, only_from: tuple[str, ...] = ()
-) -> bool:
-    """Add steps to a run, with `only_from` only in one of these states. Returns whether they were added."""
+) -> PromotionRecord | None:
+    """Add steps to a run, with `only_from` only in one of these states. Returns the record with them, or None if it stays as it is."""
     added = False
 
     def changed(before: PromotionRecord | None) -> PromotionRecord | None:
@@ -134,8 +134,8 @@ def add(
             return None
         return dataclasses.replace(before, steps=(*before.steps, *new), digest=digest or before.digest)
 
-    change(store, commit, changed)
-    return added
+    after = change(store, commit, changed)
+    return after if added else None
 
 
 def begin(run: Run) -> PromotionRecord | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
-from tasks.bucket.store import NotADocument
+from tasks.bucket.store import Document, NotADocument
 from tasks.digest import Digest
 from tasks.version import Version
 
@@ -49,20 +49,26 @@ def of(value: Mapping[str, Any]) -> list[LiveRelease]:
     return [LiveRelease.of(each) for each in value["releases"]]
 
 
-def add(run: Run, digest: Digest) -> None:
-    """Record that a tarball went live here. The same tarball of the same commit is not recorded twice in a row."""
-    store = run.store
-    document = store.read(layout.history(run.identity))
-    before = document.value["releases"] if document else []
+def opened(store: Store, identity: str) -> Document:
+    """The document of an environment's history, made if there is none: `add` does not make one where a teardown has deleted it."""
+    key, empty = layout.history(identity), {"releases": list[Any]()}
+    return store.read(key) or Document(value=empty, etag=store.write(key, empty, seen=None), age=0.0)
+
+
+def add(run: Run, digest: Digest, *, onto: Document | None = None) -> None:
+    """Record that a tarball went live here. The same tarball of the same commit is not recorded twice in a row.
+
+    `onto`: the history before the release. Raises RecordTaken if another run has written or deleted it since.
+    """
+    document = onto or opened(run.store, run.identity)
+    before = document.value["releases"]
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
     new = LiveRelease(
         digest=digest, commit=run.commit, branch=run.branch, by=run.who, at=run.clock.stamp(), run=run.id
     )
     releases = [*before, dataclasses.asdict(new)][-KEPT:]
-    store.write(
-        layout.history(run.identity), {"releases": releases}, seen=document.etag if document else None
-    )
+    run.store.write(layout.history(run.identity), {"releases": releases}, seen=document.etag)
 
 
 def version(store: Store, identity: str) -> str | None:

@@ -73,6 +73,7 @@ def go_live(
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     reached = hosts.reachable(run, found)
+    before = history.opened(run.store, run.identity)
     run.hosts.play(
         "release",
         hosts=reached,
@@ -83,7 +84,7 @@ def go_live(
     )
     read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
     _tag(run, [each.id for each in found])
-    history.add(run, digest)
+    history.add(run, digest, onto=before)
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
         done=f"{digest.id} is live",

@@ -223,6 +223,22 @@ def test_what_fails_downstream_waits_again_unless_another_run_has_begun_meanwhil
     assert live(world, "production") == []
 
 
+@pytest.mark.parametrize(("proved", "why"), [(DIGEST, ""), (OTHER, "the commit has")])
+def test_a_start_of_the_same_commit_meanwhile_keeps_its_record(world, proved, why):
+    """Staging proves it once more: what ends downstream says nothing of that run, and is no failure by it."""
+    waits(world)
+
+    def act(run):
+        finish = gate.begin(run, "continue", ["release"])
+        recorded(world, "started", "waiting", "continuing", "started", digest=None)
+        return finish(Proof(digest=proved))
+
+    refused = world.does(act, environment="production")
+    assert why in refused.text if why else refused is None
+    assert states(world) == ["started", "waiting", "continuing", "started"]
+    assert live(world, "production") == ([] if why else [(FIRST, DIGEST)])
+
+
 def test_a_run_whose_record_is_gone_proves_nothing(world):
     waits(world)
 

@@ -174,8 +174,9 @@ def adds(world, *states, **how):
 @pytest.mark.promise("only-a-waiting-run-goes-on")
 def test_steps_are_added_in_a_state_that_allows_them(world, only_from, added):
     put(world, "started", "waiting")
-    assert adds(world, "continuing", "live", only_from=only_from) is added
+    found = adds(world, "continuing", "live", only_from=only_from)
     assert states(world) == ["started", "waiting", *(["continuing", "live"] if added else [])]
+    assert (found and [each.state for each in found.steps]) == (states(world) if added else None)
     if added:
         assert (kept(world)["state"], kept(world)["by"], kept(world)["steps"][-1]["words"]) == (
             "live",
@@ -185,7 +186,7 @@ def test_steps_are_added_in_a_state_that_allows_them(world, only_from, added):
 
 
 def test_to_a_run_that_has_no_record_nothing_is_added(world):
-    assert adds(world, "live") is False
+    assert adds(world, "live") is None
     assert world.objects == {}
 
 
@@ -237,7 +238,7 @@ def test_after_five_tries_the_other_writer_is_named():
 def test_a_run_that_was_stopped_while_it_was_claimed_is_not_claimed(world):
     contested = Contested(1, "stopped")
     put(contested, "started", "waiting")
-    assert adds(contested, "continuing", only_from=("waiting",)) is False
+    assert adds(contested, "continuing", only_from=("waiting",)) is None
     assert states(contested) == ["started", "stopped"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -31,6 +32,8 @@ FAULTS = (
     *("request lost", "answer lost", "sent twice", "conflict", "slow", "slow answer"),
     *("freeze", "freeze", "freeze", "death", "death after", "clock", "silence"),
 )
+ON_WAY = (0.2, 0.5, 1.5)
+"""Seconds that the answer to a read may take."""
 SLOW = (5.0, 25.0, 60.0, 100.0)
 """Seconds of a slow request."""
 FREEZE = tuple(float(each) for each in range(20, 240, 10))
@@ -39,8 +42,16 @@ SILENCE = (70.0, 100.0, 150.0)
 """Seconds for which the bucket answers a process nothing, while the rest of the cloud does."""
 HOT = 4
 """A fault is so much likelier where a document is written."""
+RARE = ("run_instances", "run_instances", "terminate_instances", "create_tags")
+"""Requests of which a run sends one or two: a fault there would be in few histories, if not some had their weak place there."""
+AT_WEAK = 0.5
+"""Share of the requests that meet a fault at the weak place of a history."""
+OF_ANSWER = ("answer lost", "answer lost", "request lost", "sent twice")
+"""Faults there."""
 JUMP = -7200.0
 """Seconds by which a wall clock jumps."""
+UNLISTED = 20
+"""Seconds for which EC2 does not list a new machine, at most."""
 STEPS = (4.0, 4.0, 35.0)
 """Seconds of a step of a play."""
 
@@ -59,14 +70,24 @@ class ParameterNotFound(ClientError):
     """As the parameter store says it."""
 
 
+class InvalidChangeBatch(ClientError):
+    """As Route 53 says it."""
+
+
 EXCEPTIONS = SimpleNamespace(
-    ClientError=ClientError, NoSuchBucket=NoSuchBucket, ParameterNotFound=ParameterNotFound
+    ClientError=ClientError,
+    NoSuchBucket=NoSuchBucket,
+    ParameterNotFound=ParameterNotFound,
+    InvalidChangeBatch=InvalidChangeBatch,
 )
 
 
-def refused(code: str, status: int = 400, kind: type[ClientError] = ClientError) -> ClientError:
+def refused(
+    code: str, status: int = 400, kind: type[ClientError] = ClientError, words: str = ""
+) -> ClientError:
     """An error of the cloud's API."""
-    return kind({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "call")
+    error = {"Code": code, "Message": words}
+    return kind({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, "call")
 
 
 @dataclass
@@ -126,10 +147,15 @@ class Instance:
 
 
 class World:
-    """The bucket, the cloud and the hosts. `rate`: share of the requests that meet a fault; `left`: faults that may still come."""
+    """The bucket, the cloud and the hosts. `rate`: share of the requests that meet a fault; `left`: faults that may still come.
+
+    `weak`: the request that meets one often. `behind`: share of the changes that EC2 shows late.
+    `jitter`: share of the documents whose answer takes a while.
+    """
 
     def __init__(self, scheduler: Scheduler, truth, *, rate: float = 0.0, left: int = 0) -> None:
         self.scheduler, self.truth, self.rate, self.left = scheduler, truth, rate, left
+        self.weak, self.behind, self.jitter = "", 0.3, 0.0
         self.objects: dict[str, Stored] = {}
         self.instances: dict[str, Instance] = {}
         self.groups: dict[str, dict] = {}
@@ -145,7 +171,7 @@ class World:
     def call(self, process: Process, name: str, effect, *, changes: bool = False):
         """Send a request: its effect comes after others have had their turns, and now and then not, or not heard of."""
         scheduler = self.scheduler
-        fault = self._fault(HOT if name in ("put_object", "delete_object", "run_instances") else 1)
+        fault = self._fault_of(name)
         if fault:
             scheduler.note(f"{name}: {fault}")
         self._freeze(process, fault)
@@ -176,11 +202,13 @@ class World:
             raise EndpointConnectionError(endpoint_url=name)
         if fault == "slow answer":
             scheduler.pause(self._slow())
+        if name == "get_object" and (seconds := self._on_way()):
+            scheduler.pause(seconds)
         return answer
 
     def stumble(self, process: Process, seconds: float) -> None:
         """Time passes in a process, in which it may stand still or die."""
-        fault = self._fault()
+        fault = self._fault(self.rate, FAULTS)
         if "death" in fault:
             self.scheduler.note(fault)
             self.scheduler.kill(process)
@@ -198,16 +226,28 @@ class World:
     def _slow(self) -> float:
         return SLOW[self.scheduler.decisions.one_of(len(SLOW))]
 
-    def _fault(self, times: int = 1) -> str:
+    def _on_way(self) -> float:
+        number = self.scheduler.decisions.chance(self.jitter, len(ON_WAY)) if self.jitter and self.left else 0
+        return ON_WAY[number - 1] if number else 0.0
+
+    def _fault_of(self, name: str) -> str:
+        """What goes wrong at a request."""
+        if name == self.weak:
+            return self._fault(AT_WEAK, OF_ANSWER)
+        return self._fault(
+            self.rate * (HOT if name in ("put_object", "delete_object", "run_instances") else 1), FAULTS
+        )
+
+    def _fault(self, share: float, kinds: Sequence[str]) -> str:
         if self.left <= 0:
             return ""
-        number = self.scheduler.decisions.chance(self.rate * times, len(FAULTS))
+        number = self.scheduler.decisions.chance(share, len(kinds))
         self.left -= number > 0
-        return FAULTS[number - 1] if number else ""
+        return kinds[number - 1] if number else ""
 
-    def late(self) -> float:
+    def late(self, most: int = 8) -> float:
         """Seconds until EC2 shows a change."""
-        return float(self.scheduler.decisions.chance(0.3, 8)) if self.left else 0.0
+        return float(self.scheduler.decisions.chance(self.behind, most)) if self.left else 0.0
 
     # --- looks at the truth, for checks ---
 
@@ -489,7 +529,7 @@ class Ec2(Client):
             if request["KeyName"] not in self.world.keys:
                 raise refused("InvalidKeyPair.NotFound")
             id, tags = f"i-{next(self.world.numbers)}", _tags(TagSpecifications)
-            made = Instance(id, ClientToken, request, now, now + self.world.late(), [(now, tags)])
+            made = Instance(id, ClientToken, request, now, now + self.world.late(UNLISTED), [(now, tags)])
             made.tagged.append((now, tags))
             self.world.instances[id] = made
             self.world.truth.launched(self.process, tags["environment"])
@@ -583,7 +623,12 @@ class Route53(Client):
             identity = name.removesuffix(".shop.localhost")
             if change["Action"] == "DELETE":
                 if self.world.records.get(name) != addresses:
-                    raise refused("InvalidChangeBatch")
+                    known = name in self.world.records
+                    why = (
+                        "the values provided do not match the current values" if known else "it was not found"
+                    )
+                    words = f"[Tried to delete resource record set [name='{name}.', type='A'] but {why}]"
+                    raise refused("InvalidChangeBatch", kind=InvalidChangeBatch, words=words)
                 del self.world.records[name]
                 self.world.truth.removed(self.process, identity)
             else:

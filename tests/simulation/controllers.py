@@ -292,6 +292,7 @@ def under_lease(run: SimulatedRun, work: Callable[[BucketState, Lease], None]) -
         process.threads.interrupt()
         raise
     finally:
+        process.over = True
         lease.free(unclean=not clean)
 
 
@@ -425,10 +426,22 @@ def push_branch(run: SimulatedRun) -> None:
 
 
 def launch(
-    world: World, name: str, run: Command, *, environment: str, checked_out: int, after: float = 0.0
+    world: World,
+    name: str,
+    run: Command,
+    *,
+    environment: str,
+    checked_out: int,
+    after: float = 0.0,
+    ahead: float = 0.0,
+    again: int = 0,
 ) -> Process:
-    """Start a process. Its `end` says how it ended: empty while it runs, and if it was killed."""
+    """Start a process. Its `end` says how it ended: empty while it runs, and if it was killed.
+
+    `ahead`: seconds that its wall clock is wrong. `again`: how often somebody types the command again at once when it has failed.
+    """
     process = Process(world.scheduler, name)
+    process.ahead = ahead
     made = run_of(world, process, environment, checked_out)
 
     def main() -> None:
@@ -445,6 +458,16 @@ def launch(
             world.truth.ended(process)
         world.truth.over(process)
         world.scheduler.note(process.end)
+        if again and process.end != "well":
+            launch(
+                world,
+                f"{name}+",
+                run,
+                environment=environment,
+                checked_out=checked_out,
+                ahead=process.ahead,
+                again=again - 1,
+            )
         world.scheduler.kill(process)  # with the main thread the others end
 
     world.scheduler.start(process, "main", main)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.simulation import controllers
-from tests.simulation.cloud import World
+from tests.simulation.cloud import RARE, World
 from tests.simulation.controllers import COMMITS, TESTING, Command, launch
 from tests.simulation.scheduler import Decisions, Scheduler
 from tests.simulation.truth import Truth, Violation
@@ -50,6 +50,12 @@ AFTER = (0.0, 0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds after which one of them is started."""
 AHEAD = (0.0, 5 * 3600.0, -5 * 3600.0, 4 * 24 * 3600.0)
 """Seconds that the wall clock of a process's machine is wrong."""
+WEAK = ("", *RARE)
+"""The request that often meets a fault, or none."""
+BEHIND = (0.3, 0.9)
+"""Share of the changes that EC2 shows late."""
+JITTER = (0.0, 0.0, 0.3)
+"""Share of the documents that are old when they arrive: others have acted meanwhile."""
 
 
 def tell(decisions: Decisions) -> Told:
@@ -73,18 +79,23 @@ def _trouble(world: World) -> None:
     story = STORIES[decisions.one_of(len(STORIES))]
     story.before(world)
     world.rate, world.left = story.rates[decisions.one_of(len(story.rates))], 6
+    world.weak, world.behind = WEAK[decisions.one_of(len(WEAK))], BEHIND[decisions.one_of(len(BEHIND))]
+    world.jitter = JITTER[decisions.one_of(len(JITTER))]
     for number in range(2 + decisions.one_of(3)):
         kind = story.kinds[decisions.one_of(len(story.kinds))]
-        process = launch(
+        sweeps = kind.command is controllers.sweep
+        launch(
             world,
             f"p{number}",
             kind.command,
             environment=kind.environment,
             checked_out=kind.commits[decisions.one_of(len(kind.commits))],
             after=AFTER[decisions.one_of(len(AFTER))] * story.pace,
+            ahead=0.0
+            if sweeps
+            else AHEAD[decisions.chance(0.3, len(AHEAD) - 1)],  # it judges by its own clock
+            again=decisions.one_of(3),
         )
-        if kind.command is not controllers.sweep:  # a sweep judges by its own clock
-            process.ahead = AHEAD[decisions.chance(0.3, len(AHEAD) - 1)]
     world.scheduler.run()
     world.left = 0
     world.scheduler.now += 300
@@ -133,8 +144,10 @@ def _staged(world: World) -> None:
 
 
 def _waiting(world: World) -> None:
-    """A commit waits on staging; what begins or ends it, begins at nearly the same time."""
+    """A commit waits on staging, or is live; what begins or ends it, begins at nearly the same time."""
     _well(world, "first", controllers.start, "staging", 0)
+    if not world.scheduler.decisions.one_of(4):
+        _well(world, "second", controllers.go_on, "production", 0)
 
 
 def _production_is_well(world: World) -> None:
@@ -157,7 +170,7 @@ def _old(world: World) -> None:
 
 def _condemned(world: World) -> None:
     """A branch is gone for so long that the next sweep takes its environment."""
-    answers = iter((0, 1, 0, 1, 2))  # no staging; gone; an hour; seen; two hours
+    answers = iter((1, 0, 1, 1, 1, 2))  # not kept; no staging; gone; an hour; seen; two hours
     _aged(world, lambda _: next(answers), hours=1)
 
 
@@ -165,6 +178,8 @@ def _aged(world: World, chosen: Callable[[int], int], *, hours: int = 0) -> None
     """`hours`: how long the first release is there before anything else happens."""
     _well(world, "first", controllers.release_to, "testing", 0)
     world.scheduler.now += 3600.0 * hours
+    if not chosen(4):
+        _well(world, "kept", controllers.keep, "testing", 0)
     if chosen(2):
         _well(world, "second", controllers.start, "staging", 0)
     if chosen(2):
@@ -187,7 +202,7 @@ def _swept_is_well(world: World) -> None:
 
 
 NEWEST = len(COMMITS) - 1
-HOURS = (1, 20, 70, 24 * 62)
+HOURS = (0, 1, 20, 70, 24 * 62)
 STORIES = (
     Scenario(
         kinds=(
@@ -235,11 +250,11 @@ STORIES = (
             Kind("production", controllers.go_on, (0,)),
             Kind("production", controllers.go_on, (0,)),
             Kind("staging", controllers.start, (1,)),
-            Kind("staging", controllers.start, (1,)),
+            Kind("staging", controllers.start, (0, 1, 1)),
             Kind("staging", controllers.build, (1,)),
             Kind("staging", controllers.end_waiting),
         ),
-        pace=0.03,
+        pace=0.02,
         rates=SELDOM,
         before=_waiting,
         after=_production_is_well,
@@ -264,6 +279,7 @@ STORIES = (
             Kind("testing", controllers.stop),
         ),
         pace=0.1,
+        rates=SELDOM,
         before=_nothing,
         after=_testing_is_well,
     ),

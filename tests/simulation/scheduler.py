@@ -170,7 +170,7 @@ class SimulatedThreads(Threads):
 
 class Process:
     """A simulated process. `ahead`: seconds that its wall clock is wrong. `frozen`: until when it stands still. `acted`: when it last changed something, but its lease.
-    `silent`: until when the bucket does not answer it."""
+    `silent`: until when the bucket does not answer it. `over`: whether it has nothing more to do than to give its lease back."""
 
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler, self.name = scheduler, name

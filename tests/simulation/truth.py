@@ -136,7 +136,7 @@ class Truth:
     def _at_rest(self, process: Process) -> bool:
         """Whether it knows that it has lost its lease, or has done nothing under it yet, or cannot do anything."""
         idle = process.acted <= self.took.get(process.name, 0.0)
-        return process.dead or process.interrupted or idle or self._thawing(process)
+        return process.dead or process.interrupted or process.over or idle or self._thawing(process)
 
     def _thawing(self, process: Process) -> bool:
         """Whether it stands still, or has only just gone on."""
@@ -177,17 +177,19 @@ class Truth:
         self.holds(not wrong, f"a record of {task} in {identity} claims what is not on {wrong}")
 
     def _history(self, process: Process, identity: str, old: dict | None, new: dict | None) -> None:
+        before = old["releases"] if old else []
         if not new:
-            begun, writer = self.took.get(process.name, 0.0), old["releases"][-1]["run"] if old else ""
-            later = self.took.get(writer, 0.0) > begun
+            writer = before[-1]["run"] if before else ""
+            later = self.took.get(writer, 0.0) > self.took.get(process.name, 0.0)
             self.holds(not later, f"{process.name} deletes the history of {writer}, which began later")
+            return
+        self.holds(new["releases"][: len(before)] == before, f"the history of {identity} lost a release")
+        if not new["releases"]:
             return
         self.holds(
             self.gone.get(identity, -1.0) < self.took.get(process.name, 0.0),
             f"{process.name} writes the history of {identity}, which is gone since it began",
         )
-        before = old["releases"] if old else []
-        self.holds(new["releases"][: len(before)] == before, f"the history of {identity} lost a release")
         claimed = new["releases"][-1]
         wrong = [each.id for each in self.world.hosts(identity) if each.live != claimed["digest"]]
         self.holds(
@@ -276,6 +278,8 @@ class Truth:
 
     def ends(self, process: Process, instance) -> None:
         """A machine is ended."""
+        if self._thawing(process):  # the request was under way when it froze, and EC2 knows no lease
+            return
         identity = instance.truly["environment"]
         for task in LEASED:
             self._void(identity, task, f"{process.name} ends {instance.id}")
@@ -315,15 +319,22 @@ class Truth:
         """A tarball goes live."""
         if identity == "production":
             self.holds(digest in self.lived["staging"], "production runs what staging never ran")
-            state = self.world.value(layout.commit_run(self.commits[process.name]))["state"]
-            self.holds(
-                state == "continuing", f"{process.name} goes live in production, and its run is {state}"
-            )
+            self._claims(process)
         if identity in ("staging", "production"):
             self.holds(
                 self.built.get(digest) in self.trusted, f"{identity} runs what another branch has built"
             )
         self.lived.setdefault(identity, set()).add(digest)
+
+    def _claims(self, process: Process) -> None:
+        """Its commit's run continues, and nobody has stopped that since."""
+        steps = self.world.value(layout.commit_run(self.commits[process.name]))["steps"]
+        claims = [
+            at for at, each in enumerate(steps) if (each["state"], each["by"]) == ("continuing", process.name)
+        ]
+        since = [each["state"] for each in steps[claims[-1] :]] if claims else []
+        holds = claims and "stopped" not in since
+        self.holds(holds, f"{process.name} goes live in production, and its run is {steps[-1]['state']}")
 
     def torn_down(self, process: Process, identity: str) -> None:
         """A teardown says that nothing is left; a former holder of the lease says nothing."""
