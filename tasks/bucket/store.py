@@ -21,7 +21,7 @@ from tasks.refusal import Refusal
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before each retry of a write that met another one (409)."""
-SETTLING = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, *29 * [30.0])
+SETTLING = (0.5, 1.0, 2.0, *225 * [4.0])
 """Seconds before each retry of a read that does not find what the bucket lists: a quarter of an hour in all."""
 BATCH = 1000
 """The most objects that S3 deletes in one request."""

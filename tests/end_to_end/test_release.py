@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import re
@@ -63,6 +64,41 @@ def test_the_same_again_does_nothing_and_says_why(site):
     lines = [line for line in answered.stdout.splitlines() if " unchanged " in line]
     assert sorted(line.split()[0] for line in lines) == sorted(UNCHANGED), answered.stdout
     assert "nothing to do in" in answered.stdout.splitlines()[-1]
+
+
+NOTES_CALLS = """
+import os
+from botocore.client import BaseClient
+make = BaseClient._make_api_call
+def noted(self, operation, parameters):
+    with open(os.environ["CALLS"], "a") as file:
+        file.write(f"{self.meta.service_model.service_name}:{operation}\\n")
+    return make(self, operation, parameters)
+BaseClient._make_api_call = noted
+"""
+ASKS = {
+    "ec2:DescribeInstances": 2,
+    "ec2:DescribeKeyPairs": 1,
+    "ec2:DescribeSecurityGroups": 1,
+    "route53:ListHostedZonesByName": 1,
+    "route53:ListResourceRecordSets": 1,
+    "s3:GetBucketTagging": 1,
+    "s3:ListObjectsV2": 2,
+    "s3:HeadObject": 1,
+    "s3:GetObject": 16,
+    "s3:PutObject": 2,
+    "ssm:GetParametersByPath": 3,
+}
+"""What a release with nothing to do asks of the cloud, and how often at most: the two writes are its lease's."""
+
+
+@pytest.mark.promise("nothing-to-do-asks-little")
+def test_a_release_with_nothing_to_do_asks_little_of_the_cloud(site, tmp_path):
+    site.stages("release")
+    (tmp_path / "sitecustomize.py").write_text(NOTES_CALLS)
+    calls = tmp_path / "calls"
+    site.doit("release", PYTHONPATH=f"{tmp_path}:{site.root}", CALLS=str(calls))
+    assert collections.Counter(calls.read_text().split()) <= collections.Counter(ASKS)
 
 
 @pytest.mark.promise("again-does-nothing")

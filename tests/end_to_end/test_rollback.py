@@ -16,7 +16,7 @@ from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
 DUE = ["sh", "-c", "exit 2"]
 NOT_DUE = ["true"]
