@@ -268,7 +268,7 @@ def _sweep(run: Run) -> int:
     gone = superfluous(known, images.in_use(client, [each.id for each in known]))
     for each in gone:
         run.console.event(NAME, f"remove {each.id} of {each.made[:10]}")
-        images.remove(client, each.id, each.snapshots)
+        images.remove(run, each.id, each.snapshots)
     return len(gone)
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from tasks.cloud.errors import already, code
 from tasks.infrastructure import find, images, launches, machine, memory, plan, secrets, zone
+from tasks.infrastructure.gone import unless_gone
 from tasks.infrastructure.waiting import POLL, patience
 from tasks.refusal import Refusal
 
@@ -111,7 +112,8 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> str |
         case plan.CreateKey():
             _create_key(run, ec2, change)
         case plan.DeleteKey():
-            ec2.delete_key_pair(KeyName=change.name)
+            with unless_gone(run, "key pair", change.name):
+                ec2.delete_key_pair(KeyName=change.name)
         case plan.CreateGroup():
             return _create_group(run, ec2, change)
         case plan.DeleteGroup():
@@ -174,7 +176,8 @@ def _create_group(run: Run, ec2: Any, change: plan.CreateGroup) -> str:
 def _delete_group(run: Run, ec2: Any, change: plan.DeleteGroup) -> None:
     for _ in patience(run, "the security group still in use"):
         try:
-            ec2.delete_security_group(GroupId=change.id)
+            with unless_gone(run, "security group", change.id):
+                ec2.delete_security_group(GroupId=change.id)
             return
         except ec2.exceptions.ClientError as error:
             if code(error) != "DependencyViolation":  # a terminated machine still uses it for a while
@@ -265,7 +268,8 @@ def _user_data(name: str, public_key: str) -> str:
 
 
 def _end_machine(run: Run, ec2: Any, change: plan.EndMachine) -> None:
-    ec2.terminate_instances(InstanceIds=[change.id])
+    with unless_gone(run, "instance", change.id):
+        ec2.terminate_instances(InstanceIds=[change.id])
     for _ in patience(run, f"{change.id} not terminated"):
         try:
             answer = ec2.describe_instances(InstanceIds=[change.id])

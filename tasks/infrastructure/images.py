@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.cloud.errors import already, code
 from tasks.infrastructure import find
+from tasks.infrastructure.gone import unless_gone
 from tasks.infrastructure.waiting import POLL_IMAGE, patience
 from tasks.refusal import Refusal
 
@@ -130,12 +131,18 @@ def in_use(ec2: Any, ids: list[str]) -> set[str]:
     }
 
 
-def remove(ec2: Any, image: str, snapshots: Iterable[str]) -> None:
+def remove(run: Run, image: str, snapshots: Iterable[str]) -> None:
     """Remove an image and its snapshots. An earlier run may have removed some of them."""
-    with already("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
-        ec2.deregister_image(ImageId=image, DeleteAssociatedSnapshots=True)
-    for each in (
-        snapshots
-    ):  # of an image that a former version has removed; in use: AWS is still at it, by the request above
-        with already("InvalidSnapshot.NotFound", "InvalidSnapshot.InUse"):
-            ec2.delete_snapshot(SnapshotId=each)
+    with already("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"), unless_gone(run, "image", image):
+        run.cloud.client("ec2").deregister_image(ImageId=image, DeleteAssociatedSnapshots=True)
+    for each in snapshots:  # of an image that a former version has removed
+        remove_snapshot(run, each)
+
+
+def remove_snapshot(run: Run, id: str) -> None:
+    """Remove a snapshot. In use: AWS is still at it, by the request that removes its image."""
+    with (
+        already("InvalidSnapshot.NotFound", "InvalidSnapshot.InUse"),
+        unless_gone(run, "snapshot", id),
+    ):
+        run.cloud.client("ec2").delete_snapshot(SnapshotId=id)

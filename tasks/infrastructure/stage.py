@@ -26,7 +26,7 @@ from tasks.infrastructure.plan import (
     more_than_additions,
     plan,
 )
-from tasks.infrastructure.waiting import CloudTooSlow
+from tasks.infrastructure.waiting import POLL, CloudTooSlow
 from tasks.infrastructure.written import Written
 from tasks.refusal import Refusal
 from tasks.settings import flat
@@ -255,7 +255,12 @@ def _only_planned(run: Run, named: str) -> Outcome:
 
 def existing(run: Run) -> list[MachineFacts]:
     """The environment's running machines with their pinned host keys. Raises NoMachine or NoMachineFound."""
-    running = [each for each in find.everything(run).machines if each.state == "running"]
+    for _ in range(find.READS):  # a list may be behind, and show one that runs as it was before
+        machines = find.everything(run).machines
+        if all(each.state == "running" for each in machines):
+            break
+        run.threads.wait(POLL, "infrastructure")
+    running = [each for each in machines if each.state == "running"]
     if not running:
         makes = run.environment.has("infrastructure") and run.environment.infrastructure.manage != "plan"
         kind = NoMachine if makes else NoMachineFound

@@ -17,6 +17,7 @@ from tasks.environments import inventory as inventories
 from tasks.environments.inventory import Inventory, Resource, StoredObject
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, images
+from tasks.infrastructure.gone import unless_gone
 from tasks.infrastructure.plan import teardown_plan
 from tasks.refusal import Refusal
 from tasks.sweep import plan as sweep
@@ -163,32 +164,33 @@ def run_of(run: Run, inventory: Inventory, identity: str) -> Run:
 
 
 def _terminate(run: Run, each: Resource) -> None:
-    run.cloud.client("ec2").terminate_instances(InstanceIds=[each.id])
+    with already("InvalidInstanceID.NotFound"), unless_gone(run, "instance", each.id):
+        run.cloud.client("ec2").terminate_instances(InstanceIds=[each.id])
 
 
 def _delete_volume(run: Run, each: Resource) -> None:
-    with already("InvalidVolume.NotFound"):
+    with already("InvalidVolume.NotFound"), unless_gone(run, "volume", each.id):
         run.cloud.client("ec2").delete_volume(VolumeId=each.id)
 
 
 def _delete_key(run: Run, each: Resource) -> None:
-    run.cloud.client("ec2").delete_key_pair(KeyName=each.id)
+    with unless_gone(run, "key pair", each.id):
+        run.cloud.client("ec2").delete_key_pair(KeyName=each.id)
 
 
 def _delete_group(run: Run, each: Resource) -> None:
-    with already("InvalidGroup.NotFound"):
+    with already("InvalidGroup.NotFound"), unless_gone(run, "security group", each.id):
         run.cloud.client("ec2").delete_security_group(GroupId=each.id)
 
 
 def _delete_image(run: Run, each: Resource) -> None:
     client = run.cloud.client("ec2")
     if not images.in_use(client, [each.id]):
-        images.remove(client, each.id, each.more["snapshots"])
+        images.remove(run, each.id, each.more["snapshots"])
 
 
 def _delete_snapshot(run: Run, each: Resource) -> None:
-    with already("InvalidSnapshot.NotFound", "InvalidSnapshot.InUse"):
-        run.cloud.client("ec2").delete_snapshot(SnapshotId=each.id)
+    images.remove_snapshot(run, each.id)
 
 
 _STRAYS: dict[str, Callable[[Run, Any], None]] = {

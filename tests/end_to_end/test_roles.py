@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -10,19 +9,18 @@ import time
 import boto3
 import pytest
 
-from tasks import trust
 from tasks.cloud.embedded import home
 from tasks.settings import Ci
-from tests.cloud.embedded.test_access import ACCOUNT, Issuer
+from tests import jobs
+from tests.cloud.embedded.test_access import ACCOUNT
 from tests.conftest import commit, doit, git
 from tests.end_to_end.conftest import copy_example, replace
-from tests.iam import ROLES, attached
 from tests.runners import Runner, line
 
 pytestmark = [
     pytest.mark.end_to_end,
     pytest.mark.long(
-        short="tests/promotion/test_roles.py::test_one_runner_s_job_starts_and_only_another_person_s_continues"
+        short="tests/test_iam.py::test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it"
     ),
 ]
 
@@ -62,8 +60,7 @@ def project(request, tmp_path, monkeypatch):
 def job(project, tmp_path):
     """Type a control's line in a clean clone, as the job of a branch does that asks for a role."""
     place = home.of(os.environ)
-    known, issuer = place.load(), Issuer(f"https://{trust.provider(CI)}")
-    place.register_issuer(issuer.url, [issuer.jwk()])
+    known = place.load()
     iam = boto3.client(
         "iam",
         region_name="eu-central-1",
@@ -71,13 +68,7 @@ def job(project, tmp_path):
         aws_access_key_id=known.key,
         aws_secret_access_key=known.secret,
     )
-    iam.create_open_id_connect_provider(
-        Url=issuer.url, ClientIDList=[trust.AUDIENCE], ThumbprintList=["0" * 40]
-    )
-    for role, names in ROLES.items():
-        iam.create_role(RoleName=role, AssumeRolePolicyDocument=said(doit(project, "trust", role)))
-        for name in names:
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(attached(name)))
+    issuer = jobs.provide(iam, place, CI, lambda role: said(doit(project, "trust", role)))
 
     def typed(role, ref, control, person="kim", code=0):
         number = len(list(tmp_path.glob("runner-*")))

@@ -155,6 +155,24 @@ def test_a_cloud_with_faults_gives_the_same(checkout, faulty):
     assert find.everything(run) == Existing()
 
 
+@pytest.mark.promise("late-reads-do-not-matter")
+def test_a_machine_that_a_list_shows_as_it_was_before_it_ran_is_found(checkout, faulty):
+    run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="wakes")
+    infrastructure.share(run)
+    (machine,) = infrastructure.converge(run).facts["hosts"]
+    ec2 = run.cloud.client("ec2")
+    ec2.stop_instances(InstanceIds=[machine["id"]])
+    until(lambda: states(run) == {"stopped"})
+    ec2.start_instances(InstanceIds=[machine["id"]])
+    until(lambda: states(run) == {"running"})  # seen once: the next reads are behind
+    assert [each.id for each in infrastructure.existing(another(run))] == [machine["id"]]
+    teardown.tear_down(run)
+
+
+def states(run):
+    return {each.state for each in find.everything(run).machines}
+
+
 def another(run):
     """The same run in a process of its own, which has written nothing yet."""
     return dataclasses.replace(run, cloud=QuietCloud(REGION, run.cloud._identity))

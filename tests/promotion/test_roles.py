@@ -19,11 +19,11 @@ from tasks.promotion import gate
 from tasks.promotion.gate import Proof
 from tasks.settings import Ci
 from tasks.tarball.stored import Pointer
+from tests import jobs
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.cloud.embedded.test_access import Issuer, client
+from tests.cloud.embedded.test_access import client
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import commit
-from tests.iam import ROLES, attached
 
 ACCOUNT = "123456789012"
 CI = Ci(provider="github", repository="team/shop", environments={"releaser": ("production",)})
@@ -37,18 +37,10 @@ DIGEST = Digest("d" * 64)
 @pytest.fixture(scope="module")
 def issuer(server):  # noqa: F811
     """The provider, and the roles as the project ships them."""
-    made = Issuer(f"https://{trust.provider(CI)}")
-    server.home.register_issuer(made.url, [made.jwk()])
     iam = client(server, "iam", "key", "secret")
-    iam.create_open_id_connect_provider(
-        Url=made.url, ClientIDList=[trust.audience(CI)], ThumbprintList=["0" * 40]
+    return jobs.provide(
+        iam, server.home, CI, lambda role: json.dumps(trust.policy(CI, "main", role, ACCOUNT))
     )
-    for role, names in ROLES.items():
-        document = json.dumps(trust.policy(CI, "main", role, ACCOUNT))
-        iam.create_role(RoleName=role, AssumeRolePolicyDocument=document)
-        for name in names:
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(attached(name)))
-    return made
 
 
 @pytest.fixture
@@ -58,12 +50,7 @@ def job(server, issuer, tmp_path):  # noqa: F811
     def made(role, sub, person="kim"):
         path = tmp_path / f"{role}-{person}"
         path.write_text(issuer.token(sub))
-        environ = {
-            "AWS_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/{role}",
-            "AWS_WEB_IDENTITY_TOKEN_FILE": str(path),
-            "AWS_ROLE_SESSION_NAME": person,
-        }
-        return QuietCloud(REGION, server.home.load(), job_of(environ))
+        return jobs.cloud_of(server.home, role, path, person)
 
     return made
 

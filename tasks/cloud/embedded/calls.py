@@ -329,7 +329,15 @@ def _known(backend: Any, action: str, id: str) -> tuple[str, str, dict[str, str]
     if not kind or (kind == "security-group" and not re.fullmatch(r"sg-[0-9a-f]+", id)):
         found = backend.get_security_group_by_name_or_id(id)
         return "security-group", found.id if found else id, _tags_of(backend, found.id) if found else {}
-    return kind, id, _tags_of(backend, id)
+    return kind, id, _tags_of(backend, id) if _exists(backend, kind, id) else {}
+
+
+def _exists(backend: Any, kind: str, id: str) -> bool:
+    """Whether a resource is there still: moto keeps the tags of some that are not."""
+    kept = {"image": backend.amis, "snapshot": backend.snapshots, "volume": backend.volumes}
+    if kind == "security-group":
+        return backend.get_security_group_from_id(id) is not None
+    return id in kept.get(kind, (id,))
 
 
 def _tags_of(backend: Any, id: str) -> dict[str, str]:

@@ -21,7 +21,6 @@ from botocore.exceptions import ClientError
 from tasks.cloud.embedded import disk
 from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.interface import Cloud
-from tasks.infrastructure import images
 from tests.cloud.embedded.conftest import Server
 from tests.conftest import until
 
@@ -457,7 +456,7 @@ def test_an_images_snapshot_goes_with_it_and_not_before(cloud):
     disks = ec2.describe_images(ImageIds=[ami])["Images"][0]["BlockDeviceMappings"]
     snapshot = disks[0]["Ebs"]["SnapshotId"]
     assert code(ec2.delete_snapshot, SnapshotId=snapshot) == "InvalidSnapshot.InUse"
-    images.remove(ec2, ami, [snapshot])
+    ec2.deregister_image(ImageId=ami, DeleteAssociatedSnapshots=True)
     assert code(ec2.describe_snapshots, SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
 
 
