@@ -247,6 +247,7 @@ def volume(identity="", **more):
         (volume(tags={"keep-until": "2026-11-24T12:01Z"}), "left: it carries the tag of no environment, but kept until 2026-11-24 12:01 UTC"),
         (volume("live"), "left: attached to nothing, but it is live's"),
         (volume(identity("main")), "attached to nothing"),
+        (volume(identity("main"), tags={"pin": "x"}), "left: attached to nothing, but pinned"),
         (Resource(kind="volume", id="vol-1", state="in-use", more={"gb": 8, "of": ["i-1"]}), None),
         (dataclasses.replace(volume(identity("main")), state="in-use"), None),
         (Resource(kind="secret", id="/shop/signing-key"), None),
