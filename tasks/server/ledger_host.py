@@ -65,7 +65,7 @@ def look(names: Iterable[str], own: Own | None = None) -> dict[str, Facts]:
     facts: dict[str, Facts] = {f"file {each}": file(each, own) for each in kinds.get("file", ())}
     facts |= {f"user {each}": user(each) for each in kinds.get("user", ())}
     facts |= {f"cron {each}": cron(each) for each in kinds.get("cron", ())}
-    lines = [line.split(" ") for line in dpkg.communicate()[0].splitlines()]
+    lines = [line.split() for line in dpkg.communicate()[0].splitlines()]
     versions = {line[0]: line[2] for line in lines if line[1] == "installed"}
     facts |= {
         f"package {each}": {"version": versions[each]} if each in versions else None
@@ -92,7 +92,7 @@ def file(path: str, own: Own | None = None) -> Facts:
     }
     if stat.S_ISREG(seen.st_mode):
         with open(path, "rb") as opened:
-            facts["digest"] = hashlib.file_digest(opened, "sha256").hexdigest()
+            facts["digest"] = hashlib.file_digest(opened, hashlib.sha256).hexdigest()
         if own and seen.st_size < LARGE:
             with open(path, "rb") as opened:
                 content = opened.read()
@@ -134,7 +134,7 @@ def crontab(owner: str) -> list[str]:
 
 def unit(block: str) -> Facts:
     """A unit, from what `systemctl show` prints."""
-    shown = dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
+    shown = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
     if shown.get("LoadState") == "not-found":
         return None
     return {
@@ -206,8 +206,8 @@ def never(name: str, resource: dict[str, Any], data: Iterable[str]) -> str | Non
 def removable(removals: dict[str, set[str]]) -> set[str]:
     """The packages that can be removed without any other. `removals`: what apt would remove with each."""
     going = set(removals)
-    while any(not removals[each] <= going for each in going):
-        going = {each for each in going if removals[each] <= going}
+    while stuck := {each for each in going if not removals[each] <= going}:
+        going -= stuck
     return going
 
 
@@ -250,7 +250,8 @@ def take_away(left: Resources) -> tuple[Reports, Reports]:
     _packages([each for each in of["package"] if here[f"package {each}"]], done, stays)
     for each in of["cron"]:
         if here[f"cron {each}"]:
-            _remove_cron(*each.split(" ", 1))
+            owner, _, entry = each.partition(" ")
+            _remove_cron(owner, entry)
             done[f"cron {each}"] = "removed"
     owned = owners(set(of["file"]))
     for each in sorted(of["file"], reverse=True):  # the content of a folder before the folder
@@ -311,15 +312,11 @@ def _reload_services(done: Reports, left: Resources, new: Resources) -> None:
     if any(path.startswith("/etc/systemd/") for path in paths):
         _output("systemctl", "daemon-reload")
     for name, resource in new.items():
-        kind, _, unit_name = name.partition(" ")
-        mine = [
-            path
-            for path, role in paths.items()
-            if kind == "unit" and role == resource["task"].partition(":")[0]
-        ]
-        if mine:
+        mine = [path for path, role in paths.items() if role == resource["task"].partition(":")[0]]
+        if mine and name.startswith("unit "):
             dropped = any(path.startswith("/etc/systemd/") for path in mine)
-            _output("systemctl", "try-restart" if dropped else "try-reload-or-restart", unit_name)
+            verb = "try-restart" if dropped else "try-reload-or-restart"
+            _output("systemctl", verb, name.removeprefix("unit "))
 
 
 # --- the ledger ----------------------------------------------------------------------------------

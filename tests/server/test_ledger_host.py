@@ -66,7 +66,7 @@ class Machine:
             environment = '"$LC_ALL $DEBIAN_FRONTEND $(readlink /proc/self/fd/0)"'
             program.write_text(
                 f"#!/bin/sh\nHOST={folder}\n"
-                f'echo {name} "$@" | head -n 1 >> $HOST/log; echo {environment} >> $HOST/environment\n{text}'
+                f'echo {name} "$@" | paste -s -d " " >> $HOST/log; echo {environment} >> $HOST/environment\n{text}'
             )
             program.chmod(0o755)
 
@@ -100,6 +100,8 @@ class Machine:
 def machine(tmp_path, monkeypatch):
     made = Machine(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("DEBIAN_FRONTEND", "dialog")
     for name, path in {
         "FOLDER": "ledger", "CRONTABS": "crontabs", "GENERATED": "generated",
     }.items():  # fmt: skip
@@ -139,12 +141,25 @@ def test_each_kind_is_measured_by_what_knows_it(machine):
     }
 
 
+@pytest.fixture
+def typed(tmp_path):
+    """Somebody types: what this process reads is not empty."""
+    kept = os.dup(0)
+    with (tmp_path / "typed").open("w+") as file:
+        os.dup2(file.fileno(), 0)
+    yield
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+@pytest.mark.usefixtures("typed")
 def test_where_nothing_is_asked_for_no_program_lists_everything(machine):
     assert ledger_host.look([]) == {}
     log = sorted((machine.folder / "log").read_text().splitlines())
-    assert len(log) == 2
-    assert log[0].startswith("dpkg-query -W -f=")
-    assert log[1] == "systemctl show -p ActiveState,LoadState,UnitFileState -.mount"
+    assert log == [
+        "dpkg-query -W -f=${Package} ${db:Status-Status} ${Version}  -",
+        "systemctl show -p ActiveState,LoadState,UnitFileState -.mount",
+    ]
     ledger_host._output("dpkg-query", "-W", "-f=", "-")
     assert set((machine.folder / "environment").read_text().splitlines()) == {"C noninteractive /dev/null"}
 
@@ -169,13 +184,16 @@ def test_a_file_has_its_type_its_owner_and_its_mode(machine):
     folder.chmod(0o755)
     assert ledger_host.file(str(folder)) == {"type": "folder", **own, "mode": "0755"}
     assert ledger_host.file(str(path / "below a file")) is None
+    link = machine.folder / "link"
+    link.symlink_to("a")
+    assert ledger_host.file(str(link)) == {"type": "link", "target": "a"}
     assert ledger_host._name(pwd.getpwuid, 54321) == "54321"
 
 
 def test_a_file_s_content_is_compared_without_what_only_this_environment_has(machine, monkeypatch):
     path = machine.write("a", "at shop.example: shop\n")
-    own = {"short": "shop", "host": "shop.example"}
-    assert ledger_host.file(path, own)["content"] == hashlib.sha256(b"at <host>: <short>\n").hexdigest()
+    own = {"a": "shop", "host": "shop.example", "z": "shop.exam"}
+    assert ledger_host.file(path, own)["content"] == hashlib.sha256(b"at <host>: <a>\n").hexdigest()
     assert "content" not in ledger_host.file(path, {})
     assert ledger_host.look([f"file {path}"], own)[f"file {path}"] == ledger_host.file(path, own)
     for size, measured in ((22, False), (23, True)):
@@ -219,6 +237,10 @@ def test_an_entry_of_a_crontab_is_the_line_below_its_mark(machine, text, line):
         ("LoadState=loaded\nActiveState=active\nUnitFileState=static", {"active": True, "enabled": "static"}),
         ("ActiveState=reloading\nDescription=a=b=c", {"active": True, "enabled": None}),
         ("ActiveState=failed\nno such line\nUnitFileState=", {"active": False, "enabled": ""}),
+        (
+            "ActiveState=active\nDescription=not ActiveState=failed\nUnitFileState=a=b",
+            {"active": True, "enabled": "a=b"},
+        ),
     ],
 )
 def test_a_unit_is_active_or_not_and_enabled_or_not(block, facts):
@@ -230,6 +252,7 @@ def test_folders_that_roles_fill_lie_below_etc_and_usr_local():
         "/etc/nginx/conf.d/a",
         "/etc/nginx/b",
         "/usr/local/bin/x",
+        "/usr/local/share/a b/c d",
         "/etc/motd",
         "/usr/lib/x",
         "/srv/etc/x/a",
@@ -240,7 +263,9 @@ def test_folders_that_roles_fill_lie_below_etc_and_usr_local():
         "package /etc/x/y": {"version": "1"},
         "file /etc/nginx2/a": FILE,
     }
-    assert ledger_host.folders(facts) == ["/etc/nginx", "/etc/nginx2", "/usr/local/bin"]
+    assert ledger_host.folders(facts) == [
+        *("/etc/nginx", "/etc/nginx2", "/usr/local/bin", "/usr/local/share/a b"),
+    ]
 
 
 def test_every_file_below_the_folders_is_listed(machine):
@@ -300,6 +325,8 @@ def test_what_logins_need_stays_as_a_package_or_a_unit_and_only_so(kind):
 def test_data_is_below_its_folder_whether_that_ends_with_a_slash_or_not():
     assert ledger_host.never("file /opt/shop/x", resource(), ["/opt/shop/"]) == "it may hold data"
     assert ledger_host.never("file /opt/shop/", resource(), ["/opt/shop/"]) == "it may hold data"
+    assert ledger_host.never("file /opt/shop/a b", resource(), ["/opt/shop"]) == "it may hold data"
+    assert ledger_host.never("file /opt/SHOPX/x", resource(), ["/opt/SHOPX"]) == "it may hold data"
     assert ledger_host.never("package /opt/shop/x", resource(), ["/opt/shop"]) is None
     assert ledger_host.never("user x", resource(), []) == "files may belong to it"
     assert ledger_host.never("file /etc/x", resource(part=True), []) == "only a part of it was ours"
@@ -402,6 +429,7 @@ def reloaded(machine, done, left, new):
             "systemctl daemon-reload", "systemctl try-reload-or-restart nginx",
             "systemctl try-reload-or-restart nginx-exporter", "systemctl try-restart redis",
         ]),
+        (["file /etc/systemd/system/redis.service.d/by hand"], ["systemctl daemon-reload", "systemctl try-restart redis"]),
         (["file /etc/other"], []),
         (["package nginx", "unit nginx"], []),
         ([], []),
@@ -412,6 +440,7 @@ def test_the_services_of_a_role_whose_files_have_gone_are_reloaded(machine, done
         "file /etc/nginx/a": resource("nginx: Write"),
         "file /etc/systemd/system/nginx.service.d/a": resource("nginx: Limit: it"),
         "file /etc/systemd/system/redis.service": resource("redis: Write"),
+        "file /etc/systemd/system/redis.service.d/by hand": resource("redis: Write"),
         "file /etc/other": resource("other: Write"),
         "package nginx": resource("nginx: Install"),
         "unit nginx": resource("nginx: Start"),
@@ -541,18 +570,19 @@ def test_ours_are_the_files_of_roles_those_of_new_folders_and_those_made_meanwhi
     assert first["ledger"]["folders"] == [str(machine.folder / "conf")]
     assert first["ledger"]["files"] == [role, before], "the folder was not filled before"
     time.sleep(0.05)
+    taken_over = machine.write("conf/taken over", "")
     by_hand = machine.write("conf/by hand", "")
     time.sleep(0.05)
     new = machine.write("other/b", "")
     beside = machine.write("other/beside", "")
     machine.write("conf/sub/x", "")
-    second = settled([f"file {role}", f"file {new}"], seconds=0)
-    assert second["ledger"]["files"] == [role, before, new, beside], (
+    second = settled([f"file {each}" for each in (role, new, taken_over)], seconds=0)
+    assert second["ledger"]["files"] == [role, before, taken_over, new, beside], (
         "what was made before Ansible ran is nobody's"
     )
-    third = settled([f"file {role}", f"file {new}"], seconds=60)
+    third = settled([f"file {each}" for each in (role, new, taken_over)], seconds=60)
     assert third["ledger"]["files"] == sorted(
-        [role, before, by_hand, str(machine.folder / "conf/sub/x"), new, beside]
+        [role, before, by_hand, taken_over, str(machine.folder / "conf/sub/x"), new, beside]
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections import defaultdict
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -310,10 +312,14 @@ def test_a_branch_that_only_a_former_sweep_has_seen_is_gone_for_the_judge_too(wo
 
 
 class Account:
-    """An EC2 that notes what is deleted. `uses`: images that machines run on. `gone`: the code of what it does not know."""
+    """An EC2 that notes what it is asked. `uses`: images that machines run on. `no`: the code with which it refuses to delete.
+    `there`: whether its lists have what is deleted."""
 
-    def __init__(self, *, uses=(), gone=None):
-        self.asked, self.uses, self.gone = [], uses, gone
+    exceptions = SimpleNamespace(ClientError=ClientError)
+
+    def __init__(self, *, uses=(), no=None, there=True):
+        self.asked, self.looked = [], []
+        self.uses, self.no, self.there = uses, no, there
 
     def client(self, service):
         assert service == "ec2"
@@ -324,17 +330,22 @@ class Account:
         return SimpleNamespace(paginate=lambda **_: [{"Reservations": found}])
 
     def __getattr__(self, operation):
-        def ask(**request):
-            self.asked.append((operation, request))
-            if self.gone:
-                raise refused(self.gone)
+        return partial(self._list if operation.startswith("describe_") else self._delete, operation)
 
-        return ask
+    def _list(self, operation, Filters):  # noqa: N803
+        self.looked.append((operation, Filters[0]["Values"]))
+        return defaultdict(lambda: [{}] if self.there else [])
+
+    def _delete(self, operation, **request):
+        self.asked.append((operation, request))
+        if self.no:
+            raise refused(self.no)
 
 
 def stray(kind, account):
     each = Resource(kind=kind, id="x-1", more={"snapshots": ["snap-1"]})
-    apply._STRAYS[kind](SimpleNamespace(cloud=account), each)
+    threads = SimpleNamespace(wait=lambda seconds, stage: None)
+    apply._STRAYS[kind](SimpleNamespace(cloud=account, threads=threads), each)
     return account.asked
 
 
@@ -345,6 +356,7 @@ def stray(kind, account):
         ("volume", ("delete_volume", {"VolumeId": "x-1"})),
         ("key pair", ("delete_key_pair", {"KeyName": "x-1"})),
         ("security group", ("delete_security_group", {"GroupId": "x-1"})),
+        ("snapshot", ("delete_snapshot", {"SnapshotId": "x-1"})),
     ],
 )
 def test_a_stray_is_deleted_as_its_kind_is(kind, asked):
@@ -352,12 +364,29 @@ def test_a_stray_is_deleted_as_its_kind_is(kind, asked):
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("volume", "InvalidVolume.NotFound"), ("security group", "InvalidGroup.NotFound")]
+    ("kind", "code"),
+    [
+        ("instance", "InvalidInstanceID.NotFound"),
+        ("volume", "InvalidVolume.NotFound"),
+        ("security group", "InvalidGroup.NotFound"),
+        ("snapshot", "InvalidSnapshot.NotFound"),
+        ("snapshot", "InvalidSnapshot.InUse"),
+    ],
 )
 def test_a_stray_that_is_gone_already_is_no_error(kind, code):
-    assert len(stray(kind, Account(gone=code))) == 1
-    with pytest.raises(ClientError):
-        stray(kind, Account(gone="UnauthorizedOperation"))
+    assert len(stray(kind, Account(no=code))) == 1
+
+
+@pytest.mark.promise("gone-or-forbidden")
+@pytest.mark.parametrize("kind", sorted(apply._STRAYS))
+def test_a_stray_that_is_forbidden_is_an_error_while_it_is_there(kind):
+    """By its tags, the policy decides; what is gone has none."""
+    gone = Account(no="UnauthorizedOperation", there=False)
+    stray(kind, gone)
+    assert gone.looked[0] == (f"describe_{kind.replace(' ', '_')}s", ["x-1"])
+    for account in (Account(no="UnauthorizedOperation"), Account(no="IncorrectState", there=False)):
+        with pytest.raises(ClientError):
+            stray(kind, account)
 
 
 @pytest.mark.promise("when-an-image-goes")
@@ -501,14 +530,15 @@ def test_a_run_of_a_branch_that_is_gone_has_its_name_and_its_environments_settin
     def act(run):
         found = inventory.survey(run)
         there = apply.run_of(run, found, TESTING)
-        assert (there.identity, there.name) == (TESTING, f"shop-{TESTING}")
+        assert (there.identity, there.name, there.environment_name) == (TESTING, f"shop-{TESTING}", "testing")
         assert there.environment.uncommitted == "allowed"
         assert there.host_name == f"{TESTING}.{run.pipeline.dns_zone}"
         named = {"testing": dataclasses.replace(found.settings["testing"], host_name="shop")}
         there = apply.run_of(run, dataclasses.replace(found, settings=named), TESTING)
         assert there.host_name == f"{TESTING}.{run.pipeline.dns_zone}"
         strange = apply.run_of(run, found, "nobody")
-        assert (strange.identity, strange.environment.uncommitted) == ("nobody", run.environment.uncommitted)
+        assert (strange.identity, strange.environment_name) == ("nobody", "nobody")
+        assert strange.environment == dataclasses.replace(run.environment, per_branch=True)
         assert Lease(there).key == KEY
 
     empty.does(act, environment="staging")

@@ -89,7 +89,7 @@ def look(*found):
     )
 
 
-def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, remote=ORIGIN):
+def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, remote=ORIGIN, elsewhere=()):
     """Why each group is condemned, or left. `pushed`: branches that an earlier sweep has seen."""
     known = Known(
         remote=remote,
@@ -97,7 +97,8 @@ def doomed(*found, branches=("main",), referred=(), pushed=(), settings=LIMITS, 
         referred=frozenset(referred),
         memory=Sightings(pushed=dict.fromkeys(map(identity, pushed), ORIGIN)),
     )
-    said = list(sweep.condemned(look(*found), known, settings))
+    seen = dataclasses.replace(look(*found), elsewhere=frozenset(elsewhere))
+    said = list(sweep.condemned(seen, known, settings))
     kinds = {(each.group, type(each)) for each in said}
     assert len({group for group, _ in kinds}) == len(kinds), "nothing is taken and left"
     return {each.group: ("" if isinstance(each, Deletion) else "left: ") + each.why for each in said}
@@ -214,6 +215,17 @@ def test_an_environment_of_no_branch_does_not_go_with_a_branch(name):
     assert doomed(*found) == expected.get(name, {})
 
 
+def test_what_is_of_an_environment_elsewhere_is_left_to_the_sweep_there():
+    """Its branch is gone and its disk is attached to nothing, but its records and its other machines are not here."""
+    record = stored(f"history/{identity('shop')}.json", days=1)
+    found = [record, volume(identity("shop")), dataclasses.replace(volume("live"), id="vol-2")]
+    name, why = identity("shop"), "left: testing is elsewhere: doit environment=testing sweep"
+    for resources in ([], [machine()]):
+        assert doomed(*resources, *found, elsewhere=["testing", "live"]) == {name: why}
+    assert doomed(record, pushed=["shop"], elsewhere=["testing"]) == {}
+    assert set(doomed(machine(), *found)) == {name, "volume vol-1", "volume vol-2"}
+
+
 # --- what belongs to no environment ---------------------------------------------------------------
 
 
@@ -235,6 +247,7 @@ def volume(identity="", **more):
         (volume(tags={"keep-until": "2026-11-24T12:01Z"}), "left: it carries the tag of no environment, but kept until 2026-11-24 12:01 UTC"),
         (volume("live"), "left: attached to nothing, but it is live's"),
         (volume(identity("main")), "attached to nothing"),
+        (volume(identity("main"), tags={"pin": "x"}), "left: attached to nothing, but pinned"),
         (Resource(kind="volume", id="vol-1", state="in-use", more={"gb": 8, "of": ["i-1"]}), None),
         (dataclasses.replace(volume(identity("main")), state="in-use"), None),
         (Resource(kind="secret", id="/shop/signing-key"), None),
