@@ -469,8 +469,7 @@ class Issuer:
         numbers = self.key.public_key().public_numbers()
         sizes = {"n": numbers.n, "e": numbers.e}
         parts = {
-            name: _coded(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-            for name, value in sizes.items()
+            name: coded(value.to_bytes((value.bit_length() + 7) // 8, "big")) for name, value in sizes.items()
         }
         return {"kty": "RSA", "kid": "1", "alg": "RS256", **parts}
 
@@ -478,12 +477,12 @@ class Issuer:
         now = int(time.time())
         header = {"alg": "RS256", "typ": "JWT", "kid": "1"}
         said = {"iss": self.url, "sub": sub, "aud": aud, "iat": now, "exp": now + 300, **more}
-        text = ".".join(_coded(json.dumps(each).encode()) for each in (header, said))
+        text = ".".join(coded(json.dumps(each).encode()) for each in (header, said))
         signature = self.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
-        return f"{text}.{_coded(signature)}"
+        return f"{text}.{coded(signature)}"
 
 
-def _coded(content):
+def coded(content):
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tasks.cloud.embedded import judge
-from tests.cloud.embedded import test_judge, test_signatures
+from tests.cloud.embedded import test_judge, test_signatures, test_tokens
 from tests.simulation.planted import Planted
 
 JUDGE, SIGNATURES = "tasks.cloud.embedded.judge", "tasks.cloud.embedded.signatures"
+TOKENS = "tasks.cloud.embedded.tokens"
 
 
 def judged_wrong():
@@ -44,6 +45,19 @@ def verified_wrong():
     return found
 
 
+def believed_wrong():
+    """Tokens that count, and are none; and others that are, and do not."""
+    rows = test_tokens.ROWS.items()
+    return [name for name, (text, expected) in rows if _told(text) != expected]
+
+
+def _told(text):
+    try:
+        return test_tokens.outcome(text)
+    except Exception as error:
+        return type(error).__name__
+
+
 FAULTS = [
     (judged_wrong, Planted("a Deny counts for nothing", f"{JUDGE}:judge", 'if each["Effect"] == "Deny":', "if False:")),
     (judged_wrong, Planted("a session's policy takes nothing away", f"{JUDGE}:judge", "if session_policy and not session:", "if False:")),
@@ -66,6 +80,17 @@ FAULTS = [
     (verified_wrong, Planted("the body is anybody's", f"{SIGNATURES}:fits", "return said in UNSIGNED or", "return True or")),
     (verified_wrong, Planted("every path is encoded twice", f"{SIGNATURES}:_path", 'if signature.service == "s3" else', "if False else")),
     (verified_wrong, Planted("parameters are not sorted", f"{SIGNATURES}:_query", "own = sorted(", "own = list(")),
+    (believed_wrong, Planted("a token's end is not looked at", f"{TOKENS}:claims", "if now > ends:", "if False:")),
+    (believed_wrong, Planted("a token ends a second early", f"{TOKENS}:claims", "now > ends", "now >= ends")),
+    (believed_wrong, Planted("a token's begin is not looked at", f"{TOKENS}:claims", "if now < begins - LEEWAY:", "if False:")),
+    (believed_wrong, Planted("no clock may be ahead", f"{TOKENS}:claims", "begins - LEEWAY", "begins")),
+    (believed_wrong, Planted("a token without an end never ends", f"{TOKENS}:claims", 'said["exp"]', 'said.get("exp", now)')),
+    (believed_wrong, Planted("a begin is when it was made", f"{TOKENS}:claims", 'said.get("nbf", said["iat"])', 'said["iat"]')),
+    (believed_wrong, Planted("any algorithm will do", f"{TOKENS}:claims", 'if header["alg"] != "RS256":', "if False:")),
+    (believed_wrong, Planted("anybody's key will do", f"{TOKENS}:claims", "for each in keys[issuer]", "for some in keys.values() for each in some[::-1]")),
+    (believed_wrong, Planted("any key of the provider will do", f"{TOKENS}:claims", 'if each["kid"] == header["kid"]', "if True")),
+    (believed_wrong, Planted("the signature is not verified", f"{TOKENS}:claims", '_verify(key, f"{head}.{body}".encode(), _bytes(signature))', "pass")),
+    (believed_wrong, Planted("what is said is not signed", f"{TOKENS}:claims", '"{head}.{body}"', '"{head}.{body[:9]}"')),
 ]  # fmt: skip
 
 
