@@ -17,7 +17,7 @@ FLOORS = (
     {"stage"},
 )
 """From the bottom. Modules of one floor may use each other, in no circle."""
-COSTLY = ("boto3", "ansible_runner", "git", "cryptography")
+COSTLY = ("boto3", "ansible_runner", "git", "cryptography", "dns")
 """What takes long to load, and so may be loaded by those alone who need it."""
 MODULES = sorted(path.stem for path in ROOM.glob("*.py") if path.stem != "__init__")
 
