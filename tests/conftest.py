@@ -64,18 +64,31 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         leftovers.end(session.config._tmp_path_factory.getbasetemp())
 
 
+LONG = (
+    *("end_to_end", "ledger", "tests/test_iam.py", "tests/infrastructure/test_stage.py"),
+    *("rollback", "tests/test_image.py", "php", "tests/cloud/embedded/test_instances.py"),
+    *("pages", "tests/bucket/test_lease.py", "hosts"),
+)
+"""Groups that take minutes, in the order in which they start."""
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that boot hosts run first, in one process that shares them; the other files run beside it.
+    """Each group of tests runs in one process. Tests that boot hosts share them, in a group; each other file is a group.
 
-    A file whose hosts are its own names another group: its tests boot them meanwhile.
+    Long groups run first, and those that need the processor alternate with those that wait: two groups with hosts fill two cores.
     """
-    items.sort(key=lambda item: "end_to_end" not in item.keywords)
     for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        group = "end_to_end" if "end_to_end" in item.path.parts else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        if not item.get_closest_marker("xdist_group"):
+            group = "end_to_end" if "end_to_end" in item.path.parts else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+    ranks = {name: rank for rank, name in enumerate(LONG)}
+
+    def rank(item: pytest.Item) -> int:
+        (group,) = next(item.iter_markers("xdist_group")).args
+        return ranks.get(group, len(LONG) - ("end_to_end" in item.keywords))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture
