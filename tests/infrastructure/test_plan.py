@@ -8,6 +8,7 @@ import pytest
 
 from tasks.infrastructure.plan import (
     ClosePort,
+    CloseRule,
     CreateGroup,
     CreateKey,
     CreateMachine,
@@ -16,6 +17,7 @@ from tasks.infrastructure.plan import (
     DeleteSecret,
     EndMachine,
     Existing,
+    HandMade,
     Machine,
     OpenPort,
     Point,
@@ -53,6 +55,11 @@ COMPLETE = {
     "machines": (MACHINE,),
     "record": ("10.1.0.2",),
 }
+
+
+EVERYTHING = HandMade(protocol="-1", first=None, last=None, source="sg-9")
+RANGE = HandMade(protocol="udp", first=5000, last=5010, source="0.0.0.0/0")
+LISTED = HandMade(protocol="tcp", first=80, last=80, source="pl-1")
 
 
 def lines(changes):
@@ -158,9 +165,16 @@ def test_what_the_name_will_need_is_foreseen_though_no_address_is_known():
         (WANTED, {**COMPLETE, "machines": (stopped,)}, []),  # it may keep its address
         (WANTED, {**COMPLETE, "machines": (stopped,), "record": ()}, ["point testing-1.shop.localhost to its new machines"]),
         (WANTED, {**COMPLETE, "machines": (stopped,), "replaced": (replaced,)}, ["unpoint old"]),
+        (WANTED, {"foreign": "an alias", "replaced": (replaced,)}, ["unpoint old"]),
     ):  # fmt: skip
         existing = Existing(**found)
         assert lines(later(wanted, existing, plan(wanted, existing))) == due
+
+
+def test_a_name_that_is_somebody_else_s_stays_as_it_is():
+    found = {**COMPLETE, "record": (), "foreign": "an alias"}
+    assert plan(WANTED, Existing(**found)) == []
+    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(foreign="an alias")) == []
 
 
 def test_a_change_says_all_that_is_needed_to_make_it():
@@ -171,12 +185,16 @@ def test_a_change_says_all_that_is_needed_to_make_it():
         ({"machines": (changed,)}, RetagMachine(id="i-1", tags={"project": "shop"})),
         ({"record": ()}, Point(**name)),
         ({"record": ("10.1.0.9",)}, Repoint(**name)),
+        ({"hand_made": (RANGE,)}, CloseRule(rule=RANGE)),
     ):
         assert plan(WANTED, Existing(**{**COMPLETE, **found})) == [change]
     (point,) = later(WANTED, Existing(), plan(WANTED, Existing()))
     assert (point.host_name, point.zone) == ("testing-1.shop.localhost", "shop.localhost")
     assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(record=("10.1.0.2",))) == [
         Unpoint(**name)
+    ]
+    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(group="sg-1")) == [
+        DeleteGroup(name="n", id="sg-1")
     ]
 
 
@@ -220,6 +238,9 @@ def test_only_what_leaves_everything_as_it_was_is_an_addition():
         (DeleteGroup(name="n", id="sg-1"), "delete group n", False),
         (OpenPort(port=22, network="0.0.0.0/0"), "open port 22 for 0.0.0.0/0", True),
         (ClosePort(port=22, network="0.0.0.0/0"), "close port 22 for 0.0.0.0/0", False),
+        (CloseRule(rule=EVERYTHING), "close all traffic for sg-9", False),
+        (CloseRule(rule=RANGE), "close udp 5000-5010 for 0.0.0.0/0", False),
+        (CloseRule(rule=LISTED), "close tcp 80 for pl-1", False),
         (CreateMachine(number=1, of=2), "create machine 1 of 2", True),
         (StartMachine(id="i-1"), "start machine i-1", False),
         (EndMachine(id="i-1"), "end machine i-1", False),
