@@ -197,16 +197,17 @@ def test_a_block_that_reads_from_a_child_ends_with_its_bound(brief):
 
 
 def test_a_block_that_ends_in_time_is_left_alone():
+    before = {*threading.enumerate()}
     child = popen("echo", "x")
     with children.within(60, child, ["echo"]):
         assert child.stdout.read() == b"x\n"
     assert (child.stdout.closed, child.stderr.closed) == (True, True)
-    until(lambda: not any(isinstance(each, threading.Timer) for each in threading.enumerate()))
+    until(lambda: {*threading.enumerate()} <= before)
     child = popen("sleep", "30")
     with pytest.raises(ZeroDivisionError), children.within(30, child, ["sleep"]):
         raise ZeroDivisionError
     assert child.poll() is not None, "nobody reads from it any more"
-    assert threading.active_count() < 10
+    until(lambda: {*threading.enumerate()} <= before)
 
 
 # --- an interruption --------------------------------------------------------------------------------

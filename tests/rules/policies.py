@@ -104,7 +104,7 @@ KIND = {
 LOOK = {
     "ec2:DescribeImages": TEAM,
     "ec2:DescribeInstanceTypes": f"{ANYTHING} branch",
-    "ec2:DescribeSnapshots": "sweeper",
+    "ec2:DescribeSnapshots": "builder sweeper",
     "ec2:DescribeSubnets": f"{ANYTHING} branch",
     "ec2:DescribeInstances": TEAM,
     "ec2:DescribeKeyPairs": TEAM,
