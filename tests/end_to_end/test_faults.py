@@ -9,9 +9,7 @@ from tests.end_to_end.conftest import Site
 
 
 @pytest.mark.end_to_end
-@pytest.mark.long(
-    short="tests/bucket/test_lease.py::test_on_a_cloud_that_answers_409_now_and_then_it_is_the_same"
-)
+@pytest.mark.long(short="tests/test_iam.py::test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it")
 def test_a_cloud_with_faults_takes_the_same_release_and_gives_it_back(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     root = copy_project(tmp_path / "shop")
@@ -21,7 +19,8 @@ def test_a_cloud_with_faults_takes_the_same_release_and_gives_it_back(tmp_path, 
         assert set(site.stages("release").values()) == {"done"}
         assert site.get()[0] == 200
         assert set(site.stages("release").values()) == {"unchanged"}
-        assert site.stages("teardown") == {"teardown": "done"}
-        assert site.stages("teardown") == {"teardown": "unchanged"}
+        answers = [site.stages("teardown")["teardown"] for _ in range(3)]
+        # a list that is behind still names what is gone, which is deleted again
+        assert (answers[0], answers[-1]) == ("done", "unchanged")
     finally:
         assert doit(root, "cloud", "delete").returncode == 0
