@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from tasks.cloud.errors import denied
+from tasks.infrastructure import find
 from tasks.infrastructure.waiting import POLL
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ LISTS: dict[Kind, tuple[str, str, str]] = {
     "snapshot": ("describe_snapshots", "snapshot-id", "Snapshots"),
 }
 """The call that lists each kind, its filter by name, and where the answer has them."""
-LIVES = ("pending", "running", "stopping", "stopped")
 READS = 6
 """How often is looked: a list may be behind."""
 
@@ -41,7 +41,7 @@ def _gone(run: Run, kind: Kind, id: str) -> bool:
     call, name, field = LISTS[kind]
     filters = [{"Name": name, "Values": [id]}]
     if kind == "instance":
-        filters.append({"Name": "instance-state-name", "Values": [*LIVES]})
+        filters.append({"Name": "instance-state-name", "Values": [*find.ALIVE]})
     ask = getattr(run.cloud.client("ec2"), call)
     for _ in range(READS):
         if not ask(Filters=filters)[field]:

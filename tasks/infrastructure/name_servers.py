@@ -11,7 +11,7 @@ WITHIN = 5.0
 
 def of(zone: str, resolvers: Path = RESOLVERS, port: int = 53, within: float = WITHIN) -> set[str]:
     """The name servers of a zone, in lower case; none where it does not exist. Raises OSError where no resolver answers."""
-    # 150 ms to import, and only a release on AWS that makes a name asks
+    # 150 ms to import, and only who makes a name on AWS asks, and the doctor
     import dns.exception
     import dns.resolver
 
