@@ -1,6 +1,7 @@
 """bench: how long a tarball takes as a graph of layers, beside the same build one command after the other.
 
-Prints Markdown. Runs in a copy of the checkout and in a cloud of its own, which it deletes at the end.
+Prints Markdown: the example, then an application of a real shop's size (`large.py`); with the argument `large` that one alone.
+Runs in a copy of the checkout and in a cloud of its own, which it deletes at the end.
 """
 
 from __future__ import annotations
@@ -12,24 +13,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench import large
 from bench.release import DOIT, doit, project
 from tasks import profile
+from tasks.bucket import cache
 from tasks.commands import command_line
 from tasks.process import children
 
-TIMES = 5
+TIMES, TIMES_LARGE = 5, 3
 THEME = "app/app/design/frontend/Shop/spring/web/css/source/_variables.less"
 PHP = "app/app/code/Shop/Catalog/Products.php"
 
 
 def main() -> None:
     """Measure and print."""
+    if sys.argv[1:] != ["large"]:
+        example()
+    real_size()
+
+
+def example() -> None:
+    """The table of the example."""
     with project() as root:
         doit(root, "tarball")  # the cloud and its bucket are made
         naive = [sequential(root) for _ in range(TIMES)]
@@ -81,20 +91,69 @@ def main() -> None:
     )
 
 
-def sequential(root: Path) -> dict[str, float]:
+def real_size() -> None:
+    """The table of the large application: each row beside the same commands one after the other, in the same run."""
+    with project() as root:
+        large.make(root)
+        subprocess.run(["git", "add", "-A"], cwd=root, check=True)
+        change(root, "large/README.md", partial(_with, line="made\n"))
+        doit(root, "infrastructure:shared")
+        store = root / ".run" / "caches" / cache.of(command_line.read(root, {})).writes / "store"
+        large.fill(store)
+        naive, seen = [], dict[str, list[tuple[float, list[str]]]]()
+        for number in range(TIMES_LARGE):
+            naive.append(sequential(root, "large", {"STORE": str(store)}))
+            for name in (
+                "packages.lock",
+                "code/Shop.php",
+                *(f"themes/{each}/theme.less" for each in large.THEMES),
+            ):
+                change(root, f"large/{name}", partial(_with, line=f"// {number}\n"))
+            seen.setdefault("cold", []).append(timed(root))
+            seen.setdefault("nothing changed", []).append(timed(root))
+            for what, name in (
+                ("a theme's stylesheet changed", "themes/child/theme.less"),
+                ("a PHP file changed", "code/Shop.php"),
+                ("a README changed", "README.md"),
+            ):
+                change(root, f"large/{name}", partial(_with, line=f"/* {number} */\n"))
+                seen.setdefault(what, []).append(timed(root))
+    parts = {name: statistics.median(each[name] for each in naive) for name in naive[0]}
+    together = sum(parts.values())
+    references = {
+        "cold": (f"{0.85 * together:.1f}", "0.85 × one after the other"),
+        "nothing changed": ("0.8", ""),
+        "a theme's stylesheet changed": (f"{parts['static-child'] + 8:.1f}", "the theme's command and 8 s"),
+        "a PHP file changed": (f"{parts['generated'] + 10:.1f}", "the compiler and 10 s"),
+        "a README changed": ("3", ""),
+    }
+    print(
+        f"\n| {large.PACKAGES * large.FILES} files | built | seconds | reference |\n| --- | --- | --- | --- |"
+    )  # noqa: T201
+    print(f"| one command after the other, then `tar --zstd` | {naive_line(naive)} | {together:.1f} | - |")  # noqa: T201
+    for what, runs in seen.items():
+        print(f"| {what} | {built(runs)} | {median(runs):.2f} | {' '.join(references[what]).strip()} |")  # noqa: T201
+
+
+def sequential(root: Path, path: str = "app", caches: Mapping[str, str] | None = None) -> dict[str, float]:
     """Seconds of each of the profile's commands in one folder, and of tar and zstd at the end."""
     here = command_line.read(root, {})
     environ = {name: os.environ[name] for name in ("PATH",)} | {"LANG": "C.UTF-8", "TZ": "UTC"}
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         tree = Path(folder) / "tree"
-        subprocess.run(["cp", "-a", root / "app", tree], check=True)
+        subprocess.run(["cp", "-a", root / path, tree], check=True)
         for layer in here.profile.layers:
             values = {**layer.chosen, "key": "bench"}
             begun = time.monotonic()
             for command in layer.commands:
                 words = [profile.filled(word, values) for word in command]
-                children.run(words, cwd=tree, env={**environ, **layer.environment, "HOME": folder})
+                children.run(
+                    words,
+                    cwd=tree,
+                    env={**environ, **(caches or {}), **layer.environment, "HOME": folder},
+                    seconds=None,
+                )
             seconds[layer.name] = time.monotonic() - begun
         begun = time.monotonic()
         subprocess.run(
