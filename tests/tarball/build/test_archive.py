@@ -11,6 +11,7 @@ import tarfile
 import pytest
 import zstandard
 
+from tasks.process.children import CommandFailed
 from tasks.tarball.build import archive
 from tasks.tarball.build.tar import FILE, FOLDER, LINK, Damaged, TarEntry, UnsafeFile, of_archive, of_folder
 from tests.conftest import ROOT
@@ -20,6 +21,11 @@ def tree(folder, files):
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
+    return folder
+
+
+def empty(folder):
+    folder.mkdir()
     return folder
 
 
@@ -218,21 +224,58 @@ def test_nothing_of_one_layer_lands_behind_the_link_of_another(tmp_path):
 
 
 @pytest.mark.promise("unpacking-writes-through-no-link")
-def test_what_is_unpacked_is_what_was_packed_whatever_lay_there(tmp_path):
+def test_what_is_unpacked_is_what_was_packed_and_nothing_lay_there(tmp_path):
     long = "/".join(["a-long-name-of-a-folder"] * 8)
     folder = tree(tmp_path / "t", {"a/b": "x" * 3_000_000, "run.sh": "do", "leer": "", long: "deep"})
     (folder / "run.sh").chmod(0o755)
     (folder / "a" / "link").symlink_to("b")
     (folder / "folder").symlink_to("a")
     packed, path = pack(folder)
-    target = tree(tmp_path / "target", {"a/link/below": "old", "run.sh": "old"})
-    (target / "leer").symlink_to(tmp_path / "elsewhere")
+    target = empty(tmp_path / "target")
     umask = os.umask(0o077)
     with path.open("rb") as raw:
         archive.unpack(raw, target, digest=packed.digest)
     os.umask(umask)
     assert content(target) == content(folder)
-    assert not (tmp_path / "elsewhere").exists()
+    with path.open("rb") as raw, pytest.raises(FileExistsError):
+        archive.unpack(raw, target, digest=packed.digest)
+
+
+def test_who_is_to_own_what_is_unpacked_does(tmp_path):
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    _, path = pack(tree(tmp_path / "t", {"a/b": "x", "u" * 101: "long"}))
+    target = empty(tmp_path / "target")
+    with path.open("rb") as raw:
+        archive.unpack(raw, target, owner=65533)
+    assert {(each.stat().st_uid, each.stat().st_gid) for each in target.rglob("*")} == {(65533, 65533)}
+
+
+def test_what_a_full_disk_says_is_told_as_such(tmp_path):
+    with pytest.raises(OSError, match="No space left"):
+        archive._refuse(2, "tar: a: Cannot write: No space left on device")
+    with pytest.raises(CommandFailed, match="tar: exit code 2"):
+        archive._refuse(2, "tar: a: Cannot open: Permission denied")
+
+
+def test_folders_that_an_archive_does_not_name_are_made_as_all_are(tmp_path):
+    target = empty(tmp_path / "target")
+    files = [TarEntry(name=name, kind=FILE) for name in ("a/b/x", "a/b/y", "a/c/x")]
+    archive.pack({"files": files}, tmp_path / "t.zst")
+    umask = os.umask(0o077)
+    with (tmp_path / "t.zst").open("rb") as raw:
+        archive.unpack(raw, target)
+    os.umask(umask)
+    assert sorted(content(target)) == ["a", "a/b", "a/b/x", "a/b/y", "a/c", "a/c/x"]
+    assert {each.stat().st_mode & 0o777 for each in (target / "a", target / "a" / "c")} == {0o755}
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "a"), ("a/x", "a"), ("a-b/x", "a/x")])
+@pytest.mark.promise("unpacking-writes-through-no-link")
+def test_an_archive_whose_entries_are_in_another_order_than_ours_is_damaged(tmp_path, names):
+    target = empty(tmp_path / "target")
+    with pytest.raises(Damaged, match="is not in its place"):
+        archive.unpack(io.BytesIO(hostile(*((name, tarfile.REGTYPE, "") for name in names))), target)
 
 
 @pytest.mark.promise("damaged-archive-is-not-used")
