@@ -24,7 +24,7 @@ from tasks.graph.reporter import Stages
 from tasks.graph.stage import properties
 from tasks.hosts import kill_stale_sessions
 from tasks.infrastructure import hosts
-from tasks.process import children
+from tasks.process import behind, children
 from tasks.promotion import gate
 from tasks.promotion.gate import Proof
 from tasks.refusal import UNKNOWN, Refusal
@@ -139,6 +139,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
             finish = gate.begin(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
             proving = self._proving()
             code = super()._execute(**options)
+            behind.finish()
             if finish and self.lease:
                 self.lease.check()
                 refused = finish(proof_of(proving))

@@ -73,7 +73,7 @@ def layer(build: Build, name: str) -> Outcome:
     if build.run.profile.sbom:
         sbom.load_ahead()
     with full_disk("tarball", ".run"):
-        made = layers.ensure(build, name)
+        made = layers.begin(build, name)
     return Outcome(
         facts={},
         done=f"{name}: {made.files} files, {made.content_size / 1e6:.1f} MB",

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,16 @@ from tasks import application, environ
 from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden
 from tasks.digest import Digest
+from tasks.process import behind
 from tasks.profile import Layer, filled
-from tasks.tarball.build import archive, keys, overlay, sandbox, tar
+from tasks.tarball.build import archive, keys, overlay, sandbox, tar, unpacked
 from tasks.tarball.build.sandbox import Allowed, Sandbox
 
 if TYPE_CHECKING:
     from tasks.run import Run
+
+UNPACKED = ".run/unpacked"
+"""Where unpacked layers stay from one run to the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +52,26 @@ class BuiltLayer:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class BegunLayer:
+    """A layer that is made. `stored`: its archive, once that is packed and stored."""
+
+    files: int
+    content_size: int
+    stored: Future[BuiltLayer]
+
+
 class Build:
     """One build on this machine. The keys of its layers and its folder are made on first use.
 
-    `accept` is asked before a layer's commands run without a sandbox.
+    `accept` is asked before a layer's commands run without a sandbox. `begun`: the layers that were asked for; `folders`:
+    those that lie unpacked on this machine.
     """
 
     def __init__(self, run: Run, accept: Callable[[Run], None] = lambda run: None) -> None:
         self.run, self.accept = run, accept
+        self.begun: dict[str, BegunLayer] = {}
+        self.folders: dict[str, Path] = {}
 
     @functools.cached_property
     def keys(self) -> Mapping[str, keys.KeyedLayer]:
@@ -65,6 +82,8 @@ class Build:
     def folder(self) -> Path:
         """A folder to work in; it is removed when this process ends."""
         self._held = overlay.build_folder(self.run.root)
+        kept = self.run.root / UNPACKED
+        behind.begin("sweep", functools.partial(unpacked.sweep, kept, time.time()), awaited=False)
         return Path(self._held.name)
 
     @functools.cached_property
@@ -88,22 +107,44 @@ def known(build: Build, name: str) -> bool:
 
 
 def ensure(build: Build, name: str) -> BuiltLayer:
-    """The layer's archive, verified: from this machine, from the cache, or built. A damaged archive is a warning and a cache miss."""
+    """The layer's archive, verified: from this machine, from the cache, or built; it is stored."""
+    return begin(build, name).stored.result()
+
+
+def begin(build: Build, name: str) -> BegunLayer:
+    """Find a layer, or make it; what is made is packed and stored behind. A damaged archive is a warning and a cache miss."""
     key, damaged = build.keys[name].key, None
     with _lock(str(build.run.root), key):
+        if name in build.begun:
+            return build.begun[name]
         for found in cache.of(build.run).records("layers", key):
             stored = BuiltLayer.of(found.value, _shelf(build))
             if _is(stored.path, stored.digest) or _fetched(build, found.zone, stored):
-                return stored
+                build.begun[name] = _found(stored)
+                return build.begun[name]
             build.run.console.event(
                 "tarball", f"{name}: the stored layer {stored.digest.short} is damaged or gone: built again"
             )
             damaged = found
-        return _make(build, name, instead=damaged)
+        build.begun[name] = _make(build, name, instead=damaged)
+        return build.begun[name]
+
+
+def _found(stored: BuiltLayer) -> BegunLayer:
+    known: Future[BuiltLayer] = Future()
+    known.set_result(stored)
+    return BegunLayer(files=stored.files, content_size=stored.content_size, stored=known)
 
 
 def make(build: Build, name: str, target: Path) -> archive.Packed:
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
+    with tempfile.TemporaryDirectory(dir=build.folder, ignore_cleanup_errors=True) as own:
+        folder, _ = build_below(build, name, Path(own))
+        return archive.pack({name: tar.of_folder(folder)}, target)
+
+
+def build_below(build: Build, name: str, place: Path) -> tuple[Path, overlay.Settled]:
+    """Build a layer into a new folder below `place`. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     known = build.keys[name]
     layer = known.layer
     if not build.sandbox:
@@ -135,10 +176,9 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
             minutes=build.run.pipeline.application.build_minutes,
         )
         overlay.check(tree, name, [filled(each, values) for each in layer.promises])
-        made = tar.of_folder(
-            tree.upper, exclude=build.run.profile.exclude, only=outputs(build.keys[name]) or [""]
-        )
-        return archive.pack({name: made}, target)
+        given = outputs(known) or [""]
+        settled = overlay.settle(tree.upper, exclude=build.run.profile.exclude, only=given)
+        return unpacked.adopt(place, name, tree.upper), settled
 
 
 def outputs(known: keys.KeyedLayer) -> list[str]:
@@ -167,10 +207,19 @@ def prune(build: Build, keep: Iterable[str]) -> None:
                 path.unlink()
 
 
-def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLayer:
+def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BegunLayer:
+    folder, settled = build_below(build, name, _place(build))
+    if _is_below(build, name):
+        build.folders[name] = folder
+    stored = behind.begin(name, functools.partial(_store, build, name, folder, instead))
+    return BegunLayer(files=settled.files, content_size=settled.content_size, stored=stored)
+
+
+def _store(build: Build, name: str, folder: Path, instead: cache.FoundRecord | None) -> BuiltLayer:
+    """Pack what a layer has made, and store it."""
     kept, part = cache.of(build.run), _shelf(build) / f".{name}.{build.run.id}"
     try:
-        packed = make(build, name, part)
+        packed = archive.pack({name: tar.of_folder(folder)}, part)
         path = part.rename(_shelf(build) / f"{packed.digest}{layout.ARCHIVE}")
     finally:
         part.unlink(missing_ok=True)
@@ -182,7 +231,24 @@ def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BuiltLa
         kept.keep("layers", build.keys[name].key, {**told, **counted}, instead=instead)
     except BucketForbidden:  # this role may only read the cache
         build.run.console.event("tarball", f"{name}: not kept, the cache may only be read")
+    _leave(build, name, folder, made.digest)
     return made
+
+
+def _leave(build: Build, name: str, folder: Path, digest: Digest) -> None:
+    """Seal a folder that layers above may need again; nobody waits for that."""
+    if build.sandbox and _is_below(build, name):
+        behind.begin(name, functools.partial(unpacked.keep, folder, digest), awaited=False)
+
+
+def _is_below(build: Build, name: str) -> bool:
+    """Whether other layers are built on it."""
+    return any(name in each.layer.after for each in build.keys.values())
+
+
+def _place(build: Build) -> Path:
+    """Where layers lie unpacked. Commands without a sandbox could change what lies there: then it is gone with the build."""
+    return build.run.root / UNPACKED if build.sandbox else build.folder / "unpacked"
 
 
 def _fetched(build: Build, zone: layout.Zone, stored: BuiltLayer) -> bool:
@@ -213,14 +279,29 @@ def _is(path: Path, digest: Digest) -> bool:
 
 
 def _unpacked(build: Build, name: str) -> Path:
-    """A folder with a layer's files, for the layers above it. Read-only by convention: they share it."""
-    made = ensure(build, name)
+    """A folder with a layer's files, for the layers above it: as it was made, or as it was kept, or unpacked. They share it,
+    and what they change is in their overlay."""
+    with _lock(str(build.run.root), f"layer-{name}"):
+        begun = begin(build, name)
+        if name not in build.folders:
+            build.folders[name] = _kept(build, name, begun.stored.result())
+        return build.folders[name]
 
-    def fill(folder: Path) -> None:
-        with made.path.open("rb") as file:
-            archive.unpack(file, folder, digest=made.digest)
 
-    return _shared(build, f"layer-{name}", fill)
+def _kept(build: Build, name: str, made: BuiltLayer) -> Path:
+    apart = build.sandbox
+    owner = sandbox.USER if apart and apart.as_root else os.geteuid()
+    found = unpacked.kept(_place(build), made.digest, owner) if apart else None
+    if found:
+        return found
+    folder = unpacked.new(_place(build), name)
+    build.run.console.say("tarball")(f"unpacks {name}")
+    with made.path.open("rb") as file:
+        archive.unpack(file, folder, digest=made.digest, owner=owner)
+    if apart:
+        apart.own(folder, below=False)
+    _leave(build, name, folder, made.digest)
+    return folder
 
 
 def _application(build: Build, known: keys.KeyedLayer) -> Path:

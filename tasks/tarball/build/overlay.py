@@ -18,11 +18,15 @@ from tasks.full_disk import DiskFull
 from tasks.process import bounds, children, private
 from tasks.process.children import ChildSilent, CommandFailed
 from tasks.refusal import Refusal
-from tasks.tarball.build import sandbox
+from tasks.tarball.build import sandbox, tar
 from tasks.tarball.build.sandbox import FOLDERS, Allowed, Sandbox
 
 NEAR_FULL = 16 << 20
 """If a build fails with fewer free bytes than this, the disk is full."""
+OPAQUE = {"trusted.overlay.opaque", "user.overlay.opaque"}
+"""Marks of a folder that hides those of the same name below it."""
+PLAIN = "redirect_dir=off,metacopy=off"
+"""What is renamed or changed in its mode is copied whole: the upper folder must make sense without the lower ones."""
 SHORT = 6
 """A credential is redacted if it has at least this many characters: shorter ones occur in ordinary words."""
 
@@ -77,6 +81,14 @@ class Overlay:
     def has(self, path: str) -> bool:
         """Whether a path exists in any of the folders; the path may have wildcards."""
         return any(any(each.glob(path)) for each in (self.upper, *self.lowers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What a layer's folder has."""
+
+    files: int
+    content_size: int
 
 
 @contextlib.contextmanager
@@ -137,9 +149,7 @@ def run(
                     code=failed.facts["code"],
                     tail=log.redact(str(failed.facts["tail"])),
                 ) from None
-    if mounts:
-        _drop_whiteouts(overlay.upper)
-    else:
+    if not mounts:
         _keep_changes(overlay)
 
 
@@ -204,7 +214,7 @@ def _started(
         overlay.folder,
         reach,
         command,
-        overlay=f"lowerdir={lowers},upperdir=made,workdir=work" if overlay.sandbox.overlays else "",
+        overlay=f"lowerdir={lowers},upperdir=made,workdir=work,{PLAIN}" if overlay.sandbox.overlays else "",
         environment=environment,
     )
     return {"command": sandbox.PROGRAM, "env": environ.FIXED, "stdin": asked}
@@ -227,13 +237,41 @@ def _copy(overlay: Overlay) -> None:
             raise
 
 
-def _drop_whiteouts(folder: Path) -> None:
-    """Delete the device files by which an overlay marks removed files: a layer only adds."""
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            found = (Path(parent) / name).lstat()
-            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
-                (Path(parent) / name).unlink()
+def settle(upper: Path, *, exclude: Sequence[str], only: Sequence[str]) -> Settled:
+    """Leave in `upper` what an archive of it would have, with the modes that it would have: so it can be a lower folder as it is.
+
+    Marks of removed files and folders go: a layer only adds. Raises UnsafeFile.
+    """
+    wanted = tar.PathFilter(exclude, only)
+    files = size = 0
+    for name, entry in _each(os.fsencode(upper), ""):
+        found = entry.stat(follow_symlinks=False)
+        if not wanted(name) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0):
+            shutil.rmtree(entry.path) if stat.S_ISDIR(found.st_mode) else os.unlink(entry.path)  # noqa: PTH108
+            continue
+        tar.refuse_what_leaves(tar.on_disk(entry, name))
+        if stat.S_ISLNK(found.st_mode):
+            continue
+        if stat.S_ISREG(found.st_mode):
+            files, size = files + 1, size + found.st_size
+        else:
+            for mark in OPAQUE.intersection(os.listxattr(entry.path)):
+                os.removexattr(entry.path, mark)
+        mode = 0o755 if stat.S_ISDIR(found.st_mode) or found.st_mode & stat.S_IXUSR else 0o644
+        if stat.S_IMODE(found.st_mode) != mode:
+            os.chmod(entry.path, mode)  # noqa: PTH101
+    return Settled(files=files, content_size=size)
+
+
+def _each(folder: bytes, prefix: str) -> Iterator[tuple[str, os.DirEntry[bytes]]]:
+    """Everything below a folder; what has been removed when the next is asked for is not entered."""
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
+        name = prefix + tar.text(entry.name)
+        yield name, entry
+        if entry.is_dir(follow_symlinks=False) and os.path.lexists(entry.path):
+            yield from _each(entry.path, f"{name}/")
 
 
 def _keep_changes(overlay: Overlay) -> None:

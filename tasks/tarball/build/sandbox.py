@@ -43,10 +43,10 @@ class Sandbox:
     as_root: bool
     overlays: bool
 
-    def own(self, *folders: Path) -> None:
-        """Give folders with all that is in them to the commands' user."""
+    def own(self, *folders: Path, below: bool = True) -> None:
+        """Give folders to the commands' user, with all that is in them or without."""
         if self.as_root:
-            children.run(["chown", "-Rh", f"{USER}:{USER}", *map(str, folders)])
+            children.run(["chown", "-Rh" if below else "-h", f"{USER}:{USER}", *map(str, folders)])
 
 
 @dataclass(frozen=True, kw_only=True)

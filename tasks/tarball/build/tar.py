@@ -58,17 +58,17 @@ def of_folder(
     folder: Path, *, exclude: Sequence[str] = (), only: Sequence[str] = ("",)
 ) -> Iterator[TarEntry]:
     """Everything below a folder; with `only`, these paths and the folders that lead to them."""
-    wanted = _PathFilter(exclude, only)
+    wanted = PathFilter(exclude, only)
 
     # paths are bytes: how a name is decoded depends on the locale
     def below(here: bytes, prefix: str) -> Iterator[TarEntry]:
         with os.scandir(here) as found:
-            entries = sorted(found, key=lambda entry: _text(entry.name))
+            entries = sorted(found, key=lambda entry: text(entry.name))
         for entry in entries:
-            name = prefix + _text(entry.name)
+            name = prefix + text(entry.name)
             if not wanted(name):
                 continue
-            yield _on_disk(entry, name)
+            yield on_disk(entry, name)
             if entry.is_dir(follow_symlinks=False):
                 yield from below(entry.path, f"{name}/")
 
@@ -81,7 +81,7 @@ def of_archive(
     """The entries of an archive, as a stream. Raises Damaged, at the end also if its SHA-256 is not `digest`."""
     import zstandard
 
-    wanted, hashed = _PathFilter(exclude, ("",)), HashingReader(raw)
+    wanted, hashed = PathFilter(exclude, ("",)), HashingReader(raw)
     try:
         unpacked = zstandard.ZstdDecompressor().stream_reader(
             cast("IO[bytes]", hashed), read_across_frames=True, closefd=False
@@ -97,7 +97,7 @@ def of_archive(
         raise Damaged(f"its digest is {hashed.digest.short}, not {digest.short}")
 
 
-class _PathFilter:
+class PathFilter:
     """Whether a path is wanted: it leads to or lies below one of `only`, and is not in or below `exclude`."""
 
     def __init__(self, exclude: Sequence[str], only: Sequence[str]) -> None:
@@ -107,6 +107,7 @@ class _PathFilter:
         )
 
     def __call__(self, name: str) -> bool:
+        """The answer for one path."""
         parts = name.split("/")
         if self.exclude and any("/".join(parts[:end]) in self.exclude for end in range(1, len(parts) + 1)):
             return False
@@ -118,14 +119,16 @@ def encoded(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _text(name: bytes) -> str:
+def text(name: bytes) -> str:
+    """A name of these bytes, the same in every locale."""
     return name.decode("utf-8", "surrogateescape")
 
 
-def _on_disk(entry: os.DirEntry[bytes], name: str) -> TarEntry:
+def on_disk(entry: os.DirEntry[bytes], name: str) -> TarEntry:
+    """What is in a folder, as an entry. Raises UnsafeFile."""
     found = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
-        return TarEntry(name=name, kind=LINK, target=_text(os.readlink(entry.path)))  # noqa: PTH115
+        return TarEntry(name=name, kind=LINK, target=text(os.readlink(entry.path)))  # noqa: PTH115
     if stat.S_ISDIR(found.st_mode):
         return TarEntry(name=name, kind=FOLDER, executable=True)
     if stat.S_ISREG(found.st_mode):
@@ -208,7 +211,7 @@ def summed(block: bytes) -> int:
 
 
 def _until_nul(field: bytes) -> str:
-    return _text(field.partition(b"\0")[0])
+    return text(field.partition(b"\0")[0])
 
 
 def _part(stream: IO[bytes], size: int) -> Iterator[bytes]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from tasks.bucket import cache, layout
+from tasks.process import behind
 from tasks.profile import Inheritance, ProfileLayerUnknown
 from tasks.tarball import stage as tarball
 from tasks.tarball import stored, verify
@@ -78,13 +81,13 @@ def site(project):  # noqa: F811
 def built(site, start, monkeypatch):  # noqa: F811
     """A function that packs in a new run and tells which layers were built."""
     seen = []
-    real = layers.make
+    real = layers.build_below
 
-    def make(build, name, target):
+    def build_below(build, name, place):
         seen.append(name)
-        return real(build, name, target)
+        return real(build, name, place)
 
-    monkeypatch.setattr(layers, "make", make)
+    monkeypatch.setattr(layers, "build_below", build_below)
 
     def again(**variables):
         seen.clear()
@@ -152,6 +155,131 @@ def test_without_overlays_a_copy_gives_the_same_bytes(site, built, start, monkey
         for name in build.keys:
             copied = layers.make(Build(start(site)), name, tmp_path / "layer")
             assert copied.digest == layers.ensure(build, name).digest, name
+
+
+UNKIND = (
+    SERVED
+    + """
+exclude: [var]
+layers:
+  - name: below
+    files: [keep, library.txt]
+    commands:
+      - - sh
+        - -c
+        - |
+          mkdir -p out/a out/var var other empty && echo 1 > out/a/x && echo 2 > out/var/y && echo 3 > var/z && echo 4 > other/file
+          chmod 600 out/a/x && echo 5 > out/run && chmod 4700 out/run && chmod 1777 out/a && ln -s a out/link && ln out/run out/again
+          rm -rf keep && mkdir keep && echo new > keep/new && rm library.txt && mv out/a out/b
+    outputs: [out, keep, library.txt]
+    promises: [out/b/x]
+  - name: above
+    after: [below]
+    files: [keep, library.txt]
+    commands: [[sh, -c, "find . -mindepth 1 ! -name seen -printf '%p %m %y %l\\n' | sort > seen; cat keep/* >> seen"]]
+    outputs: [seen]
+    promises: [seen]
+"""
+)
+
+
+@pytest.mark.promise("a-made-layer-is-used-as-it-is", "copies-give-the-same-bytes")
+def test_a_layer_sees_the_one_below_alike_as_it_was_made_as_it_was_kept_unpacked_and_copied(
+    project,  # noqa: F811
+    start,  # noqa: F811
+    monkeypatch,
+    tmp_path,
+):
+    (project / "applications" / "tiny" / "profile.yml").write_text(UNKIND)
+    (project / "app" / "keep").mkdir()
+    (project / "app" / "keep" / "old").write_text("old\n")
+    (project / "app" / "library.txt").write_text(f"{time.time_ns()}\n")
+    commit(project)
+    build = Build(start(project))
+    seen = {"made": layers.ensure(build, "above").digest}
+    seal()
+    for what in ("kept", "unpacked", "copied", "without a sandbox"):
+        if what == "unpacked":
+            shutil.rmtree(project / ".run" / "unpacked")
+        if what == "copied":
+            apart = Sandbox(as_root=os.geteuid() == 0, overlays=False)
+            monkeypatch.setattr(sandbox, "of", lambda folder, answer=apart: answer)
+        if what == "without a sandbox":
+            monkeypatch.setattr(sandbox, "of", lambda folder: None)
+        with monkeypatch.context() as patched:
+            if what == "kept":
+                patched.setattr(archive, "unpack", None)
+            seen[what] = layers.make(Build(start(project)), "above", tmp_path / "layer").digest
+    path = layers.ensure(build, "above").path
+    with path.open("rb") as raw:
+        (entry,) = ((e.name, b"".join(e.content).decode()) for e in tar.of_archive(raw))
+    assert set(seen.values()) == {seen["made"]}, (seen, entry)
+    assert entry[1].splitlines() == [
+        "./keep 755 d ",
+        "./keep/new 644 f ",
+        "./keep/old 644 f ",
+        "./library.txt 644 f ",
+        "./out 755 d ",
+        "./out/again 755 f ",
+        "./out/b 755 d ",
+        "./out/b/x 644 f ",
+        "./out/link 777 l a",
+        "./out/run 755 f ",
+        "./out/var 755 d ",
+        "./out/var/y 644 f ",
+        "new",
+        "old",
+    ]
+
+
+@pytest.mark.promise("unpacked-layers-stay", "unpacked-layers-are-sealed")
+def test_a_layer_is_unpacked_once_for_all_runs_unless_somebody_has_touched_it(site, built, monkeypatch):
+    unpacked = []
+    real = archive.unpack
+    monkeypatch.setattr(archive, "unpack", lambda *args, **named: unpacked.append(0) or real(*args, **named))
+    change(site, "library.txt", f"{time.time_ns()}\n")
+    built()
+    seal()
+    change(site, "themes/child/style", f"{time.time_ns()}\n")
+    _, _, seen = built()
+    assert (seen, unpacked) == (["style-child"], [])
+    (kept,) = (site / ".run" / "unpacked").glob("library.*/lib/library.txt")
+    kept.write_text("touched\n")
+    change(site, "themes/child/style", f"{time.time_ns()}\n")
+    run, outcome, seen = built()
+    assert (seen, unpacked) == (["style-child"], [0])
+    seal()
+    assert content(run, outcome.facts["digest"])["out/child/style"].startswith(
+        (site / "app" / "library.txt").read_text()
+    )
+
+
+def seal():
+    """Wait for what nobody waits for."""
+    behind.finish()
+    for thread in threading.enumerate():
+        if thread.daemon and thread.name in ("library", "below"):
+            thread.join(30)
+
+
+@pytest.mark.promise("packing-is-behind-the-work")
+def test_a_layer_above_starts_while_the_one_below_is_still_packed(site, built, start, monkeypatch):  # noqa: F811
+    change(site, "library.txt", f"{time.time_ns()}\n")
+    go, real = threading.Event(), archive.pack
+
+    def pack(layers, *args, **named):
+        assert go.wait(30) or True
+        return real(layers, *args, **named)
+
+    monkeypatch.setattr(archive, "pack", pack)
+    build = Build(start(site))
+    tarball.layer(build, name="library")
+    tarball.layer(build, name="style-child")
+    assert not any(each.stored.done() for each in build.begun.values())
+    assert not layers.known(build, "library")
+    go.set()
+    tarball.pack(build)
+    assert layers.known(build, "library")
 
 
 def run_in(tree, folder, command):
