@@ -45,7 +45,8 @@ DOIT_CONFIG = {
     "backend": "bucket",
     "reporter": "stages",
     "default_tasks": ["release"],
-    "num_process": 2,
+    # a layer that waits for its turn takes a thread; how many are built at once follows from the cores and what they take
+    "num_process": min(64, len(RUN.profile.layers) + 3),
     "par_type": "thread",
     "verbosity": 2,
     "minversion": "0.37.0",

@@ -21,7 +21,7 @@ from tasks.bucket.store import BucketForbidden
 from tasks.digest import Digest
 from tasks.process import behind
 from tasks.profile import Layer, filled
-from tasks.tarball.build import archive, keys, overlay, sandbox, tar, unpacked
+from tasks.tarball.build import archive, keys, overlay, sandbox, tar, turns, unpacked
 from tasks.tarball.build.sandbox import Allowed, Sandbox
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 UNPACKED = ".run/unpacked"
 """Where unpacked layers stay from one run to the next."""
+COSTS = ".run/costs.json"
+"""What each layer took when it was last built here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,14 @@ class Build:
         kept = self.run.root / UNPACKED
         behind.begin("sweep", functools.partial(unpacked.sweep, kept, time.time()), awaited=False)
         return Path(self._held.name)
+
+    @functools.cached_property
+    def turns(self) -> turns.Turns:
+        """Which layers are built side by side."""
+        after = {name: each.layer.after for name, each in self.keys.items()}
+        known = turns.read(self.run.root / COSTS)
+        cores = len(os.sched_getaffinity(0))
+        return turns.Turns(after, known, cores=cores, memory=turns.free_memory())
 
     @functools.cached_property
     def sandbox(self) -> Sandbox | None:
@@ -154,10 +164,10 @@ def build_below(build: Build, name: str, place: Path) -> tuple[Path, overlay.Set
         *reversed([_unpacked(build, each) for each in _upstream(build, name)]),
         _application(build, known),
     ]
-    log = build.run.log(f"tarball.{name}")
+    log, begun = build.run.log(f"tarball.{name}"), time.monotonic()
     with overlay.opened(build.folder, lowers, build.sandbox) as tree:
         values = {**layer.chosen, "key": known.key.short}
-        overlay.run(
+        used = overlay.run(
             tree,
             [[filled(word, values) for word in command] for command in layer.commands],
             layer=name,
@@ -176,6 +186,10 @@ def build_below(build: Build, name: str, place: Path) -> tuple[Path, overlay.Set
             minutes=build.run.pipeline.application.build_minutes,
         )
         overlay.check(tree, name, [filled(each, values) for each in layer.promises])
+        if used.cpu:
+            seconds = time.monotonic() - begun
+            cost = turns.Cost(seconds=seconds, cpu=used.cpu, memory=used.memory)
+            turns.write(build.run.root / COSTS, name, cost)
         given = outputs(known) or [""]
         settled = overlay.settle(tree.upper, exclude=build.run.profile.exclude, only=given)
         return unpacked.adopt(place, name, tree.upper), settled
@@ -208,7 +222,10 @@ def prune(build: Build, keep: Iterable[str]) -> None:
 
 
 def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BegunLayer:
-    folder, settled = build_below(build, name, _place(build))
+    for each in _upstream(build, name):  # before its turn: they need turns of their own
+        _unpacked(build, each)
+    with build.turns.turn(name):
+        folder, settled = build_below(build, name, _place(build))
     if _is_below(build, name):
         build.folders[name] = folder
     stored = behind.begin(name, functools.partial(_store, build, name, folder, instead))

@@ -37,6 +37,8 @@ HANG_UP, INTERRUPT, KILL, PIPE, TERMINATE, DEFAULT, IGNORE = 1, 2, 9, 13, 15, 0,
 
 ROOT = "root"
 """The new root, from the request's folder."""
+USED = "used"
+"""The file of the request's folder that gets what the command has taken: CPU seconds, and KiB of memory at its peak."""
 SMALL = "mode=755,size=1m"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
@@ -59,7 +61,9 @@ def main() -> int:
     init = os.fork()
     if not init:
         os._exit(run(request))
-    return exit_code(os.waitpid(init, 0)[1])
+    _, status, used = os.wait4(init, 0)
+    write(USED, f"{used.ru_utime + used.ru_stime} {used.ru_maxrss}")
+    return exit_code(status)
 
 
 def separate(request: dict[str, Any]) -> None:

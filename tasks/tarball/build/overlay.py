@@ -84,6 +84,22 @@ class Overlay:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Used:
+    """What commands have taken: CPU seconds, and bytes of memory at the peak. Without a sandbox it is not known."""
+
+    cpu: float = 0.0
+    memory: int = 0
+
+    def also(self, told: Path) -> Used:
+        """With what the program of the sandbox tells of one more command."""
+        try:
+            cpu, kilobytes = told.read_text().split()
+        except FileNotFoundError:
+            return self
+        return Used(cpu=self.cpu + float(cpu), memory=max(self.memory, int(kilobytes) * 1024))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settled:
     """What a layer's folder has."""
 
@@ -116,7 +132,7 @@ def run(
     log_path: Path,
     shown: Path,
     minutes: int,
-) -> None:
+) -> Used:
     """Run the commands in the merged tree; each has so many minutes. Raises BuildFailed, BuildSilent or DiskFull.
 
     In a sandbox, nothing that a command has started is alive when it has ended.
@@ -125,7 +141,7 @@ def run(
     if not mounts:
         _copy(overlay)
     with log_path.open("ab") as raw:
-        log = RedactedLog(raw, hidden)
+        log, used = RedactedLog(raw, hidden), Used()
         for command in commands:
             line = log.redact(" ".join(command))
             log.write(f"\n$ {line}\n".encode())
@@ -149,8 +165,10 @@ def run(
                     code=failed.facts["code"],
                     tail=log.redact(str(failed.facts["tail"])),
                 ) from None
+            used = used.also(overlay.folder / sandbox.USED)
     if not mounts:
         _keep_changes(overlay)
+    return used
 
 
 def check(overlay: Overlay, layer: str, promises: Sequence[str]) -> None:

@@ -20,6 +20,8 @@ TREE, HOME, CACHES, TEMPORARY = "/build", "/home/build", "/caches", "/tmp"  # no
 """Where a command finds its tree, its home, its caches and room for files: the same on every machine."""
 FOLDERS = ("made", "work", "tree", "home", "temporary", "root")
 """What the folder of a sandbox has; `root` is where the program mounts."""
+USED = "used"
+"""The file in which the program tells what a command has taken."""
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc")
 """What of the machine a command sees: programs, and how they are set up. What only root may read there stays so."""
 BESIDE = ("lib", "lib64", "libexec", "pyvenv.cfg")

@@ -447,6 +447,23 @@ def test_a_run_that_dies_in_a_layer_an_upload_or_a_pack_leaves_nothing_that_is_u
         )
 
 
+@pytest.mark.promise("layers-by-what-they-take")
+def test_what_a_layer_took_is_remembered(site, built, start, tmp_path):  # noqa: F811
+    if not sandbox.of(tmp_path / "build"):
+        pytest.skip("only the program of the sandbox tells it")
+    change_profile(
+        site,
+        "cp library.txt lib/",
+        "cp library.txt lib/ && sha256sum /dev/zero & sleep 0.5; kill $!; mkdir -p lib && cp library.txt lib/",
+    )
+    change(site, "library.txt", f"{time.time_ns()}\n")
+    built()
+    took = Build(start(site)).turns.costs
+    assert set(took) == {"library", "style-child", "style-plain", "listing"}
+    assert 0.01 < took["library"].cpu < took["library"].seconds < 20
+    assert took["library"].memory > 1 << 20
+
+
 def test_values_inherit_as_the_files_say_and_a_circle_ends(site, start):  # noqa: F811
     change(site, "themes/plain/parent", "child")
     run = start(site)
