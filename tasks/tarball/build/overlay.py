@@ -25,8 +25,9 @@ NEAR_FULL = 16 << 20
 """If a build fails with fewer free bytes than this, the disk is full."""
 OPAQUE = {"trusted.overlay.opaque", "user.overlay.opaque"}
 """Marks of a folder that hides those of the same name below it."""
-PLAIN = "redirect_dir=off,metacopy=off"
-"""What is renamed or changed in its mode is copied whole: the upper folder must make sense without the lower ones."""
+PLAIN = ",redirect_dir=off,metacopy=off"
+"""What is renamed or changed in its mode is copied whole: the upper folder must make sense without the lower ones. A user namespace has
+neither, and may not say so."""
 SHORT = 6
 """A credential is redacted if it has at least this many characters: shorter ones occur in ordinary words."""
 
@@ -227,12 +228,13 @@ def _started(
         return {"command": command, "cwd": overlay.folder / "tree", "env": {**environment, **home}}
     # relative paths: the options must fit into one page, and a colon would end a path
     lowers = ":".join(os.path.relpath(each, overlay.folder) for each in overlay.lowers)
+    plain = PLAIN if overlay.sandbox.as_root else ""
     asked = sandbox.request(
         overlay.sandbox,
         overlay.folder,
         reach,
         command,
-        overlay=f"lowerdir={lowers},upperdir=made,workdir=work,{PLAIN}" if overlay.sandbox.overlays else "",
+        overlay=f"lowerdir={lowers},upperdir=made,workdir=work{plain}" if overlay.sandbox.overlays else "",
         environment=environment,
     )
     return {"command": sandbox.PROGRAM, "env": environ.FIXED, "stdin": asked}
