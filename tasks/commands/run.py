@@ -139,7 +139,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
             finish = gate.begin(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
             proving = self._proving()
             code = super()._execute(**options)
-            behind.finish()
+            _finish(told=bool(code))
             if finish and self.lease:
                 self.lease.check()
                 refused = finish(proof_of(proving))
@@ -187,6 +187,15 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         """The tasks to run that change the environment."""
         chosen = selected(self.task_list, self.sel_tasks)
         return [each for each in self.task_list if each.name in chosen and properties(each).leased]
+
+
+def _finish(*, told: bool) -> None:
+    """Wait for what goes on behind. Its error is the run's, unless a failed stage has told one: it may be the same."""
+    try:
+        behind.finish()
+    except Refusal:
+        if not told:
+            raise
 
 
 def proof_of(tasks: list[Any]) -> Proof:

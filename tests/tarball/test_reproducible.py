@@ -10,6 +10,8 @@ import pytest
 
 from tasks.cloud.embedded import home
 from tasks.tarball import stored
+from tasks.tarball.build import layers
+from tasks.tarball.build.layers import Build
 from tests.cloud.embedded.conftest import REGION, Server
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import DOIT, copy_project
@@ -33,6 +35,17 @@ def cloud(tmp_path_factory):
     yield begin
     for each in started:
         each.kill()
+
+
+@pytest.mark.promise("packing-is-behind-the-work")
+def test_a_layer_that_is_asked_for_alone_is_stored_when_the_run_has_ended(tmp_path, cloud):
+    root = copy_project(tmp_path / "one")
+    state, server = cloud()
+    environ = {**os.environ, "PYTHONPATH": str(root), "XDG_STATE_HOME": str(state)}
+    done = subprocess.run([DOIT, "tarball:vendor"], cwd=root, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = run_in(root, QuietCloud(REGION, server.home.load()))
+    assert layers.known(Build(run), "vendor")
 
 
 def built(root, cloud, *, before=(), umask=0o022, **environ):
