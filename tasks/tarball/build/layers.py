@@ -188,7 +188,7 @@ def build_below(build: Build, name: str, place: Path) -> tuple[Path, overlay.Set
         overlay.check(tree, name, [filled(each, values) for each in layer.promises])
         if used.cpu:
             seconds = time.monotonic() - begun
-            cost = turns.Cost(seconds=seconds, cpu=used.cpu, memory=used.memory)
+            cost = turns.Effort(seconds=seconds, cpu=used.cpu, memory=used.memory)
             turns.write(build.run.root / COSTS, name, cost)
         given = outputs(known) or [""]
         settled = overlay.settle(tree.upper, exclude=build.run.profile.exclude, only=given)

@@ -18,7 +18,7 @@ TOGETHER = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Effort:
     """What a layer takes: seconds, CPU seconds, and bytes of memory at its peak."""
 
     seconds: float = 60.0
@@ -35,7 +35,7 @@ class Turns:
     """The layers of a build that wait and that are built. `after`: the layers below each."""
 
     def __init__(
-        self, after: Mapping[str, Sequence[str]], costs: Mapping[str, Cost], *, cores: float, memory: float
+        self, after: Mapping[str, Sequence[str]], costs: Mapping[str, Effort], *, cores: float, memory: float
     ) -> None:
         self.costs, self.cores, self.memory = costs, cores, memory
         self.ways = ways(after, costs)
@@ -68,30 +68,30 @@ class Turns:
         return next((each for each in order if self._fits(each)), None)
 
     def _fits(self, name: str) -> bool:
-        there = [self.costs.get(each, Cost()) for each in (*self.building, name)]
+        there = [self.costs.get(each, Effort()) for each in (*self.building, name)]
         # half a core more: what is measured varies
         cores, memory = sum(each.cores for each in there), sum(each.memory for each in there)
         return not self.building or (cores <= self.cores + 0.5 and memory <= self.memory)
 
 
-def ways(after: Mapping[str, Sequence[str]], costs: Mapping[str, Cost]) -> dict[str, float]:
+def ways(after: Mapping[str, Sequence[str]], costs: Mapping[str, Effort]) -> dict[str, float]:
     """Seconds from the beginning of each layer to the end of the last that needs it. `after` is in order."""
     found: dict[str, float] = {}
     for name in reversed(list(after)):
         above = [found[each] for each, below in after.items() if name in below]
-        found[name] = costs.get(name, Cost()).seconds + max(above, default=0.0)
+        found[name] = costs.get(name, Effort()).seconds + max(above, default=0.0)
     return found
 
 
-def read(path: Path) -> dict[str, Cost]:
+def read(path: Path) -> dict[str, Effort]:
     """What layers took when they were last built here; nothing where that is not known."""
     try:
-        return {str(name): Cost(**told) for name, told in json.loads(path.read_text()).items()}
+        return {str(name): Effort(**told) for name, told in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def write(path: Path, name: str, cost: Cost) -> None:
+def write(path: Path, name: str, cost: Effort) -> None:
     """Remember what a layer took. Two runs may lose one of theirs: the next build tells it again."""
     known = {each: asdict(told) for each, told in {**read(path), name: cost}.items()}
     part = path.with_suffix(f".{os.getpid()}.{threading.get_native_id()}")

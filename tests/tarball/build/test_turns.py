@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tasks.tarball.build import turns
-from tasks.tarball.build.turns import Cost, Turns
+from tasks.tarball.build.turns import Effort, Turns
 
 AFTER = {
     "vendor": (),
@@ -17,11 +17,11 @@ AFTER = {
     "last": ("large",),
 }
 COSTS = {
-    "vendor": Cost(seconds=60, cpu=40, memory=100),
-    "generated": Cost(seconds=40, cpu=40, memory=500),
-    "small": Cost(seconds=10, cpu=9, memory=200),
-    "large": Cost(seconds=30, cpu=60, memory=200),
-    "last": Cost(seconds=20, cpu=2, memory=10),
+    "vendor": Effort(seconds=60, cpu=40, memory=100),
+    "generated": Effort(seconds=40, cpu=40, memory=500),
+    "small": Effort(seconds=10, cpu=9, memory=200),
+    "large": Effort(seconds=30, cpu=60, memory=200),
+    "last": Effort(seconds=20, cpu=2, memory=10),
 }
 
 
