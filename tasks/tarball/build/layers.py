@@ -253,9 +253,9 @@ def _store(build: Build, name: str, folder: Path, instead: cache.FoundRecord | N
 
 
 def _leave(build: Build, name: str, folder: Path, digest: Digest) -> None:
-    """Seal a folder that layers above may need again; nobody waits for that."""
+    """Seal a folder that layers above may need again; only the end of the run waits for that."""
     if build.sandbox and _is_below(build, name):
-        behind.begin(name, functools.partial(unpacked.keep, folder, digest), awaited=False)
+        behind.begin(name, functools.partial(unpacked.keep, folder, digest))
 
 
 def _is_below(build: Build, name: str) -> bool:
