@@ -63,7 +63,7 @@ def migration(*, due, run):
     return {"migration": {"due": due, "due_exit": 2, "run": run}}
 
 
-@pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])
+@pytest.mark.parametrize("strategy", ["mitogen_linear", pytest.param("linear", marks=pytest.mark.long)])
 @pytest.mark.promise("same-release-changes-nothing")
 def test_the_same_release_again_changes_nothing(go_live, current, strategy):
     go_live(f"same-{strategy}", strategy=strategy)
