@@ -14,6 +14,7 @@ from tasks.hosts.ssh import Host
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
+from tasks.process.children import Cancelled
 from tasks.refusal import Refusal
 from tasks.release import history
 from tasks.server import stage as server
@@ -73,18 +74,23 @@ def go_live(
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     reached = hosts.reachable(run, found)
-    before = history.opened(run.store, run.identity)
-    run.hosts.play(
-        "release",
-        hosts=reached,
-        variables={**server.variables(run), **variables(run, digest)},
-        strategy=run.environment.strategy,
-        console=run.console,
-        log=run.log("release"),
-    )
-    read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
+    before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
+    try:
+        run.hosts.play(
+            "release",
+            hosts=reached,
+            variables={**server.variables(run), **variables(run, digest)},
+            strategy=run.environment.strategy,
+            console=run.console,
+            log=run.log("release"),
+        )
+        read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
+    except Refusal as refusal:
+        if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
+            history.note_failure(run, refusal, onto=before)
+        raise
     _tag(run, [each.id for each in found])
-    history.add(run, digest, onto=before)
+    history.add(run, digest, onto=before, seconds=run.clock.monotonic() - begun)
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
         done=f"{digest.id} is live",
