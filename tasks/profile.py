@@ -73,6 +73,10 @@ class DeclaredLayer:
         "files and folders that it is built from; `*` within a name, `**/` over any folders", ()
     )
     present: Words = setting("files that are there for the commands and do not decide about the output", ())
+    unseen: Words = setting(
+        "files that the commands look for and which they do not get, on purpose: `doit verify` reports others",
+        (),
+    )
     after: Words = setting("layers above it whose output it needs", ())
     tools: Words = setting("names of tools whose versions are inputs", ())
     variables: Words = setting("environment variables that the commands see, and which are inputs", ())
@@ -178,6 +182,7 @@ class Layer:
     chosen: Mapping[str, str]
     files: Words
     present: Words
+    unseen: Words
     after: Words
     tools: Words
     variables: Words
@@ -313,6 +318,7 @@ def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options
                 chosen=dict(zip(each.for_each, values, strict=True)),
                 files=each.files,
                 present=each.present,
+                unseen=each.unseen,
                 after=tuple(name for upstream in each.after for name in names[upstream]),
                 tools=each.tools,
                 variables=each.variables,

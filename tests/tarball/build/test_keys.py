@@ -220,7 +220,7 @@ TREE = ["code/a/one.php", "code/a/x.css", "code/x.css", "top.css", "a.b/c", "aXb
 )
 @pytest.mark.promise("patterns-of-files")
 def test_a_pattern_matches_a_file_or_all_of_a_folder(patterns, found):
-    assert list(keys._matching(TREE, patterns)) == found
+    assert list(keys.matching(TREE, patterns)) == found
 
 
 PARENTS = [

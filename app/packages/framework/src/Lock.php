@@ -4,23 +4,23 @@ declare(strict_types=1);
 
 namespace Shop\Framework;
 
-/** composer.lock: which versions the shop is made of. The console reads it and composer.json before anything else, as Magento's does. */
+/** composer.json and composer.lock: what the shop is made of. The console reads both before anything else, as Magento's does. */
 final class Lock
 {
     /** @return array<string, string> the packages and their versions */
     public static function read(string $root): array
     {
-        if (!is_file("$root/composer.json")) {
-            throw new Refusal("composer.json is missing in $root");
-        }
-        $file = "$root/composer.lock";
+        self::content("$root/composer.json", 'require');
+        return array_column(self::content("$root/composer.lock", 'packages'), 'version', 'name');
+    }
+
+    /** @return array<mixed> what the file has under this key */
+    private static function content(string $file, string $key): array
+    {
         if (!is_file($file)) {
-            throw new Refusal("composer.lock is missing in $root: composer update --lock");
+            throw new Refusal(basename($file) . ' is missing in ' . dirname($file));
         }
         $known = json_decode((string) file_get_contents($file), true);
-        if (!is_array($known) || !isset($known['packages'])) {
-            throw new Refusal("$file is no lock file: composer update --lock");
-        }
-        return array_column($known['packages'], 'version', 'name');
+        return $known[$key] ?? throw new Refusal("$file has no \"$key\"");
     }
 }
