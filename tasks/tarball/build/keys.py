@@ -83,8 +83,10 @@ def keyed(run: Run) -> dict[str, KeyedLayer]:
 
 
 def tools(profile: Profile) -> dict[str, str]:
-    """Versions of the tools that the build uses."""
-    return {"zstd": archive.version(), **_versions(tuple(profile.tools.items()))}
+    """Versions of the tools that the layers use: another one need not be installed."""
+    used = {name for layer in profile.layers for name in layer.tools}
+    asked = tuple((name, words) for name, words in profile.tools.items() if name in used)
+    return {"zstd": archive.version(), **_versions(asked)}
 
 
 @functools.cache
