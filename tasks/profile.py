@@ -161,6 +161,7 @@ class ProfileFile:
     )
     stamps: Options = setting("files that get the digest of the keys of the layers that are listed", {})
     exclude: Words = setting("paths, from the application's root, that never enter the tarball", ())
+    forbidden: Words = setting("patterns of files that git must not have: they hold credentials", ())
     sbom: str = setting("lock file that lists the tarball's components, a composer.lock", "")
     migrations: Words = setting("patterns of paths that change the database; `doit continue` names them", ())
     server: Serving = setting("what a machine needs to serve the application")
@@ -215,6 +216,7 @@ class Profile:
     inherits: Mapping[str, Inheritance]
     stamps: Options
     exclude: Words
+    forbidden: Words
     sbom: str
     migrations: Words
     server: Serving
@@ -252,6 +254,7 @@ def load(root: Path, application: Application) -> Profile:
         inherits=said.inherits,
         stamps=said.stamps,
         exclude=said.exclude,
+        forbidden=said.forbidden,
         sbom=said.sbom,
         migrations=said.migrations,
         server=said.server,
