@@ -18,7 +18,7 @@ from tasks.full_disk import full_disk
 from tasks.graph.stage import Foreseen, Outcome
 from tasks.refusal import Refusal
 from tasks.source import UncommittedChanges
-from tasks.tarball import sbom, signature, stored
+from tasks.tarball import compatibility, sbom, signature, stored
 from tasks.tarball.build import archive, keys, layers, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.manifest import Manifest
@@ -45,10 +45,11 @@ class CredentialsCommitted(Refusal):
 
 
 def accept_source(run: Run) -> None:
-    """Raises LockFileUnusable, CredentialsCommitted, or UncommittedChanges if the environment refuses those; otherwise says that they are included."""
+    """Raises LockFileUnusable, CredentialsCommitted, VersionsDoNotFit, or UncommittedChanges if the environment refuses those; otherwise says that they are included."""
     _accept_lock_file(run)
     for name in keys.matching(application.files(run), run.profile.forbidden):
         raise CredentialsCommitted(path=_shown(run, name))
+    compatibility.accept(run)
     changed, default = source.uncommitted(run.root), run.pipeline.default_branch
     if changed and run.environment.uncommitted == "refused":
         files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
