@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import posixpath
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -55,28 +54,26 @@ class Comparison:
 
 
 def means(build: Build) -> Means:
-    """What this machine can do to make the second build differ from the first, and to see what the first one reads."""
-    apart, lacks, before = build.sandbox, [], []
-    traced = bool(apart and shutil.which("strace"))
-    shuffled = bool(shutil.which("disorderfs") and apart and sandbox.shuffles(apart, build.folder))
+    """What this machine can do to make the second build differ from the first, and to see what the first one reads. Each is tried."""
+    apart, folder = build.sandbox, build.folder
     cores = sorted(os.sched_getaffinity(0))
-    if shutil.which("taskset") and len(cores) > 1:
-        before += ["taskset", "--cpu-list", str(cores[0])]
-    else:
-        lacks.append("both builds have the same number of cores: the machine has one, or no taskset")
-    later = bool(shutil.which("faketime"))
-    if later:
-        before += LATER
-    else:
-        lacks.append("both builds have the same date: faketime is not installed")
-    if not shuffled:
-        lacks.append(
-            "both builds find folders in the same order: disorderfs is not installed, or not allowed here"
-        )
-    if not traced:
-        lacks.append("what is read is not known: strace is not installed, or there is no sandbox")
-    other = Conditions(before=tuple(before), environment=CLOCK if later else {}, shuffled=shuffled)
-    return Means(traced=traced, other=other, lacks=tuple(lacks))
+    one_core = ("taskset", "--cpu-list", str(cores[0]))
+    traced = bool(apart and sandbox.can(apart, folder, before=trace.WORDS))
+    shuffled = bool(apart and sandbox.can(apart, folder, shuffled=True))
+    later = bool(apart and sandbox.can(apart, folder, before=LATER))
+    fewer = bool(apart and len(cores) > 1 and sandbox.can(apart, folder, before=one_core))
+    lacks = {
+        "both builds have the same number of cores: the machine has one, or no taskset": fewer,
+        "both builds have the same date: faketime is not installed": later,
+        "both builds find folders in the same order: disorderfs is not installed, or not allowed here": shuffled,
+        "what is read is not known: strace is not installed, or not allowed here": traced,
+    }
+    other = Conditions(
+        before=(*(one_core if fewer else ()), *(LATER if later else ())),
+        environment=CLOCK if later else {},
+        shuffled=shuffled,
+    )
+    return Means(traced=traced, other=other, lacks=tuple(each for each, there in lacks.items() if not there))
 
 
 def verdicts(build: Build, by: Means) -> Iterator[Comparison]:

@@ -8,10 +8,11 @@ import shutil
 import pytest
 
 from tasks.tarball import verify
+from tasks.tarball.build import sandbox
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
-from tests.conftest import SERVED, commit, copy_project
+from tests.conftest import SERVED, commit, copy_project, doit
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
 PROFILE = (
@@ -130,17 +131,67 @@ def test_a_pattern_counts_as_read_if_one_of_the_layers_that_a_layer_is_split_int
     assert verify.never_read([one, other, unknown]) == {"style": ["code"]}
 
 
+LACKS = ("number of cores", "date: faketime", "order: disorderfs", "what is read is not known: strace")
+
+
+@pytest.mark.parametrize(
+    ("sandboxed", "lacks"),
+    [(True, {LACKS[0], LACKS[1], LACKS[3]}), (False, {*LACKS})],
+    ids=["tools", "sandbox"],
+)
 @pytest.mark.promise("verify-says-what-it-cannot")
-def test_a_machine_without_the_tools_says_what_is_not_looked_at(project, start, monkeypatch, tmp_path):  # noqa: F811
+def test_a_machine_without_the_tools_or_a_sandbox_says_what_is_not_looked_at(
+    project,  # noqa: F811
+    start,  # noqa: F811
+    monkeypatch,
+    tmp_path,
+    sandboxed,
+    lacks,
+):
     (tmp_path / "bin").mkdir()
     for name in ("chown", "true"):
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    build = Build(start(project))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    means = verify.means(Build(start(project)))
-    assert not means.traced
-    assert (means.other.before, means.other.shuffled) == ((), False)
-    for each in ("number of cores", "date: faketime", "order: disorderfs", "strace"):
-        assert any(each in lack for lack in means.lacks), each
+    if not sandboxed:
+        monkeypatch.setattr(sandbox, "of", lambda folder: None)
+    means = verify.means(build)
+    assert {each for each in LACKS if any(each in lack for lack in means.lacks)} == lacks
+    assert (means.traced, means.other.before, means.other.shuffled) == (False, (), sandboxed)
+
+
+@pytest.mark.parametrize(
+    ("profile", "code", "lines"),
+    [
+        (
+            "date +%F; cat kept/a; cat plain.txt; true",
+            1,
+            [
+                "page: looks for kept/a, and does not see it (applications/tiny/profile.yml: layers.page: files, present or unseen)",
+                "page: the same, 1 files",
+                "page: never reads shown (applications/tiny/profile.yml: layers.page)",
+            ],
+        ),
+        ("date +%F > pub/out/day; cat plain.txt shown/a", 1, ["page: 1 paths differ: pub/out/day"]),
+        ("cat plain.txt shown/a", 0, ["page: the same, 1 files"]),
+    ],
+)  # fmt: skip
+def test_the_command_says_all_of_it_and_fails_where_a_tarball_may_be_wrong(tmp_path, profile, code, lines):
+    root = copy_project(tmp_path / "copy")
+    (root / "applications" / "tiny").mkdir()
+    told = PROFILE.replace("COMMAND", json.dumps(f"mkdir -p pub/out; touch pub/out/made; {profile}"))
+    told = told.replace("    present: [beside]\n", "")
+    (root / "applications" / "tiny" / "profile.yml").write_text(told)
+    settings = root / "pipeline.yml"
+    settings.write_text(settings.read_text().replace("profile: magento2", "profile: tiny"))
+    shutil.rmtree(root / "app")
+    for name in FILES:
+        (root / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "app" / name).write_text(name)
+    commit(root)
+    answered = doit(root, "verify")
+    shown = [each for each in answered.stdout.splitlines() if each.startswith("page: ")]
+    assert (answered.returncode, shown) == (code, lines), answered.stdout + answered.stderr
 
 
 @pytest.mark.long(

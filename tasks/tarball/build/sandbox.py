@@ -164,21 +164,25 @@ def _found(folder: Path) -> Sandbox | None:
     return None
 
 
-def shuffles(sandbox: Sandbox, folder: Path) -> bool:
-    """Whether the order of folders can be shuffled there."""
-    return sandbox.as_root and sandbox.overlays and _holds(sandbox, folder, shuffled=True)
+def can(sandbox: Sandbox, folder: Path, *, before: Sequence[str] = (), shuffled: bool = False) -> bool:
+    """Whether commands run there with these words in front of them, and in folders whose order is shuffled."""
+    if shuffled and not (sandbox.as_root and sandbox.overlays):
+        return False
+    return _holds(sandbox, folder, before=before, shuffled=shuffled)
 
 
-def _holds(sandbox: Sandbox, folder: Path, *, shuffled: bool = False) -> bool:
+def _holds(sandbox: Sandbox, folder: Path, *, before: Sequence[str] = (), shuffled: bool = False) -> bool:
     """Try it: what the kernel, a container or a security module forbids is known no other way."""
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
         for name in (*FOLDERS, "lower"):
             (Path(own) / name).mkdir()
+        if before:
+            sandbox.own(Path(own) / "temporary")
         asked = request(
             sandbox,
             Path(own),
             Allowed(network=False, caches=None, private=()),
-            ["true"],
+            [*before, "true"],
             overlay="lowerdir=lower,upperdir=made,workdir=work" if sandbox.overlays else "",
             environment={"PATH": os.environ.get("PATH", "")},
             shuffled=shuffled,
