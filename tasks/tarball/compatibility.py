@@ -58,8 +58,8 @@ class Table:
 def accept(run: Run) -> str:
     """What fits, in words. Raises VersionsDoNotFit."""
     path = run.profile.folder / TABLE
-    if not path.exists():
-        return f"the profile {run.profile.name} has no {TABLE}"
+    if not (path.exists() and run.profile.sbom):
+        return f"the profile {run.profile.name} has no {TABLE}, or names no lock file"
     table = read(Table, path, run.root).said
     package, version = _locked(run, table)
     line = _line(table, version)

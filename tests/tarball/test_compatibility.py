@@ -84,9 +84,16 @@ def test_the_package_that_counts_is_the_first_that_is_there(locked, packages, sa
     assert compatibility.accept(locked(packages)).startswith(said)
 
 
-def test_a_profile_without_a_table_knows_nothing(locked, checkout):
-    (checkout / "applications" / "magento2" / "versions.yml").unlink()
-    assert compatibility.accept(locked({PACKAGE: "2.4.7-p3"})) == "the profile magento2 has no versions.yml"
+@pytest.mark.parametrize("lacks", ["the table", "a lock file"])
+def test_a_profile_without_a_table_or_a_lock_file_knows_nothing(locked, checkout, lacks):
+    folder = checkout / "applications" / "magento2"
+    if lacks == "the table":
+        (folder / "versions.yml").unlink()
+    else:
+        profile = folder / "profile.yml"
+        profile.write_text(profile.read_text().replace("sbom: composer.lock", "sbom: ''"))
+    said = "the profile magento2 has no versions.yml, or names no lock file"
+    assert compatibility.accept(locked({PACKAGE: "2.4.7-p3"})) == said
 
 
 def test_the_table_s_lines_are_in_order_and_name_what_there_is():
