@@ -73,6 +73,10 @@ class DeclaredLayer:
         "files and folders that it is built from; `*` within a name, `**/` over any folders", ()
     )
     present: Words = setting("files that are there for the commands and do not decide about the output", ())
+    unseen: Words = setting(
+        "files that the commands look for and which they do not get, on purpose: `doit verify` reports others",
+        (),
+    )
     after: Words = setting("layers above it whose output it needs", ())
     tools: Words = setting("names of tools whose versions are inputs", ())
     variables: Words = setting("environment variables that the commands see, and which are inputs", ())
@@ -157,6 +161,7 @@ class ProfileFile:
     )
     stamps: Options = setting("files that get the digest of the keys of the layers that are listed", {})
     exclude: Words = setting("paths, from the application's root, that never enter the tarball", ())
+    forbidden: Words = setting("patterns of files that git must not have: they hold credentials", ())
     sbom: str = setting("lock file that lists the tarball's components, a composer.lock", "")
     migrations: Words = setting("patterns of paths that change the database; `doit continue` names them", ())
     server: Serving = setting("what a machine needs to serve the application")
@@ -178,6 +183,7 @@ class Layer:
     chosen: Mapping[str, str]
     files: Words
     present: Words
+    unseen: Words
     after: Words
     tools: Words
     variables: Words
@@ -210,6 +216,7 @@ class Profile:
     inherits: Mapping[str, Inheritance]
     stamps: Options
     exclude: Words
+    forbidden: Words
     sbom: str
     migrations: Words
     server: Serving
@@ -247,6 +254,7 @@ def load(root: Path, application: Application) -> Profile:
         inherits=said.inherits,
         stamps=said.stamps,
         exclude=said.exclude,
+        forbidden=said.forbidden,
         sbom=said.sbom,
         migrations=said.migrations,
         server=said.server,
@@ -313,6 +321,7 @@ def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options
                 chosen=dict(zip(each.for_each, values, strict=True)),
                 files=each.files,
                 present=each.present,
+                unseen=each.unseen,
                 after=tuple(name for upstream in each.after for name in names[upstream]),
                 tools=each.tools,
                 variables=each.variables,

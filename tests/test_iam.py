@@ -368,7 +368,8 @@ def compiles(run):
 def try_to_build(run):
     """Whether it can be built, twice alike, of what the cache has; nothing is kept."""
     layers.ensure(Build(run), "pages")
-    assert [each.differing for each in verify.verdicts(Build(run))] == [()]
+    build = Build(run)
+    assert [each.differing for each in verify.verdicts(build, verify.means(build))] == [()]
     assert list(run.store.keys("branches/")) == []
 
 

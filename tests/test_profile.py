@@ -86,7 +86,7 @@ release:
   reload: [php*.service]
 """
 LAYER = (
-    "known: name, for_each, files, present, after, tools, variables, credentials, caches, network, "
+    "known: name, for_each, files, present, unseen, after, tools, variables, credentials, caches, network, "
     "environment, commands, outputs, promises)"
 )
 ROLES = {

@@ -57,7 +57,7 @@ def build(path, version="v1"):
                 command = [named.get(word.strip("{}"), word) for word in words]
                 seen = {**environment, **layer.get("environment", {})}
                 subprocess.run(command, cwd=path, env=seen, check=True, capture_output=True)
-        assert all((path / output).exists() for output in layer["outputs"])
+            assert all((path / output.format(**named)).exists() for output in layer["outputs"])
     for stamp in profile["stamps"]:
         (path / stamp).write_text(version)
     return App(path=path)

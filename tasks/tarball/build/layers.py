@@ -20,6 +20,7 @@ from tasks.bucket.store import BucketForbidden
 from tasks.digest import Digest
 from tasks.profile import Layer, filled
 from tasks.tarball.build import archive, keys, overlay, sandbox, tar
+from tasks.tarball.build.conditions import USUAL, Conditions
 from tasks.tarball.build.sandbox import Allowed, Sandbox
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def ensure(build: Build, name: str) -> BuiltLayer:
         return _make(build, name, instead=damaged)
 
 
-def make(build: Build, name: str, target: Path) -> archive.Packed:
+def make(build: Build, name: str, target: Path, under: Conditions = USUAL) -> archive.Packed:
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     known = build.keys[name]
     layer = known.layer
@@ -126,6 +127,7 @@ def make(build: Build, name: str, target: Path) -> archive.Packed:
                 private=(build.run.root, Path("~").expanduser(), Path(tempfile.gettempdir())),
             ),
             environment=_environment(build, layer),
+            under=under,
             hidden=overlay.secrets(
                 [os.environ.get(each, "") for each in (*layer.credentials, *environ.PROXIES)]
             ),

@@ -23,6 +23,7 @@ final class Bootstrap
     public static function console(string $root, array $words): int
     {
         try {
+            Lock::read($root);
             return self::container($root, 'crontab')->get(Application::class)->run($words);
         } catch (Refusal $refusal) {
             fwrite(STDERR, $refusal->getMessage() . "\n");
