@@ -72,6 +72,8 @@ class PlaybookEvents:
                 self._begin(": ".join(filter(None, [told.get("role"), told.get("task")])))
             case "runner_on_ok" if _short(told) not in ANYWAY:
                 self.worked_on.add(told["host"])
+                if _short(told) == "debug":  # what a role wants to be known
+                    self._say(f"{told['host']}: {message(told.get('res') or {})}")
             case "runner_on_skipped":
                 self._soon.cancel()
             case "runner_on_failed" if not told.get("ignore_errors"):

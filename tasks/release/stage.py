@@ -51,6 +51,7 @@ def parts(run: Run) -> dict[str, object]:
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
         "profile": plain(run.profile.release),
+        "scripts": _scripts(run),
     }
     if not run.environment.has("tarball"):
         found["tarball"] = partial(_tarball_of_commit, run)
@@ -117,10 +118,26 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_public_keys": list(run.pipeline.public_keys),
         "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
-        "release_profile": {
-            name: each for name, each in plain(run.profile.release).items() if each is not None
-        },
+        "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
     }
+
+
+def _profile(run: Run) -> dict[str, Any]:
+    """The section `release` of the profile, with the full paths of its templates."""
+    said = run.profile.release
+    whole: dict[str, Any] = plain(said)
+    for name in ("install", "written"):
+        if section := getattr(said, name):
+            whole[name] = server.with_templates(vars(section), run.profile.folder)
+    return whole
+
+
+def _scripts(run: Run) -> dict[str, str]:
+    """The scripts of the section `release`, by name: a change of one is a change of the release."""
+    said = run.profile.release
+    paths = [said.install.due, said.install.run, *said.install.then] if said.install else []
+    paths += [said.written.names] if said.written else []
+    return {str(each): (run.profile.folder / each).read_text(encoding="utf-8") for each in paths}
 
 
 def _tag(run: Run, ids: Sequence[str]) -> None:
