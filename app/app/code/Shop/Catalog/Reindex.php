@@ -10,7 +10,7 @@ use Shop\Framework\Console\Input;
 use Shop\Framework\Cron\Job;
 use Shop\Framework\Search\Engine;
 
-/** indexer:reindex: the products as the search engine has them; by the clock only where another number of them is for sale. */
+/** indexer:reindex: the products as the search engine has them; by the clock only where others are for sale. */
 final class Reindex extends Command implements Job
 {
     public const INDEX = 'product_1';
@@ -30,7 +30,12 @@ final class Reindex extends Command implements Job
     public function work(): string
     {
         $indexed = $this->connection->rows("SELECT flag_data FROM flag WHERE flag_code = 'indexed'")[0]['flag_data'] ?? '';
-        return $indexed === (string) count($this->products->all()) ? 'the index is up to date' : "{$this->rebuild()} products indexed";
+        return $indexed === $this->ids() ? 'the index is up to date' : "{$this->rebuild()} products indexed";
+    }
+
+    private function ids(): string
+    {
+        return implode(',', array_map(static fn (Product $product): int => $product->id, $this->products->all()));
     }
 
     private function rebuild(): int
@@ -40,7 +45,7 @@ final class Reindex extends Command implements Job
             $documents[$product->id] = ['name' => $product->name, 'name_sort' => $product->name, 'visibility' => '4', 'category_ids' => [self::CATEGORY]];
         }
         $this->engine->replace(self::INDEX, $documents);
-        $this->connection->rows("REPLACE INTO flag (flag_code, flag_data) VALUES ('indexed', ?)", [(string) count($documents)]);
+        $this->connection->rows("REPLACE INTO flag (flag_code, flag_data) VALUES ('indexed', ?)", [$this->ids()]);
         return count($documents);
     }
 }
