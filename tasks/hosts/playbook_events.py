@@ -74,8 +74,9 @@ class PlaybookEvents:
                 self._begin(": ".join(filter(None, [told.get("role"), told.get("task")])))
             case "runner_on_ok" if _short(told) not in ANYWAY:
                 self.worked_on.add(told["host"])
-                if _short(told) == "debug":
-                    self.notes += (told.get("res") or {}).get("msg", [])
+                noted = (told.get("res") or {}).get("msg")
+                if _short(told) == "debug" and isinstance(noted, list):
+                    self.notes += noted
             case "runner_on_skipped":
                 self._soon.cancel()
             case "runner_on_failed" if not told.get("ignore_errors"):

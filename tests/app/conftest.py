@@ -42,7 +42,9 @@ class App:
         return subprocess.run(["php", "bin/magento", *words], cwd=self.path, capture_output=True, text=True)
 
     def php(self, script):
-        return subprocess.run(["php", "/dev/stdin"], cwd=self.path, input=script, capture_output=True, text=True)
+        return subprocess.run(
+            ["php", "/dev/stdin"], cwd=self.path, input=script, capture_output=True, text=True
+        )
 
 
 def build(path, version="v1"):
