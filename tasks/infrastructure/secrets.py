@@ -92,10 +92,10 @@ def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
     return _secrets(found)
 
 
-def _put(ssm: Any, folder: str, name: str, value: str) -> str:
+def _put(ssm: Any, folder: str, name: str, value: str, *, overwrite: bool = False) -> str:
     """Write a secret, and return the one that counts: what was written, as a list shows it late, or another run's."""
     with already("ParameterAlreadyExists"):
-        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString")
+        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString", Overwrite=overwrite)
         return value
     for _ in range(READS):  # another run was faster
         if other := _read(ssm, folder).get(name):
@@ -106,9 +106,7 @@ def _put(ssm: Any, folder: str, name: str, value: str) -> str:
 
 def bring(ssm: Any, folder: str, name: str, value: str) -> None:
     """Keep a secret that a person has. Raises SecretExists for another crypt key than the one that is there."""
-    if name not in ONCE:
-        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString", Overwrite=True)
-    elif _put(ssm, folder, name, value) != value:
+    if _put(ssm, folder, name, value, overwrite=name not in ONCE) != value:
         raise SecretExists(name=name)
 
 

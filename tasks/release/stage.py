@@ -12,7 +12,7 @@ from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import hosts
+from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.refusal import Refusal
 from tasks.release import history
@@ -118,7 +118,19 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_public_keys": list(run.pipeline.public_keys),
         "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
+        **_administrator(run),
         "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
+    }
+
+
+def _administrator(run: Run) -> dict[str, str]:
+    """The secrets of the first administrator; empty where the profile installs none."""
+    if run.profile.release.install is None:
+        return {"release_administrator_password": "", "release_administrator_secret": ""}
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, ["release"])
+    return {
+        "release_administrator_password": known.administrator_password,
+        "release_administrator_secret": known.administrator_secret,
     }
 
 

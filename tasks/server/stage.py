@@ -122,8 +122,7 @@ def with_templates(value: Any, folder: Path) -> Any:
 def _application(run: Run) -> dict[str, Any]:
     """The variables that describe the application, with its secrets."""
     name = run.pipeline.name
-    wanted = [*run.profile.server.roles, *(["release"] if run.profile.release.install else [])]
-    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, wanted)
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, run.profile.server.roles)
     return {
         "application_name": name,
         "application_user": name,
@@ -137,8 +136,6 @@ def _application(run: Run) -> dict[str, Any]:
         "database_password": known.database_password,
         "shared_crypt_key": known.crypt_key,
         "search_password": _search_password(run, known),
-        "release_administrator_password": known.administrator_password,
-        "release_administrator_secret": known.administrator_secret,
     }
 
 

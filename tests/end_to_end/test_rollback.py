@@ -16,6 +16,7 @@ from tasks.process import children
 from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
+from tests.clouds import secrets_of
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -210,7 +211,7 @@ def test_an_installation_that_fails_says_why_shows_no_password_and_is_taken_up_b
     }
     with pytest.raises(PlaybookFailed, match=f"the disk is full; {before} runs as before") as failed:
         go_live("installs", commands={"install": install})
-    assert application["release_administrator_password"] not in str(failed.value)
+    assert secrets_of(site.run).administrator_password not in str(failed.value)
     assert site.get()[0] == 200
     link = site.ssh(f"readlink {folder}/releases/installs/app/etc/env.php", tmp=tmp_path).strip()
     assert link == f"{folder}/shared/app/etc/env.php"
