@@ -67,6 +67,7 @@ ENV_PHP, ENV, VCL = (
     "applications/php/env.j2",
     "applications/magento2/varnish.vcl.j2",
 )
+SCRIPTS = "applications/magento2/{}.j2"
 NFT, NGINX = "roles/firewall/templates/nftables.conf.j2", "roles/nginx/templates/nginx.conf.j2"
 REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fpm.conf.j2"
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
@@ -131,6 +132,10 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (USER, TASKS.format("application"), "shell: /usr/sbin/nologin", "shell: /bin/bash"),
     (USER, TASKS.format("application"), "system: true", "system: false"),
     (USER, TASKS.format("application"), "    system: true\n", "    system: true\n    groups: sudo\n"),
+    (USER, RELEASE.format("install"), '      become_user: "{{ application_user }}"\n', ""),
+    (SHOWN, RELEASE.format("install"), "      no_log: true\n", ""),
+    (VALUE, SCRIPTS.format("install.php"), "{{ php(release_administrator_password) }}", "'{{ release_administrator_password }}'"),
+    (VALUE, SCRIPTS.format("second_factor.php"), "{{ php(release_administrator_secret) }}", "'{{ release_administrator_secret }}'"),
     # a check before a file is in place
     (CHECKED, TASKS.format("firewall"), "    validate: nft --check --file %s\n", ""),
     (CHECKED, TASKS.format("firewall"), "validate: nft --check --file %s", "validate: test -s %s"),
@@ -290,7 +295,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (VALUE, SQL, "{{ quote.name(database_name) }};", "{{ database_name }};"),
     (VALUE, "roles/database/templates/database_ready.sql.j2", "{{ quote.text(database_name) }}", "'{{ database_name }}'"),
     (VALUE, ENV_PHP, "{{ php(database_password) }}", "'{{ database_password }}'"),
-    (VALUE, ENV_PHP, r''' | replace("'", "\\'")''', ""),
+    (VALUE, SCRIPTS.format("php"), r''' | replace("'", "\\'")''', ""),
     (VALUE, ENV, "{{ text(database_password) }}", "{{ database_password }}"),
     (VALUE, ENV, '(["$\\\\\\\\])', '(["\\\\\\\\])'),
     (VALUE, ENV, "{{ name }}={{ text(value) }}", "{{ name }}={{ value }}"),
@@ -429,7 +434,7 @@ EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
     ([OWNED], "roles/*/tasks/*.yml", r"(?m)^( *)mode: .*\n", ""),
     ([OWNED], "roles/*/tasks/*.yml", r'mode: "0[0-7]{3}"', 'mode: "0666"'),
     ([OWNED], "roles/*/tasks/*.yml", r'mode: "(0[0-7]{3})"', r"mode: \1"),
-    ([OWNED], "roles/*/tasks/*.yml", r"(?m)^ *(owner|group): .*\n", ""),
+    ([OWNED, SHOWN], "roles/*/tasks/*.yml", r"(?m)^ *(owner|group): .*\n", ""),
     ([TYPED], "roles/*/tasks/*.yml", r" \| quote(?= \}\})", ""),
     ([TYPED], "roles/*/tasks/*.yml", r" \| map\('quote'\)", ""),
     ([USER], "roles/*/tasks/*.yml", r' *become_user: "\{\{ application_user \}\}"\n', ""),

@@ -95,7 +95,8 @@ def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
 def _put(ssm: Any, folder: str, name: str, value: str, *, overwrite: bool = False) -> str:
     """Write a secret, and return the one that counts: what was written, as a list shows it late, or another run's."""
     with already("ParameterAlreadyExists"):
-        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString", Overwrite=overwrite)
+        more = {"Overwrite": True} if overwrite else {}
+        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString", **more)
         return value
     for _ in range(READS):  # another run was faster
         if other := _read(ssm, folder).get(name):

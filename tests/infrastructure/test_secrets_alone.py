@@ -40,7 +40,7 @@ class Parameters:
 
     def put_parameter(self, **request):
         name = request["Name"].rpartition("/")[2]
-        overwrite = request.pop("Overwrite")
+        overwrite = request.pop("Overwrite", False)
         if name in self.others:
             self.kept[request["Name"]] = self.others.pop(name)
         if request["Name"] in self.kept and not overwrite:

@@ -168,7 +168,7 @@ def aggregated(asked, hits):
         field = told[kind].get("field", "")
         numbers = [
             float(one)
-            for _, document in hits
+            for _, document, *_ in hits
             for one in values(document, field)
             if isinstance(number(one), float)
         ]
