@@ -141,7 +141,7 @@ class Install:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenByCommands:
     """How is found out what a command has written into its copy of the shared configuration."""
 
     interpreter: Words = setting("command that reads a script from its standard input")
@@ -158,7 +158,7 @@ class GoingLive:
         "path that answers 200 when everything that the application needs works", "/", form=forms.URL_PATH
     )
     install: Install | None = setting("how the application is installed into an empty database", None)
-    written: Written | None = setting(
+    written: WrittenByCommands | None = setting(
         "how is found out what a command has written into its copy of the shared configuration", None
     )
     migration: Work | None = setting("how the database is migrated", None)
