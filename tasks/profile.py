@@ -124,11 +124,46 @@ class Maintenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Install:
+    """How the application gets into an empty database. A script is read from standard input: process lists show arguments."""
+
+    interpreter: Words = setting("command that reads a script from its standard input")
+    due: Path = setting(
+        "template of the script that checks whether the database is empty: 0 is no, `due_exit` yes, another code an error"
+    )
+    due_exit: int = setting("its exit code if it is", form=forms.between(1, 255))
+    run: Path = setting(
+        "template of the script that installs; the shared configuration is not linked meanwhile, so it may write its own"
+    )
+    then: tuple[Path, ...] = setting(
+        "templates of scripts that follow, once the shared configuration is linked", ()
+    )
+    administrator: str = setting(
+        "name of the first administrator: `doit secrets show admin`", form=forms.FILLED
+    )
+    page: str = setting("path of the administrator's page: `doit open admin`", form=forms.URL_PATH)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenByCommands:
+    """How is found out what a command has written into its copy of the shared configuration."""
+
+    interpreter: Words = setting("command that reads a script from its standard input")
+    names: Path = setting(
+        "template of the script that prints the names of what was changed, a line each, and no value"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class GoingLive:
     """How a release of the application goes live: what the role `release` gets as `release_profile`."""
 
     health_path: str = setting(
         "path that answers 200 when everything that the application needs works", "/", form=forms.URL_PATH
+    )
+    install: Install | None = setting("how the application is installed into an empty database", None)
+    written: WrittenByCommands | None = setting(
+        "how is found out what a command has written into its copy of the shared configuration", None
     )
     migration: Work | None = setting("how the database is migrated", None)
     configuration: Work | None = setting("how configuration is imported into the database", None)

@@ -53,6 +53,8 @@ class PlaybookEvents:
         self.begun = False
         self.unreachable: set[str] = set()
         self.worked_on: set[str] = set()
+        self.notes: list[str] = []
+        """What a role wants to be known though it is no failure: the lists of its debug tasks."""
         self.recording = ManagedListener()
         self._playbook = playbook
         self._say = say
@@ -72,6 +74,9 @@ class PlaybookEvents:
                 self._begin(": ".join(filter(None, [told.get("role"), told.get("task")])))
             case "runner_on_ok" if _short(told) not in ANYWAY:
                 self.worked_on.add(told["host"])
+                noted = (told.get("res") or {}).get("msg")
+                if _short(told) == "debug" and isinstance(noted, list):
+                    self.notes += noted
             case "runner_on_skipped":
                 self._soon.cancel()
             case "runner_on_failed" if not told.get("ignore_errors"):

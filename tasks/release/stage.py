@@ -12,7 +12,7 @@ from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import hosts
+from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
 from tasks.refusal import Refusal
@@ -52,6 +52,7 @@ def parts(run: Run) -> dict[str, object]:
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
         "profile": plain(run.profile.release),
+        "scripts": _scripts(run),
     }
     if not run.environment.has("tarball"):
         found["tarball"] = partial(_tarball_of_commit, run)
@@ -123,10 +124,38 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_public_keys": list(run.pipeline.public_keys),
         "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
-        "release_profile": {
-            name: each for name, each in plain(run.profile.release).items() if each is not None
-        },
+        **_administrator(run),
+        "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
     }
+
+
+def _administrator(run: Run) -> dict[str, str]:
+    """The secrets of the first administrator; empty where the profile installs none."""
+    if run.profile.release.install is None:
+        return {"release_administrator_password": "", "release_administrator_secret": ""}
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, ["release"])
+    return {
+        "release_administrator_password": known.administrator_password,
+        "release_administrator_secret": known.administrator_secret,
+    }
+
+
+def _profile(run: Run) -> dict[str, Any]:
+    """The section `release` of the profile, with the full paths of its templates."""
+    said = run.profile.release
+    whole: dict[str, Any] = plain(said)
+    for name in ("install", "written"):
+        if section := getattr(said, name):
+            whole[name] = server.with_templates(vars(section), run.profile.folder)
+    return whole
+
+
+def _scripts(run: Run) -> dict[str, str]:
+    """The scripts of the section `release`, by name: a change of one is a change of the release."""
+    said = run.profile.release
+    paths = [said.install.due, said.install.run, *said.install.then] if said.install else []
+    paths += [said.written.names] if said.written else []
+    return {str(each): (run.profile.folder / each).read_text(encoding="utf-8") for each in paths}
 
 
 def _tag(run: Run, ids: Sequence[str]) -> None:

@@ -63,11 +63,12 @@ class Site:
             if len(words) > 1 and words[1] in ("done", "unchanged")
         }
 
-    def get(self, path: str = "/") -> tuple[int, str]:
-        """Status and body of a page, asked as a browser would: through the forwarder, by name."""
+    def get(self, path: str = "/", form: str = "") -> tuple[int, str]:
+        """Status and body of a page, asked as a browser would: through the forwarder, by name. `form`: what is posted."""
         run = self.run
         connection = http.client.HTTPConnection(*run.cloud.http_address(run.host_name), timeout=20)
-        connection.request("GET", path, headers={"Host": run.host_name})
+        kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+        connection.request("POST" if form else "GET", path, form or None, {"Host": run.host_name, **kind})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 

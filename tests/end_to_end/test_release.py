@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -55,6 +57,26 @@ def test_with_the_database_stopped_the_health_check_fails(site, tmp_path):
     finally:
         site.ssh("systemctl start mariadb", tmp=tmp_path)
     assert site.get("/health_check.php")[0] == 200
+
+
+@pytest.mark.promise("the-administrator-signs-in", "a-category-lists-its-products")
+def test_the_administrator_signs_in_and_the_category_lists_what_the_search_engine_has(site):
+    told = json.loads(site.doit("secrets", "--json", "show", "admin").stdout)
+    shown = [line.split()[0] for line in site.doit("secrets", "show", "admin").stdout.splitlines()]
+    assert shown == [*told] == ["user", "password", "code", "page"]
+    assert site.doit("open", "admin").stdout == f"{told['page']}\n"
+    status, page = site.get("/admin", urlencode({name: told[name] for name in ("user", "password", "code")}))
+    assert (status, "Dashboard" in page) == (200, True)
+    assert len(re.findall('class="product"', site.get()[1])) == 9
+
+
+@pytest.mark.promise("the-template-says-all")
+def test_a_request_that_would_write_into_the_configuration_leaves_no_drift(site, tmp_path):
+    status, answer = site.get("/graphql", "{}")
+    assert (status, json.loads(answer)["data"]["products"]["total_count"]) == (200, 9)
+    owned = site.ssh("stat -c %U:%G:%a /srv/shop/shared/app/etc/env.php", tmp=tmp_path)
+    assert owned.strip() == "root:shop:640"
+    assert site.stages("release") == UNCHANGED
 
 
 @pytest.mark.promise("again-does-nothing")
@@ -176,7 +198,10 @@ def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
 
     run = site.run
     known = secrets_of(run)
-    hidden = [known.database_password, known.crypt_key, known.deploy_key.splitlines()[2]]
+    hidden = [
+        *(known.database_password, known.crypt_key, known.deploy_key.splitlines()[2]),
+        *(known.administrator_password, known.administrator_secret),
+    ]
     for path in site.root.rglob("*"):
         if path.is_file() and not path.is_symlink():
             data = path.read_bytes()

@@ -12,9 +12,11 @@ from tasks.hosts.ansible import play
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
+from tasks.process import children
 from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
+from tests.clouds import secrets_of
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -27,7 +29,7 @@ BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
 def go_live(site):
     """Release the site's own tarball under another name, with other commands or facts."""
 
-    def go_live(name, *, strategy="mitogen_linear", commands=None, **facts):
+    def go_live(name, *, strategy="mitogen_linear", commands=None, told=None, **facts):
         run = site.run
         known = release.variables(run, stored.existing(run))
         return play(
@@ -41,7 +43,7 @@ def go_live(site):
                 **facts,
             },
             strategy=strategy,
-            console=Console(io.StringIO()),
+            console=Console(told or io.StringIO()),
             log=None,
         )
 
@@ -113,14 +115,110 @@ def test_an_unhealthy_release_goes_back_when_no_data_changed(go_live, current, s
 
 
 @pytest.mark.promise("failed-migration-stays-in-maintenance", "only-code-goes-back")
-def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live, current, site):
+def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live, current, site, tmp_path):
     go_live("works")
     with pytest.raises(PlaybookFailed, match="the table is locked; a migration was begun"):
         go_live("breaks", commands=migration(due=DUE, run=BROKEN))
     assert current() == "works"
     assert site.get()[0] == 503
+    folder = server.variables(site.run)["application_path"]
+    link = site.ssh(f"readlink {folder}/releases/breaks/app/etc/env.php", tmp=tmp_path).strip()
+    assert link == f"{folder}/shared/app/etc/env.php"
     go_live("repairs", commands=migration(due=DUE, run=NOT_DUE))
     assert current() == "repairs"
+    assert site.get()[0] == 200
+
+
+def configuration(*, run):
+    return {"configuration": {"due": DUE, "due_exit": 2, "run": run}, "health_path": "/health_check.php"}
+
+
+@pytest.mark.promise("an-import-alone-closes-nothing")
+def test_an_import_of_configuration_alone_neither_closes_the_shop_nor_bars_the_way_back(
+    go_live, current, site, tmp_path
+):
+    application = server.variables(site.run)
+    folder = application["application_path"]
+    imports = f"{folder}/shared/var/log/imports"
+    active = site.run.profile.release.maintenance.active_file
+    import_it = [
+        "sh",
+        "-c",
+        f"pwd -P >> {imports}; test ! -e {folder}/current/{active} || echo closed >> {imports}",
+    ]
+    go_live("imports", commands=configuration(run=import_it))
+    with pytest.raises(PlaybookFailed, match=r"not \[200\].*went back to imports"):
+        go_live("sickens", commands={**configuration(run=import_it), "health_path": "/nowhere-at-all.html"})
+    assert current() == "imports"
+    assert site.get()[0] == 200
+    # the release that is back has imported its own configuration again
+    assert site.ssh(f"cat {imports}", tmp=tmp_path).split() == [
+        f"{folder}/releases/{each}" for each in ("imports", "sickens", "imports")
+    ]
+
+
+@pytest.mark.promise("a-command-writes-into-a-copy", "what-is-written-is-named")
+def test_a_command_writes_into_a_copy_of_the_configuration_and_what_it_wrote_is_told(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    folder, user = application["application_path"], application["application_user"]
+    file = "app/etc/env.php"
+    with pytest.raises(children.CommandFailed):
+        site.ssh(f"runuser -u {user} -- test -w {folder}/shared/{file}", tmp=tmp_path)
+    before = site.ssh(f"sha256sum {folder}/shared/{file}", tmp=tmp_path)
+    write = [
+        "php",
+        "-r",
+        f'$all = require "{file}"; $all["cache"]["graphql"]["id_salt"] = "mine"; $all["new"] = ["secret" => "x"]; '
+        f'file_put_contents("{file}", "<?php return " . var_export($all, true) . ";");',
+    ]
+    told = io.StringIO()
+    go_live("writes", commands=migration(due=DUE, run=write), told=told)
+    said = told.getvalue()
+    assert f"{file}: cache/graphql/id_salt was written: put it into the template" in said
+    assert f"{file}: new/secret was written" in said
+    assert "mine" not in said
+    assert site.ssh(f"sha256sum {folder}/shared/{file}", tmp=tmp_path) == before
+    link = site.ssh(f"readlink {folder}/releases/writes/{file}", tmp=tmp_path).strip()
+    assert link == f"{folder}/shared/{file}"
+
+
+@pytest.mark.promise("an-installation-that-fails-says-why")
+def test_an_installation_that_fails_says_why_shows_no_password_and_is_taken_up_by_the_next_release(
+    go_live, current, site, tmp_path
+):
+    application = server.variables(site.run)
+    folder = application["application_path"]
+    before = current()
+    scripts = {
+        "due": "exit 4\n",
+        "run": "test ! -e app/etc/env.php || exit 3\n"
+        "echo {{ release_administrator_password }} > /dev/null\n"
+        "echo the disk is full >&2\nexit 1\n",
+        "works": "echo mine > app/etc/env.php; pwd -P > {{ application_path }}/shared/var/log/installed\n",
+        "then": "test -L app/etc/env.php && echo followed >> {{ application_path }}/shared/var/log/installed\n",
+    }
+    for name, text in scripts.items():
+        (tmp_path / f"{name}.j2").write_text(text)
+    paths = {name: str(tmp_path / f"{name}.j2") for name in scripts}
+    install = {
+        "interpreter": ["sh", "/dev/stdin"],
+        "due": paths["due"],
+        "due_exit": 4,
+        "run": paths["run"],
+        "then": [paths["then"]],
+        "administrator": "admin",
+        "page": "/admin",
+    }
+    with pytest.raises(PlaybookFailed, match=f"the disk is full; {before} runs as before") as failed:
+        go_live("installs", commands={"install": install})
+    assert secrets_of(site.run).administrator_password not in str(failed.value)
+    assert site.get()[0] == 200
+    link = site.ssh(f"readlink {folder}/releases/installs/app/etc/env.php", tmp=tmp_path).strip()
+    assert link == f"{folder}/shared/app/etc/env.php"
+    go_live("installs", commands={"install": {**install, "run": paths["works"]}})
+    installed = site.ssh(f"cat {folder}/shared/var/log/installed", tmp=tmp_path).split()
+    assert installed == [f"{folder}/releases/installs", "followed"]
+    assert current() == "installs"
     assert site.get()[0] == 200
 
 

@@ -238,3 +238,16 @@ def test_a_known_host_is_written_as_openssh_looks_it_up(port, line):
 
 def test_a_key_is_never_shown():
     assert "none" not in repr(a_host())
+
+
+@pytest.mark.promise("what-is-written-is-named")
+def test_what_a_role_lists_by_debug_is_noted_and_nothing_else_is():
+    story = PlaybookEvents(playbook="release", say=silent, log=None)
+    for action, msg in [
+        ("ansible.builtin.debug", ["a was written", "b was written"]),
+        ("ansible.builtin.debug", "a text"),
+        ("ansible.builtin.command", ["no note"]),
+    ]:
+        ran = {"host": "i-1", "task": "x", "task_action": action, "res": {"msg": msg}}
+        story.hear({"event": "runner_on_ok", "event_data": ran})
+    assert story.notes == ["a was written", "b was written"]

@@ -14,7 +14,10 @@ from tests.rules.roles import Finding
 
 UNUSUAL = r"""it's "so" \ %d $HOME `id` #;"""
 """A value that ends whatever is not quoted."""
-TEXTS = ("database_password", "shared_crypt_key", "database_host", "database_name", "database_user")
+TEXTS = (
+    *("database_password", "shared_crypt_key", "database_host", "database_name", "database_user"),
+    *("search_user", "search_password", "release_administrator_password", "release_administrator_secret"),
+)
 """Variables that a configuration of the application carries as texts."""
 PROXY = "127.0.0.1:6081"
 
@@ -47,6 +50,11 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "database_host": "localhost",
         "database_password": "password",
         "shared_crypt_key": "key",
+        "search_password": "password",
+        "search_stand_in": True,
+        "release_administrator_password": "password",
+        "release_administrator_secret": "secret",
+        "release_profile": roles.profiles(root)[profile].get("release", {}),
         **known,
         **more,
     }
@@ -422,7 +430,8 @@ def values_stay_values(root: Path) -> list[Finding]:
         shown = str(path.relative_to(root))
         left = _sql(template(root, shown, **strange))
         found += [f"{shown}: {each}" for each in left]
-    for path in sorted(root.glob("applications/*/env*.j2")):
+    scripts = ("env*", "install.php", "second_factor.php")
+    for path in sorted(each for name in scripts for each in root.glob(f"applications/*/{name}.j2")):
         shown = str(path.relative_to(root))
         told = {**strange, "shared_variables": [f"MAIL={UNUSUAL}"], "application_base_url": UNUSUAL}
         text = template(root, shown, path.parent.name, **told)
@@ -520,6 +529,7 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_units": [{"name": "queue", "command": ["php"], "processes": 2}],
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
+        "search_port": 9200,
     }
     for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(
         root.glob("roles/*/templates/*.target.j2")
@@ -549,6 +559,13 @@ UNITS = {
     "roles/workers/templates/workers.target.j2": {
         "WantedBy": "multi-user.target",
         "Wants": "worker-queue@2.service",
+    },
+    "roles/search/templates/search_stand_in.service.j2": {
+        "User": "shopper",
+        "Group": "shopper",
+        "StateDirectory": "search_stand_in",
+        "Restart": "always",
+        "WantedBy": "multi-user.target",
     },
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
         "Type": "oneshot",

@@ -40,6 +40,30 @@ final class Configuration
         );
     }
 
+    /** Writes a value into app/etc/env.php, which then has values only: what was computed in it is what it was now. */
+    public function write(string $path, mixed $value): void
+    {
+        $change = $value;
+        foreach (array_reverse(explode('/', $path)) as $key) {
+            $change = [$key => $change];
+        }
+        $file = "$this->root/app/etc/env.php";
+        if (!is_writable(is_file($file) ? $file : dirname($file))) {
+            throw new Refusal("app/etc/env.php cannot be written, and $path is to be written into it");
+        }
+        file_put_contents($file, "<?php\nreturn " . var_export(array_replace_recursive($this->file('env.php'), $change), true) . ";\n");
+        $this->values = null;
+    }
+
+    /** The salt of the ids under which answers to GraphQL are kept: made once, and written down. */
+    public function cacheIdSalt(): string
+    {
+        if ($this->get('cache/graphql/id_salt') === null) {
+            $this->write('cache/graphql/id_salt', bin2hex(random_bytes(16)));
+        }
+        return $this->get('cache/graphql/id_salt');
+    }
+
     /** A "system" value as a store sees it. */
     public function ofStore(string $store, string $path): mixed
     {

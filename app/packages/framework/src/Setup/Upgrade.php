@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Shop\Framework\Setup;
 
+use Shop\Framework\Configuration;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
 use Shop\Framework\Folder;
@@ -18,7 +19,8 @@ final class Upgrade extends Command
     public function __construct(
         private readonly ObjectManager $objectManager,
         private readonly Database $database,
-        private readonly ConfigurationImport $configuration,
+        private readonly ConfigurationImport $import,
+        private readonly Configuration $configuration,
         private readonly Modules $modules,
         private readonly array $recurring = [],
     ) {
@@ -31,6 +33,18 @@ final class Upgrade extends Command
 
     public function run(Input $input): int
     {
+        $this->database->needInstalled();
+        $this->configuration->cacheIdSalt();
+        $this->bringUp();
+        if (!$input->has('keep-generated')) {
+            Folder::remove("{$this->modules->root}/generated");
+        }
+        return 0;
+    }
+
+    /** Brings a database to what the code wants, from wherever it is. */
+    public function bringUp(): void
+    {
         $this->database->prepare();
         foreach ($this->database->pending() as $patch) {
             try {
@@ -42,14 +56,10 @@ final class Upgrade extends Command
             echo "applied $patch\n";
         }
         $this->database->recordVersions();
-        $this->configuration->import();
+        $this->import->import();
         foreach ($this->recurring as $step) {
             echo $this->objectManager->get($step)->install();
         }
-        if (!$input->has('keep-generated')) {
-            Folder::remove("{$this->modules->root}/generated");
-        }
         echo "The database fits the code.\n";
-        return 0;
     }
 }

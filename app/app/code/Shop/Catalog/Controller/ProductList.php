@@ -4,24 +4,29 @@ declare(strict_types=1);
 
 namespace Shop\Catalog\Controller;
 
+use Shop\Catalog\Product;
 use Shop\Catalog\Products;
+use Shop\Catalog\Reindex;
 use Shop\Framework\Http\Controller;
 use Shop\Framework\Http\Page;
 use Shop\Framework\Http\Request;
 use Shop\Framework\Http\Response;
+use Shop\Framework\Search\Engine;
 
-/** The front page: everything there is. */
+/** The front page: the one category. The search engine says what is in it, the database what that is. */
 final class ProductList implements Controller
 {
     /** A price changed in MariaDB, behind everybody's back, is seen after at most this long. */
     public const SECONDS = 3;
 
-    public function __construct(private readonly Products $products)
+    public function __construct(private readonly Products $products, private readonly Engine $engine)
     {
     }
 
     public function answer(Request $request, Page $page): Response
     {
-        return Response::page($page->render('Shop_Catalog::list.phtml', ['products' => $this->products->all()]))->cacheable(self::SECONDS, ['cat_p', "store_$page->store"]);
+        $listed = array_flip($this->engine->ofCategory(Reindex::INDEX, Reindex::CATEGORY));
+        $products = array_filter($this->products->all(), static fn (Product $product): bool => isset($listed[$product->id]));
+        return Response::page($page->render('Shop_Catalog::list.phtml', ['products' => $products]))->cacheable(self::SECONDS, ['cat_p', "store_$page->store"]);
     }
 }
