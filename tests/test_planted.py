@@ -62,6 +62,7 @@ SSH, CLOUD = programs.ssh_trusts_the_known_keys_alone, programs.the_cloud_is_ask
 GITHUB, GITLAB, BITBUCKET = ".github/workflows/pipeline.yml", ".gitlab-ci.yml", "bitbucket-pipelines.yml"
 TASKS, RELEASE = "roles/{}/tasks/main.yml", "roles/release/tasks/{}.yml"
 SHOP, PHP, STATIC = (f"applications/{name}/nginx.conf.j2" for name in ("magento2", "php", "static"))
+FILES = "applications/magento2/files.conf.j2"
 ENV_PHP, ENV, VCL = (
     "applications/magento2/env.php.j2",
     "applications/php/env.j2",
@@ -244,6 +245,9 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CACHE, VARNISH, "-a 127.0.0.1:6081", "-a :6081"),
     (CACHE, VARNISH, "-T localhost:6082", "-T 0.0.0.0:6082"),
     (CACHE, VARNISH, " -S /etc/varnish/secret", ""),
+    (CACHE, VCL, "        set req.hash_ignore_busy = true;\n", ""),
+    (CACHE, VCL, "set req.grace = 2s", "set req.grace = 1h"),
+    (CACHE, VCL, "beresp.http.X-PHP-Busy || ", ""),
     (CACHE, VCL, '    "127.0.0.1";\n', '    "127.0.0.1";\n    "10.0.0.0";\n'),
     (CACHE, VCL, '|| req.http.X-Forwarded-For ~ ","', ""),
     (CACHE, VCL, "client.ip !~ purge || ", ""),
@@ -264,12 +268,22 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, SHOP, "~ ^/(index|health_check|get|static|errors/(report|404|503))\\.php$", "~ \\.php$"),
     (WEB, SHOP, 'fastcgi_param HTTP_PROXY "";', ""),
     (WEB, SHOP, "SCRIPT_FILENAME $realpath_root$fastcgi", "SCRIPT_FILENAME $document_root$fastcgi"),
-    (WEB, SHOP, '        add_header Cache-Control "public, max-age=3600";\n        add_header X-Content-Type-Options nosniff;\n',
-     '        add_header Cache-Control "public, max-age=3600";\n'),
+    (WEB, FILES, "    add_header X-Content-Type-Options nosniff;\n    add_header X-Frame-Options SAMEORIGIN;\n    try_files $uri @page_cache;\n}\n\nlocation /media/",
+     "    try_files $uri @page_cache;\n}\n\nlocation /media/"),
+    (WEB, FILES, "location ~* ^/(static|media)/", "location ~* ^/(static)/"),
+    (WEB, FILES, "(\\.|[^/]+\\.(php|phtml|", "([^/]+\\.(phar|"),
+    (WEB, FILES, "try_files $uri @page_cache", "try_files $uri =404"),
+    (WEB, NGINX, "worker_rlimit_nofile 16384", "worker_rlimit_nofile 1024"),
+    (SETTING, POOL, "request_terminate_timeout = 600s\n", ""),
+    (WEB, NGINX, "$upstream_http_x_frame_options $own_x_frame_options", "$upstream_http_x_frame_options $own"),
+    (WEB, SHOP, "X-Frame-Options $own_x_frame_options", "X-Frame-Options SAMEORIGIN"),
+    (WEB, SHOP, "        limit_conn php {{ php_max_children + php_queue }};\n", ""),
+    (WEB, SHOP, "        allow 127.0.0.1;\n", ""),
+    (WEB, PHP, "        limit_conn php {{ php_max_children + php_queue }};\n", ""),
     (WEB, SHOP, "(php|phtml|phar|htaccess", "(phar|htaccess"),
     (WEB, PHP, "location ~ /\\.(?!well-known/)", "location ~ /\\.git/"),
     (WEB, PHP, "/current/{{ application_web_root }}", "/current"),
-    (WEB, PHP, "    add_header X-Frame-Options SAMEORIGIN;\n", ""),
+    (WEB, PHP, "    add_header X-Frame-Options $own_x_frame_options;\n", ""),
     (WEB, PHP, "rewrite ^ /index.php last", "try_files $uri =404"),
     (WEB, STATIC, "        deny all;\n", "        allow all;\n"),
     (WEB, STATIC, "server_name {{ application_host_name }}", "server_name _"),

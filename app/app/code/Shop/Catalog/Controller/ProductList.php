@@ -13,8 +13,8 @@ use Shop\Framework\Http\Response;
 /** The front page: everything there is. */
 final class ProductList implements Controller
 {
-    /** A price changed in MariaDB, behind everybody's back, is seen after at most this long. */
-    public const SECONDS = 3;
+    /** A price changed in MariaDB, behind everybody's back: Varnish keeps a page for this long, and for two seconds more while it asks again. */
+    public const SECONDS = 1;
 
     public function __construct(private readonly Products $products)
     {
