@@ -20,7 +20,12 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
 DUE = ["sh", "-c", "exit 2"]
 NOT_DUE = ["true"]
-BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
+BROKEN = [
+    "sh",
+    "-c",
+    r"printf 'Modules:\n\n\033[31mthe table is locked\033[0m\n'; seq -f '#%g a.php(1): b()' 0 9; exit 1",
+]
+"""As Magento says it: what was thrown, and then where."""
 
 
 @pytest.fixture
