@@ -71,6 +71,7 @@ ENV_PHP, ENV, VCL = (
 NFT, NGINX = "roles/firewall/templates/nftables.conf.j2", "roles/nginx/templates/nginx.conf.j2"
 REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fpm.conf.j2"
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
+JOB = "roles/cron/templates/cron_job.j2"
 WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
 VARNISH, VARS = "roles/varnish/templates/override.conf.j2", "roles/release/vars/main.yml"
 IAM = "build/ci/iam/{}.json"
@@ -317,7 +318,11 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (UNIT, "roles/self_shutdown/templates/self_shutdown.service.j2", "{{ self_shutdown_days }} {{ self_shutdown_idle_hours }}",
      "{{ self_shutdown_idle_hours }} {{ self_shutdown_days }}"),
     (UNIT, "roles/self_shutdown/files/self_shutdown.timer", "OnBootSec=15min", "OnBootSec=0"),
-    (UNIT, CRON, "{{ application_user }} cd", "root cd"),
+    (UNIT, "roles/workers/files/workers_again.timer", "minutely", "yearly"),
+    (UNIT, JOB, "flock --shared", "flock --exclusive"),
+    (UNIT, JOB, ' || echo "exit code $?: $*" >&2', ""),
+    (UNIT, JOB, 'test ! -e "{{ cron_unless }}" || exit 0\n', ""),
+    (UNIT, CRON, "{{ application_user }} /usr", "root /usr"),
     (UNIT, CRON, "map('quote') | ", ""),
     (UNIT, CRON, " | replace('%', '\\\\%')", ""),
     (UNIT, CRON, "test ! -e", "test -e"),

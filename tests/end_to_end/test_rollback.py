@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tasks.console.console import Console
+from tasks.hosts import ssh as shell
 from tasks.hosts.ansible import play
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import hosts
@@ -26,6 +27,19 @@ BROKEN = [
     r"printf 'Modules:\n\n\033[31mthe table is locked\033[0m\n'; seq -f '#%g a.php(1): b()' 0 9; exit 1",
 ]
 """As Magento says it: what was thrown, and then where."""
+
+WORKS = """
+import subprocess, time
+def ask(sql):
+    return subprocess.run(["mariadb", "-N", "shop", "-e", sql], check=True, capture_output=True, text=True).stdout
+ask({sql!r})
+for _ in range(100):
+    if "{price}" in ask("SELECT price FROM catalog_product"):
+        break
+    time.sleep(0.2)
+else:
+    raise SystemExit("no consumer has read it")
+"""
 
 
 @pytest.fixture
@@ -127,6 +141,41 @@ def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live,
     go_live("repairs", commands=migration(due=DUE, run=NOT_DUE))
     assert current() == "repairs"
     assert site.get()[0] == 200
+
+
+@pytest.mark.promise("jobs-are-awaited", "failures-of-jobs-are-logged")
+def test_data_changes_when_no_job_of_cron_runs_any_more_and_what_it_says_is_logged(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    user = application["application_user"]
+    job = "sleep 15; touch /tmp/worked; echo lost messages; exit 9"
+    site.ssh(f'systemd-run --collect --uid={user} /usr/local/sbin/cron_job sh -c "{job}"', tmp=tmp_path)
+    with pytest.raises(PlaybookFailed, match=r"a job of cron still runs after 1 s; .* runs as before"):
+        go_live("hasty", commands=migration(due=DUE, run=NOT_DUE), __release_job_seconds=1)
+    assert site.get()[0] == 200
+    go_live("patient", commands=migration(due=DUE, run=["test", "-e", "/tmp/worked"]))
+    said = site.ssh(f"journalctl --no-pager --identifier={user}-cron", tmp=tmp_path)
+    assert "lost messages" in said
+    assert "exit code 9" in said
+
+
+@pytest.mark.promise("workers-come-back")
+def test_a_consumer_works_and_comes_back_after_a_run_that_was_stopped(site, tmp_path):
+    def works(sku, price):
+        message = f'"product_action_attribute.update", JSON_OBJECT("sku", "{sku}", "price", {price})'
+        sql = f"INSERT INTO queue_message (topic_name, body) VALUES ({message})"
+        return shell.python(site.host, "release", WORKS.format(sql=sql, price=price))
+
+    works("mug-spring", 12.34)
+    closed = "/srv/shop/current/var/.maintenance.flag"
+    site.ssh(
+        f"touch {closed} && systemctl stop workers.target && systemctl start workers_again", tmp=tmp_path
+    )
+    assert "inactive" in site.ssh(
+        "systemctl is-active worker-product_action_attribute.update@1 || true", tmp=tmp_path
+    )
+    site.ssh(f"rm {closed} && systemctl is-active workers_again.timer", tmp=tmp_path)
+    site.ssh("systemctl start workers_again", tmp=tmp_path)  # as the timer does each minute
+    works("mug-dusk", 23.45)
 
 
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")

@@ -578,7 +578,7 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     ):
         shown = str(path.relative_to(root))
         yield shown, unit(template(root, shown, "php", **more))
-    for path in sorted(root.glob("roles/*/files/*.timer")):
+    for path in sorted([*root.glob("roles/*/files/*.timer"), *root.glob("roles/*/files/*.service")]):
         yield str(path.relative_to(root)), unit(path.read_text())
 
 
@@ -602,6 +602,11 @@ UNITS = {
         "WantedBy": "multi-user.target",
         "Wants": "worker-queue@2.service",
     },
+    "roles/workers/files/workers_again.service": {
+        "Type": "oneshot",
+        "ExecStart": "/usr/bin/systemctl start workers.target",
+    },
+    "roles/workers/files/workers_again.timer": {"OnCalendar": "minutely", "WantedBy": "timers.target"},
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
         "Type": "oneshot",
         "ExecStart": "/usr/local/sbin/self_shutdown 14 3 /srv/shop/current",
@@ -629,11 +634,23 @@ def units_do_what_they_are_for(root: Path) -> list[Finding]:
                 found.append(f"{path}: {name} is said twice")
     path = "roles/cron/templates/cron.j2"
     jobs = [{"minute": "*/5", "command": ["php", "a b;%d"]}]
-    for unless, guard in (("", ""), ("var/closed", "test ! -e var/closed && ")):
-        lines = template(root, path, cron_jobs=jobs, cron_unless=unless).splitlines()
-        wanted = f"*/5 * * * * shopper cd /srv/shop/current && {guard}php 'a b;\\%d'"
-        if wanted not in [re.sub(r"\s+", " ", each) for each in lines]:
-            found.append(f"{path}: a job is {lines[-1]!r}, not {wanted!r}")
+    lines = template(root, path, cron_jobs=jobs).splitlines()
+    wanted = "*/5 * * * * shopper /usr/local/sbin/cron_job php 'a b;\\%d'"
+    if wanted not in [re.sub(r"\s+", " ", each) for each in lines]:
+        found.append(f"{path}: a job is {lines[-1]!r}, not {wanted!r}")
+    path = "roles/cron/templates/cron_job.j2"
+    program = template(root, path, cron_unless="var/closed")
+    steps = [
+        "cd /srv/shop/current",
+        "systemd-cat",
+        "flock --shared /srv/shop/releases",
+        '! -e "var/closed" ||',
+        '"$@" || echo',
+    ]
+    if sorted(steps, key=program.find) != steps or min(map(program.find, steps)) < 0:
+        found.append(
+            f"{path}: a job begins in maintenance, is not known to a release, or is lost where it fails"
+        )
     path = "roles/shared/templates/logrotate.j2"
     entry = template(root, path)
     for wanted in ("su shopper shopper", "missingok", "compress"):
