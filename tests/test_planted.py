@@ -325,7 +325,6 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (UNIT, CRON, "{{ application_user }} /usr", "root /usr"),
     (UNIT, CRON, "map('quote') | ", ""),
     (UNIT, CRON, " | replace('%', '\\\\%')", ""),
-    (UNIT, CRON, "test ! -e", "test -e"),
     (UNIT, "roles/shared/templates/logrotate.j2", "    su {{ application_user }} {{ application_user }}\n", ""),
     # policies
     (BUCKET, IAM.format("branch"), f"{S3}/history/testing-*", f"{S3}/history/*"),

@@ -147,11 +147,16 @@ def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live,
 def test_data_changes_when_no_job_of_cron_runs_any_more_and_what_it_says_is_logged(go_live, site, tmp_path):
     application = server.variables(site.run)
     user = application["application_user"]
-    job = "sleep 15; touch /tmp/worked; echo lost messages; exit 9"
-    site.ssh(f'systemd-run --collect --uid={user} /usr/local/sbin/cron_job sh -c "{job}"', tmp=tmp_path)
+
+    def begin(work):
+        site.ssh(f'systemd-run --collect --uid={user} /usr/local/sbin/cron_job sh -c "{work}"', tmp=tmp_path)
+
+    begin("until test -e /tmp/enough; do sleep 0.2; done; echo lost messages; exit 9")
     with pytest.raises(PlaybookFailed, match=r"a job of cron still runs after 1 s; .* runs as before"):
-        go_live("hasty", commands=migration(due=DUE, run=NOT_DUE), __release_job_seconds=1)
+        go_live("hasty", commands=migration(due=DUE, run=NOT_DUE), release_job_seconds=1)
     assert site.get()[0] == 200
+    site.ssh("touch /tmp/enough", tmp=tmp_path)
+    begin("sleep 15; touch /tmp/worked")
     go_live("patient", commands=migration(due=DUE, run=["test", "-e", "/tmp/worked"]))
     said = site.ssh(f"journalctl --no-pager --identifier={user}-cron", tmp=tmp_path)
     assert "lost messages" in said
