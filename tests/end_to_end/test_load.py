@@ -93,6 +93,14 @@ def once(crowd: Crowd, path: str) -> bool:
     return {name: told.get_all(name) for name in wanted} == wanted
 
 
+@pytest.mark.promise("parts-and-long-tags")
+def test_a_page_with_12_kb_of_tags_is_kept_and_has_the_menu_that_comes_by_itself(site):
+    until(lambda: headers(Crowd(site), "/")["X-Cache"] == "HIT")
+    page = site.get()[1]
+    assert 'class="store' in page
+    assert "esi:include" not in page
+
+
 @pytest.mark.promise("php-stuck-takes-nothing-else-down", "headers-come-once")
 def test_pages_of_the_cache_and_files_are_answered_while_php_is_busy_and_while_it_is_stuck(site, tmp_path):
     crowd = Crowd(site)

@@ -400,7 +400,7 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
     """It listens to its own machine, takes purges from there alone, and drops cookies of what it keeps."""
     path, found = "roles/varnish/templates/override.conf.j2", []
     command = " ".join(re.findall(r"(?ms)^ExecStart=(/.*)", template(root, path))).replace("\\\n", " ")
-    options = dict(re.findall(r"-(\w) ([^-\s]\S*)", command))
+    options = re.findall(r"-(\w) ([^-\s]\S*)", command)
     wanted = {
         "a": r"127\.0\.0\.1:6081",
         "T": r"(localhost|127\.0\.0\.1):\d+",
@@ -408,10 +408,15 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
         "j": "unix,user=vcache",
         "s": r"malloc,\d+m",
     }
+    wanted_too = (
+        ("s", r"Transient=malloc,\d+m"),
+        ("p", r"http_resp_hdr_len=(4[0-9]|[5-9]\d|\d{3,})k"),
+        ("p", r"http_resp_size=\d{3,}k"),
+    )
     found += [
-        f"{path}: -{name} is {options.get(name)}"
-        for name, pattern in wanted.items()
-        if not re.fullmatch(pattern, str(options.get(name)))
+        f"{path}: no -{name} is {pattern}"
+        for name, pattern in (*wanted.items(), *wanted_too)
+        if not any(each == name and re.fullmatch(pattern, value) for each, value in options)
     ]
     for profile, vcl in of_profiles(root, "varnish", "vcl"):
         found += [f"{vcl}: {each}" for each in _vcl(template(root, vcl, profile))]
@@ -451,8 +456,19 @@ def _vcl(text: str) -> Iterator[str]:
         r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response
     ):
         yield "keeps a failure"
+    if 'Content-Type ~ "^text/html") {\n        set beresp.do_esi = true' not in response:
+        yield "leaves out the parts of a page"
+    if not re.search(
+        r'graphql" && req\.http\.Authorization.*?!req\.http\.X-Magento-Cache-Id\) \{\s*return \(pass\)',
+        received,
+    ):
+        yield "keeps what is one customer's, by a token"
+    if not re.search(
+        r"X-Magento-Cache-Id != beresp\.http\.X-Magento-Cache-Id\) \{\s*set beresp\.uncacheable", response
+    ):
+        yield "keeps an answer for another id than it was asked for"
     hashed = parts.get("vcl_hash", "")
-    for each in ("X-Magento-Vary", "X-Forwarded-Proto"):
+    for each in ("X-Magento-Vary", "X-Forwarded-Proto", "X-Magento-Cache-Id", "Authorization"):
         if each not in hashed:
             yield f"does not tell pages apart by {each}"
     delivered = parts.get("vcl_deliver", "")

@@ -16,12 +16,15 @@ final class ProductList implements Controller
     /** A price changed in MariaDB, behind everybody's back: Varnish keeps a page for this long, and for two seconds more while it asks again. */
     public const SECONDS = 1;
 
+    /** Tags of as many products as a large category has: 12 kB of them. */
+    private const PRODUCTS = 1200;
+
     public function __construct(private readonly Products $products)
     {
     }
 
     public function answer(Request $request, Page $page): Response
     {
-        return Response::page($page->render('Shop_Catalog::list.phtml', ['products' => $this->products->all()]))->cacheable(self::SECONDS, ['cat_p', "store_$page->store"]);
+        return Response::page($page->render('Shop_Catalog::list.phtml', ['products' => $this->products->all()]))->cacheable(self::SECONDS, ['cat_p', "store_$page->store", ...array_map(static fn (int $id): string => "cat_p_$id", range(1, self::PRODUCTS))]);
     }
 }
