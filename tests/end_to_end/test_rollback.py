@@ -204,6 +204,18 @@ def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
     assert site.get()[0] == 200
 
 
+@pytest.mark.promise("written-by-hand-stays")
+def test_who_is_let_in_and_what_was_merged_outlive_a_release(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    current = f"{application['application_path']}/current"
+    as_user = f"cd {current} && runuser -u {application['application_user']} --"
+    site.ssh(f"{as_user} php bin/magento maintenance:disable --ip=192.0.2.7", tmp=tmp_path)
+    site.ssh(f'{as_user} sh -c "echo a {{}} > pub/static/_cache/merged.css"', tmp=tmp_path)
+    go_live("later")
+    assert site.ssh(f"cat {current}/var/.maintenance.ip", tmp=tmp_path) == "192.0.2.7"
+    assert site.get("/static/_cache/merged.css")[0] == 200
+
+
 @pytest.mark.promise("the-one-before-stays")
 def test_the_last_releases_stay_and_the_one_before_always(go_live, site, tmp_path):
     for name in ("one", "two", "three"):
