@@ -62,6 +62,7 @@ SSH, CLOUD = programs.ssh_trusts_the_known_keys_alone, programs.the_cloud_is_ask
 GITHUB, GITLAB, BITBUCKET = ".github/workflows/pipeline.yml", ".gitlab-ci.yml", "bitbucket-pipelines.yml"
 TASKS, RELEASE = "roles/{}/tasks/main.yml", "roles/release/tasks/{}.yml"
 SHOP, PHP, STATIC = (f"applications/{name}/nginx.conf.j2" for name in ("magento2", "php", "static"))
+FILES = "applications/magento2/files.conf.j2"
 ENV_PHP, ENV, VCL = (
     "applications/magento2/env.php.j2",
     "applications/php/env.j2",
@@ -71,6 +72,7 @@ SCRIPTS = "applications/magento2/{}.j2"
 NFT, NGINX = "roles/firewall/templates/nftables.conf.j2", "roles/nginx/templates/nginx.conf.j2"
 REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fpm.conf.j2"
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
+JOB = "roles/cron/templates/cron_job.j2"
 WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
 VARNISH, VARS = "roles/varnish/templates/override.conf.j2", "roles/release/vars/main.yml"
 IAM = "build/ci/iam/{}.json"
@@ -258,6 +260,15 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CACHE, VARNISH, "-a 127.0.0.1:6081", "-a :6081"),
     (CACHE, VARNISH, "-T localhost:6082", "-T 0.0.0.0:6082"),
     (CACHE, VARNISH, " -S /etc/varnish/secret", ""),
+    (CACHE, VCL, "        set req.hash_ignore_busy = true;\n", ""),
+    (CACHE, VCL, "set req.grace = 2s", "set req.grace = 1h"),
+    (CACHE, VCL, "set beresp.do_esi = true", "set beresp.do_esi = false"),
+    (CACHE, VCL, " && !req.http.X-Magento-Cache-Id) {\n        return (pass)", ") {\n        return (hash)"),
+    (CACHE, VCL, "X-Magento-Cache-Id != beresp.http.X-Magento-Cache-Id", "X-Magento-Cache-Id == beresp.http.X-Magento-Cache-Id"),
+    (CACHE, VCL, '        if (req.http.Authorization ~ "^Bearer") {\n            hash_data("customer");\n        }\n', ""),
+    (CACHE, VARNISH, "-s Transient=malloc,{{ varnish_transient_memory }}", ""),
+    (CACHE, VARNISH, "http_resp_hdr_len=64k", "http_resp_hdr_len=8k"),
+    (CACHE, VCL, "beresp.http.X-PHP-Busy || ", ""),
     (CACHE, VCL, '    "127.0.0.1";\n', '    "127.0.0.1";\n    "10.0.0.0";\n'),
     (CACHE, VCL, '|| req.http.X-Forwarded-For ~ ","', ""),
     (CACHE, VCL, "client.ip !~ purge || ", ""),
@@ -278,12 +289,22 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, SHOP, "~ ^/(index|health_check|get|static|errors/(report|404|503))\\.php$", "~ \\.php$"),
     (WEB, SHOP, 'fastcgi_param HTTP_PROXY "";', ""),
     (WEB, SHOP, "SCRIPT_FILENAME $realpath_root$fastcgi", "SCRIPT_FILENAME $document_root$fastcgi"),
-    (WEB, SHOP, '        add_header Cache-Control "public, max-age=3600";\n        add_header X-Content-Type-Options nosniff;\n',
-     '        add_header Cache-Control "public, max-age=3600";\n'),
+    (WEB, FILES, "    add_header X-Content-Type-Options nosniff;\n    add_header X-Frame-Options SAMEORIGIN;\n    try_files $uri @page_cache;\n}\n\nlocation /media/",
+     "    try_files $uri @page_cache;\n}\n\nlocation /media/"),
+    (WEB, FILES, "location ~* ^/(static|media)/", "location ~* ^/(static)/"),
+    (WEB, FILES, "(\\.|[^/]+\\.(php|phtml|", "([^/]+\\.(phar|"),
+    (WEB, FILES, "try_files $uri @page_cache", "try_files $uri =404"),
+    (WEB, NGINX, "worker_rlimit_nofile 16384", "worker_rlimit_nofile 1024"),
+    (SETTING, POOL, "request_terminate_timeout = 600s\n", ""),
+    (WEB, NGINX, "$upstream_http_x_frame_options $own_x_frame_options", "$upstream_http_x_frame_options $own"),
+    (WEB, SHOP, "X-Frame-Options $own_x_frame_options", "X-Frame-Options SAMEORIGIN"),
+    (WEB, SHOP, "        limit_conn php {{ php_max_children + php_queue }};\n", ""),
+    (WEB, SHOP, "        allow 127.0.0.1;\n", ""),
+    (WEB, PHP, "        limit_conn php {{ php_max_children + php_queue }};\n", ""),
     (WEB, SHOP, "(php|phtml|phar|htaccess", "(phar|htaccess"),
     (WEB, PHP, "location ~ /\\.(?!well-known/)", "location ~ /\\.git/"),
     (WEB, PHP, "/current/{{ application_web_root }}", "/current"),
-    (WEB, PHP, "    add_header X-Frame-Options SAMEORIGIN;\n", ""),
+    (WEB, PHP, "    add_header X-Frame-Options $own_x_frame_options;\n", ""),
     (WEB, PHP, "rewrite ^ /index.php last", "try_files $uri =404"),
     (WEB, STATIC, "        deny all;\n", "        allow all;\n"),
     (WEB, STATIC, "server_name {{ application_host_name }}", "server_name _"),
@@ -317,10 +338,13 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (UNIT, "roles/self_shutdown/templates/self_shutdown.service.j2", "{{ self_shutdown_days }} {{ self_shutdown_idle_hours }}",
      "{{ self_shutdown_idle_hours }} {{ self_shutdown_days }}"),
     (UNIT, "roles/self_shutdown/files/self_shutdown.timer", "OnBootSec=15min", "OnBootSec=0"),
-    (UNIT, CRON, "{{ application_user }} cd", "root cd"),
+    (UNIT, "roles/workers/files/workers_again.timer", "minutely", "yearly"),
+    (UNIT, JOB, "flock --shared", "flock --exclusive"),
+    (UNIT, JOB, ' || echo "exit code $?: $*" >&2', ""),
+    (UNIT, JOB, 'test ! -e "{{ cron_unless }}" || exit 0\n', ""),
+    (UNIT, CRON, "{{ application_user }} /usr", "root /usr"),
     (UNIT, CRON, "map('quote') | ", ""),
     (UNIT, CRON, " | replace('%', '\\\\%')", ""),
-    (UNIT, CRON, "test ! -e", "test -e"),
     (UNIT, "roles/shared/templates/logrotate.j2", "    su {{ application_user }} {{ application_user }}\n", ""),
     # policies
     (BUCKET, IAM.format("branch"), f"{S3}/history/testing-*", f"{S3}/history/*"),

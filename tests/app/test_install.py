@@ -92,6 +92,19 @@ def test_the_administrator_signs_in_with_password_and_code(shop):
     ] * 3
 
 
+def test_a_shop_that_has_the_second_factor_off_gets_none(shop, render):
+    file = shop.path / "app/etc/config.php"
+    file.write_text(
+        file.read_text().replace("'modules' => [", "'modules' => ['Magento_TwoFactorAuth' => 0,", 1)
+    )
+    asked = render("second_factor.php.j2").replace("require 'bin/magento'", "exit(9)")
+    assert shop.php(asked).returncode == 0
+    file.write_text(
+        file.read_text().replace("'Magento_TwoFactorAuth' => 0", "'Magento_TwoFactorAuth' => 1", 1)
+    )
+    assert shop.php(asked).returncode == 9
+
+
 def secrets_seen():
     """Which of the two secrets a process list shows."""
     lists = []

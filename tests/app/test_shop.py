@@ -49,7 +49,7 @@ def test_upgrade_is_due_once(shop):
 def test_pages_show_what_mariadb_has(shop):
     upgrade(shop)
     answer, page = shop.get("/")
-    assert (answer.status, answer.headers["Cache-Control"]) == (200, "public, max-age=0, s-maxage=3")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "public, max-age=0, s-maxage=1")
     assert "Set-Cookie" not in answer.headers
     assert "€14.90" in page
     assert "/static/versionv1/frontend/Shop/spring/en_US/css/styles.css" in page

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tasks.console.console import Console
+from tasks.hosts import ssh as shell
 from tasks.hosts.ansible import play
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import hosts
@@ -22,7 +23,25 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
 DUE = ["sh", "-c", "exit 2"]
 NOT_DUE = ["true"]
-BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
+BROKEN = [
+    "sh",
+    "-c",
+    r"printf 'Modules:\n\n\033[31mthe table is locked\033[0m\n'; seq -f '#%g a.php(1): b()' 0 9; exit 1",
+]
+"""As Magento says it: what was thrown, and then where."""
+
+WORKS = """
+import subprocess, time
+def ask(sql):
+    return subprocess.run(["mariadb", "-N", "shop", "-e", sql], check=True, capture_output=True, text=True).stdout
+ask({sql!r})
+for _ in range(100):
+    if "{price}" in ask("SELECT price FROM catalog_product"):
+        break
+    time.sleep(0.2)
+else:
+    raise SystemExit("no consumer has read it")
+"""
 
 
 @pytest.fixture
@@ -190,12 +209,13 @@ def test_an_installation_that_fails_says_why_shows_no_password_and_is_taken_up_b
     folder = application["application_path"]
     before = current()
     scripts = {
-        "due": "exit 4\n",
+        "due": "test -e {{ application_path }}/shared/var/log/installed || exit 4\n",
         "run": "test ! -e app/etc/env.php || exit 3\n"
         "echo {{ release_administrator_password }} > /dev/null\n"
         "echo the disk is full >&2\nexit 1\n",
         "works": "echo mine > app/etc/env.php; pwd -P > {{ application_path }}/shared/var/log/installed\n",
         "then": "test -L app/etc/env.php && echo followed >> {{ application_path }}/shared/var/log/installed\n",
+        "stops": "echo nothing to sell >&2; exit 1\n",
     }
     for name, text in scripts.items():
         (tmp_path / f"{name}.j2").write_text(text)
@@ -215,11 +235,54 @@ def test_an_installation_that_fails_says_why_shows_no_password_and_is_taken_up_b
     assert site.get()[0] == 200
     link = site.ssh(f"readlink {folder}/releases/installs/app/etc/env.php", tmp=tmp_path).strip()
     assert link == f"{folder}/shared/app/etc/env.php"
-    go_live("installs", commands={"install": {**install, "run": paths["works"]}})
+    works = {**install, "run": paths["works"]}
+    with pytest.raises(PlaybookFailed, match="nothing to sell"):  # the database is no empty one by now
+        go_live("installs", commands={"install": {**works, "then": [paths["stops"]]}})
+    go_live("installs", commands={"install": works})
     installed = site.ssh(f"cat {folder}/shared/var/log/installed", tmp=tmp_path).split()
     assert installed == [f"{folder}/releases/installs", "followed"]
     assert current() == "installs"
     assert site.get()[0] == 200
+
+
+@pytest.mark.promise("jobs-are-awaited", "failures-of-jobs-are-logged")
+def test_data_changes_when_no_job_of_cron_runs_any_more_and_what_it_says_is_logged(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    user = application["application_user"]
+
+    def begin(work):
+        site.ssh(f'systemd-run --collect --uid={user} /usr/local/sbin/cron_job sh -c "{work}"', tmp=tmp_path)
+
+    begin("until test -e /tmp/enough; do sleep 0.2; done; echo lost messages; exit 9")
+    with pytest.raises(PlaybookFailed, match=r"a job of cron still runs after 1 s; .* runs as before"):
+        go_live("hasty", commands=migration(due=DUE, run=NOT_DUE), release_job_seconds=1)
+    assert site.get()[0] == 200
+    site.ssh("touch /tmp/enough", tmp=tmp_path)
+    begin("sleep 15; touch /tmp/worked")
+    go_live("patient", commands=migration(due=DUE, run=["test", "-e", "/tmp/worked"]))
+    said = site.ssh(f"journalctl --no-pager --identifier={user}-cron", tmp=tmp_path)
+    assert "lost messages" in said
+    assert "exit code 9" in said
+
+
+@pytest.mark.promise("workers-come-back")
+def test_a_consumer_works_and_comes_back_after_a_run_that_was_stopped(site, tmp_path):
+    def works(sku, price):
+        message = f'"product_action_attribute.update", JSON_OBJECT("sku", "{sku}", "price", {price})'
+        sql = f"INSERT INTO queue_message (topic_name, body) VALUES ({message})"
+        return shell.python(site.host, "release", WORKS.format(sql=sql, price=price))
+
+    works("mug-spring", 12.34)
+    closed = "/srv/shop/current/var/.maintenance.flag"
+    site.ssh(
+        f"touch {closed} && systemctl stop workers.target && systemctl start workers_again", tmp=tmp_path
+    )
+    assert "inactive" in site.ssh(
+        "systemctl is-active worker-product_action_attribute.update@1 || true", tmp=tmp_path
+    )
+    site.ssh(f"rm {closed} && systemctl is-active workers_again.timer", tmp=tmp_path)
+    site.ssh("systemctl start workers_again", tmp=tmp_path)  # as the timer does each minute
+    works("mug-dusk", 23.45)
 
 
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
@@ -241,6 +304,18 @@ def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
     assert site.get()[0] == 503
     site.ssh(f"rm {folder}/releases/*/{maintenance.active_file}", tmp=tmp_path)
     assert site.get()[0] == 200
+
+
+@pytest.mark.promise("written-by-hand-stays")
+def test_who_is_let_in_and_what_was_merged_outlive_a_release(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    current = f"{application['application_path']}/current"
+    as_user = f"cd {current} && runuser -u {application['application_user']} --"
+    site.ssh(f"{as_user} php bin/magento maintenance:disable --ip=192.0.2.7", tmp=tmp_path)
+    site.ssh(f'{as_user} sh -c "echo a {{}} > pub/static/_cache/merged.css"', tmp=tmp_path)
+    go_live("later")
+    assert site.ssh(f"cat {current}/var/.maintenance.ip", tmp=tmp_path) == "192.0.2.7"
+    assert site.get("/static/_cache/merged.css")[0] == 200
 
 
 @pytest.mark.promise("the-one-before-stays")

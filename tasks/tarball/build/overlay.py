@@ -36,7 +36,7 @@ class BuildIncomplete(Refusal):
 
 
 class BuildFailed(Refusal):
-    """A build command failed. Its last lines are shown; the log has the whole output."""
+    """A build command failed. The lines that say why are shown; the log has the whole output."""
 
     sentence = "tarball: {step}: {command}: exit code {code} (whole output: {log})\n{tail}"
     remedy = "doit tarball"

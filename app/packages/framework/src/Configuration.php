@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 namespace Shop\Framework;
 
-/** What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins. */
+/** What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins, and an environment variable wins over both. */
 final class Configuration
 {
     /** @var array<string, mixed>|null */
@@ -17,6 +17,10 @@ final class Configuration
     /** The value at a path such as "db/connection/default", null where there is none. */
     public function get(string $path): mixed
     {
+        $override = getenv('MAGENTO_DC_' . strtoupper(strtr($path, ['/' => '__'])));
+        if ($override !== false) {
+            return $override;
+        }
         $value = $this->values ??= array_replace_recursive($this->file('config.php'), $this->file('env.php'));
         foreach (explode('/', $path) as $key) {
             if (!is_array($value) || !array_key_exists($key, $value)) {

@@ -10,7 +10,6 @@ use Shop\Framework\Console\Input;
 use Shop\Framework\Folder;
 use Shop\Framework\Modules;
 use Shop\Framework\ObjectManager;
-use Shop\Framework\Refusal;
 
 /** setup:upgrade: applies what is due and records each step as it is done, so that a second run goes on. */
 final class Upgrade extends Command
@@ -47,11 +46,7 @@ final class Upgrade extends Command
     {
         $this->database->prepare();
         foreach ($this->database->pending() as $patch) {
-            try {
-                $this->objectManager->create($patch)->apply();
-            } catch (\PDOException $problem) {
-                throw new Refusal("patch $patch: {$problem->getMessage()}");
-            }
+            $this->objectManager->create($patch)->apply();
             $this->database->applied($patch);
             echo "applied $patch\n";
         }
