@@ -170,6 +170,10 @@ OF_ROLES = {
     "size such as 128mb": text("a size such as 128mb", r"[1-9][0-9]*(?:[kKmMgG][bB])"),
     "time zone": readable("a time zone such as Europe/Berlin", _time_zone),
     "version such as 8.2": text("a version such as 8.2", r"[0-9]+\.[0-9]+"),
+    "search engine": text(
+        "stand-in, or a host such as search.example.com or https://search.example.com, or empty",
+        rf"(?:(?:https?://)?{LABEL}(?:\.{LABEL})*)?",
+    ),
 }
 """What a role's option may name after `Form:` in its description, beside bounds."""
 

@@ -73,6 +73,10 @@ class DeclaredLayer:
         "files and folders that it is built from; `*` within a name, `**/` over any folders", ()
     )
     present: Words = setting("files that are there for the commands and do not decide about the output", ())
+    unseen: Words = setting(
+        "files that the commands look for and which they do not get, on purpose: `doit verify` reports others",
+        (),
+    )
     after: Words = setting("layers above it whose output it needs", ())
     tools: Words = setting("names of tools whose versions are inputs", ())
     variables: Words = setting("environment variables that the commands see, and which are inputs", ())
@@ -120,11 +124,46 @@ class Maintenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Install:
+    """How the application gets into an empty database. A script is read from standard input: process lists show arguments."""
+
+    interpreter: Words = setting("command that reads a script from its standard input")
+    due: Path = setting(
+        "template of the script that checks whether the database is empty: 0 is no, `due_exit` yes, another code an error"
+    )
+    due_exit: int = setting("its exit code if it is", form=forms.between(1, 255))
+    run: Path = setting(
+        "template of the script that installs; the shared configuration is not linked meanwhile, so it may write its own"
+    )
+    then: tuple[Path, ...] = setting(
+        "templates of scripts that follow, once the shared configuration is linked", ()
+    )
+    administrator: str = setting(
+        "name of the first administrator: `doit secrets show admin`", form=forms.FILLED
+    )
+    page: str = setting("path of the administrator's page: `doit open admin`", form=forms.URL_PATH)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenByCommands:
+    """How is found out what a command has written into its copy of the shared configuration."""
+
+    interpreter: Words = setting("command that reads a script from its standard input")
+    names: Path = setting(
+        "template of the script that prints the names of what was changed, a line each, and no value"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class GoingLive:
     """How a release of the application goes live: what the role `release` gets as `release_profile`."""
 
     health_path: str = setting(
         "path that answers 200 when everything that the application needs works", "/", form=forms.URL_PATH
+    )
+    install: Install | None = setting("how the application is installed into an empty database", None)
+    written: WrittenByCommands | None = setting(
+        "how is found out what a command has written into its copy of the shared configuration", None
     )
     migration: Work | None = setting("how the database is migrated", None)
     configuration: Work | None = setting("how configuration is imported into the database", None)
@@ -157,6 +196,7 @@ class ProfileFile:
     )
     stamps: Options = setting("files that get the digest of the keys of the layers that are listed", {})
     exclude: Words = setting("paths, from the application's root, that never enter the tarball", ())
+    forbidden: Words = setting("patterns of files that git must not have: they hold credentials", ())
     sbom: str = setting("lock file that lists the tarball's components, a composer.lock", "")
     migrations: Words = setting("patterns of paths that change the database; `doit continue` names them", ())
     server: Serving = setting("what a machine needs to serve the application")
@@ -178,6 +218,7 @@ class Layer:
     chosen: Mapping[str, str]
     files: Words
     present: Words
+    unseen: Words
     after: Words
     tools: Words
     variables: Words
@@ -210,6 +251,7 @@ class Profile:
     inherits: Mapping[str, Inheritance]
     stamps: Options
     exclude: Words
+    forbidden: Words
     sbom: str
     migrations: Words
     server: Serving
@@ -247,6 +289,7 @@ def load(root: Path, application: Application) -> Profile:
         inherits=said.inherits,
         stamps=said.stamps,
         exclude=said.exclude,
+        forbidden=said.forbidden,
         sbom=said.sbom,
         migrations=said.migrations,
         server=said.server,
@@ -313,6 +356,7 @@ def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options
                 chosen=dict(zip(each.for_each, values, strict=True)),
                 files=each.files,
                 present=each.present,
+                unseen=each.unseen,
                 after=tuple(name for upstream in each.after for name in names[upstream]),
                 tools=each.tools,
                 variables=each.variables,

@@ -156,6 +156,11 @@ class Run:
         """Whether the clone has seen the branch on that remote."""
         return source.pushed(self.root, self.branch)
 
+    @property
+    def reason(self) -> source.Reason:
+        """Why it is released: what the commit says of itself."""
+        return source.reason(self.root, self.commit.commit)
+
     def contains(self, old: Version) -> bool | None:
         """Whether the history of the checked-out commit has another one; None if the clone cannot say."""
         return source.contains(self.root, self.commit, old)

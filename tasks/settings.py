@@ -565,6 +565,7 @@ TOLD = {
     "application": ("name", "path", "user", "host_name", "base_url", "test_data"),
     "database": ("name", "host", "user", "password"),
     "firewall": ("ssh_from", "http_from"),
+    "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),
     "shared": ("crypt_key",),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import os
@@ -18,6 +19,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from tasks import ci, remote
 from tasks import environ as variables
+from tasks.clock import stamp
 from tasks.forms import is_text
 from tasks.process import bounds, children
 from tasks.process.children import ChildSilent
@@ -450,6 +452,29 @@ def contains(root: Path, new: str, old: str) -> bool | None:
     if _try(root, "merge-base", *map(str, known)) == known[0]:
         return True
     return None if _git(root, "rev-parse", "--is-shallow-repository") == "true" else False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why something goes live: the commit's author, the first line of its message, and when it was made (UTC)."""
+
+    author: str = ""
+    subject: str = ""
+    committed: str = ""
+
+
+def reason(root: Path, commit: Commit) -> Reason:
+    """What a commit of the clone says of itself."""
+    asked = (
+        "--no-walk",
+        "--no-show-signature",
+        "--encoding=UTF-8",
+        "--no-color",
+        "--format=%an%x00%ct%x00%s",
+    )
+    author, seconds, subject = _git(root, "log", *asked, commit).split("\0")
+    at = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
+    return Reason(author=author, subject=subject.strip(), committed=stamp(at))
 
 
 def commits(root: Path, old: str | None, new: str) -> list[str]:

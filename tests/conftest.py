@@ -58,10 +58,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             session.config.get_terminal_writer().line(f"leftovers: {words}")
 
 
+def baking(basetemp: Path) -> Path:
+    """The folder in which a session bakes its image, whichever of its processes does; `basetemp` is the process's own."""
+    return (basetemp.parent if "PYTEST_XDIST_WORKER" in os.environ else basetemp) / "baked"
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """What stays in the temporary folder is for who looks at a failure."""
     if not hasattr(session.config, "workerinput"):
-        leftovers.end(session.config._tmp_path_factory.getbasetemp())
+        folder = session.config._tmp_path_factory.getbasetemp()
+        lifecycle.delete(lambda words: None, {"XDG_STATE_HOME": str(baking(folder) / "state")})
+        leftovers.end(folder)
 
 
 LONG = (

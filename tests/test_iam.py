@@ -332,10 +332,10 @@ def run_as(project, roles):
     return runs(project, roles)
 
 
-@pytest.fixture(params=["", "faults"], ids=["kind", "faults"])
+@pytest.fixture
 def run_alone_as(project, tmp_path, request):
     """A run of a role in a cloud that has nothing yet but the bucket and the zone. Once with all its faults at once."""
-    with cloud_of_roles(tmp_path, *request.param.split()) as be:
+    with cloud_of_roles(tmp_path, *[request.param] * (request.param == "faults")) as be:
         yield runs(project, be)
 
 
@@ -368,7 +368,8 @@ def compiles(run):
 def try_to_build(run):
     """Whether it can be built, twice alike, of what the cache has; nothing is kept."""
     layers.ensure(Build(run), "pages")
-    assert [each.differing for each in verify.verdicts(Build(run))] == [()]
+    build = Build(run)
+    assert [each.differing for each in verify.verdicts(build, verify.means(build))] == [()]
     assert list(run.store.keys("branches/")) == []
 
 
@@ -474,7 +475,15 @@ UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags", "ec2:DescribeSubnets", "i
 """Needed when an upload fails, by calls that make a thing with its tags, and where the settings name subnets or an instance profile."""
 
 
-@pytest.mark.parametrize("role", JOBS)
+@pytest.mark.parametrize(
+    ("run_alone_as", "role"),
+    [
+        *(("kind", role) for role in JOBS),
+        ("faults", "releaser"),
+        *(pytest.param("faults", role, marks=pytest.mark.long) for role in JOBS if role != "releaser"),
+    ],
+    indirect=["run_alone_as"],
+)
 @pytest.mark.promise(
     "verify-names-what-differs",
     "readers-store-nothing",

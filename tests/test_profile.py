@@ -84,9 +84,20 @@ release:
     - [php, flush]
   restart: [workers.target]
   reload: [php*.service]
+  install:
+    interpreter: [php]
+    due: site.j2
+    due_exit: 4
+    run: site.j2
+    then: [site.j2]
+    administrator: admin
+    page: /admin
+  written:
+    interpreter: [php]
+    names: site.j2
 """
 LAYER = (
-    "known: name, for_each, files, present, after, tools, variables, credentials, caches, network, "
+    "known: name, for_each, files, present, unseen, after, tools, variables, credentials, caches, network, "
     "environment, commands, outputs, promises)"
 )
 ROLES = {
@@ -151,9 +162,10 @@ def refused(root, before, after, refusal):
         ("    base:\n", "    base: {sites: a}\n", ":33: server.roles.base.sites: unknown key (known: none)"),
         ("      workers:", "      worker:", ":37: server.roles.web.worker: unknown key (did you mean workers? known: site, root, workers, mode)"),
         ("minute:", "minut:", ":40: server.roles.jobs.table[0].minut: unknown key (did you mean minute? known: minute, command)"),
-        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, migration, configuration, maintenance, after_switch, restart, reload)"),
+        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, install, written, migration, configuration, maintenance, after_switch, restart, reload)"),
         ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":46: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
         ("    run: [php, import]", "    runs: [php, import]", ":51: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
+        ("    page:", "    pages:", ":67: release.install.pages: unknown key (did you mean page? known: interpreter, due, due_exit, run, then, administrator, page)"),
         ("active_file:", "activ_file:", ":53: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
     ],
 )  # fmt: skip
@@ -187,6 +199,7 @@ def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence
         ("sbom: composer.lock", "sbom: [composer.lock]", ":29: sbom: should be a text, not a list or a mapping"),
         ("    base:\n    web:\n", "  - web:\n", ":33: server.roles: should be a mapping of names to values, not a list or a mapping"),
         ("    base:\n", "    base: yes\n", ":33: server.roles.base: should be a mapping of names to values, not 'yes'"),
+        ("[site.j2]", "[sight.j2]", ":65: release.install.then[0]: should be a template in applications/tiny (did you mean site.j2? known: site.j2), not 'sight.j2'"),
         ("site: site.j2", "site: sight.j2", ":35: server.roles.web.site: should be a template in applications/tiny (did you mean site.j2? known: site.j2), not 'sight.j2'"),
         ("site: site.j2", "site: [site.j2]", ":35: server.roles.web.site: should be a template, not a list or a mapping"),
         ("root: pub", "root: 1", ":36: server.roles.web.root: should be a text, not '1'"),

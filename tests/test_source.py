@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from tasks import ci, source
+from tasks.clock import stamped
 from tasks.source import LargeFileMissing, NestedClone, NoBranch, NoCommit, NoRepository, SubmoduleMissing
 from tests.conftest import commit, git
 
@@ -626,3 +627,12 @@ def test_a_text_about_lfs_pointers_is_no_pointer(checkout, tmp_path):
     text = f"A pointer begins with\n{POINTER}"
     (checkout / "app" / "lfs.md").write_text(text)
     assert exported(checkout, tmp_path / "out")["lfs.md"] == text.encode()
+
+
+def test_a_commit_says_why_it_is_released(checkout):
+    subject = "Prices\u2028with tax \x01"
+    git(checkout, "-c", "user.name=Ána", "-c", "user.email=a@example.com", "commit", "-qm", f"{subject}\n\nmore", "--allow-empty",
+        "--date=2020-01-01T00:00Z")  # fmt: skip
+    told = source.reason(checkout, source.commit(checkout))
+    assert (told.author, told.subject) == ("Ána", subject.strip())
+    assert stamped(told.committed).timestamp() == int(git(checkout, "log", "-1", "--format=%ct")) // 60 * 60

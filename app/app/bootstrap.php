@@ -11,6 +11,10 @@ if (!is_file(BP . '/vendor/autoload.php')) {
 }
 require BP . '/vendor/autoload.php';
 
+foreach (glob(BP . '/app/code/*/*/registration.php', GLOB_NOSORT) ?: [] as $file) {
+    require $file;
+}
+
 // A warning that nobody reads is an error that nobody finds.
 set_error_handler(static function (int $level, string $message, string $file, int $line): bool {
     if (!(error_reporting() & $level)) {

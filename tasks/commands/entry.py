@@ -43,6 +43,7 @@ COMMANDS = {
     "status": "status:StatusCommand",
     "history": "status:HistoryCommand",
     "open": "open:OpenCommand",
+    "secrets": "secrets:SecretsCommand",
     "ssh": "open:SshCommand",
     "logs": "open:LogsCommand",
     "sweep": "sweep:SweepCommand",

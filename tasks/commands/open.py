@@ -6,6 +6,7 @@ import sys
 import webbrowser
 from typing import TYPE_CHECKING
 
+from tasks import administrator
 from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
 from tasks.hosts import logs, ssh
 from tasks.hosts.ssh import Host
@@ -27,19 +28,24 @@ class HostUnknown(Refusal):
 
 
 class OpenCommand(Command):
-    """`doit open`: opens the site in a browser, if there is one."""
+    """`doit open [admin]`: opens the site in a browser, if there is one, or the administrator's page."""
 
     name = "open"
     doc_purpose = "open the site in a browser, and print its address"
+    doc_usage = "[admin]"
+    doc_description = "admin: the administrator's page instead of the visitors'; `doit secrets show admin` says how to sign in."
     cmd_options = (AS_JSON,)
 
-    def _execute(self, as_json: bool = False) -> int:
+    def _execute(self, as_json: bool = False, pos_args: list[str] | None = None) -> int:
         run = run_of(self.task_list)
+        if pos_args and pos_args != ["admin"]:
+            raise self.misread(pos_args)
+        url = administrator.page(run) if pos_args else run.url
         if as_json:
-            self.console.line(json_of({"url": run.url}))
+            self.console.line(json_of({"url": url}))
             return 0
-        self.console.line(run.url)
-        webbrowser.open(run.url)
+        self.console.line(url)
+        webbrowser.open(url)
         return 0
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import datetime
 
-from tasks.commands.base import AS_JSON, Command, json_of, run_of
+from tasks.bucket import layout
+from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
 from tasks.environments import status
-from tasks.release import history
+from tasks.release import figures, history
+
+SUBJECT = 60
+"""Characters of a commit's subject that fit into a line."""
 
 
 class StatusCommand(Command):
@@ -29,16 +33,34 @@ class HistoryCommand(Command):
     """`doit history`: what went live in the environment, when and by whom; the newest last."""
 
     name = "history"
-    doc_purpose = "show what went live in the environment, when and by whom"
-    cmd_options = (AS_JSON,)
+    doc_purpose = "show what went live in the environment, when, by whom and why"
+    cmd_options = (AS_JSON, flag("verify", "check that no entry was changed since it was written"))
 
-    def _execute(self, as_json: bool = False) -> int:
+    def _execute(self, as_json: bool = False, verify: bool = False) -> int:
         run = run_of(self.task_list)
-        found = history.read(run.store, run.identity)
-        rows = [(each.at, each.digest.id, each.commit.marked, each.branch, each.by) for each in found]
-        shown = status.columns([("live since", "release", "commit", "branch", "by"), *rows])
-        for line in (
-            [json_of(found)] if as_json else shown if rows else [f"{run.identity} has no release yet"]
-        ):
+        found = history.whole(run.store, run.identity)
+        for line in [json_of(found.releases)] if as_json else _shown(found, run.identity):
             self.console.line(line)
+        if verify and (document := run.store.read(layout.history(run.identity))):
+            end = history.verify(document.value)
+            self.console.line(
+                f"history: no entry was changed since it was written; the chain ends with {end}"
+            )
         return 0
+
+
+def _shown(found: history.History, identity: str) -> list[str]:
+    if not found.releases:
+        return [f"{identity} has no release yet"]
+    heads = ("live since", "release", "commit", "branch", "by", "s", "why")
+    rows = [
+        (
+            *(each.at, each.digest.id, each.commit.marked, each.branch, each.by),
+            *(f"{each.seconds:.1f}" if each.seconds else "", each.subject[:SUBJECT]),
+        )
+        for each in found.releases
+    ]
+    return [
+        *status.columns([heads, *rows]),
+        figures.figures(found, datetime.datetime.now(datetime.UTC)).words(),
+    ]

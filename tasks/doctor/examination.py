@@ -12,7 +12,7 @@ from tasks.doctor.finding import Examined, examine
 from tasks.infrastructure import find, zone
 from tasks.infrastructure.machine import size
 from tasks.run import elsewhere
-from tasks.tarball import signature
+from tasks.tarball import compatibility, signature
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -23,6 +23,7 @@ def of(
 ) -> Iterator[Examined]:
     """Look for each thing. What the account has can only be asked with credentials, in a region that exists."""
     yield examine("tools", lambda: machine.tools(_tools(run), machine.version))
+    yield examine("versions", lambda: compatibility.accept(run))
     cloud, settings = run.cloud, run.pipeline
     if not cloud.own:
         yield examine("CI", lambda: machine.variables(environ))

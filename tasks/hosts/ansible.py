@@ -74,6 +74,8 @@ def play(
         # nothing was changed, so it can be played again: mitogen may not support this Ansible
         console.once(playbook, f"{strategy} did not get to a first task: plays with {PLAIN}, slower")
         status, story = _play(playbook, hosts, variables, PLAIN, say, log, seconds)
+    for note in story.notes:
+        console.once(playbook, note)
     accept(status, story, playbook, hosts)
     return Recap(
         changed=story.changed,

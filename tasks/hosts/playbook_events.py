@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.hosts.managed import ManagedListener
+from tasks.process import printed
 from tasks.refusal import Refusal
 
 LINES = 3
-"""Last lines of a failed command that go into the sentence."""
+"""Lines of a failed command that go into the sentence."""
 
 HIDDEN = "its output is hidden, because it may hold secrets"
 
@@ -53,6 +54,8 @@ class PlaybookEvents:
         self.begun = False
         self.unreachable: set[str] = set()
         self.worked_on: set[str] = set()
+        self.notes: list[str] = []
+        """What a role wants to be known though it is no failure: the lists of its debug tasks."""
         self.recording = ManagedListener()
         self._playbook = playbook
         self._say = say
@@ -72,6 +75,9 @@ class PlaybookEvents:
                 self._begin(": ".join(filter(None, [told.get("role"), told.get("task")])))
             case "runner_on_ok" if _short(told) not in ANYWAY:
                 self.worked_on.add(told["host"])
+                noted = (told.get("res") or {}).get("msg")
+                if _short(told) == "debug" and isinstance(noted, list):
+                    self.notes += noted
             case "runner_on_skipped":
                 self._soon.cancel()
             case "runner_on_failed" if not told.get("ignore_errors"):
@@ -100,23 +106,25 @@ class PlaybookEvents:
         """The refusal of a play that failed.
 
         It names the first failed task. If the role then reports the state of that host by `fail` or `assert`, that
-        report is the message.
+        report is the message; where the report begins with that task, its reason is told instead.
         """
         if not self._failures:
             return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words))
         first = self._failures[0]
         own = [told for told in self._failures if told.get("host") == first.get("host")]
         said = [told for told in own if _is_sentence(told)]
+        reason, name = message(first.get("res") or {}), first.get("task", "")
+        report = message(said[-1].get("res") or {}) if said else reason
         return PlaybookFailed(
             stage=self._playbook,
             host=first.get("host", ""),
             role=first.get("role") or self._playbook,
-            task=first.get("task", ""),
-            message=message((said[-1] if said else first).get("res") or {}),
+            task=name,
+            message=report.replace(f"{name} failed;", f"{reason};", 1),
         )
 
-    def _note(self, printed: str) -> None:
-        lines = [line.rstrip() for line in printed.splitlines() if line.strip()]
+    def _note(self, output: str) -> None:
+        lines = [line.rstrip() for line in output.splitlines() if line.strip()]
         self._last_words = (self._last_words + lines)[-LINES:]
         if self._log and lines:
             with self._log.open("a") as log:
@@ -130,8 +138,8 @@ def message(result: Mapping[str, Any]) -> str:
     if "censored" in result:
         return HIDDEN
     said = str(result.get("msg", "")).splitlines()
-    printed = str(result.get("stderr") or (result.get("stdout") if result.get("rc") else "") or "")
-    lines = printed.strip().splitlines()[-LINES:]
+    output = str(result.get("stderr") or (result.get("stdout") if result.get("rc") else "") or "")
+    lines = printed.reason(output, LINES)
     if not result.get("rc"):  # no command failed: the module's message says what it tried
         lines = said + lines
     lines = lines or said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ class Secrets:
     deploy_key_public: str
     database_password: str = field(default="", repr=False)
     crypt_key: str = field(default="", repr=False)
+    administrator_password: str = field(default="", repr=False)
+    administrator_secret: str = field(default="", repr=False)
+    search_password: str = field(default="", repr=False)
 
 
 def _deploy_key() -> str:
@@ -43,6 +47,13 @@ class SecretNotListed(Refusal):
     remedy = "doit infrastructure"
 
 
+class SecretExists(Refusal):
+    """A secret with which data is encrypted is there already, and another one is brought."""
+
+    sentence = "secrets: {name} exists, and data may be encrypted with it: another one is not taken"
+    remedy = "doit teardown  # then bring it before the first release"
+
+
 Made = Mapping[str, str]
 READS = 20
 """Lists that a secret of another run may be missing from."""
@@ -52,33 +63,52 @@ MAKE: dict[str, Callable[[Made], str]] = {
     "deploy_key_public": lambda made: public_key(made["deploy_key"]),
     "database_password": lambda made: secrets.token_urlsafe(24),
     "crypt_key": lambda made: secrets.token_hex(16),
+    # with a letter and a digit, which an application may ask for
+    "administrator_password": lambda made: f"{secrets.token_urlsafe(24)}a1",
+    # base32: the codes of six digits are computed from it
+    "administrator_secret": lambda made: base64.b32encode(secrets.token_bytes(20)).decode(),
 }
 """How each secret is made; it may use those before it."""
 ALWAYS = ("deploy_key", "deploy_key_public")
-OF_ROLES = {"database": "database_password", "shared": "crypt_key"}
-"""The secret that a role is told."""
+OF_ROLES = {
+    "database": ("database_password",),
+    "shared": ("crypt_key",),
+    "release": ("administrator_password", "administrator_secret"),
+}
+"""The secrets that a role is told; `release` only where the application is installed."""
+BROUGHT = ("crypt_key", "search_password")
+"""Secrets that a person may bring: `doit secrets set NAME`. The pipeline makes a crypt key where nobody has brought one."""
+ONCE = ("crypt_key",)
+"""Secrets with which data is encrypted: another one would make the data useless."""
 
 
 def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
     """The secrets in a folder of the parameter store; makes those that do not exist, and the roles that are given need."""
     found = _read(ssm, folder)
-    wanted = {*ALWAYS, *(OF_ROLES[each] for each in roles if each in OF_ROLES)}
+    wanted = {*ALWAYS, *(name for each in roles for name in OF_ROLES.get(each, ()))}
     for name, make in MAKE.items():
         if name in wanted - found.keys():
             found[name] = _put(ssm, folder, name, make(found))
     return _secrets(found)
 
 
-def _put(ssm: Any, folder: str, name: str, value: str) -> str:
+def _put(ssm: Any, folder: str, name: str, value: str, *, overwrite: bool = False) -> str:
     """Write a secret, and return the one that counts: what was written, as a list shows it late, or another run's."""
     with already("ParameterAlreadyExists"):
-        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString")
+        more = {"Overwrite": True} if overwrite else {}
+        ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString", **more)
         return value
     for _ in range(READS):  # another run was faster
         if other := _read(ssm, folder).get(name):
             return other
         children.wait(POLL, stage="infrastructure")
     raise SecretNotListed(name=f"{folder}/{name}")
+
+
+def bring(ssm: Any, folder: str, name: str, value: str) -> None:
+    """Keep a secret that a person has. Raises SecretExists for another crypt key than the one that is there."""
+    if _put(ssm, folder, name, value, overwrite=name not in ONCE) != value:
+        raise SecretExists(name=name)
 
 
 def known(ssm: Any, folder: str) -> Secrets | None:
@@ -88,7 +118,7 @@ def known(ssm: Any, folder: str) -> Secrets | None:
 
 
 def _secrets(found: Made) -> Secrets:
-    return Secrets(**{name: found[name] for name in MAKE if name in found})
+    return Secrets(**{name: found[name] for name in (*MAKE, *BROUGHT) if name in found})
 
 
 def names(ssm: Any, folder: str) -> list[str]:
@@ -97,8 +127,8 @@ def names(ssm: Any, folder: str) -> list[str]:
 
 
 def expected(folder: str, listed: Iterable[str]) -> tuple[str, ...]:
-    """The full names of the parameters that a folder may have: those that are listed, and all that the pipeline makes."""
-    return tuple(sorted({*listed, *(f"{folder}/{name}" for name in MAKE)}))
+    """The full names of the parameters that a folder may have: those that are listed, and all that the pipeline knows."""
+    return tuple(sorted({*listed, *(f"{folder}/{name}" for name in (*MAKE, *BROUGHT))}))
 
 
 def public_key(deploy_key: str) -> str:

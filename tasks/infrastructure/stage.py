@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tasks import search
 from tasks.bucket import create
 from tasks.graph.stage import Foreseen, Outcome
 from tasks.infrastructure import delegation, find, hosts, memory, name_servers, secrets, zone
@@ -193,6 +194,8 @@ def converge(
     manage = run.environment.infrastructure.manage
     if manage == "plan":
         return _only_planned(run, named)
+    if run.environment.has("server"):
+        search.has_stand_in(run)  # what provisioning would refuse is refused before there is a machine
     made: list[Change] = []
     lacks: Callable[[], list[str]] | None = None
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from tasks import environ
-from tasks.process import bounds
+from tasks.process import bounds, printed
 from tasks.refusal import Refusal
 
 TAIL = 12
@@ -51,7 +51,7 @@ class Cancelled(Refusal):
 
 
 class CommandFailed(Refusal):
-    """A child process ended with an error; its last lines are shown."""
+    """A child process ended with an error; the lines that say why are shown."""
 
     sentence = "{command}: exit code {code}\n{tail}"
     remedy = ""
@@ -95,8 +95,8 @@ def run(
                     log.write(line)
                 text = line.decode(errors="replace").rstrip()
                 output.append(text)
-                if say and text.strip():
-                    say(text.strip())
+                if say and (shown := printed.line(text).strip()):
+                    say(shown)
             code = child.wait(_left(deadline))
     except subprocess.TimeoutExpired:
         raise _silent(command, seconds, "\n".join(output)) from None
@@ -137,10 +137,10 @@ def answer(
     """Exit code, output and complaints of a child that leads its process group. Raises ChildSilent."""
     try:
         with _held(child):
-            printed, said = child.communicate(timeout=seconds)
+            output, said = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         raise _silent(command, seconds) from None
-    return child.returncode, printed, said
+    return child.returncode, output, said
 
 
 @contextlib.contextmanager
@@ -298,8 +298,8 @@ def _start_watcher(mark: str) -> subprocess.Popen[bytes]:
 
 
 def tail(output: str, lines: int = TAIL) -> str:
-    """The last lines of an output, indented below the refusal's sentence."""
-    return "\n".join(f"    | {line}" for line in output.strip().splitlines()[-lines:])
+    """The lines of an output that say why it failed, indented below the refusal's sentence."""
+    return "\n".join(f"    | {line}" for line in printed.reason(output, lines))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,11 @@
-"""history: what went live in an environment, when, and who released it; the newest last."""
+"""history: what went live in an environment, when, who released it and why; the newest last. And what failed.
+
+Each entry has a digest of itself and of the one before it, so that a changed past is found.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.bucket import layout
 from tasks.bucket.store import Document, NotADocument
 from tasks.digest import Digest
+from tasks.refusal import Refusal
 from tasks.version import Version
 
 if TYPE_CHECKING:
@@ -17,12 +22,23 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 KEPT = 100
-"""Releases that an environment's history keeps."""
+"""Releases that an environment's history keeps, and failures."""
+
+
+class HistoryChanged(Refusal):
+    """An entry of the history is not as it was written, or one before it is gone: somebody has changed the file in the bucket."""
+
+    sentence = "history: the release of {at} ({release}) or the one before it is not as it was written"
+    remedy = "doit history --json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveRelease:
-    """One release that went live. `digest`: the tarball's."""
+    """One release that went live.
+
+    `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
+    `release` took. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
+    """
 
     digest: Digest
     commit: Version
@@ -30,18 +46,52 @@ class LiveRelease:
     by: str
     at: str
     run: str
+    author: str = ""
+    subject: str = ""
+    committed: str = ""
+    seconds: float = 0.0
+    chain: str = ""
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> LiveRelease:
         """The release of an entry. Fields that another version of the pipeline has added or left out are accepted."""
-        told = {name: str(value.get(name) or "") for name in ("branch", "by", "at", "run")}
-        return cls(digest=Digest(value["digest"]), commit=Version(value["commit"]), **told)
+        texts = ("branch", "by", "at", "run", "author", "subject", "committed", "chain")
+        told = {name: str(value.get(name) or "") for name in texts}
+        seconds = float(value.get("seconds") or 0)
+        return cls(digest=Digest(value["digest"]), commit=Version(value["commit"]), seconds=seconds, **told)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRelease:
+    """A release that did not go live, and the sentence that said so."""
+
+    at: str
+    commit: str
+    by: str
+    run: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What went live, and what failed; the newest last."""
+
+    releases: tuple[LiveRelease, ...] = ()
+    failures: tuple[FailedRelease, ...] = ()
+
+
+def whole(store: Store, identity: str) -> History:
+    """The history of an environment, with what failed."""
+    document = store.read(layout.history(identity))
+    if not document:
+        return History()
+    failures = tuple(FailedRelease(**each) for each in document.value.get("failures", ()))
+    return History(releases=tuple(of(document.value)), failures=failures)
 
 
 def read(store: Store, identity: str) -> list[LiveRelease]:
     """The releases of an environment, the newest last."""
-    document = store.read(layout.history(identity))
-    return of(document.value) if document else []
+    return [*whole(store, identity).releases]
 
 
 def of(value: Mapping[str, Any]) -> list[LiveRelease]:
@@ -55,7 +105,7 @@ def opened(store: Store, identity: str) -> Document:
     return store.read(key) or Document(value=empty, etag=store.write(key, empty, seen=None), age=0.0)
 
 
-def add(run: Run, digest: Digest, *, onto: Document | None = None) -> None:
+def add(run: Run, digest: Digest, *, onto: Document | None = None, seconds: float = 0.0) -> None:
     """Record that a tarball went live here. The same tarball of the same commit is not recorded twice in a row.
 
     `onto`: the history before the release. Raises RecordTaken if another run has written or deleted it since.
@@ -64,11 +114,51 @@ def add(run: Run, digest: Digest, *, onto: Document | None = None) -> None:
     before = document.value["releases"]
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
-    new = LiveRelease(
-        digest=digest, commit=run.commit, branch=run.branch, by=run.who, at=run.clock.stamp(), run=run.id
+    live = LiveRelease(
+        digest=digest,
+        commit=run.commit,
+        branch=run.branch,
+        by=run.who,
+        at=run.clock.stamp(),
+        run=run.id,
+        seconds=round(seconds, 1),
+        **dataclasses.asdict(run.reason),
     )
-    releases = [*before, dataclasses.asdict(new)][-KEPT:]
-    run.store.write(layout.history(run.identity), {"releases": releases}, seen=document.etag)
+    new = dataclasses.asdict(live)
+    releases = [*before, {**new, "chain": _chain(new, before[-1] if before else {})}]
+    value = {**document.value, "releases": releases[-KEPT:]}
+    if dropped := releases[:-KEPT]:
+        value["dropped"] = dropped[-1].get("chain", "")
+    run.store.write(layout.history(run.identity), value, seen=document.etag)
+
+
+def note_failure(run: Run, refusal: Refusal, *, onto: Document) -> None:
+    """Record that a release failed. What is told of it is the refusal, whether this can be written or not."""
+    new = FailedRelease(
+        at=run.clock.stamp(), commit=run.commit, by=run.who, run=run.id, sentence=refusal.text.splitlines()[0]
+    )
+    failures = [*onto.value.get("failures", ()), dataclasses.asdict(new)][-KEPT:]
+    with contextlib.suppress(Refusal):
+        run.store.write(layout.history(run.identity), {**onto.value, "failures": failures}, seen=onto.etag)
+
+
+def verify(value: Mapping[str, Any]) -> str:
+    """Hold each release of a history's document against its chain; the chain's end. Raises HistoryChanged.
+
+    What an older pipeline wrote has no chain: it is believed as long as nothing before it has one.
+    """
+    before: Mapping[str, Any] = {"chain": value.get("dropped", "")}
+    for each in value["releases"]:
+        chained = each.get("chain") or before.get("chain")
+        if chained and each.get("chain") != _chain(each, before):
+            raise HistoryChanged(at=each["at"], release=Digest(each["digest"]).id)
+        before = each
+    return str(before.get("chain", ""))
+
+
+def _chain(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """Over all that is written, so that an entry of an older or newer pipeline stays as it is."""
+    return Digest.of_value([{**entry, "chain": ""}, before.get("chain", "")])
 
 
 def version(store: Store, identity: str) -> str | None:

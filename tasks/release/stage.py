@@ -12,8 +12,9 @@ from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import hosts
+from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
+from tasks.process.children import Cancelled
 from tasks.refusal import Refusal
 from tasks.release import history
 from tasks.server import stage as server
@@ -51,6 +52,7 @@ def parts(run: Run) -> dict[str, object]:
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
         "profile": plain(run.profile.release),
+        "scripts": _scripts(run),
     }
     if not run.environment.has("tarball"):
         found["tarball"] = partial(_tarball_of_commit, run)
@@ -73,18 +75,23 @@ def go_live(
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     reached = hosts.reachable(run, found)
-    before = history.opened(run.store, run.identity)
-    run.hosts.play(
-        "release",
-        hosts=reached,
-        variables={**server.variables(run), **variables(run, digest)},
-        strategy=run.environment.strategy,
-        console=run.console,
-        log=run.log("release"),
-    )
-    read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
+    before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
+    try:
+        run.hosts.play(
+            "release",
+            hosts=reached,
+            variables={**server.variables(run), **variables(run, digest)},
+            strategy=run.environment.strategy,
+            console=run.console,
+            log=run.log("release"),
+        )
+        read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
+    except Refusal as refusal:
+        if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
+            history.note_failure(run, refusal, onto=before)
+        raise
     _tag(run, [each.id for each in found])
-    history.add(run, digest, onto=before)
+    history.add(run, digest, onto=before, seconds=run.clock.monotonic() - begun)
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
         done=f"{digest.id} is live",
@@ -117,10 +124,38 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_public_keys": list(run.pipeline.public_keys),
         "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
-        "release_profile": {
-            name: each for name, each in plain(run.profile.release).items() if each is not None
-        },
+        **_administrator(run),
+        "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
     }
+
+
+def _administrator(run: Run) -> dict[str, str]:
+    """The secrets of the first administrator; empty where the profile installs none."""
+    if run.profile.release.install is None:
+        return {"release_administrator_password": "", "release_administrator_secret": ""}
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, ["release"])
+    return {
+        "release_administrator_password": known.administrator_password,
+        "release_administrator_secret": known.administrator_secret,
+    }
+
+
+def _profile(run: Run) -> dict[str, Any]:
+    """The section `release` of the profile, with the full paths of its templates."""
+    said = run.profile.release
+    whole: dict[str, Any] = plain(said)
+    for name in ("install", "written"):
+        if section := getattr(said, name):
+            whole[name] = server.with_templates(vars(section), run.profile.folder)
+    return whole
+
+
+def _scripts(run: Run) -> dict[str, str]:
+    """The scripts of the section `release`, by name: a change of one is a change of the release."""
+    said = run.profile.release
+    paths = [said.install.due, said.install.run, *said.install.then] if said.install else []
+    paths += [said.written.names] if said.written else []
+    return {str(each): (run.profile.folder / each).read_text(encoding="utf-8") for each in paths}
 
 
 def _tag(run: Run, ids: Sequence[str]) -> None:

@@ -6,15 +6,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import search
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
+from tasks.refusal import Refusal
 from tasks.server import ledger
 from tasks.settings import flat, plain
 
 if TYPE_CHECKING:
     from tasks.run import Run
+
+
+class SearchPasswordMissing(Refusal):
+    """A user logs in to the search engine, and nobody has brought the password."""
+
+    sentence = "server: server.search.user is {user}, and there is no password"
+    remedy = "doit secrets set search_password < FILE"
 
 
 def roles(run: Run) -> tuple[str, ...]:
@@ -82,6 +91,7 @@ def variables(run: Run) -> dict[str, Any]:
     return {
         "server_roles": list(run.profile.server.roles),
         **{f"{role}_{name}": value for role, name, value in declared(run)},
+        **search.variables(run),
         "self_shutdown_enabled": run.environment.infrastructure.ends_itself,
         "self_shutdown_days": run.environment.release.expires_after_days,
         "self_shutdown_idle_hours": run.environment.infrastructure.idle_hours,
@@ -96,17 +106,17 @@ def declared(run: Run) -> Iterator[tuple[str, str, object]]:
     for told in (run.profile.server.roles, run.environment.server.roles):
         for role, said in told.items():
             yield from (
-                (role, name, _with_templates(value, run.profile.folder)) for name, value in said.items()
+                (role, name, with_templates(value, run.profile.folder)) for name, value in said.items()
             )
 
 
-def _with_templates(value: Any, folder: Path) -> Any:
+def with_templates(value: Any, folder: Path) -> Any:
     """A value in the words of JSON, with the full paths of the profile's templates."""
     if isinstance(value, Path):
         return str(folder / value)
     if isinstance(value, Mapping):
-        return {name: _with_templates(each, folder) for name, each in value.items()}
-    return [_with_templates(each, folder) for each in value] if isinstance(value, tuple) else value
+        return {name: with_templates(each, folder) for name, each in value.items()}
+    return [with_templates(each, folder) for each in value] if isinstance(value, tuple) else value
 
 
 def _application(run: Run) -> dict[str, Any]:
@@ -125,7 +135,15 @@ def _application(run: Run) -> dict[str, Any]:
         "database_user": name,
         "database_password": known.database_password,
         "shared_crypt_key": known.crypt_key,
+        "search_password": _search_password(run, known),
     }
+
+
+def _search_password(run: Run, known: secrets.Secrets) -> str:
+    user = search.user(run)
+    if user and not known.search_password:
+        raise SearchPasswordMissing(user=user)
+    return known.search_password if user else ""
 
 
 def own(told: Mapping[str, Any]) -> dict[str, str]:
@@ -135,5 +153,7 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "base URL": told["application_base_url"],
         "password": told["database_password"],
         "key": told["shared_crypt_key"],
+        "search prefix": told.get("search_prefix", ""),
+        "search password": told["search_password"],
     }
     return {name: value for name, value in found.items() if value}

@@ -18,7 +18,7 @@ from tasks.full_disk import full_disk
 from tasks.graph.stage import Foreseen, Outcome
 from tasks.refusal import Refusal
 from tasks.source import UncommittedChanges
-from tasks.tarball import sbom, signature, stored
+from tasks.tarball import compatibility, sbom, signature, stored
 from tasks.tarball.build import archive, keys, layers, tar
 from tasks.tarball.build.layers import Build
 from tasks.tarball.manifest import Manifest
@@ -35,9 +35,21 @@ class LockFileUnusable(Refusal):
     remedy = "git log --diff-filter=AD --oneline -- {path}"
 
 
+class CredentialsCommitted(Refusal):
+    """A file that the profile lists under `forbidden` would be a part of the repository. Credentials come in variables."""
+
+    sentence = (
+        "tarball: {path} is not ignored by git: whoever reads the repository would have its credentials"
+    )
+    remedy = "git rm --cached --ignore-unmatch {path} && echo /{path} >> .gitignore"
+
+
 def accept_source(run: Run) -> None:
-    """Raises LockFileUnusable, or UncommittedChanges if the environment refuses those; otherwise says that they are included."""
+    """Raises LockFileUnusable, CredentialsCommitted, VersionsDoNotFit, or UncommittedChanges if the environment refuses those; otherwise says that they are included."""
     _accept_lock_file(run)
+    for name in keys.matching(application.files(run), run.profile.forbidden):
+        raise CredentialsCommitted(path=_shown(run, name))
+    compatibility.accept(run)
     changed, default = source.uncommitted(run.root), run.pipeline.default_branch
     if changed and run.environment.uncommitted == "refused":
         files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
@@ -53,11 +65,16 @@ def _accept_lock_file(run: Run) -> None:
     name = run.profile.sbom
     if not name:
         return
-    path = f"{application.place(run).path}/{name}".removeprefix("./")
+    path = _shown(run, name)
     if name not in application.files(run):
         raise LockFileUnusable(path=path, problem="is not in the repository")
     if not sbom.usable(application.content(run, name) or ""):
         raise LockFileUnusable(path=path, problem="does not list what it is built of")
+
+
+def _shown(run: Run, name: str) -> str:
+    """The path of one of the application's files, from the pipeline's folder."""
+    return f"{application.place(run).path}/{name}".removeprefix("./")
 
 
 def layer_parts(build: Build, name: str) -> dict[str, object]:

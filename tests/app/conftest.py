@@ -41,6 +41,11 @@ class App:
     def magento(self, *words):
         return subprocess.run(["php", "bin/magento", *words], cwd=self.path, capture_output=True, text=True)
 
+    def php(self, script):
+        return subprocess.run(
+            ["php", "/dev/stdin"], cwd=self.path, input=script, capture_output=True, text=True
+        )
+
 
 def build(path, version="v1"):
     """What the pipeline does with the profile, in the least words."""
@@ -57,7 +62,7 @@ def build(path, version="v1"):
                 command = [named.get(word.strip("{}"), word) for word in words]
                 seen = {**environment, **layer.get("environment", {})}
                 subprocess.run(command, cwd=path, env=seen, check=True, capture_output=True)
-        assert all((path / output).exists() for output in layer["outputs"])
+            assert all((path / output.format(**named)).exists() for output in layer["outputs"])
     for stamp in profile["stamps"]:
         (path / stamp).write_text(version)
     return App(path=path)
@@ -85,7 +90,7 @@ class Services:
 
     def __init__(self, folder):
         self.folder = folder
-        self.redis_port = free_port()
+        self.redis_port, self.search_port = free_port(), free_port()
         self.running = {}
 
     def start(self, name, command, ready):
@@ -141,6 +146,12 @@ class Services:
         ping = ["mariadb-admin", "--no-defaults", f"--socket={self.folder}/db.sock", "ping"]
         self.start("mariadb", command, lambda: subprocess.run(ping, capture_output=True).returncode == 0)
 
+    def search(self):
+        program = ROOT / "roles" / "search" / "files" / "search_stand_in.py"
+        self.start(
+            "search", ["python3", str(program), str(self.search_port)], lambda: listening(self.search_port)
+        )
+
     def redis(self):
         command = [
             "redis-server",
@@ -170,6 +181,7 @@ def services():
     try:
         services.mariadb()
         services.redis()
+        services.search()
         yield services
     finally:
         for name in list(services.running):
@@ -189,21 +201,63 @@ class Shop(App):
         return answer, answer.read().decode()
 
 
+PASSWORD, SECRET = "not 'simple' \\ at all 1", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
 @pytest.fixture
-def shop(source, services):
-    """The shop on an empty database, served over HTTP."""
+def variables(services):
+    """What the pipeline tells the templates of the profile."""
+    return {
+        "database_host": f"{services.folder}/db.sock",
+        "database_name": "shop",
+        "database_user": "root",
+        "database_password": "",
+        "shared_crypt_key": "k" * 32,
+        "application_base_url": "http://localhost/",
+        "application_host_name": "localhost.example",
+        "application_test_data": True,
+        "search_host": "127.0.0.1",
+        "search_port": services.search_port,
+        "search_prefix": "shop",
+        "search_user": "",
+        "search_password": "",
+        "release_profile": yaml.safe_load((PROFILE / "profile.yml").read_text())["release"],
+        "release_administrator_password": PASSWORD,
+        "release_administrator_secret": SECRET,
+    }
+
+
+@pytest.fixture
+def render(variables):
+    """Render a template of the profile."""
+
+    def render(name, **more):
+        loader = jinja2.FileSystemLoader(PROFILE)
+        environment = jinja2.Environment(loader=loader, trim_blocks=True, undefined=jinja2.StrictUndefined)
+        return environment.get_template(name).render(**variables, **more)
+
+    return render
+
+
+@pytest.fixture
+def empty(source, services):
+    """The shop beside an empty database, with no app/etc/env.php."""
     services.sql("DROP DATABASE IF EXISTS shop; CREATE DATABASE shop")
-    environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((PROFILE / "env.php.j2").read_text())
-    database = {"host": f"{services.folder}/db.sock", "name": "shop", "user": "root", "password": ""}
-    text = template.render(
-        **{f"database_{name}": value for name, value in database.items()},
-        shared_crypt_key="k" * 32,
-        application_base_url="http://localhost/",
-        application_test_data=True,
-    )
+    return source
+
+
+@pytest.fixture
+def shop(empty, services, render):
+    """The shop as the profile installs it, served over HTTP."""
+    source = empty
+    installed = source.php(render("install.php.j2"))
+    assert installed.returncode == 0, installed.stderr
+    text = render("env.php.j2")
     text = text.replace("'6379'", f"'{services.redis_port}'").replace("'6081'", f"'{free_port()}'")
     (source.path / "app/etc/env.php").write_text(text)
+    for name in ("second_factor.php.j2", "reindex.php.j2"):
+        followed = source.php(render(name))
+        assert followed.returncode == 0, followed.stderr
     shop = Shop(path=source.path, port=free_port(), services=services)
     command = ["php", "-S", f"127.0.0.1:{shop.port}", "-t", "pub", str(Path(__file__).parent / "router.php")]
     services.start("http", ["env", "-C", str(shop.path), *command], lambda: listening(shop.port))

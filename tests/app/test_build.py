@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
+import yaml
 
-from .conftest import build
+from .conftest import PROFILE, build
 
 
 def contents(path):
@@ -123,3 +125,43 @@ def test_a_new_class_leaves_vendor_as_it_is(source):
         env={"PATH": "/usr/bin:/bin", "HOME": str(source.path.parent), "COMPOSER_ALLOW_SUPERUSER": "1"},
     )
     assert contents(source.path) == before
+
+
+@pytest.mark.promise("packages-end-in-any-order")
+def test_what_composer_writes_has_one_order_however_packages_ended_unpacking(built, source):
+    for each in (built, source):
+        listed = (each.path / "vendor/composer/installed.php").read_text()
+        provided = re.findall(r"\d+ => '(1\.\d\.0)'", listed.partition("console-implementation")[2])
+        assert provided == ["1.0.0", "1.1.0", "1.2.0"]
+
+
+def hotfixes():
+    """The command of the profile that applies them."""
+    profile = yaml.safe_load((PROFILE / "profile.yml").read_text())
+    (found,) = [each for each in profile["layers"][0]["commands"] if "m2-hotfixes" in each[-1]]
+    return found
+
+
+@pytest.mark.promise("hotfixes-are-applied")
+def test_hotfixes_are_applied_in_order_and_one_that_does_not_fit_fails(tmp_path):
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "m2-hotfixes").mkdir()
+    (tmp_path / "vendor" / "text").write_text("one\n")
+    assert subprocess.run(hotfixes(), cwd=tmp_path).returncode == 0  # there are none
+
+    def patch(name, before, after):
+        told = f"--- a/vendor/text\n+++ b/vendor/text\n@@ -1 +1 @@\n-{before}\n+{after}\n"
+        (tmp_path / "m2-hotfixes" / name).write_text(told)
+
+    patch("b.patch", "two", "three")
+    patch("a.patch", "one", "two")
+    assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 0
+    assert (tmp_path / "vendor" / "text").read_text() == "three\n"
+    assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 1
+    assert [each.name for each in (tmp_path / "vendor").glob("text.orig")] == []
+
+
+def test_the_hotfix_of_the_example_mends_its_package(built):
+    found = json.loads((built.path / "pub/static/frontend/Shop/base/en_US/hashes.json").read_text())
+    assert [*found] == sorted(found)
+    assert "css/styles.css" in found

@@ -128,4 +128,9 @@ def test_the_history_marks_a_release_of_uncommitted_files(released):
     said(doit(released, "release"))
     (released / "app" / "pub" / "draft.php").unlink()
     head = git(released, "rev-parse", "HEAD")[:7]
-    assert f" {head}-dirty " in said(doit(released, "history")).splitlines()[-1]
+    told = said(doit(released, "history", "--verify")).splitlines()
+    assert f" {head}-dirty " in told[-3]
+    assert told[-3].endswith("  sell less")
+    assert told[-2].startswith("in 90 days: 0.")
+    end = json.loads(said(doit(released, "history", "--json")))[-1]["chain"]
+    assert told[-1] == f"history: no entry was changed since it was written; the chain ends with {end}"

@@ -26,7 +26,7 @@ from tests.clouds import QuietCloud, run_in
 REGION = "eu-central-1"
 ZONE = "shop.example.com"
 ALL = [
-    *("tools", "CI", "region", "credentials", "account", "zone", "delegation", "bucket"),
+    *("tools", "versions", "CI", "region", "credentials", "account", "zone", "delegation", "bucket"),
     *("type", "quota", "image", "subnet", "signing key", "deploy key"),
 ]
 

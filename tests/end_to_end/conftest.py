@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from tasks import image
 from tasks import run as runs
+from tasks.cloud.embedded import home, lifecycle
+from tasks.cloud.embedded.containers import Containers, podman
 from tasks.commands import command_line
 from tasks.hosts.ssh import Host, options
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
-from tests.conftest import ROOT, commit, copy_project, doit
+from tests.conftest import ROOT, baking, commit, copy_project, doit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +63,12 @@ class Site:
             if len(words) > 1 and words[1] in ("done", "unchanged")
         }
 
-    def get(self, path: str = "/") -> tuple[int, str]:
-        """Status and body of a page, asked as a browser would: through the forwarder, by name."""
+    def get(self, path: str = "/", form: str = "") -> tuple[int, str]:
+        """Status and body of a page, asked as a browser would: through the forwarder, by name. `form`: what is posted."""
         run = self.run
         connection = http.client.HTTPConnection(*run.cloud.http_address(run.host_name), timeout=20)
-        connection.request("GET", path, headers={"Host": run.host_name})
+        kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+        connection.request("POST" if form else "GET", path, form or None, {"Host": run.host_name, **kind})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -85,9 +92,54 @@ def project(tmp_path_factory, _state_home) -> Iterator[Path]:
     assert deleted.returncode == 0, deleted.stderr
 
 
+@dataclass(frozen=True, kw_only=True)
+class Baked:
+    """The image of the example's packages: podman's name of it, and what it was made from."""
+
+    reference: str
+    fingerprint: str
+
+    def give(self, root: Path) -> None:
+        """Let the cloud of a project have it too, as if it had been baked there."""
+        lifecycle.start(lambda words: None)
+        run = command_line.read(root, {})
+        ec2 = run.cloud.client("ec2")
+        debian = ec2.describe_images()["Images"][0]["ImageId"]
+        ami = ec2.copy_image(SourceImageId=debian, SourceRegion=run.pipeline.region, Name="baked")["ImageId"]
+        podman("tag", self.reference, Containers(home.of(os.environ).load().id).image(ami))
+        tags = {"project": run.pipeline.name, "fingerprint": self.fingerprint}
+        ec2.create_tags(Resources=[ami], Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+
+
+def forget_images(run: runs.Run) -> None:
+    """Remove the images of a project: its next machine starts from Debian's."""
+    for each in image.found(run):
+        run.cloud.client("ec2").deregister_image(ImageId=each.id)
+
+
 @pytest.fixture(scope="session")
-def site(project: Path) -> Site:
-    """The testing environment of branch main, released once."""
+def baked(tmp_path_factory) -> Baked:
+    """Baked once in a session, in a cloud of its own, by the first process that asks for it; the session's end deletes the cloud."""
+    folder = baking(tmp_path_factory.getbasetemp())
+    folder.mkdir(exist_ok=True)
+    state = {"XDG_STATE_HOME": str(folder / "state")}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = folder / "said"
+        if not said.exists():
+            root = copy_project(folder / "shop")
+            answered = doit(root, "image", **state)
+            assert answered.returncode == 0, answered.stdout + answered.stderr
+            assert doit(root, "cloud", "stop", **state).returncode == 0
+            said.write_text(answered.stdout)
+        ami, fingerprint = re.findall(r"^image +done +(\S+) of fingerprint (\w+)", said.read_text(), re.M)[0]
+    return Baked(reference=Containers(home.of(state).load().id).image(ami), fingerprint=fingerprint)
+
+
+@pytest.fixture(scope="session")
+def site(project: Path, baked: Baked) -> Site:
+    """The testing environment of branch main, released once, on a machine of the baked image."""
+    baked.give(project)
     made = Site(root=project, variables={})
     answered = made.doit("release")
     assert answered.returncode == 0, answered.stdout + answered.stderr

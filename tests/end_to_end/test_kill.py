@@ -97,6 +97,7 @@ def test_of_two_releases_at_once_one_works_and_the_other_finds_nothing_to_do(sit
     healthy(site)
 
 
+@pytest.mark.long(short="tests/bucket/test_lease.py::test_a_run_that_does_not_wait_names_the_holder")
 def test_who_does_not_wait_is_refused_by_name(site):
     change(site, "refused")
     first = begin(site, "release")
@@ -150,6 +151,9 @@ def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path)
     healthy(site)
 
 
+@pytest.mark.long(
+    short="tests/commands/test_run.py::test_the_loss_of_a_lease_ends_the_children_and_wakes_the_run"
+)
 @pytest.mark.promise("lost-lease-stops")
 def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
     change(site, "taken")
@@ -165,9 +169,6 @@ def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
     assert processes_of(site.root) == []
     assert site.doit("release").returncode == 0
     healthy(site)
-
-
-# --- long -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long(

@@ -8,26 +8,47 @@ import threading
 import pytest
 
 from tasks.console.console import Console
+from tasks.hosts import ssh as shell
 from tasks.hosts.ansible import play
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
+from tasks.process import children
 from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
+from tests.clouds import secrets_of
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
 DUE = ["sh", "-c", "exit 2"]
 NOT_DUE = ["true"]
-BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
+BROKEN = [
+    "sh",
+    "-c",
+    r"printf 'Modules:\n\n\033[31mthe table is locked\033[0m\n'; seq -f '#%g a.php(1): b()' 0 9; exit 1",
+]
+"""As Magento says it: what was thrown, and then where."""
+
+WORKS = """
+import subprocess, time
+def ask(sql):
+    return subprocess.run(["mariadb", "-N", "shop", "-e", sql], check=True, capture_output=True, text=True).stdout
+ask({sql!r})
+for _ in range(100):
+    if "{price}" in ask("SELECT price FROM catalog_product"):
+        break
+    time.sleep(0.2)
+else:
+    raise SystemExit("no consumer has read it")
+"""
 
 
 @pytest.fixture
 def go_live(site):
     """Release the site's own tarball under another name, with other commands or facts."""
 
-    def go_live(name, *, strategy="mitogen_linear", commands=None, **facts):
+    def go_live(name, *, strategy="mitogen_linear", commands=None, told=None, **facts):
         run = site.run
         known = release.variables(run, stored.existing(run))
         return play(
@@ -41,7 +62,7 @@ def go_live(site):
                 **facts,
             },
             strategy=strategy,
-            console=Console(io.StringIO()),
+            console=Console(told or io.StringIO()),
             log=None,
         )
 
@@ -63,7 +84,7 @@ def migration(*, due, run):
     return {"migration": {"due": due, "due_exit": 2, "run": run}}
 
 
-@pytest.mark.parametrize("strategy", ["mitogen_linear", "linear"])
+@pytest.mark.parametrize("strategy", ["mitogen_linear", pytest.param("linear", marks=pytest.mark.long)])
 @pytest.mark.promise("same-release-changes-nothing")
 def test_the_same_release_again_changes_nothing(go_live, current, strategy):
     go_live(f"same-{strategy}", strategy=strategy)
@@ -113,15 +134,155 @@ def test_an_unhealthy_release_goes_back_when_no_data_changed(go_live, current, s
 
 
 @pytest.mark.promise("failed-migration-stays-in-maintenance", "only-code-goes-back")
-def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live, current, site):
+def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live, current, site, tmp_path):
     go_live("works")
     with pytest.raises(PlaybookFailed, match="the table is locked; a migration was begun"):
         go_live("breaks", commands=migration(due=DUE, run=BROKEN))
     assert current() == "works"
     assert site.get()[0] == 503
+    folder = server.variables(site.run)["application_path"]
+    link = site.ssh(f"readlink {folder}/releases/breaks/app/etc/env.php", tmp=tmp_path).strip()
+    assert link == f"{folder}/shared/app/etc/env.php"
     go_live("repairs", commands=migration(due=DUE, run=NOT_DUE))
     assert current() == "repairs"
     assert site.get()[0] == 200
+
+
+def configuration(*, run):
+    return {"configuration": {"due": DUE, "due_exit": 2, "run": run}, "health_path": "/health_check.php"}
+
+
+@pytest.mark.promise("an-import-alone-closes-nothing")
+def test_an_import_of_configuration_alone_neither_closes_the_shop_nor_bars_the_way_back(
+    go_live, current, site, tmp_path
+):
+    application = server.variables(site.run)
+    folder = application["application_path"]
+    imports = f"{folder}/shared/var/log/imports"
+    active = site.run.profile.release.maintenance.active_file
+    import_it = [
+        "sh",
+        "-c",
+        f"pwd -P >> {imports}; test ! -e {folder}/current/{active} || echo closed >> {imports}",
+    ]
+    go_live("imports", commands=configuration(run=import_it))
+    with pytest.raises(PlaybookFailed, match=r"not \[200\].*went back to imports"):
+        go_live("sickens", commands={**configuration(run=import_it), "health_path": "/nowhere-at-all.html"})
+    assert current() == "imports"
+    assert site.get()[0] == 200
+    # the release that is back has imported its own configuration again
+    assert site.ssh(f"cat {imports}", tmp=tmp_path).split() == [
+        f"{folder}/releases/{each}" for each in ("imports", "sickens", "imports")
+    ]
+
+
+@pytest.mark.promise("a-command-writes-into-a-copy", "what-is-written-is-named")
+def test_a_command_writes_into_a_copy_of_the_configuration_and_what_it_wrote_is_told(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    folder, user = application["application_path"], application["application_user"]
+    file = "app/etc/env.php"
+    with pytest.raises(children.CommandFailed):
+        site.ssh(f"runuser -u {user} -- test -w {folder}/shared/{file}", tmp=tmp_path)
+    before = site.ssh(f"sha256sum {folder}/shared/{file}", tmp=tmp_path)
+    write = [
+        "php",
+        "-r",
+        f'$all = require "{file}"; $all["cache"]["graphql"]["id_salt"] = "mine"; $all["new"] = ["secret" => "x"]; '
+        f'file_put_contents("{file}", "<?php return " . var_export($all, true) . ";");',
+    ]
+    told = io.StringIO()
+    go_live("writes", commands=migration(due=DUE, run=write), told=told)
+    said = told.getvalue()
+    assert f"{file}: cache/graphql/id_salt was written: put it into the template" in said
+    assert f"{file}: new/secret was written" in said
+    assert "mine" not in said
+    assert site.ssh(f"sha256sum {folder}/shared/{file}", tmp=tmp_path) == before
+    link = site.ssh(f"readlink {folder}/releases/writes/{file}", tmp=tmp_path).strip()
+    assert link == f"{folder}/shared/{file}"
+
+
+@pytest.mark.promise("an-installation-that-fails-says-why")
+def test_an_installation_that_fails_says_why_shows_no_password_and_is_taken_up_by_the_next_release(
+    go_live, current, site, tmp_path
+):
+    application = server.variables(site.run)
+    folder = application["application_path"]
+    before = current()
+    scripts = {
+        "due": "test -e {{ application_path }}/shared/var/log/installed || exit 4\n",
+        "run": "test ! -e app/etc/env.php || exit 3\n"
+        "echo {{ release_administrator_password }} > /dev/null\n"
+        "echo the disk is full >&2\nexit 1\n",
+        "works": "echo mine > app/etc/env.php; pwd -P > {{ application_path }}/shared/var/log/installed\n",
+        "then": "test -L app/etc/env.php && echo followed >> {{ application_path }}/shared/var/log/installed\n",
+        "stops": "echo nothing to sell >&2; exit 1\n",
+    }
+    for name, text in scripts.items():
+        (tmp_path / f"{name}.j2").write_text(text)
+    paths = {name: str(tmp_path / f"{name}.j2") for name in scripts}
+    install = {
+        "interpreter": ["sh", "/dev/stdin"],
+        "due": paths["due"],
+        "due_exit": 4,
+        "run": paths["run"],
+        "then": [paths["then"]],
+        "administrator": "admin",
+        "page": "/admin",
+    }
+    with pytest.raises(PlaybookFailed, match=f"the disk is full; {before} runs as before") as failed:
+        go_live("installs", commands={"install": install})
+    assert secrets_of(site.run).administrator_password not in str(failed.value)
+    assert site.get()[0] == 200
+    link = site.ssh(f"readlink {folder}/releases/installs/app/etc/env.php", tmp=tmp_path).strip()
+    assert link == f"{folder}/shared/app/etc/env.php"
+    works = {**install, "run": paths["works"]}
+    with pytest.raises(PlaybookFailed, match="nothing to sell"):  # the database is no empty one by now
+        go_live("installs", commands={"install": {**works, "then": [paths["stops"]]}})
+    go_live("installs", commands={"install": works})
+    installed = site.ssh(f"cat {folder}/shared/var/log/installed", tmp=tmp_path).split()
+    assert installed == [f"{folder}/releases/installs", "followed"]
+    assert current() == "installs"
+    assert site.get()[0] == 200
+
+
+@pytest.mark.promise("jobs-are-awaited", "failures-of-jobs-are-logged")
+def test_data_changes_when_no_job_of_cron_runs_any_more_and_what_it_says_is_logged(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    user = application["application_user"]
+
+    def begin(work):
+        site.ssh(f'systemd-run --collect --uid={user} /usr/local/sbin/cron_job sh -c "{work}"', tmp=tmp_path)
+
+    begin("until test -e /tmp/enough; do sleep 0.2; done; echo lost messages; exit 9")
+    with pytest.raises(PlaybookFailed, match=r"a job of cron still runs after 1 s; .* runs as before"):
+        go_live("hasty", commands=migration(due=DUE, run=NOT_DUE), release_job_seconds=1)
+    assert site.get()[0] == 200
+    site.ssh("touch /tmp/enough", tmp=tmp_path)
+    begin("sleep 15; touch /tmp/worked")
+    go_live("patient", commands=migration(due=DUE, run=["test", "-e", "/tmp/worked"]))
+    said = site.ssh(f"journalctl --no-pager --identifier={user}-cron", tmp=tmp_path)
+    assert "lost messages" in said
+    assert "exit code 9" in said
+
+
+@pytest.mark.promise("workers-come-back")
+def test_a_consumer_works_and_comes_back_after_a_run_that_was_stopped(site, tmp_path):
+    def works(sku, price):
+        message = f'"product_action_attribute.update", JSON_OBJECT("sku", "{sku}", "price", {price})'
+        sql = f"INSERT INTO queue_message (topic_name, body) VALUES ({message})"
+        return shell.python(site.host, "release", WORKS.format(sql=sql, price=price))
+
+    works("mug-spring", 12.34)
+    closed = "/srv/shop/current/var/.maintenance.flag"
+    site.ssh(
+        f"touch {closed} && systemctl stop workers.target && systemctl start workers_again", tmp=tmp_path
+    )
+    assert "inactive" in site.ssh(
+        "systemctl is-active worker-product_action_attribute.update@1 || true", tmp=tmp_path
+    )
+    site.ssh(f"rm {closed} && systemctl is-active workers_again.timer", tmp=tmp_path)
+    site.ssh("systemctl start workers_again", tmp=tmp_path)  # as the timer does each minute
+    works("mug-dusk", 23.45)
 
 
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
@@ -143,6 +304,18 @@ def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
     assert site.get()[0] == 503
     site.ssh(f"rm {folder}/releases/*/{maintenance.active_file}", tmp=tmp_path)
     assert site.get()[0] == 200
+
+
+@pytest.mark.promise("written-by-hand-stays")
+def test_who_is_let_in_and_what_was_merged_outlive_a_release(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    current = f"{application['application_path']}/current"
+    as_user = f"cd {current} && runuser -u {application['application_user']} --"
+    site.ssh(f"{as_user} php bin/magento maintenance:disable --ip=192.0.2.7", tmp=tmp_path)
+    site.ssh(f'{as_user} sh -c "echo a {{}} > pub/static/_cache/merged.css"', tmp=tmp_path)
+    go_live("later")
+    assert site.ssh(f"cat {current}/var/.maintenance.ip", tmp=tmp_path) == "192.0.2.7"
+    assert site.get("/static/_cache/merged.css")[0] == 200
 
 
 @pytest.mark.promise("the-one-before-stays")

@@ -193,8 +193,20 @@ def told(task, action, **result):
 def test_the_first_failure_is_named_and_the_roles_own_words_are_the_message():
     story = PlaybookEvents(playbook="release", say=silent, log=None)
     story.hear(told("Migrate", "ansible.builtin.command", rc=1, stderr="broken"))
-    story.hear(told("Say so", "ansible.builtin.fail", msg="broken; r1 runs as before"))
-    assert str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: broken; r1 runs as before"
+    story.hear(told("Say so", "ansible.builtin.fail", msg="it is not signed"))
+    assert str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: it is not signed"
+
+
+def test_words_that_begin_with_the_failed_task_get_its_reason():
+    story = PlaybookEvents(playbook="release", say=silent, log=None)
+    trace = "".join(f"#{number} /srv/shop/a.php({number}): A->b()\n" for number in range(9))
+    story.hear(
+        told("Migrate", "ansible.builtin.command", rc=1, stdout=f"Modules:\n\nno \x1b[1mtable\n{trace}")
+    )
+    story.hear(told("Say so", "ansible.builtin.fail", msg="Migrate failed; r1 runs as before"))
+    assert (
+        str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: no table; r1 runs as before"
+    )
 
 
 def test_what_another_host_says_of_itself_is_not_the_message():
@@ -238,3 +250,16 @@ def test_a_known_host_is_written_as_openssh_looks_it_up(port, line):
 
 def test_a_key_is_never_shown():
     assert "none" not in repr(a_host())
+
+
+@pytest.mark.promise("what-is-written-is-named")
+def test_what_a_role_lists_by_debug_is_noted_and_nothing_else_is():
+    story = PlaybookEvents(playbook="release", say=silent, log=None)
+    for action, msg in [
+        ("ansible.builtin.debug", ["a was written", "b was written"]),
+        ("ansible.builtin.debug", "a text"),
+        ("ansible.builtin.command", ["no note"]),
+    ]:
+        ran = {"host": "i-1", "task": "x", "task_action": action, "res": {"msg": msg}}
+        story.hear({"event": "runner_on_ok", "event_data": ran})
+    assert story.notes == ["a was written", "b was written"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,7 @@ from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import serialization
 
 from tasks.infrastructure import secrets
-from tasks.infrastructure.secrets import SecretNotListed
+from tasks.infrastructure.secrets import SecretExists, SecretNotListed
 from tests.simulation.cloud import refused
 
 FOLDER = "/shop/testing"
@@ -38,9 +40,10 @@ class Parameters:
 
     def put_parameter(self, **request):
         name = request["Name"].rpartition("/")[2]
+        overwrite = request.pop("Overwrite", False)
         if name in self.others:
             self.kept[request["Name"]] = self.others.pop(name)
-        if request["Name"] in self.kept:
+        if request["Name"] in self.kept and not overwrite:
             raise refused("ParameterAlreadyExists")
         self.written.append(request)
         self.kept[request["Name"]] = request["Value"]
@@ -50,11 +53,14 @@ def test_each_secret_is_made_encrypted_in_the_environment_s_folder():
     store = Parameters()
     made = secrets.ensure(store, FOLDER, secrets.OF_ROLES)
     names = ["deploy_key", "deploy_key_public", "database_password", "crypt_key"]
+    names += ["administrator_password", "administrator_secret"]
     assert [each["Name"] for each in store.written] == [f"{FOLDER}/{each}" for each in names]
     assert {each["Type"] for each in store.written} == {"SecureString"}
     assert [each["Value"] for each in store.written] == [getattr(made, each) for each in names]
     assert len(made.database_password) >= 32
     assert len(bytes.fromhex(made.crypt_key)) == 16
+    assert re.search("[a-z].*[0-9]$", made.administrator_password)
+    assert len(base64.b32decode(made.administrator_secret)) == 20
     assert secrets.names(store, FOLDER) == sorted(f"{FOLDER}/{each}" for each in names)
 
 
@@ -77,6 +83,7 @@ def test_the_deploy_key_is_one_that_ssh_takes_without_a_password_and_its_public_
         (["database"], {"database_password"}),
         (["shared"], {"crypt_key"}),
         (["web", "shared", "database"], {"database_password", "crypt_key"}),
+        (["release"], {"administrator_password", "administrator_secret"}),
     ],
 )
 def test_a_secret_is_made_for_the_roles_that_are_told_it(roles, more):
@@ -152,6 +159,21 @@ def test_what_the_cloud_refuses_is_not_taken_for_another_run_s_secret(waits):
     with pytest.raises(ClientError):
         secrets.ensure(store, FOLDER)
     assert waits == []
+
+
+@pytest.mark.promise("what-is-brought-counts")
+def test_a_secret_that_is_brought_counts_and_another_crypt_key_is_refused():
+    store = Parameters()
+    secrets.bring(store, FOLDER, "crypt_key", "theirs")
+    secrets.bring(store, FOLDER, "crypt_key", "theirs")
+    for password in ("first", "changed"):
+        secrets.bring(store, FOLDER, "search_password", password)
+    made = secrets.ensure(store, FOLDER, ["shared"])
+    assert (made.crypt_key, made.search_password) == ("theirs", "changed")
+    with pytest.raises(SecretExists, match="crypt_key exists, and data may be encrypted with it"):
+        secrets.bring(store, FOLDER, "crypt_key", "another")
+    assert secrets.ensure(store, FOLDER, ["shared"]).crypt_key == "theirs"
+    assert f"{FOLDER}/search_password" in secrets.expected(FOLDER, ())
 
 
 @pytest.mark.promise("no-secret-in-records")

@@ -1,4 +1,4 @@
-"""The history of an environment that is torn down while a run of it stands still."""
+"""The history of an environment: what a run adds that stands still meanwhile, what failed, and whether somebody has changed it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from tasks import teardown
 from tasks.bucket import layout
 from tasks.bucket.store import RecordTaken
 from tasks.digest import Digest
+from tasks.hosts.ssh import HostUnreachable
 from tasks.infrastructure import stage as infrastructure
+from tasks.process.children import Cancelled
 from tasks.release import history
+from tasks.release.history import HistoryChanged
 from tasks.release.stage import go_live
 from tests.simulation.alone import Alone
 from tests.simulation.controllers import TESTING, pack
@@ -75,3 +78,94 @@ def test_a_release_is_added_to_those_before_it_and_one_that_did_not_end_adds_non
         return [each.digest for each in history.read(run.store, run.identity)]
 
     assert world.does(act) == [DIGEST, OTHER]
+
+
+class Fails(StandsStill):
+    """Hosts on which a play ends with a refusal."""
+
+    def __init__(self, real, refusal):
+        super().__init__(real, "", None)
+        self.refusal = refusal
+
+    def play(self, *words, **named):
+        raise self.refusal
+
+
+@pytest.mark.promise("failures-are-kept")
+@pytest.mark.parametrize(
+    ("refusal", "noted"),
+    [
+        (HostUnreachable(stage="release", host="i-1", address="10.0.0.1", port=22), 1),
+        (Cancelled(stage="release"), 0),
+    ],
+)
+def test_a_release_that_failed_is_noted_and_is_no_release(refusal, noted):
+    world = Alone()
+
+    def act(run):
+        tarball, machines = pack(run).facts, infrastructure.converge(run).facts
+        with pytest.raises(type(refusal)):
+            go_live(
+                dataclasses.replace(run, hosts=Fails(run.hosts, refusal)), tarball=tarball, machines=machines
+            )
+        go_live(run, tarball=tarball, machines=machines)
+        history.verify(history.opened(run.store, run.identity).value)
+        return history.whole(run.store, run.identity)
+
+    found = world.does(act)
+    assert [each.sentence for each in found.failures] == [refusal.text.splitlines()[0]] * noted
+    assert len(found.releases) == 1
+
+
+def added(number):
+    """The document of a history of so many releases."""
+    world = Alone()
+
+    def act(run):
+        for each in range(number):
+            history.add(run, Digest(f"{each:064x}"), seconds=each)
+        return history.opened(run.store, run.identity).value
+
+    return world.does(act)
+
+
+@pytest.mark.promise("changed-past-is-found")
+@pytest.mark.parametrize("number", [1, 3, history.KEPT + 2])
+def test_a_history_is_as_it_was_written(number):
+    value = added(number)
+    assert len(value["releases"]) == min(number, history.KEPT)
+    history.verify(value)
+
+
+CHANGES = {
+    "a name": lambda releases: releases[1].update(by="somebody"),
+    "a time": lambda releases: releases[0].update(at="2020-01-01 00:00 UTC"),
+    "a release in between": lambda releases: releases.pop(1),
+    "the first one": lambda releases: releases.pop(0),
+    "a second time": lambda releases: releases.insert(1, dict(releases[1])),
+    "the order": lambda releases: releases.reverse(),
+    "a chain that is gone": lambda releases: releases[1].update(chain=""),
+}
+
+
+@pytest.mark.promise("changed-past-is-found")
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("number", [3, history.KEPT + 2])
+def test_a_change_of_the_past_is_found(number, change):
+    value = added(number)
+    change(value["releases"])
+    with pytest.raises(HistoryChanged, match="is not as it was written\n    doit history --json"):
+        history.verify(value)
+
+
+def test_what_an_older_pipeline_has_written_without_a_chain_is_believed():
+    world = Alone()
+
+    def act(run):
+        history.add(run, DIGEST)
+        document = history.opened(run.store, run.identity)
+        document.value["releases"][0]["chain"] = ""
+        history.add(run, OTHER, onto=document)
+        return history.opened(run.store, run.identity).value
+
+    history.verify(world.does(act))

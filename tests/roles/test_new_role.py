@@ -11,14 +11,14 @@ from tests.paper import copy_paper, users_cloud
 SPECS = """---
 argument_specs:
   main:
-    short_description: A search engine
+    short_description: A queue engine
     options:
-      search_heap:
+      queue_heap:
         type: str
         choices: [1g, 2g]
         default: 1g
         description: Memory of the heap.
-      search_index:
+      queue_index:
         type: path
         required: true
         description: Template of the index.
@@ -26,8 +26,8 @@ argument_specs:
 TASKS = """---
 - name: Write the index
   ansible.builtin.template:
-    src: "{{ search_index }}"
-    dest: /etc/search.conf
+    src: "{{ queue_index }}"
+    dest: /etc/queue.conf
     mode: "0644"
 """
 NAME = "applications/magento2/profile.yml"
@@ -39,13 +39,13 @@ def project(tmp_path_factory):
     with users_cloud(tmp_path_factory.mktemp("state")):
         root = copy_paper(tmp_path_factory.mktemp("project") / "shop")
         for path, text in {
-            "roles/search/meta/argument_specs.yml": SPECS,
-            "roles/search/tasks/main.yml": TASKS,
-            "roles/search/vars/main.yml": '---\n__search_packages: ["search-{{ search_heap }}"]\n',
-            "applications/magento2/index.j2": "heap {{ search_heap }}\n",
+            "roles/queue/meta/argument_specs.yml": SPECS,
+            "roles/queue/tasks/main.yml": TASKS,
+            "roles/queue/vars/main.yml": '---\n__queue_packages: ["queue-{{ queue_heap }}"]\n',
+            "applications/magento2/index.j2": "heap {{ queue_heap }}\n",
             NAME: (root / NAME)
             .read_text()
-            .replace("    self_shutdown:", "    search: {index: index.j2}\n    self_shutdown:"),
+            .replace("    self_shutdown:", "    queue: {index: index.j2}\n    self_shutdown:"),
         }.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
@@ -62,39 +62,39 @@ def with_setting(root, text):
     """The testing environment's file with a setting of the role; what it was before."""
     file = root / "environments" / "testing.yml"
     before = file.read_text()
-    file.write_text(f"{before}server:\n  search: {text}\n")
+    file.write_text(f"{before}server:\n  queue: {text}\n")
     return file, before
 
 
 def test_its_setting_and_its_files_are_inputs_of_the_stage(project):
     described = said(doit(project, "info", "--no-status", "server"))
-    assert "server.search.heap" in described
-    assert "\n    search  " in described.partition("roles/\n")[2]
+    assert "server.queue.heap" in described
+    assert "\n    queue  " in described.partition("roles/\n")[2]
     said(doit(project, "server"))
     file, before = with_setting(project, "{heap: 2g}")
     try:
-        assert "server.search.heap" in said(doit(project, "plan", "server"))
+        assert "server.queue.heap" in said(doit(project, "plan", "server"))
     finally:
         file.write_text(before)
 
 
 def test_its_packages_decide_about_the_image(project):
     described = said(doit(project, "info", "--no-status", "image"))
-    assert "search_heap" in described
-    assert "\n    search  " in described.partition("roles/\n")[2]
+    assert "queue_heap" in described
+    assert "\n    queue  " in described.partition("roles/\n")[2]
 
 
 def test_it_is_in_the_docs(project):
     said(doit(project, "docs"))
-    assert "| `server.search.heap` | one of 1g, 2g | `1g` | Memory of the heap |" in (project / "docs/settings.md").read_text()  # fmt: skip
-    assert "| `server.roles.search.index` | a template | must be given | " in (project / "docs/profiles.md").read_text()  # fmt: skip
+    assert "| `server.queue.heap` | one of 1g, 2g | `1g` | Memory of the heap |" in (project / "docs/settings.md").read_text()  # fmt: skip
+    assert "| `server.roles.queue.index` | a template | must be given | " in (project / "docs/profiles.md").read_text()  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("{heep: 2g}", "server.search.heep: unknown key (did you mean heap? known: heap"),
-        ("{heap: 3g}", "server.search.heap: should be one of 1g, 2g, not '3g'"),
+        ("{heep: 2g}", "server.queue.heep: unknown key (did you mean heap? known: heap"),
+        ("{heap: 3g}", "server.queue.heap: should be one of 1g, 2g, not '3g'"),
     ],
 )
 def test_a_wrong_setting_is_refused(project, setting, sentence):
@@ -114,11 +114,11 @@ def test_what_the_profile_tells_it_is_held_to_its_options(project):
         file.write_text(before.replace("index.j2", "indx.j2"))
         refused = said(doit(project, "list"), code=3)
         assert (
-            "server.roles.search.index: should be a template in applications/magento2 (did you mean index.j2? "
+            "server.roles.queue.index: should be a template in applications/magento2 (did you mean index.j2? "
             in refused
         )
-        file.write_text(before.replace("search: {index: index.j2}", "search:"))
-        assert "server.roles.search.index: is missing (Template of the index)" in said(
+        file.write_text(before.replace("queue: {index: index.j2}", "queue:"))
+        assert "server.roles.queue.index: is missing (Template of the index)" in said(
             doit(project, "list"), code=3
         )
     finally:
@@ -126,6 +126,6 @@ def test_what_the_profile_tells_it_is_held_to_its_options(project):
 
 
 def test_what_it_manages_is_known_to_the_ledger(project):
-    assert "search:\\ Write\\ the\\ index".replace("\\ ", " ") in [
-        each.replace("\\ ", " ") for each in managed.declared(project, "server", ["search"])
+    assert "queue:\\ Write\\ the\\ index".replace("\\ ", " ") in [
+        each.replace("\\ ", " ") for each in managed.declared(project, "server", ["queue"])
     ]

@@ -42,13 +42,13 @@ def test_the_firewall_lets_in_what_is_named_and_nothing_else():
 @pytest.mark.parametrize(
     ("entry", "line"),
     [
-        ({"command": ["php", "x"]}, "* * * * * shop cd /srv/shop/current && php x"),
-        ({"minute": "*/5", "command": ["a"]}, "*/5 * * * * shop cd /srv/shop/current && a"),
+        ({"command": ["php", "x"]}, "* * * * * shop /usr/local/sbin/cron_job php x"),
+        ({"minute": "*/5", "command": ["a"]}, "*/5 * * * * shop /usr/local/sbin/cron_job a"),
         (
             {"hour": "3", "minute": "0", "command": ["a", "b c"]},
-            "0 3 * * * shop cd /srv/shop/current && a 'b c'",
+            "0 3 * * * shop /usr/local/sbin/cron_job a 'b c'",
         ),
-        ({"command": ["date", "+%d"]}, "* * * * * shop cd /srv/shop/current && date +\\%d"),
+        ({"command": ["date", "+%d"]}, "* * * * * shop /usr/local/sbin/cron_job date +\\%d"),
     ],
 )
 def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
@@ -56,7 +56,6 @@ def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
         "cron",
         "cron.j2",
         cron_jobs=[entry],
-        cron_unless="",
         application_user="shop",
         application_path="/srv/shop",
     )
@@ -65,15 +64,14 @@ def test_a_command_runs_by_the_clock_as_the_applications_user(entry, line):
 
 @pytest.mark.promise("nothing-begins-in-maintenance")
 def test_no_command_begins_by_the_clock_while_the_file_of_maintenance_exists():
-    table = render(
+    program = render(
         "cron",
-        "cron.j2",
-        cron_jobs=[{"command": ["a"]}],
+        "cron_job.j2",
         cron_unless="var/closed now",
-        application_user="shop",
+        application_name="shop",
         application_path="/srv/shop",
     )
-    assert "cd /srv/shop/current && test ! -e 'var/closed now' && a" in table
+    assert '"var/closed now" || exit 0' in program
 
 
 def test_all_shared_logs_are_rotated_by_one_entry():

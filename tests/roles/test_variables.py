@@ -177,7 +177,9 @@ def test_what_the_roles_of_a_profile_read_is_declared_by_one_of_them(profile):
     read_here = set().union(
         *map(read_by, listed), *(names(path.read_text()) for path in profile.folder.glob("*.j2"))
     )
-    declared = set().union(*map(options, listed))
+    declared = set().union(
+        *map(options, {*listed, "release"})
+    )  # a script of an installation is rendered in it
     assert {name for name in read_here if PUBLIC.match(name)} <= declared
 
 

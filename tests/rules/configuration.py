@@ -14,7 +14,10 @@ from tests.rules.roles import Finding
 
 UNUSUAL = r"""it's "so" \ %d $HOME `id` #;"""
 """A value that ends whatever is not quoted."""
-TEXTS = ("database_password", "shared_crypt_key", "database_host", "database_name", "database_user")
+TEXTS = (
+    *("database_password", "shared_crypt_key", "database_host", "database_name", "database_user"),
+    *("search_user", "search_password", "release_administrator_password", "release_administrator_secret"),
+)
 """Variables that a configuration of the application carries as texts."""
 PROXY = "127.0.0.1:6081"
 
@@ -47,6 +50,11 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "database_host": "localhost",
         "database_password": "password",
         "shared_crypt_key": "key",
+        "search_password": "password",
+        "search_stand_in": True,
+        "release_administrator_password": "password",
+        "release_administrator_secret": "secret",
+        "release_profile": roles.profiles(root)[profile].get("release", {}),
         **known,
         **more,
     }
@@ -143,6 +151,8 @@ WANTED: dict[str, dict[str, str]] = {
         "listen.mode": "0660",
         "pm.max_children": r"\d+",
         "process_control_timeout": r"[1-9]\d*s",
+        "request_terminate_timeout": "600s",
+        "ping.path": "/php-ping",
     },
     "roles/php/templates/limits.ini.j2": {
         "expose_php": "Off",
@@ -234,6 +244,7 @@ def nginx(text: str) -> Directive:
 
 
 WEB = "roles/nginx/templates/nginx.conf.j2"
+SENT_ONCE = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
 SITE = "the site"
 """In place of the profile's template, which is rendered alone: a lookup needs all of Ansible's plugins."""
 
@@ -246,6 +257,9 @@ def web_servers(root: Path) -> Iterator[tuple[str, str, Directive]]:
             if cache or profile != "magento2":
                 text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE)
                 text = text.replace(SITE, template(root, path, profile, nginx_page_cache=cache))
+                for name in variables(root, profile)["nginx_files"]:
+                    files = f"applications/{profile}/{name}"
+                    text = text.replace(name, template(root, files, profile))
                 yield path, cache, nginx(text)
 
 
@@ -262,12 +276,16 @@ def the_web_server_shows_what_is_meant_for_visitors(root: Path) -> list[Finding]
         found += [f"{WEB}: {each}" for each in _common(tree, http, cache)]
         site = http.all("server")[-1]
         found += [f"{path}: {each}" for each in _site(http, site, cache)]
+        if cache:
+            found += [f"{path}: {each}" for each in _front(_public(http))]
         if site.all("fastcgi_pass"):
             found += [f"{path}: {each}" for each in _php(site)]
     return found
 
 
 def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
+    if int(tree.own("worker_rlimit_nofile")[0]) < 4 * int(tree.all("worker_connections")[0].values[0]):
+        yield "may open fewer files than its connections need"
     if tree.own("user") != ["www-data"]:
         yield f"runs as {tree.own('user')}"
     if http.own("server_tokens") != ["off"]:
@@ -280,7 +298,7 @@ def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
         yield "another host name is answered"
     if not cache:
         return
-    front = next(each for each in servers if each.all("proxy_pass"))
+    front = _public(http)
     headers = {each.values[0]: each.values[1] for each in front.all("proxy_set_header")}
     if headers.get("X-Forwarded-For") != "$remote_addr":
         yield "passes on what a visitor claims to be (X-Forwarded-For)"
@@ -305,14 +323,17 @@ def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
     if [each for each in http.all("autoindex") if each.values != ("off",)]:
         yield "lists files"
     headers = list(site.own("add_header"))
-    for wanted in ("X-Content-Type-Options nosniff", "X-Frame-Options SAMEORIGIN"):
-        if wanted not in headers:
-            yield f"lacks {wanted}"
+    for name, value in SENT_ONCE.items():
+        own = f"$own_{name.lower().replace('-', '_')}"
+        answers = f"{name} {own if site.all('fastcgi_pass') else value}"  # PHP may send it too
+        if answers not in headers:
+            yield f"lacks {answers}"
+        if own[1:] not in " ".join(map(str, http.all("map"))):
+            yield f"no map has {own}"
         for each in site.all("location"):
-            told = each.own("add_header")
-            kept_closed = [value for value in told if value.endswith(" always")]
-            if told and wanted not in told and not kept_closed:  # its own headers replace the outer ones
-                yield f"{each} lacks {wanted}"
+            yield from _replaced(each, answers)
+        for each in _public(http).all("location") if cache else []:
+            yield from _replaced(each, f"{name} {value}")
     dots = [
         each
         for each in site.inner
@@ -328,8 +349,39 @@ def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
         yield "believes somebody else's X-Forwarded-For, or nobody's"
 
 
+def _public(http: Directive) -> Directive:
+    """The server before the page cache."""
+    return next(each for each in http.all("server") if each.all("proxy_pass"))
+
+
+def _replaced(location: Directive, wanted: str) -> Iterator[str]:
+    told = location.own("add_header")
+    kept_closed = [value for value in told if value.endswith(" always")]
+    if told and wanted not in told and not kept_closed:  # its own headers replace the outer ones
+        yield f"{location} lacks {wanted}"
+
+
+def _front(front: Directive) -> Iterator[str]:
+    """What is served before the page cache: folders of files, and none that is hidden or a program."""
+    places = [each for each in front.inner if each.name == "location" and each.values != ("/",)]
+    denied = [each for each in places if each.own("deny") == ["all"] and "php|phtml" in each.values[-1]]
+    for each in places:
+        if each.own("try_files") and each.own("try_files") != ["$uri @page_cache"]:
+            yield f"{each} does not ask the page cache for what it lacks"
+        if each.own("try_files") and not any(
+            f"{each.values[-1].strip('/')}" in one.values[-1] for one in denied
+        ):
+            yield f"{each} shows hidden files and programs"
+
+
 def _php(site: Directive) -> Iterator[str]:
     for each in [each for each in site.all("location") if each.own("fastcgi_pass")]:
+        if each.values == ("=", "/php-ping"):
+            if (each.own("allow"), each.own("deny")) != (["127.0.0.1"], ["all"]):
+                yield f"{each} is for visitors"
+            continue
+        if each.own("limit_conn") != ["php 60"]:
+            yield f"{each} lets any number of requests wait"
         if not re.fullmatch(r"= /index\.php|~ \^/\([^*]+\)\\\.php\$", " ".join(each.values)):
             yield f"{each} runs more than the entry points"
         if each.own("fastcgi_pass") != ["unix:/run/php/shop.sock"]:
@@ -356,7 +408,7 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
     """It listens to its own machine, takes purges from there alone, and drops cookies of what it keeps."""
     path, found = "roles/varnish/templates/override.conf.j2", []
     command = " ".join(re.findall(r"(?ms)^ExecStart=(/.*)", template(root, path))).replace("\\\n", " ")
-    options = dict(re.findall(r"-(\w) ([^-\s]\S*)", command))
+    options = re.findall(r"-(\w) ([^-\s]\S*)", command)
     wanted = {
         "a": r"127\.0\.0\.1:6081",
         "T": r"(localhost|127\.0\.0\.1):\d+",
@@ -364,10 +416,15 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
         "j": "unix,user=vcache",
         "s": r"malloc,\d+m",
     }
+    wanted_too = (
+        ("s", r"Transient=malloc,\d+m"),
+        ("p", r"http_resp_hdr_len=(4[0-9]|[5-9]\d|\d{3,})k"),
+        ("p", r"http_resp_size=\d{3,}k"),
+    )
     found += [
-        f"{path}: -{name} is {options.get(name)}"
-        for name, pattern in wanted.items()
-        if not re.fullmatch(pattern, str(options.get(name)))
+        f"{path}: no -{name} is {pattern}"
+        for name, pattern in (*wanted.items(), *wanted_too)
+        if not any(each == name and re.fullmatch(pattern, value) for each, value in options)
     ]
     for profile, vcl in of_profiles(root, "varnish", "vcl"):
         found += [f"{vcl}: {each}" for each in _vcl(template(root, vcl, profile))]
@@ -389,6 +446,14 @@ def _vcl(text: str) -> Iterator[str]:
         yield "a visitor may purge"
     if not re.search(r'req\.method != "GET" && req\.method != "HEAD"\) \{\s*return \(pass\)', received):
         yield "keeps the answer to a form"
+    if ".probe" not in parts.get("php", "") or not re.search(
+        r"healthy\(php\) && req\.restarts == 0\) \{\s*set req\.grace = 2s;.*?grace = 1h;\s*set req\.hash_ignore_busy",
+        received,
+        re.S,
+    ):
+        yield "lets visitors wait for a page that it has, or for somebody else's"
+    if not re.search(r"X-PHP-Busy \|\|[^{]*\{\s*return \(abandon\)", parts.get("vcl_backend_response", "")):
+        yield "keeps the web server's own 503"
     if not re.search(r"customer\|checkout\)\(/\|\$\|\\\?\)\"\) \{\s*return \(pass\)", received):
         yield "keeps a customer's pages"
     response = parts.get("vcl_backend_response", "")
@@ -399,8 +464,19 @@ def _vcl(text: str) -> Iterator[str]:
         r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response
     ):
         yield "keeps a failure"
+    if 'Content-Type ~ "^text/html") {\n        set beresp.do_esi = true' not in response:
+        yield "leaves out the parts of a page"
+    if not re.search(
+        r'graphql" && req\.http\.Authorization.*?!req\.http\.X-Magento-Cache-Id\) \{\s*return \(pass\)',
+        received,
+    ):
+        yield "keeps what is one customer's, by a token"
+    if not re.search(
+        r"X-Magento-Cache-Id != beresp\.http\.X-Magento-Cache-Id\) \{\s*set beresp\.uncacheable", response
+    ):
+        yield "keeps an answer for another id than it was asked for"
     hashed = parts.get("vcl_hash", "")
-    for each in ("X-Magento-Vary", "X-Forwarded-Proto"):
+    for each in ("X-Magento-Vary", "X-Forwarded-Proto", "X-Magento-Cache-Id", "Authorization"):
         if each not in hashed:
             yield f"does not tell pages apart by {each}"
     delivered = parts.get("vcl_deliver", "")
@@ -422,7 +498,8 @@ def values_stay_values(root: Path) -> list[Finding]:
         shown = str(path.relative_to(root))
         left = _sql(template(root, shown, **strange))
         found += [f"{shown}: {each}" for each in left]
-    for path in sorted(root.glob("applications/*/env*.j2")):
+    scripts = ("env*", "install.php", "second_factor.php")
+    for path in sorted(each for name in scripts for each in root.glob(f"applications/*/{name}.j2")):
         shown = str(path.relative_to(root))
         told = {**strange, "shared_variables": [f"MAIL={UNUSUAL}"], "application_base_url": UNUSUAL}
         text = template(root, shown, path.parent.name, **told)
@@ -520,13 +597,14 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_units": [{"name": "queue", "command": ["php"], "processes": 2}],
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
+        "search_port": 9200,
     }
     for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(
         root.glob("roles/*/templates/*.target.j2")
     ):
         shown = str(path.relative_to(root))
         yield shown, unit(template(root, shown, "php", **more))
-    for path in sorted(root.glob("roles/*/files/*.timer")):
+    for path in sorted([*root.glob("roles/*/files/*.timer"), *root.glob("roles/*/files/*.service")]):
         yield str(path.relative_to(root)), unit(path.read_text())
 
 
@@ -550,6 +628,18 @@ UNITS = {
         "WantedBy": "multi-user.target",
         "Wants": "worker-queue@2.service",
     },
+    "roles/search/templates/search_stand_in.service.j2": {
+        "User": "shopper",
+        "Group": "shopper",
+        "StateDirectory": "search_stand_in",
+        "Restart": "always",
+        "WantedBy": "multi-user.target",
+    },
+    "roles/workers/files/workers_again.service": {
+        "Type": "oneshot",
+        "ExecStart": "/usr/bin/systemctl start workers.target",
+    },
+    "roles/workers/files/workers_again.timer": {"OnCalendar": "minutely", "WantedBy": "timers.target"},
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
         "Type": "oneshot",
         "ExecStart": "/usr/local/sbin/self_shutdown 14 3 /srv/shop/current",
@@ -577,11 +667,23 @@ def units_do_what_they_are_for(root: Path) -> list[Finding]:
                 found.append(f"{path}: {name} is said twice")
     path = "roles/cron/templates/cron.j2"
     jobs = [{"minute": "*/5", "command": ["php", "a b;%d"]}]
-    for unless, guard in (("", ""), ("var/closed", "test ! -e var/closed && ")):
-        lines = template(root, path, cron_jobs=jobs, cron_unless=unless).splitlines()
-        wanted = f"*/5 * * * * shopper cd /srv/shop/current && {guard}php 'a b;\\%d'"
-        if wanted not in [re.sub(r"\s+", " ", each) for each in lines]:
-            found.append(f"{path}: a job is {lines[-1]!r}, not {wanted!r}")
+    lines = template(root, path, cron_jobs=jobs).splitlines()
+    wanted = "*/5 * * * * shopper /usr/local/sbin/cron_job php 'a b;\\%d'"
+    if wanted not in [re.sub(r"\s+", " ", each) for each in lines]:
+        found.append(f"{path}: a job is {lines[-1]!r}, not {wanted!r}")
+    path = "roles/cron/templates/cron_job.j2"
+    program = template(root, path, cron_unless="var/closed")
+    steps = [
+        "cd /srv/shop/current",
+        "systemd-cat",
+        "flock --shared /srv/shop/releases",
+        '! -e "var/closed" ||',
+        '"$@" || echo',
+    ]
+    if sorted(steps, key=program.find) != steps or min(map(program.find, steps)) < 0:
+        found.append(
+            f"{path}: a job begins in maintenance, is not known to a release, or is lost where it fails"
+        )
     path = "roles/shared/templates/logrotate.j2"
     entry = template(root, path)
     for wanted in ("su shopper shopper", "missingok", "compress"):

@@ -157,8 +157,20 @@ def named(root: Path, role: str, value: Any, more: Mapping[str, Any] | None = No
         here = _names(text)
         for template in re.findall(r"template',\s*'([\w.]+\.j2)'", text):
             here |= _names((root / "roles" / role / "templates" / template).read_text())
+        for section, name in re.findall(r"lookup\('[\w.]*template', release_profile\.(\w+)\.(\w+)", text):
+            here |= _of_profiles(root, section, name)
         waiting += [str(known[name]) for name in here - found if name in known]
         found |= here
+    return found
+
+
+def _of_profiles(root: Path, section: str, name: str) -> frozenset[str]:
+    """Variables of the scripts that a key of the profiles' section `release` names."""
+    found: frozenset[str] = frozenset()
+    for profile, said in profiles(root).items():
+        named = said.get("release", {}).get(section, {}).get(name, [])
+        for template in [named] if isinstance(named, str) else named:
+            found |= _names((root / "applications" / profile / template).read_text())
     return found
 
 
@@ -189,7 +201,10 @@ def _contents(root: Path, task: Task) -> set[str]:
     }
 
 
-SECRET = {"database_password", "shared_crypt_key", "shared_variables", "release_url"}
+SECRET = {
+    *("database_password", "shared_crypt_key", "shared_variables", "release_url"),
+    *("search_password", "release_administrator_password", "release_administrator_secret"),
+}
 """Options that carry a password, a key, or an address with a signature."""
 
 
@@ -213,7 +228,9 @@ def secret_values_are_not_shown(root: Path) -> list[Finding]:
 
 
 def _shown(root: Path, task: Task, known: set[str]) -> Iterator[str]:
-    own = task.said.get("vars", {})
+    own = dict(task.said.get("vars", {}))
+    if task.said.get("loop_control", {}).get("loop_var") == "__release_script":  # a loop over scripts
+        own["__release_script"] = "{{ lookup('template', release_profile.install.then) }}"
     hidden = task.said.get("no_log") is True
 
     def gives(value: Any) -> set[str]:
@@ -242,6 +259,11 @@ def _shown(root: Path, task: Task, known: set[str]) -> Iterator[str]:
 
 
 OWNERS = {
+    # the application reads its configuration, and writes no word into it
+    "{{ application_path }}/shared/{{ __shared_file": {
+        "owner": "root",
+        "group": "{{ application_user }}",
+    },
     "{{ application_path }}/shared/": "{{ application_user }}",
     "{{ __release_path }}.partial": "{{ application_user }}",
     "/etc/redis/": "redis",
@@ -276,8 +298,9 @@ def _stated(root: Path, task: Task) -> Iterator[str]:
                 continue
             default = play.get("module_defaults", {}).get(f"{CORE}{task.module}", {})
             said = task.arguments.get(name, default.get(name))
-            if said != wanted:
-                yield f"its {name} in playbooks/{playbook}.yml is {said}, not {wanted}"
+            right = wanted[name] if isinstance(wanted, dict) else wanted
+            if said != right:
+                yield f"its {name} in playbooks/{playbook}.yml is {said}, not {right}"
 
 
 def _played(root: Path, play: Mapping[str, Any]) -> set[str]:
@@ -334,6 +357,8 @@ def _quoted(value: nodes.Node) -> bool:
 
 
 OF_THE_APPLICATION = (
+    "release_profile.install",
+    "release_profile.written",
     "release_profile.migration",
     "release_profile.configuration",
     "release_profile.maintenance",
@@ -359,6 +384,12 @@ def the_application_s_commands_run_as_its_user(root: Path) -> list[Finding]:
             found.append(f"{task}: does not run as the application's user")
         if task.said.get("become_user", "{{ application_user }}") != "{{ application_user }}":
             found.append(f"{task}: runs as somebody else")
+    found += [
+        f"{task}: does not change a release as the application's user"
+        for task in tasks(root)
+        if task.module == "file" and task.target.startswith("{{ __release_path }}/")
+        if (task.said.get("become"), task.said.get("become_user")) != (True, "{{ application_user }}")
+    ]
     for task in tasks(root):
         if task.module != "user":
             continue

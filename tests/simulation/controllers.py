@@ -33,6 +33,7 @@ from tasks.promotion.gate import Proof
 from tasks.refusal import Refusal
 from tasks.release import stage as release
 from tasks.run import Run, branch_identity
+from tasks.source import Reason
 from tasks.sweep import apply, references
 from tasks.sweep import plan as sweeping
 from tasks.tarball import stage as tarball
@@ -126,6 +127,10 @@ class SimulatedRun(Run):
     @property
     def pushed(self):
         return not self.trusted
+
+    @property
+    def reason(self):
+        return Reason()
 
     def contains(self, old):
         return COMMITS.index(old) <= self.checked_out

@@ -35,13 +35,14 @@ CODE = (
 class KeyedLayer:
     """A layer and the digest of its inputs. `inputs`: each input by name, to tell which one has changed.
 
-    `files`: the application's files that the layer is built from.
+    `files`: the application's files that the layer is built from; `matches`: those of each of its patterns.
     """
 
     layer: Layer
     key: Digest
     inputs: Mapping[str, object]
     files: tuple[str, ...]
+    matches: Mapping[str, Sequence[str]]
 
 
 def keyed(run: Run) -> dict[str, KeyedLayer]:
@@ -52,8 +53,8 @@ def keyed(run: Run) -> dict[str, KeyedLayer]:
     found: dict[str, KeyedLayer] = {}
     for layer in profile.layers:
         lines = {name: _lineage(run, name, value) for name, value in layer.chosen.items()}
-        matches = {each: sorted(_matching(tree, _spread(each, lines))) for each in layer.files}
-        also = {name for each in layer.present for name in _matching(tree, _spread(each, lines))}
+        matches = {each: sorted(matching(tree, _spread(each, lines))) for each in layer.files}
+        also = {each: sorted(matching(tree, _spread(each, lines))) for each in layer.present}
         definition = [
             *(layer.chosen, layer.environment, layer.commands, layer.outputs, layer.promises),
             layer.network,
@@ -73,14 +74,19 @@ def keyed(run: Run) -> dict[str, KeyedLayer]:
             layer=layer,
             key=Digest.of_value([layer.name, digests, used]),
             inputs={**{name: each.short for name, each in digests.items()}, **used},
-            files=tuple(sorted(also.union(*matches.values()))),
+            files=tuple(
+                sorted({name for each in (matches, also) for names in each.values() for name in names})
+            ),
+            matches={**also, **matches},
         )
     return found
 
 
 def tools(profile: Profile) -> dict[str, str]:
-    """Versions of the tools that the build uses."""
-    return {"zstd": archive.version(), **_versions(tuple(profile.tools.items()))}
+    """Versions of the tools that the layers use: another one need not be installed."""
+    used = {name for layer in profile.layers for name in layer.tools}
+    asked = tuple((name, words) for name, words in profile.tools.items() if name in used)
+    return {"zstd": archive.version(), **_versions(asked)}
 
 
 @functools.cache
@@ -113,7 +119,7 @@ def _spread(pattern: str, lines: Mapping[str, Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(patterns))
 
 
-def _matching(tree: Iterable[str], patterns: Sequence[str]) -> Iterator[str]:
+def matching(tree: Iterable[str], patterns: Sequence[str]) -> Iterator[str]:
     """Files that match a pattern or lie in a folder that matches. `*` matches within a name, `**/` any folders."""
     words = {"**/": "(?:.*/)?", "*": "[^/]*"}
     ways = (

@@ -22,6 +22,7 @@ from tasks.digest import Digest
 from tasks.process import behind
 from tasks.profile import Layer, filled
 from tasks.tarball.build import archive, keys, overlay, sandbox, tar, turns, unpacked
+from tasks.tarball.build.conditions import USUAL, Conditions
 from tasks.tarball.build.sandbox import Allowed, Sandbox
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _found(stored: BuiltLayer) -> BegunLayer:
     return BegunLayer(files=stored.files, content_size=stored.content_size, stored=known)
 
 
-def make(build: Build, name: str, target: Path) -> archive.Packed:
+def make(build: Build, name: str, target: Path, under: Conditions = USUAL) -> archive.Packed:
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     with tempfile.TemporaryDirectory(dir=build.folder, ignore_cleanup_errors=True) as own:
         folder, _ = build_below(build, name, Path(own))
@@ -177,6 +178,7 @@ def build_below(build: Build, name: str, place: Path) -> tuple[Path, overlay.Set
                 private=(build.run.root, Path("~").expanduser(), Path(tempfile.gettempdir())),
             ),
             environment=_environment(build, layer),
+            under=under,
             hidden=overlay.secrets(
                 [os.environ.get(each, "") for each in (*layer.credentials, *environ.PROXIES)]
             ),

@@ -40,6 +40,16 @@ ROOT = "root"
 USED = "used"
 """The file of the request's folder that gets what the command has taken: CPU seconds, and KiB of memory at its peak."""
 SMALL = "mode=755,size=1m"
+PLAIN = "/plain"
+"""Where the tree is that a shuffled one is made of. Each access is made with the command's own rights."""
+SHUFFLE = (
+    "/usr/bin/disorderfs",
+    "--quiet",
+    "--multi-user=yes",
+    "--shuffle-dirents=yes",
+    "-o",
+    "nosuid,nodev",
+)
 DEVICES = ("null", "zero", "full", "random", "urandom")
 LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 SIGNALLED = 128
@@ -133,14 +143,20 @@ def mount_all(request: dict[str, Any]) -> None:
             mount("tmpfs", ROOT + target, "tmpfs", NO_SUID | NO_DEV, SMALL)
     for target in ("/dev", "/proc", request["tree"]):
         os.makedirs(ROOT + target, exist_ok=True)
+    tree = request["tree"]
+    if request["shuffled"]:
+        os.makedirs(f"{ROOT}{PLAIN}{tree}")
+        tree = PLAIN + tree
     if request["overlay"]:
-        mount("overlay", ROOT + request["tree"], "overlay", NO_SUID | NO_DEV, request["overlay"])
+        mount("overlay", ROOT + tree, "overlay", NO_SUID | NO_DEV, request["overlay"])
     mount("proc", f"{ROOT}/proc", "proc", NO_SUID | NO_DEV | NO_EXEC)
-    mount_devices(f"{ROOT}/dev")
+    mount_devices(f"{ROOT}/dev", (*DEVICES, *(["fuse"] if request["shuffled"] else [])))
     limit(ROOT, READ_ONLY, below=False)
     os.chdir(ROOT)
     call("pivot_root", b".", b".")
     call("umount2", b".", DETACH)
+    if request["shuffled"]:
+        shuffle(tree, request["tree"])
     os.chdir(request["tree"])
 
 
@@ -158,10 +174,22 @@ def show(source: str, place: str, *, read_only: bool) -> None:
     limit(place, NO_SUID | NO_DEV | READ_ONLY * read_only)
 
 
-def mount_devices(folder: str) -> None:
-    """The devices that take and give bytes, and no others."""
+def shuffle(source: str, place: str) -> None:
+    """Show a folder with its entries, and those of all below it, in another order each time."""
+    child = os.fork()
+    if not child:
+        os.execve(SHUFFLE[0], [*SHUFFLE, source, place], {})  # noqa: S606
+    code = exit_code(os.waitpid(child, 0)[1])  # it goes on in the background
+    if code:
+        raise OSError(f"{SHUFFLE[0]}: exit code {code}")
+    call("umount2", b"/dev/fuse", DETACH)
+    os.unlink("/dev/fuse")
+
+
+def mount_devices(folder: str, names: tuple[str, ...]) -> None:
+    """The devices that take and give bytes, and no others: unless a folder is to be shuffled."""
     mount("tmpfs", folder, "tmpfs", NO_SUID | NO_EXEC, SMALL)
-    for name in DEVICES:
+    for name in names:
         write(f"{folder}/{name}", "")
         mount(f"/dev/{name}", f"{folder}/{name}", None, BIND)
     for name, target in LINKS.items():

@@ -19,6 +19,7 @@ from tasks.process import bounds, children, private
 from tasks.process.children import ChildSilent, CommandFailed
 from tasks.refusal import Refusal
 from tasks.tarball.build import sandbox, tar
+from tasks.tarball.build.conditions import USUAL, Conditions
 from tasks.tarball.build.sandbox import FOLDERS, Allowed, Sandbox
 
 NEAR_FULL = 16 << 20
@@ -40,7 +41,7 @@ class BuildIncomplete(Refusal):
 
 
 class BuildFailed(Refusal):
-    """A build command failed. Its last lines are shown; the log has the whole output."""
+    """A build command failed. The lines that say why are shown; the log has the whole output."""
 
     sentence = "tarball: {step}: {command}: exit code {code} (whole output: {log})\n{tail}"
     remedy = "doit tarball"
@@ -128,6 +129,7 @@ def run(
     layer: str,
     reach: Allowed,
     environment: Mapping[str, str],
+    under: Conditions = USUAL,
     hidden: Sequence[str],
     say: Callable[[str], None],
     log_path: Path,
@@ -149,7 +151,7 @@ def run(
             say(f"{layer}: {line}".replace("\n", " "))
             try:
                 children.run(
-                    **_started(overlay, reach, command, environment),
+                    **_started(overlay, reach, command, environment, under),
                     say=lambda words: say(f"{layer}: {log.redact(words)}"),
                     log=log,  # type: ignore[arg-type]
                     seconds=minutes * 60,
@@ -166,6 +168,8 @@ def run(
                     code=failed.facts["code"],
                     tail=log.redact(str(failed.facts["tail"])),
                 ) from None
+            finally:
+                under.look(overlay.folder / "temporary")
             used = used.also(overlay.folder / sandbox.USED)
     if not mounts:
         _keep_changes(overlay)
@@ -220,9 +224,14 @@ class RedactedLog:
 
 
 def _started(
-    overlay: Overlay, reach: Allowed, command: Sequence[str], environment: Mapping[str, str]
+    overlay: Overlay,
+    reach: Allowed,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    under: Conditions,
 ) -> dict[str, Any]:
     """How a command is started: as a request to the program of the sandbox, or in the copied tree."""
+    command, environment = [*under.before, *command], {**environment, **under.environment}
     if not overlay.sandbox:
         home = {"HOME": str(overlay.folder / "home")}
         return {"command": command, "cwd": overlay.folder / "tree", "env": {**environment, **home}}
@@ -236,6 +245,7 @@ def _started(
         command,
         overlay=f"lowerdir={lowers},upperdir=made,workdir=work{plain}" if overlay.sandbox.overlays else "",
         environment=environment,
+        shuffled=under.shuffled,
     )
     return {"command": sandbox.PROGRAM, "env": environ.FIXED, "stdin": asked}
 

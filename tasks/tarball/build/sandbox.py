@@ -68,8 +68,12 @@ def request(
     *,
     overlay: str,
     environment: Mapping[str, str],
+    shuffled: bool = False,
 ) -> bytes:
-    """What the program is asked. `overlay`: mount options of the tree, from `folder`; empty for a copied tree."""
+    """What the program is asked. `overlay`: mount options of the tree, from `folder`; empty for a copied tree.
+
+    `shuffled`: folders of the overlay list what they have in another order each time.
+    """
     for name, text in ACCOUNTS.items():
         (folder / name).write_text(text)
     private = [*dict.fromkeys(each.resolve() for each in reach.private)]
@@ -84,6 +88,7 @@ def request(
             "folder": str(folder),
             "tree": TREE,
             "overlay": overlay,
+            "shuffled": shuffled,
             # in this order: a program's folder may lie below one that may be written
             "mounts": [
                 *((*each, False) for each in _system(folder, private)),
@@ -161,18 +166,28 @@ def _found(folder: Path) -> Sandbox | None:
     return None
 
 
-def _holds(sandbox: Sandbox, folder: Path) -> bool:
+def can(sandbox: Sandbox, folder: Path, *, before: Sequence[str] = (), shuffled: bool = False) -> bool:
+    """Whether commands run there with these words in front of them, and in folders whose order is shuffled."""
+    if shuffled and not (sandbox.as_root and sandbox.overlays):
+        return False
+    return _holds(sandbox, folder, before=before, shuffled=shuffled)
+
+
+def _holds(sandbox: Sandbox, folder: Path, *, before: Sequence[str] = (), shuffled: bool = False) -> bool:
     """Try it: what the kernel, a container or a security module forbids is known no other way."""
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
         for name in (*FOLDERS, "lower"):
             (Path(own) / name).mkdir()
+        if before:
+            sandbox.own(Path(own) / "temporary")
         asked = request(
             sandbox,
             Path(own),
             Allowed(network=False, caches=None, private=()),
-            ["true"],
+            [*before, "true"],
             overlay="lowerdir=lower,upperdir=made,workdir=work" if sandbox.overlays else "",
             environment={"PATH": os.environ.get("PATH", "")},
+            shuffled=shuffled,
         )
         try:
             children.run(PROGRAM, env=environ.FIXED, stdin=asked)

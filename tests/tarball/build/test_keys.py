@@ -178,7 +178,8 @@ def test_another_zstd_makes_other_keys(root, monkeypatch):
 def test_the_tools_are_asked_once(tmp_path):
     count = tmp_path / "count"
     command = ("sh", "-c", f"echo x >> {count}; echo ' 1.2 '")
-    profile = SimpleNamespace(tools={"tool": command, "true": ("echo", "yes")})
+    tools = {"tool": command, "true": ("echo", "yes"), "unused": ("no-such-program",)}
+    profile = SimpleNamespace(layers=[SimpleNamespace(tools=("tool", "true"))], tools=tools)
     for _ in range(2):
         assert keys.tools(profile) == {"zstd": archive.version(), "tool": "1.2", "true": "yes"}
     assert count.read_text() == "x\n"
@@ -220,7 +221,7 @@ TREE = ["code/a/one.php", "code/a/x.css", "code/x.css", "top.css", "a.b/c", "aXb
 )
 @pytest.mark.promise("patterns-of-files")
 def test_a_pattern_matches_a_file_or_all_of_a_folder(patterns, found):
-    assert list(keys._matching(TREE, patterns)) == found
+    assert list(keys.matching(TREE, patterns)) == found
 
 
 PARENTS = [

@@ -391,7 +391,8 @@ def test_credentials_reach_the_command_and_neither_its_log_nor_the_refusal(site,
 @pytest.mark.promise("verify-names-what-differs")
 def test_a_layer_that_differs_between_two_builds_is_named(site, start):  # noqa: F811
     change_profile(site, "mkdir -p lib &&", "mkdir -p lib && date +%N > lib/time &&")
-    found = {each.layer: each.differing for each in verify.verdicts(Build(start(site)))}
+    build = Build(start(site))
+    found = {each.layer: each.differing for each in verify.verdicts(build, verify.means(build))}
     assert found.pop("library") == ("lib/time",)
     assert set(found.values()) == {()}
 
@@ -486,7 +487,7 @@ def test_values_inherit_as_the_files_say_and_a_circle_ends(site, start):  # noqa
 )
 @pytest.mark.promise("patterns-of-files")
 def test_patterns(pattern, found):
-    assert list(keys._matching(["code/a/one.php", "code/a/x.css", "top.css"], [pattern])) == found
+    assert list(keys.matching(["code/a/one.php", "code/a/x.css", "top.css"], [pattern])) == found
 
 
 def mounted_anywhere(folder):

@@ -23,11 +23,13 @@ final class Bootstrap
     public static function console(string $root, array $words): int
     {
         try {
+            Lock::read($root);
             return self::container($root, 'crontab')->get(Application::class)->run($words);
         } catch (Refusal $refusal) {
             fwrite(STDERR, $refusal->getMessage() . "\n");
         } catch (\Throwable $bug) {
-            fwrite(STDERR, sprintf("%s in %s:%d: %s\n", $bug::class, $bug->getFile(), $bug->getLine(), $bug->getMessage()));
+            // as Magento does: what was thrown, in colour, and then the way there
+            fwrite(STDERR, sprintf("\n\e[37;41m%s in %s:%d: %s\e[39;49m\n%s\n", $bug::class, $bug->getFile(), $bug->getLine(), $bug->getMessage(), $bug->getTraceAsString()));
         }
         return 1;
     }

@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 namespace Shop\Framework;
 
-/** What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins. */
+/** What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins, and an environment variable wins over both. */
 final class Configuration
 {
     /** @var array<string, mixed>|null */
@@ -17,6 +17,10 @@ final class Configuration
     /** The value at a path such as "db/connection/default", null where there is none. */
     public function get(string $path): mixed
     {
+        $override = getenv('MAGENTO_DC_' . strtoupper(strtr($path, ['/' => '__'])));
+        if ($override !== false) {
+            return $override;
+        }
         $value = $this->values ??= array_replace_recursive($this->file('config.php'), $this->file('env.php'));
         foreach (explode('/', $path) as $key) {
             if (!is_array($value) || !array_key_exists($key, $value)) {
@@ -38,6 +42,30 @@ final class Configuration
                 ? "app/etc/env.php and app/etc/config.php: neither has $path"
                 : "app/etc/env.php is missing: this command needs $path from it",
         );
+    }
+
+    /** Writes a value into app/etc/env.php, which then has values only: what was computed in it is what it was now. */
+    public function write(string $path, mixed $value): void
+    {
+        $change = $value;
+        foreach (array_reverse(explode('/', $path)) as $key) {
+            $change = [$key => $change];
+        }
+        $file = "$this->root/app/etc/env.php";
+        if (!is_writable(is_file($file) ? $file : dirname($file))) {
+            throw new Refusal("app/etc/env.php cannot be written, and $path is to be written into it");
+        }
+        file_put_contents($file, "<?php\nreturn " . var_export(array_replace_recursive($this->file('env.php'), $change), true) . ";\n");
+        $this->values = null;
+    }
+
+    /** The salt of the ids under which answers to GraphQL are kept: made once, and written down. */
+    public function cacheIdSalt(): string
+    {
+        if ($this->get('cache/graphql/id_salt') === null) {
+            $this->write('cache/graphql/id_salt', bin2hex(random_bytes(16)));
+        }
+        return $this->get('cache/graphql/id_salt');
     }
 
     /** A "system" value as a store sees it. */

@@ -28,7 +28,7 @@ final class Maintenance extends Command
     public function run(Input $input): int
     {
         if ($input->has('ip')) {
-            Folder::write($this->file('ip'), implode(',', $input->all('ip')));
+            file_put_contents($this->file('ip'), implode(',', $input->all('ip'))); // not renamed into place: it may be a link
         }
         if ($input->command === 'maintenance:enable') {
             Folder::write($this->file('flag'), '');

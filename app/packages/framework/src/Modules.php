@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 namespace Shop\Framework;
 
-/** The enabled modules, in order, and their folders: app/code/Shop/SampleData or vendor/shop/sample-data. */
+/** The enabled modules, in order, and their folders, as their registration.php says. */
 final class Modules
 {
     public function __construct(public readonly string $root, private readonly Configuration $configuration)
@@ -30,13 +30,6 @@ final class Modules
 
     private function folder(string $name): string
     {
-        $path = str_replace('_', '/', $name);
-        $package = strtolower((string) preg_replace('/(?<=[a-z])(?=[A-Z])/', '-', $path));
-        foreach (["app/code/$path", "vendor/$package"] as $folder) {
-            if (is_dir("$this->root/$folder")) {
-                return "$this->root/$folder";
-            }
-        }
-        throw new Refusal("app/etc/config.php: module $name is neither in app/code/$path nor in vendor/$package");
+        return Registrar::folder($name) ?? throw new Refusal("app/etc/config.php: module $name is not registered: no registration.php names it");
     }
 }

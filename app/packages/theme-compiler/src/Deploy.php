@@ -77,7 +77,19 @@ final class Deploy extends Command
         }
         $dictionary = array_intersect_key(Translation::of($this->modules, $theme, $locale), array_flip($phrases));
         Folder::write("$target/js-translation.json", json_encode((object) $dictionary, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_THROW_ON_ERROR));
+        Folder::write("$target/hashes.json", json_encode($this->hashes($target), JSON_UNESCAPED_SLASHES | JSON_THROW_ON_ERROR));
         printf("frontend/%s/%s: %d files, %.1f s\n", $theme->name, $locale, count(Folder::files($target)), microtime(true) - $started);
+    }
+
+    /** @return array<string, string> path in the deployed folder => the digest to which a browser may hold it */
+    private function hashes(string $folder): array
+    {
+        $hashes = [];
+        $all = new \RecursiveIteratorIterator(new \RecursiveDirectoryIterator($folder, \FilesystemIterator::SKIP_DOTS));
+        foreach ($all as $file) {
+            $hashes[substr($file->getPathname(), strlen($folder) + 1)] = 'sha256-' . base64_encode((string) hash_file('sha256', $file->getPathname(), true));
+        }
+        return $hashes;
     }
 
     /** @return array<string, string> path in the deployed folder => the file that wins for it */

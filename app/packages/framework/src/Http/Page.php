@@ -33,6 +33,12 @@ final class Page
         return $this->template('Shop_Catalog::page.phtml', ['content' => $content] + $values);
     }
 
+    /** A part of a page, which comes by itself. */
+    public function part(string $template): string
+    {
+        return $this->template($template, []);
+    }
+
     public function text(string $phrase, string ...$values): string
     {
         $this->phrases ??= $this->cache->remember("phrases/$this->store", 3600, fn (): array => Translation::of($this->modules, $this->theme, $this->locale));

@@ -14,7 +14,12 @@ final class Response
 
     public static function page(string $html, int $status = 200): self
     {
-        return new self($status, $html, ['Content-Type' => 'text/html; charset=utf-8', 'Cache-Control' => 'private, no-store']);
+        return new self($status, $html, [
+            'Content-Type' => 'text/html; charset=utf-8',
+            'Cache-Control' => 'private, no-store',
+            'X-Content-Type-Options' => 'nosniff',
+            'X-Frame-Options' => 'SAMEORIGIN',
+        ]);
     }
 
     public static function text(int $status, string $text): self

@@ -9,7 +9,7 @@ use Shop\Framework\Connection;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
 
-/** app:config:status (exit 2 when an import is due) and app:config:import: files to database. */
+/** app:config:status (exit 2 when an import is due, 255 when the database is empty) and app:config:import: files to database. */
 final class ConfigurationImport extends Command
 {
     public function __construct(private readonly Configuration $configuration, private readonly Connection $connection, private readonly Database $database)
@@ -18,7 +18,11 @@ final class ConfigurationImport extends Command
 
     public function run(Input $input): int
     {
-        $due = !$this->connection->hasTable('flag') || $this->connection->rows("SELECT flag_data FROM flag WHERE flag_code = 'config_hash'") !== [['flag_data' => $this->hash()]];
+        if (!$this->connection->hasTable('flag')) {
+            fwrite(STDERR, "the table flag does not exist\n");
+            return 255;
+        }
+        $due = $this->connection->rows("SELECT flag_data FROM flag WHERE flag_code = 'config_hash'") !== [['flag_data' => $this->hash()]];
         if ($input->command === 'app:config:status') {
             echo $due ? "Config files have changed. Run app:config:import.\n" : "Config files are up to date.\n";
             return $due ? 2 : 0;

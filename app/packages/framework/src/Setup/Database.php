@@ -7,6 +7,7 @@ namespace Shop\Framework\Setup;
 use Shop\Framework\Connection;
 use Shop\Framework\Di\SourceFile;
 use Shop\Framework\Modules;
+use Shop\Framework\Refusal;
 
 /** What the code wants to be done to the database, against what setup_module and patch_list say was done. */
 final class Database
@@ -15,9 +16,18 @@ final class Database
     {
     }
 
+    /** Throws Refusal for a database into which nothing was installed. */
+    public function needInstalled(): void
+    {
+        if (!$this->connection->hasTable('setup_module')) {
+            throw new Refusal('the table setup_module does not exist: run setup:install');
+        }
+    }
+
     /** @return list<string> a line per thing that is due */
     public function due(): array
     {
+        $this->needInstalled();
         $due = array_map(static fn (string $patch): string => "patch $patch", $this->pending());
         foreach (array_diff_assoc($this->wantedVersions(), $this->installedVersions()) as $module => $version) {
             $due[] = "module $module $version";

@@ -7,7 +7,7 @@ namespace Shop\Framework\Setup;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
 
-/** setup:db:status: exit 0 when the database fits the code, 2 when setup:upgrade is due. */
+/** setup:db:status: exit 0 when the database fits the code, 2 when setup:upgrade is due, 1 when it is empty. */
 final class DatabaseStatus extends Command
 {
     public function __construct(private readonly Database $database)

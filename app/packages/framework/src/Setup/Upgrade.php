@@ -4,12 +4,12 @@ declare(strict_types=1);
 
 namespace Shop\Framework\Setup;
 
+use Shop\Framework\Configuration;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
 use Shop\Framework\Folder;
 use Shop\Framework\Modules;
 use Shop\Framework\ObjectManager;
-use Shop\Framework\Refusal;
 
 /** setup:upgrade: applies what is due and records each step as it is done, so that a second run goes on. */
 final class Upgrade extends Command
@@ -18,7 +18,8 @@ final class Upgrade extends Command
     public function __construct(
         private readonly ObjectManager $objectManager,
         private readonly Database $database,
-        private readonly ConfigurationImport $configuration,
+        private readonly ConfigurationImport $import,
+        private readonly Configuration $configuration,
         private readonly Modules $modules,
         private readonly array $recurring = [],
     ) {
@@ -31,25 +32,29 @@ final class Upgrade extends Command
 
     public function run(Input $input): int
     {
+        $this->database->needInstalled();
+        $this->configuration->cacheIdSalt();
+        $this->bringUp();
+        if (!$input->has('keep-generated')) {
+            Folder::remove("{$this->modules->root}/generated");
+        }
+        return 0;
+    }
+
+    /** Brings a database to what the code wants, from wherever it is. */
+    public function bringUp(): void
+    {
         $this->database->prepare();
         foreach ($this->database->pending() as $patch) {
-            try {
-                $this->objectManager->create($patch)->apply();
-            } catch (\PDOException $problem) {
-                throw new Refusal("patch $patch: {$problem->getMessage()}");
-            }
+            $this->objectManager->create($patch)->apply();
             $this->database->applied($patch);
             echo "applied $patch\n";
         }
         $this->database->recordVersions();
-        $this->configuration->import();
+        $this->import->import();
         foreach ($this->recurring as $step) {
             echo $this->objectManager->get($step)->install();
         }
-        if (!$input->has('keep-generated')) {
-            Folder::remove("{$this->modules->root}/generated");
-        }
         echo "The database fits the code.\n";
-        return 0;
     }
 }

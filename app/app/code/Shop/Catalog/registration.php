@@ -1,0 +1,5 @@
+<?php
+
+declare(strict_types=1);
+
+Shop\Framework\Registrar::register('Shop_Catalog', __DIR__);
