@@ -150,11 +150,13 @@ def _found(stored: BuiltLayer) -> BegunLayer:
 def make(build: Build, name: str, target: Path, under: Conditions = USUAL) -> archive.Packed:
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     with tempfile.TemporaryDirectory(dir=build.folder, ignore_cleanup_errors=True) as own:
-        folder, _ = build_below(build, name, Path(own))
+        folder, _ = build_below(build, name, Path(own), under)
         return archive.pack({name: tar.of_folder(folder)}, target)
 
 
-def build_below(build: Build, name: str, place: Path) -> tuple[Path, overlay.Settled]:
+def build_below(
+    build: Build, name: str, place: Path, under: Conditions = USUAL
+) -> tuple[Path, overlay.Settled]:
     """Build a layer into a new folder below `place`. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     known = build.keys[name]
     layer = known.layer
