@@ -34,6 +34,7 @@ STARTED = {
     "tasks/cloud/embedded/lifecycle.py": "the cloud's server, which outlives the command; its start has a bound",
     "tasks/source.py": "git, within `children.within` or `children.answer`",
     "tasks/tarball/build/namespaces.py": "inside a layer's namespaces, which end with the process that `children` started",
+    "tasks/tarball/build/archive.py": "tar, within `children.within`",
     "tasks/cloud/embedded/debian_root.py": "the image's builder, within `children.within`",
 }
 """The modules that start a process themselves, each with the reason."""
