@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import http.client
 import os
@@ -98,6 +99,7 @@ class Baked:
 
     reference: str
     fingerprint: str
+    lock: Path
 
     def give(self, root: Path) -> None:
         """Let the cloud of a project have it too, as if it had been baked there."""
@@ -106,9 +108,18 @@ class Baked:
         ec2 = run.cloud.client("ec2")
         debian = ec2.describe_images()["Images"][0]["ImageId"]
         ami = ec2.copy_image(SourceImageId=debian, SourceRegion=run.pipeline.region, Name="baked")["ImageId"]
-        podman("tag", self.reference, Containers(home.of(os.environ).load().id).image(ami))
+        with locked(self.lock):  # of names that are given at the same time, podman forgets one
+            podman("tag", self.reference, Containers(home.of(os.environ).load().id).image(ami))
         tags = {"project": run.pipeline.name, "fingerprint": self.fingerprint}
         ec2.create_tags(Resources=[ami], Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process of the session at a time."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def forget_images(run: runs.Run) -> None:
@@ -123,8 +134,7 @@ def baked(tmp_path_factory) -> Baked:
     folder = baking(tmp_path_factory.getbasetemp())
     folder.mkdir(exist_ok=True)
     state = {"XDG_STATE_HOME": str(folder / "state")}
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "lock"):
         said = folder / "said"
         if not said.exists():
             root = copy_project(folder / "shop")
@@ -133,7 +143,8 @@ def baked(tmp_path_factory) -> Baked:
             assert doit(root, "cloud", "stop", **state).returncode == 0
             said.write_text(answered.stdout)
         ami, fingerprint = re.findall(r"^image +done +(\S+) of fingerprint (\w+)", said.read_text(), re.M)[0]
-    return Baked(reference=Containers(home.of(state).load().id).image(ami), fingerprint=fingerprint)
+    reference = Containers(home.of(state).load().id).image(ami)
+    return Baked(reference=reference, fingerprint=fingerprint, lock=folder / "lock")
 
 
 @pytest.fixture(scope="session")
