@@ -120,9 +120,7 @@ ROLES = {
 """,
 }
 """The options of roles that only these tests have."""
-FILE = (
-    "known: packages, options, tools, inherits, layers, stamps, exclude, sbom, migrations, server, release)"
-)
+FILE = "known: packages, options, tools, inherits, layers, stamps, exclude, forbidden, sbom, migrations, server, release)"
 
 
 def load(root, text, **application):

@@ -106,21 +106,22 @@ class PlaybookEvents:
         """The refusal of a play that failed.
 
         It names the first failed task. If the role then reports the state of that host by `fail` or `assert`, that
-        report is the message; where the report begins with that task, its reason is told instead.
+        report is the message; where the report begins with a task that failed, that one's reason is told instead.
         """
         if not self._failures:
             return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words))
         first = self._failures[0]
         own = [told for told in self._failures if told.get("host") == first.get("host")]
         said = [told for told in own if _is_sentence(told)]
-        reason, name = message(first.get("res") or {}), first.get("task", "")
-        report = message(said[-1].get("res") or {}) if said else reason
+        report = message((said[-1] if said else first).get("res") or {})
+        for each in own:
+            report = report.replace(f"{each.get('task')} failed;", f"{message(each.get('res') or {})};", 1)
         return PlaybookFailed(
             stage=self._playbook,
             host=first.get("host", ""),
             role=first.get("role") or self._playbook,
-            task=name,
-            message=report.replace(f"{name} failed;", f"{reason};", 1),
+            task=first.get("task", ""),
+            message=report,
         )
 
     def _note(self, output: str) -> None:

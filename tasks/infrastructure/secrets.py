@@ -51,7 +51,7 @@ class SecretExists(Refusal):
     """A secret with which data is encrypted is there already, and another one is brought."""
 
     sentence = "secrets: {name} exists, and data may be encrypted with it: another one is not taken"
-    remedy = "doit teardown  # then bring it before the first release"
+    remedy = "doit history  # a new environment takes another one before its first release"
 
 
 Made = Mapping[str, str]

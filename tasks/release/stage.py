@@ -151,11 +151,11 @@ def _profile(run: Run) -> dict[str, Any]:
 
 
 def _scripts(run: Run) -> dict[str, str]:
-    """The scripts of the section `release`, by name: a change of one is a change of the release."""
+    """The digests of the scripts of the section `release`, by name: a change of one is a change of the release."""
     said = run.profile.release
     paths = [said.install.due, said.install.run, *said.install.then] if said.install else []
     paths += [said.written.names] if said.written else []
-    return {str(each): (run.profile.folder / each).read_text(encoding="utf-8") for each in paths}
+    return {str(each): Digest.of_bytes((run.profile.folder / each).read_bytes()) for each in paths}
 
 
 def _tag(run: Run, ids: Sequence[str]) -> None:

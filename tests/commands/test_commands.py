@@ -51,7 +51,7 @@ def project(tmp_path_factory) -> Path:
         (["keep", "long"], 3, "doit keep long: the command is doit keep DAYS (1 to 365)", "doit help keep"),
         (["status", "all"], 3, "doit status all: the command is doit status", "doit help status"),
         (["info"], 3, "doit info: the command is doit info STAGE", "doit help info"),
-        (["history", "--jsn"], 3, "command line: option --jsn not recognized (did you mean --json? known: --json, --help, -h)", "doit history --json"),
+        (["history", "--jsn"], 3, "command line: option --jsn not recognized (did you mean --json? known: --json, --verify, --help, -h)", "doit history --json"),
         (["sweep", "--shrae=5"], 3, "option --shrae not recognized (did you mean --share? known: --yes, --share", "doit sweep --share=5"),
         (["sweep", "--share", "half"], 3, "command line: --share: should be a whole number from 0 to 100, not 'half'", "doit help sweep"),
         (["sweep", "--share=500"], 3, "command line: --share: should be a whole number from 0 to 100, not '500'", "doit help sweep"),

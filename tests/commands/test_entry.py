@@ -74,7 +74,7 @@ def test_an_odd_caller_gets_a_sentence_and_the_right_exit_code(project, line, co
         ("pyproject.toml", "<<<<<<< HEAD\n", 0, ""),
         ("doit.cfg", "=\n", 0, ""),
         ("pipeline.yml", "# caf\udce9\n", 3, "pipeline.yml:13: is not UTF-8"),
-        ("roles/php/meta/argument_specs.yml", "# caf\udce9\n", 3, "roles/php/meta/argument_specs.yml:23: is not UTF-8"),
+        ("roles/php/meta/argument_specs.yml", "# caf\udce9\n", 3, "roles/php/meta/argument_specs.yml:28: is not UTF-8"),
         ("roles/php/meta/argument_specs.yml", "<<<<<<< HEAD\n", 3, "roles/php/meta/argument_specs.yml:2"),
     ],
 )  # fmt: skip

@@ -493,7 +493,7 @@ def _again(handler: Task, handlers: Mapping[str, Task]) -> bool:
 
 
 def a_service_starts_at_boot(root: Path) -> list[Finding]:
-    """Whatever a handler restarts or reloads is enabled and started by its role."""
+    """Whatever a handler restarts or reloads is enabled and started by its role, and a timer that it starts is enabled."""
     found, everything = [], tasks(root)
     for role in role_names(root):
         own = [task for task in everything if task.role == role and task.module == "systemd_service"]
@@ -511,6 +511,13 @@ def a_service_starts_at_boot(root: Path) -> list[Finding]:
         }
         found += [
             f"{handled[name]}: {name} is not enabled and started" for name in handled if name not in enabled
+        ]
+        found += [
+            f"{task}: {task.arguments['name']} is not enabled"
+            for task in own
+            if str(task.arguments.get("name")).endswith(".timer")
+            and task.arguments.get("state") == "started"
+            and task.arguments.get("enabled") is not True
         ]
     return found
 
