@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LINK_SECONDS = 3600
 """Seconds in which a machine must begin its download."""
+JOB_SECONDS = 300
+"""Seconds that a release which changes data waits for a job of cron."""
 
 
 LIVE = """
@@ -124,6 +126,7 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_public_keys": list(run.pipeline.public_keys),
         "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
+        "release_job_seconds": JOB_SECONDS,
         **_administrator(run),
         "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
     }
