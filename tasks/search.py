@@ -33,11 +33,10 @@ def has_stand_in(run: Run) -> bool:
     """Whether the stand-in answers on the environment's machines. Raises SearchMissing or StandInRefused."""
     if ROLE not in run.profile.server.roles:
         return False
-    host = _said(run)["host"]
-    embedded = run.pipeline.cloud == "embedded"
-    if host == "" and not embedded:
+    host, alone = _said(run)["host"], run.cloud.own
+    if host == "" and not alone:
         raise SearchMissing(environment=run.environment_name, profile=run.profile.name)
-    if host == STAND_IN and not (embedded or run.environment.per_branch):
+    if host == STAND_IN and not (alone or run.environment.per_branch):
         raise StandInRefused(environment=run.environment_name)
     return host in ("", STAND_IN)
 

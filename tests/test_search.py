@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 SAID = {"host": "", "port": 9200, "prefix": "", "user": "kim"}
 
 
-def run(host, *, cloud="embedded", per_branch=True, roles=("search",), **said):
+def run(host, *, own=True, per_branch=True, roles=("search",), **said):
     environment = SimpleNamespace(
         server=SimpleNamespace(roles={"search": {**SAID, "host": host, **said}}), per_branch=per_branch
     )
@@ -23,7 +23,7 @@ def run(host, *, cloud="embedded", per_branch=True, roles=("search",), **said):
         environment=environment,
         environment_name="staging",
         identity="testing-0a",
-        pipeline=SimpleNamespace(cloud=cloud),
+        cloud=SimpleNamespace(own=own),
         profile=SimpleNamespace(name="shop", server=SimpleNamespace(roles={each: {} for each in roles})),
     )
 
@@ -33,10 +33,10 @@ def run(host, *, cloud="embedded", per_branch=True, roles=("search",), **said):
     [
         (run(""), True),
         (run("", per_branch=False), True),
-        (run("stand-in", cloud="aws"), True),
-        (run("search.example.com", cloud="aws"), False),
+        (run("stand-in", own=False), True),
+        (run("search.example.com", own=False), False),
         (run("search.example.com"), False),
-        (run("", cloud="aws", roles=()), False),
+        (run("", own=False, roles=()), False),
     ],
 )
 def test_the_stand_in_is_for_the_embedded_cloud_and_for_environments_of_branches(run, stand_in):
@@ -48,9 +48,9 @@ def test_a_machine_of_aws_without_a_search_engine_is_refused():
     with pytest.raises(
         SearchMissing, match=r"environments/staging.yml: server.search.host: is empty, and the profile shop"
     ):
-        search.has_stand_in(run("", cloud="aws"))
+        search.has_stand_in(run("", own=False))
     with pytest.raises(StandInRefused, match="for testing environments only"):
-        search.variables(run("stand-in", cloud="aws", per_branch=False))
+        search.variables(run("stand-in", own=False, per_branch=False))
 
 
 def test_an_index_bears_the_environment_s_name_and_the_stand_in_has_no_user():

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.digest import Digest
-from tasks.process import children
+from tasks.process import children, private
 
 DAYS, ROOM = 7, 6 << 30
 """A folder is removed when nothing has needed it for so long, or when those that were needed later take so many bytes."""
@@ -121,8 +121,11 @@ def sweep(place: Path, now: float) -> None:
     with _turn(place):
         stays = set(_staying(place, now))
         for folder in list(place.iterdir()):
-            if folder.name not in stays and folder.suffix not in (SEAL, GONE) and _free(folder):
+            if folder.name in stays or folder.suffix in (SEAL, GONE):
+                continue
+            if (held := private.lock(folder)) is not None:
                 folder.rename(folder.with_name(f"{folder.name}{GONE}"))
+                os.close(held)
     gone = sorted(map(str, place.glob(f"*{GONE}")))
     if gone:
         children.run([*REMOVE, *gone], seconds=None)
@@ -148,18 +151,3 @@ def _used(sealed: Path) -> float:
         return sealed.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _free(folder: Path) -> bool:
-    """Whether no process holds it."""
-    try:
-        held = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(held)
-    return True
