@@ -58,3 +58,9 @@ def run_in(
 def secrets_of(run: Run) -> secrets.Secrets:
     """The secrets of the run's environment; they are made where there are none yet."""
     return secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, secrets.OF_ROLES)
+
+
+def with_search_engine(checkout: Path) -> None:
+    """The checkout's testing environments name a search engine, as an account that others use too wants it."""
+    settings = checkout / "environments/testing.yml"
+    settings.write_text(f"{settings.read_text()}\nserver: {{search: {{host: search.example.com}}}}\n")

@@ -21,7 +21,7 @@ from tasks.infrastructure import zone
 from tasks.infrastructure.apply import LaunchRefused
 from tasks.tarball import signature
 from tests.cloud.embedded.conftest import Home, Server
-from tests.clouds import QuietCloud, run_in
+from tests.clouds import QuietCloud, run_in, with_search_engine
 
 REGION = "eu-central-1"
 ZONE = "shop.example.com"
@@ -51,6 +51,7 @@ def account(tmp_path_factory):
 def run(checkout, account):
     settings = checkout / "pipeline.yml"
     settings.write_text(settings.read_text().replace("shop.localhost", ZONE) + "account: '123456789012'\n")
+    with_search_engine(checkout)
     made = run_in(checkout, Account(REGION, account.home.load()), branch=checkout.parent.name)
     if not create.bucket_exists(made.store, "shop"):
         create.make_bucket(made.store, "shop", REGION)

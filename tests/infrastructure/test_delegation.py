@@ -12,7 +12,7 @@ from tasks.console.console import Console
 from tasks.infrastructure import delegation, zone
 from tasks.infrastructure import stage as infrastructure
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
-from tests.clouds import QuietCloud, run_in
+from tests.clouds import QuietCloud, run_in, with_search_engine
 
 ZONE = "shop.example.com"
 
@@ -25,6 +25,7 @@ class Public(QuietCloud):
 
 @pytest.fixture
 def run(checkout, server):  # noqa: F811
+    with_search_engine(checkout)
     infrastructure.share(run_in(checkout, QuietCloud(REGION, server.home.load()), branch="x"))
     cloud = Public(REGION, server.home.load())
     if not zone.zone_id(cloud, ZONE):
