@@ -35,9 +35,8 @@ USER, CHECKED = (
 )
 READ, BOOT = roles.a_changed_file_is_read_again, roles.a_service_starts_at_boot
 ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failure_is_not_passed_over
-ORDER, DIGEST = release.phases_come_in_their_order, release.a_download_is_verified_before_it_is_used
-SIGNED, WHEN = release.a_signature_is_asked_for_and_checked, release.conditions_hold_when_they_should
-PRUNED, IMAGE = release.a_pruned_release_is_never_one_that_is_needed, release.an_image_has_no_identity
+ORDER, WHEN = release.phases_come_in_their_order, release.conditions_hold_when_they_should
+IMAGE = release.an_image_has_no_identity
 FIREWALL, SETTING = configuration.the_firewall_admits_what_is_declared, configuration.settings_are_as_wanted
 WEB, CACHE = (
     configuration.the_web_server_shows_what_is_meant_for_visitors,
@@ -74,7 +73,7 @@ REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fp
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
 JOB = "roles/cron/templates/cron_job.j2"
 WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
-VARNISH, VARS = "roles/varnish/templates/override.conf.j2", "roles/release/vars/main.yml"
+VARNISH = "roles/varnish/templates/override.conf.j2"
 IAM = "build/ci/iam/{}.json"
 S3 = "arn:aws:s3:::shop-releases"
 SPECS = "roles/{}/meta/argument_specs.yml"
@@ -90,8 +89,6 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SHOWN, TASKS.format("shared"), 'mode: "0640"', 'mode: "0644"'),
     (SHOWN, TASKS.format("shared"), 'loop: "{{ range(1, shared_variables | length + 1) | list }}"', 'loop: "{{ shared_variables }}"'),
     (SHOWN, TASKS.format("shared"), "fail_msg: \"", "fail_msg: \"{{ shared_variables[0] }}"),
-    (SHOWN, RELEASE.format("fetch"), "      no_log: true # the address carries a signature\n", ""),
-    (SHOWN, RELEASE.format("fetch"), "could not be fetched:", "could not be fetched: {{ release_url }}"),
     (SHOWN, SPECS.format("database"), "        no_log: true\n", ""),
     (SHOWN, SPECS.format("shared"), "        required: true\n        no_log: true\n", "        required: true\n"),
     (SHOWN, SPECS.format("release"), "        no_log: true\n", ""),
@@ -107,35 +104,16 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (OWNED, TASKS.format("shared"), 'owner: "{{ application_user }}"', "owner: root"),
     (OWNED, TASKS.format("shared"), "owner: root #", 'owner: "{{ application_user }}" #'),
     (OWNED, TASKS.format("image"), "    owner: root\n", ""),
-    (OWNED, RELEASE.format("close"), "    group: root\n", ""),
-    (OWNED, RELEASE.format("fetch"), "owner: root", 'owner: "{{ application_user }}"'),
-    (OWNED, RELEASE.format("unpack"), 'owner: "{{ application_user }}"', "owner: root"),
     (OWNED, "playbooks/server.yml", "    ansible.builtin.template: *root\n", ""),
     (OWNED, "playbooks/server.yml", "&root {owner: root,", "&root {owner: www-data,"),
     # commands: a list, or quoted
-    (TYPED, RELEASE.format("link"), "share {{ path | quote }}", "share {{ path }}"),
-    (TYPED, RELEASE.format("link"), "      set -o errexit\n      mv", "      mv"),
-    (TYPED, RELEASE.format("verify"), "release_public_keys | map('quote') | join(' ')", "release_public_keys | join(' ')"),
-    (TYPED, RELEASE.format("unpack"), "set -o errexit -o pipefail", "set -o errexit"),
-    (TYPED, RELEASE.format("unpack"), "set -o errexit -o pipefail\n", "true\n"),
-    (TYPED, RELEASE.format("unpack"), 'argv: [tar, --extract, --zstd, --file, "{{ __release_tarball }}"]', "cmd: tar xf {{ __release_tarball }}"),
     (TYPED, TASKS.format("image"), "image_secrets | map('quote') | join(' ')", "image_secrets | join(' ')"),
     (TYPED, TASKS.format("database"), "argv: [mariadb, --batch]", "cmd: mariadb --batch {{ database_name }}"),
     # whose commands
-    (USER, RELEASE.format("due"), '  become_user: "{{ application_user }}"\n  register: __release_install_asked', "  register: __release_install_asked"),
-    (USER, RELEASE.format("due"), '  become_user: "{{ application_user }}"\n  register: __release_migration_asked', "  register: __release_migration_asked"),
-    (USER, RELEASE.format("migrate"), "      become: true\n", ""),
-    (USER, RELEASE.format("install"), '      become_user: "{{ application_user }}"\n      register: __release_installed', "      register: __release_installed"),
     (SHOWN, SPECS.format("search"), "        no_log: true\n", ""),
-    (USER, RELEASE.format("switch"), 'become_user: "{{ application_user }}"', "become_user: root"),
-    (USER, RELEASE.format("unpack"), '  become_user: "{{ application_user }}"\n', ""),
-    (USER, RELEASE.format("open"), '      become_user: "{{ application_user }}"\n', ""),
-    (USER, RELEASE.format("back"), '      become_user: "{{ application_user }}"\n', ""),
     (USER, TASKS.format("application"), "shell: /usr/sbin/nologin", "shell: /bin/bash"),
     (USER, TASKS.format("application"), "system: true", "system: false"),
     (USER, TASKS.format("application"), "    system: true\n", "    system: true\n    groups: sudo\n"),
-    (USER, RELEASE.format("install"), '      become_user: "{{ application_user }}"\n', ""),
-    (SHOWN, RELEASE.format("install"), "      no_log: true\n", ""),
     (VALUE, SCRIPTS.format("install.php"), "{{ php(release_administrator_password) }}", "'{{ release_administrator_password }}'"),
     (VALUE, SCRIPTS.format("second_factor.php"), "{{ php(release_administrator_secret) }}", "'{{ release_administrator_secret }}'"),
     # a check before a file is in place
@@ -164,67 +142,19 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (ORIGIN, TASKS.format("packages"), "install_recommends: false", "install_recommends: true"),
     (ORIGIN, TASKS.format("packages"), "install_recommends: false", "install_recommends: false\n    allow_unauthenticated: true"),
     (ORIGIN, TASKS.format("packages"), "apt-get install --yes", "apt-get install --yes --allow-unauthenticated"),
-    (ORIGIN, RELEASE.format("fetch"), "        timeout: 60\n", "        timeout: 60\n        validate_certs: false\n"),
-    (ORIGIN, RELEASE.format("check"), "follow_redirects: none", "follow_redirects: all"),
-    (ORIGIN, RELEASE.format("check"), "__release_health.status == 200", "__release_health.status < 500"),
-    (ORIGIN, RELEASE.format("check"), '    headers:\n      Host: "{{ application_host_name }}"\n', ""),
     # failures
-    (FAILED, RELEASE.format("migrate"), "      changed_when: true\n", "      changed_when: true\n      ignore_errors: true\n"),
-    (FAILED, RELEASE.format("unpack"), "  changed_when: true\n", "  changed_when: true\n  failed_when: false\n"),
-    (FAILED, RELEASE.format("due"), "    __release_migration_asked.delta is not defined\n    or ", "    "),
-    (FAILED, RELEASE.format("fetch"), "      ansible.builtin.fail:", "      ansible.builtin.debug:"),
-    (FAILED, RELEASE.format("verify"), "    - name: Report that no known key has signed it\n      ansible.builtin.fail:",
-     "    - name: Report that no known key has signed it\n      ansible.builtin.debug:"),
-    (FAILED, RELEASE.format("back"), "- name: Report the state of the site\n  ansible.builtin.fail:",
-     "- name: Report the state of the site\n  ansible.builtin.debug:"),
+    (SHOWN, RELEASE.format("ask"), "  no_log: true # the plan has the tarball's signed address, and passwords\n", ""),
+    (ORDER, RELEASE.format("main"), "__release_phase: bring", "__release_phase: live"),
+    (ORDER, RELEASE.format("main"), "__release_phase: settle", "__release_phase: open"),
+    (ORDER, RELEASE.format("main"), "      ansible.builtin.import_tasks: together.yml\n      vars:\n        __release_step: served", "      ansible.builtin.import_tasks: phase.yml\n      vars:\n        __release_phase: open"),
+    (FAILED, RELEASE.format("main"), "      ansible.builtin.fail:", "      ansible.builtin.debug:"),
+    (ORDER, RELEASE.format("main"), "__release_phase: undo", "__release_phase: settle"),
+    (WHEN, RELEASE.format("main"), "__release_answer.failed == none", "__release_answer.failed != none"),
+    (WHEN, RELEASE.format("phase"), "__release_answer.failed != none", "__release_answer.failed == none"),
+    (WHEN, RELEASE.format("together"), "default='')", "default='open')"),
+    (WHEN, RELEASE.format("ask"), "__release_answer.changed", "__release_answer.failed != none"),
     (FAILED, "playbooks/release.yml", "  become: true\n", "  become: true\n  ignore_errors: true\n"),
     # a release: order, digest, signature, conditions
-    (ORDER, RELEASE.format("main"), "import_tasks: verify.yml", "import_tasks: unpack.yml"),
-    (ORDER, RELEASE.format("main"), "    - name: Verify\n      ansible.builtin.import_tasks: verify.yml\n", ""),
-    (ORDER, RELEASE.format("main"), "    - name: Migrate\n      ansible.builtin.import_tasks: migrate.yml\n    - name: Switch\n"
-     "      ansible.builtin.import_tasks: switch.yml\n", "    - name: Switch\n      ansible.builtin.import_tasks: switch.yml\n"
-     "    - name: Migrate\n      ansible.builtin.import_tasks: migrate.yml\n"),
-    (ORDER, RELEASE.format("main"), "  always:\n    - name: Switch maintenance off after going back\n      ansible.builtin.import_tasks: open.yml\n      when: __release_problem is defined\n", ""),
-    (ORDER, RELEASE.format("main"), "      ansible.builtin.import_tasks: back.yml", "      ansible.builtin.import_tasks: open.yml"),
-    (DIGEST, RELEASE.format("verify"), ".stat.checksum != release_sha256", ".stat.checksum == release_sha256"),
-    (DIGEST, RELEASE.format("verify"), ".stat.checksum != release_sha256", ".stat.checksum[:0] != release_sha256[:0]"),
-    (DIGEST, RELEASE.format("verify"), "    checksum_algorithm: sha256\n", ""),
-    (DIGEST, RELEASE.format("verify"), "    checksum_algorithm: sha256", "    checksum_algorithm: md5"),
-    (DIGEST, RELEASE.format("verify"), "    - name: Report both digests\n      ansible.builtin.fail:",
-     "    - name: Report both digests\n      ansible.builtin.debug:"),
-    (DIGEST, RELEASE.format("verify"), '        path: "{{ __release_tarball }}"\n        state: absent',
-     '        path: "{{ __release_minisig }}"\n        state: absent'),
-    (SIGNED, RELEASE.format("verify"), "          exit 1\n", "          exit 0\n"),
-    (SIGNED, RELEASE.format("verify"), "minisign -V -q", "minisign -R -q"),
-    (SIGNED, RELEASE.format("verify"), '-P "$key"', "-p key.pub"),
-    (SIGNED, RELEASE.format("verify"), "&& exit 0", "; exit 0"),
-    (WHEN, RELEASE.format("verify"), "release_signatures == 'required'", "release_signatures == 'always'"),
-    (WHEN, RELEASE.format("verify"), "  when: __release_signed\n", "  when: release_signatures == 'required'\n"),
-    (WHEN, VARS, "release_signature != '' and", "release_signature != '' or"),
-    (WHEN, VARS, "__release_running == release_id and not __release_interrupted", "__release_running == release_id"),
-    (WHEN, VARS, "{{ __release_migration_due or __release_interrupted", "{{ __release_migration_due or __release_configuration_due or __release_interrupted"),
-    (WHEN, VARS, " or __release_interrupted.migrates | default(false) }}", " }}"),
-    (WHEN, VARS, " or __release_interrupted.installs | default(false) }}", " }}"),
-    (WHEN, RELEASE.format("due"), "not in [0, release_profile.install.due_exit]", "in [1]"),
-    (WHEN, RELEASE.format("due"), "is defined and not __release_interrupted.installs | default(false)", "is defined"),
-    (WHEN, RELEASE.format("due"), "  when: __release_interrupted != {}\n", ""),
-    (WHEN, RELEASE.format("migrate"), "when: __release_migration_due or __release_configuration_due or", "when: __release_migration_due or"),
-    (WHEN, RELEASE.format("main"), "ansible_play_hosts | length == ansible_play_hosts_all | length", "ansible_play_hosts | length > 0"),
-    (WHEN, RELEASE.format("main"), "when: not __release_complete", "when: __release_complete"),
-    (WHEN, RELEASE.format("together"), "default='')", "default='live')"),
-    (WHEN, RELEASE.format("due"), "not in [0, release_profile.migration.due_exit]", "in [1]"),
-    (WHEN, RELEASE.format("due"), "is defined and not __release_migration_due and", "is defined and"),
-    (WHEN, RELEASE.format("close"), "(__release_migrates or __release_maintained)", "__release_migrates"),
-    (WHEN, RELEASE.format("close"), "(__release_migrates or __release_maintained)", "(not __release_migrates)"),
-    (WHEN, RELEASE.format("migrate"), "when: __release_migration_due\n", "when: not __release_migration_due\n"),
-    (WHEN, RELEASE.format("migrate"), "rc | default(0) != 0", "rc | default(0) == 1"),
-    (WHEN, RELEASE.format("back"), " and not __release_migrated\n", "\n"),
-    (WHEN, RELEASE.format("open"), "when: not __release_migrated | default(false)", "when: true"),
-    (WHEN, RELEASE.format("open"), "is defined and not __release_maintained", "is defined"),
-    (WHEN, RELEASE.format("unpack"), "| int < __release_room", "| int > __release_room"),
-    (PRUNED, RELEASE.format("prune"), "| difference([release_id, __release_previous])", "| difference([release_id])"),
-    (PRUNED, RELEASE.format("prune"), "| difference([release_id, __release_previous])", "| difference([__release_previous])"),
-    (PRUNED, RELEASE.format("prune"), "reverse=true", "reverse=false"),
     (IMAGE, TASKS.format("image"), "/etc/ssh/ssh_host_* ", ""),
     (IMAGE, TASKS.format("image"), "/home/*/.ssh ", ""),
     (IMAGE, TASKS.format("image"), "      : > /etc/machine-id\n", ""),
@@ -459,13 +389,11 @@ EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
     ([OWNED], "roles/*/tasks/*.yml", r'mode: "0[0-7]{3}"', 'mode: "0666"'),
     ([OWNED], "roles/*/tasks/*.yml", r'mode: "(0[0-7]{3})"', r"mode: \1"),
     ([OWNED, SHOWN], "roles/*/tasks/*.yml", r"(?m)^ *(owner|group): .*\n", ""),
-    ([TYPED], "roles/*/tasks/*.yml", r" \| quote(?= \}\})", ""),
     ([TYPED], "roles/*/tasks/*.yml", r" \| map\('quote'\)", ""),
-    ([USER], "roles/*/tasks/*.yml", r' *become_user: "\{\{ application_user \}\}"\n', ""),
     ([CHECKED], "roles/*/tasks/*.yml", r"(?m)^ *validate: [^>].*\n", ""),
     ([READ], "roles/[bfmnprsvw]*/tasks/main.yml", r"(?m)^  notify: (Re.*|Apply.*|Stop the workers)\n", ""),
     ([BOOT], "roles/*/tasks/*.yml", r" *enabled: true\n", ""),
-    ([WHEN, FAILED, DIGEST], "roles/release/tasks/*.yml", r"(?m)^ *when: .*\n", ""),
+    ([WHEN, FAILED], "roles/release/tasks/*.yml", r"(?m)^ *when: .*\n", ""),
     ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "*"),
     ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "staging"),
     ([ROLE], GITHUB, r"vars\.\w+_ROLE", "vars.ADMINISTRATOR"),

@@ -1,0 +1,630 @@
+"""What a release does on a host: in folders of this machine, with commands that are data, a store and a site that answer as told."""
+
+from __future__ import annotations
+
+import getpass
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import minisign
+import pytest
+
+from tasks.digest import Digest
+from tasks.release import phases
+from tasks.release.stage import PROGRAM
+
+ALL = PROGRAM.order
+DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >> "$LOG"
+case "$*" in *is-active*) test -e "$LOG.active";; *fails*) exit 1;; esac
+"""
+SYSTEMD_RUN = """#!/bin/sh
+touch "$LOG.active"
+while [ "${1#--}" != "$1" ]; do
+    case "$1" in --working-directory=*) cd "${1#*=}";; esac
+    shift
+done
+("$@"; rm "$LOG.active") > /dev/null 2>&1 < /dev/null &
+"""
+"""As systemd-run: the command goes on where its caller has ended."""
+MINISIGN = f"""#!{sys.executable}
+import sys, minisign
+assert sys.argv[1:5] == ["-V", "-q", "-H", "-x"] and sys.argv[6] == "-m" and sys.argv[8] == "-P"
+signature = minisign.Signature.from_file(sys.argv[5])
+assert signature.is_prehashed()
+minisign.PublicKey.from_base64(sys.argv[9]).verify(open(sys.argv[7], "rb"), signature)
+"""
+"""As minisign, which is on hosts only."""
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """The store of tarballs and the web server of the host. `server.says` has the statuses of the next answers; then all is well."""
+
+    def do_GET(self):
+        told = self.server.says
+        if self.path.startswith("/tarball"):
+            status, body = (
+                told["tarball"].pop(0) if told["tarball"] else 200,
+                self.server.tarball.read_bytes(),
+            )
+            self.send_response(status if status != 206 else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(
+                b"" if status not in (200, 206) else body[: len(body) // 2] if status == 206 else body
+            )
+            return
+        page = self.server.root / "current" / "page"
+        ill = self.headers["Host"] != "shop.localhost" or not page.exists() or "ill" in page.read_text()
+        self.send_response(503 if ill else 200)
+        self.end_headers()
+        self.wfile.write(b"the database is away" if ill else b"well")
+
+    def log_message(self, *words):
+        """Nothing is printed."""
+
+
+class Host:
+    """A host's folders, with the means to release to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.root, self.log = folder, folder / "shop", folder / "log"
+        (self.root / "releases").mkdir(parents=True)
+        (self.root / "shared" / "etc").mkdir(parents=True)
+        (self.root / "shared" / "etc" / "env").write_text("of the host")
+        (self.root / "shared" / "media").mkdir()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+        self.server.root, self.server.says = self.root, {"tarball": []}
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def tarball(self, **files: str) -> str:
+        """Its digest; the store has it from now on."""
+        tree = self.folder / "tree"
+        phases.remove(tree)
+        for name, text in {
+            "page": "fine",
+            "media/logo": "logo",
+            "etc/env": "of the tarball",
+            **files,
+        }.items():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_text(text)
+        self.server.tarball = self.folder / "tarball"
+        subprocess.run(
+            ["tar", "-c", "--mtime=@0", "--zstd", "-f", self.server.tarball, "-C", tree, "."], check=True
+        )
+        return Digest.of_bytes(self.server.tarball.read_bytes())
+
+    def plan(self, name: str, **more) -> dict:
+        digest, profile = self.tarball(**more.pop("files", {})), more.pop("profile", {})
+        return {
+            "phases": ALL,
+            "path": str(self.root),
+            "user": getpass.getuser(),
+            "host_name": "shop.localhost",
+            "port": self.server.server_port,
+            "id": name,
+            "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
+            "sha256": str(digest),
+            "signature": "",
+            "public_keys": [],
+            "signatures": "optional",
+            "keep": 2,
+            "job_seconds": 1,
+            "shared": ["media", "etc/env"],
+            "configured": ["etc/env"],
+            "scripts": {},
+            "profile": {
+                "health_path": "/health",
+                "after_switch": [],
+                "restart": [],
+                "reload": [],
+                "maintenance": {"active_file": "closed", "on": ["touch", "closed"], "off": ["rm", "closed"]},
+                **profile,
+            },
+            **more,
+        }
+
+    def does(self, name: str, **more) -> dict:
+        """Release; what the program answers."""
+        return phases.perform(self.plan(name, **more))
+
+    def live(self, name: str, **more) -> dict:
+        answer = self.does(name, **more)
+        assert answer["failed"] is None, answer
+        return answer
+
+    def fails(self, name: str, **more) -> str:
+        """What a release that fails says."""
+        failed = self.does(name, **more)["failed"]
+        return f"{failed['step']}: {failed['reason']} {failed['output'].strip()}; {failed['outcome']}"
+
+    @property
+    def current(self) -> str:
+        return (self.root / "current").readlink().name
+
+    def closed(self) -> bool:
+        return (self.root / "current" / "closed").exists()
+
+    def under_way(self) -> dict:
+        path = self.root / "unfinished.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def said(self) -> list[str]:
+        """What systemctl was asked."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    made, programs = Host(tmp_path), tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {"systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "minisign": MINISIGN}.items():
+        # commands get an environment of their own
+        (programs / name).write_text(text.replace("$LOG", str(made.log)))
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(phases, "FETCH_PAUSE", 0.01)
+    monkeypatch.setattr(phases, "CHECK_PAUSE", 0.01)
+    yield made
+    made.server.shutdown()
+
+
+def migration(run, due=DUE):
+    return {"migration": {"due": due, "due_exit": 2, "run": run}}
+
+
+def configuration(run, due=DUE):
+    return {"configuration": {"due": due, "due_exit": 2, "run": run}}
+
+
+# --- bring ----------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_unpacked_linked_marked_live_and_again_changes_nothing(host):
+    answer = host.live("one")
+    folder = host.root / "releases" / "one"
+    assert answer["changed"] is True
+    assert (folder / "etc/env").readlink() == host.root / "shared/etc/env"
+    assert (folder / "etc/env").read_text() == "of the host"
+    assert (host.root / "shared/media/logo").read_text() == "logo"  # the first release's own files
+    assert (folder / ".complete").read_text().strip() == Digest.of_bytes(host.server.tarball.read_bytes())
+    assert {each.name for each in host.root.iterdir()} == {"current", "releases", "shared"}
+    again = host.live("one")
+    assert (again["changed"], [name for name, _ in again["steps"]]) == (
+        False,
+        ["Check the application's health"],
+    )
+
+
+def test_a_later_release_brings_no_files_into_the_shared_folder(host):
+    host.live("one")
+    host.live("two", files={"media/new": "new"})
+    assert not (host.root / "shared/media/new").exists()
+    assert (host.root / "current/media/logo").read_text() == "logo"
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503, 206])
+def test_a_store_that_is_behind_busy_or_breaks_off_is_asked_again(host, status):
+    host.server.says["tarball"] = [status, status]
+    host.live("one")
+
+
+@pytest.mark.promise("a-signed-address-is-not-shown")
+@pytest.mark.parametrize(("statuses", "left"), [([403], 0), ([503] * 6, 0), ([403, 403], 1)])
+def test_a_tarball_that_cannot_be_fetched_is_told_without_its_address(host, statuses, left):
+    host.live("old")
+    host.server.says["tarball"] = list(statuses)
+    said = host.fails("new", sha256="0" * 64)
+    assert said.startswith("Fetch the tarball: the tarball 000000000000 could not be fetched: ")
+    assert f"(HTTP {statuses[0]})" in said
+    assert said.endswith("old runs")
+    assert "secret" not in said
+    assert len(host.server.says["tarball"]) == left
+
+
+def test_a_store_that_does_not_answer_is_told(host):
+    said = host.fails("new", url="http://127.0.0.1:1/tarball?signature=secret")
+    assert "could not be fetched: [Errno 111] Connection refused ; nothing runs" in said
+
+
+def test_a_tarball_with_another_digest_is_refused_and_removed_and_the_next_one_is_fetched(host):
+    host.live("old")
+    said = host.fails("new", sha256="0" * 64)
+    assert "digest should be 0000" in said
+    assert "it was removed" in said
+    assert host.current == "old"
+    assert not [*host.root.glob("downloads/*")]
+    assert not (host.root / "releases/new").exists()
+    host.live("new")
+
+
+def test_a_release_leaves_no_host_without_room(host, monkeypatch):
+    host.live("old")
+    real = os.statvfs(host.root)
+
+    class Disk:
+        f_frsize, f_blocks, f_files = real.f_frsize, real.f_blocks, 1000
+        f_bavail, f_favail = (2 << 30) // real.f_frsize - 1, 900
+
+    monkeypatch.setattr(phases.os, "statvfs", lambda path: Disk)
+    assert "MB left, of which 2,147 MB are kept free" in host.fails("new")
+    Disk.f_bavail, Disk.f_favail = real.f_blocks, 99
+    assert "has 99 inodes left, of which 100 are kept free" in host.fails("new")
+    assert not (host.root / "releases/new.partial").exists()
+    Disk.f_favail = 100
+    host.live("new")
+
+
+def test_a_disk_that_fills_while_a_tarball_is_unpacked_is_empty_again(host, monkeypatch):
+    host.live("old")
+    looks = iter(range(1000))
+    real = phases.HostRelease.refuse_to_fill
+
+    def fills(release, size=0):
+        if next(looks) > 1:
+            raise phases.Failure("full")
+        real(release, size)
+
+    monkeypatch.setattr(phases.HostRelease, "refuse_to_fill", fills)
+    assert "Unpack the release: full" in host.fails("new")
+    assert {each.name for each in (host.root / "releases").iterdir()} == {"old"}
+
+
+def test_a_tarball_that_is_none_is_told_as_tar_says_it(host):
+    plan = host.plan("new")
+    host.server.tarball.write_text("nothing to unpack")
+    failed = phases.perform({**plan, "sha256": Digest.of_bytes(b"nothing to unpack")})["failed"]
+    assert failed["reason"] == "tar: exit code 2"
+    assert "zstd" in failed["output"]
+    assert not [*host.root.glob("releases/*")]
+
+
+@pytest.mark.parametrize(
+    ("signed", "refused"),
+    [
+        ("", "is not signed, and this host takes signed ones only"),
+        ("nonsense", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("another", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("other content", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("known", None),
+    ],
+)
+def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, signed, refused):
+    known, another = minisign.KeyPair.generate(), minisign.KeyPair.generate()
+    digest = host.tarball()
+    content = host.server.tarball.read_bytes()
+    signature = {
+        "": lambda: "",
+        "nonsense": lambda: "nonsense",
+        "another": lambda: bytes(another.secret_key.sign(content)).decode(),
+        "other content": lambda: bytes(known.secret_key.sign(b"other")).decode(),
+        "known": lambda: bytes(known.secret_key.sign(content)).decode(),
+    }[signed]()
+    keys = [each.public_key.to_base64().decode() for each in (minisign.KeyPair.generate(), known)]
+    plan = {"signatures": "required", "signature": signature, "public_keys": keys}
+    if refused is None:
+        host.live("new", **plan)
+        return
+    assert refused in host.fails("new", **plan)
+    assert not (host.root / "releases/new").exists()
+    if signed:
+        assert not (host.root / f"downloads/{digest}.tar.zst").exists()
+
+
+# --- live -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_ill_goes_back_and_says_what_it_is(host):
+    host.live("old")
+    said = host.fails("new", files={"page": "ill"})
+    assert (
+        said
+        == "Check the application's health: /health answers 503, not 200 the database is away; went back to old"
+    )
+    assert host.current == "old"
+    assert host.under_way() == {}
+    assert host.fails("new", files={"page": "ill"}).endswith(
+        "went back to old"
+    )  # its folder is complete by now
+    assert "there is no previous release" not in host.fails("third", files={"page": "ill"})
+
+
+def test_the_first_release_that_is_ill_has_nothing_to_go_back_to(host):
+    assert host.fails("first", files={"page": "ill"}).endswith("there is no previous release to go back to")
+
+
+def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
+    host.live("old")
+    look = ["sh", "-c", "test -e closed && test -e ../old/closed && pwd > ../../migrated"]
+    answer = host.live("new", profile={**migration(look), "restart": ["workers.target"]})
+    assert (host.root / "migrated").read_text().strip() == str(host.root / "releases/new")
+    assert [name for name, _ in answer["steps"]][4:] == [
+        "Check what is due",
+        "Switch maintenance on",
+        "Wait for the jobs of cron that still run",
+        "Change the data with the new code",
+        "Switch to the new release",
+        "Check the application's health",
+        "Switch maintenance off",
+        "Restart the units that run the release's code",
+        "Remove the oldest releases",
+    ]
+    assert [each for each in host.said() if "is-active" not in each] == [
+        "stop workers.target",
+        "restart workers.target",
+    ]
+    assert not [*host.root.glob("releases/*/closed")]
+    assert host.under_way() == {}
+
+
+BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
+
+
+def test_a_broken_migration_keeps_the_site_closed_until_a_release_succeeds(host):
+    host.live("old")
+    broken = {**migration(BROKEN), "restart": ["workers.target"]}
+    said = host.fails("new", profile=broken)
+    assert "Change the data with the new code: sh -c" in said
+    assert said.endswith(
+        "the table is locked; a migration was begun, so the site stays in maintenance until a release succeeds"
+    )
+    assert (host.current, host.closed()) == ("old", True)
+    assert "restart workers.target" not in host.said()
+    assert (host.root / "releases/new/etc/env").is_symlink()
+    host.live("newer", profile={"restart": ["workers.target"]})
+    assert (host.current, host.closed()) == ("newer", False)
+    assert host.said()[-1] == "restart workers.target"
+
+
+def test_what_is_ill_after_a_migration_does_not_go_back(host):
+    host.live("old")
+    said = host.fails("new", files={"page": "ill"}, profile=migration(NOT_DUE))
+    assert said.endswith("the site stays in maintenance until a release succeeds")
+    assert (host.current, host.closed()) == ("new", True)
+    host.live("newer")
+    assert not [*host.root.glob("releases/*/closed")]
+
+
+def test_a_command_that_cannot_start_or_has_another_exit_code_is_no_answer(host):
+    host.live("old")
+    assert "no-such-command cannot be started: No such file or directory ; old runs as before" in host.fails(
+        "new", profile=migration(BROKEN, due=["no-such-command"])
+    )
+    assert "false: exit code 1 ; old runs as before" in host.fails(
+        "new", profile=migration(BROKEN, due=["false"])
+    )
+    assert (host.current, host.closed()) == ("old", False)
+
+
+def test_maintenance_that_was_on_by_hand_stays_on(host):
+    host.live("old")
+    (host.root / "current/closed").touch()
+    host.live("new", profile=migration(NOT_DUE))
+    assert (host.current, host.closed()) == ("new", True)
+    host.fails("sick", files={"page": "ill"})
+    assert (host.current, host.closed()) == ("new", True)
+
+
+def test_a_job_of_cron_holds_up_a_migration_and_closes_nothing_for_longer(host):
+    host.live("old")
+    begun = host.folder / "begun"
+    job = subprocess.Popen(
+        ["flock", "--shared", host.root / "releases", "sh", "-c", f"touch {begun}; exec sleep 60"]
+    )
+    try:
+        while not begun.exists():
+            pass
+        said = host.fails("new", profile=migration(NOT_DUE))
+    finally:
+        job.kill()
+    assert said.startswith("Wait for the jobs of cron that still run: a job of cron still runs after 1 s")
+    assert (said.rpartition("; ")[2], host.closed(), host.under_way()) == ("old runs as before", False, {})
+
+
+def test_an_import_alone_closes_nothing_and_is_done_again_by_the_release_that_is_back(host):
+    imports = host.folder / "imports"
+    work = configuration(["sh", "-c", f"echo $(basename $PWD) $(ls ../*/closed) >> {imports}"])
+    host.live("old", profile=work)
+    assert host.fails("new", files={"page": "ill"}, profile=work).endswith("went back to old")
+    assert imports.read_text().splitlines() == ["old", "new", "old"]
+
+
+def test_a_migrated_database_is_asked_for_configuration_afterwards(host):
+    order = host.folder / "order"
+    first = ["sh", "-c", f"echo due >> {order}; exit 2"]
+    host.live(
+        "new",
+        profile={**migration(["sh", "-c", f"echo migrates >> {order}"]), **configuration(NOT_DUE, due=first)},
+    )
+    assert order.read_text().split() == ["migrates", "due"]
+
+
+def test_a_command_writes_into_a_copy_and_the_names_are_told(host):
+    profile = {
+        **migration(["sh", "-c", "echo more > etc/env"]),
+        "written": {"interpreter": ["sh", "/dev/stdin"], "names": "names.j2"},
+    }
+    answer = host.live("new", profile=profile, scripts={"names.j2": "cat etc/env"})
+    assert answer["notes"] == ["more was written: put it into the template"]
+    assert (host.root / "shared/etc/env").read_text() == "of the host"
+    assert (host.root / "current/etc/env").readlink() == host.root / "shared/etc/env"
+
+
+INSTALL = {
+    "interpreter": ["sh", "/dev/stdin"],
+    "due": "/p/due.j2",
+    "due_exit": 4,
+    "run": "/p/run.j2",
+    "then": ["/p/then.j2"],
+}
+SCRIPTS = {
+    "/p/due.j2": "test -e ../../installed || exit 4",
+    "/p/run.j2": "test ! -e etc/env && echo mine > etc/env && touch ../../installed",
+    "/p/then.j2": "test -L etc/env && echo then >> ../../installed",
+}
+
+
+def test_an_empty_database_is_installed_into_and_not_migrated(host):
+    host.live("one", profile={"install": INSTALL, **migration(BROKEN)}, scripts=SCRIPTS)
+    assert (host.root / "installed").read_text() == "then\n"
+    assert (host.root / "shared/etc/env").read_text() == "of the host"
+    assert not host.closed()
+
+
+def test_an_installation_that_fails_is_taken_up_by_the_next_release_without_asking(host):
+    broken = {**SCRIPTS, "/p/run.j2": "touch ../../installed; echo the disk is full >&2; exit 1"}
+    said = host.fails("one", profile={"install": INSTALL}, scripts=broken)
+    assert (
+        said == "Install the application: sh /dev/stdin: exit code 1 the disk is full; nothing runs as before"
+    )
+    assert host.under_way()["installs"] is True
+    later = host.fails(
+        "one", profile={"install": INSTALL}, scripts={**SCRIPTS, "/p/then.j2": "echo nothing to sell; exit 3"}
+    )
+    assert "then.j2: exit code 3 nothing to sell" in later
+    host.live("two", profile={"install": INSTALL}, scripts=SCRIPTS)
+    assert (host.current, host.under_way()) == ("two", {})
+    assert "4" in host.fails(
+        "three", profile={"install": {**INSTALL, "due_exit": 5}}, scripts={**SCRIPTS, "/p/due.j2": "exit 4"}
+    )
+
+
+# --- open, settle, undo ---------------------------------------------------------------------------------
+
+
+def test_units_that_do_not_restart_send_the_release_back(host):
+    host.live("old")
+    assert host.fails("new", profile={"restart": ["fails"]}).endswith(
+        "could not be undone: systemctl restart fails: exit code 1"
+    )
+    assert host.current == "old"
+    host.live("new")
+
+
+def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, monkeypatch):
+    running = None
+    try:
+        for name in ("one", "two", "three", "four"):
+            host.live(name, keep=1, profile={"reload": ["php*"]})
+            if name == "one":
+                running = subprocess.Popen(["sleep", "60"], cwd=host.root / "releases/one")
+        left = {each.name for each in (host.root / "releases").iterdir()}
+        assert left == {"one", "three", "four"}
+    finally:
+        running.kill()
+        running.wait()
+    host.live("five", keep=1)
+    assert {each.name for each in (host.root / "releases").iterdir()} == {"four", "five"}
+    assert (host.root / "previous").readlink().name == "four"
+    assert host.said() == ["reload php*"]  # `two` has gone
+
+
+def test_a_host_gives_way_where_another_one_has_failed(host):
+    host.live("old")
+    plan = host.plan("new")
+    assert phases.perform({**plan, "phases": ["bring", "live", "open"]})["failed"] is None
+    assert host.current == "new"
+    failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
+    assert (failed["reason"], failed["outcome"]) == (
+        "this host is well, and another one is not",
+        "went back to old",
+    )
+    assert (host.current, host.under_way()) == ("old", {})
+    again = phases.perform({**plan, "phases": ["undo"]})["failed"]
+    assert again["outcome"] == "old runs as before"
+
+
+def test_a_host_that_has_migrated_and_opened_keeps_its_release(host):
+    host.live("old")
+    plan = host.plan("new", profile=migration(NOT_DUE))
+    phases.perform({**plan, "phases": ["bring", "live", "open"]})
+    failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
+    assert failed["outcome"] == "data was migrated, so the site runs new"
+    assert (host.current, host.closed()) == ("new", False)
+
+
+# --- killed ---------------------------------------------------------------------------------------------
+
+KILLED = [
+    *("Fetch the tarball", "Verify the tarball", "Unpack the release", "Link what releases share"),
+    *("Check what is due", "Switch maintenance on", "Wait for the jobs of cron that still run"),
+    *("Change the data with the new code", "Switch to the new release", "Check the application's health"),
+    *(
+        "Switch maintenance off",
+        "Restart the units that run the release's code",
+        "Remove the oldest releases",
+    ),
+]
+
+
+@pytest.mark.promise("release-goes-on-after-a-kill")
+@pytest.mark.parametrize("step", KILLED)
+def test_killed_in_any_step_the_next_release_converges(host, step):
+    host.live("old")
+    count = host.folder / "count"
+    due = ["sh", "-c", f"test -e {count} || exit 2"]
+    plan = host.plan(
+        "new", profile={**migration(["touch", str(count)], due=due), "restart": ["workers.target"]}
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-IS", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    child.stdin.write(PROGRAM.text(plan, ALL))
+    child.stdin.close()
+    for line in child.stdout:
+        if line.strip() == step:
+            break
+    else:
+        pytest.fail(f"it never came to {step}")
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    host.live("new", profile=plan["profile"])
+    assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
+    assert (host.root / "previous").readlink().name == "old"
+    assert count.exists()
+
+
+def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(host):
+    host.live("old")
+    migrated, go_on = host.folder / "migrated", host.folder / "go on"
+    slow = [
+        "sh",
+        "-c",
+        f"echo begun >> '{migrated}'; while ! test -e '{go_on}'; do sleep 0.05; done; echo ended >> '{migrated}'",
+    ]
+    due = ["sh", "-c", f"grep -q ended '{migrated}' || exit 2"]
+    plan = host.plan("new", profile=migration(slow, due=due))
+    child = subprocess.Popen(
+        [sys.executable, "-IS", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    child.stdin.write(PROGRAM.text(plan, ALL))
+    child.stdin.close()
+    while not migrated.exists():
+        pass
+    child.kill()
+    child.wait()
+    threading.Timer(0.5, go_on.touch).start()
+    host.live("new", profile=plan["profile"])
+    assert migrated.read_text().split() == ["begun", "ended"]
+    assert (host.current, host.closed()) == ("new", False)
+
+
+def test_a_note_of_an_older_pipeline_is_read(host):
+    """It did not write whether a migration was begun: where one was due, it may have been."""
+    host.live("old")
+    (host.root / "unfinished.json").write_text('{"previous": "old", "maintained": false, "migrates": true}')
+    assert host.fails("new", files={"page": "ill"}).endswith(
+        "the site stays in maintenance until a release succeeds"
+    )
