@@ -50,13 +50,7 @@ class Hosts:
             )
 
         answers = phased.perform(program, plan, stage=stage, hosts=hosts, ask=ask)
-        if log:
-            log.write_text("".join(f"{line}\n" for each in answers for line in each.lines()))
-        for note in (note for each in answers for note in each.notes):
-            console.once(stage, note)
-        if refusal := answers[-1].refusal:
-            raise refusal
-        return answers
+        return phased.accept(answers, stage=stage, console=console, log=log)
 
     def offered(self, address: str, proxy: str = "") -> list[str]:
         """The public SSH keys that whatever answers at an address offers. Nobody vouches for them."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.console.console import Console
 from tasks.hosts.ssh import Host
 from tasks.process import printed
 from tasks.refusal import Refusal
@@ -113,6 +114,17 @@ def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
         output=failed["output"] if failed else "",
         refusal=refusal,
     )
+
+
+def accept(answers: list[Answer], *, stage: str, console: Console, log: Path | None) -> list[Answer]:
+    """Tell what the hosts have done; `log` gets all of it. Raises the refusal of the host that failed first."""
+    if log:
+        log.write_text("".join(f"{line}\n" for each in answers for line in each.lines()))
+    for note in (note for each in answers for note in each.notes):
+        console.once(stage, note)
+    if refusal := answers[-1].refusal:
+        raise refusal
+    return answers
 
 
 def progress(line: str, say: Callable[[str], None]) -> None:

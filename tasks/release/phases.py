@@ -380,7 +380,9 @@ class HostRelease:
             f"--unit={self.unit}",
             f"--working-directory={self.folder}",
         ]
-        self.must([*start, *settings, "sh", "-c", script, "sh", *user, *command], root=True)
+        words = ["sh", "-c", script, "sh", *user, *command]
+        # a word of a unit's command that begins with $ names a variable
+        self.must([*start, *settings, *(each.replace("$", "$$") for each in words)], root=True)
         self.await_migration()
         said = output.read_text(errors="replace") if output.exists() else ""
         ended = code.read_text().strip() if code.exists() else "none: it was ended"
@@ -559,10 +561,12 @@ class HostRelease:
     def run(
         self, command: Sequence[str], *, cwd: Path | None = None, root: bool = False, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """A command that has ended."""
-        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with self.started(command, cwd=cwd, root=root, **pipes) as child:
-            output, complaints = child.communicate(stdin)
+        """A command that has ended. It may also open `stdin` by its name: of a pipe of root's, a user cannot."""
+        with os.fdopen(os.memfd_create("stdin"), "w+") as file:
+            file.write(stdin)
+            file.seek(0)
+            with self.started(command, cwd=cwd, root=root, stdin=file, stderr=subprocess.PIPE) as child:
+                output, complaints = child.communicate()
         return subprocess.CompletedProcess(list(command), child.returncode, output, complaints)
 
     def must(

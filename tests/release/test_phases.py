@@ -24,15 +24,22 @@ SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
 case "$*" in *is-active*) test -e "$LOG.active";; *fails*) exit 1;; esac
 """
-SYSTEMD_RUN = """#!/bin/sh
-touch "$LOG.active"
-while [ "${1#--}" != "$1" ]; do
-    case "$1" in --working-directory=*) cd "${1#*=}";; esac
-    shift
-done
-("$@"; rm "$LOG.active") > /dev/null 2>&1 < /dev/null &
+SYSTEMD_RUN = f"""#!{sys.executable}
+import os, subprocess, sys
+words = sys.argv[1:]
+while words[0].startswith("--"):
+    name, _, value = words.pop(0).partition("=")
+    if name == "--working-directory":
+        os.chdir(value)
+said = [each.replace("$$", "$") for each in words if not each.startswith("$") or each.startswith("$$")]
+open("$LOG.active", "x").close()
+if os.fork() == 0:
+    for number in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    subprocess.run(said)
+    os.remove("$LOG.active")
 """
-"""As systemd-run: the command goes on where its caller has ended."""
+"""As systemd-run: the command goes on where its caller has ended, and a word that begins with $ is the name of a variable."""
 MINISIGN = f"""#!{sys.executable}
 import sys, minisign
 assert sys.argv[1:5] == ["-V", "-q", "-H", "-x"] and sys.argv[6] == "-m" and sys.argv[8] == "-P"
@@ -234,6 +241,7 @@ def test_a_store_that_does_not_answer_is_told(host):
     assert "could not be fetched: [Errno 111] Connection refused ; nothing runs" in said
 
 
+@pytest.mark.promise("wrong-digest-is-removed")
 def test_a_tarball_with_another_digest_is_refused_and_removed_and_the_next_one_is_fetched(host):
     host.live("old")
     said = host.fails("new", sha256="0" * 64)
@@ -245,6 +253,7 @@ def test_a_tarball_with_another_digest_is_refused_and_removed_and_the_next_one_i
     host.live("new")
 
 
+@pytest.mark.promise("a-release-fills-no-disk")
 def test_a_release_leaves_no_host_without_room(host, monkeypatch):
     host.live("old")
     real = os.statvfs(host.root)
@@ -262,6 +271,7 @@ def test_a_release_leaves_no_host_without_room(host, monkeypatch):
     host.live("new")
 
 
+@pytest.mark.promise("a-release-fills-no-disk")
 def test_a_disk_that_fills_while_a_tarball_is_unpacked_is_empty_again(host, monkeypatch):
     host.live("old")
     looks = iter(range(1000))
@@ -321,6 +331,7 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
 # --- live -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("unhealthy-goes-back")
 def test_what_is_ill_goes_back_and_says_what_it_is(host):
     host.live("old")
     said = host.fails("new", files={"page": "ill"})
@@ -342,7 +353,7 @@ def test_the_first_release_that_is_ill_has_nothing_to_go_back_to(host):
 
 def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
     host.live("old")
-    look = ["sh", "-c", "test -e closed && test -e ../old/closed && pwd > ../../migrated"]
+    look = ["sh", "-c", "$nothing; test -e closed && test -e ../old/closed && pwd > ../../migrated"]
     answer = host.live("new", profile={**migration(look), "restart": ["workers.target"]})
     assert (host.root / "migrated").read_text().strip() == str(host.root / "releases/new")
     assert [name for name, _ in answer["steps"]][4:] == [
@@ -364,9 +375,21 @@ def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
     assert host.under_way() == {}
 
 
+@pytest.mark.promise("a-migration-that-is-not-due-is-not-run")
+def test_what_is_not_due_is_not_done_and_closes_nothing(host):
+    host.live("old", profile={"restart": ["workers.target"]})
+    fails = ["false"]
+    host.live(
+        "new",
+        profile={**migration(fails, NOT_DUE), **configuration(fails, NOT_DUE), "restart": ["workers.target"]},
+    )
+    assert host.said() == ["restart workers.target"] * 2
+
+
 BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
 
 
+@pytest.mark.promise("failed-migration-stays-in-maintenance", "only-code-goes-back")
 def test_a_broken_migration_keeps_the_site_closed_until_a_release_succeeds(host):
     host.live("old")
     broken = {**migration(BROKEN), "restart": ["workers.target"]}
@@ -383,6 +406,7 @@ def test_a_broken_migration_keeps_the_site_closed_until_a_release_succeeds(host)
     assert host.said()[-1] == "restart workers.target"
 
 
+@pytest.mark.promise("only-code-goes-back")
 def test_what_is_ill_after_a_migration_does_not_go_back(host):
     host.live("old")
     said = host.fails("new", files={"page": "ill"}, profile=migration(NOT_DUE))
@@ -392,6 +416,7 @@ def test_what_is_ill_after_a_migration_does_not_go_back(host):
     assert not [*host.root.glob("releases/*/closed")]
 
 
+@pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
 def test_a_command_that_cannot_start_or_has_another_exit_code_is_no_answer(host):
     host.live("old")
     assert "no-such-command cannot be started: No such file or directory ; old runs as before" in host.fails(
@@ -403,6 +428,7 @@ def test_a_command_that_cannot_start_or_has_another_exit_code_is_no_answer(host)
     assert (host.current, host.closed()) == ("old", False)
 
 
+@pytest.mark.promise("maintenance-by-hand-stays")
 def test_maintenance_that_was_on_by_hand_stays_on(host):
     host.live("old")
     (host.root / "current/closed").touch()
@@ -416,7 +442,15 @@ def test_a_job_of_cron_holds_up_a_migration_and_closes_nothing_for_longer(host):
     host.live("old")
     begun = host.folder / "begun"
     job = subprocess.Popen(
-        ["flock", "--shared", host.root / "releases", "sh", "-c", f"touch {begun}; exec sleep 60"]
+        [
+            "flock",
+            "--no-fork",
+            "--shared",
+            host.root / "releases",
+            "sh",
+            "-c",
+            f"touch {begun}; exec sleep 60",
+        ]
     )
     try:
         while not begun.exists():
@@ -428,6 +462,7 @@ def test_a_job_of_cron_holds_up_a_migration_and_closes_nothing_for_longer(host):
     assert (said.rpartition("; ")[2], host.closed(), host.under_way()) == ("old runs as before", False, {})
 
 
+@pytest.mark.promise("an-import-alone-closes-nothing")
 def test_an_import_alone_closes_nothing_and_is_done_again_by_the_release_that_is_back(host):
     imports = host.folder / "imports"
     work = configuration(["sh", "-c", f"echo $(basename $PWD) $(ls ../*/closed) >> {imports}"])
@@ -446,6 +481,7 @@ def test_a_migrated_database_is_asked_for_configuration_afterwards(host):
     assert order.read_text().split() == ["migrates", "due"]
 
 
+@pytest.mark.promise("a-command-writes-into-a-copy", "what-is-written-is-named")
 def test_a_command_writes_into_a_copy_and_the_names_are_told(host):
     profile = {
         **migration(["sh", "-c", "echo more > etc/env"]),
@@ -478,6 +514,7 @@ def test_an_empty_database_is_installed_into_and_not_migrated(host):
     assert not host.closed()
 
 
+@pytest.mark.promise("an-installation-that-fails-says-why")
 def test_an_installation_that_fails_is_taken_up_by_the_next_release_without_asking(host):
     broken = {**SCRIPTS, "/p/run.j2": "touch ../../installed; echo the disk is full >&2; exit 1"}
     said = host.fails("one", profile={"install": INSTALL}, scripts=broken)
@@ -496,6 +533,15 @@ def test_an_installation_that_fails_is_taken_up_by_the_next_release_without_aski
     )
 
 
+def test_a_command_runs_as_the_application_s_user_who_can_read_its_script(host):
+    release = phases.HostRelease({**host.plan("new"), "user": "nobody"})
+    script = 'id -un; id -gn; echo "$HOME $USER $LOGNAME"; umask'
+    ran = release.run(["sh", "/dev/stdin"], cwd=Path("/"), stdin=script)
+    assert ran.stdout.split("\n") == ["nobody", "nogroup", "/nonexistent nobody nobody", "0022", ""], ran
+    assert release.run(["id", "-un"], cwd=Path("/"), root=True).stdout.strip() == "root"
+    assert release.run(["cat"], cwd=Path("/"), stdin=script).stdout == script
+
+
 # --- open, settle, undo ---------------------------------------------------------------------------------
 
 
@@ -508,6 +554,7 @@ def test_units_that_do_not_restart_send_the_release_back(host):
     host.live("new")
 
 
+@pytest.mark.promise("the-one-before-stays")
 def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, monkeypatch):
     running = None
     try:
@@ -596,6 +643,7 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     assert count.exists()
 
 
+@pytest.mark.promise("a-migration-outlives-its-run")
 def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(host):
     host.live("old")
     migrated, go_on = host.folder / "migrated", host.folder / "go on"

@@ -53,8 +53,6 @@ CONDITIONS: list[tuple[str, str, str, Mapping[str, Any], Any]] = [
      {**HOSTS, "hostvars": {"a": {"__release_reached": "open"}, "b": {"__release_reached": "open"}}}, True),
     ("phase.yml", "Report why it failed", "when", said(), False),
     ("phase.yml", "Report why it failed", "when", FAILED, True),
-    ("main.yml", "Give way where this host is well", "when", said(), True),
-    ("main.yml", "Give way where this host is well", "when", FAILED, False),
     ("ask.yml", "Run the phase", "changed_when", said(), True),
 ]  # fmt: skip
 
