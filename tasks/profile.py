@@ -161,6 +161,10 @@ class GoingLive:
     health_path: str = setting(
         "path that answers 200 when everything that the application needs works", "/", form=forms.URL_PATH
     )
+    pages: Words = setting(
+        "paths that answer 200 before visitors get a release and afterwards, with the files of the site that they name",
+        (),
+    )
     install: Install | None = setting("how the application is installed into an empty database", None)
     written: WrittenByCommands | None = setting(
         "how is found out what a command has written into its copy of the shared configuration", None

@@ -34,6 +34,7 @@ class Hosts:
     def phases(
         self,
         program: Program,
+        phases: Sequence[str],
         *,
         stage: str,
         hosts: Sequence[Host],
@@ -41,7 +42,7 @@ class Hosts:
         console: Console,
         log: Path | None,
     ) -> list[Answer]:
-        """Run a program's phases on all hosts; `log` gets its steps. Raises PhaseFailed, or a refusal of SSH."""
+        """Run phases of a program on all hosts; `log` gets their steps. Raises PhaseFailed, or a refusal of SSH."""
         say = console.say(stage)
 
         def ask(host: Host, text: str) -> str:
@@ -49,7 +50,7 @@ class Hosts:
                 host, stage, text, say=lambda line: phased.progress(line, say), seconds=bounds.PLAY
             )
 
-        answers = phased.perform(program, plan, stage=stage, hosts=hosts, ask=ask)
+        answers = phased.perform(program, phases, plan, stage=stage, hosts=hosts, ask=ask)
         return phased.accept(answers, stage=stage, console=console, log=log)
 
     def offered(self, address: str, proxy: str = "") -> list[str]:

@@ -33,10 +33,9 @@ class PhaseFailed(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """`order`: its phases. `undone`: those that a host undoes, by its phase `undo`, where another host has failed in them."""
+    """`undone`: phases that a host undoes, by its phase `undo`, where another host has failed in them."""
 
     path: Path
-    order: tuple[str, ...]
     undone: tuple[str, ...]
 
     def text(self, plan: Mapping[str, Any], phases: Sequence[str]) -> str:
@@ -47,10 +46,11 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a host did. `notes`: what is to be known though it is no failure; `steps`: names and seconds."""
+    """What a host did. `closed`: whether visitors are kept out; `notes`: what is to be known though it is no failure; `steps`: names and seconds."""
 
     host: str
     changed: bool = False
+    closed: bool = False
     notes: tuple[str, ...] = ()
     steps: tuple[tuple[str, float], ...] = ()
     output: str = ""
@@ -63,27 +63,33 @@ class Answer:
 
 
 def perform(
-    program: Program, plan: Mapping[str, Any], *, stage: str, hosts: Sequence[Host], ask: Ask
+    program: Program,
+    phases: Sequence[str],
+    plan: Mapping[str, Any],
+    *,
+    stage: str,
+    hosts: Sequence[Host],
+    ask: Ask,
 ) -> list[Answer]:
     """Run the phases; the answers of all hosts. Where one fails, the others undo, and the first answer with a refusal is the last one.
 
     One host alone gets all phases at once, as nobody waits for it.
     """
-    rounds = [program.order] if len(hosts) == 1 else [(each,) for each in program.order]
+    rounds = [phases] if len(hosts) == 1 else [(each,) for each in phases]
     answers: list[Answer] = []
     with ThreadPoolExecutor(max_workers=len(hosts) or 1, thread_name_prefix="phase") as pool:
 
-        def on_each(those: Sequence[Host], phases: Sequence[str]) -> list[Answer]:
-            text = program.text(plan, phases)
-            return [*pool.map(lambda host: _answer(host, stage, text, ask), those)]
+        def on_each(some: Sequence[Host], these: Sequence[str]) -> list[Answer]:
+            text = program.text(plan, these)
+            return [*pool.map(lambda host: _answer(host, stage, text, ask), some)]
 
-        for phases in rounds:
-            came = on_each(hosts, phases)
+        for those in rounds:
+            came = on_each(hosts, those)
             failed = [each for each in came if each.refusal]
             answers += [each for each in came if not each.refusal]
             if failed:
                 well = {each.host for each in came} - {each.host for each in failed}
-                if well and phases[0] in program.undone:
+                if well and those[0] in program.undone:
                     on_each([host for host in hosts if host.name in well], ["undo"])
                 return [*answers, *failed[::-1]]
     return answers
@@ -98,7 +104,7 @@ def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
 
 
 def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
-    """A program's answer: `changed`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output` and `outcome`."""
+    """A program's answer: `changed`, `closed`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output` and `outcome`."""
     refusal, failed = None, said["failed"]
     if failed:
         words = [*printed.reason(failed["output"], LINES)] if failed["output"] else []
@@ -109,6 +115,7 @@ def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
     return Answer(
         host=host,
         changed=said["changed"],
+        closed=said["closed"],
         notes=tuple(said["notes"]),
         steps=tuple((name, seconds) for name, seconds in said["steps"]),
         output=failed["output"] if failed else "",
@@ -119,7 +126,8 @@ def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
 def accept(answers: list[Answer], *, stage: str, console: Console, log: Path | None) -> list[Answer]:
     """Tell what the hosts have done; `log` gets all of it. Raises the refusal of the host that failed first."""
     if log:
-        log.write_text("".join(f"{line}\n" for each in answers for line in each.lines()))
+        with log.open("a") as file:
+            file.write("".join(f"{line}\n" for each in answers for line in each.lines()))
     for note in (note for each in answers for note in each.notes):
         console.once(stage, note)
     if refusal := answers[-1].refusal:

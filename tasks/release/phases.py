@@ -4,7 +4,7 @@ It is sent over SSH with its plan and leaves nothing of itself behind. Each phas
 at any moment: what is under way stands in `unfinished.json`.
 
     bring    fetch, verify, unpack, link: nothing that visitors notice
-    live     migrate if that is due, switch, check
+    live     migrate if that is due, check where nobody sees it, switch, check again
     open     end the maintenance, restart what runs the release's code
     settle   forget what was under way, remove old releases
     undo     what `live` and `open` do when they fail, and what a host does where another one has failed
@@ -13,19 +13,23 @@ at any moment: what is under way stands in `unfinished.json`.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import grp
 import hashlib
+import html.parser
 import http.client
 import json
 import os
 import pwd
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,12 +39,20 @@ LATER = (404, 429, 500, 502, 503, 504)
 """HTTP statuses that are asked again: the store is busy, or does not find a new tarball yet."""
 FETCHES, FETCH_PAUSE, SILENCE = 6, 2.0, 60.0
 """How often a tarball is asked for, seconds between, and seconds without a byte."""
-CHECKS, CHECK_PAUSE, ANSWER = 6, 2.0, 5.0
-"""How often the application's health is asked for, seconds between, and seconds for an answer."""
+CHECKS, CHECK_PAUSE = 6, 2.0
+"""How often a release is checked before visitors get it, and seconds between."""
+AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 10.0
+"""The same once they get it: what was well before is not waited for. And seconds for an answer."""
+PUBLIC, NEXT = 80, 8090
+"""Ports of the host's web server: what visitors get, and what the link `next` names, which nobody else can ask for."""
+ASSETS = 200
+"""Files that a page names, of which each is asked for."""
 RESERVE, RESERVE_BYTES = 0.1, 2 << 30
 """What a release leaves free: this share of the disk's blocks and inodes; of the blocks never more than so many bytes."""
 LOOK_EVERY, ASK_EVERY = 0.05, 0.2
 """Seconds between two looks at the disk while a tarball is unpacked, and at a migration."""
+PR_SET_PDEATHSIG = 1
+"""Of `linux/prctl.h`."""
 OUTPUT = 20_000
 """Characters of a failed command's output that are told."""
 
@@ -58,7 +70,7 @@ class HostRelease:
 
     The plan's words: `path`, `user`, `host_name` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature`, `public_keys`, `signatures` of the tarball;
-    `keep`, `job_seconds`; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
+    `keep`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
     """
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
@@ -245,13 +257,13 @@ class HostRelease:
     def live(self) -> None:
         """Visitors get the release, checked. A release that was live before is checked only."""
         if self.is_live():
-            with self.step("Check the application's health"):
-                self.check()
+            with self.step("Check the release that visitors get"):
+                self.check(PUBLIC, CHECKS, CHECK_PAUSE)
             return
         self.changed = True
         with self.step("Check what is due"):
             due = self.due()
-        if due["migrates"] or self.note().get("maintained", self.in_maintenance()):
+        if due["migrates"] or self.note()["maintained"]:
             with self.step("Switch maintenance on"):
                 self.close()
         if due["migrates"]:
@@ -263,12 +275,15 @@ class HostRelease:
         if due["migration"] or due["configuration"] or due["installs"]:
             with self.step("Change the data with the new code"):
                 self.migrate(due)
+        with self.step("Check the release where nobody sees it"):
+            relink(self.root / "next", f"releases/{self.id}")
+            seen = self.check(NEXT, CHECKS, CHECK_PAUSE)
         with self.step("Switch to the new release"):
             self.switch(self.id)
             for command in self.profile["after_switch"]:
                 self.must(command)
-        with self.step("Check the application's health"):
-            self.check()
+        with self.step("Check the release that visitors get"):
+            self.check(PUBLIC, *((AGAIN, AGAIN_PAUSE) if seen else (CHECKS, CHECK_PAUSE)))
 
     def due(self) -> dict[str, bool]:
         """What the new code says of database and configuration; and a note of it, which only `settle` removes."""
@@ -301,11 +316,12 @@ class HostRelease:
         return asked.returncode != 0
 
     def close(self) -> None:
-        """Maintenance in the running release and in the new one, which is the next one that visitors get."""
-        said = self.profile.get("maintenance")
-        for each in dict.fromkeys((self.linked("current"), self.id)):
+        """Maintenance in the running release. In the new one too where it was on before, or where data was migrated and it is current."""
+        said, known = self.profile.get("maintenance"), self.note()
+        folders = [self.linked("current"), self.id if known["maintained"] else ""]
+        for each in dict.fromkeys(filter(None, folders)):
             folder = self.root / "releases" / each
-            if said and each and not (folder / said["active_file"]).exists():
+            if said and not (folder / said["active_file"]).exists():
                 self.must(said["on"], cwd=folder)
 
     def wait_for_jobs(self) -> None:
@@ -401,25 +417,29 @@ class HostRelease:
         """A new link is renamed over the old one: there is no moment without one."""
         relink(self.root / "current", f"releases/{to}")
 
-    def check(self) -> None:
-        """200 within some attempts, with the site's own host name: by address alone, another site would answer."""
-        path, problem = self.profile["health_path"], ""
-        for left in reversed(range(CHECKS)):
-            connection = http.client.HTTPConnection("127.0.0.1", self.plan.get("port", 80), timeout=ANSWER)
+    def check(self, port: int, attempts: int, pause: float) -> bool:
+        """Health, the profile's pages, and what these name, within some attempts. False if nobody listens for the link `next`."""
+        site = Site(self.plan["host_name"], "127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
+        # closed by hand: a page has nothing to show
+        pages = () if self.note().get("maintained", self.in_maintenance()) else self.profile.get("pages", ())
+        for left in reversed(range(attempts)):
             try:
-                connection.request("GET", path, headers={"Host": self.plan["host_name"]})
-                answer = connection.getresponse()
-                said = answer.read().decode(errors="replace")
-                if answer.status == 200:
-                    return
-                problem = f"{path} answers {answer.status}, not 200"
-            except (OSError, http.client.HTTPException) as error:
-                problem, said = f"{path} does not answer: {error or type(error).__name__}", ""
-            finally:
-                connection.close()
+                site.check(self.profile["health_path"], pages)
+                return True
+            except ConnectionRefusedError:
+                if port == NEXT:
+                    self.notes.append(
+                        f"nothing listens on 127.0.0.1:{NEXT}: the release is checked after the switch only"
+                    )
+                    return False
+                problem = Failure("the web server does not listen")
+            except OSError as error:
+                problem = Failure(f"the web server does not answer: {error}")
+            except Failure as failure:
+                problem = failure
             if left:
-                time.sleep(CHECK_PAUSE)
-        raise Failure(problem, "" if "<" in said else said)
+                time.sleep(pause)
+        raise problem
 
     # --- open, settle -----------------------------------------------------------------------------------
 
@@ -434,13 +454,12 @@ class HostRelease:
         self.write(opened=True)
 
     def end_maintenance(self) -> None:
-        """In every release that visitors may get."""
+        """In every release that is here."""
         said = self.profile.get("maintenance")
         if not said or self.note().get("maintained"):
             return
-        for each in dict.fromkeys((self.id, self.linked("current"), self.previous())):
-            folder = self.root / "releases" / each
-            if each and (folder / said["active_file"]).exists():
+        for folder in sorted((self.root / "releases").iterdir()):
+            if (folder / said["active_file"]).exists():
                 self.must(said["off"], cwd=folder)
 
     def restart(self) -> None:
@@ -469,7 +488,7 @@ class HostRelease:
         folders = [
             each for each in (self.root / "releases").iterdir() if each.is_dir() and not each.is_symlink()
         ]
-        newest = sorted(folders, key=lambda each: each.stat().st_mtime, reverse=True)
+        newest = sorted(folders, key=completed, reverse=True)
         old = [each for each in newest[self.plan["keep"] :] if each.name not in (self.id, previous)]
         return [each for each in old if not in_use(each)]
 
@@ -490,6 +509,7 @@ class HostRelease:
         if migrated and known.get("opened"):
             return f"data was migrated, so the site runs {self.id}"
         if migrated:
+            self.close()
             return "a migration was begun, so the site stays in maintenance until a release succeeds"
         self.end_maintenance()
         self.restart()
@@ -540,6 +560,7 @@ class HostRelease:
                 cwd=cwd or self.folder,
                 env=self.environment(),
                 umask=0o022,
+                preexec_fn=end_with_parent,
                 text=True,
                 errors="replace",
                 **{
@@ -586,6 +607,11 @@ class HostRelease:
         return ended.stdout
 
 
+def end_with_parent() -> None:
+    """What a killed program has started would still change the host while the next one does."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def replace(path: Path, text: str) -> None:
     """Write a file that is never half there."""
     new = path.with_name(f"{path.name}.new")
@@ -620,6 +646,69 @@ def in_use(folder: Path) -> bool:
     return False
 
 
+def completed(folder: Path) -> float:
+    """When a release was complete; a folder's own time changes with what is put into it."""
+    marker = folder / ".complete"
+    return marker.stat().st_mtime if marker.exists() else 0.0
+
+
+class Named(html.parser.HTMLParser):
+    """The files that a page names, which a browser would fetch with it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: dict[str, None] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Scripts, style sheets, icons and pictures."""
+        told = dict(attrs)
+        if tag == "link" and not {"stylesheet", "icon"} & set((told.get("rel") or "").lower().split()):
+            return
+        name = told.get({"script": "src", "img": "src", "link": "href"}.get(tag, ""))
+        if name:
+            self.found[name.strip()] = None
+
+
+class Site:
+    """A site, as visitors see it; `address`, `port`: where it is asked."""
+
+    def __init__(self, host_name: str, address: str, port: int) -> None:
+        self.host_name, self.address, self.port = host_name, address, port
+
+    def check(self, health: str, pages: Sequence[str]) -> None:
+        """Health and pages answer 200, and so does every file of the site that a page names. Raises Failure or OSError."""
+        self.get(health)
+        for page in pages:
+            named = [self.own(page, each) for each in Named(self.get(page)).found]
+            for path in [each for each in named if each][:ASSETS]:
+                self.get(path, f"{page} names {path}, which")
+
+    def own(self, page: str, name: str) -> str:
+        """The path of a name on a page; empty where it is another site's."""
+        try:
+            found = urllib.parse.urlsplit(urllib.parse.urljoin(f"http://{self.host_name}{page}", name))
+        except ValueError:
+            return ""
+        query = f"?{found.query}" if found.query else ""
+        return urllib.parse.quote(found.path, safe="/%") + query if found.hostname == self.host_name else ""
+
+    def get(self, path: str, words: str = "") -> str:
+        """What the site answers, with its own host name: by address alone, another site would answer."""
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=ANSWER)
+        try:
+            connection.request("GET", path, headers={"Host": self.host_name})
+            answer = connection.getresponse()
+            said = answer.read().decode(errors="replace")
+        except http.client.HTTPException as error:
+            raise Failure(f"{words or path} gets no answer: {type(error).__name__}") from None
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Failure(f"{words or path} answers {answer.status}, not 200", "" if "<" in said else said)
+        return said
+
+
 def megabytes(size: int) -> str:
     """A size for people."""
     return f"{max(0, size) / 1e6:,.0f} MB"
@@ -639,7 +728,7 @@ def alone(folder: Path) -> Iterator[None]:
 def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
-    The answer: `changed`, `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its
+    The answer: `changed`, `closed` (to visitors), `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its
     `reason`, the `output` of its command, and the `outcome`: where the site stands.
     """
     release, failed = HostRelease(plan), None
@@ -658,7 +747,8 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                     "outcome": outcome,
                 }
                 break
-    return {"changed": release.changed, "notes": release.notes, "steps": release.steps, "failed": failed}
+    done = {"changed": release.changed, "closed": release.in_maintenance(), "notes": release.notes}
+    return {**done, "steps": release.steps, "failed": failed}
 
 
 def undone(release: HostRelease) -> str:
@@ -671,8 +761,8 @@ def undone(release: HostRelease) -> str:
 
 def give_way(release: HostRelease) -> None:
     """Undo a release that is well here, as it is not everywhere."""
-    release.steps.append(("Wait for the other hosts", 0.0))
-    raise Failure("this host is well, and another one is not")
+    release.steps.append(("Go back", 0.0))
+    raise Failure(release.plan.get("why") or "this host is well, and another one is not")
 
 
 PHASES: Mapping[str, Callable[[HostRelease], None]] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
-from tasks.hosts.phased import Program
+from tasks.hosts.phased import Answer, Program
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import hosts, secrets
@@ -19,6 +19,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history
+from tasks.release.phases import Failure, Site
 from tasks.server import stage as server
 from tasks.settings import plain
 from tasks.tarball import signature, stored
@@ -44,10 +45,11 @@ print(mark.read_text() if mark.exists() else "")
 
 PROGRAM = Program(
     path=Path(__file__).with_name("phases.py"),
-    order=("bring", "live", "open", "settle"),
     undone=("live", "open"),
 )
 """What a release does on a host. Whoever plays playbooks/release.yml runs the same."""
+UP, DOWN, END = ("bring", "live", "open"), ("undo",), ("settle",)
+"""Its phases: what visitors get, the way back, and what comes once the site was seen from outside."""
 
 
 class NotLive(Refusal):
@@ -97,14 +99,7 @@ def go_live(
     reached = hosts.reachable(run, found)
     before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
     try:
-        run.hosts.phases(
-            PROGRAM,
-            stage="release",
-            hosts=reached,
-            plan=plan({**server.variables(run), **variables(run, digest)}),
-            console=run.console,
-            log=run.log("release"),
-        )
+        put_live(run, reached, plan({**server.variables(run), **variables(run, digest)}))
         read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
     except Refusal as refusal:
         if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
@@ -117,6 +112,39 @@ def go_live(
         done=f"{digest.id} is live",
         unchanged=f"{digest.id} is live since {run.clock.stamp()}",
     )
+
+
+def put_live(run: Run, reached: Sequence[Host], plan: Mapping[str, Any]) -> None:
+    """Run the phases on all hosts, and look at the site from outside before the last one. Raises PhaseFailed, or a refusal of SSH."""
+
+    def phases(names: Sequence[str], **more: str) -> list[Answer]:
+        return run.hosts.phases(
+            PROGRAM,
+            names,
+            stage="release",
+            hosts=reached,
+            plan={**plan, **more},
+            console=run.console,
+            log=run.log("release"),
+        )
+
+    answers = phases(UP)
+    looks = any(each.changed for each in answers) and not any(each.closed for each in answers)
+    if looks and (wrong := seen_wrong(run)):
+        phases(DOWN, why=wrong)
+    phases(END)
+
+
+def seen_wrong(run: Run) -> str:
+    """What is wrong with the site as visitors see it; empty if nothing is, or if it cannot be asked from here, which is said."""
+    said, (address, port) = run.profile.release, run.cloud.http_address(run.host_name)
+    try:
+        Site(run.host_name, address, port).check(said.health_path, said.pages)
+    except Failure as failure:
+        return f"from outside, {failure}"
+    except OSError as error:
+        run.console.once("release", f"{run.url} cannot be asked from here: {error}")
+    return ""
 
 
 def read_back(threads: Threads, ask: Hosts, reached: Sequence[Host], name: str, digest: Digest) -> None:

@@ -64,7 +64,7 @@ def pair(pages):
     """The site on two machines, with commands that can be made to fail on one of them."""
     profile = pages.root / "applications" / "static" / "profile.yml"
     before = profile.read_text()
-    profile.write_text(before + RELEASE)
+    profile.write_text(before.replace("\nrelease:\n  pages: [/]\n", RELEASE))
     pages.stages("server")
     for host in pages.hosts:
         ssh.python(host, "release", UNIT)

@@ -58,9 +58,9 @@ class Silent(Plain):
 class LiveHosts(IdleHosts):
     """Hosts that run what they are given."""
 
-    def phases(self, program, *, plan, **how):
+    def phases(self, program, phases, *, plan, **how):
         self.given = plan
-        return super().phases(program, **how)
+        return super().phases(program, phases, **how)
 
     def python(self, host, stage, program, *, quick=False):
         return self.given["sha256"]

@@ -16,9 +16,9 @@ import pytest
 
 from tasks.digest import Digest
 from tasks.release import phases
-from tasks.release.stage import PROGRAM
+from tasks.release.stage import END, PROGRAM, UP
 
-ALL = PROGRAM.order
+ALL = (*UP, *END)
 DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
@@ -67,11 +67,21 @@ class Site(http.server.BaseHTTPRequestHandler):
                 b"" if status not in (200, 206) else body[: len(body) // 2] if status == 206 else body
             )
             return
-        page = self.server.root / "current" / "page"
-        ill = self.headers["Host"] != "shop.localhost" or not page.exists() or "ill" in page.read_text()
-        self.send_response(503 if ill else 200)
+        release = self.server.root / self.server.link
+        health, page = release / "page", release / self.path.partition("?")[0].lstrip("/")
+        if self.headers["Host"] != "shop.localhost":
+            status, body = 404, b"another site"
+        elif self.path == "/health":
+            ill = not health.exists() or health.read_text() in ("ill", f"ill as {self.server.link}")
+            status, body = (503, b"the database is away") if ill else (200, b"well")
+        elif (release / "closed").exists():
+            status, body = 503, b"closed"
+        else:
+            status, body = (200, page.read_bytes()) if page.is_file() else (404, b"<p>not found")
+        self.server.asked.append((self.server.link, self.path))
+        self.send_response(status)
         self.end_headers()
-        self.wfile.write(b"the database is away" if ill else b"well")
+        self.wfile.write(body)
 
     def log_message(self, *words):
         """Nothing is printed."""
@@ -86,9 +96,15 @@ class Host:
         (self.root / "shared" / "etc").mkdir(parents=True)
         (self.root / "shared" / "etc" / "env").write_text("of the host")
         (self.root / "shared" / "media").mkdir()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
-        self.server.root, self.server.says = self.root, {"tarball": []}
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.asked: list[tuple[str, str]] = []
+        self.server, self.next = (self.serve(link) for link in ("current", "next"))
+
+    def serve(self, link: str) -> http.server.ThreadingHTTPServer:
+        """A server for the release that a link names."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+        server.root, server.link, server.asked, server.says = self.root, link, self.asked, {"tarball": []}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
 
     def tarball(self, **files: str) -> str:
         """Its digest; the store has it from now on."""
@@ -115,7 +131,7 @@ class Host:
             "path": str(self.root),
             "user": getpass.getuser(),
             "host_name": "shop.localhost",
-            "port": self.server.server_port,
+            "ports": {"80": self.server.server_port, "8090": self.next.server_port},
             "id": name,
             "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
             "sha256": str(digest),
@@ -179,8 +195,10 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setattr(phases, "FETCH_PAUSE", 0.01)
     monkeypatch.setattr(phases, "CHECK_PAUSE", 0.01)
+    monkeypatch.setattr(phases, "AGAIN_PAUSE", 0.01)
     yield made
     made.server.shutdown()
+    made.next.shutdown()
 
 
 def migration(run, due=DUE):
@@ -202,11 +220,11 @@ def test_a_release_is_unpacked_linked_marked_live_and_again_changes_nothing(host
     assert (folder / "etc/env").read_text() == "of the host"
     assert (host.root / "shared/media/logo").read_text() == "logo"  # the first release's own files
     assert (folder / ".complete").read_text().strip() == Digest.of_bytes(host.server.tarball.read_bytes())
-    assert {each.name for each in host.root.iterdir()} == {"current", "releases", "shared"}
+    assert {each.name for each in host.root.iterdir()} == {"current", "next", "releases", "shared"}
     again = host.live("one")
     assert (again["changed"], [name for name, _ in again["steps"]]) == (
         False,
-        ["Check the application's health"],
+        ["Check the release that visitors get"],
     )
 
 
@@ -331,29 +349,80 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
 # --- live -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.promise("unhealthy-goes-back")
-def test_what_is_ill_goes_back_and_says_what_it_is(host):
+def test_what_is_ill_is_seen_before_visitors_see_it(host):
     host.live("old")
-    said = host.fails("new", files={"page": "ill"})
-    assert (
-        said
-        == "Check the application's health: /health answers 503, not 200 the database is away; went back to old"
+    host.asked.clear()
+    assert host.fails("new", files={"page": "ill"}) == (
+        "Check the release where nobody sees it: /health answers 503, not 200 the database is away; old runs as before"
     )
-    assert host.current == "old"
-    assert host.under_way() == {}
-    assert host.fails("new", files={"page": "ill"}).endswith(
+    assert (host.current, host.under_way()) == ("old", {})
+    assert set(host.asked) == {("next", "/health")}
+    assert len(host.asked) == phases.CHECKS
+
+
+@pytest.mark.promise("unhealthy-goes-back")
+def test_what_is_ill_where_visitors_are_goes_back(host):
+    host.live("old")
+    host.asked.clear()
+    said = host.fails("new", files={"page": "ill as current"})
+    assert said.startswith(
+        "Check the release that visitors get: /health answers 503, not 200 the database is away"
+    )
+    assert said.endswith("went back to old")
+    assert (host.current, host.under_way()) == ("old", {})
+    assert host.asked.count(("current", "/health")) == phases.AGAIN
+    assert host.fails("new", files={"page": "ill as current"}).endswith(
         "went back to old"
-    )  # its folder is complete by now
-    assert "there is no previous release" not in host.fails("third", files={"page": "ill"})
+    )  # it is complete by now
+
+
+FRONT = """<html><link rel="stylesheet" href="/style.css?v=1"><link rel="canonical" href="/nowhere"><script src="lib/a.js"></script>
+<img src="http://shop.localhost/logo%20a.png"><img src="https://elsewhere.example/x.png"><img src="data:image/gif;base64,x"></html>"""
+
+
+@pytest.mark.promise("pages-are-checked-before-visitors-get-them")
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("index", "/index answers 404, not 200"),
+        ("style.css", "/index names /style.css?v=1, which answers 404, not 200"),
+        ("lib/a.js", "/index names /lib/a.js, which answers 404, not 200"),
+        ("logo%20a.png", "/index names /logo%20a.png, which answers 404, not 200"),
+        ("", ""),
+    ],
+)
+def test_the_pages_of_the_profile_and_what_they_name_are_there_before_visitors_get_them(host, lacks, said):
+    host.live("old")
+    files = {"index": FRONT, "style.css": "a", "lib/a.js": "b", "logo%20a.png": "c"}
+    files.pop(lacks, None)
+    how = {"files": files, "profile": {"pages": ["/index"]}}
+    if not lacks:
+        host.live("new", **how)
+        assert {link for link, path in host.asked if path == "/lib/a.js"} == {"next", "current"}
+        return
+    assert host.fails("new", **how).startswith(f"Check the release where nobody sees it: {said}")
+    assert ("current", "/index") not in host.asked
+
+
+def test_where_nobody_listens_for_the_next_release_it_is_checked_after_the_switch(host):
+    host.live("old")
+    plan = {"ports": {"80": host.server.server_port, "8090": 1}}
+    answer = host.live("new", **plan)
+    assert answer["notes"] == [
+        "nothing listens on 127.0.0.1:8090: the release is checked after the switch only"
+    ]
+    assert host.fails("sick", files={"page": "ill"}, **plan).endswith("went back to new")
 
 
 def test_the_first_release_that_is_ill_has_nothing_to_go_back_to(host):
-    assert host.fails("first", files={"page": "ill"}).endswith("there is no previous release to go back to")
+    assert host.fails("first", files={"page": "ill as current"}).endswith(
+        "there is no previous release to go back to"
+    )
 
 
 def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
     host.live("old")
-    look = ["sh", "-c", "$nothing; test -e closed && test -e ../old/closed && pwd > ../../migrated"]
+    look = ["sh", "-c", "$nothing; test ! -e closed && test -e ../old/closed && pwd > ../../migrated"]
     answer = host.live("new", profile={**migration(look), "restart": ["workers.target"]})
     assert (host.root / "migrated").read_text().strip() == str(host.root / "releases/new")
     assert [name for name, _ in answer["steps"]][4:] == [
@@ -361,8 +430,9 @@ def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
         "Switch maintenance on",
         "Wait for the jobs of cron that still run",
         "Change the data with the new code",
+        "Check the release where nobody sees it",
         "Switch to the new release",
-        "Check the application's health",
+        "Check the release that visitors get",
         "Switch maintenance off",
         "Restart the units that run the release's code",
         "Remove the oldest releases",
@@ -409,7 +479,7 @@ def test_a_broken_migration_keeps_the_site_closed_until_a_release_succeeds(host)
 @pytest.mark.promise("only-code-goes-back")
 def test_what_is_ill_after_a_migration_does_not_go_back(host):
     host.live("old")
-    said = host.fails("new", files={"page": "ill"}, profile=migration(NOT_DUE))
+    said = host.fails("new", files={"page": "ill as current"}, profile=migration(NOT_DUE))
     assert said.endswith("the site stays in maintenance until a release succeeds")
     assert (host.current, host.closed()) == ("new", True)
     host.live("newer")
@@ -467,7 +537,7 @@ def test_an_import_alone_closes_nothing_and_is_done_again_by_the_release_that_is
     imports = host.folder / "imports"
     work = configuration(["sh", "-c", f"echo $(basename $PWD) $(ls ../*/closed) >> {imports}"])
     host.live("old", profile=work)
-    assert host.fails("new", files={"page": "ill"}, profile=work).endswith("went back to old")
+    assert host.fails("new", files={"page": "ill as current"}, profile=work).endswith("went back to old")
     assert imports.read_text().splitlines() == ["old", "new", "old"]
 
 
@@ -602,7 +672,8 @@ def test_a_host_that_has_migrated_and_opened_keeps_its_release(host):
 KILLED = [
     *("Fetch the tarball", "Verify the tarball", "Unpack the release", "Link what releases share"),
     *("Check what is due", "Switch maintenance on", "Wait for the jobs of cron that still run"),
-    *("Change the data with the new code", "Switch to the new release", "Check the application's health"),
+    *("Change the data with the new code", "Check the release where nobody sees it"),
+    *("Switch to the new release", "Check the release that visitors get"),
     *(
         "Switch maintenance off",
         "Restart the units that run the release's code",

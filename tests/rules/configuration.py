@@ -312,13 +312,14 @@ def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
     public = [
         each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")
     ]
-    if site.own("listen") != ["127.0.0.1:8080" if cache else "80"]:
+    own = ["127.0.0.1:8080", "127.0.0.1:8091"] if cache else ["80", "127.0.0.1:8090"]
+    if site.own("listen") != own:
         yield f"listens on {site.own('listen')} {'behind a page cache' if cache else 'alone'}"
     if len(public) != 2:
         yield f"is public on {public}"
     if site.own("server_name") != ["shop.localhost"]:
         yield "answers to any host name"
-    if not re.fullmatch(r"/srv/shop/current/\w+", " ".join(site.own("root"))):
+    if not re.fullmatch(r"/srv/shop/\$release/\w+", " ".join(site.own("root"))):
         yield "shows more than the folder for visitors"
     if [each for each in http.all("autoindex") if each.values != ("off",)]:
         yield "lists files"

@@ -748,7 +748,9 @@ class SimulatedHosts(Hosts):
             each.sessions.discard(session)
         return Recap(changed=1, ok=1, seconds=5.0)
 
-    def phases(self, program, *, stage, hosts, plan, **_):
+    def phases(self, program, phases, *, stage, hosts, plan, **_):
+        if "live" not in phases:
+            return []
         told = {f"release_{name}": plan[name] for name in ("url", "sha256")}
         self.play(stage, hosts=hosts, variables=told)
         return []
