@@ -15,6 +15,7 @@ from typing import Any
 from tasks.console.console import Console
 from tasks.hosts.ssh import Host
 from tasks.process import printed
+from tasks.process.children import CommandFailed
 from tasks.refusal import Refusal
 
 LINES = 3
@@ -98,6 +99,18 @@ def perform(
 def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
     try:
         said = json.loads(ask(host, text).splitlines()[-1])
+    except CommandFailed as failed:
+        last = str(failed.facts["tail"]).splitlines()[-1:] or failed.text.splitlines()
+        return Answer(
+            host=host.name,
+            refusal=PhaseFailed(
+                stage=stage,
+                host=host.name,
+                step="the program stopped",
+                reason=last[0].strip(" |"),
+                outcome="the next one goes on with it",
+            ),
+        )
     except Refusal as refusal:
         return Answer(host=host.name, refusal=refusal)
     return read(host.name, stage, said)

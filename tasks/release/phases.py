@@ -743,7 +743,7 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                 failed = {
                     "step": release.steps[-1][0],
                     "reason": str(problem),
-                    "output": problem.output,
+                    "output": getattr(problem, "output", ""),
                     "outcome": outcome,
                 }
                 break
@@ -755,7 +755,7 @@ def undone(release: HostRelease) -> str:
     """Where the site stands once the release is undone."""
     try:
         return release.undo()
-    except Failure as problem:
+    except (Failure, OSError) as problem:
         return f"and it could not be undone: {problem}"
 
 

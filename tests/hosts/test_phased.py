@@ -12,6 +12,7 @@ from tasks.console.console import Console
 from tasks.hosts import phased
 from tasks.hosts.phased import PhaseFailed, Program
 from tasks.hosts.ssh import Host, HostUnreachable
+from tasks.process.children import CommandFailed
 
 
 def a_host(name):
@@ -72,8 +73,11 @@ def test_no_host_begins_a_phase_before_all_are_through_the_one_before(tmp_path):
 GONE = HostUnreachable(stage="release", host="b", address="10.0.0.1", port=22)
 
 
+STOPPED = CommandFailed(command="ssh", code=1, tail="    | line 1\n    | KeyError: 'id'", status=1)
+
+
 @pytest.mark.promise("one-failing-host-stops-all", "all-hosts-or-none")
-@pytest.mark.parametrize("failure", [an_answer(failed=FAILED), GONE])
+@pytest.mark.parametrize("failure", [an_answer(failed=FAILED), GONE, STOPPED])
 @pytest.mark.parametrize(
     ("phase", "then"),
     [("bring", set()), ("live", {("a", "undo")}), ("open", {("a", "undo")}), ("settle", set())],
@@ -87,6 +91,13 @@ def test_where_one_fails_the_others_undo_what_visitors_would_see(tmp_path, failu
     )
     assert answers[-1].host == "b"
     assert answers[-1].refusal
+
+
+def test_a_program_that_stops_is_told_with_its_last_line_and_host(tmp_path):
+    refusal = Two(tmp_path, a_bring=STOPPED).perform("a")[-1].refusal
+    assert refusal.text.startswith(
+        "release: a: the program stopped: KeyError: 'id'; the next one goes on with it"
+    )
 
 
 def test_of_two_that_fail_the_first_one_is_told(tmp_path):

@@ -305,6 +305,18 @@ def test_a_disk_that_fills_while_a_tarball_is_unpacked_is_empty_again(host, monk
     assert {each.name for each in (host.root / "releases").iterdir()} == {"old"}
 
 
+def test_what_the_system_refuses_is_told_in_its_words(host):
+    host.live("old")
+    (host.root / "downloads").touch()
+    assert "Fetch the tarball: [Errno 17] File exists" in host.fails("new")
+    (host.root / "downloads").unlink()
+    (host.root / "next").unlink()
+    (host.root / "next").mkdir()
+    assert host.fails("new").endswith("old runs as before")
+    (host.root / "next").rmdir()
+    host.live("new")
+
+
 def test_a_tarball_that_is_none_is_told_as_tar_says_it(host):
     plan = host.plan("new")
     host.server.tarball.write_text("nothing to unpack")
