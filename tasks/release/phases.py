@@ -736,7 +736,9 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
         for phase in plan["phases"]:
             try:
                 PHASES[phase](release)
-            except Failure as problem:
+            except BrokenPipeError:  # nobody listens any more: the next release goes on
+                raise
+            except (Failure, OSError) as problem:
                 outcome = (
                     undone(release) if phase in UNDONE else f"{release.linked('current') or 'nothing'} runs"
                 )
