@@ -520,6 +520,15 @@ def test_maintenance_that_was_on_by_hand_stays_on(host):
     assert (host.current, host.closed()) == ("new", True)
 
 
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_a_release_of_code_alone_opens_nothing_that_was_closed_by_hand(host):
+    host.live("old")
+    (host.root / "current/closed").touch()
+    answer = host.live("new", profile={"pages": ["/page"]})
+    assert (host.current, host.closed(), answer["closed"]) == ("new", True, True)
+    assert ("next", "/page") not in host.asked  # it has nothing to show
+
+
 def test_a_job_of_cron_holds_up_a_migration_and_closes_nothing_for_longer(host):
     host.live("old")
     begun = host.folder / "begun"
