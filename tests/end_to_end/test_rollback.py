@@ -140,11 +140,21 @@ def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current, 
     assert site.ssh(f"find {folder} -type f -name '*.tar*'", tmp=tmp_path) == ""
 
 
-@pytest.mark.promise("unhealthy-goes-back")
-def test_an_unhealthy_release_goes_back_when_no_data_changed(go_live, current, site):
+SICKENS = [["mv", "pub/health_check.php", "pub/gone.php"]]
+"""Commands after a switch: where nobody sees it, the release was well."""
+
+
+@pytest.mark.promise("unhealthy-goes-back", "pages-are-checked-before-visitors-get-them")
+def test_what_is_ill_is_not_shown_and_what_falls_ill_goes_back(go_live, current, site):
     go_live("healthy")
-    with pytest.raises(PhaseFailed, match=r"answers 404, not 200; went back to healthy"):
-        go_live("sick", commands={"health_path": "/nowhere-at-all.html"})
+    with pytest.raises(
+        PhaseFailed, match=r"nobody sees it: /nowhere.html answers 404, not 200; healthy runs as before"
+    ):
+        go_live("sick", commands={"pages": ["/nowhere.html"]})
+    with pytest.raises(
+        PhaseFailed, match=r"visitors get: /health_check.php answers 404, not 200; went back to healthy"
+    ):
+        go_live("sick", commands={"after_switch": SICKENS})
     assert current() == "healthy"
     assert site.get()[0] == 200
 
@@ -183,7 +193,7 @@ def test_an_import_of_configuration_alone_neither_closes_the_shop_nor_bars_the_w
     ]
     go_live("imports", commands=configuration(run=import_it))
     with pytest.raises(PhaseFailed, match=r"went back to imports"):
-        go_live("sickens", commands={**configuration(run=import_it), "health_path": "/nowhere-at-all.html"})
+        go_live("sickens", commands={**configuration(run=import_it), "after_switch": SICKENS})
     assert current() == "imports"
     assert site.get()[0] == 200
     # the release that is back has imported its own configuration again

@@ -43,7 +43,7 @@ RELEASE = """
 release:
   health_path: /
   migration:
-    due: [sh, -c, "test ! -e /var/tmp/due-hangs || { touch /var/tmp/data/hangs; sleep 60; }; test ! -e /var/tmp/due-fails || exit 9; test ! -e /var/tmp/data/due || exit 2"]
+    due: [sh, -c, "test ! -e /var/tmp/due-hangs || { touch /var/tmp/data/hangs; sleep 60; }; test ! -e /var/tmp/due-fails || exit 9; chmod 644 public/index.html; test ! -e /var/tmp/data/due || exit 2"]
     due_exit: 2
     run: [sh, -c, "test ! -e /var/tmp/migration-fails && rm -f /var/tmp/data/due"]
   maintenance:
@@ -52,7 +52,7 @@ release:
     "off": [rm, public/maintenance]
   after_switch:
     - [test, "!", -e, /var/tmp/switch-fails]
-    - [sh, -c, "if test -e /var/tmp/check-fails; then chmod 0 public/index.html; else chmod 644 public/index.html; fi"]
+    - [sh, -c, "test ! -e /var/tmp/check-fails || chmod 0 public/index.html"]
   restart: [work.service]
   reload: [work.service]
 """
