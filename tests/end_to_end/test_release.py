@@ -238,28 +238,6 @@ def test_an_interruption_ends_everything(site, number):
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
 
 
-@pytest.mark.promise("second-teardown-finds-nothing")
-def test_another_branch_has_its_own_host_name_and_data(site, tmp_path):
-    git(site.root, "branch", "-f", "feature/other", "HEAD")
-    other = Site(root=site.root, variables={"branch": "feature/other"})
-    answered = other.doit("release")
-    assert answered.returncode == 0, answered.stderr
-    assert other.run.host_name != site.run.host_name
-    assert other.host.address != site.host.address
-    site.ssh('mysql shop -e "UPDATE catalog_product SET price = 1111.11"', tmp=tmp_path)
-    assert other.get()[0] == 200
-    (tmp_path / "other").mkdir()
-    prices = other.ssh('mysql -N shop -e "SELECT price FROM catalog_product"', tmp=tmp_path / "other")
-    assert "1111.11" not in prices
-    left = other.doit("teardown")
-    assert left.returncode == 0, left.stderr
-    assert "end machine" in left.stdout
-    assert site.get()[0] == 200
-    again = other.doit("teardown")
-    assert again.returncode == 0
-    assert "nothing of" in again.stdout
-
-
 @pytest.mark.promise("teardown-leaves-nothing", "teardown-removes-it-all")
 def test_teardown_leaves_nothing_and_a_release_makes_it_anew_from_debians_image(site):
     run = site.run
