@@ -41,8 +41,8 @@ FETCHES, FETCH_PAUSE, SILENCE = 6, 2.0, 60.0
 """How often a tarball is asked for, seconds between, and seconds without a byte."""
 CHECKS, CHECK_PAUSE = 6, 2.0
 """How often a release is checked before visitors get it, and seconds between."""
-AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 10.0
-"""The same once they get it: what was well before is not waited for. And seconds for an answer."""
+AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 30.0
+"""The same once they get it: what was well before is not waited for. And seconds for an answer: caches may be empty."""
 PUBLIC, NEXT = 80, 8090
 """Ports of the host's web server: what visitors get, and what the link `next` names, which nobody else can ask for."""
 ASSETS = 200
