@@ -664,6 +664,14 @@ def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, mon
     assert host.said() == ["reload php*"]  # `two` has gone
 
 
+def test_the_oldest_release_goes_whatever_was_written_into_it_since(host):
+    for name in ("one", "two"):
+        host.live(name)
+    (host.root / "releases/one/later").touch()
+    host.live("three")
+    assert {each.name for each in (host.root / "releases").iterdir()} == {"two", "three"}
+
+
 def test_a_host_gives_way_where_another_one_has_failed(host):
     host.live("old")
     plan = host.plan("new")
