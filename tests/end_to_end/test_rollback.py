@@ -328,7 +328,7 @@ def test_maintenance_that_was_on_by_hand_stays_on(go_live, site, tmp_path):
     flag = f"{folder}/current/{maintenance.active_file}"
     site.ssh(f"runuser -u {user} touch {flag}", tmp=tmp_path)
     go_live("closed", commands=migration(due=DUE, run=NOT_DUE))
-    assert site.get()[0] == 503
+    until(lambda: site.get()[0] == 503)
     site.ssh(f"rm {folder}/releases/*/{maintenance.active_file}", tmp=tmp_path)
     assert site.get()[0] == 200
 
