@@ -103,8 +103,8 @@ def _lineage(run: Run, option: str, value: str) -> list[str]:
     inherits = run.profile.inherits.get(option)
     while inherits:
         path = filled(inherits.file, {option: line[-1]})
-        text = application.content(run, path)
-        parent = re.search(inherits.match, text or "")
+        texts = (application.content(run, each) for each in sorted(matching(application.files(run), [path])))
+        parent = re.search(inherits.match, next(texts, None) or "")
         if not parent or parent.group(1) in line:
             break
         line.append(parent.group(1))
