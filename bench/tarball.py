@@ -173,7 +173,9 @@ def critical(runs: list[dict[str, float]]) -> float:
     """Seconds of the longest way through the graph, by the seconds that its parts take."""
     parts = {name: statistics.median(each[name] for each in runs) for name in runs[0]}
     last = parts.get("hashes", 0)  # of all static layers
-    ways = [s + last * name.startswith("static") for name, s in parts.items() if name not in ("vendor", "pack")]
+    ways = [
+        s + last * name.startswith("static") for name, s in parts.items() if name not in ("vendor", "pack")
+    ]
     return parts["vendor"] + max(ways) + parts["pack"]
 
 

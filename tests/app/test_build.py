@@ -9,6 +9,8 @@ import subprocess
 import pytest
 import yaml
 
+from tasks.process import printed
+
 from .conftest import PROFILE, build
 
 
@@ -150,16 +152,26 @@ def test_hotfixes_are_applied_in_order_and_one_that_does_not_fit_fails(tmp_path)
     (tmp_path / "vendor" / "text").write_text("one\n")
     assert subprocess.run(hotfixes(), cwd=tmp_path).returncode == 0  # there are none
 
-    def patch(name, before, after):
-        told = f"--- a/vendor/text\n+++ b/vendor/text\n@@ -1 +1 @@\n-{before}\n+{after}\n"
+    def patch(name, before, after, lines="1", also=""):
+        told = f"--- a/vendor/text\n+++ b/vendor/text\n@@ -{lines} +{lines} @@\n-{before}\n+{after}\n{also}"
         (tmp_path / "m2-hotfixes" / name).write_text(told)
 
     patch("b.patch", "two", "three")
     patch("a.patch", "one", "two")
     assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 0
     assert (tmp_path / "vendor" / "text").read_text() == "three\n"
-    assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 1
-    assert [each.name for each in (tmp_path / "vendor").glob("text.orig")] == []
+    patch("a.patch", "three", "four")
+    patch("b.patch", "other", "five", also="@@ -9 +9 @@\n-more\n+less\n")
+    refused = subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert printed.reason(refused.stdout, 4) == [
+        "@@ -1 +1 @@",
+        "-other",
+        "+five",
+        "m2-hotfixes/b.patch does not apply: the first hunk that was rejected is above",
+    ]
+    left = [each.name for each in (tmp_path / "vendor").iterdir()]
+    assert left == ["text"]
 
 
 def test_the_hotfix_of_the_example_mends_its_package(built):

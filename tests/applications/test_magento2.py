@@ -10,6 +10,7 @@ import pytest
 from tasks import profile, source
 from tasks.settings import Application
 from tasks.tarball.build import keys
+from tasks.tarball.build.tar import PathFilter
 from tests.clouds import run_in
 from tests.conftest import ROOT, commit, copy_project
 from tests.plain import Plain
@@ -103,6 +104,13 @@ def test_a_theme_of_the_admin_is_built_of_the_admin_s_files_and_of_its_parents(t
         commit(root)
         after = keyed(root)
         assert {each for each in admin | front if before[each] != after[each]} == built, name
+
+
+@pytest.mark.parametrize("path", ["dev/tests/x.php", "vendor/magento/magento2-base/dev/tests/x.php"])
+def test_tests_and_tools_of_developers_are_in_no_tarball(path):
+    found = profile.load(ROOT, Application(profile="magento2"))
+    assert not PathFilter(found.exclude, [""])(path)
+    assert PathFilter(found.exclude, [""])(path.replace("dev/", "developer/"))
 
 
 def test_the_command_sees_all_of_a_module_s_settings():
