@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import application, environ
 from tasks.bucket import cache, layout
-from tasks.bucket.store import BucketForbidden
+from tasks.bucket.store import BucketForbidden, BucketMissing
 from tasks.digest import Digest
 from tasks.process import behind
 from tasks.profile import Layer, filled
@@ -252,6 +252,8 @@ def _store(build: Build, name: str, folder: Path, instead: cache.FoundRecord | N
         kept.keep("layers", build.keys[name].key, {**told, **counted}, instead=instead)
     except BucketForbidden:  # this role may only read the cache
         build.run.console.event("tarball", f"{name}: not kept, the cache may only be read")
+    except BucketMissing:  # `doit verify` makes none
+        build.run.console.event("tarball", f"{name}: not kept, there is no bucket yet")
     _leave(build, name, folder, made.digest)
     return made
 
