@@ -119,13 +119,13 @@ def whole(root: Path, tree: Path) -> None:
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)  # noqa: T201
 
 
-def _fetched(bucket: Store, tree: Path, layer: str) -> join.Part:
+def _fetched(bucket: Store, tree: Path, layer: str) -> join.TarballPart:
     path = tree / f"{layer.replace('/', '-')}.zst"
     with contextlib.closing(bucket.open(_key(tree, layer))) as content, path.open("wb") as target:
         read = tar.HashingReader(content)
         while chunk := read.read(tar.CHUNK):
             target.write(chunk)
-    return join.Part(name=layer, path=path, digest=read.digest, share=archive.Share())
+    return join.TarballPart(name=layer, path=path, digest=read.digest, share=archive.Share())
 
 
 def _key(tree: Path, layer: str) -> str:

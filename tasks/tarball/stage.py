@@ -244,19 +244,23 @@ def _pack(build: Build, tree: str) -> Manifest:
     return manifest
 
 
-def _layer_part(build: Build, name: str, made: BuiltLayer) -> join.Part:
+def _layer_part(build: Build, name: str, made: BuiltLayer) -> join.TarballPart:
     share = Share(files=made.files, content_size=made.content_size)
     over = frozenset([*layers.upstream(build, name), "application"])
-    return join.Part(name=name, path=made.path, digest=made.digest, share=share, over=over)
+    return join.TarballPart(name=name, path=made.path, digest=made.digest, share=share, over=over)
 
 
-def _part(build: Build, name: str, entries: Iterable[tar.TarEntry], over: Iterable[str] = ()) -> join.Part:
+def _part(
+    build: Build, name: str, entries: Iterable[tar.TarEntry], over: Iterable[str] = ()
+) -> join.TarballPart:
     """Entries that are no layer's, packed."""
     path = build.folder / name
     made = archive.pack(entries, path.with_suffix(".packed"))
     share = Share(files=made.files, content_size=made.content_size)
     over = frozenset([*over, "application"])
-    return join.Part(name=name, path=path.with_suffix(".packed"), digest=made.digest, share=share, over=over)
+    return join.TarballPart(
+        name=name, path=path.with_suffix(".packed"), digest=made.digest, share=share, over=over
+    )
 
 
 def _store(run: Run, manifest: Manifest, packed: Path, heard: Callable[[int], None]) -> str:

@@ -22,7 +22,7 @@ class PathTwice(Refusal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class TarballPart:
     """An archive that `archive.pack` made. `over`: the parts whose files it may replace: it was made with them in sight."""
 
     name: str
@@ -32,7 +32,7 @@ class Part:
     over: frozenset[str] = frozenset()
 
 
-def join(parts: Sequence[Part], target: Path, profile: str) -> tuple[Packed, Mapping[str, Share]]:
+def join(parts: Sequence[TarballPart], target: Path, profile: str) -> tuple[Packed, Mapping[str, Share]]:
     """Write the entries of all parts into one archive; what it has from each. A part comes before those that it is over.
 
     Raises PathTwice, whose remedy names the profile, or Damaged.
@@ -61,12 +61,12 @@ def join(parts: Sequence[Part], target: Path, profile: str) -> tuple[Packed, Map
     return packed, shares
 
 
-def _without(part: Part, names: set[str], target: Path) -> Packed:
+def _without(part: TarballPart, names: set[str], target: Path) -> Packed:
     with part.path.open("rb") as raw:
         return archive.pack(tar.of_archive(raw, exclude=tuple(names), digest=part.digest), target)
 
 
-def _left_out(parts: Sequence[Part], profile: str) -> Mapping[str, set[str]]:
+def _left_out(parts: Sequence[TarballPart], profile: str) -> Mapping[str, set[str]]:
     """The paths of each part that the tarball has from another one: what is over a part replaces it, and what is the same is there once."""
     left_out: dict[str, set[str]] = {part.name: set() for part in parts}
     alike: dict[tuple[str, str], list[str]] = {}
@@ -83,10 +83,10 @@ def _left_out(parts: Sequence[Part], profile: str) -> Mapping[str, set[str]]:
     return left_out
 
 
-def _twice(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
+def _twice(parts: Sequence[TarballPart]) -> Iterator[tuple[str, TarballPart, TarballPart]]:
     """Paths that a part has and a later one too, unless both have a folder there; and what the later one has below a file of the earlier."""
 
-    def named(part: Part) -> Iterator[tuple[list[str], bool, Part]]:
+    def named(part: TarballPart) -> Iterator[tuple[list[str], bool, TarballPart]]:
         for name in sorted(archive.named(part.path), key=lambda each: each.rstrip("/").split("/")):
             yield name.rstrip("/").split("/"), not name.endswith("/"), part
 
@@ -102,7 +102,7 @@ def _twice(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
         taken, leaf, by = steps, is_leaf, part
 
 
-def _content(part: Part, paths: Sequence[str]) -> dict[str, tuple[object, ...]]:
+def _content(part: TarballPart, paths: Sequence[str]) -> dict[str, tuple[object, ...]]:
     """What a part has at some paths."""
     wanted, found = set(paths), dict[str, tuple[object, ...]]()
     with part.path.open("rb") as raw:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tasks.tarball.build import archive
-from tasks.tarball.build.join import Part, PathTwice, join
+from tasks.tarball.build.join import PathTwice, TarballPart, join
 from tasks.tarball.build.tar import Damaged, TarEntry, of_folder
 from tests.tarball.build.test_archive import content, empty, tree
 
@@ -18,7 +18,7 @@ def part(tmp_path, name, files, over=(), links=()):
         (folder / link).symlink_to(target)
     packed = archive.pack(of_folder(folder), folder.with_suffix(".zst"))
     share = archive.Share(files=packed.files, content_size=packed.content_size)
-    return Part(
+    return TarballPart(
         name=name,
         path=folder.with_suffix(".zst"),
         digest=packed.digest,
@@ -97,7 +97,7 @@ def test_the_same_path_of_two_layers_side_by_side_is_refused_unless_it_is_the_sa
     (tmp_path / "mode" / "out" / "same").chmod(0o755)
     packed = archive.pack(of_folder(tmp_path / "mode"), mode.path)
     with pytest.raises(PathTwice):
-        join([one, Part(**{**vars(mode), "digest": packed.digest})], tmp_path / "refused", "")
+        join([one, TarballPart(**{**vars(mode), "digest": packed.digest})], tmp_path / "refused", "")
 
 
 @pytest.mark.promise("damaged-archive-is-not-used")
