@@ -8,7 +8,7 @@ import pytest
 
 from tasks.tarball.build import archive
 from tasks.tarball.build.join import PathTwice, TarballPart, join
-from tasks.tarball.build.tar import Damaged, TarEntry, of_folder
+from tasks.tarball.build.tar import FILE, Damaged, TarEntry, of_folder
 from tests.tarball.build.test_archive import content, empty, tree
 
 
@@ -98,6 +98,17 @@ def test_the_same_path_of_two_layers_side_by_side_is_refused_unless_it_is_the_sa
     packed = archive.pack(of_folder(tmp_path / "mode"), mode.path)
     with pytest.raises(PathTwice):
         join([one, TarballPart(**{**vars(mode), "digest": packed.digest})], tmp_path / "refused", "")
+
+
+@pytest.mark.promise("a-path-of-two-layers-is-refused")
+def test_a_stamp_behind_the_link_of_a_layer_is_refused(tmp_path):
+    stamps = part(tmp_path, "stamps", {}, over=["vendor"])
+    stamp = TarEntry(name="a/version", kind=FILE, size=1, content=iter([b"1"]))
+    packed = archive.pack([stamp], stamps.path)
+    stamps = TarballPart(**{**vars(stamps), "digest": packed.digest})
+    vendor = part(tmp_path, "vendor", {"b/x": ""}, links={"a": "b"})
+    with pytest.raises(PathTwice, match="a/version is made by vendor"):
+        join([stamps, vendor], tmp_path / "refused", "")
 
 
 @pytest.mark.promise("damaged-archive-is-not-used")
