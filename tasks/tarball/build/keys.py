@@ -67,7 +67,7 @@ def keyed(run: Run) -> dict[str, KeyedLayer]:
             **{f"layer {name}": found[name].key for name in layer.after},
             **{f"variable {name}": Digest.of_value(os.environ.get(name)) for name in layer.variables},
             # names that no folder of an application has: `code` was one
-            "its definition": Digest.of_value([definition, profile.exclude]),
+            "its definition": Digest.of_value([definition, profile.exclude, sorted(profile.stamps)]),
             "the pipeline's code": Digest.of_value(code),
         }
         used = {f"{name} version": versions[name] for name in ("zstd", *layer.tools)}

@@ -195,7 +195,9 @@ def build_below(
             cost = turns.Effort(seconds=seconds, cpu=used.cpu, memory=used.memory)
             turns.write(build.run.root / COSTS, name, cost)
         given = outputs(known) or [""]
-        settled = overlay.settle(tree.upper, exclude=build.run.profile.exclude, only=given)
+        # a stamp is written at the end: a layer with one would be compressed again without it
+        left_out = [*build.run.profile.exclude, *build.run.profile.stamps]
+        settled = overlay.settle(tree.upper, exclude=left_out, only=given)
         return unpacked.adopt(place, name, tree.upper), settled
 
 
