@@ -163,6 +163,9 @@ NETWORK = dataclasses.replace(
 )
 PATTERN = readable("a regular expression", re.compile)
 SPAN = readable("FROM/TO, each a date or a time in ISO 8601, FROM before TO", span)
+STORE_CODE = text(
+    "a store's code of letters, digits and underscores that begins with a letter", r"[A-Za-z][A-Za-z0-9_]*"
+)
 URL_PATH = text("a path that begins with /", r"/[!-~]*")
 
 OF_ROLES = {

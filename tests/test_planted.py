@@ -167,7 +167,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (ORIGIN, RELEASE.format("fetch"), "        timeout: 60\n", "        timeout: 60\n        validate_certs: false\n"),
     (ORIGIN, RELEASE.format("check"), "follow_redirects: none", "follow_redirects: all"),
     (ORIGIN, RELEASE.format("check"), "__release_health.status == 200", "__release_health.status < 500"),
-    (ORIGIN, RELEASE.format("check"), '    headers:\n      Host: "{{ application_host_name }}"\n', ""),
+    (ORIGIN, RELEASE.format("check"), '    headers:\n      Host: "{{ __release_host_name }}"\n', ""),
     # failures
     (FAILED, RELEASE.format("migrate"), "      changed_when: true\n", "      changed_when: true\n      ignore_errors: true\n"),
     (FAILED, RELEASE.format("unpack"), "  changed_when: true\n", "  changed_when: true\n  failed_when: false\n"),
@@ -307,7 +307,14 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, PHP, "    add_header X-Frame-Options $own_x_frame_options;\n", ""),
     (WEB, PHP, "rewrite ^ /index.php last", "try_files $uri =404"),
     (WEB, STATIC, "        deny all;\n", "        allow all;\n"),
-    (WEB, STATIC, "server_name {{ application_host_name }}", "server_name _"),
+    (WEB, STATIC, 'server_name {{ application_host_names | join(" ") }}', "server_name _"),
+    (WEB, SHOP, "{{ each.host_name }} {{ each.code }};", ""),
+    (WEB, SHOP, "{{ each.host_name }} {{ each.type }};", "{{ each.host_name }} store;"),
+    (WEB, SHOP, "map $host $run_code", "map $http_host $run_code"),
+    (WEB, SHOP, "        fastcgi_param MAGE_RUN_CODE $run_code if_not_empty;\n", ""),
+    (WEB, SHOP, "        fastcgi_param MAGE_RUN_TYPE $run_type if_not_empty;\n", ""),
+    (WEB, SHOP, 'server_name {{ application_host_names | join(" ") }}', "server_name {{ application_host_name }}"),
+    (WEB, NGINX, 'server_name {{ application_host_names | join(" ") }}', "server_name {{ application_host_name }}"),
     # values: quoted for what reads them
     (VALUE, QUOTE, ''' | replace("'", "''")''', ""),
     (VALUE, QUOTE, r''' | replace("\\", "\\\\")''', ""),
@@ -477,7 +484,7 @@ EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
     ([SSH], "tasks/hosts/ssh.py", r'        \*\("-o", "\w+=[\w/]+"\),\n', ""),
     ([SETTING], "roles/*/templates/*.j2", r"(?m)^bind.*\n", ""),
     ([WEB], "applications/*/nginx.conf.j2", r" *add_header X-Content-Type-Options nosniff;\n", ""),
-    ([WEB], "applications/*/nginx.conf.j2", r"server_name \{\{ application_host_name \}\}", "server_name _"),
+    ([WEB], "applications/*/nginx.conf.j2", r"server_name \{\{[^}]*\}\}", "server_name _"),
 ]  # fmt: skip
 
 

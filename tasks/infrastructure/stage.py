@@ -80,7 +80,7 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
             + [(port, network) for port in (80, 443) for network in settings.http_from]
         ),
         machines=settings.instances,
-        host_name=run.host_name,
+        host_names=run.host_names,
         zone=run.pipeline.dns_zone,
         tags=find.tags(run),
         protected=settings.termination_protection,
@@ -201,13 +201,13 @@ def converge(
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     written = Written()
     for _ in range(ROUNDS):
-        found = written.over(find.everything(run), run.host_name)
+        found = written.over(find.everything(run), run.host_names)
         if found.ended:
             memory.drop(run.store, run.identity, machines=found.ended)
         for alarm in _alarms(run, found):
             run.console.once(named, alarm)
-        if found.foreign and not made:
-            run.console.event(named, f"leaves {run.host_name}, {found.foreign}")
+        for name, words in found.foreign.items() if not made else ():
+            run.console.event(named, f"leaves {name}, {words}")
         ours = wanted(run, known)
         changes = plan(ours, found)
         if not changes and all(each.state == "running" for each in found.machines):

@@ -42,6 +42,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
         "host name": run.host_name,
+        "stores": {name: plain(each) for name, each in run.stores.items()},
         "profile": plain(run.profile.server),
     }
 
@@ -66,7 +67,11 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
         recorded=recap.recorded,
         seconds=recap.seconds,
         own=own(told),
-        settings={name: value for name, value in parts(run).items() if name not in ("host name", "profile")},
+        settings={
+            name: value
+            for name, value in parts(run).items()
+            if name not in ("host name", "stores", "profile")
+        },
     )
     ids = [each.id for each in found]
     return Outcome(
@@ -128,7 +133,12 @@ def _application(run: Run) -> dict[str, Any]:
         "application_user": name,
         "application_path": f"/srv/{name}",
         "application_host_name": run.host_name,
+        "application_host_names": list(run.host_names),
         "application_base_url": run.url,
+        "application_stores": [
+            {"host_name": name, "base_url": run.cloud.url(name), **plain(each)}
+            for name, each in run.stores.items()
+        ],
         "application_test_data": run.environment.release.test_data,
         "database_name": name,
         "database_host": "localhost",
@@ -151,6 +161,8 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
     found = {
         "host name": told["application_host_name"],
         "base URL": told["application_base_url"],
+        **{f"host name of {each['code']}": each["host_name"] for each in told["application_stores"]},
+        **{f"base URL of {each['code']}": each["base_url"] for each in told["application_stores"]},
         "password": told["database_password"],
         "key": told["shared_crypt_key"],
         "search prefix": told.get("search_prefix", ""),

@@ -62,6 +62,32 @@ def test_pages_show_what_mariadb_has(shop):
     assert shop.get("/no-such-mug.html")[0].status == 404
 
 
+@pytest.mark.promise("a-host-name-shows-its-store")
+def test_a_store_and_a_website_are_shown_under_host_names_of_their_own(variables, request):
+    variables["application_stores"] = [
+        {"host_name": "de.localhost", "base_url": "http://de.localhost/", "code": "de", "type": "store"},
+        {"host_name": "us.localhost", "base_url": "http://us.localhost:81/", "code": "overseas", "type": "website"},
+    ]  # fmt: skip
+    shop = request.getfixturevalue("shop")
+    german = {"Host": "de.localhost", "Test-Run-Code": "de"}
+    answer, page = shop.get("/spring-mug.html", **german)
+    assert (answer.status, "Frühlingsbecher" in page, 'href="/"' in page) == (200, True, True)
+    stores = shop.get("/page_cache/block/esi/menu/", **german)[1]
+    assert 'href="http://localhost/"' in stores
+    assert 'href="http://us.localhost:81/"' in stores
+    overseas = {"Host": "us.localhost:81", "Test-Run-Code": "overseas", "Test-Run-Type": "website"}
+    assert "$14.90" in shop.get("/", **overseas)[1]
+    assert "€14.90" in shop.get("/")[1]
+    # as Magento does: who comes by another name is sent to the store's own
+    for path, name, to in (
+        ("/x", "de.localhost", "http://localhost/x"),
+        ("/de/x", "localhost", "http://de.localhost/x"),
+    ):
+        answer, _ = shop.get(path, Host=name)
+        assert (answer.status, answer.headers["Location"]) == (302, to)
+    assert shop.get("/", Host="de.localhost", **{"Test-Run-Code": "none"})[0].status == 404
+
+
 @pytest.mark.promise("carts-are-private")
 def test_cart_is_the_visitors_own(shop):
     upgrade(shop)

@@ -70,6 +70,16 @@ def test_the_administrator_signs_in_and_the_category_lists_what_the_search_engin
     assert len(re.findall('class="product"', site.get()[1])) == 9
 
 
+@pytest.mark.promise("a-host-name-shows-its-store")
+def test_a_store_is_shown_under_its_own_host_name(site):
+    own, german = site.run.host_names
+    assert german == f"de.{own}"
+    assert "Frühlingsbecher" in site.get("/spring-mug.html", host_name=german)[1]
+    assert "Spring Mug" in site.get("/spring-mug.html")[1]
+    assert site.get("/de/")[0] == 302  # to the store's own name
+    assert site.doit("open", "de").stdout == f"{site.run.cloud.url(german)}\n"
+
+
 @pytest.mark.promise("the-template-says-all")
 def test_a_request_that_would_write_into_the_configuration_leaves_no_drift(site, tmp_path):
     status, answer = site.get("/graphql", "{}")
@@ -103,7 +113,7 @@ ASKS = {
     "ec2:DescribeKeyPairs": 1,
     "ec2:DescribeSecurityGroups": 1,
     "route53:ListHostedZonesByName": 1,
-    "route53:ListResourceRecordSets": 1,
+    "route53:ListResourceRecordSets": 2,
     "s3:GetBucketTagging": 1,
     "s3:ListObjectsV2": 2,
     "s3:HeadObject": 1,

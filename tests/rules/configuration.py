@@ -43,7 +43,22 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "application_user": "shopper",
         "application_path": "/srv/shop",
         "application_host_name": "shop.localhost",
+        "application_host_names": ["shop.localhost", "de.shop.localhost", "at.shop.localhost"],
         "application_base_url": "http://shop.localhost/",
+        "application_stores": [
+            {
+                "host_name": "de.shop.localhost",
+                "base_url": "http://de.shop.localhost/",
+                "code": "german",
+                "type": "store",
+            },
+            {
+                "host_name": "at.shop.localhost",
+                "base_url": "http://at.shop.localhost/",
+                "code": "alps",
+                "type": "website",
+            },
+        ],
         "application_test_data": False,
         "database_name": "shop",
         "database_user": "shopper",
@@ -245,6 +260,7 @@ def nginx(text: str) -> Directive:
 
 WEB = "roles/nginx/templates/nginx.conf.j2"
 SENT_ONCE = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
+NAMES = "shop.localhost de.shop.localhost at.shop.localhost"
 SITE = "the site"
 """In place of the profile's template, which is rendered alone: a lookup needs all of Ansible's plugins."""
 
@@ -280,7 +296,24 @@ def the_web_server_shows_what_is_meant_for_visitors(root: Path) -> list[Finding]
             found += [f"{path}: {each}" for each in _front(_public(http))]
         if site.all("fastcgi_pass"):
             found += [f"{path}: {each}" for each in _php(site)]
+        if path.startswith("applications/magento2/"):
+            found += [f"{path}: {each}" for each in _stores(http, site)]
     return found
+
+
+def _stores(http: Directive, site: Directive) -> Iterator[str]:
+    """The shop is told the store of a host name by Magento's own variables."""
+    shown = {each.values: {one.name: one.values[0] for one in each.inner} for each in http.all("map")}
+    for name, wanted in (
+        ("code", {"de.shop.localhost": "german", "at.shop.localhost": "alps"}),
+        ("type", {"de.shop.localhost": "store", "at.shop.localhost": "website"}),
+    ):
+        # `$host`: without a port, in lower case
+        if shown.get(("$host", f"$run_{name}")) != {"default": '""', **wanted}:
+            yield f"does not know the {name} of a store"
+        told = [each.values for each in site.all("fastcgi_param")]
+        if (f"MAGE_RUN_{name.upper()}", f"$run_{name}", "if_not_empty") not in told:
+            yield f"does not tell the {name} of a store"
 
 
 def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
@@ -304,7 +337,7 @@ def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
         yield "passes on what a visitor claims to be (X-Forwarded-For)"
     if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$scheme":
         yield "does not say how it was asked"
-    if front.own("server_name") != ["shop.localhost"]:
+    if front.own("server_name") != [NAMES]:
         yield "passes on any host name"
 
 
@@ -316,7 +349,7 @@ def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
         yield f"listens on {site.own('listen')} {'behind a page cache' if cache else 'alone'}"
     if len(public) != 2:
         yield f"is public on {public}"
-    if site.own("server_name") != ["shop.localhost"]:
+    if site.own("server_name") != [NAMES]:
         yield "answers to any host name"
     if not re.fullmatch(r"/srv/shop/current/\w+", " ".join(site.own("root"))):
         yield "shows more than the folder for visitors"

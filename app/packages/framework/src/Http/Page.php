@@ -58,7 +58,9 @@ final class Page
     public function url(string $path, ?string $store = null): string
     {
         $store ??= $this->store;
-        return ($store === 'default' ? '' : "/$store") . $path;
+        $base = $this->base($store);
+        $origin = $base === $this->base($this->store) ? '' : rtrim($base, '/');
+        return $origin . ($base === $this->base('default') && $store !== 'default' ? "/$store" : '') . $path;
     }
 
     public function asset(string $path): string
@@ -70,6 +72,12 @@ final class Page
     public function setting(string $path): string
     {
         return htmlspecialchars((string) $this->configuration->ofStore($this->store, $path));
+    }
+
+    /** Where a store is: stores of one address are told apart by the path. */
+    public function base(string $store): string
+    {
+        return (string) $this->configuration->ofStore($store, 'web/unsecure/base_url');
     }
 
     /** @return array<string, string> code => name */

@@ -33,9 +33,9 @@ final class Response
         return new self($status, json_encode($value, JSON_THROW_ON_ERROR | JSON_PRETTY_PRINT) . "\n", ['Content-Type' => 'application/json', 'Cache-Control' => 'no-store']);
     }
 
-    public static function redirect(string $url): self
+    public static function redirect(string $url, int $status = 303): self
     {
-        return new self(303, '', ['Location' => $url, 'Cache-Control' => 'private, no-store']);
+        return new self($status, '', ['Location' => $url, 'Cache-Control' => 'private, no-store']);
     }
 
     /** @param list<string> $tags by which the page cache can be asked to forget the page */
