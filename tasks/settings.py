@@ -590,9 +590,19 @@ def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
 OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
 """The roles that the playbooks name; a profile lists others."""
 TOLD = {
-    "application": ("name", "path", "user", "host_name", "host_names", "base_url", "stores", "test_data"),
+    "application": (
+        "name",
+        "path",
+        "user",
+        "host_name",
+        "host_names",
+        "base_url",
+        "stores",
+        "test_data",
+        "hosts",
+    ),
     "database": ("name", "host", "user", "password"),
-    "firewall": ("ssh_from", "http_from"),
+    "firewall": ("ssh_from", "http_from", "peers"),
     "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),
     "shared": ("crypt_key",),

@@ -62,6 +62,8 @@ class Wanted:
     zone: str
     tags: dict[str, str]
     protected: bool = False
+    peer_ports: tuple[int, ...] = ()
+    """Ports that several machines may reach on each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +304,7 @@ def plan(wanted: Wanted, found: Existing) -> list[Change]:
     kept, spare = present[: wanted.machines], present[wanted.machines :]
     return [
         *_key(wanted, found),
-        *_firewall(wanted, found),
+        *_firewall(wanted, found, kept),
         *(StartMachine(id=each.id) for each in present if each.state == "stopped"),
         *(
             CreateMachine(number=number, of=wanted.machines)
@@ -327,7 +329,12 @@ def later(wanted: Wanted, found: Existing, changes: Sequence[Change]) -> list[Ch
         for name in wanted.host_names
         if name not in found.foreign and (made or name not in found.records)
     ]
-    return [*points, *map(_unpoint, found.replaced)]
+    ports = wanted.peer_ports if made and wanted.machines > 1 else ()
+    return [
+        *(OpenPort(port=each, network="its new machines") for each in ports),
+        *points,
+        *map(_unpoint, found.replaced),
+    ]
 
 
 def more_than_additions(changes: Sequence[Change]) -> list[Change]:
@@ -365,12 +372,14 @@ def _key(wanted: Wanted, found: Existing) -> Iterator[Change]:
     yield CreateKey(name=wanted.name, public_key=wanted.public_key)
 
 
-def _firewall(wanted: Wanted, found: Existing) -> Iterator[Change]:
+def _firewall(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[Change]:
     if not found.group:
         yield CreateGroup(name=wanted.name)
-    for port, network in sorted(wanted.rules - found.rules):
+    peers = [f"{each.address}/32" for each in kept if each.address and wanted.machines > 1]
+    rules = wanted.rules | {(port, peer) for port in wanted.peer_ports for peer in peers}
+    for port, network in sorted(rules - found.rules):
         yield OpenPort(port=port, network=network)
-    for port, network in sorted(found.rules - wanted.rules):
+    for port, network in sorted(found.rules - rules):
         yield ClosePort(port=port, network=network)
     yield from (CloseRule(rule=each) for each in found.hand_made)
 

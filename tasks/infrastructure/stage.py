@@ -84,13 +84,20 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
         zone=run.pipeline.dns_zone,
         tags=find.tags(run),
         protected=settings.termination_protection,
+        peer_ports=_peer_ports(run),
     )
+
+
+def _peer_ports(run: Run) -> tuple[int, ...]:
+    """What the settings, else the profile, say that the machines' own firewall lets through between them."""
+    return tuple(run.environment.server.roles.get("firewall", {}).get("peer_ports", ()))
 
 
 def parts(run: Run) -> dict[str, object]:
     """The settings that this stage reads, by name."""
     return {
         **{f"infrastructure.{k}": v for k, v in flat(run.environment.infrastructure).items()},
+        "peer_ports": list(_peer_ports(run)),
         "dns_zone": run.pipeline.dns_zone,
         "image": run.pipeline.image,
         "instance_type": run.pipeline.instance_type,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from tasks.server import ledger
 from tasks.settings import flat, plain
 
 if TYPE_CHECKING:
+    from tasks.infrastructure.hosts import MachineFacts
     from tasks.run import Run
 
 
@@ -50,7 +51,7 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached, told = hosts.reachable(run, found), variables(run)
+    reached, told = hosts.reachable(run, found), {**variables(run), **beside(found)}
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -83,10 +84,11 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
 
 def preview(run: Run) -> list[str]:
     """What provisioning would change on the machines, as Ansible's check mode prints it. Raises NoMachine."""
+    found = infrastructure.existing(run)
     return ansible.preview(
         "server",
-        hosts=hosts.reachable(run, infrastructure.existing(run)),
-        variables=variables(run),
+        hosts=hosts.reachable(run, found),
+        variables={**variables(run), **beside(found)},
         say=run.console.say("server"),
     )
 
@@ -103,6 +105,15 @@ def variables(run: Run) -> dict[str, Any]:
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
         "firewall_http_from": list(run.environment.infrastructure.http_from),
         **_application(run),
+    }
+
+
+def beside(found: Sequence[MachineFacts]) -> dict[str, Any]:
+    """The variables that name the hosts to each other."""
+    several = found if len(found) > 1 else ()
+    return {
+        "application_hosts": [{"id": each.id, "address": each.address} for each in found],
+        "firewall_peers": [f"{each.address}/32" for each in several],
     }
 
 
@@ -168,4 +179,5 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "search prefix": told.get("search_prefix", ""),
         "search password": told["search_password"],
     }
+    found |= {f"address of {each['id']}": each["address"] for each in told["application_hosts"]}
     return {name: value for name, value in found.items() if value}

@@ -25,6 +25,7 @@ NEEDED = {
     "composer": "composer",
     "mariadbd": "mariadb-server",
     "redis-server": "redis-server",
+    "varnishd": "varnish",
 }
 
 
@@ -217,6 +218,8 @@ def variables(services):
         "application_host_name": "localhost.example",
         "application_host_names": ["localhost.example"],
         "application_stores": [],
+        "application_hosts": [{"id": "i-1", "address": "127.0.0.1"}],
+        "inventory_hostname": "i-1",
         "application_test_data": True,
         "search_host": "127.0.0.1",
         "search_port": services.search_port,

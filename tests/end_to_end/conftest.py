@@ -181,7 +181,11 @@ def copy_example(root: Path, profile: str) -> Path:
 def pages(tmp_path_factory, project) -> Iterator[Site]:
     """A site of pages on two machines. `project` deletes the cloud of both."""
     root = copy_example(tmp_path_factory.mktemp("project") / "pages", "static")
-    replace(root / "environments" / "testing.yml", {"instances: 1": "instances: 2"})
+    ports = "server: {firewall: {peer_ports: [6081]}}\n"
+    replace(
+        root / "environments" / "testing.yml",
+        {"instances: 1\n": "instances: 2\n", "release:\n": f"{ports}release:\n"},
+    )
     commit(root, "a site of pages")
     made = Site(root=root, variables={})
     yield made

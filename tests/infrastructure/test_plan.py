@@ -196,6 +196,26 @@ def test_each_host_name_is_set_changed_and_deleted_for_itself():
     assert lines(teardown_plan("n", WANTED.zone, both)) == [f"unpoint {NAME}", f"unpoint {STORE}"]
 
 
+@pytest.mark.promise("hosts-purge-each-other")
+def test_several_machines_may_reach_the_ports_that_the_profile_names_on_each_other():
+    other = dataclasses.replace(MACHINE, id="i-2", address="10.1.0.3")
+    one = dataclasses.replace(WANTED, peer_ports=(6081,))
+    two = dataclasses.replace(one, machines=2)
+    found = {**COMPLETE, "records": {NAME: ("10.1.0.2", "10.1.0.3")}}
+    assert plan(one, Existing(**COMPLETE)) == []
+    both = Existing(**{**found, "machines": (MACHINE, other)})
+    opened = [f"open port 6081 for 10.1.0.{each}/32" for each in (2, 3)]
+    assert lines(plan(two, both)) == opened
+    rules = frozenset({*RULES, (6081, "10.1.0.2/32"), (6081, "10.1.0.9/32")})
+    replaced = Existing(**{**found, "machines": (MACHINE, other), "rules": rules})
+    assert lines(plan(two, replaced)) == [opened[1], "close port 6081 for 10.1.0.9/32"]
+    assert lines(plan(one, Existing(**{**COMPLETE, "rules": rules}))) == [
+        f"close port 6081 for 10.1.0.{each}/32" for each in (2, 9)
+    ]
+    alone = Existing(**COMPLETE)
+    assert lines(later(two, alone, plan(two, alone)))[0] == "open port 6081 for its new machines"
+
+
 def test_a_change_says_all_that_is_needed_to_make_it():
     changed = dataclasses.replace(MACHINE, tags={**TAGS, "project": "another"})
     name = {"host_name": "testing-1.shop.localhost", "zone": "shop.localhost", "addresses": ("10.1.0.2",)}

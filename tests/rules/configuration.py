@@ -20,6 +20,8 @@ TEXTS = (
 )
 """Variables that a configuration of the application carries as texts."""
 PROXY = "127.0.0.1:6081"
+HOSTS = [{"id": f"i-{number}", "address": f"203.0.113.{number}"} for number in (1, 2, 3)]
+PEERS = [f"{each['address']}/32" for each in HOSTS]
 
 
 def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
     return {
         "firewall_ssh_from": ["192.0.2.0/24", "2001:db8::/32"],
         "firewall_http_from": ["198.51.100.0/24"],
+        "firewall_peers": [],
         "self_shutdown_days": 14,
         "self_shutdown_idle_hours": 3,
         "application_name": "shop",
@@ -60,6 +63,8 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
             },
         ],
         "application_test_data": False,
+        "application_hosts": HOSTS[:1],
+        "inventory_hostname": "i-1",
         "database_name": "shop",
         "database_user": "shopper",
         "database_host": "localhost",
@@ -133,7 +138,20 @@ def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
         wanted = admitted if name == "input" else []
         found += [f"{path}: the chain {name} has {line!r}" for line in lines if line not in wanted]
         found += [f"{path}: the chain {name} lacks {line!r}" for line in wanted if line not in lines]
-    for line in chains(template(root, path, firewall_ssh_from=[], firewall_http_from=[]))["input"]:
+    ports = {"firewall_peers": PEERS, "firewall_peer_ports": [6081, 9]}
+    admitted = [each for each in chains(template(root, path, **ports))["input"] if "203.0.113" in each]
+    if admitted != [f"ip saddr {each} tcp dport {{ 6081, 9 }} accept" for each in PEERS]:
+        found.append(f"{path}: lets hosts reach each other by {admitted}")
+    for line in chains(
+        template(
+            root,
+            path,
+            firewall_ssh_from=[],
+            firewall_http_from=[],
+            firewall_peers=PEERS,
+            firewall_peer_ports=[],
+        )
+    )["input"]:
         if "dport" in line:
             found.append(f"{path}: nobody is named, and still: {line}")
     return found
@@ -454,13 +472,15 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
         ("p", r"http_resp_hdr_len=(4[0-9]|[5-9]\d|\d{3,})k"),
         ("p", r"http_resp_size=\d{3,}k"),
     )
+    if " -a :6081 " not in template(root, path, application_hosts=HOSTS):
+        found.append(f"{path}: does not hear the other hosts")
     found += [
         f"{path}: no -{name} is {pattern}"
         for name, pattern in (*wanted.items(), *wanted_too)
         if not any(each == name and re.fullmatch(pattern, value) for each, value in options)
     ]
     for profile, vcl in of_profiles(root, "varnish", "vcl"):
-        found += [f"{vcl}: {each}" for each in _vcl(template(root, vcl, profile))]
+        found += [f"{vcl}: {each}" for each in _vcl(template(root, vcl, profile, application_hosts=HOSTS))]
     return found
 
 
@@ -468,8 +488,15 @@ def _vcl(text: str) -> Iterator[str]:
     bare = re.sub(r"(?m)#.*$", "", text)
     parts = dict(re.findall(r"(?ms)^(?:sub|acl|backend) (\w+) \{(.*?)^\}", bare))
     for member in re.findall(r'"([^"]+)"', parts.get("purge", "")):
-        if member != "localhost" and not ipaddress.ip_network(member).is_loopback:
+        if (
+            member != "localhost"
+            and not ipaddress.ip_network(member).is_loopback
+            and f"{member}/32" not in PEERS
+        ):
             yield f"{member} may purge"
+    for each in HOSTS:
+        if f'"{each["address"]}";' not in parts.get("purge", ""):
+            yield "another host of the environment may not purge"
     if not re.search(r'\.host = "127\.0\.0\.1"', parts.get("default", "")):
         yield "the backend is another machine"
     received = parts.get("vcl_recv", "")
@@ -491,7 +518,9 @@ def _vcl(text: str) -> Iterator[str]:
         yield "keeps a customer's pages"
     response = parts.get("vcl_backend_response", "")
     private = re.search(r"private\|no-store\|no-cache.*?uncacheable = true", response, re.DOTALL)
-    if not private or response.find("unset beresp.http.Set-Cookie") < private.end():
+    if not private or not re.search(
+        r"unset beresp\.http\.Set-Cookie;\s*set beresp\.grace = 1h", response[private.end() :]
+    ):
         yield "keeps what is private, or a cookie with a page"
     if not re.search(
         r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response
@@ -504,6 +533,11 @@ def _vcl(text: str) -> Iterator[str]:
         received,
     ):
         yield "keeps what is one customer's, by a token"
+    if not re.search(
+        r'Cookie !~ "X-Magento-Vary=" && beresp\.http\.Set-Cookie ~ "X-Magento-Vary="\) \{[^}]*uncacheable = true',
+        response,
+    ):
+        yield "keeps a page of a group for those who are in none"
     if not re.search(
         r"X-Magento-Cache-Id != beresp\.http\.X-Magento-Cache-Id\) \{\s*set beresp\.uncacheable", response
     ):
@@ -609,6 +643,11 @@ def the_application_is_told_to_be_careful(root: Path) -> list[Finding]:
         for name, wanted in PHP.items()
         if [value for key, value in pairs if key == name] != [wanted]
     ]
+    purged = re.findall(
+        r"\['host' => '([^']+)', 'port' => '6081'\]", template(root, path, application_hosts=HOSTS)
+    )
+    if purged != ["127.0.0.1", "203.0.113.2", "203.0.113.3"]:
+        found.append(f"{path}: purges the page caches of {purged}")
     hosts = [value for key, value in pairs if key in ("'host'", "'server'")]
     found += [f"{path}: asks {each}" for each in hosts if each not in ("'127.0.0.1'", "'localhost'")]
     if text.count("'id_prefix' => $prefix") != 2 or "defined('BP') ? BP : __DIR__" not in text:

@@ -17,6 +17,7 @@ final class FrontController
         private readonly Configuration $configuration,
         private readonly Maintenance $maintenance,
         private readonly PageFactory $pages,
+        private readonly Context $context,
         private readonly array $routes = [],
     ) {
     }
@@ -32,17 +33,18 @@ final class FrontController
             return Response::text(404, 'The requested store is not found.');
         }
         [$store, $path] = $this->store($request->path, $own);
-        $page = $this->pages->create(['store' => $store]);
+        $group = $this->context->group($request);
+        $page = $this->pages->create(['store' => $store, 'group' => $group]);
         $base = (string) $this->configuration->ofStore($store, 'web/unsecure/base_url');
         if ($request->method === 'GET' && parse_url($base, PHP_URL_HOST) !== $request->host) {
             return Response::redirect(rtrim($base, '/') . $path, 302);
         }
         foreach ($this->routes as $pattern => $controller) {
             if (preg_match("~^$pattern$~", $path, $found)) {
-                $inner = new Request($request->method, $path, array_filter($found, is_string(...), ARRAY_FILTER_USE_KEY) + $request->query, $request->form, $request->address);
+                $inner = new Request($request->method, $path, array_filter($found, is_string(...), ARRAY_FILTER_USE_KEY) + $request->query, $request->form, $request->address, cacheId: $request->cacheId);
                 $response = $this->objectManager->get($controller)->answer($inner, $page);
                 if ($response) {
-                    return $response;
+                    return $path === '/graphql' ? $response : $this->context->sealed($response, $this->context->group($request));
                 }
             }
         }

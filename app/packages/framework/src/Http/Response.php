@@ -44,6 +44,17 @@ final class Response
         return new self($this->status, $this->body, ['Cache-Control' => "public, max-age=0, s-maxage=$seconds", 'X-Magento-Tags' => implode(',', $tags)] + $this->headers);
     }
 
+    /** The same for nobody else. */
+    public function uncached(): self
+    {
+        return new self($this->status, $this->body, ['Cache-Control' => 'private, no-store'] + array_diff_key($this->headers, ['X-Magento-Tags' => 0]));
+    }
+
+    public function with(string $header, string $value): self
+    {
+        return new self($this->status, $this->body, [$header => $value] + $this->headers);
+    }
+
     public function send(): void
     {
         http_response_code($this->status);
