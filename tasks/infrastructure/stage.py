@@ -206,6 +206,8 @@ def converge(
     made: list[Change] = []
     lacks: Callable[[], list[str]] | None = None
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
+    if run.environment.has("server"):
+        search.password(run, known.search_password)
     written = Written()
     for _ in range(ROUNDS):
         found = written.over(find.everything(run), run.host_names)

@@ -11,20 +11,12 @@ from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
-from tasks.refusal import Refusal
 from tasks.server import ledger
 from tasks.settings import flat, plain
 
 if TYPE_CHECKING:
     from tasks.infrastructure.hosts import MachineFacts
     from tasks.run import Run
-
-
-class SearchPasswordMissing(Refusal):
-    """A user logs in to the search engine, and nobody has brought the password."""
-
-    sentence = "server: server.search.user is {user}, and there is no password"
-    remedy = "doit secrets set search_password < FILE"
 
 
 def roles(run: Run) -> tuple[str, ...]:
@@ -156,15 +148,8 @@ def _application(run: Run) -> dict[str, Any]:
         "database_user": name,
         "database_password": known.database_password,
         "shared_crypt_key": known.crypt_key,
-        "search_password": _search_password(run, known),
+        "search_password": search.password(run, known.search_password),
     }
-
-
-def _search_password(run: Run, known: secrets.Secrets) -> str:
-    user = search.user(run)
-    if user and not known.search_password:
-        raise SearchPasswordMissing(user=user)
-    return known.search_password if user else ""
 
 
 def own(told: Mapping[str, Any]) -> dict[str, str]:

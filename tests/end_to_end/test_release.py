@@ -48,12 +48,14 @@ def test_the_shop_shows_products_and_a_price_changed_in_the_database_appears(sit
     until(lambda: re.search(r"4.?321[.,]09", site.get()[1]))
 
 
-@pytest.mark.promise("health-names-what-fails")
-def test_with_the_database_stopped_the_health_check_fails(site, tmp_path):
+@pytest.mark.promise("health-names-what-fails", "failures-of-jobs-are-logged")
+def test_with_the_database_stopped_the_health_check_fails_and_a_consumer_says_so(site, tmp_path):
     assert site.get("/health_check.php")[0] == 200
     site.ssh("systemctl stop mariadb", tmp=tmp_path)
     try:
         assert site.get("/health_check.php")[0] == 503
+        logged = "journalctl --no-pager --unit=worker-product_action_attribute.update@1"
+        until(lambda: "SQLSTATE" in site.ssh(logged, tmp=tmp_path))
     finally:
         site.ssh("systemctl start mariadb", tmp=tmp_path)
     assert site.get("/health_check.php")[0] == 200

@@ -18,6 +18,7 @@ from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
+from tests.conftest import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -41,6 +42,13 @@ for _ in range(100):
     time.sleep(0.2)
 else:
     raise SystemExit("no consumer has read it")
+"""
+
+
+EXPORTS = """
+import subprocess
+message = 'JSON_OBJECT("file", "slow", "seconds", 15)'
+subprocess.run(["mariadb", "shop", "-e", f"INSERT INTO queue_message (topic_name, body) VALUES ('exportProcessor', {message})"], check=True)
 """
 
 
@@ -133,7 +141,9 @@ def test_an_unhealthy_release_goes_back_when_no_data_changed(go_live, current, s
     assert site.get()[0] == 200
 
 
-@pytest.mark.promise("failed-migration-stays-in-maintenance", "only-code-goes-back")
+@pytest.mark.promise(
+    "failed-migration-stays-in-maintenance", "only-code-goes-back", "nothing-begins-in-maintenance"
+)
 def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live, current, site, tmp_path):
     go_live("works")
     with pytest.raises(PlaybookFailed, match="the table is locked; a migration was begun"):
@@ -143,9 +153,17 @@ def test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds(go_live,
     folder = server.variables(site.run)["application_path"]
     link = site.ssh(f"readlink {folder}/releases/breaks/app/etc/env.php", tmp=tmp_path).strip()
     assert link == f"{folder}/shared/app/etc/env.php"
+    # as cron and the timer of the workers do each minute
+    site.ssh("/usr/local/sbin/cron_job touch /tmp/began; systemctl start workers_again", tmp=tmp_path)
+    worker = (
+        "systemctl is-active worker-product_action_attribute.update@1; test -e /tmp/began && echo began; true"
+    )
+    assert site.ssh(worker, tmp=tmp_path).split() == ["inactive"]
     go_live("repairs", commands=migration(due=DUE, run=NOT_DUE))
     assert current() == "repairs"
     assert site.get()[0] == 200
+    site.ssh("/usr/local/sbin/cron_job touch /tmp/began", tmp=tmp_path)
+    assert site.ssh(worker, tmp=tmp_path).split() == ["active", "began"]
 
 
 def configuration(*, run):
@@ -251,15 +269,19 @@ def test_data_changes_when_no_job_of_cron_runs_any_more_and_what_it_says_is_logg
     user = application["application_user"]
 
     def begin(work):
-        site.ssh(f'systemd-run --collect --uid={user} /usr/local/sbin/cron_job sh -c "{work}"', tmp=tmp_path)
+        kept = "--collect --property=KillMode=process"  # as cron does, which ends no process of a job
+        site.ssh(f'systemd-run {kept} --uid={user} /usr/local/sbin/cron_job sh -c "{work}"', tmp=tmp_path)
 
     begin("until test -e /tmp/enough; do sleep 0.2; done; echo lost messages; exit 9")
     with pytest.raises(PlaybookFailed, match=r"a job of cron still runs after 1 s; .* runs as before"):
         go_live("hasty", commands=migration(due=DUE, run=NOT_DUE), release_job_seconds=1)
     assert site.get()[0] == 200
     site.ssh("touch /tmp/enough", tmp=tmp_path)
-    begin("sleep 15; touch /tmp/worked")
-    go_live("patient", commands=migration(due=DUE, run=["test", "-e", "/tmp/worked"]))
+    # cron:run ends at once; its processes go on, as those of Magento do
+    shell.python(site.host, "release", EXPORTS)
+    begin("php bin/magento cron:run")
+    until(lambda: "exportProcessor" in site.ssh("ps -A -o args", tmp=tmp_path))
+    go_live("patient", commands=migration(due=DUE, run=["test", "-e", "var/export/slow.csv"]))
     said = site.ssh(f"journalctl --no-pager --identifier={user}-cron", tmp=tmp_path)
     assert "lost messages" in said
     assert "exit code 9" in said
