@@ -157,7 +157,9 @@ def test_hotfixes_are_applied_in_order_and_one_that_does_not_fit_fails(tmp_path)
     patch("a.patch", "one", "two")
     assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 0
     assert (tmp_path / "vendor" / "text").read_text() == "three\n"
+    (tmp_path / "vendor" / "text").write_text("two\n")  # the first one does not fit, and the second one would
     assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 1
+    assert (tmp_path / "vendor" / "text").read_text() == "two\n"
     assert [each.name for each in (tmp_path / "vendor").glob("text.orig")] == []
 
 
