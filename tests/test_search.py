@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 from tasks import search
 from tasks.search import SearchMissing, SearchPasswordMissing, StandInRefused
-from tests.conftest import ROOT, until
+from tests.conftest import ROOT
 
 SAID = {"host": "", "port": 9200, "prefix": "", "user": "kim"}
 
@@ -145,13 +145,12 @@ def test_a_query_finds_what_its_filters_say(ask, query, ids):
 @pytest.fixture
 def engine():
     """The port of an engine of version 2."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, str(PROGRAM), str(port)]
-    with subprocess.Popen(command) as process:
-        until(lambda: socket.create_connection(("127.0.0.1", port)).close() is None)
-        yield port
-        process.terminate()
+    stand_in.Handler.store = stand_in.Store("")
+    serving = stand_in.ThreadingHTTPServer(("127.0.0.1", 0), stand_in.Handler)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield serving.server_port
+    serving.shutdown()
+    serving.server_close()
 
 
 @pytest.mark.parametrize(("version", "refused"), [("2", False), ("3.1", True)])
@@ -161,6 +160,7 @@ def test_a_search_engine_of_another_version_than_the_settings_say_is_refused(
 ):
     told = {"search_host": "127.0.0.1", "search_port": engine, "search_version": version}
     told |= {"search_user": "", "search_password": "", "search_stand_in": False}
+    told |= {"ansible_python_interpreter": sys.executable}
     play = [{"hosts": "localhost", "gather_facts": False, "roles": ["search"], "vars": told}]
     (tmp_path / "play.yml").write_text(json.dumps(play))
     environ = {**os.environ, "ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "ANSIBLE_LOCALHOST_WARNING": "0"}
