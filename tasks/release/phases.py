@@ -68,7 +68,7 @@ class Failure(Exception):
 class HostRelease:
     """A release on this host: the plan, what is under way, and what was done.
 
-    The plan's words: `path`, `user`, `host_name` of the application; `shared`, `configured`: paths that releases share, and
+    The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature`, `public_keys`, `signatures` of the tarball;
     `keep`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
     """
@@ -419,12 +419,13 @@ class HostRelease:
 
     def check(self, port: int, attempts: int, pause: float) -> bool:
         """Health, the profile's pages, and what these name, within some attempts. False if nobody listens for the link `next`."""
-        site = Site(self.plan["host_name"], "127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
+        to = ("127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
         # closed by hand: a page has nothing to show
         pages = () if self.note().get("maintained", self.in_maintenance()) else self.profile.get("pages", ())
         for left in reversed(range(attempts)):
             try:
-                site.check(self.profile["health_path"], pages)
+                for name in self.plan["host_names"]:
+                    Site(name, *to).check(self.profile["health_path"], pages)
                 return True
             except ConnectionRefusedError:
                 if port == NEXT:
@@ -682,7 +683,7 @@ class Site:
         for page in pages:
             named = [self.own(page, each) for each in Named(self.get(page)).found]
             for path in [each for each in named if each][:ASSETS]:
-                self.get(path, f"{page} names {path}, which")
+                self.get(path, f"{self.host_name}{page} names {path}, which")
 
     def own(self, page: str, name: str) -> str:
         """The path of a name on a page; empty where it is another site's."""
@@ -695,17 +696,18 @@ class Site:
 
     def get(self, path: str, words: str = "") -> str:
         """What the site answers, with its own host name: by address alone, another site would answer."""
+        words = words or f"{self.host_name}{path}"
         connection = http.client.HTTPConnection(self.address, self.port, timeout=ANSWER)
         try:
             connection.request("GET", path, headers={"Host": self.host_name})
             answer = connection.getresponse()
             said = answer.read().decode(errors="replace")
         except http.client.HTTPException as error:
-            raise Failure(f"{words or path} gets no answer: {type(error).__name__}") from None
+            raise Failure(f"{words} gets no answer: {type(error).__name__}") from None
         finally:
             connection.close()
         if answer.status != 200:
-            raise Failure(f"{words or path} answers {answer.status}, not 200", "" if "<" in said else said)
+            raise Failure(f"{words} answers {answer.status}, not 200", "" if "<" in said else said)
         return said
 
 

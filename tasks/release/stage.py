@@ -137,9 +137,10 @@ def put_live(run: Run, reached: Sequence[Host], plan: Mapping[str, Any]) -> None
 
 def seen_wrong(run: Run) -> str:
     """What is wrong with the site as visitors see it; empty if nothing is, or if it cannot be asked from here, which is said."""
-    said, (address, port) = run.profile.release, run.cloud.http_address(run.host_name)
+    said = run.profile.release
     try:
-        Site(run.host_name, address, port).check(said.health_path, said.pages)
+        for name in run.host_names:
+            Site(name, *run.cloud.http_address(name)).check(said.health_path, said.pages)
     except Failure as failure:
         return f"from outside, {failure}"
     except OSError as error:
@@ -197,7 +198,7 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "profile",
     )
     return {
-        **{name: told[f"application_{name}"] for name in ("path", "user", "host_name")},
+        **{name: told[f"application_{name}"] for name in ("path", "user", "host_names")},
         **{name: told[f"release_{name}"] for name in names},
         "shared": [*dict.fromkeys([*shared, *configured])],
         "configured": configured,

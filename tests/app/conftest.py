@@ -26,6 +26,7 @@ NEEDED = {
     "composer": "composer",
     "mariadbd": "mariadb-server",
     "redis-server": "redis-server",
+    "varnishd": "varnish",
 }
 
 
@@ -195,7 +196,7 @@ class Shop(App):
 
     def get(self, path, method="GET", body=None, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request(method, path, body, headers)
+        connection.request(method, path, body, {"Host": "localhost", **headers})
         answer = connection.getresponse()
         return answer, answer.read().decode()
 
@@ -214,6 +215,10 @@ def variables(services):
         "shared_crypt_key": "k" * 32,
         "application_base_url": "http://localhost/",
         "application_host_name": "localhost.example",
+        "application_host_names": ["localhost.example"],
+        "application_stores": [],
+        "application_hosts": [{"id": "i-1", "address": "127.0.0.1"}],
+        "inventory_hostname": "i-1",
         "application_test_data": True,
         "search_host": "127.0.0.1",
         "search_port": services.search_port,
@@ -233,7 +238,7 @@ def render(variables):
     def render(name, **more):
         loader = jinja2.FileSystemLoader(PROFILE)
         environment = jinja2.Environment(loader=loader, trim_blocks=True, undefined=jinja2.StrictUndefined)
-        return environment.get_template(name).render(**variables, **more)
+        return environment.get_template(name).render(**{**variables, **more})
 
     return render
 

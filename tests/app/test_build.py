@@ -172,6 +172,12 @@ def test_hotfixes_are_applied_in_order_and_one_that_does_not_fit_fails(tmp_path)
     ]
     left = [each.name for each in (tmp_path / "vendor").iterdir()]
     assert left == ["text"]
+    (tmp_path / "vendor" / "text").write_text("two\n")  # the first one does not fit, and the second one would
+    patch("a.patch", "other", "five")
+    patch("b.patch", "two", "three")
+    assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 1
+    assert (tmp_path / "vendor" / "text").read_text() == "two\n"
+    assert [each.name for each in (tmp_path / "vendor").glob("text.orig")] == []
 
 
 def test_the_hotfix_of_the_example_mends_its_package(built):

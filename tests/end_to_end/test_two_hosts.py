@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -103,6 +104,36 @@ def every(site, program):
     """Run a program on every machine."""
     for host in site.hosts:
         ssh.python(host, "release", program)
+
+
+LISTENS = """
+import socket
+listening = socket.create_server(("", 6081))
+listening.settimeout(30)
+print(listening.accept()[1][0])
+"""
+CONNECTS = """
+import socket, time
+end = time.monotonic() + 20
+while True:
+    try:
+        socket.create_connection((ADDRESS, 6081), timeout=2)
+        break
+    except OSError:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+"""
+
+
+@pytest.mark.promise("hosts-purge-each-other")
+def test_a_port_for_the_other_machine_is_open_for_it_and_for_nobody_else(pair):
+    one, other = pair.hosts
+    with ThreadPoolExecutor() as pool:
+        came_from = pool.submit(ssh.python, one, "release", LISTENS)
+        with pytest.raises(TimeoutError):  # dropped, not refused by who does not listen
+            socket.create_connection((one.address, 6081), timeout=3)
+        ssh.python(other, "release", CONNECTS.replace("ADDRESS", repr(one.address)))
+        assert came_from.result().strip() == other.address
 
 
 @pytest.mark.parametrize(

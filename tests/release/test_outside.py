@@ -58,7 +58,7 @@ def run_on(hosts, port, tmp_path):
         log=lambda stage: tmp_path / stage,
         profile=SimpleNamespace(release=release),
         cloud=SimpleNamespace(http_address=lambda name: ("127.0.0.1", port)),
-        host_name="shop.localhost",
+        host_names=("shop.localhost",),
         url="http://shop.localhost/",
     )
 
@@ -77,9 +77,9 @@ def test_a_site_that_is_seen_from_outside_is_settled(front, tmp_path):
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/health", "from outside, /health answers 502, not 200"),
-        ("/", "from outside, / answers 502, not 200"),
-        ("/a.js", "from outside, / names /a.js, which answers 502, not 200"),
+        ("/health", "from outside, shop.localhost/health answers 502, not 200"),
+        ("/", "from outside, shop.localhost/ answers 502, not 200"),
+        ("/a.js", "from outside, shop.localhost/ names /a.js, which answers 502, not 200"),
     ],
 )
 def test_what_visitors_would_not_get_goes_back(front, tmp_path, path, why):

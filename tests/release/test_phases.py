@@ -69,7 +69,7 @@ class Site(http.server.BaseHTTPRequestHandler):
             return
         release = self.server.root / self.server.link
         health, page = release / "page", release / self.path.partition("?")[0].lstrip("/")
-        if self.headers["Host"] != "shop.localhost":
+        if self.headers["Host"] not in self.server.names:
             status, body = 404, b"another site"
         elif self.path == "/health":
             ill = not health.exists() or health.read_text() in ("ill", f"ill as {self.server.link}")
@@ -103,6 +103,7 @@ class Host:
         """A server for the release that a link names."""
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
         server.root, server.link, server.asked, server.says = self.root, link, self.asked, {"tarball": []}
+        server.names = ["shop.localhost", "de.shop.localhost"]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
 
@@ -130,7 +131,7 @@ class Host:
             "phases": ALL,
             "path": str(self.root),
             "user": getpass.getuser(),
-            "host_name": "shop.localhost",
+            "host_names": ["shop.localhost", "de.shop.localhost"],
             "ports": {"80": self.server.server_port, "8090": self.next.server_port},
             "id": name,
             "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
@@ -365,7 +366,7 @@ def test_what_is_ill_is_seen_before_visitors_see_it(host):
     host.live("old")
     host.asked.clear()
     assert host.fails("new", files={"page": "ill"}) == (
-        "Check the release where nobody sees it: /health answers 503, not 200 the database is away; old runs as before"
+        "Check the release where nobody sees it: shop.localhost/health answers 503, not 200 the database is away; old runs as before"
     )
     assert (host.current, host.under_way()) == ("old", {})
     assert set(host.asked) == {("next", "/health")}
@@ -378,7 +379,7 @@ def test_what_is_ill_where_visitors_are_goes_back(host):
     host.asked.clear()
     said = host.fails("new", files={"page": "ill as current"})
     assert said.startswith(
-        "Check the release that visitors get: /health answers 503, not 200 the database is away"
+        "Check the release that visitors get: shop.localhost/health answers 503, not 200 the database is away"
     )
     assert said.endswith("went back to old")
     assert (host.current, host.under_way()) == ("old", {})
@@ -396,10 +397,10 @@ FRONT = """<html><link rel="stylesheet" href="/style.css?v=1"><link rel="canonic
 @pytest.mark.parametrize(
     ("lacks", "said"),
     [
-        ("index", "/index answers 404, not 200"),
-        ("style.css", "/index names /style.css?v=1, which answers 404, not 200"),
-        ("lib/a.js", "/index names /lib/a.js, which answers 404, not 200"),
-        ("logo%20a.png", "/index names /logo%20a.png, which answers 404, not 200"),
+        ("index", "shop.localhost/index answers 404, not 200"),
+        ("style.css", "shop.localhost/index names /style.css?v=1, which answers 404, not 200"),
+        ("lib/a.js", "shop.localhost/index names /lib/a.js, which answers 404, not 200"),
+        ("logo%20a.png", "shop.localhost/index names /logo%20a.png, which answers 404, not 200"),
         ("", ""),
     ],
 )
@@ -414,6 +415,13 @@ def test_the_pages_of_the_profile_and_what_they_name_are_there_before_visitors_g
         return
     assert host.fails("new", **how).startswith(f"Check the release where nobody sees it: {said}")
     assert ("current", "/index") not in host.asked
+
+
+@pytest.mark.promise("pages-are-checked-before-visitors-get-them")
+def test_each_host_name_of_the_site_is_asked(host):
+    host.live("old")
+    host.next.names = ["shop.localhost"]
+    assert "sees it: de.shop.localhost/health answers 404, not 200" in host.fails("new")
 
 
 def test_where_nobody_listens_for_the_next_release_it_is_checked_after_the_switch(host):

@@ -30,12 +30,15 @@ def test_the_firewall_lets_in_what_is_named_and_nothing_else():
         "nftables.conf.j2",
         firewall_ssh_from=["192.0.2.0/24", "2001:db8::/32"],
         firewall_http_from=[],
+        firewall_peers=["198.51.100.2/32"],
+        firewall_peer_ports=[6081],
     )
     policy, *lines = configuration.chains(rules)["input"]
     assert policy == "type filter hook input priority filter; policy drop;"
     assert [line for line in lines if "dport" in line] == [
         "ip saddr 192.0.2.0/24 tcp dport { 22 } accept",
         "ip6 saddr 2001:db8::/32 tcp dport { 22 } accept",
+        "ip saddr 198.51.100.2/32 tcp dport { 6081 } accept",
     ]
 
 

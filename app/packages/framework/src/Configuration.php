@@ -71,7 +71,9 @@ final class Configuration
     /** A "system" value as a store sees it. */
     public function ofStore(string $store, string $path): mixed
     {
-        return $this->get("system/stores/$store/$path") ?? $this->get("system/default/$path");
+        $website = $this->get("scopes/stores/$store/website_id");
+        $code = array_column($this->get('scopes/websites') ?? [], 'code', 'website_id')[$website] ?? 'admin';
+        return $this->get("system/stores/$store/$path") ?? $this->get("system/websites/$code/$path") ?? $this->get("system/default/$path");
     }
 
     /** @return array<string, mixed> */
