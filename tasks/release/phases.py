@@ -255,8 +255,12 @@ class HostRelease:
     # --- live -------------------------------------------------------------------------------------------
 
     def live(self) -> None:
-        """Visitors get the release, checked. A release that was live before is checked only."""
+        """Visitors get the release, checked. A release that was live before imports what has changed of the configuration, and is checked."""
         if self.is_live():
+            if self.is_due("configuration"):
+                self.changed = True
+                with self.step("Import the configuration that has changed"):
+                    self.import_again()
             with self.step("Check the release that visitors get"):
                 self.check(PUBLIC, CHECKS, CHECK_PAUSE)
             return
@@ -346,10 +350,8 @@ class HostRelease:
             self.must(said["interpreter"], stdin=self.plan["scripts"][each], name=Path(each).name)
 
     def migrate(self, due: Mapping[str, bool]) -> None:
-        """By commands that may write into a copy of the configuration; the names of what they wrote are told."""
-        try:
-            for each in self.plan["configured"]:
-                self.must(["cp", "--remove-destination", str(self.root / "shared" / each), each])
+        """Database and configuration, by the new code."""
+        with self.lent():
             if due["migration"]:
                 self.write(begun=True)
                 self.outliving(self.profile["migration"]["run"])
@@ -358,6 +360,21 @@ class HostRelease:
             ):
                 self.write(imports=True)
                 self.must(self.profile["configuration"]["run"])
+
+    def import_again(self) -> None:
+        """A release that was live before: the shared configuration may have changed since."""
+        with self.lent():
+            self.must(self.profile["configuration"]["run"])
+        for command in self.profile["after_switch"]:
+            self.must(command)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Commands may write into a copy of the shared configuration; the names of what they wrote are told."""
+        try:
+            for each in self.plan["configured"]:
+                self.must(["cp", "--remove-destination", str(self.root / "shared" / each), each])
+            yield
             if written := self.profile.get("written"):
                 said = self.must(written["interpreter"], stdin=self.plan["scripts"][written["names"]])
                 self.notes += [f"{each} was written: put it into the template" for each in said.splitlines()]
@@ -653,7 +670,7 @@ def completed(folder: Path) -> float:
     return marker.stat().st_mtime if marker.exists() else 0.0
 
 
-class Named(html.parser.HTMLParser):
+class PageFiles(html.parser.HTMLParser):
     """The files that a page names, which a browser would fetch with it."""
 
     def __init__(self, page: str) -> None:
@@ -681,7 +698,7 @@ class Site:
         """Health and pages answer 200, and so does every file of the site that a page names. Raises Failure or OSError."""
         self.get(health)
         for page in pages:
-            named = [self.own(page, each) for each in Named(self.get(page)).found]
+            named = [self.own(page, each) for each in PageFiles(self.get(page)).found]
             for path in [each for each in named if each][:ASSETS]:
                 self.get(path, f"{self.host_name}{page} names {path}, which")
 

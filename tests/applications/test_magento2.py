@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -116,3 +118,27 @@ def test_tests_and_tools_of_developers_are_in_no_tarball(path):
 def test_the_command_sees_all_of_a_module_s_settings():
     layers = profile.load(ROOT, Application(profile="magento2")).layers
     assert all("app/code/*/*/etc" in each.present for each in layers if each.declared == "static")
+
+
+READS = """
+namespace Shop\\Framework;
+require $argv[1] . '/app/packages/framework/src/Configuration.php';
+var_export((new Configuration('/nowhere'))->get('queue/consumers_wait_for_messages'));
+"""
+
+
+@pytest.mark.promise("consumers-wait")
+def test_the_number_that_tells_a_consumer_to_wait_reaches_it_as_a_number():
+    """Magento compares it with 1 by type: the text of an environment variable of its own does not count."""
+    (unit,) = profile.load(ROOT, Application(profile="magento2")).server.roles["workers"]["units"]
+    given = dict(word.split("=", 1) for word in unit["command"] if word.startswith("MAGENTO_DC_"))
+    read = ["php", "-r", READS, "--", str(ROOT)]
+    said = subprocess.run(
+        read, env={"PATH": os.environ["PATH"], **given}, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "1"
+    text = {"MAGENTO_DC_QUEUE__CONSUMERS_WAIT_FOR_MESSAGES": "1"}
+    said = subprocess.run(
+        read, env={"PATH": os.environ["PATH"], **text}, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "'1'"

@@ -321,13 +321,15 @@ def test_a_consumer_works_and_comes_back_after_a_run_that_was_stopped(site, tmp_
         return shell.python(site.host, "release", WORKS.format(sql=sql, price=price))
 
     works("mug-spring", 12.34)
+    unit = "worker-product_action_attribute.update@1"
+    assert (
+        site.ssh(f"systemctl show {unit} --property=NRestarts", tmp=tmp_path).strip() == "NRestarts=0"
+    )  # it waits
     closed = "/srv/shop/current/var/.maintenance.flag"
     site.ssh(
         f"touch {closed} && systemctl stop workers.target && systemctl start workers_again", tmp=tmp_path
     )
-    assert "inactive" in site.ssh(
-        "systemctl is-active worker-product_action_attribute.update@1 || true", tmp=tmp_path
-    )
+    assert "inactive" in site.ssh(f"systemctl is-active {unit} || true", tmp=tmp_path)
     site.ssh(f"rm {closed} && systemctl is-active workers_again.timer", tmp=tmp_path)
     site.ssh("systemctl start workers_again", tmp=tmp_path)  # as the timer does each minute
     works("mug-dusk", 23.45)

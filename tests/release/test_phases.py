@@ -570,6 +570,25 @@ def test_an_import_alone_closes_nothing_and_is_done_again_by_the_release_that_is
     assert imports.read_text().splitlines() == ["old", "new", "old"]
 
 
+@pytest.mark.promise("a-changed-setting-is-imported")
+def test_a_release_that_is_live_imports_what_has_changed_of_the_shared_configuration(host):
+    imports, due = host.folder / "imports", host.folder / "due"
+    run = ["sh", "-c", f"test ! -L etc/env && echo $(basename $PWD) >> {imports}; rm -f {due}"]
+    flush = [["sh", "-c", f"echo flushed >> {imports}"]]
+    work = {**configuration(run, due=["sh", "-c", f"test ! -e {due} || exit 2"]), "after_switch": flush}
+    host.live("old", profile=work)
+    due.touch()
+    answer = host.live("old", profile=work)
+    assert answer["changed"] is True
+    assert imports.read_text().split() == ["flushed", "old", "flushed"]
+    assert (host.root / "current/etc/env").is_symlink()
+    assert host.under_way() == {}
+    due.touch()
+    fails = {"configuration": {**work["configuration"], "run": ["false"]}}
+    assert host.fails("old", profile=fails).endswith("false: exit code 1 ; old runs as before")
+    assert (host.current, host.live("old", profile=work)["changed"]) == ("old", True)
+
+
 def test_a_migrated_database_is_asked_for_configuration_afterwards(host):
     order = host.folder / "order"
     first = ["sh", "-c", f"echo due >> {order}; exit 2"]

@@ -4,7 +4,10 @@ declare(strict_types=1);
 
 namespace Shop\Framework;
 
-/** What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins, and an environment variable wins over both. */
+/**
+ * What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins, and an environment variable wins over both:
+ * MAGENTO_DC_A__B has a text for a/b, MAGENTO_DC__OVERRIDE a tree in JSON.
+ */
 final class Configuration
 {
     /** @var array<string, mixed>|null */
@@ -21,7 +24,11 @@ final class Configuration
         if ($override !== false) {
             return $override;
         }
-        $value = $this->values ??= array_replace_recursive($this->file('config.php'), $this->file('env.php'));
+        $value = $this->values ??= array_replace_recursive(
+            $this->file('config.php'),
+            $this->file('env.php'),
+            json_decode(getenv('MAGENTO_DC__OVERRIDE') ?: '[]', true) ?? [],
+        );
         foreach (explode('/', $path) as $key) {
             if (!is_array($value) || !array_key_exists($key, $value)) {
                 return null;
