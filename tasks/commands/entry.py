@@ -81,11 +81,15 @@ class Main(DoitMain):
         return PluginDict({name: PluginEntry("COMMAND", name, place) for name, place in places.items()})
 
     def process_args(self, cmd_args: Sequence[str]) -> list[str]:
-        """Keep the `name=value` words apart. doit's own fails at an empty word."""
+        """Keep the `name=value` words apart. Those of a command for a host are its own. doit's own fails at an empty word."""
         reset_vars()
-        words = []
-        for each in cmd_args:
+        words: list[str] = []
+        for at, each in enumerate(cmd_args):
             name, is_variable, value = each.partition("=")
+            if words[:1] == ["ssh"] and not (
+                (name.isidentifier() and is_variable) or each.startswith(("-", "i-"))
+            ):
+                return [*words, *cmd_args[at:]]
             if is_variable and not each.startswith("-"):
                 set_var(name, value)
             else:

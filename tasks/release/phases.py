@@ -255,12 +255,8 @@ class HostRelease:
     # --- live -------------------------------------------------------------------------------------------
 
     def live(self) -> None:
-        """Visitors get the release, checked. A release that was live before imports what has changed of the configuration, and is checked."""
+        """Visitors get the release, checked. A release that was live before is checked only."""
         if self.is_live():
-            if self.is_due("configuration"):
-                self.changed = True
-                with self.step("Import the configuration that has changed"):
-                    self.import_again()
             with self.step("Check the release that visitors get"):
                 self.check(PUBLIC, CHECKS, CHECK_PAUSE)
             return
@@ -276,12 +272,19 @@ class HostRelease:
         if due["installs"]:
             with self.step("Install the application"):
                 self.install()
+        # of what is not closed, the running release may show no page from the import to the switch
+        at_once = due["configuration"] and not due["migrates"]
+        relink(self.root / "next", f"releases/{self.id}")
+        seen = False
+        if at_once:
+            with self.step("Check the release's health where nobody sees it"):
+                self.check(NEXT, CHECKS, CHECK_PAUSE, pages=False)
         if due["migration"] or due["configuration"] or due["installs"]:
             with self.step("Change the data with the new code"):
                 self.migrate(due)
-        with self.step("Check the release where nobody sees it"):
-            relink(self.root / "next", f"releases/{self.id}")
-            seen = self.check(NEXT, CHECKS, CHECK_PAUSE)
+        if not at_once:
+            with self.step("Check the release where nobody sees it"):
+                seen = self.check(NEXT, CHECKS, CHECK_PAUSE)
         with self.step("Switch to the new release"):
             self.switch(self.id)
             for command in self.profile["after_switch"]:
@@ -361,13 +364,6 @@ class HostRelease:
                 self.write(imports=True)
                 self.must(self.profile["configuration"]["run"])
 
-    def import_again(self) -> None:
-        """A release that was live before: the shared configuration may have changed since."""
-        with self.lent():
-            self.must(self.profile["configuration"]["run"])
-        for command in self.profile["after_switch"]:
-            self.must(command)
-
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
         """Commands may write into a copy of the shared configuration; the names of what they wrote are told."""
@@ -434,15 +430,16 @@ class HostRelease:
         """A new link is renamed over the old one: there is no moment without one."""
         relink(self.root / "current", f"releases/{to}")
 
-    def check(self, port: int, attempts: int, pause: float) -> bool:
+    def check(self, port: int, attempts: int, pause: float, *, pages: bool = True) -> bool:
         """Health, the profile's pages, and what these name, within some attempts. False if nobody listens for the link `next`."""
         to = ("127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
         # closed by hand: a page has nothing to show
-        pages = () if self.note().get("maintained", self.in_maintenance()) else self.profile.get("pages", ())
+        pages = pages and not self.note().get("maintained", self.in_maintenance())
+        paths = self.profile.get("pages", ()) if pages else ()
         for left in reversed(range(attempts)):
             try:
                 for name in self.plan["host_names"]:
-                    Site(name, *to).check(self.profile["health_path"], pages)
+                    Site(name, *to).check(self.profile["health_path"], paths)
                 return True
             except ConnectionRefusedError:
                 if port == NEXT:

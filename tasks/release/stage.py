@@ -76,30 +76,9 @@ def parts(run: Run) -> dict[str, object]:
         "profile": plain(run.profile.release),
         "scripts": _scripts(run),
     }
-    if run.profile.release.configuration:  # what `server` writes into it is to be imported
-        found["host names"] = list(run.host_names)
-        found["shared configuration"] = _configuration(run)
     if not run.environment.has("tarball"):
         found["tarball"] = partial(_tarball_of_commit, run)
     return found
-
-
-def _configuration(run: Run) -> object:
-    """What the shared configuration is made of, but for the host names and the secrets."""
-    told = {
-        name: plain(each)
-        for name, each in run.environment.server.roles.items()
-        if name in ("shared", "search")
-    }
-    files = [
-        run.profile.folder / each["template"]
-        for each in run.profile.server.roles.get("shared", {}).get("configuration", ())
-    ]
-    return {
-        **told,
-        "stores": plain(run.stores),
-        "templates": [Digest.of_bytes(each.read_bytes()) for each in files],
-    }
 
 
 def _tarball_of_commit(run: Run) -> str | None:

@@ -262,6 +262,7 @@ def shop(empty, services, render):
     for name in ("second_factor.php.j2", "reindex.php.j2"):
         followed = source.php(render(name))
         assert followed.returncode == 0, followed.stderr
+    assert source.magento("app:config:import").stdout == "Imported.\n"  # as a release does
     shop = Shop(path=source.path, port=free_port(), services=services)
     command = ["php", "-S", f"127.0.0.1:{shop.port}", "-t", "pub", str(Path(__file__).parent / "router.php")]
     services.start("http", ["env", "-C", str(shop.path), *command], lambda: listening(shop.port))

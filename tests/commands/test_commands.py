@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from doit.doit_cmd import DoitMain
 
-from tasks.commands.entry import COMMANDS
+from tasks.commands.command_line import typed as typed_variables
+from tasks.commands.entry import COMMANDS, Main
 from tasks.commands.open import SshCommand
 from tests.conftest import DOIT, ROOT, copy_project, doit, git
 
@@ -171,6 +172,19 @@ def test_a_stage_tells_what_it_takes(project, tmp_path):
 def test_help_that_is_meant_for_another_program_is_passed_on():
     assert SshCommand.passes_words_on
     assert SshCommand.own_words(SshCommand, ["--json", "i-1", "ls", "-h"]) == ["--json"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words", "variables"),
+    [
+        (["environment=staging", "ssh", "i-1", "env", "A=1", ""], ["i-1", "env", "A=1", ""], {"environment": "staging"}),
+        (["ssh", "environment=staging", "mariadb -e 'a=1'", "b=2"], ["mariadb -e 'a=1'", "b=2"], {"environment": "staging"}),
+        (["ssh", "--json", "brnach=x"], ["--json"], {"brnach": "x"}),
+    ],
+)  # fmt: skip
+def test_words_of_a_command_for_a_host_are_its_own(typed, words, variables):
+    assert Main().process_args(typed) == ["ssh", *words]
+    assert typed_variables() == variables
 
 
 @pytest.mark.promise("no-status-asks-no-cloud")

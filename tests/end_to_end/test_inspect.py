@@ -30,7 +30,7 @@ def test_an_environment_is_shown_with_its_release_and_its_health(site):
 def test_a_host_is_logged_in_to_by_name_or_without(site):
     (host,) = told(site, "ssh")
     assert "key" not in host
-    assert site.doit("ssh", "echo", "hello").stdout == "hello\n"
+    assert site.doit("ssh", "echo", "a=hello").stdout == "a=hello\n"
     assert site.doit("ssh", host["name"], "exit", "7").returncode == 7
     refused = site.doit("ssh", "i-0")
     assert refused.returncode == 3

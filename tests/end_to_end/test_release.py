@@ -174,6 +174,17 @@ def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     assert site.stages("release") == UNCHANGED
 
 
+@pytest.mark.promise("a-changed-configuration-is-imported")
+def test_a_changed_configuration_is_imported_into_the_live_release(site, tmp_path):
+    template = site.root / "applications" / "magento2" / "env.php.j2"
+    known = "'seo' => ['use_rewrites' => '1'"
+    template.write_text(template.read_text().replace(known, f"{known}, 'known' => '1'"))
+    commit(site.root)
+    assert site.stages("release") == {**UNCHANGED, "server": "done"}
+    assert "'known'" in site.ssh("grep use_rewrites /srv/shop/shared/app/etc/env.php", tmp=tmp_path)
+    assert site.get("/?q=never-asked-for-before")[0] == 200
+
+
 @pytest.mark.promise("provisioning-again-changes-nothing")
 def test_provisioning_again_changes_nothing(site):
     assert site.doit("forget", "server").returncode == 0

@@ -570,23 +570,20 @@ def test_an_import_alone_closes_nothing_and_is_done_again_by_the_release_that_is
     assert imports.read_text().splitlines() == ["old", "new", "old"]
 
 
-@pytest.mark.promise("a-changed-setting-is-imported")
-def test_a_release_that_is_live_imports_what_has_changed_of_the_shared_configuration(host):
-    imports, due = host.folder / "imports", host.folder / "due"
-    run = ["sh", "-c", f"test ! -L etc/env && echo $(basename $PWD) >> {imports}; rm -f {due}"]
-    flush = [["sh", "-c", f"echo flushed >> {imports}"]]
-    work = {**configuration(run, due=["sh", "-c", f"test ! -e {due} || exit 2"]), "after_switch": flush}
-    host.live("old", profile=work)
-    due.touch()
-    answer = host.live("old", profile=work)
-    assert answer["changed"] is True
-    assert imports.read_text().split() == ["flushed", "old", "flushed"]
-    assert (host.root / "current/etc/env").is_symlink()
-    assert host.under_way() == {}
-    due.touch()
-    fails = {"configuration": {**work["configuration"], "run": ["false"]}}
-    assert host.fails("old", profile=fails).endswith("false: exit code 1 ; old runs as before")
-    assert (host.current, host.live("old", profile=work)["changed"]) == ("old", True)
+@pytest.mark.promise("an-import-is-followed-by-the-switch")
+def test_the_switch_follows_an_import_at_once_and_pages_are_checked_then(host):
+    host.live("old")
+    asks = ["sh", "-c", f"echo imports >> {host.log}"]
+    host.asked.clear()
+    answer = host.live("new", profile={**configuration(asks), "pages": ["/page"]})
+    steps = [name for name, _ in answer["steps"]]
+    assert steps[steps.index("Change the data with the new code") + 1] == "Switch to the new release"
+    assert ("current", "/page") in host.asked
+    assert ("next", "/page") not in host.asked
+    assert host.fails("sick", files={"page": "ill as next"}, profile=configuration(asks)).endswith(
+        "new runs as before"
+    )
+    assert host.said().count("imports") == 1
 
 
 def test_a_migrated_database_is_asked_for_configuration_afterwards(host):

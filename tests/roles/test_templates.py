@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,9 @@ def render(role, template, **variables):
 
 def render_in(folder, template, **variables):
     variables["ansible_search_path"] = [str(folder)]
-    templar = Templar(loader=DataLoader(), variables=variables)
+    loader = DataLoader()
+    loader.set_basedir(str(folder))  # for what a template imports
+    templar = Templar(loader=loader, variables=variables)
     text = trust_as_template((folder / template).read_text())
     return templar.template(text, escape_backslashes=False)  # as the template module does
 
@@ -142,3 +146,20 @@ def test_an_environment_file_quotes_values_and_its_variables_come_last():
     assert r'DB_PASSWORD="p\"@\$\\ss"' in lines
     assert 'DATABASE_URL="mysql://shop:p%22%40%24%5Css@localhost/shop?charset=utf8mb4"' in lines
     assert lines[-2:] == ['MAIL="a=b c"', 'APP_DEBUG="1"']
+
+
+@pytest.mark.promise("no-mail-of-test-data")
+@pytest.mark.parametrize("test_data", [True, False])
+def test_a_shop_with_test_data_sends_no_mail(test_data, tmp_path):
+    written = tmp_path / "env.php"
+    told = ("database_host", "database_name", "database_user", "database_password", "shared_crypt_key")
+    told += ("search_host", "search_port", "search_prefix", "search_user", "search_password")
+    told += ("application_host_name", "application_base_url")
+    variables = {**dict.fromkeys(told, "x"), "application_test_data": test_data}
+    written.write_text(render_in(ROLES.parent / "applications" / "magento2", "env.php.j2", **variables))
+    script = f"echo json_encode((include '{written}')['system']['default']['system']);"
+    said = subprocess.run(["php", "-r", script], check=True, capture_output=True, text=True).stdout
+    assert json.loads(said) == {
+        "full_page_cache": {"caching_application": "2"},
+        "smtp": {"disable": "1" if test_data else "0"},
+    }

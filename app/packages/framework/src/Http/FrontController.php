@@ -6,7 +6,9 @@ namespace Shop\Framework\Http;
 
 use Shop\Framework\Maintenance;
 use Shop\Framework\Configuration;
+use Shop\Framework\ConfigurationHash;
 use Shop\Framework\ObjectManager;
+use Shop\Framework\Refusal;
 
 /** Finds the controller: di.xml has a pattern of the path for each. */
 final class FrontController
@@ -15,6 +17,7 @@ final class FrontController
     public function __construct(
         private readonly ObjectManager $objectManager,
         private readonly Configuration $configuration,
+        private readonly ConfigurationHash $hash,
         private readonly Maintenance $maintenance,
         private readonly PageFactory $pages,
         private readonly Context $context,
@@ -27,6 +30,9 @@ final class FrontController
         if ($this->maintenance->active($request->address)) {
             require "{$this->configuration->root}/pub/errors/503.php";
             exit;
+        }
+        if (!in_array($this->hash->imported(), [null, $this->hash->now()], true)) {
+            throw new Refusal('The configuration file has changed. Run app:config:import or setup:upgrade.');
         }
         $own = $this->own($request->runCode, $request->runType);
         if ($own === null) {

@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace Shop\Framework\Setup;
 
 use Shop\Framework\Configuration;
+use Shop\Framework\ConfigurationHash;
 use Shop\Framework\Connection;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
@@ -12,8 +13,12 @@ use Shop\Framework\Console\Input;
 /** app:config:status (exit 2 when an import is due, 255 when the database is empty) and app:config:import: files to database. */
 final class ConfigurationImport extends Command
 {
-    public function __construct(private readonly Configuration $configuration, private readonly Connection $connection, private readonly Database $database)
-    {
+    public function __construct(
+        private readonly Configuration $configuration,
+        private readonly ConfigurationHash $hash,
+        private readonly Connection $connection,
+        private readonly Database $database,
+    ) {
     }
 
     public function run(Input $input): int
@@ -22,7 +27,7 @@ final class ConfigurationImport extends Command
             fwrite(STDERR, "the table flag does not exist\n");
             return 255;
         }
-        $due = $this->connection->rows("SELECT flag_data FROM flag WHERE flag_code = 'config_hash'") !== [['flag_data' => $this->hash()]];
+        $due = $this->hash->imported() !== $this->hash->now();
         if ($input->command === 'app:config:status') {
             echo $due ? "Config files have changed. Run app:config:import.\n" : "Config files are up to date.\n";
             return $due ? 2 : 0;
@@ -44,12 +49,6 @@ final class ConfigurationImport extends Command
         }
         $codes = array_column($stores, 'code');
         $this->connection->rows('DELETE FROM store WHERE code NOT IN (' . implode(', ', array_fill(0, count($codes), '?')) . ')', $codes);
-        $this->connection->rows("REPLACE INTO flag (flag_code, flag_data) VALUES ('config_hash', ?)", [$this->hash()]);
-    }
-
-    private function hash(): string
-    {
-        $sections = array_map($this->configuration->get(...), ['scopes', 'themes', 'system']);
-        return hash('sha256', json_encode($sections, JSON_THROW_ON_ERROR));
+        $this->connection->rows("REPLACE INTO flag (flag_code, flag_data) VALUES ('config_hash', ?)", [$this->hash->now()]);
     }
 }
