@@ -141,6 +141,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     # where things come from, and what passes for an answer
     (ORIGIN, TASKS.format("packages"), "install_recommends: false", "install_recommends: true"),
     (ORIGIN, TASKS.format("packages"), "install_recommends: false", "install_recommends: false\n    allow_unauthenticated: true"),
+    (ORIGIN, TASKS.format("search"), "        follow_redirects: none\n", ""),
+    (ORIGIN, TASKS.format("search"), "        timeout: 10\n", ""),
     (ORIGIN, TASKS.format("packages"), "apt-get install --yes", "apt-get install --yes --allow-unauthenticated"),
     # failures
     (SHOWN, RELEASE.format("ask"), "  no_log: true # the plan has the tarball's signed address, and passwords\n", ""),
@@ -238,7 +240,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, PHP, "        limit_conn php {{ php_max_children + php_queue }};\n", ""),
     (WEB, SHOP, "(php|phtml|phar|htaccess", "(phar|htaccess"),
     (WEB, PHP, "location ~ /\\.(?!well-known/)", "location ~ /\\.git/"),
-    (WEB, PHP, "/current/{{ application_web_root }}", "/current"),
+    (WEB, PHP, "/$release/{{ application_web_root }}", "/$release"),
     (WEB, PHP, "    add_header X-Frame-Options $own_x_frame_options;\n", ""),
     (WEB, PHP, "rewrite ^ /index.php last", "try_files $uri =404"),
     (WEB, STATIC, "        deny all;\n", "        allow all;\n"),

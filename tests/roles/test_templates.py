@@ -155,7 +155,12 @@ def test_a_shop_with_test_data_sends_no_mail(test_data, tmp_path):
     told = ("database_host", "database_name", "database_user", "database_password", "shared_crypt_key")
     told += ("search_host", "search_port", "search_prefix", "search_user", "search_password")
     told += ("application_host_name", "application_base_url")
-    variables = {**dict.fromkeys(told, "x"), "application_test_data": test_data}
+    hosts = {
+        "application_hosts": [{"id": "i-1", "address": "10.0.0.1"}],
+        "inventory_hostname": "i-1",
+        "application_stores": [],
+    }
+    variables = {**dict.fromkeys(told, "x"), **hosts, "application_test_data": test_data}
     written.write_text(render_in(ROLES.parent / "applications" / "magento2", "env.php.j2", **variables))
     script = f"echo json_encode((include '{written}')['system']['default']['system']);"
     said = subprocess.run(["php", "-r", script], check=True, capture_output=True, text=True).stdout
