@@ -491,8 +491,12 @@ def test_a_broken_migration_keeps_the_site_closed_until_a_release_succeeds(host)
     assert (host.current, host.closed()) == ("old", True)
     assert "restart workers.target" not in host.said()
     assert (host.root / "releases/new/etc/env").is_symlink()
-    host.live("newer", profile={"restart": ["workers.target"]})
-    assert (host.current, host.closed()) == ("newer", False)
+    (host.root / "releases/new/etc/env").unlink()
+    (host.root / "releases/new/etc/env").write_text("a copy that a killed run has left")
+    linked = configuration(["true"], due=["test", "-L", "etc/env"])
+    answer = host.live("new", profile={**linked, "restart": ["workers.target"]})
+    assert "Wait for the jobs of cron that still run" in [name for name, _ in answer["steps"]]
+    assert (host.current, host.closed()) == ("new", False)
     assert host.said()[-1] == "restart workers.target"
 
 
