@@ -159,6 +159,7 @@ def test_a_shop_with_test_data_sends_no_mail(test_data, tmp_path):
         "application_hosts": [{"id": "i-1", "address": "10.0.0.1"}],
         "inventory_hostname": "i-1",
         "application_stores": [],
+        "application_host_names": ["x"],
     }
     variables = {**dict.fromkeys(told, "x"), **hosts, "application_test_data": test_data}
     written.write_text(render_in(ROLES.parent / "applications" / "magento2", "env.php.j2", **variables))
