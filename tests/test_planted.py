@@ -149,7 +149,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (READ, TASKS.format("redis"), "  notify: Restart Redis\n", ""),
     (READ, TASKS.format("firewall"), "  notify: Reload the firewall\n", ""),
     (READ, TASKS.format("php"), "  notify: Reload PHP-FPM\n", ""),
-    (READ, TASKS.format("shared"), "  notify: The shared configuration has changed\n", ""),
+    (READ, TASKS.format("shared"), "    - Reload what keeps the shared configuration in memory\n", ""),
     (READ, "roles/mariadb/handlers/main.yml", "state: restarted", "state: reloaded"),
     (READ, "roles/redis/handlers/main.yml", "state: restarted", "state: started"),
     (READ, "roles/nginx/handlers/main.yml", "state: reloaded", "state: started"),

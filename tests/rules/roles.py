@@ -463,11 +463,9 @@ def a_changed_file_is_read_again(root: Path) -> list[Finding]:
             shared = task.target.startswith("{{ application_path }}/shared/")
             if not told and not oneshot and (shared or not READ_WHEN_USED.search(task.target)):
                 found.append(f"{task}: no service is told")
-            found += [
-                f"{task}: {name} does not make it be read again"
-                for name in told
-                if name not in handlers or not _again(handlers[name], handlers)
-            ]
+            found += [f"{task}: {name} is no handler of the role" for name in told if name not in handlers]
+            if told and not any(_again(handlers[name], handlers) for name in told if name in handlers):
+                found.append(f"{task}: {' and '.join(told)} does not make it be read again")
         for handler in handlers.values():
             unit = str(handler.arguments.get("name", ""))
             if unit in HOW and handler.arguments.get("state") != HOW[unit]:
