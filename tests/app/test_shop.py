@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+
 import pytest
+import yaml
+
+from tests.app.conftest import PROFILE
 
 pytestmark = pytest.mark.services
 
@@ -98,6 +104,20 @@ def test_test_data_only_where_it_is_wanted(shop):
     shop.services.sql("UPDATE shop.catalog_product SET price = 77.77 WHERE sku = 'mug-spring'")
     assert shop.magento("sampledata:deploy").stdout == "sample data: 0 products added\n"
     assert "€77.77" in shop.get("/")[1]
+
+
+def test_a_consumer_of_the_profile_waits_for_messages_and_one_of_cron_does_not(shop):
+    (unit,) = yaml.safe_load((PROFILE / "profile.yml").read_text())["server"]["roles"]["workers"]["units"]
+    command = unit["command"]
+    begun = time.monotonic()
+    subprocess.run(command[command.index("php") :], cwd=shop.path, check=True, timeout=60)
+    took = time.monotonic() - begun
+    with subprocess.Popen(command, cwd=shop.path) as child:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(1 + 3 * took)
+        finally:
+            child.kill()
 
 
 @pytest.mark.promise("health-in-maintenance")

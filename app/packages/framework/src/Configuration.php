@@ -21,7 +21,9 @@ final class Configuration
         if ($override !== false) {
             return $override;
         }
-        $value = $this->values ??= array_replace_recursive($this->file('config.php'), $this->file('env.php'));
+        // the only way to change a number: every other variable is a text
+        $override = json_decode(getenv('MAGENTO_DC__OVERRIDE') ?: '[]', true) ?? [];
+        $value = array_replace($this->values ??= array_replace_recursive($this->file('config.php'), $this->file('env.php')), $override);
         foreach (explode('/', $path) as $key) {
             if (!is_array($value) || !array_key_exists($key, $value)) {
                 return null;

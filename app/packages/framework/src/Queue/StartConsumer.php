@@ -35,7 +35,7 @@ final class StartConsumer extends Command
         if ($input->has('single-thread') && $this->connection->rows("SELECT GET_LOCK(CONCAT(DATABASE(), '.', ?), 0) AS mine", [$name])[0]['mine'] !== '1') {
             throw new Refusal('Consumer with the same name is running');
         }
-        $waits = (bool) $this->configuration->get('queue/consumers_wait_for_messages');
+        $waits = $this->configuration->get('queue/consumers_wait_for_messages') === 1;
         for ($left = (int) ($input->all('max-messages')[0] ?? PHP_INT_MAX); $left > 0;) {
             $message = $this->connection->rows('SELECT id, body FROM queue_message WHERE topic_name = ? ORDER BY id LIMIT 1', [$name])[0] ?? null;
             if ($message) {
