@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -22,7 +21,7 @@ from bench.release import doit, project
 from tasks.bucket.store import Store
 from tasks.commands import command_line
 from tasks.infrastructure import stage as infrastructure
-from tasks.tarball.build import archive, tar
+from tasks.tarball.build import archive, join, tar
 
 TIMES = 5
 FILES, BYTES = 50_000, 12_000
@@ -79,7 +78,7 @@ def store(root: Path, tree: Path, files: int) -> Path:
             )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(" ".join(chosen.choices(words, k=BYTES // 7))[:BYTES].ljust(BYTES))
-        packed = archive.pack({layer: tar.of_folder(tree, only=[layer])}, tree.with_suffix(".zst"))
+        packed = archive.pack(tar.of_folder(tree, only=[layer]), tree.with_suffix(".zst"))
         command_line.read(root, {}).store.upload(_key(tree, layer), tree.with_suffix(".zst"))
         print(f"{tree.name}: {layer}, {packed.size / 1e6:.0f} MB", file=sys.stderr)  # noqa: T201
     return tree
@@ -113,15 +112,20 @@ def whole(root: Path, tree: Path) -> None:
     bucket.exists("connect")
     begun = time.monotonic()
     target = tree.with_suffix(".packed")
-    packed = archive.pack({layer: _stored(bucket, tree, layer) for layer in LAYERS}, target, date=7)
+    parts = [_fetched(bucket, tree, layer) for layer in LAYERS]
+    packed, _ = join.join(parts, target, "")
     bucket.upload(f"bench/{packed.digest}", target)
     seconds = time.monotonic() - begun
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)  # noqa: T201
 
 
-def _stored(bucket: Store, tree: Path, layer: str) -> Iterator[tar.TarEntry]:
-    with contextlib.closing(bucket.open(_key(tree, layer))) as content:
-        yield from tar.of_archive(content)
+def _fetched(bucket: Store, tree: Path, layer: str) -> join.TarballPart:
+    path = tree / f"{layer.replace('/', '-')}.zst"
+    with contextlib.closing(bucket.open(_key(tree, layer))) as content, path.open("wb") as target:
+        read = tar.HashingReader(content)
+        while chunk := read.read(tar.CHUNK):
+            target.write(chunk)
+    return join.TarballPart(name=layer, path=path, digest=read.digest, share=archive.Share())
 
 
 def _key(tree: Path, layer: str) -> str:

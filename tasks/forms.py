@@ -163,6 +163,9 @@ NETWORK = dataclasses.replace(
 )
 PATTERN = readable("a regular expression", re.compile)
 SPAN = readable("FROM/TO, each a date or a time in ISO 8601, FROM before TO", span)
+STORE_CODE = text(
+    "a store's code of letters, digits and underscores that begins with a letter", r"[A-Za-z][A-Za-z0-9_]*"
+)
 URL_PATH = text("a path that begins with /", r"/[!-~]*")
 
 OF_ROLES = {
@@ -170,6 +173,7 @@ OF_ROLES = {
     "size such as 128mb": text("a size such as 128mb", r"[1-9][0-9]*(?:[kKmMgG][bB])"),
     "time zone": readable("a time zone such as Europe/Berlin", _time_zone),
     "version such as 8.2": text("a version such as 8.2", r"[0-9]+\.[0-9]+"),
+    "version such as 2.19, or empty": or_empty(text("a version such as 2.19", r"[0-9]+(?:\.[0-9]+)*")),
     "search engine": text(
         "stand-in, or a host such as search.example.com or https://search.example.com, or empty",
         rf"(?:(?:https?://)?{LABEL}(?:\.{LABEL})*)?",

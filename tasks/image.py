@@ -205,7 +205,9 @@ def _builder(run: Run) -> Run:
         spot=False,
         disk_gb=BAKE_GB,
     )
-    environment = dataclasses.replace(run.environment, per_branch=False, host_name="", infrastructure=lone)
+    environment = dataclasses.replace(
+        run.environment, per_branch=False, host_name="", stores={}, infrastructure=lone
+    )
     return dataclasses.replace(run, environment=environment, environment_name=NAME)
 
 
@@ -259,7 +261,7 @@ def _end(builder: Run) -> None:
 
 def _left(builder: Run) -> list[Change]:
     found = find.everything(builder)
-    return teardown_plan(builder.name, builder.host_name, builder.pipeline.dns_zone, found)
+    return teardown_plan(builder.name, builder.pipeline.dns_zone, found)
 
 
 def _sweep(run: Run) -> int:

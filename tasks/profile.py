@@ -2,7 +2,6 @@
 
 # without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +65,8 @@ class DeclaredLayer:
 
     name: str = setting("its name: the task is `tarball:NAME`")
     for_each: Mapping[str, str] = setting(
-        "placeholders and the option that each goes through: a layer for each combination, `{theme: themes}`",
+        "placeholders and the option that each goes through: a layer for each combination, `{theme: themes}`; "
+        "an option `OPTION.VALUE` stands for `OPTION` where a placeholder before it has that value",
         {},
     )
     files: Words = setting(
@@ -160,6 +160,10 @@ class GoingLive:
 
     health_path: str = setting(
         "path that answers 200 when everything that the application needs works", "/", form=forms.URL_PATH
+    )
+    pages: Words = setting(
+        "paths that answer 200 before visitors get a release and afterwards, with the files of the site that they name",
+        (),
     )
     install: Install | None = setting("how the application is installed into an empty database", None)
     written: WrittenByCommands | None = setting(
@@ -269,8 +273,9 @@ def load(root: Path, application: Application) -> Profile:
     file = read(ProfileFile, folder / "profile.yml", root)
     check_names(file)
     said = file.said
+    options = {**said.options, **application.options}
     for name in application.options:
-        if name not in said.options:
+        if name not in said.options and not _narrows(name, said, options):
             known = {"meant": meant(name, said.options), "known": ", ".join(said.options)}
             raise ProfileOptionUnknown(option=name, profile=application.profile, **known)
     declared = [each.name for each in said.layers]
@@ -278,7 +283,6 @@ def load(root: Path, application: Application) -> Profile:
         if name not in declared:
             known = {"meant": meant(name, declared), "known": ", ".join(declared)}
             raise ProfileLayerUnknown(layer=name, profile=application.profile, **known)
-    options = {**said.options, **application.options}
     return Profile(
         name=application.profile,
         folder=folder,
@@ -296,6 +300,13 @@ def load(root: Path, application: Application) -> Profile:
         release=said.release,
         settings=_settings(root, said.server.roles),
     )
+
+
+def _narrows(name: str, said: ProfileFile, options: Options) -> bool:
+    """Whether an option is one of the profile's for one value of another: `locales.Shop/spring`."""
+    option, _, value = name.partition(".")
+    others = (values for each, values in options.items() if each.partition(".")[0] != option)
+    return option in said.options and any(value in values for values in others)
 
 
 def _settings(root: Path, told: Mapping[str, Mapping[str, object]]) -> RoleSettings:
@@ -347,13 +358,13 @@ def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options
     names: dict[str, list[str]] = {}
     for each in layers:
         names[each.name] = []
-        for values in itertools.product(*(options[option] for option in each.for_each.values())):
-            name = "-".join([each.name, *values]).replace("/", "-")
+        for chosen in _combinations(each.for_each, options):
+            name = "-".join([each.name, *chosen.values()]).replace("/", "-")
             names[each.name].append(name)
             yield Layer(
                 name=name,
                 declared=each.name,
-                chosen=dict(zip(each.for_each, values, strict=True)),
+                chosen=chosen,
                 files=each.files,
                 present=each.present,
                 unseen=each.unseen,
@@ -368,3 +379,22 @@ def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options
                 outputs=each.outputs,
                 promises=each.promises,
             )
+
+
+def _combinations(for_each: Mapping[str, str], options: Options) -> Iterator[dict[str, str]]:
+    """A value for each placeholder. `OPTION.VALUE` stands for `OPTION` where a placeholder before it has this value, the last such counts."""
+    found: list[dict[str, str]] = [{}]
+    for name, option in for_each.items():
+        found = [
+            {**chosen, name: value}
+            for chosen in found
+            for value in next(
+                (
+                    options[f"{option}.{each}"]
+                    for each in reversed(chosen.values())
+                    if f"{option}.{each}" in options
+                ),
+                options[option],
+            )
+        ]
+    yield from found

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +44,7 @@ class HostNameTooLong(Refusal):
         "environments/{name}.yml: {host_name} is no host name "
         "(each part 63 letters, digits and hyphens at most, 253 in all)"
     )
-    remedy = "$EDITOR environments/{name}.yml  # host_name, or another name of the file"
+    remedy = "$EDITOR environments/{name}.yml  # host_name, stores, or another name of the file"
     exit_code = UNKNOWN
 
 
@@ -132,6 +133,16 @@ class Run:
         return full_host_name(self.environment, self.identity, self.pipeline.dns_zone)
 
     @property
+    def stores(self) -> Mapping[str, settings.NamedStore]:
+        """The stores that have a full host name of their own, by that name."""
+        return full_store_names(self.environment, self.identity, self.pipeline.dns_zone)
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Every full host name of the site, its own first."""
+        return (self.host_name, *self.stores)
+
+    @property
     def url(self) -> str:
         """The address of the site."""
         return self.cloud.url(self.host_name)
@@ -185,11 +196,18 @@ def full_host_name(found: settings.Environment, identity: str, zone: str) -> str
     return f"{found.host_name or identity}.{zone}".lower()
 
 
+def full_store_names(found: settings.Environment, identity: str, zone: str) -> dict[str, settings.NamedStore]:
+    """The stores of an environment by their full host names. Those of a branch are below the name of its environment."""
+    below = full_host_name(found, identity, zone) if found.per_branch else zone
+    return {f"{name}.{below}".lower(): each for name, each in found.stores.items()}
+
+
 def accept_names(project: settings.Pipeline, found: settings.Environment, name: str) -> None:
     """Raises HostNameTooLong for a file whose name, or host name, is none of DNS; all other names are shorter."""
     identity = branch_identity(name, "") if found.per_branch else name
     for host_name in {
         full_host_name(found, identity, project.dns_zone),
+        *full_store_names(found, identity, project.dns_zone),
         f"{identity.replace('_', '-').replace('.', '-')}.x".lower(),  # of its key pair, its group and its records
     }:
         if not forms.DNS_NAME.holds(host_name):

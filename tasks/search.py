@@ -29,6 +29,13 @@ class StandInRefused(Refusal):
     exit_code = UNKNOWN
 
 
+class SearchPasswordMissing(Refusal):
+    """A user logs in to the search engine, and nobody has brought the password."""
+
+    sentence = "environments/{environment}.yml: server.search.user: is {user}, and there is no password"
+    remedy = "doit secrets set search_password < FILE"
+
+
 def has_stand_in(run: Run) -> bool:
     """Whether the stand-in answers on the environment's machines. Raises SearchMissing or StandInRefused."""
     if ROLE not in run.profile.server.roles:
@@ -55,6 +62,22 @@ def user(run: Run) -> str:
     """Who logs in to the search engine; empty for nobody."""
     wanted = ROLE in run.profile.server.roles and not has_stand_in(run)
     return str(_said(run)["user"]) if wanted else ""
+
+
+def password(run: Run, brought: str) -> str:
+    """The user's password; empty for nobody. Raises SearchPasswordMissing."""
+    if user(run) and not brought:
+        raise SearchPasswordMissing(environment=run.environment_name, user=user(run))
+    return brought if user(run) else ""
+
+
+def found(run: Run) -> str:
+    """Which search engine is asked, in words. Raises SearchMissing or StandInRefused."""
+    if has_stand_in(run):
+        return "the stand-in on each machine"
+    return (
+        f"{_said(run)['host']}:{_said(run)['port']}" if ROLE in run.profile.server.roles else "none is needed"
+    )
 
 
 def _said(run: Run) -> dict[str, object]:

@@ -338,6 +338,14 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedStore:
+    """A store, or a website with its stores, that has a host name of its own."""
+
+    code: str = setting("its code, as the application knows it", form=forms.STORE_CODE)
+    type: Literal["store", "website"] = setting("what the code names", "store")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """environments/NAME.yml: a place to release to."""
 
@@ -365,6 +373,10 @@ class Environment:
     )
     host_name: str = setting(
         "host name below the zone; empty: the environment's own name", "", form=forms.or_empty(forms.DNS_NAME)
+    )
+    stores: Mapping[str, NamedStore] = setting(
+        "by host name, the stores that have one of their own: a name below the zone, of a branch's environment below that environment's name",
+        {},
     )
     stages: tuple[str, ...] = setting("the only stages that exist here; none: all that dodo.py offers", ())
     also: tuple[str, ...] = setting("stages that exist here in addition to those that dodo.py offers", ())
@@ -475,6 +487,22 @@ def accept_environment(file: "Read[Environment]") -> None:
             "false: a spot instance may end at any time, and is for unprotected environments of branches"
         )
         raise file.unfit("infrastructure.spot", "true", expected)
+    _accept_stores(file)
+
+
+def _accept_stores(file: "Read[Environment]") -> None:
+    names = set() if file.said.per_branch else {(file.said.host_name or Path(file.path).stem).lower()}
+    codes = set[tuple[str, str]]()
+    for name, each in file.said.stores.items():
+        if not forms.DNS_NAME.holds(name):
+            raise file.unfit(f"stores.{name}", repr(name), forms.DNS_NAME.words)
+        if name.lower() in names:
+            raise file.unfit(f"stores.{name}", repr(name), "a host name that nothing else here has")
+        if (each.type, each.code) in codes:
+            expected = f"a {each.type} without another host name: it has one address"
+            raise file.unfit(f"stores.{name}.code", repr(each.code), expected)
+        names.add(name.lower())
+        codes.add((each.type, each.code))
 
 
 def stage_unknown(root: Path, environment: str, stage: str, known: Iterable[str]) -> SettingWrong:
@@ -562,9 +590,19 @@ def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
 OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
 """The roles that the playbooks name; a profile lists others."""
 TOLD = {
-    "application": ("name", "path", "user", "host_name", "base_url", "test_data"),
+    "application": (
+        "name",
+        "path",
+        "user",
+        "host_name",
+        "host_names",
+        "base_url",
+        "stores",
+        "test_data",
+        "hosts",
+    ),
     "database": ("name", "host", "user", "password"),
-    "firewall": ("ssh_from", "http_from"),
+    "firewall": ("ssh_from", "http_from", "peers"),
     "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),
     "shared": ("crypt_key",),
@@ -719,7 +757,9 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
         elif dataclasses.is_dataclass(value):
             found |= flat(value, f"{path}.")
         elif isinstance(value, Mapping):
-            found |= {f"{path}.{key}": list(each) for key, each in value.items()}
+            for key, one in value.items():
+                inner = dataclasses.is_dataclass(one)
+                found |= flat(one, f"{path}.{key}.") if inner else {f"{path}.{key}": list(one)}
         else:
             found[path] = list(value) if isinstance(value, tuple) else value
     return found

@@ -23,11 +23,11 @@ def tear_down(run: Run) -> Outcome:
     released, noted = history.version(run.store, run.identity), memory.version(run.store, run.identity)
     ledgers = ledger.stored(run.store, run.identity)
     found = find.everything(run)
-    if found.foreign:
-        run.console.event("teardown", f"leaves {run.host_name}, {found.foreign}")
+    for name, words in found.foreign.items():
+        run.console.event("teardown", f"leaves {name}, {words}")
     if found != Existing():  # a list may not show yet what was made last
         found = dataclasses.replace(found, secrets=secrets.expected(run.secrets_folder, found.secrets))
-    changes = teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, found)
+    changes = teardown_plan(run.name, run.pipeline.dns_zone, found)
     for change in changes:
         run.console.event("teardown", str(change))
         apply(run, change)

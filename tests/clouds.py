@@ -42,10 +42,13 @@ class QuietCloud(client.Embedded):
 
 
 class IdleHosts(Hosts):
-    """Hosts on which every play finds nothing to do."""
+    """Hosts on which every play, and every program, finds nothing to do."""
 
     def play(self, playbook, **_):
         return Recap(changed=0, ok=0, seconds=0, recorded={})
+
+    def phases(self, program, phases, **_):
+        return []
 
 
 def run_in(
@@ -61,6 +64,7 @@ def secrets_of(run: Run) -> secrets.Secrets:
 
 
 def with_search_engine(checkout: Path) -> None:
-    """The checkout's testing environments name a search engine, as an account that others use too wants it."""
-    settings = checkout / "environments/testing.yml"
-    settings.write_text(f"{settings.read_text()}\nserver: {{search: {{host: search.example.com}}}}\n")
+    """The checkout's testing environments and staging name a search engine, as an account that others use too wants it."""
+    for name in ("testing", "staging"):
+        settings = checkout / "environments" / f"{name}.yml"
+        settings.write_text(f"{settings.read_text()}\nserver: {{search: {{host: search.example.com}}}}\n")

@@ -387,7 +387,7 @@ def release(run):
 
 
 def give_back(run):
-    for change in teardown_plan(run.name, run.host_name, run.pipeline.dns_zone, find.everything(run)):
+    for change in teardown_plan(run.name, run.pipeline.dns_zone, find.everything(run)):
         ec2s.apply(run, change)
     ledger.forget(run.store, ledger.stored(run.store, run.identity))
     history.forget(run.store, run.identity, history.version(run.store, run.identity))

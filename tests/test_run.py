@@ -81,7 +81,7 @@ def test_the_environment_of_a_branch_is_named_by_its_hash(branch):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a" * 64, ""), ("a" * 53, "per_branch: true"), ("qa_1", ""), ("b", f"host_name: {'x.' * 124}x"), ("c" * 64, "host_name: qa")],
+    [("a" * 64, ""), ("a" * 53, "per_branch: true"), ("qa_1", ""), ("b", f"host_name: {'x.' * 124}x"), ("c" * 64, "host_name: qa"), ("d", f"stores: {{{'x.' * 124}x: {{code: a}}}}")],
 )  # fmt: skip
 @pytest.mark.promise("names-fit-into-dns")
 def test_an_environment_whose_host_name_is_none_of_dns_is_refused(checkout, name, text):
@@ -98,6 +98,23 @@ def test_an_environment_whose_host_name_fits_is_taken(checkout, name, text):
     (checkout / "environments" / f"{name}.yml").write_text(text)
     made = command_line.read(checkout, {"environment": name, "branch": "x"}, cloud=Nowhere("eu-central-1"))
     assert made.host_name == made.host_name.lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", []),
+        ("stores: {DE: {code: x}}", ["de"]),
+        ("host_name: www\nstores: {www.de: {code: x}}", ["www.de"]),
+        ("per_branch: true\nstores: {de: {code: x}}", [f"de.{run.branch_identity('qa', 'x')}"]),
+        ("per_branch: true\nhost_name: test\nstores: {de: {code: x}}", ["de.test"]),
+    ],
+)
+@pytest.mark.promise("stores-have-names")
+def test_a_store_is_below_the_zone_and_below_the_environment_of_a_branch(checkout, text, names):
+    (checkout / "environments" / "qa.yml").write_text(text)
+    made = command_line.read(checkout, {"environment": "qa", "branch": "x"}, cloud=Nowhere("eu-central-1"))
+    assert made.host_names == (made.host_name, *(f"{each}.shop.localhost" for each in names))
 
 
 class Nowhere(Aws):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 from tasks import search
-from tasks.search import SearchMissing, StandInRefused
+from tasks.search import SearchMissing, SearchPasswordMissing, StandInRefused
 from tests.conftest import ROOT
 
 SAID = {"host": "", "port": 9200, "prefix": "", "user": "kim"}
@@ -64,6 +68,16 @@ def test_an_index_bears_the_environment_s_name_and_the_stand_in_has_no_user():
     assert search.variables(named) == {"search_stand_in": False, "search_prefix": "mine"}
     assert (search.user(named), search.user(run(""))) == ("kim", "")
     assert search.variables(run("", roles=())) == {}
+
+
+@pytest.mark.promise("doctor-and-release-say-the-same")
+def test_a_user_without_a_password_is_refused():
+    named = run("search.example.com")
+    with pytest.raises(
+        SearchPasswordMissing, match=r"server\.search\.user: is kim, and there is no password"
+    ):
+        search.password(named, "")
+    assert (search.password(named, "brought"), search.password(run(""), "")) == ("brought", "")
 
 
 # --- the stand-in ---------------------------------------------------------------------------------
@@ -126,6 +140,34 @@ def found(ask, query, **more):
 def test_a_query_finds_what_its_filters_say(ask, query, ids):
     assert found(ask, query) == ids
     assert ask("POST", "/shop/_count", {"query": query})["count"] == len(ids)
+
+
+@pytest.fixture
+def engine():
+    """The port of an engine of version 2."""
+    stand_in.Handler.store = stand_in.Store("")
+    serving = stand_in.ThreadingHTTPServer(("127.0.0.1", 0), stand_in.Handler)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield serving.server_port
+    serving.shutdown()
+    serving.server_close()
+
+
+@pytest.mark.parametrize(("version", "refused"), [("2", False), ("3.1", True)])
+@pytest.mark.promise("versions-that-do-not-fit-are-refused")
+def test_a_search_engine_of_another_version_than_the_settings_say_is_refused(
+    engine, tmp_path, version, refused
+):
+    told = {"search_host": "127.0.0.1", "search_port": engine, "search_version": version}
+    told |= {"search_user": "", "search_password": "", "search_stand_in": False}
+    told |= {"ansible_python_interpreter": sys.executable}
+    play = [{"hosts": "localhost", "gather_facts": False, "roles": ["search"], "vars": told}]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    environ = {**os.environ, "ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "ANSIBLE_LOCALHOST_WARNING": "0"}
+    command = ["ansible-playbook", "-c", "local", "-i", "localhost,", str(tmp_path / "play.yml")]
+    said = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert (said.returncode != 0) == refused, said.stdout
+    assert ("server.search.version is 3.1, and the search engine 127.0.0.1 has 2" in said.stdout) == refused
 
 
 def test_hits_are_in_the_order_asked_for_and_a_page_at_a_time(ask):

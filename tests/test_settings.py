@@ -66,6 +66,12 @@ def load(tmp_path, text, kind=settings.Environment):
         ),
         ("stages: [[server]]", SettingWrong, "stages[0]: should be a text, not a list or a mapping"),
         ("{[per_branch]: true}", SettingWrong, "testing.yml:1: the file: should be a mapping of names"),
+        ("stores:\n  de: {}", SettingMissing, "testing.yml:2: stores.de.code: is missing"),
+        (
+            "stores: {de: {code: a, host: b}}",
+            SettingUnknown,
+            "stores.de.host: unknown key (known: code, type)",
+        ),
         ("host_name: !any thing", SettingWrong, "host_name: should be a text, not 'thing'"),
         ("host_name: 2026-13-45", SettingWrong, "host_name: should be a text, not '2026-13-45'"),
         ("a: b: c", SettingsBroken, "testing.yml:1: mapping values are not allowed"),
@@ -102,6 +108,8 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("infrastructure: {ssh_through: '-oProxyCommand=x'}", "infrastructure.ssh_through: should be session-manager, or a jump host such as admin@jump.example.com:22, or empty"),
         ("infrastructure: {instance_profile: a/b}", "infrastructure.instance_profile: should be an instance profile's name"),
         ("host_name: -a", "host_name: should be a DNS name"),
+        ("stores: {de: {code: 1a}}", "stores.de.code: should be a store's code of letters, digits and underscores that begins with a letter, not '1a'"),
+        ("stores: {de: {code: a, type: view}}", "stores.de.type: should be one of store, website, not 'view'"),
         ('host_name: "a\\0b"', "host_name: should be a DNS name"),
         ("takes_from: ../x", "takes_from: should be the name of one folder, or empty"),
         ("builders: ['']", "builders[0]: should be a text that is not empty"),
@@ -227,9 +235,9 @@ def test_values_reach_their_setting(tmp_path):
 
 
 def test_flat_names_every_setting_by_its_path(tmp_path):
-    flat = settings.flat(load(tmp_path, ""))
+    flat = settings.flat(load(tmp_path, "stores: {NAME: {code: x}}"))
     declared = {path for path, *_ in settings.declared(settings.Environment, ROLES)}
-    assert flat.keys() == declared
+    assert {"stores", *flat} == declared
     assert flat["server.php.version"] == "8.2"
 
 
@@ -370,9 +378,14 @@ def test_a_zone_that_only_this_machine_resolves_is_refused_on_aws(tmp_path, zone
         ("infrastructure:\n  public_address: false", "testing.yml:2: infrastructure.public_address: should be true, or `subnets` those of a network"),
         ("infrastructure:\n  spot: true", "testing.yml:2: infrastructure.spot: should be false: a spot instance may end at any time"),
         ("per_branch: true\ninfrastructure: {spot: true, termination_protection: true}", "testing.yml:2: infrastructure.spot: should be false"),
+        ("stores: {-a: {code: german}}", "testing.yml:1: stores.-a: should be a DNS name"),
+        ("host_name: WWW\nstores:\n  www: {code: german}", "testing.yml:3: stores.www: should be a host name that nothing else here has"),
+        ("stores:\n  testing: {code: german}", "testing.yml:2: stores.testing: should be a host name that nothing else here has"),
+        ("stores:\n  de: {code: german}\n  DE: {code: other}", "testing.yml:3: stores.DE: should be a host name that nothing else here has"),
+        ("stores:\n  de: {code: german}\n  at: {code: german}", "testing.yml:3: stores.at.code: should be a store without another host name"),
     ],
 )  # fmt: skip
-@pytest.mark.promise("settings-fit-together")
+@pytest.mark.promise("settings-fit-together", "stores-have-names")
 def test_settings_that_do_not_fit_together_are_refused(tmp_path, text, sentence):
     (tmp_path / "testing.yml").write_text(text)
     file = settings.read(settings.Environment, tmp_path / "testing.yml", tmp_path, {})
@@ -382,7 +395,7 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path, text, sentence)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "per_branch: true\ninfrastructure: {spot: true}", "infrastructure: {public_address: false, subnets: [subnet-0123abcd]}"]
+    "text", ["", "stores: {de: {code: x}, at: {code: x, type: website}}", "per_branch: true\nstores: {testing: {code: x}}", "per_branch: true\ninfrastructure: {spot: true}", "infrastructure: {public_address: false, subnets: [subnet-0123abcd]}"]
 )  # fmt: skip
 def test_settings_that_fit_together_are_taken(tmp_path, text):
     (tmp_path / "testing.yml").write_text(text)

@@ -155,8 +155,6 @@ class Store:
             answer = self._put(key, Body=body, ContentType="application/json", **condition)
             return str(answer["ETag"])
         except self.client.exceptions.ClientError as error:
-            if code(error) == "NoSuchBucket":
-                raise BucketMissing(bucket=self.bucket) from None
             if status(error) not in (404, 409, 412):
                 raise
         now = self._readable(key)
@@ -217,7 +215,7 @@ class Store:
     def upload(self, key: str, path: Path, heard: Callable[[int], None] | None = None) -> None:
         """Store a file, a large one in parts, without reading it whole. `heard` gets the bytes of each part.
 
-        Raises BucketForbidden.
+        Raises BucketForbidden or BucketMissing.
         """
         with self._allowed("write", key):
             try:
@@ -279,6 +277,8 @@ class Store:
         try:
             yield
         except self.client.exceptions.ClientError as error:
+            if code(error) == "NoSuchBucket":
+                raise BucketMissing(bucket=self.bucket) from None
             if not forbidden(error):
                 raise
             if not self.was_complete and name.look(self.client, self.bucket, "") is None:

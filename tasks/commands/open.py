@@ -28,19 +28,29 @@ class HostUnknown(Refusal):
 
 
 class OpenCommand(Command):
-    """`doit open [admin]`: opens the site in a browser, if there is one, or the administrator's page."""
+    """`doit open [admin | STORE]`: opens the site in a browser, if there is one, the administrator's page or a store."""
 
     name = "open"
     doc_purpose = "open the site in a browser, and print its address"
-    doc_usage = "[admin]"
-    doc_description = "admin: the administrator's page instead of the visitors'; `doit secrets show admin` says how to sign in."
+    doc_usage = "[admin | STORE]"
+    doc_description = (
+        "admin: the administrator's page instead of the visitors'; `doit secrets show admin` says how to sign in. "
+        "STORE: a store with a host name of its own, as `stores` has it in the environment's file."
+    )
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False, pos_args: list[str] | None = None) -> int:
         run = run_of(self.task_list)
-        if pos_args and pos_args != ["admin"]:
-            raise self.misread(pos_args)
-        url = administrator.page(run) if pos_args else run.url
+        stores = dict(zip(run.environment.stores, run.stores, strict=True))
+        match pos_args or []:
+            case []:
+                url = run.url
+            case ["admin"]:
+                url = administrator.page(run)
+            case [name] if name in stores:
+                url = run.cloud.url(stores[name])
+            case _:
+                raise self.misread(pos_args or [])
         if as_json:
             self.console.line(json_of({"url": url}))
             return 0

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tasks import search
 from tasks.bucket import create
 from tasks.bucket.store import Store
 from tasks.cloud.caller import Caller
@@ -91,6 +92,13 @@ def bucket(store: Store, project: str, *, made_at_first_use: bool) -> str | Find
     if made_at_first_use:
         return f"{store.bucket}, which the first release makes"
     raise create.NotBootstrapped(bucket=store.bucket)
+
+
+def search_password(run: Run, ssm: Any, user: str) -> str:
+    """Whether the password of the search engine's user was brought. Raises SearchPasswordMissing."""
+    name = f"{run.secrets_folder}/search_password"
+    search.password(run, name if name in secrets.names(ssm, run.secrets_folder) else "")
+    return f"of {user}"
 
 
 def quota(ec2: Any, quotas: Any, region: str, wanted: Mapping[str, int]) -> str | Finding:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from tasks import search
 from tasks.doctor import account, machine
 from tasks.doctor.finding import Examined, examine
 from tasks.infrastructure import find, zone
 from tasks.infrastructure.machine import size
+from tasks.refusal import Refusal
 from tasks.run import elsewhere
 from tasks.tarball import compatibility, signature
 
@@ -24,6 +27,8 @@ def of(
     """Look for each thing. What the account has can only be asked with credentials, in a region that exists."""
     yield examine("tools", lambda: machine.tools(_tools(run), machine.version))
     yield examine("versions", lambda: compatibility.accept(run))
+    if run.environment.has("server"):
+        yield examine("search", lambda: search.found(run))
     cloud, settings = run.cloud, run.pipeline
     if not cloud.own:
         yield examine("CI", lambda: machine.variables(environ))
@@ -60,9 +65,18 @@ def _of_account(run: Run, name_servers: Callable[[str], Collection[str]]) -> Ite
         )
         yield examine("image", lambda: account.image(ec2, settings.image, size(run), settings.region))
     yield examine("subnet", lambda: account.subnet(run, ec2))
+    if run.environment.has("server") and (user := _search_user(run)):
+        yield examine("search password", lambda: account.search_password(run, ssm, user))
     parameter, keys, needs = signature.parameter(run), settings.public_keys, _signed(run)
     yield examine("signing key", lambda: account.signing_key(ssm, parameter, keys, needs))
     yield examine("deploy key", lambda: account.deploy_key(ssm, run.secrets_folder, machines()))
+
+
+def _search_user(run: Run) -> str:
+    """Who logs in to the search engine; nobody where there is none, which was told already."""
+    with contextlib.suppress(Refusal):
+        return search.user(run)
+    return ""
 
 
 def _tools(run: Run) -> dict[str, tuple[str, ...]]:

@@ -138,8 +138,12 @@ class EnvironmentNames:
     def of_label(self, label: str) -> str | None:
         """The environment whose site has that name in the DNS zone; None if the name is not ours."""
         for name in self.fixed:
-            if label == (self.settings[name].host_name or name).lower():
+            own = self.settings[name]
+            if label in {each.lower() for each in (own.host_name or name, *own.stores)}:
                 return name
+        # a store of a branch's environment is below it
+        stores = {f"{each}.".lower() for name in self.per_branch for each in self.settings[name].stores}
+        label = next((label.removeprefix(each) for each in stores if label.startswith(each)), label)
         made = {each.lower(): each for each in self.per_branch}
         name, _, mark = label.rpartition("-")
         identity = f"{made.get(name, name)}-{mark}"

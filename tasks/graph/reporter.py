@@ -121,7 +121,8 @@ class Stages:
             return
         seconds = time.monotonic() - self.begun
         verb = "released" if self.changed else "nothing to do"
-        self.console.line(self.run.url)
+        for name in self.run.host_names:
+            self.console.line(self.run.cloud.url(name))
         self.console.line(f"{verb} in {_seconds(seconds)} (budget {self.run.pipeline.budget} s)")
 
     def _outcome(self) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.console.console import Console
-from tasks.hosts import ansible, ssh
+from tasks.hosts import ansible, phased, ssh
 from tasks.hosts.ansible import Recap
+from tasks.hosts.phased import Answer, Program
 from tasks.hosts.ssh import Host
+from tasks.process import bounds
 
 
 class Hosts:
@@ -28,6 +30,28 @@ class Hosts:
         return ansible.play(
             playbook, hosts=hosts, variables=variables, strategy=strategy, console=console, log=log
         )
+
+    def phases(
+        self,
+        program: Program,
+        phases: Sequence[str],
+        *,
+        stage: str,
+        hosts: Sequence[Host],
+        plan: Mapping[str, object],
+        console: Console,
+        log: Path | None,
+    ) -> list[Answer]:
+        """Run phases of a program on all hosts; `log` gets their steps. Raises PhaseFailed, or a refusal of SSH."""
+        say = console.say(stage)
+
+        def ask(host: Host, text: str) -> str:
+            return ssh.python(
+                host, stage, text, say=lambda line: phased.progress(line, say), seconds=bounds.PLAY
+            )
+
+        answers = phased.perform(program, phases, plan, stage=stage, hosts=hosts, ask=ask)
+        return phased.accept(answers, stage=stage, console=console, log=log)
 
     def offered(self, address: str, proxy: str = "") -> list[str]:
         """The public SSH keys that whatever answers at an address offers. Nobody vouches for them."""

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import enum
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -178,18 +178,26 @@ def _try(host: Host) -> tuple[LoginAnswer, str]:
     return LoginAnswer.LOGIN, ""
 
 
-def python(host: Host, stage: str, program: str, *, quick: bool = False) -> str:
+def python(
+    host: Host,
+    stage: str,
+    program: str,
+    *,
+    quick: bool = False,
+    say: Callable[[str], None] | None = None,
+    seconds: float = bounds.HOST,
+) -> str:
     """Run a program by the host's Python as root; return what it prints. One connection; nothing is left on the host.
 
     `quick`: nothing secret passes, so the key exchange is curve25519, a quarter of a second faster than the
-    post-quantum one.
+    post-quantum one. `say` gets each line as it comes. `seconds`: its bound.
     Raises HostUnreachable, HostKeyChanged, LoginRefused, or CommandFailed with the program's output.
     """
     try:
         with login(host) as command:
             exchange = ["-o", "KexAlgorithms=^curve25519-sha256"] if quick else []
             command = [command[0], *exchange, *command[1:], "sudo", "-n", "python3", "-IS", "-"]
-            return children.run(command, stdin=program.encode(), seconds=bounds.HOST)
+            return children.run(command, stdin=program.encode(), say=say, seconds=seconds)
     except CommandFailed as failed:
         raise refusal(stage, host) or failed from None
 

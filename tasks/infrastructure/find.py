@@ -35,19 +35,17 @@ def everything(run: Run) -> Existing:
         ended = _ended(run.cloud.client("ec2"), missing) if missing else set()
         found = dataclasses.replace(found, ended=tuple(sorted(ended)))
         # what has ended was torn down, and with it perhaps the rest
-        if not (missing - ended) and (ended or not _behind(found, noted, run.host_name)):
+        if not (missing - ended) and (ended or not _behind(found, noted)):
             return found
         run.threads.wait(POLL, "infrastructure")
     return dataclasses.replace(found, ended=tuple(sorted(missing)))
 
 
-def _behind(found: Existing, noted: Mapping[str, Any], host_name: str) -> bool:
+def _behind(found: Existing, noted: Mapping[str, Any]) -> bool:
     """Whether a list lacks what was made."""
     if "group" in noted and not (found.group and found.key):
         return True
-    named = {each.host_name for each in found.replaced} | (
-        {host_name} if found.record or found.foreign else set()
-    )
+    named = {*(each.host_name for each in found.replaced), *found.records, *found.foreign}
     return not named >= noted.get("host_names", {}).keys()
 
 
@@ -71,11 +69,13 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
         asked_machines = pool.submit(_with_protection if protects else machines, ec2, ours)
         names = pool.submit(lambda: secrets.names(run.cloud.client("ssm"), run.secrets_folder))
         asked_document = pool.submit(memory.known, run.store, run.identity)
-        record, foreign = _record(run.cloud, run.pipeline.dns_zone, run.host_name)
+        asked_names = {
+            name: pool.submit(_record, run.cloud, run.pipeline.dns_zone, name) for name in run.host_names
+        }
         replaced = [
             Replaced(host_name=name, zone=zone, addresses=addresses)
             for name, zone in sorted(asked_document.result().get("host_names", {}).items())
-            if name != run.host_name and (addresses := _record(run.cloud, zone, name)[0])
+            if name not in run.host_names and (addresses := _record(run.cloud, zone, name)[0])
         ]
     group = next(iter(asked_groups.result()), None)
     present = asked_machines.result()
@@ -92,8 +92,8 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
         hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
         machines=tuple(members),
         strangers=tuple(each for each in present if each not in members),
-        record=record,
-        foreign=foreign,
+        records={name: asked.result()[0] for name, asked in asked_names.items() if asked.result()[0]},
+        foreign={name: asked.result()[1] for name, asked in asked_names.items() if asked.result()[1]},
         replaced=tuple(replaced),
         secrets=tuple(names.result()),
     )

@@ -9,7 +9,7 @@ of every start.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 Rules = frozenset[tuple[int, str]]
@@ -58,10 +58,12 @@ class Wanted:
     public_key: str
     rules: Rules
     machines: int
-    host_name: str
+    host_names: tuple[str, ...]
     zone: str
     tags: dict[str, str]
     protected: bool = False
+    peer_ports: tuple[int, ...] = ()
+    """Ports that several machines may reach on each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +86,10 @@ class Existing:
     machines: tuple[Machine, ...] = ()
     strangers: tuple[Machine, ...] = ()
     """Machines with the environment's tags that are none of its own."""
-    record: tuple[str, ...] = ()
-    foreign: str = ""
-    """What else stands under the name, such as an alias of a load balancer. It is somebody else's, and stays."""
+    records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The addresses of each host name that has any."""
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    """What else stands under a name, such as an alias of a load balancer. It is somebody else's, and stays."""
     replaced: tuple[Replaced, ...] = ()
     secrets: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
@@ -301,7 +304,7 @@ def plan(wanted: Wanted, found: Existing) -> list[Change]:
     kept, spare = present[: wanted.machines], present[wanted.machines :]
     return [
         *_key(wanted, found),
-        *_firewall(wanted, found),
+        *_firewall(wanted, found, kept),
         *(StartMachine(id=each.id) for each in present if each.state == "stopped"),
         *(
             CreateMachine(number=number, of=wanted.machines)
@@ -309,23 +312,29 @@ def plan(wanted: Wanted, found: Existing) -> list[Change]:
         ),
         *(EndMachine(id=each.id) for each in spare),
         *(change for each in kept for change in _of_machine(wanted, each)),
-        *_name(wanted, found, kept),
+        *_names(wanted, found, kept),
     ]
 
 
 def later(wanted: Wanted, found: Existing, changes: Sequence[Change]) -> list[Change]:
-    """The changes that follow these once their machines run: the name waits for all addresses.
+    """The changes that follow these once their machines run: the names wait for all addresses.
 
-    A machine that is started may keep its address; then its name stays.
+    A machine that is started may keep its address; then its names stay.
     """
     made = any(isinstance(each, CreateMachine) for each in changes)
     if not made and not any(isinstance(each, StartMachine) for each in changes):
         return []
-    if found.foreign:
-        return [*map(_unpoint, found.replaced)]
-    kind: type[Point | Repoint] = Repoint if found.record else Point
-    point = kind(host_name=wanted.host_name, zone=wanted.zone, addresses=("its new machines",))
-    return [*([point] if made or not found.record else ()), *map(_unpoint, found.replaced)]
+    points = [
+        _point(wanted, found, name, ("its new machines",))
+        for name in wanted.host_names
+        if name not in found.foreign and (made or name not in found.records)
+    ]
+    ports = wanted.peer_ports if made and wanted.machines > 1 else ()
+    return [
+        *(OpenPort(port=each, network="its new machines") for each in ports),
+        *points,
+        *map(_unpoint, found.replaced),
+    ]
 
 
 def more_than_additions(changes: Sequence[Change]) -> list[Change]:
@@ -338,10 +347,10 @@ def endings(changes: Sequence[Change]) -> list[Change]:
     return [each for each in changes if isinstance(each, EndMachine)]
 
 
-def teardown_plan(name: str, host_name: str, zone: str, found: Existing) -> list[Change]:
+def teardown_plan(name: str, zone: str, found: Existing) -> list[Change]:
     """The changes that delete everything of an environment."""
     return [
-        *([Unpoint(host_name=host_name, zone=zone, addresses=found.record)] if found.record else ()),
+        *(Unpoint(host_name=each, zone=zone, addresses=found.records[each]) for each in found.records),
         *map(_unpoint, found.replaced),
         *(EndMachine(id=each.id) for each in found.machines),
         *([DeleteGroup(name=name, id=found.group)] if found.group else ()),
@@ -363,12 +372,14 @@ def _key(wanted: Wanted, found: Existing) -> Iterator[Change]:
     yield CreateKey(name=wanted.name, public_key=wanted.public_key)
 
 
-def _firewall(wanted: Wanted, found: Existing) -> Iterator[Change]:
+def _firewall(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[Change]:
     if not found.group:
         yield CreateGroup(name=wanted.name)
-    for port, network in sorted(wanted.rules - found.rules):
+    peers = [f"{each.address}/32" for each in kept if each.address and wanted.machines > 1]
+    rules = wanted.rules | {(port, peer) for port in wanted.peer_ports for peer in peers}
+    for port, network in sorted(rules - found.rules):
         yield OpenPort(port=port, network=network)
-    for port, network in sorted(found.rules - wanted.rules):
+    for port, network in sorted(found.rules - rules):
         yield ClosePort(port=port, network=network)
     yield from (CloseRule(rule=each) for each in found.hand_made)
 
@@ -382,15 +393,21 @@ def _of_machine(wanted: Wanted, machine: Machine) -> Iterator[Change]:
         yield ProtectMachine(id=machine.id)
 
 
-def _name(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[Change]:
-    """The name is set when every machine runs: before that, not all addresses are known."""
+def _names(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[Change]:
+    """The names are set when every machine runs: before that, not all addresses are known."""
     addresses = tuple(sorted(each.address for each in kept if each.address))
     ready = len(kept) == wanted.machines and all(each.state == "running" for each in kept)
-    if ready and addresses != found.record and not found.foreign:
-        kind: type[Point | Repoint] = Repoint if found.record else Point
-        yield kind(host_name=wanted.host_name, zone=wanted.zone, addresses=addresses)
-    if ready:
-        yield from map(_unpoint, found.replaced)
+    if not ready:
+        return
+    for name in wanted.host_names:
+        if addresses != found.records.get(name, ()) and name not in found.foreign:
+            yield _point(wanted, found, name, addresses)
+    yield from map(_unpoint, found.replaced)
+
+
+def _point(wanted: Wanted, found: Existing, name: str, addresses: tuple[str, ...]) -> Point | Repoint:
+    kind: type[Point | Repoint] = Repoint if name in found.records else Point
+    return kind(host_name=name, zone=wanted.zone, addresses=addresses)
 
 
 def _unpoint(each: Replaced) -> Unpoint:

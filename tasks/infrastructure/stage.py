@@ -80,17 +80,24 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
             + [(port, network) for port in (80, 443) for network in settings.http_from]
         ),
         machines=settings.instances,
-        host_name=run.host_name,
+        host_names=run.host_names,
         zone=run.pipeline.dns_zone,
         tags=find.tags(run),
         protected=settings.termination_protection,
+        peer_ports=_peer_ports(run),
     )
+
+
+def _peer_ports(run: Run) -> tuple[int, ...]:
+    """What the settings, else the profile, say that the machines' own firewall lets through between them."""
+    return tuple(run.environment.server.roles.get("firewall", {}).get("peer_ports", ()))
 
 
 def parts(run: Run) -> dict[str, object]:
     """The settings that this stage reads, by name."""
     return {
         **{f"infrastructure.{k}": v for k, v in flat(run.environment.infrastructure).items()},
+        "peer_ports": list(_peer_ports(run)),
         "dns_zone": run.pipeline.dns_zone,
         "image": run.pipeline.image,
         "instance_type": run.pipeline.instance_type,
@@ -199,15 +206,17 @@ def converge(
     made: list[Change] = []
     lacks: Callable[[], list[str]] | None = None
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
+    if run.environment.has("server"):
+        search.password(run, known.search_password)
     written = Written()
     for _ in range(ROUNDS):
-        found = written.over(find.everything(run), run.host_name)
+        found = written.over(find.everything(run), run.host_names)
         if found.ended:
             memory.drop(run.store, run.identity, machines=found.ended)
         for alarm in _alarms(run, found):
             run.console.once(named, alarm)
-        if found.foreign and not made:
-            run.console.event(named, f"leaves {run.host_name}, {found.foreign}")
+        for name, words in found.foreign.items() if not made else ():
+            run.console.event(named, f"leaves {name}, {words}")
         ours = wanted(run, known)
         changes = plan(ours, found)
         if not changes and all(each.state == "running" for each in found.machines):

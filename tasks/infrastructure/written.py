@@ -60,8 +60,9 @@ class Written:
         self.machines = {each.id: each for each in machines}
         self.started.clear()
 
-    def over(self, found: Existing, host_name: str) -> Existing:
+    def over(self, found: Existing, host_names: Iterable[str]) -> Existing:
         """What exists: what was found, and what was written since."""
+        records = {**found.records, **{name: self.names[name] for name in host_names if name in self.names}}
         listed = {**{each.id: each for each in found.machines}, **self.machines}
         opened = {rule for rule, open in self.rules.items() if open}
         return dataclasses.replace(
@@ -71,7 +72,7 @@ class Written:
             rules=frozenset((found.rules | opened) - (self.rules.keys() - opened)),
             hand_made=tuple(each for each in found.hand_made if each not in self.closed),
             machines=tuple(self._over(each) for each in listed.values() if each.id not in self.ended),
-            record=self.names.get(host_name, found.record),
+            records={name: addresses for name, addresses in records.items() if addresses},
             replaced=tuple(each for each in found.replaced if self.names.get(each.host_name) != ()),
         )
 

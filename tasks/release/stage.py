@@ -5,18 +5,21 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
+from tasks.hosts.phased import Answer, Program
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
-from tasks.refusal import Refusal
+from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history
+from tasks.release.phases import Failure, Site
 from tasks.server import stage as server
 from tasks.settings import plain
 from tasks.tarball import signature, stored
@@ -40,11 +43,28 @@ print(mark.read_text() if mark.exists() else "")
 """Prints the digest of the release that a host runs. Its mark is written when it is complete."""
 
 
+PROGRAM = Program(
+    path=Path(__file__).with_name("phases.py"),
+    undone=("live", "open"),
+)
+"""What a release does on a host. Whoever plays playbooks/release.yml runs the same."""
+UP, DOWN, END = ("bring", "live", "open"), ("undo",), ("settle",)
+"""Its phases: what visitors get, the way back, and what comes once the site was seen from outside."""
+
+
 class NotLive(Refusal):
-    """The playbook ended well, but a host runs another release. Nothing is recorded."""
+    """All phases ended well, but a host runs another release. Nothing is recorded."""
 
     sentence = "release: {host} runs {found}, not {wanted}"
     remedy = "doit release"
+
+
+class ScriptBroken(Refusal):
+    """A script of the profile's section `release` cannot be rendered."""
+
+    sentence = "release: {script}: {problem}"
+    remedy = "doit release"
+    exit_code = UNKNOWN
 
 
 def parts(run: Run) -> dict[str, object]:
@@ -73,20 +93,13 @@ def go_live(
     machines: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> Outcome:
-    """Run playbooks/release.yml on the machines, with a link to the tarball that is valid for an hour."""
+    """Run `phases.py` on the machines, with a link to the tarball that is valid for an hour."""
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     reached = hosts.reachable(run, found)
     before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
     try:
-        run.hosts.play(
-            "release",
-            hosts=reached,
-            variables={**server.variables(run), **variables(run, digest)},
-            strategy=run.environment.strategy,
-            console=run.console,
-            log=run.log("release"),
-        )
+        put_live(run, reached, plan({**server.variables(run), **variables(run, digest)}))
         read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
     except Refusal as refusal:
         if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
@@ -99,6 +112,40 @@ def go_live(
         done=f"{digest.id} is live",
         unchanged=f"{digest.id} is live since {run.clock.stamp()}",
     )
+
+
+def put_live(run: Run, reached: Sequence[Host], plan: Mapping[str, Any]) -> None:
+    """Run the phases on all hosts, and look at the site from outside before the last one. Raises PhaseFailed, or a refusal of SSH."""
+
+    def phases(names: Sequence[str], **more: str) -> list[Answer]:
+        return run.hosts.phases(
+            PROGRAM,
+            names,
+            stage="release",
+            hosts=reached,
+            plan={**plan, **more},
+            console=run.console,
+            log=run.log("release"),
+        )
+
+    answers = phases(UP)
+    looks = any(each.changed for each in answers) and not any(each.closed for each in answers)
+    if looks and (wrong := seen_wrong(run)):
+        phases(DOWN, why=wrong)
+    phases(END)
+
+
+def seen_wrong(run: Run) -> str:
+    """What is wrong with the site as visitors see it; empty if nothing is, or if it cannot be asked from here, which is said."""
+    said = run.profile.release
+    try:
+        for name in run.host_names:
+            Site(name, *run.cloud.http_address(name)).check(said.health_path, said.pages)
+    except Failure as failure:
+        return f"from outside, {failure}"
+    except OSError as error:
+        run.console.once("release", f"{run.url} cannot be asked from here: {error}")
+    return ""
 
 
 def read_back(threads: Threads, ask: Hosts, reached: Sequence[Host], name: str, digest: Digest) -> None:
@@ -132,6 +179,60 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
     }
 
 
+def plan(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan of `phases.py`, made of the variables of the roles `application`, `shared` and `release`. Raises ScriptBroken.
+
+    The role `release` makes the same plan of them (`roles/release/vars/main.yml`).
+    """
+    configured = [each["destination"] for each in told.get("shared_configuration", ())]
+    shared = [*told.get("shared_directories", ()), *told.get("shared_files", ())]
+    names = (
+        "id",
+        "url",
+        "sha256",
+        "signature",
+        "public_keys",
+        "signatures",
+        "keep",
+        "job_seconds",
+        "profile",
+    )
+    return {
+        **{name: told[f"application_{name}"] for name in ("path", "user", "host_names")},
+        **{name: told[f"release_{name}"] for name in names},
+        "shared": [*dict.fromkeys([*shared, *configured])],
+        "configured": configured,
+        "scripts": {each: rendered(Path(each), told) for each in _templates(told["release_profile"])},
+    }
+
+
+def _templates(said: Mapping[str, Any]) -> list[str]:
+    """The paths of the scripts of a profile's section `release`."""
+    install, written = said.get("install"), said.get("written")
+    return [
+        *([install["due"], install["run"], *install["then"]] if install else []),
+        *([written["names"]] if written else []),
+    ]
+
+
+def rendered(path: Path, told: Mapping[str, Any]) -> str:
+    """A script, for these variables. Raises ScriptBroken."""
+    import jinja2  # for a release alone
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path.parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,  # as Ansible reads templates
+        autoescape=False,  # noqa: S701 (no script is HTML)
+    )
+    try:
+        return environment.get_template(path.name).render(told)
+    except jinja2.TemplateError as error:
+        line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise ScriptBroken(script=f"{path.name}{line}", problem=error) from None
+
+
 def _administrator(run: Run) -> dict[str, str]:
     """The secrets of the first administrator; empty where the profile installs none."""
     if run.profile.release.install is None:
@@ -155,10 +256,8 @@ def _profile(run: Run) -> dict[str, Any]:
 
 def _scripts(run: Run) -> dict[str, str]:
     """The digests of the scripts of the section `release`, by name: a change of one is a change of the release."""
-    said = run.profile.release
-    paths = [said.install.due, said.install.run, *said.install.then] if said.install else []
-    paths += [said.written.names] if said.written else []
-    return {str(each): Digest.of_bytes((run.profile.folder / each).read_bytes()) for each in paths}
+    paths = map(Path, _templates(_profile(run)))
+    return {each.name: Digest.of_bytes(each.read_bytes()) for each in paths}
 
 
 def _tag(run: Run, ids: Sequence[str]) -> None:

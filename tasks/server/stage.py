@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,12 @@ from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
-from tasks.refusal import Refusal
 from tasks.server import ledger
 from tasks.settings import flat, plain
 
 if TYPE_CHECKING:
+    from tasks.infrastructure.hosts import MachineFacts
     from tasks.run import Run
-
-
-class SearchPasswordMissing(Refusal):
-    """A user logs in to the search engine, and nobody has brought the password."""
-
-    sentence = "server: server.search.user is {user}, and there is no password"
-    remedy = "doit secrets set search_password < FILE"
 
 
 def roles(run: Run) -> tuple[str, ...]:
@@ -42,6 +35,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
         "host name": run.host_name,
+        "stores": {name: plain(each) for name, each in run.stores.items()},
         "profile": plain(run.profile.server),
     }
 
@@ -49,7 +43,7 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached, told = hosts.reachable(run, found), variables(run)
+    reached, told = hosts.reachable(run, found), {**variables(run), **beside(found)}
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -66,7 +60,11 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
         recorded=recap.recorded,
         seconds=recap.seconds,
         own=own(told),
-        settings={name: value for name, value in parts(run).items() if name not in ("host name", "profile")},
+        settings={
+            name: value
+            for name, value in parts(run).items()
+            if name not in ("host name", "stores", "profile")
+        },
     )
     ids = [each.id for each in found]
     return Outcome(
@@ -78,10 +76,11 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
 
 def preview(run: Run) -> list[str]:
     """What provisioning would change on the machines, as Ansible's check mode prints it. Raises NoMachine."""
+    found = infrastructure.existing(run)
     return ansible.preview(
         "server",
-        hosts=hosts.reachable(run, infrastructure.existing(run)),
-        variables=variables(run),
+        hosts=hosts.reachable(run, found),
+        variables={**variables(run), **beside(found)},
         say=run.console.say("server"),
     )
 
@@ -98,6 +97,15 @@ def variables(run: Run) -> dict[str, Any]:
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
         "firewall_http_from": list(run.environment.infrastructure.http_from),
         **_application(run),
+    }
+
+
+def beside(found: Sequence[MachineFacts]) -> dict[str, Any]:
+    """The variables that name the hosts to each other."""
+    several = found if len(found) > 1 else ()
+    return {
+        "application_hosts": [{"id": each.id, "address": each.address} for each in found],
+        "firewall_peers": [f"{each.address}/32" for each in several],
     }
 
 
@@ -128,22 +136,20 @@ def _application(run: Run) -> dict[str, Any]:
         "application_user": name,
         "application_path": f"/srv/{name}",
         "application_host_name": run.host_name,
+        "application_host_names": list(run.host_names),
         "application_base_url": run.url,
+        "application_stores": [
+            {"host_name": name, "base_url": run.cloud.url(name), **plain(each)}
+            for name, each in run.stores.items()
+        ],
         "application_test_data": run.environment.release.test_data,
         "database_name": name,
         "database_host": "localhost",
         "database_user": name,
         "database_password": known.database_password,
         "shared_crypt_key": known.crypt_key,
-        "search_password": _search_password(run, known),
+        "search_password": search.password(run, known.search_password),
     }
-
-
-def _search_password(run: Run, known: secrets.Secrets) -> str:
-    user = search.user(run)
-    if user and not known.search_password:
-        raise SearchPasswordMissing(user=user)
-    return known.search_password if user else ""
 
 
 def own(told: Mapping[str, Any]) -> dict[str, str]:
@@ -151,9 +157,12 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
     found = {
         "host name": told["application_host_name"],
         "base URL": told["application_base_url"],
+        **{f"host name of {each['code']}": each["host_name"] for each in told["application_stores"]},
+        **{f"base URL of {each['code']}": each["base_url"] for each in told["application_stores"]},
         "password": told["database_password"],
         "key": told["shared_crypt_key"],
         "search prefix": told.get("search_prefix", ""),
         "search password": told["search_password"],
     }
+    found |= {f"address of {each['id']}": each["address"] for each in told["application_hosts"]}
     return {name: value for name, value in found.items() if value}

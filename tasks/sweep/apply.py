@@ -135,7 +135,7 @@ def _end(
         own = [each.of for each in items if isinstance(each.of, StoredObject)]
         # delete the state first, as a teardown does: a partly deleted environment must not look released
         there.store.delete_all([each.key for each in own if each.parsed and each.parsed.kind == "state"])
-        for change in teardown_plan(there.name, there.host_name, there.pipeline.dns_zone, found):
+        for change in teardown_plan(there.name, there.pipeline.dns_zone, found):
             run.console.event("sweep", f"{identity}: {change}")
             lease.check()
             ec2.apply(there, change)

@@ -33,7 +33,7 @@ class There:
     """What there is of a service: the tool's version, or what a role's setting or the table says of machines with that role."""
 
     role: str = setting("role that installs it; without the role there is none", "")
-    option: str = setting("setting of the role that says the version", "")
+    option: str = setting("setting of the role that says the version; empty there: not known", "")
     version: str = setting("version that the role installs", "")
     tool: str = setting("tool of the profile that prints the version", "")
 
@@ -118,7 +118,8 @@ def _there(run: Run, table: Table) -> Iterator[tuple[str, str, str]]:
                 yield service, version[0], "this machine"
         elif each.role in run.profile.server.roles:
             said = run.environment.server.roles.get(each.role, {}).get(each.option)
-            yield service, str(said or each.version), _where(each, run.environment_name)
+            if there := str(said or each.version):
+                yield service, there, _where(each, run.environment_name)
 
 
 def _where(each: There, environment: str) -> str:

@@ -9,8 +9,12 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+from tasks.tarball.build.archive import EPOCH
+
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from tasks.digest import Digest
 
 
 def load_ahead() -> None:
@@ -26,12 +30,13 @@ def usable(lock: str) -> bool:
         return False
 
 
-def of_composer(lock: bytes, *, application: str, version: str, date: int) -> str:
-    """The software bill of materials (CycloneDX 1.5, JSON) of a composer.lock. `date`: seconds since 1970."""
+def of_composer(lock: bytes, *, application: str, tarball: Digest) -> str:
+    """The software bill of materials (CycloneDX 1.5, JSON) of a tarball with this composer.lock, whose digest is its version and its date."""
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot5
 
+    version, date = tarball.short, EPOCH + int(tarball[:7], 16)
     packages = json.loads(lock)["packages"]
     components = {each["name"]: _component(each) for each in packages}
     root = Component(name=application, version=version, type=ComponentType.APPLICATION, bom_ref="application")

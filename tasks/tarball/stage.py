@@ -19,8 +19,9 @@ from tasks.graph.stage import Foreseen, Outcome
 from tasks.refusal import Refusal
 from tasks.source import UncommittedChanges
 from tasks.tarball import compatibility, sbom, signature, stored
-from tasks.tarball.build import archive, keys, layers, tar
-from tasks.tarball.build.layers import Build
+from tasks.tarball.build import archive, join, keys, layers, tar
+from tasks.tarball.build.archive import Share
+from tasks.tarball.build.layers import Build, BuiltLayer
 from tasks.tarball.manifest import Manifest
 from tasks.tarball.stored import Pointer
 
@@ -208,23 +209,25 @@ def _pack(build: Build, tree: str) -> Manifest:
     run, packed, exported = build.run, build.folder / "tarball", layers.exported(build)
     say = run.console.say("tarball")
     say("packs")
-    with contextlib.ExitStack() as opened:
-        # the first counts: a layer comes before those below it, and the application's own files come last
-        archives = {
-            name: tar.of_archive(opened.enter_context(made[name].path.open("rb")), digest=made[name].digest)
-            for name in reversed(made)
-        }
-        files = tar.of_folder(exported, exclude=[*run.profile.exclude, *_hidden(build)])
-        stamps = {"stamps": _stamps(build)} if run.profile.stamps else {}
-        entries: dict[str, Iterable[tar.TarEntry]] = {**stamps, **archives, "application": files}
-        result = archive.pack(entries, packed, date=archive.date_of(tree))
+    files = tar.of_folder(exported, exclude=[*run.profile.exclude, *_hidden(build)])
+    profile = (run.profile.folder / "profile.yml").relative_to(run.root)
+    # what is over another comes first: a layer is over those below it, and over the application's own files
+    result, shares = join.join(
+        [
+            *([_part(build, "stamps", _stamps(build), over=made)] if run.profile.stamps else []),
+            *(_layer_part(build, name, made[name]) for name in reversed(made)),
+            _part(build, "application", files),
+        ],
+        packed,
+        str(profile),
+    )
     manifest = Manifest(
         tree=tree,
         digest=result.digest,
         size=result.size,
         files=result.files,
         content_size=result.content_size,
-        layers=result.layers,
+        layers=shares,
         keys={name: each.key for name, each in build.keys.items()},
         tools=keys.tools(run.profile),
         options=run.profile.options,
@@ -236,9 +239,28 @@ def _pack(build: Build, tree: str) -> Manifest:
         say(f"uploads {sum(sent) / 1e6:.1f} of {result.size / 1e6:.1f} MB")
 
     key = _store(run, manifest, packed, heard)
-    _list_parts(run, tree, exported, key)
+    _list_parts(run, result.digest, exported, key)
     layers.prune(build, (each.digest for each in made.values()))
     return manifest
+
+
+def _layer_part(build: Build, name: str, made: BuiltLayer) -> join.TarballPart:
+    share = Share(files=made.files, content_size=made.content_size)
+    over = frozenset([*layers.upstream(build, name), "application"])
+    return join.TarballPart(name=name, path=made.path, digest=made.digest, share=share, over=over)
+
+
+def _part(
+    build: Build, name: str, entries: Iterable[tar.TarEntry], over: Iterable[str] = ()
+) -> join.TarballPart:
+    """Entries that are no layer's, packed."""
+    path = build.folder / name
+    made = archive.pack(entries, path.with_suffix(".packed"))
+    share = Share(files=made.files, content_size=made.content_size)
+    over = frozenset([*over, "application"])
+    return join.TarballPart(
+        name=name, path=path.with_suffix(".packed"), digest=made.digest, share=share, over=over
+    )
 
 
 def _store(run: Run, manifest: Manifest, packed: Path, heard: Callable[[int], None]) -> str:
@@ -294,16 +316,11 @@ def _stamps(build: Build) -> list[tar.TarEntry]:
     return found
 
 
-def _list_parts(run: Run, tree: str, folder: Path, key: str) -> None:
+def _list_parts(run: Run, digest: Digest, folder: Path, key: str) -> None:
     """Store the software bill of materials beside the tarball, if the profile names a lock file."""
     lock = folder / run.profile.sbom
     if run.profile.sbom and lock.exists():
-        made = sbom.of_composer(
-            lock.read_bytes(),
-            application=run.pipeline.name,
-            version=tree[:12],
-            date=archive.date_of(tree),
-        )
+        made = sbom.of_composer(lock.read_bytes(), application=run.pipeline.name, tarball=digest)
         run.store.put(layout.beside(key, "sbom.json"), made.encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import application
+from tasks.process import behind
+from tasks.refusal import Refusal
 from tasks.source import within
 from tasks.tarball import trace
 from tasks.tarball.build import keys, layers, sandbox, tar
@@ -77,24 +80,30 @@ def means(build: Build) -> Means:
 
 
 def verdicts(build: Build, by: Means) -> Iterator[Comparison]:
-    """Build every layer twice, on the same layers below. The results are not stored: they may be wrong.
+    """Build every layer twice, on the same layers below. The results are not stored: they may be wrong. The layers below are.
 
     Raises what a build raises; what it looked for in vain comes first.
     """
-    for name in build.keys:
-        seen = Trace()
-        verdict = functools.partial(_verdict, build, name, seen if by.traced else None)
-        first_time = Conditions(before=trace.WORDS, look=seen.look) if by.traced else Conditions()
-        with tempfile.TemporaryDirectory(dir=build.folder) as folder:
-            first, second = Path(folder) / "first", Path(folder) / "second"
-            try:
-                packed = layers.make(build, name, first, first_time)
-            except (BuildFailed, BuildIncomplete, BuildSilent):
-                yield verdict(files=0)
-                raise
-            again = layers.make(build, name, second, by.other)
-            differing = () if packed.digest == again.digest else _differing(first, second)
-            yield verdict(files=packed.files, differing=differing)
+    try:
+        for name in build.keys:
+            seen = Trace()
+            verdict = functools.partial(_verdict, build, name, seen if by.traced else None)
+            first_time = Conditions(before=trace.WORDS, look=seen.look) if by.traced else Conditions()
+            with tempfile.TemporaryDirectory(dir=build.folder) as folder:
+                first, second = Path(folder) / "first", Path(folder) / "second"
+                try:
+                    packed = layers.make(build, name, first, first_time)
+                except (BuildFailed, BuildIncomplete, BuildSilent):
+                    yield verdict(files=0)
+                    raise
+                again = layers.make(build, name, second, by.other)
+                differing = () if packed.digest == again.digest else _differing(first, second)
+                yield verdict(files=packed.files, differing=differing)
+    except Refusal:
+        with contextlib.suppress(Refusal):  # the first one tells why
+            behind.finish()
+        raise
+    behind.finish()
 
 
 def never_read(found: Iterable[Comparison]) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import os
 import shutil
 import socket
@@ -16,6 +15,8 @@ import jinja2
 import pytest
 import yaml
 
+from tasks import profile
+from tasks.settings import Application
 from tests.conftest import until
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ NEEDED = {
     "composer": "composer",
     "mariadbd": "mariadb-server",
     "redis-server": "redis-server",
+    "varnishd": "varnish",
 }
 
 
@@ -52,18 +54,16 @@ def build(path, version="v1"):
     need("php", "composer")
     kept = shutil.ignore_patterns("vendor", "generated", "static", "var", "env.php")
     shutil.copytree(ROOT / "app", path, ignore=kept)
-    profile = yaml.safe_load((PROFILE / "profile.yml").read_text())
     environment = {"PATH": os.environ["PATH"], "HOME": str(path.parent), "LANG": "C.UTF-8"}
-    for layer in profile["layers"]:
-        over = {name: profile["options"][of] for name, of in layer.get("for_each", {}).items()}
-        for values in itertools.product(*over.values()):
-            named = dict(zip(over, values, strict=True)) | {"key": version}
-            for words in layer["commands"]:
-                command = [named.get(word.strip("{}"), word) for word in words]
-                seen = {**environment, **layer.get("environment", {})}
-                subprocess.run(command, cwd=path, env=seen, check=True, capture_output=True)
-            assert all((path / output.format(**named)).exists() for output in layer["outputs"])
-    for stamp in profile["stamps"]:
+    found = profile.load(ROOT, Application(profile="magento2"))
+    for layer in found.layers:
+        named = {**layer.chosen, "key": version}
+        for words in layer.commands:
+            command = [profile.filled(word, named) for word in words]
+            seen = {**environment, **layer.environment}
+            subprocess.run(command, cwd=path, env=seen, check=True, capture_output=True)
+        assert all((path / profile.filled(each, named)).exists() for each in layer.outputs)
+    for stamp in found.stamps:
         (path / stamp).write_text(version)
     return App(path=path)
 
@@ -196,7 +196,7 @@ class Shop(App):
 
     def get(self, path, method="GET", body=None, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request(method, path, body, headers)
+        connection.request(method, path, body, {"Host": "localhost", **headers})
         answer = connection.getresponse()
         return answer, answer.read().decode()
 
@@ -215,6 +215,10 @@ def variables(services):
         "shared_crypt_key": "k" * 32,
         "application_base_url": "http://localhost/",
         "application_host_name": "localhost.example",
+        "application_host_names": ["localhost.example"],
+        "application_stores": [],
+        "application_hosts": [{"id": "i-1", "address": "127.0.0.1"}],
+        "inventory_hostname": "i-1",
         "application_test_data": True,
         "search_host": "127.0.0.1",
         "search_port": services.search_port,
@@ -234,7 +238,7 @@ def render(variables):
     def render(name, **more):
         loader = jinja2.FileSystemLoader(PROFILE)
         environment = jinja2.Environment(loader=loader, trim_blocks=True, undefined=jinja2.StrictUndefined)
-        return environment.get_template(name).render(**variables, **more)
+        return environment.get_template(name).render(**{**variables, **more})
 
     return render
 

@@ -9,6 +9,8 @@ import subprocess
 import pytest
 import yaml
 
+from tasks.process import printed
+
 from .conftest import PROFILE, build
 
 
@@ -46,7 +48,8 @@ def test_themes_differ_only_in_what_the_child_says(built):
 def test_version_is_in_no_file_of_a_theme(source):
     before = contents(source.path)
     source.magento(
-        "setup:static-content:deploy", "-f", "-t", "Shop/spring", "-l", "de_DE", "--content-version=v2"
+        *("setup:static-content:deploy", "-f", "-t", "Shop/spring", "-l", "de_DE", "-l", "en_US"),
+        "--content-version=v2",
     )
     changed = {name for name, data in contents(source.path).items() if before[name] != data}
     assert changed == {"pub/static/deployed_version.txt"}
@@ -149,19 +152,49 @@ def test_hotfixes_are_applied_in_order_and_one_that_does_not_fit_fails(tmp_path)
     (tmp_path / "vendor" / "text").write_text("one\n")
     assert subprocess.run(hotfixes(), cwd=tmp_path).returncode == 0  # there are none
 
-    def patch(name, before, after):
-        told = f"--- a/vendor/text\n+++ b/vendor/text\n@@ -1 +1 @@\n-{before}\n+{after}\n"
+    def patch(name, before, after, lines="1", also=""):
+        told = f"--- a/vendor/text\n+++ b/vendor/text\n@@ -{lines} +{lines} @@\n-{before}\n+{after}\n{also}"
         (tmp_path / "m2-hotfixes" / name).write_text(told)
 
     patch("b.patch", "two", "three")
     patch("a.patch", "one", "two")
     assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 0
     assert (tmp_path / "vendor" / "text").read_text() == "three\n"
+    patch("a.patch", "three", "four")
+    patch("b.patch", "other", "five", also="@@ -9 +9 @@\n-more\n+less\n")
+    refused = subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert printed.reason(refused.stdout, 4) == [
+        "@@ -1 +1 @@",
+        "-other",
+        "+five",
+        "m2-hotfixes/b.patch does not apply: the first hunk that was rejected is above",
+    ]
+    left = [each.name for each in (tmp_path / "vendor").iterdir()]
+    assert left == ["text"]
+    (tmp_path / "vendor" / "text").write_text("two\n")  # the first one does not fit, and the second one would
+    patch("a.patch", "other", "five")
+    patch("b.patch", "two", "three")
     assert subprocess.run(hotfixes(), cwd=tmp_path, capture_output=True).returncode == 1
+    assert (tmp_path / "vendor" / "text").read_text() == "two\n"
     assert [each.name for each in (tmp_path / "vendor").glob("text.orig")] == []
 
 
 def test_the_hotfix_of_the_example_mends_its_package(built):
-    found = json.loads((built.path / "pub/static/frontend/Shop/base/en_US/hashes.json").read_text())
-    assert [*found] == sorted(found)
-    assert "css/styles.css" in found
+    one = built.path / "pub/static/frontend/Shop/spring/en_US"
+    found = json.loads((one / "sri-hashes.json").read_text())
+    of_one = [each for each in found if each.startswith("frontend/Shop/spring/")]
+    assert of_one == sorted(of_one)
+    assert "frontend/Shop/spring/en_US/css/styles.css" in found
+
+
+def test_the_digests_of_all_themes_and_languages_are_in_one_file(built):
+    static = built.path / "pub" / "static"
+    found = json.loads((static / "frontend" / "sri-hashes.json").read_text())
+    files = {
+        each.relative_to(static).as_posix()
+        for each in (static / "frontend").rglob("*")
+        if each.is_file() and each.name != "sri-hashes.json"
+    }
+    assert found.keys() == files
+    assert {each.split("/")[2] for each in files} == {"base", "spring"}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
+import json
 
 import pytest
-import yaml
 
-from tests.app.conftest import PROFILE
+from tests.conftest import until
 
 pytestmark = pytest.mark.services
 
@@ -66,6 +64,32 @@ def test_pages_show_what_mariadb_has(shop):
     assert shop.get("/no-such-mug.html")[0].status == 404
 
 
+@pytest.mark.promise("a-host-name-shows-its-store")
+def test_a_store_and_a_website_are_shown_under_host_names_of_their_own(variables, request):
+    variables["application_stores"] = [
+        {"host_name": "de.localhost", "base_url": "http://de.localhost/", "code": "de", "type": "store"},
+        {"host_name": "us.localhost", "base_url": "http://us.localhost:81/", "code": "overseas", "type": "website"},
+    ]  # fmt: skip
+    shop = request.getfixturevalue("shop")
+    german = {"Host": "de.localhost", "Test-Run-Code": "de"}
+    answer, page = shop.get("/spring-mug.html", **german)
+    assert (answer.status, "Frühlingsbecher" in page, 'href="/"' in page) == (200, True, True)
+    stores = shop.get("/page_cache/block/esi/menu/", **german)[1]
+    assert 'href="http://localhost/"' in stores
+    assert 'href="http://us.localhost:81/"' in stores
+    overseas = {"Host": "us.localhost:81", "Test-Run-Code": "overseas", "Test-Run-Type": "website"}
+    assert "$14.90" in shop.get("/", **overseas)[1]
+    assert "€14.90" in shop.get("/")[1]
+    # as Magento does: who comes by another name is sent to the store's own
+    for path, name, to in (
+        ("/x", "de.localhost", "http://localhost/x"),
+        ("/de/x", "localhost", "http://de.localhost/x"),
+    ):
+        answer, _ = shop.get(path, Host=name)
+        assert (answer.status, answer.headers["Location"]) == (302, to)
+    assert shop.get("/", Host="de.localhost", **{"Test-Run-Code": "none"})[0].status == 404
+
+
 def test_no_page_is_answered_until_a_changed_configuration_is_imported(shop):
     file = shop.path / "app/etc/env.php"
     file.write_text(file.read_text().replace("'use_rewrites' => '1'", "'use_rewrites' => '0'"))
@@ -101,23 +125,10 @@ def test_test_data_only_where_it_is_wanted(shop):
     assert shop.magento("sampledata:deploy").stdout == "sample data: 9 products added\n"
     assert "Nothing is for sale yet." in shop.get("/")[1]  # the index is not told
     assert shop.magento("cron:run").returncode == 0
+    until(lambda: "Spring Mug" in shop.get("/")[1])  # the index is a background process's
     shop.services.sql("UPDATE shop.catalog_product SET price = 77.77 WHERE sku = 'mug-spring'")
     assert shop.magento("sampledata:deploy").stdout == "sample data: 0 products added\n"
     assert "€77.77" in shop.get("/")[1]
-
-
-def test_a_consumer_of_the_profile_waits_for_messages_and_one_of_cron_does_not(shop):
-    (unit,) = yaml.safe_load((PROFILE / "profile.yml").read_text())["server"]["roles"]["workers"]["units"]
-    command = unit["command"]
-    begun = time.monotonic()
-    subprocess.run(command[command.index("php") :], cwd=shop.path, check=True, timeout=60)
-    took = time.monotonic() - begun
-    with subprocess.Popen(command, cwd=shop.path) as child:
-        try:
-            with pytest.raises(subprocess.TimeoutExpired):
-                child.wait(1 + 3 * took)
-        finally:
-            child.kill()
 
 
 @pytest.mark.promise("health-in-maintenance")
@@ -150,11 +161,20 @@ def test_health_check_names_what_is_down(shop, service, failing):
 
 def test_housekeeping(shop):
     upgrade(shop)
+    messages = {"file": "now"}, {"file": "no/folder"}
+    for each in map(json.dumps, messages):
+        shop.services.sql(
+            f"INSERT INTO shop.queue_message (topic_name, body) VALUES ('exportProcessor', '{each}')"
+        )
+    (shop.path / "var/export").mkdir(parents=True)
+    log = shop.path / "var/log"
     assert shop.magento("cron:run").returncode == 0
-    assert (
-        "indexer_reindex_all_invalid: the index is up to date" in (shop.path / "var/log/cron.log").read_text()
-    )
-    assert "catalog_stock: 9 products, 1 sold out" in (shop.path / "var/log/cron.log").read_text()
+    assert "catalog_stock: 9 products, 1 sold out" in (log / "cron.log").read_text()
+    until(lambda: "reindex_all_invalid: the index is up to date" in (log / "cron.log").read_text())
+    until((log / "system.log").exists)
+    assert "message has been rejected" in (log / "system.log").read_text()
+    assert len((shop.path / "var/export/now.csv").read_text().splitlines()) == 9
+    (log / "system.log").unlink()
     shop.get("/")
     flushed = shop.magento("cache:flush")
     assert (flushed.returncode, flushed.stdout) == (0, "Flushed cache: redis, pages\n")

@@ -16,9 +16,10 @@ from tasks.cloud.caller import Caller
 from tasks.commands.doctor import DoctorCommand, lines
 from tasks.console.console import Console
 from tasks.doctor import examination
+from tasks.infrastructure import find, zone
 from tasks.infrastructure import stage as infrastructure
-from tasks.infrastructure import zone
 from tasks.infrastructure.apply import LaunchRefused
+from tasks.refusal import Refusal
 from tasks.tarball import signature
 from tests.cloud.embedded.conftest import Home, Server
 from tests.clouds import QuietCloud, run_in, with_search_engine
@@ -26,7 +27,18 @@ from tests.clouds import QuietCloud, run_in, with_search_engine
 REGION = "eu-central-1"
 ZONE = "shop.example.com"
 ALL = [
-    *("tools", "versions", "CI", "region", "credentials", "account", "zone", "delegation", "bucket"),
+    *(
+        "tools",
+        "versions",
+        "search",
+        "CI",
+        "region",
+        "credentials",
+        "account",
+        "zone",
+        "delegation",
+        "bucket",
+    ),
     *("type", "quota", "image", "subnet", "signing key", "deploy key"),
 ]
 
@@ -85,6 +97,28 @@ def with_infrastructure(run, **changed):
 def test_on_a_complete_account_nothing_is_missing(run):
     assert [each.what for each in examined(run) if each.found] == ALL
     assert run.cloud.calls == [], "it only looks"
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"host": ""}, "search"),
+        ({"host": "stand-in"}, None),
+        ({"host": "search.example.com", "user": "kim"}, "search password"),
+    ],
+)
+@pytest.mark.promise("doctor-and-release-say-the-same")
+def test_of_the_search_engine_doctor_says_what_a_release_would_refuse(run, said, what):
+    roles = {**run.environment.server.roles, "search": {**run.environment.server.roles["search"], **said}}
+    server = dataclasses.replace(run.environment.server, roles=roles)
+    named = dataclasses.replace(run, environment=dataclasses.replace(run.environment, server=server))
+    found = missing(named)
+    assert list(found) == ([what] if what else [])
+    if what:
+        with pytest.raises(Refusal) as refused:
+            infrastructure.converge(named)
+        assert refused.value.text.splitlines()[0] == found[what].sentence
+        assert find.everything(named).machines == ()
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,13 @@ class Site:
             if len(words) > 1 and words[1] in ("done", "unchanged")
         }
 
-    def get(self, path: str = "/", form: str = "") -> tuple[int, str]:
+    def get(self, path: str = "/", form: str = "", *, host_name: str = "") -> tuple[int, str]:
         """Status and body of a page, asked as a browser would: through the forwarder, by name. `form`: what is posted."""
         run = self.run
-        connection = http.client.HTTPConnection(*run.cloud.http_address(run.host_name), timeout=20)
+        name = host_name or run.host_name
+        connection = http.client.HTTPConnection(*run.cloud.http_address(name), timeout=20)
         kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
-        connection.request("POST" if form else "GET", path, form or None, {"Host": run.host_name, **kind})
+        connection.request("POST" if form else "GET", path, form or None, {"Host": name, **kind})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -151,6 +152,9 @@ def baked(tmp_path_factory) -> Baked:
 def site(project: Path, baked: Baked) -> Site:
     """The testing environment of branch main, released once, on a machine of the baked image."""
     baked.give(project)
+    settings = project / "environments" / "testing.yml"
+    settings.write_text(f"{settings.read_text()}stores:\n  de: {{code: de}}\n")
+    commit(project, "a store with a host name of its own")
     made = Site(root=project, variables={})
     answered = made.doit("release")
     assert answered.returncode == 0, answered.stdout + answered.stderr
@@ -177,7 +181,11 @@ def copy_example(root: Path, profile: str) -> Path:
 def pages(tmp_path_factory, project) -> Iterator[Site]:
     """A site of pages on two machines. `project` deletes the cloud of both."""
     root = copy_example(tmp_path_factory.mktemp("project") / "pages", "static")
-    replace(root / "environments" / "testing.yml", {"instances: 1": "instances: 2"})
+    ports = "server: {firewall: {peer_ports: [6081]}}\n"
+    replace(
+        root / "environments" / "testing.yml",
+        {"instances: 1\n": "instances: 2\n", "release:\n": f"{ports}release:\n"},
+    )
     commit(root, "a site of pages")
     made = Site(root=root, variables={})
     yield made

@@ -181,13 +181,22 @@ def test_the_proof_takes_less_than_a_person_notices(site):
     print(f"one round trip to the host: {world.seconds:.2f} s (wanted: 0.3 s or less)")  # noqa: T201
 
 
-@pytest.mark.promise("compare-servers", "compare-exit-code", "equal-servers-compare-equal")
-def test_two_environments_differ_in_what_was_planted(site):
+@pytest.mark.promise(
+    "compare-servers", "compare-exit-code", "equal-servers-compare-equal", "second-teardown-finds-nothing"
+)
+def test_another_branch_has_a_host_name_data_and_settings_of_its_own(site, ssh, tmp_path):
     other = Site(root=site.root, variables={"branch": "feature/twin"})
     settings = site.root / "environments" / "testing.yml"
     text = settings.read_text()
     try:
-        assert other.doit("server").returncode == 0
+        assert other.doit("release").returncode == 0
+        assert other.run.host_name != site.run.host_name
+        assert other.host.address != site.host.address
+        ssh('mysql shop -e "UPDATE catalog_product SET price = 1111.11"')
+        assert other.get()[0] == 200
+        (tmp_path / "other").mkdir()
+        prices = other.ssh('mysql -N shop -e "SELECT price FROM catalog_product"', tmp=tmp_path / "other")
+        assert "1111.11" not in prices
         same = site.doit("compare", "main", "feature/twin")
         assert (same.returncode, same.stdout.splitlines()[:-1]) == (0, []), same.stdout + same.stderr
         settings.write_text(
@@ -211,7 +220,11 @@ def test_two_environments_differ_in_what_was_planted(site):
     finally:
         settings.write_text(text)
         commit(site.root, "back")
-        assert other.doit("teardown").returncode == 0
+        left = other.doit("teardown")
+        assert left.returncode == 0, left.stderr
+    assert "end machine" in left.stdout
+    assert site.get()[0] == 200
+    assert "nothing of" in other.doit("teardown").stdout
     unknown = site.doit("compare", "main", "nowhere")
     assert unknown.returncode == 1
     assert "has no ledger" in unknown.stderr

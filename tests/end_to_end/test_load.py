@@ -47,7 +47,7 @@ class Crowd:
         page = site.get()[1]
         style = re.search(r'href="(/static/[^"]+\.css)"', page)
         assert style, page
-        self.paths = {"page": ["/", "/de/", "/spring-mug.html"], "file": [style[1], MEDIA]}
+        self.paths = {"page": ["/", "/en_usd/", "/spring-mug.html"], "file": [style[1], MEDIA]}
 
     def come(self, *, seconds: float, **rates: int) -> dict[str, collections.Counter[int]]:
         """So many of each kind in every second; how they were answered."""

@@ -48,12 +48,14 @@ def test_the_shop_shows_products_and_a_price_changed_in_the_database_appears(sit
     until(lambda: re.search(r"4.?321[.,]09", site.get()[1]))
 
 
-@pytest.mark.promise("health-names-what-fails")
-def test_with_the_database_stopped_the_health_check_fails(site, tmp_path):
+@pytest.mark.promise("health-names-what-fails", "failures-of-jobs-are-logged")
+def test_with_the_database_stopped_the_health_check_fails_and_a_consumer_says_so(site, tmp_path):
     assert site.get("/health_check.php")[0] == 200
     site.ssh("systemctl stop mariadb", tmp=tmp_path)
     try:
         assert site.get("/health_check.php")[0] == 503
+        logged = "journalctl --no-pager --unit=worker-product_action_attribute.update@1"
+        until(lambda: "SQLSTATE" in site.ssh(logged, tmp=tmp_path))
     finally:
         site.ssh("systemctl start mariadb", tmp=tmp_path)
     assert site.get("/health_check.php")[0] == 200
@@ -68,6 +70,16 @@ def test_the_administrator_signs_in_and_the_category_lists_what_the_search_engin
     status, page = site.get("/admin", urlencode({name: told[name] for name in ("user", "password", "code")}))
     assert (status, "Dashboard" in page) == (200, True)
     assert len(re.findall('class="product"', site.get()[1])) == 9
+
+
+@pytest.mark.promise("a-host-name-shows-its-store")
+def test_a_store_is_shown_under_its_own_host_name(site):
+    own, german = site.run.host_names
+    assert german == f"de.{own}"
+    assert "Frühlingsbecher" in site.get("/spring-mug.html", host_name=german)[1]
+    assert "Spring Mug" in site.get("/spring-mug.html")[1]
+    assert site.get("/de/")[0] == 302  # to the store's own name
+    assert site.doit("open", "de").stdout == f"{site.run.cloud.url(german)}\n"
 
 
 @pytest.mark.promise("the-template-says-all")
@@ -103,7 +115,7 @@ ASKS = {
     "ec2:DescribeKeyPairs": 1,
     "ec2:DescribeSecurityGroups": 1,
     "route53:ListHostedZonesByName": 1,
-    "route53:ListResourceRecordSets": 1,
+    "route53:ListResourceRecordSets": 2,
     "s3:GetBucketTagging": 1,
     "s3:ListObjectsV2": 2,
     "s3:HeadObject": 1,
@@ -247,28 +259,6 @@ def test_an_interruption_ends_everything(site, number):
     assert "http://" not in said
     until(lambda: processes_of(site.root) == [])  # the watcher looks three times whether anything is left
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
-
-
-@pytest.mark.promise("second-teardown-finds-nothing")
-def test_another_branch_has_its_own_host_name_and_data(site, tmp_path):
-    git(site.root, "branch", "-f", "feature/other", "HEAD")
-    other = Site(root=site.root, variables={"branch": "feature/other"})
-    answered = other.doit("release")
-    assert answered.returncode == 0, answered.stderr
-    assert other.run.host_name != site.run.host_name
-    assert other.host.address != site.host.address
-    site.ssh('mysql shop -e "UPDATE catalog_product SET price = 1111.11"', tmp=tmp_path)
-    assert other.get()[0] == 200
-    (tmp_path / "other").mkdir()
-    prices = other.ssh('mysql -N shop -e "SELECT price FROM catalog_product"', tmp=tmp_path / "other")
-    assert "1111.11" not in prices
-    left = other.doit("teardown")
-    assert left.returncode == 0, left.stderr
-    assert "end machine" in left.stdout
-    assert site.get()[0] == 200
-    again = other.doit("teardown")
-    assert again.returncode == 0
-    assert "nothing of" in again.stdout
 
 
 @pytest.mark.promise("teardown-leaves-nothing", "teardown-removes-it-all")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import minisign
 import pytest
 
-from tasks.hosts.playbook_events import PlaybookFailed
+from tasks.hosts.phased import PhaseFailed
 from tasks.tarball import stored
 from tests.end_to_end.test_rollback import current, go_live  # noqa: F401  (fixtures)
 
@@ -27,8 +27,8 @@ def test_a_host_unpacks_what_a_known_key_has_signed_and_nothing_else(go_live, cu
     required = {"release_public_keys": [other, key], "release_signatures": "required"}
     go_live("signed", release_signature=signature, **required)
     assert current() == "signed"
-    with pytest.raises(PlaybookFailed, match="is not signed, and this host takes signed ones only"):
+    with pytest.raises(PhaseFailed, match="is not signed, and this host takes signed ones only"):
         go_live("unsigned", release_signature="", **required)
-    with pytest.raises(PlaybookFailed, match="is signed by none of the keys"):
+    with pytest.raises(PhaseFailed, match="is signed by none of the keys"):
         go_live("forged", release_signature=signature, release_public_keys=[other])
     assert current() == "signed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,7 +44,7 @@ RELEASE = """
 release:
   health_path: /
   migration:
-    due: [sh, -c, "test ! -e /var/tmp/due-hangs || { touch /var/tmp/data/hangs; sleep 60; }; test ! -e /var/tmp/due-fails || exit 9; test ! -e /var/tmp/data/due || exit 2"]
+    due: [sh, -c, "test ! -e /var/tmp/due-hangs || { touch /var/tmp/data/hangs; sleep 60; }; test ! -e /var/tmp/due-fails || exit 9; chmod 644 public/index.html; test ! -e /var/tmp/data/due || exit 2"]
     due_exit: 2
     run: [sh, -c, "test ! -e /var/tmp/migration-fails && rm -f /var/tmp/data/due"]
   maintenance:
@@ -52,7 +53,7 @@ release:
     "off": [rm, public/maintenance]
   after_switch:
     - [test, "!", -e, /var/tmp/switch-fails]
-    - [sh, -c, "if test -e /var/tmp/check-fails; then chmod 0 public/index.html; else chmod 644 public/index.html; fi"]
+    - [sh, -c, "test ! -e /var/tmp/check-fails || chmod 0 public/index.html"]
   restart: [work.service]
   reload: [work.service]
 """
@@ -64,7 +65,7 @@ def pair(pages):
     """The site on two machines, with commands that can be made to fail on one of them."""
     profile = pages.root / "applications" / "static" / "profile.yml"
     before = profile.read_text()
-    profile.write_text(before + RELEASE)
+    profile.write_text(before.replace("\nrelease:\n  pages: [/]\n", RELEASE))
     pages.stages("server")
     for host in pages.hosts:
         ssh.python(host, "release", UNIT)
@@ -103,6 +104,36 @@ def every(site, program):
     """Run a program on every machine."""
     for host in site.hosts:
         ssh.python(host, "release", program)
+
+
+LISTENS = """
+import socket
+listening = socket.create_server(("", 6081))
+listening.settimeout(30)
+print(listening.accept()[1][0])
+"""
+CONNECTS = """
+import socket, time
+end = time.monotonic() + 20
+while True:
+    try:
+        socket.create_connection((ADDRESS, 6081), timeout=2)
+        break
+    except OSError:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+"""
+
+
+@pytest.mark.promise("hosts-purge-each-other")
+def test_a_port_for_the_other_machine_is_open_for_it_and_for_nobody_else(pair):
+    one, other = pair.hosts
+    with ThreadPoolExecutor() as pool:
+        came_from = pool.submit(ssh.python, one, "release", LISTENS)
+        with pytest.raises(TimeoutError):  # dropped, not refused by who does not listen
+            socket.create_connection((one.address, 6081), timeout=3)
+        ssh.python(other, "release", CONNECTS.replace("ADDRESS", repr(one.address)))
+        assert came_from.result().strip() == other.address
 
 
 @pytest.mark.parametrize(

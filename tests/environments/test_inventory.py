@@ -11,12 +11,18 @@ from tasks.environments.inventory import EnvironmentNames, StoredObject
 from tasks.infrastructure import secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.run import branch_identity
-from tasks.settings import Environment
+from tasks.settings import Environment, NamedStore
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import copy_project
 
-NAMES = EnvironmentNames({"testing": Environment(per_branch=True), "live": Environment(host_name="www")})
+STORES = {"de": NamedStore(code="german")}
+NAMES = EnvironmentNames(
+    {
+        "testing": Environment(per_branch=True, stores=STORES),
+        "live": Environment(host_name="www", stores={"at": NamedStore(code="alps")}),
+    }
+)
 SHOP = branch_identity("testing", "shop")
 
 
@@ -39,7 +45,19 @@ def test_a_document_says_whose_it_is(key, identity):
 
 @pytest.mark.parametrize(
     ("label", "identity"),
-    [("www", "live"), (SHOP, SHOP), ("image", "image"), ("live", None), ("testing-1", None), ("mail", None)],
+    [
+        ("www", "live"),
+        (SHOP, SHOP),
+        ("image", "image"),
+        ("live", None),
+        ("testing-1", None),
+        ("mail", None),
+        ("at", "live"),
+        (f"de.{SHOP}", SHOP),
+        (f"at.{SHOP}", None),
+        ("de", None),
+        ("de.www", None),
+    ],
 )
 def test_a_name_of_the_zone_is_ours_only_if_we_give_such_names(label, identity):
     assert NAMES.of_label(label) == identity

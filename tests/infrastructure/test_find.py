@@ -48,7 +48,7 @@ def test_everything_that_was_made_is_found(run):
     assert found.group
     assert {port for port, _ in found.rules} == {22, 80, 443}
     assert [each.tags for each in found.machines] == [find.tags(run)]
-    assert found.record == (found.machines[0].address,)
+    assert found.records == {run.host_name: (found.machines[0].address,)}
     assert {each.rpartition("/")[0] for each in found.secrets} == {run.secrets_folder}
 
 

@@ -78,7 +78,7 @@ def test_a_machine_without_a_public_address_is_named_by_its_private_one(run):
     (made,) = instances(told)
     assert "PublicIpAddress" not in made
     assert facts["hosts"][0]["address"] == made["PrivateIpAddress"]
-    assert find.everything(told).record == (made["PrivateIpAddress"],)
+    assert find.everything(told).records == {told.host_name: (made["PrivateIpAddress"],)}
     teardown.tear_down(told)
 
 

@@ -37,13 +37,15 @@ from tasks.infrastructure.plan import (
 )
 
 RULES = frozenset({(22, "10.0.0.0/8"), (80, "0.0.0.0/0")})
+NAME, STORE = "testing-1.shop.localhost", "de.testing-1.shop.localhost"
+FOREIGN = {NAME: "an alias"}
 TAGS = {"project": "shop", "environment": "testing-1"}
 WANTED = Wanted(
     name="shop-testing-1",
     public_key="ssh-ed25519 AAAA",
     rules=RULES,
     machines=1,
-    host_name="testing-1.shop.localhost",
+    host_names=(NAME,),
     zone="shop.localhost",
     tags=TAGS,
 )
@@ -53,7 +55,7 @@ COMPLETE = {
     "group": "sg-1",
     "rules": RULES,
     "machines": (MACHINE,),
-    "record": ("10.1.0.2",),
+    "records": {NAME: ("10.1.0.2",)},
 }
 
 
@@ -82,14 +84,14 @@ def test_what_is_complete_needs_nothing():
 
 
 def test_a_running_machine_gets_its_name():
-    assert lines(plan(WANTED, Existing(**{**COMPLETE, "record": ()}))) == [
+    assert lines(plan(WANTED, Existing(**{**COMPLETE, "records": {}}))) == [
         "point testing-1.shop.localhost to 10.1.0.2"
     ]
 
 
 def test_a_pending_machine_is_not_pointed_to_and_not_made_twice():
     pending = Machine(id="i-1", state="pending", address=None, tags=TAGS)
-    assert plan(WANTED, Existing(**{**COMPLETE, "machines": (pending,), "record": ()})) == []
+    assert plan(WANTED, Existing(**{**COMPLETE, "machines": (pending,), "records": {}})) == []
 
 
 def test_a_stopped_machine_is_started():
@@ -133,7 +135,7 @@ def test_another_deploy_key_replaces_the_pair():
 
 def test_teardown_ends_machines_before_the_group_that_they_use():
     found = Existing(**COMPLETE, secrets=("/shop/testing-1/crypt_key",))
-    assert lines(teardown_plan("shop-testing-1", WANTED.host_name, WANTED.zone, found)) == [
+    assert lines(teardown_plan("shop-testing-1", WANTED.zone, found)) == [
         "unpoint testing-1.shop.localhost",
         "end machine i-1",
         "delete group shop-testing-1",
@@ -148,7 +150,7 @@ def test_a_replaced_name_goes_once_the_new_one_is_there():
     assert change == Unpoint(host_name="qa.old.example", zone="old.example", addresses=("10.1.0.2",))
     pending = dataclasses.replace(MACHINE, state="pending", address=None)
     assert plan(WANTED, Existing(**{**COMPLETE, "machines": (pending,)}, replaced=(replaced,))) == []
-    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(replaced=(replaced,))) == [change]
+    assert teardown_plan("n", WANTED.zone, Existing(replaced=(replaced,))) == [change]
 
 
 @pytest.mark.promise("plan-lists-the-same-changes")
@@ -163,18 +165,55 @@ def test_what_the_name_will_need_is_foreseen_though_no_address_is_known():
         (WANTED, COMPLETE, []),
         (two, COMPLETE, ["repoint testing-1.shop.localhost to its new machines"]),
         (WANTED, {**COMPLETE, "machines": (stopped,)}, []),  # it may keep its address
-        (WANTED, {**COMPLETE, "machines": (stopped,), "record": ()}, ["point testing-1.shop.localhost to its new machines"]),
+        (WANTED, {**COMPLETE, "machines": (stopped,), "records": {}}, ["point testing-1.shop.localhost to its new machines"]),
         (WANTED, {**COMPLETE, "machines": (stopped,), "replaced": (replaced,)}, ["unpoint old"]),
-        (WANTED, {"foreign": "an alias", "replaced": (replaced,)}, ["unpoint old"]),
+        (WANTED, {"foreign": FOREIGN, "replaced": (replaced,)}, ["unpoint old"]),
     ):  # fmt: skip
         existing = Existing(**found)
         assert lines(later(wanted, existing, plan(wanted, existing))) == due
 
 
 def test_a_name_that_is_somebody_else_s_stays_as_it_is():
-    found = {**COMPLETE, "record": (), "foreign": "an alias"}
+    found = {**COMPLETE, "records": {}, "foreign": FOREIGN}
     assert plan(WANTED, Existing(**found)) == []
-    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(foreign="an alias")) == []
+    assert teardown_plan("n", WANTED.zone, Existing(foreign=FOREIGN)) == []
+
+
+@pytest.mark.promise("stores-have-names")
+def test_each_host_name_is_set_changed_and_deleted_for_itself():
+    wanted = dataclasses.replace(WANTED, host_names=(NAME, STORE))
+    stopped = dataclasses.replace(MACHINE, state="stopped")
+    for found, due in (
+        ({}, [f"point {STORE} to 10.1.0.2"]),
+        ({"foreign": {STORE: "an alias"}}, []),
+        ({"records": {STORE: ("10.1.0.9",)}}, [f"point {NAME} to 10.1.0.2", f"repoint {STORE} to 10.1.0.2"]),
+        ({"machines": (stopped,)}, ["start machine i-1"]),
+    ):
+        assert lines(plan(wanted, Existing(**{**COMPLETE, **found}))) == due
+    existing = Existing(**{**COMPLETE, "machines": (stopped,)})
+    assert lines(later(wanted, existing, plan(wanted, existing))) == [f"point {STORE} to its new machines"]
+    both = Existing(records={NAME: ("10.1.0.2",), STORE: ("10.1.0.2",)})
+    assert lines(teardown_plan("n", WANTED.zone, both)) == [f"unpoint {NAME}", f"unpoint {STORE}"]
+
+
+@pytest.mark.promise("hosts-purge-each-other")
+def test_several_machines_may_reach_the_ports_that_the_profile_names_on_each_other():
+    other = dataclasses.replace(MACHINE, id="i-2", address="10.1.0.3")
+    one = dataclasses.replace(WANTED, peer_ports=(6081,))
+    two = dataclasses.replace(one, machines=2)
+    found = {**COMPLETE, "records": {NAME: ("10.1.0.2", "10.1.0.3")}}
+    assert plan(one, Existing(**COMPLETE)) == []
+    both = Existing(**{**found, "machines": (MACHINE, other)})
+    opened = [f"open port 6081 for 10.1.0.{each}/32" for each in (2, 3)]
+    assert lines(plan(two, both)) == opened
+    rules = frozenset({*RULES, (6081, "10.1.0.2/32"), (6081, "10.1.0.9/32")})
+    replaced = Existing(**{**found, "machines": (MACHINE, other), "rules": rules})
+    assert lines(plan(two, replaced)) == [opened[1], "close port 6081 for 10.1.0.9/32"]
+    assert lines(plan(one, Existing(**{**COMPLETE, "rules": rules}))) == [
+        f"close port 6081 for 10.1.0.{each}/32" for each in (2, 9)
+    ]
+    alone = Existing(**COMPLETE)
+    assert lines(later(two, alone, plan(two, alone)))[0] == "open port 6081 for its new machines"
 
 
 def test_a_change_says_all_that_is_needed_to_make_it():
@@ -183,24 +222,20 @@ def test_a_change_says_all_that_is_needed_to_make_it():
     for found, change in (
         ({"key": None}, CreateKey(name="shop-testing-1", public_key="ssh-ed25519 AAAA")),
         ({"machines": (changed,)}, RetagMachine(id="i-1", tags={"project": "shop"})),
-        ({"record": ()}, Point(**name)),
-        ({"record": ("10.1.0.9",)}, Repoint(**name)),
+        ({"records": {}}, Point(**name)),
+        ({"records": {NAME: ("10.1.0.9",)}}, Repoint(**name)),
         ({"hand_made": (RANGE,)}, CloseRule(rule=RANGE)),
     ):
         assert plan(WANTED, Existing(**{**COMPLETE, **found})) == [change]
     (point,) = later(WANTED, Existing(), plan(WANTED, Existing()))
     assert (point.host_name, point.zone) == ("testing-1.shop.localhost", "shop.localhost")
-    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(record=("10.1.0.2",))) == [
-        Unpoint(**name)
-    ]
-    assert teardown_plan("n", WANTED.host_name, WANTED.zone, Existing(group="sg-1")) == [
-        DeleteGroup(name="n", id="sg-1")
-    ]
+    assert teardown_plan("n", WANTED.zone, Existing(records={NAME: ("10.1.0.2",)})) == [Unpoint(**name)]
+    assert teardown_plan("n", WANTED.zone, Existing(group="sg-1")) == [DeleteGroup(name="n", id="sg-1")]
 
 
 @pytest.mark.promise("second-teardown-finds-nothing")
 def test_teardown_of_nothing_changes_nothing():
-    assert teardown_plan("shop-testing-1", WANTED.host_name, WANTED.zone, Existing()) == []
+    assert teardown_plan("shop-testing-1", WANTED.zone, Existing()) == []
 
 
 @pytest.mark.promise("termination-protection")
@@ -221,7 +256,7 @@ def test_only_what_leaves_everything_as_it_was_is_an_addition():
     for found, change in (
         ({"rules": RULES | {(21, "0.0.0.0/0")}}, "close port 21 for 0.0.0.0/0"),
         ({"key": "another"}, "delete key shop-testing-1"),
-        ({"record": ("10.1.0.9",)}, "repoint testing-1.shop.localhost to 10.1.0.2"),
+        ({"records": {NAME: ("10.1.0.9",)}}, "repoint testing-1.shop.localhost to 10.1.0.2"),
         ({"machines": (dataclasses.replace(MACHINE, state="stopped"),)}, "start machine i-1"),
         ({"machines": (dataclasses.replace(MACHINE, tags={**TAGS, "project": "x"}),)}, "retag machine i-1"),
         ({"machines": (MACHINE, dataclasses.replace(MACHINE, id="i-2"))}, "end machine i-2"),

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tasks import teardown
+from tasks import settings, teardown
 from tasks.bucket import create, layout
 from tasks.bucket.store import RecordTaken
 from tasks.cloud.embedded.faults import LATE
@@ -210,8 +210,8 @@ def test_lowering_the_number_of_machines_ends_the_newest_where_the_settings_allo
 
 
 def with_settings(run, **changed):
-    settings = dataclasses.replace(run.environment.infrastructure, **changed)
-    return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=settings))
+    wanted = dataclasses.replace(run.environment.infrastructure, **changed)
+    return dataclasses.replace(run, environment=dataclasses.replace(run.environment, infrastructure=wanted))
 
 
 @pytest.mark.promise("additive-only-adds")
@@ -260,6 +260,25 @@ def test_no_name_outlives_a_teardown_wherever_a_run_was_killed(run, calls):
     assert addresses_of(run, named) == []
 
 
+@pytest.mark.promise("stores-have-names")
+def test_the_names_of_stores_come_and_go_with_the_settings_and_with_the_environment(run):
+    both = with_stores(run, "de", "at")
+    infrastructure.converge(both)
+    assert addresses_of(run, both) == sorted(both.host_names)
+    assert infrastructure.differences(both) == []
+    one = with_stores(run, "de")
+    assert infrastructure.differences(one) == [f"unpoint at.{run.host_name}"]
+    infrastructure.converge(one)
+    assert addresses_of(run, both) == sorted(one.host_names)
+    teardown.tear_down(run)  # of a checkout that no longer has them
+    assert addresses_of(run, both) == []
+
+
+def with_stores(run, *names):
+    stores = {each: settings.NamedStore(code=each) for each in names}
+    return dataclasses.replace(run, environment=dataclasses.replace(run.environment, stores=stores))
+
+
 def named_as(run, host_name):
     return dataclasses.replace(run, environment=dataclasses.replace(run.environment, host_name=host_name))
 
@@ -269,7 +288,7 @@ def addresses_of(run, *others):
     route53 = run.cloud.client("route53")
     records = route53.list_resource_record_sets(HostedZoneId=zone.zone_id(run.cloud, run.pipeline.dns_zone))
     names = {each["Name"].rstrip(".") for each in records["ResourceRecordSets"] if each["Type"] == "A"}
-    return sorted(names & {each.host_name for each in (run, *others)})
+    return sorted(names & {name for each in (run, *others) for name in each.host_names})
 
 
 @pytest.mark.promise("branches-share-nothing-else")

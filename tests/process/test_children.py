@@ -31,6 +31,7 @@ STARTED = {
     "tasks/process/children.py": "the one place",
     "tasks/process/orphans.py": "on this machine and on hosts: dpkg, after what it has killed; no module of ours is there",
     "tasks/server/ledger_host.py": "on hosts, where the bound of our ssh ends it",
+    "tasks/release/phases.py": "on hosts, where it ends with our ssh, and a migration with its unit",
     "tasks/cloud/embedded/lifecycle.py": "the cloud's server, which outlives the command; its start has a bound",
     "tasks/source.py": "git, within `children.within` or `children.answer`",
     "tasks/tarball/build/namespaces.py": "inside a layer's namespaces, which end with the process that `children` started",

@@ -58,12 +58,12 @@ class Silent(Plain):
 class LiveHosts(IdleHosts):
     """Hosts that run what they are given."""
 
-    def play(self, playbook, *, variables, **how):
-        self.given = variables
-        return super().play(playbook, **how)
+    def phases(self, program, phases, *, plan, **how):
+        self.given = plan
+        return super().phases(program, phases, **how)
 
     def python(self, host, stage, program, *, quick=False):
-        return self.given["release_sha256"]
+        return self.given["sha256"]
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_what_staging_has_proved_goes_live_in_another_account(live):
     assert [key for key in staging.store.keys("") if "production" in key] == []
     assert promotion_record.read(staging.store, staging.commit).state == "live"
     assert history.read(production.store, "production")[-1].digest == DIGEST
-    url = urlsplit(production.hosts.given["release_url"])
+    url = urlsplit(production.hosts.given["url"])
     assert staging.bucket in url.netloc + url.path
     given = {name.lower() for name in parse_qs(url.query)}
     assert "x-amz-security-token" not in given, "it is signed with staging's credentials"

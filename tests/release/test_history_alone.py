@@ -36,11 +36,11 @@ class StandsStill:
             self.then()
         return self.real.write(key, value, seen=seen)
 
-    def play(self, *words, **named):
-        recap = self.real.play(*words, **named)
-        if self.call == "play":
+    def phases(self, *words, **named):
+        answers = self.real.phases(*words, **named)
+        if self.call == "phases":
             self.then()
-        return recap
+        return answers
 
 
 def releases(run, call, then):
@@ -57,7 +57,7 @@ def begins_again(run):
     history.opened(run.store, run.identity)
 
 
-@pytest.mark.parametrize("call", ["play", "write"])
+@pytest.mark.parametrize("call", ["phases", "write"])
 @pytest.mark.parametrize("then", [teardown.tear_down, begins_again])
 def test_a_run_that_stood_still_records_nothing_where_all_is_torn_down(call, then):
     world = Alone()
@@ -81,13 +81,13 @@ def test_a_release_is_added_to_those_before_it_and_one_that_did_not_end_adds_non
 
 
 class Fails(StandsStill):
-    """Hosts on which a play ends with a refusal."""
+    """Hosts on which a release ends with a refusal."""
 
     def __init__(self, real, refusal):
         super().__init__(real, "", None)
         self.refusal = refusal
 
-    def play(self, *words, **named):
+    def phases(self, *words, **named):
         raise self.refusal
 
 

@@ -34,12 +34,15 @@ def test_the_firewall_lets_in_what_is_named_and_nothing_else():
         "nftables.conf.j2",
         firewall_ssh_from=["192.0.2.0/24", "2001:db8::/32"],
         firewall_http_from=[],
+        firewall_peers=["198.51.100.2/32"],
+        firewall_peer_ports=[6081],
     )
     policy, *lines = configuration.chains(rules)["input"]
     assert policy == "type filter hook input priority filter; policy drop;"
     assert [line for line in lines if "dport" in line] == [
         "ip saddr 192.0.2.0/24 tcp dport { 22 } accept",
         "ip6 saddr 2001:db8::/32 tcp dport { 22 } accept",
+        "ip saddr 198.51.100.2/32 tcp dport { 6081 } accept",
     ]
 
 
@@ -152,7 +155,13 @@ def test_a_shop_with_test_data_sends_no_mail(test_data, tmp_path):
     told = ("database_host", "database_name", "database_user", "database_password", "shared_crypt_key")
     told += ("search_host", "search_port", "search_prefix", "search_user", "search_password")
     told += ("application_host_name", "application_base_url")
-    variables = {**dict.fromkeys(told, "x"), "application_test_data": test_data}
+    hosts = {
+        "application_hosts": [{"id": "i-1", "address": "10.0.0.1"}],
+        "inventory_hostname": "i-1",
+        "application_stores": [],
+        "application_host_names": ["x"],
+    }
+    variables = {**dict.fromkeys(told, "x"), **hosts, "application_test_data": test_data}
     written.write_text(render_in(ROLES.parent / "applications" / "magento2", "env.php.j2", **variables))
     script = f"echo json_encode((include '{written}')['system']['default']['system']);"
     said = subprocess.run(["php", "-r", script], check=True, capture_output=True, text=True).stdout

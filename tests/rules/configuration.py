@@ -20,6 +20,8 @@ TEXTS = (
 )
 """Variables that a configuration of the application carries as texts."""
 PROXY = "127.0.0.1:6081"
+HOSTS = [{"id": f"i-{number}", "address": f"203.0.113.{number}"} for number in (1, 2, 3)]
+PEERS = [f"{each['address']}/32" for each in HOSTS]
 
 
 def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
@@ -37,14 +39,32 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
     return {
         "firewall_ssh_from": ["192.0.2.0/24", "2001:db8::/32"],
         "firewall_http_from": ["198.51.100.0/24"],
+        "firewall_peers": [],
         "self_shutdown_days": 14,
         "self_shutdown_idle_hours": 3,
         "application_name": "shop",
         "application_user": "shopper",
         "application_path": "/srv/shop",
         "application_host_name": "shop.localhost",
+        "application_host_names": ["shop.localhost", "de.shop.localhost", "at.shop.localhost"],
         "application_base_url": "http://shop.localhost/",
+        "application_stores": [
+            {
+                "host_name": "de.shop.localhost",
+                "base_url": "http://de.shop.localhost/",
+                "code": "german",
+                "type": "store",
+            },
+            {
+                "host_name": "at.shop.localhost",
+                "base_url": "http://at.shop.localhost/",
+                "code": "alps",
+                "type": "website",
+            },
+        ],
         "application_test_data": False,
+        "application_hosts": HOSTS[:1],
+        "inventory_hostname": "i-1",
         "database_name": "shop",
         "database_user": "shopper",
         "database_host": "localhost",
@@ -118,7 +138,20 @@ def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
         wanted = admitted if name == "input" else []
         found += [f"{path}: the chain {name} has {line!r}" for line in lines if line not in wanted]
         found += [f"{path}: the chain {name} lacks {line!r}" for line in wanted if line not in lines]
-    for line in chains(template(root, path, firewall_ssh_from=[], firewall_http_from=[]))["input"]:
+    ports = {"firewall_peers": PEERS, "firewall_peer_ports": [6081, 9]}
+    admitted = [each for each in chains(template(root, path, **ports))["input"] if "203.0.113" in each]
+    if admitted != [f"ip saddr {each} tcp dport {{ 6081, 9 }} accept" for each in PEERS]:
+        found.append(f"{path}: lets hosts reach each other by {admitted}")
+    for line in chains(
+        template(
+            root,
+            path,
+            firewall_ssh_from=[],
+            firewall_http_from=[],
+            firewall_peers=PEERS,
+            firewall_peer_ports=[],
+        )
+    )["input"]:
         if "dport" in line:
             found.append(f"{path}: nobody is named, and still: {line}")
     return found
@@ -245,6 +278,7 @@ def nginx(text: str) -> Directive:
 
 WEB = "roles/nginx/templates/nginx.conf.j2"
 SENT_ONCE = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
+NAMES = "shop.localhost de.shop.localhost at.shop.localhost"
 SITE = "the site"
 """In place of the profile's template, which is rendered alone: a lookup needs all of Ansible's plugins."""
 
@@ -280,7 +314,24 @@ def the_web_server_shows_what_is_meant_for_visitors(root: Path) -> list[Finding]
             found += [f"{path}: {each}" for each in _front(_public(http))]
         if site.all("fastcgi_pass"):
             found += [f"{path}: {each}" for each in _php(site)]
+        if path.startswith("applications/magento2/"):
+            found += [f"{path}: {each}" for each in _stores(http, site)]
     return found
+
+
+def _stores(http: Directive, site: Directive) -> Iterator[str]:
+    """The shop is told the store of a host name by Magento's own variables."""
+    shown = {each.values: {one.name: one.values[0] for one in each.inner} for each in http.all("map")}
+    for name, wanted in (
+        ("code", {"de.shop.localhost": "german", "at.shop.localhost": "alps"}),
+        ("type", {"de.shop.localhost": "store", "at.shop.localhost": "website"}),
+    ):
+        # `$host`: without a port, in lower case
+        if shown.get(("$host", f"$run_{name}")) != {"default": '""', **wanted}:
+            yield f"does not know the {name} of a store"
+        told = [each.values for each in site.all("fastcgi_param")]
+        if (f"MAGE_RUN_{name.upper()}", f"$run_{name}", "if_not_empty") not in told:
+            yield f"does not tell the {name} of a store"
 
 
 def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
@@ -304,7 +355,7 @@ def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
         yield "passes on what a visitor claims to be (X-Forwarded-For)"
     if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$scheme":
         yield "does not say how it was asked"
-    if front.own("server_name") != ["shop.localhost"]:
+    if front.own("server_name") != [NAMES]:
         yield "passes on any host name"
 
 
@@ -312,13 +363,14 @@ def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
     public = [
         each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")
     ]
-    if site.own("listen") != ["127.0.0.1:8080" if cache else "80"]:
+    own = ["127.0.0.1:8080", "127.0.0.1:8091"] if cache else ["80", "127.0.0.1:8090"]
+    if site.own("listen") != own:
         yield f"listens on {site.own('listen')} {'behind a page cache' if cache else 'alone'}"
     if len(public) != 2:
         yield f"is public on {public}"
-    if site.own("server_name") != ["shop.localhost"]:
+    if site.own("server_name") != [NAMES]:
         yield "answers to any host name"
-    if not re.fullmatch(r"/srv/shop/current/\w+", " ".join(site.own("root"))):
+    if not re.fullmatch(r"/srv/shop/\$release/\w+", " ".join(site.own("root"))):
         yield "shows more than the folder for visitors"
     if [each for each in http.all("autoindex") if each.values != ("off",)]:
         yield "lists files"
@@ -421,13 +473,15 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
         ("p", r"http_resp_hdr_len=(4[0-9]|[5-9]\d|\d{3,})k"),
         ("p", r"http_resp_size=\d{3,}k"),
     )
+    if " -a :6081 " not in template(root, path, application_hosts=HOSTS):
+        found.append(f"{path}: does not hear the other hosts")
     found += [
         f"{path}: no -{name} is {pattern}"
         for name, pattern in (*wanted.items(), *wanted_too)
         if not any(each == name and re.fullmatch(pattern, value) for each, value in options)
     ]
     for profile, vcl in of_profiles(root, "varnish", "vcl"):
-        found += [f"{vcl}: {each}" for each in _vcl(template(root, vcl, profile))]
+        found += [f"{vcl}: {each}" for each in _vcl(template(root, vcl, profile, application_hosts=HOSTS))]
     return found
 
 
@@ -435,8 +489,15 @@ def _vcl(text: str) -> Iterator[str]:
     bare = re.sub(r"(?m)#.*$", "", text)
     parts = dict(re.findall(r"(?ms)^(?:sub|acl|backend) (\w+) \{(.*?)^\}", bare))
     for member in re.findall(r'"([^"]+)"', parts.get("purge", "")):
-        if member != "localhost" and not ipaddress.ip_network(member).is_loopback:
+        if (
+            member != "localhost"
+            and not ipaddress.ip_network(member).is_loopback
+            and f"{member}/32" not in PEERS
+        ):
             yield f"{member} may purge"
+    for each in HOSTS:
+        if f'"{each["address"]}";' not in parts.get("purge", ""):
+            yield "another host of the environment may not purge"
     if not re.search(r'\.host = "127\.0\.0\.1"', parts.get("default", "")):
         yield "the backend is another machine"
     received = parts.get("vcl_recv", "")
@@ -458,7 +519,9 @@ def _vcl(text: str) -> Iterator[str]:
         yield "keeps a customer's pages"
     response = parts.get("vcl_backend_response", "")
     private = re.search(r"private\|no-store\|no-cache.*?uncacheable = true", response, re.DOTALL)
-    if not private or response.find("unset beresp.http.Set-Cookie") < private.end():
+    if not private or not re.search(
+        r"unset beresp\.http\.Set-Cookie;\s*set beresp\.grace = 1h", response[private.end() :]
+    ):
         yield "keeps what is private, or a cookie with a page"
     if not re.search(
         r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response
@@ -471,6 +534,11 @@ def _vcl(text: str) -> Iterator[str]:
         received,
     ):
         yield "keeps what is one customer's, by a token"
+    if not re.search(
+        r'Cookie !~ "X-Magento-Vary=" && beresp\.http\.Set-Cookie ~ "X-Magento-Vary="\) \{[^}]*uncacheable = true',
+        response,
+    ):
+        yield "keeps a page of a group for those who are in none"
     if not re.search(
         r"X-Magento-Cache-Id != beresp\.http\.X-Magento-Cache-Id\) \{\s*set beresp\.uncacheable", response
     ):
@@ -576,6 +644,11 @@ def the_application_is_told_to_be_careful(root: Path) -> list[Finding]:
         for name, wanted in PHP.items()
         if [value for key, value in pairs if key == name] != [wanted]
     ]
+    purged = re.findall(
+        r"\['host' => '([^']+)', 'port' => '6081'\]", template(root, path, application_hosts=HOSTS)
+    )
+    if purged != ["127.0.0.1", "203.0.113.2", "203.0.113.3"]:
+        found.append(f"{path}: purges the page caches of {purged}")
     hosts = [value for key, value in pairs if key in ("'host'", "'server'")]
     found += [f"{path}: asks {each}" for each in hosts if each not in ("'127.0.0.1'", "'localhost'")]
     if text.count("'id_prefix' => $prefix") != 2 or "defined('BP') ? BP : __DIR__" not in text:

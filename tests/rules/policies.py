@@ -122,7 +122,9 @@ SECRETS = {
 }
 NAMES = {
     f"{TESTING}.shop.localhost": f"{ANYTHING} branch sweeper",
+    f"de.{TESTING}.shop.localhost": f"{ANYTHING} branch sweeper",
     "staging.shop.localhost": ANYTHING,
+    "de.staging.shop.localhost": ANYTHING,
     "production.shop.localhost": ANYTHING,
     "image.shop.localhost": f"{ANYTHING} sweeper",
     "shop.localhost": "",

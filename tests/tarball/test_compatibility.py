@@ -22,12 +22,12 @@ PACKAGE = "magento/product-community-edition"
 def locked(checkout, start):  # noqa: F811
     """A function that locks packages, writes settings, and starts a run."""
 
-    def wrote(packages, php="8.2"):
+    def wrote(packages, php="8.2", search=""):
         about = {"packages": [{"name": name, "version": version} for name, version in packages.items()]}
         (checkout / "app" / "composer.lock").write_text(json.dumps(about))
         path = checkout / "environments" / "testing.yml"
         said = path.read_text().partition("\nserver:")[0]
-        path.write_text(f'{said}\nserver:\n  php: {{version: "{php}"}}\n')
+        path.write_text(f'{said}\nserver:\n  php: {{version: "{php}"}}\n  search: {{version: "{search}"}}\n')
         commit(checkout, "again")
         return start(checkout)
 
@@ -66,6 +66,24 @@ def test_a_version_is_held_against_what_there_is(locked, version, php, refused, 
     assert remedy in caught.value.text
 
 
+@pytest.mark.parametrize(
+    ("version", "search", "wanted"),
+    [("2.4.7-p7", "3.1", "2"), ("2.4.7-p7", "2.19", ""), ("2.4.7-p7", "", ""), ("2.4.8-p4", "3.1", "")],
+)
+@pytest.mark.promise("versions-that-do-not-fit-are-refused")
+def test_the_search_engine_s_version_counts_where_a_setting_says_it(locked, version, search, wanted):
+    run = locked({PACKAGE: version}, search=search)
+    if not wanted:
+        assert ("opensearch" in compatibility.accept(run)) == bool(search)
+        return
+    with pytest.raises(VersionsDoNotFit) as caught:
+        compatibility.accept(run)
+    assert (
+        f"works with opensearch {wanted}, and there is {search} (server.search.version of"
+        in caught.value.text
+    )
+
+
 @pytest.mark.promise("versions-that-do-not-fit-are-refused")
 def test_nothing_is_built_of_what_does_not_fit(locked):
     with pytest.raises(VersionsDoNotFit):
@@ -102,6 +120,4 @@ def test_the_table_s_lines_are_in_order_and_name_what_there_is():
     assert None not in orders
     assert orders == sorted(set(orders))
     services = {name for each in table.wanted for name in each.works_with}
-    assert services - {"elasticsearch", "opensearch"} == set(
-        table.there
-    )  # no role installs a search engine yet
+    assert services - {"elasticsearch"} == set(table.there)  # no role installs a search engine yet

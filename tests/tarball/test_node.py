@@ -55,7 +55,7 @@ def test_a_theme_is_built_by_npm_and_deployed_with_what_it_made(shop, start):  #
     assert content(build, "node-Shop-tailwind") == {
         f"{FOLDER}/web/css/utilities.css": ".text-leaf{color:#2f6d45}\n"
     }
-    deployed = content(build, "static-Shop-tailwind-en_US")
+    deployed = content(build, "static-frontend-Shop-tailwind-en_US")
     assert (
         deployed["pub/static/frontend/Shop/tailwind/en_US/css/utilities.css"] == ".text-leaf{color:#2f6d45}\n"
     )

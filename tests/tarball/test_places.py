@@ -80,7 +80,7 @@ def pipeline_in_the_application(root):
 
 def members(packed):
     """Path, kind, mode, link and bytes of each member: all but the dates."""
-    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read()
+    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed), read_across_frames=True).read()
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         return {
             each.name: (

@@ -81,7 +81,7 @@ def start(server):  # noqa: F811
 
 def content(run, digest):
     body = run.cloud.client("s3").get_object(Bucket=run.bucket, Key=stored.key_of(run, digest))["Body"].read()
-    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body)).read()
+    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True).read()
     with tarfile.open(fileobj=io.BytesIO(raw)) as packed:
         return {each.name: packed.extractfile(each).read().decode() for each in packed if each.isfile()}
 

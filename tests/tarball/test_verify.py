@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import time
 
 import pytest
 
+from tasks import source
+from tasks.process import behind
 from tasks.tarball import verify
 from tasks.tarball.build import sandbox
 from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
-from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
+from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
+from tests.clouds import QuietCloud, run_in
 from tests.conftest import SERVED, commit, copy_project, doit
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
@@ -123,6 +128,43 @@ def test_a_pattern_of_whose_files_none_is_opened_is_a_remark(found, command, unr
     assert set(verify.never_read([page])["page"]) == unread
 
 
+@pytest.mark.promise("verify-waits-for-its-storing")
+def test_what_is_stored_behind_is_awaited_also_where_a_layer_fails(found):
+    for command, ending in (("true", contextlib.nullcontext()), ("false", pytest.raises(BuildFailed))):
+        done = []
+        behind.begin("slow", lambda done=done: time.sleep(5) or done.append(0))
+        with ending:
+            found(command)
+        assert done == [0]
+
+
+BELOW = """
+  - name: above
+    after: [page]
+    commands: [[sh, -c, "cat pub/out/made > above"]]
+    outputs: [above]
+"""
+
+
+@pytest.mark.promise("verify-needs-no-bucket")
+def test_a_cloud_without_a_bucket_is_no_obstacle_and_gets_none(project, server):  # noqa: F811
+    profile = PROFILE.replace("COMMAND", '"mkdir -p pub/out; date -r plain.txt > pub/out/made"')
+    (project / "applications" / "tiny" / "profile.yml").write_text(profile + BELOW)
+    (project / "app" / "plain.txt").write_text("plain")
+    settings = project / "pipeline.yml"
+    settings.write_text(settings.read_text().replace("name: shop", "name: fresh"))
+    commit(project)
+    source._snapshot.cache_clear()
+    build = Build(run_in(project, QuietCloud(REGION, server.home.load())))
+    assert {each.layer: each.differing for each in verify.verdicts(build, verify.means(build))} == {
+        "page": (),
+        "above": (),
+    }
+    assert build.run.bucket not in [
+        each["Name"] for each in build.run.cloud.client("s3").list_buckets()["Buckets"]
+    ]
+
+
 def test_a_pattern_counts_as_read_if_one_of_the_layers_that_a_layer_is_split_into_reads_it():
     about = {"declared": "style", "files": 1, "differing": (), "undeclared": ()}
     one = verify.Comparison(layer="style-a", unread=("words", "code"), **about)
@@ -205,4 +247,7 @@ def test_the_layers_of_the_example_have_the_same_bytes_and_read_what_they_declar
         each.layer: ((), ()) for each in found
     }
     assert len(found) == len(build.keys)
-    assert not any(verify.never_read(found).values())
+    unread = {name: patterns for name, patterns in verify.never_read(found).items() if patterns}
+    assert unread == {"static": ["app/code/*/*/etc/**/module.xml"]}, (
+        "Magento reads it, for the order of modules"
+    )

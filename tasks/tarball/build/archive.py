@@ -1,18 +1,21 @@
-"""archive: pack folders into one file, with the same bytes on any machine, and unpack it safely."""
+"""archive: pack files into one file, with the same bytes on any machine, and unpack it safely."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
-import heapq
 import io
+import itertools
 import os
+import struct
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn, cast
@@ -28,6 +31,7 @@ from tasks.tarball.build.tar import (
     LARGE,
     LINK,
     Damaged,
+    HashingReader,
     Readable,
     TarEntry,
     UnsafeFile,
@@ -35,15 +39,19 @@ from tasks.tarball.build.tar import (
     of_archive,
     refuse_what_leaves,
     summed,
+    text,
 )
 
 LEVEL = 3
 """zstd's level: 666 MB take 4.6 s on two cores; higher levels take longer and save little."""
 EPOCH = 1_000_000_000
-"""The earliest date of a file: September 2001. `date_of` adds up to 8.5 years, so every date is in the past."""
+"""The earliest date of a file: September 2001. `_dated` adds up to 8.5 years, so every date is in the past."""
 END = bytes(2 * tarfile.BLOCKSIZE)
 OWNER = (b"ustar  \0" + 2 * b"root".ljust(32, b"\0")).ljust(255, b"\0")
 """The last part of a header: magic, owner and group."""
+SKIPPED = 0x184D2A50
+"""How a frame begins whose content zstd leaves out. It has the length of its content behind it, and ours has that at its end too."""
+LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +68,8 @@ class Packed:
 
     digest: Digest
     size: int
-    layers: Mapping[str, Share]
-
-    @property
-    def files(self) -> int:
-        """Number of files in all layers."""
-        return sum(each.files for each in self.layers.values())
-
-    @property
-    def content_size(self) -> int:
-        """Bytes of all files in all layers."""
-        return sum(each.content_size for each in self.layers.values())
-
-
-def date_of(tree: str) -> int:
-    """The date of a tree's files, in seconds since 1970. It differs between trees: nginx makes its ETag from date and size."""
-    return EPOCH + int(tree[:7], 16)
+    files: int
+    content_size: int
 
 
 def version() -> str:
@@ -88,55 +82,119 @@ def version() -> str:
 # --- packing --------------------------------------------------------------------------------------
 
 
-def pack(layers: Mapping[str, Iterable[TarEntry]], target: Path, *, date: int = EPOCH) -> Packed:
-    """Write the entries of all layers into one archive (.tar.zst), as a stream. If two layers have the same path, the first counts.
+def pack(entries: Iterable[TarEntry], target: Path) -> Packed:
+    """Write entries into an archive (.tar.zst), as a stream: their frame, that of tar's end, and one that zstd leaves out, with their names.
 
-    Entries are sorted, owned by root, with mode 0755 or 0644, and dated `date`. Raises UnsafeFile for an entry that must
-    not be unpacked on a server, Damaged for a damaged layer.
+    Entries are owned by root, with mode 0755 or 0644, and dated by their content. Their order is theirs. Raises UnsafeFile for an
+    entry that must not be unpacked on a server, Damaged for a damaged archive that they come from.
     """
     import zstandard
 
     # worker mode even on one core: single-threaded mode makes other bytes
     compressor = zstandard.ZstdCompressor(level=LEVEL, threads=max(1, os.cpu_count() or 1))
-    files, sizes = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
+    files = content_size = 0
+    names, told = zstandard.ZstdCompressor(level=LEVEL).compressobj(), b""
     with target.open("wb") as raw:
-        hashed = _HashingWriter(raw)
+        hashed = HashingWriter(raw)
         with (
             compressor.stream_writer(cast("IO[bytes]", hashed), closefd=False) as compressed,
             io.BufferedWriter(cast("io.RawIOBase", compressed), CHUNK) as out,
         ):
-            for layer, entry in _merged(layers):
+            for entry in entries:
                 refuse_what_leaves(entry)
-                out.write(_header(entry, date))
-                if entry.kind == FILE:
-                    left = entry.size
-                    for chunk in entry.content:
+                told += names.compress(encoded(entry.name) + b"/" * (entry.kind == FOLDER) + b"\0")
+                if entry.kind != FILE:
+                    out.write(_header(entry, EPOCH))
+                    continue
+                with _dated(entry, target.parent) as (date, chunks):
+                    out.write(_header(entry, date))
+                    for chunk in chunks:
                         out.write(chunk)
-                        left -= len(chunk)
-                    if left:
-                        raise UnsafeFile(path=entry.name, problem="changed while it was packed")
-                    out.write(EMPTY[: -entry.size % tarfile.BLOCKSIZE])
-                    files[layer] += 1
-                    sizes[layer] += entry.size
-            out.write(END)
-    shares = {each: Share(files=files[each], content_size=sizes[each]) for each in layers}
-    return Packed(digest=Digest(hashed.sha256.hexdigest()), size=hashed.size, layers=shares)
+                out.write(EMPTY[: -entry.size % tarfile.BLOCKSIZE])
+                files, content_size = files + 1, content_size + entry.size
+        hashed.write(end_frame())
+        told += names.flush()
+        length = LENGTH.pack(len(told) + LENGTH.size)
+        hashed.write(LENGTH.pack(SKIPPED) + length + told + length)
+    return Packed(
+        digest=Digest(hashed.sha256.hexdigest()), size=hashed.size, files=files, content_size=content_size
+    )
 
 
-def _merged(layers: Mapping[str, Iterable[TarEntry]]) -> Iterator[tuple[str, TarEntry]]:
-    """All entries, sorted by path. What another layer has below a file or link is left out."""
+@contextlib.contextmanager
+def _dated(entry: TarEntry, folder: Path) -> Iterator[tuple[int, Iterable[bytes]]]:
+    """A file's date and content. nginx makes its ETag from date and size, so the date comes from the content: a browser
+    fetches again what has changed, and nothing else."""
+    first = next(entry.content, b"")
+    if entry.size <= len(first):
+        _refuse_other_size(entry, len(first) + len(next(entry.content, b"")))
+        yield EPOCH + (zlib.crc32(first) & 0xFFFFFFF), [first]
+        return
+    with tempfile.TemporaryFile(
+        dir=folder
+    ) as kept:  # its date comes first, and it may change while it is read twice
+        size = checksum = 0
+        for chunk in itertools.chain([first], entry.content):
+            size, checksum = size + kept.write(chunk), zlib.crc32(chunk, checksum)
+        _refuse_other_size(entry, size)
+        kept.seek(0)
+        yield EPOCH + (checksum & 0xFFFFFFF), iter(lambda: kept.read(CHUNK), b"")
 
-    def named(layer: str) -> Iterator[tuple[list[str], str, TarEntry]]:
-        for entry in layers[layer]:
-            yield entry.name.split("/"), layer, entry
 
-    taken: list[str] | None = None
-    leaf = False
-    for parts, layer, entry in heapq.merge(*map(named, layers), key=lambda each: each[0]):
-        if taken is not None and (parts == taken or (leaf and parts[: len(taken)] == taken)):
-            continue
-        taken, leaf = parts, entry.kind != FOLDER
-        yield layer, entry
+def _refuse_other_size(entry: TarEntry, size: int) -> None:
+    if size != entry.size:
+        raise UnsafeFile(path=entry.name, problem="changed while it was packed")
+
+
+@functools.cache
+def end_frame() -> bytes:
+    """The frame of tar's end. It is apart from the entries, so that those of several archives can become one."""
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=LEVEL).compress(END)
+
+
+def named(archive: Path) -> list[str]:
+    """The names of the entries of an archive that `pack` made; folders end with a slash. Raises Damaged."""
+    import zstandard
+
+    with archive.open("rb") as file:
+        file.seek(-_length_of_names(file), os.SEEK_END)
+        try:
+            told = zstandard.ZstdDecompressor().decompressobj().decompress(file.read())
+        except zstandard.ZstdError as error:
+            raise Damaged(str(error)) from None
+    return text(told).split("\0")[:-1]
+
+
+def copy_entries(archive: Path, out: HashingWriter, *, digest: Digest) -> None:
+    """Write the frame with the entries of an archive that `pack` made. Raises Damaged."""
+    with archive.open("rb") as file:
+        left = archive.stat().st_size - _length_of_names(file) - 2 * LENGTH.size - len(end_frame())
+        file.seek(0)
+        read = HashingReader(file)
+        while left > 0 and (chunk := read.read(min(left, CHUNK))):
+            out.write(chunk)
+            left -= len(chunk)
+        if read.read(len(end_frame())) != end_frame():
+            raise Damaged("its end is missing")
+        while read.read(CHUNK):
+            pass
+    if read.digest != digest:
+        raise Damaged(f"its digest is {read.digest.short}, not {digest.short}")
+
+
+def _length_of_names(file: IO[bytes]) -> int:
+    """The length of the last frame's content."""
+    try:
+        file.seek(-LENGTH.size, os.SEEK_END)
+        (length,) = LENGTH.unpack(file.read())
+        file.seek(-length - 2 * LENGTH.size, os.SEEK_END)
+    except OSError:
+        length = -1
+    if length < 0 or file.read(2 * LENGTH.size) != LENGTH.pack(SKIPPED) + LENGTH.pack(length):
+        raise Damaged("the names of its entries are missing")
+    return int(length)
 
 
 def _header(entry: TarEntry, date: int, owner: int = 0) -> bytes:
@@ -248,16 +306,18 @@ def _refuse(code: int, said: str) -> NoReturn:
     raise children.CommandFailed(command="tar", code=code, tail=children.tail(said), status=code)
 
 
-class _HashingWriter:
+class HashingWriter:
     """A file that is written to; it counts and hashes the bytes."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self.raw, self.sha256, self.size = raw, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
+        """Write bytes."""
         self.sha256.update(data)
         self.size += len(data)
         return self.raw.write(data)
 
     def flush(self) -> None:
+        """Nothing stays here."""
         self.raw.flush()

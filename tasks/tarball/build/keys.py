@@ -66,8 +66,9 @@ def keyed(run: Run) -> dict[str, KeyedLayer]:
             },
             **{f"layer {name}": found[name].key for name in layer.after},
             **{f"variable {name}": Digest.of_value(os.environ.get(name)) for name in layer.variables},
-            "definition": Digest.of_value([definition, profile.exclude]),
-            "code": Digest.of_value(code),
+            # names that no folder of an application has: `code` was one
+            "its definition": Digest.of_value([definition, profile.exclude, sorted(profile.stamps)]),
+            "the pipeline's code": Digest.of_value(code),
         }
         used = {f"{name} version": versions[name] for name in ("zstd", *layer.tools)}
         found[layer.name] = KeyedLayer(
@@ -103,8 +104,8 @@ def _lineage(run: Run, option: str, value: str) -> list[str]:
     inherits = run.profile.inherits.get(option)
     while inherits:
         path = filled(inherits.file, {option: line[-1]})
-        text = application.content(run, path)
-        parent = re.search(inherits.match, text or "")
+        texts = (application.content(run, each) for each in sorted(matching(application.files(run), [path])))
+        parent = re.search(inherits.match, next(texts, None) or "")
         if not parent or parent.group(1) in line:
             break
         line.append(parent.group(1))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import application, environ
 from tasks.bucket import cache, layout
-from tasks.bucket.store import BucketForbidden
+from tasks.bucket.store import BucketForbidden, BucketMissing
 from tasks.digest import Digest
 from tasks.process import behind
 from tasks.profile import Layer, filled
@@ -151,7 +151,7 @@ def make(build: Build, name: str, target: Path, under: Conditions = USUAL) -> ar
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     with tempfile.TemporaryDirectory(dir=build.folder, ignore_cleanup_errors=True) as own:
         folder, _ = build_below(build, name, Path(own), under)
-        return archive.pack({name: tar.of_folder(folder)}, target)
+        return archive.pack(tar.of_folder(folder), target)
 
 
 def build_below(
@@ -164,7 +164,7 @@ def build_below(
         build.accept(build.run)
         build.run.console.once("tarball", "builds without a sandbox: this machine lets us make no namespaces")
     lowers = [
-        *reversed([_unpacked(build, each) for each in _upstream(build, name)]),
+        *reversed([_unpacked(build, each) for each in upstream(build, name)]),
         _application(build, known),
     ]
     log, begun = build.run.log(f"tarball.{name}"), time.monotonic()
@@ -195,7 +195,9 @@ def build_below(
             cost = turns.Effort(seconds=seconds, cpu=used.cpu, memory=used.memory)
             turns.write(build.run.root / COSTS, name, cost)
         given = outputs(known) or [""]
-        settled = overlay.settle(tree.upper, exclude=build.run.profile.exclude, only=given)
+        # a stamp is written at the end: a layer with one would be compressed again without it
+        left_out = [*build.run.profile.exclude, *build.run.profile.stamps]
+        settled = overlay.settle(tree.upper, exclude=left_out, only=given)
         return unpacked.adopt(place, name, tree.upper), settled
 
 
@@ -226,7 +228,7 @@ def prune(build: Build, keep: Iterable[str]) -> None:
 
 
 def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BegunLayer:
-    for each in _upstream(build, name):  # before its turn: they need turns of their own
+    for each in upstream(build, name):  # before its turn: they need turns of their own
         _unpacked(build, each)
     with build.turns.turn(name):
         folder, settled = build_below(build, name, _place(build))
@@ -240,7 +242,7 @@ def _store(build: Build, name: str, folder: Path, instead: cache.FoundRecord | N
     """Pack what a layer has made, and store it."""
     kept, part = cache.of(build.run), _shelf(build) / f".{name}.{build.run.id}"
     try:
-        packed = archive.pack({name: tar.of_folder(folder)}, part)
+        packed = archive.pack(tar.of_folder(folder), part)
         path = part.rename(_shelf(build) / f"{packed.digest}{layout.ARCHIVE}")
     finally:
         part.unlink(missing_ok=True)
@@ -252,6 +254,8 @@ def _store(build: Build, name: str, folder: Path, instead: cache.FoundRecord | N
         kept.keep("layers", build.keys[name].key, {**told, **counted}, instead=instead)
     except BucketForbidden:  # this role may only read the cache
         build.run.console.event("tarball", f"{name}: not kept, the cache may only be read")
+    except BucketMissing:  # `doit verify` makes none
+        build.run.console.event("tarball", f"{name}: not kept, there is no bucket yet")
     _leave(build, name, folder, made.digest)
     return made
 
@@ -351,11 +355,11 @@ def _shared(build: Build, name: str, fill: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _upstream(build: Build, name: str) -> list[str]:
+def upstream(build: Build, name: str) -> list[str]:
     """All layers below a layer, lowest first."""
     found: dict[str, None] = {}
     for each in build.keys[name].layer.after:
-        found |= dict.fromkeys([*_upstream(build, each), each])
+        found |= dict.fromkeys([*upstream(build, each), each])
     return list(found)
 
 

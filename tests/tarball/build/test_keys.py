@@ -95,13 +95,14 @@ def test_each_input_has_a_name_and_a_digest(root, monkeypatch):
     zstd = {"zstd version": archive.version()}
     library, child = found["library"], found["style-child"]
     assert library.inputs.keys() == {
-        "library.txt", "more/*.txt", "variable SECRET", "definition", "code", "zstd version", "shell version",
+        "library.txt", "more/*.txt", "variable SECRET", "its definition", "the pipeline's code", "zstd version",
+        "shell version",
     }  # fmt: skip
     assert library.inputs["shell version"] == "one"
     assert zstd.items() <= library.inputs.items()
     assert library.inputs["variable SECRET"] == Digest.of_value("s3cret").short
     assert child.inputs.keys() == {
-        "themes/{theme}", "layer library", "definition", "code", "zstd version", "other version",
+        "themes/{theme}", "layer library", "its definition", "the pipeline's code", "zstd version", "other version",
     }  # fmt: skip
     assert child.inputs["layer library"] == library.key.short
     assert library.files == ("library.txt", "more/a.txt", "more/b.txt")
@@ -128,6 +129,18 @@ def test_a_changed_file_changes_the_keys_of_the_layers_that_are_made_of_it(root)
         assert changed(before, keyed(root)) == which, path
         (root / path).write_text(was)
     assert changed(before, keyed(root)) == set()
+
+
+@pytest.mark.parametrize("folder", ["code", "definition"])
+@pytest.mark.promise("layer-key-names-all-inputs")
+def test_a_folder_is_an_input_whatever_its_name(root, folder):
+    edit(root, "files: [library.txt,", f"files: [{folder}, library.txt,")
+    path = root / "app" / folder / "x.php"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("one\n")
+    before = keyed(root)
+    path.write_text("two\n")
+    assert changed(before, keyed(root)) == ALL
 
 
 CHANGES = [

@@ -134,6 +134,17 @@ def test_a_layer_sees_what_it_names_and_no_more_and_what_it_removes_stays(built)
     assert files["out/child/style"] == "library\nchild\nplain\ncss\n"
 
 
+@pytest.mark.promise("tarball-is-joined")
+def test_a_stored_layer_is_in_the_tarball_as_it_is_compressed_though_it_had_a_stamp(site, built):
+    run, outcome, _ = built()
+    body = run.store.open(stored.stored_key(run, outcome.facts["digest"])).read()
+    for name in ("library", "style-child", "style-plain"):
+        _, key = objects(run, name)
+        members, end, _ = run.store.open(key).read().partition(archive.end_frame())
+        assert end
+        assert members in body, name
+
+
 def test_a_stamp_stands_for_the_layers_that_it_names(site, built):
     run, outcome, _ = built()
     before = content(run, outcome.facts["digest"])["out/version"]

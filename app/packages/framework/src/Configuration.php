@@ -4,7 +4,10 @@ declare(strict_types=1);
 
 namespace Shop\Framework;
 
-/** What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins, and an environment variable wins over both. */
+/**
+ * What app/etc/config.php (repository) and app/etc/env.php (this host) say; env.php wins, and an environment variable wins over both:
+ * MAGENTO_DC_A__B has a text for a/b, MAGENTO_DC__OVERRIDE a tree in JSON.
+ */
 final class Configuration
 {
     /** @var array<string, mixed>|null */
@@ -21,9 +24,11 @@ final class Configuration
         if ($override !== false) {
             return $override;
         }
-        // the only way to change a number: every other variable is a text
-        $override = json_decode(getenv('MAGENTO_DC__OVERRIDE') ?: '[]', true) ?? [];
-        $value = array_replace($this->values ??= array_replace_recursive($this->file('config.php'), $this->file('env.php')), $override);
+        $value = $this->values ??= array_replace_recursive(
+            $this->file('config.php'),
+            $this->file('env.php'),
+            json_decode(getenv('MAGENTO_DC__OVERRIDE') ?: '[]', true) ?? [],
+        );
         foreach (explode('/', $path) as $key) {
             if (!is_array($value) || !array_key_exists($key, $value)) {
                 return null;
@@ -73,7 +78,9 @@ final class Configuration
     /** A "system" value as a store sees it. */
     public function ofStore(string $store, string $path): mixed
     {
-        return $this->get("system/stores/$store/$path") ?? $this->get("system/default/$path");
+        $website = $this->get("scopes/stores/$store/website_id");
+        $code = array_column($this->get('scopes/websites') ?? [], 'code', 'website_id')[$website] ?? 'admin';
+        return $this->get("system/stores/$store/$path") ?? $this->get("system/websites/$code/$path") ?? $this->get("system/default/$path");
     }
 
     /** @return array<string, mixed> */

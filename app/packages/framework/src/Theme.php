@@ -8,7 +8,7 @@ namespace Shop\Framework;
 final class Theme
 {
     /** @param list<string> $folders the theme's own first, its oldest ancestor's last */
-    private function __construct(public readonly string $name, public readonly array $folders)
+    private function __construct(public readonly string $name, public readonly ?string $parent, public readonly array $folders)
     {
     }
 
@@ -26,7 +26,7 @@ final class Theme
             }
             $folders[] = $folder;
         }
-        return new self($name, $folders);
+        return new self($name, $themes["frontend/$name"]['parent_id'], $folders);
     }
 
     public function find(string $path): ?string

@@ -40,11 +40,13 @@ final class Deploy extends Command
                 throw new Refusal("$locale is no language: one is written as en_US is");
             }
         }
-        foreach ($input->all('theme', 't') ?: array_column($this->configuration->need('themes'), 'theme_path') as $name) {
+        $hashes = [];
+        foreach ($this->themes($input->all('theme', 't') ?: array_column($this->configuration->need('themes'), 'theme_path')) as $theme) {
             foreach ($locales as $locale) {
-                $this->deploy(Theme::named($name, $this->configuration), $locale);
+                $hashes += $this->deploy($theme, $locale);
             }
         }
+        Folder::write("{$this->modules->root}/pub/static/frontend/sri-hashes.json", json_encode($hashes, JSON_UNESCAPED_SLASHES | JSON_THROW_ON_ERROR));
         $version = $input->all('content-version')[0] ?? (string) time();
         if (!preg_match('~^[A-Za-z0-9._-]+$~', $version)) {
             throw new Refusal("--content-version $version: it becomes a part of an address, so letters, digits and . _ - only");
@@ -53,7 +55,22 @@ final class Deploy extends Command
         return 0;
     }
 
-    private function deploy(Theme $theme, string $locale): void
+    /**
+     * @param list<string> $names
+     * @return array<string, Theme> by name; the parents of each before it
+     */
+    private function themes(array $names): array
+    {
+        $themes = [];
+        foreach ($names as $name) {
+            $theme = Theme::named($name, $this->configuration);
+            $themes += $this->themes($theme->parent === null ? [] : [$theme->parent]) + [$name => $theme];
+        }
+        return $themes;
+    }
+
+    /** @return array<string, string> */
+    private function deploy(Theme $theme, string $locale): array
     {
         $started = microtime(true);
         $target = "{$this->modules->root}/pub/static/frontend/$theme->name/$locale";
@@ -77,17 +94,17 @@ final class Deploy extends Command
         }
         $dictionary = array_intersect_key(Translation::of($this->modules, $theme, $locale), array_flip($phrases));
         Folder::write("$target/js-translation.json", json_encode((object) $dictionary, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_THROW_ON_ERROR));
-        Folder::write("$target/hashes.json", json_encode($this->hashes($target), JSON_UNESCAPED_SLASHES | JSON_THROW_ON_ERROR));
         printf("frontend/%s/%s: %d files, %.1f s\n", $theme->name, $locale, count(Folder::files($target)), microtime(true) - $started);
+        return $this->hashes($target);
     }
 
-    /** @return array<string, string> path in the deployed folder => the digest to which a browser may hold it */
+    /** @return array<string, string> path below pub/static => the digest to which a browser may hold it */
     private function hashes(string $folder): array
     {
         $hashes = [];
         $all = new \RecursiveIteratorIterator(new \RecursiveDirectoryIterator($folder, \FilesystemIterator::SKIP_DOTS));
         foreach ($all as $file) {
-            $hashes[substr($file->getPathname(), strlen($folder) + 1)] = 'sha256-' . base64_encode((string) hash_file('sha256', $file->getPathname(), true));
+            $hashes[substr($file->getPathname(), strlen($this->modules->root) + 12)] = 'sha256-' . base64_encode((string) hash_file('sha256', $file->getPathname(), true));
         }
         return $hashes;
     }

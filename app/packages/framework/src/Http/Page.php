@@ -20,7 +20,7 @@ final class Page
     /** @var array<string, string>|null */
     private ?array $phrases = null;
 
-    public function __construct(public readonly string $store, private readonly Configuration $configuration, private readonly Modules $modules, private readonly Cache $cache)
+    public function __construct(public readonly string $store, public readonly string $group, private readonly Configuration $configuration, private readonly Modules $modules, private readonly Cache $cache)
     {
         $this->locale = $configuration->ofStore($store, 'general/locale/code');
         $this->theme = Theme::named(substr($configuration->ofStore($store, 'design/theme/theme_id'), strlen('frontend/')), $configuration);
@@ -52,13 +52,15 @@ final class Page
     public function price(string $amount): string
     {
         $format = new \NumberFormatter($this->locale, \NumberFormatter::CURRENCY);
-        return htmlspecialchars((string) $format->formatCurrency((float) $amount, $this->configuration->ofStore($this->store, 'currency/options/base')));
+        return htmlspecialchars((string) $format->formatCurrency((float) $amount * (Context::GROUPS[$this->group] ?? 1), $this->configuration->ofStore($this->store, 'currency/options/base')));
     }
 
     public function url(string $path, ?string $store = null): string
     {
         $store ??= $this->store;
-        return ($store === 'default' ? '' : "/$store") . $path;
+        $base = $this->base($store);
+        $origin = $base === $this->base($this->store) ? '' : rtrim($base, '/');
+        return $origin . ($base === $this->base('default') && $store !== 'default' ? "/$store" : '') . $path;
     }
 
     public function asset(string $path): string
@@ -70,6 +72,12 @@ final class Page
     public function setting(string $path): string
     {
         return htmlspecialchars((string) $this->configuration->ofStore($this->store, $path));
+    }
+
+    /** Where a store is: stores of one address are told apart by the path. */
+    public function base(string $store): string
+    {
+        return (string) $this->configuration->ofStore($store, 'web/unsecure/base_url');
     }
 
     /** @return array<string, string> code => name */

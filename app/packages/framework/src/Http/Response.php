@@ -33,15 +33,26 @@ final class Response
         return new self($status, json_encode($value, JSON_THROW_ON_ERROR | JSON_PRETTY_PRINT) . "\n", ['Content-Type' => 'application/json', 'Cache-Control' => 'no-store']);
     }
 
-    public static function redirect(string $url): self
+    public static function redirect(string $url, int $status = 303): self
     {
-        return new self(303, '', ['Location' => $url, 'Cache-Control' => 'private, no-store']);
+        return new self($status, '', ['Location' => $url, 'Cache-Control' => 'private, no-store']);
     }
 
     /** @param list<string> $tags by which the page cache can be asked to forget the page */
     public function cacheable(int $seconds, array $tags): self
     {
         return new self($this->status, $this->body, ['Cache-Control' => "public, max-age=0, s-maxage=$seconds", 'X-Magento-Tags' => implode(',', $tags)] + $this->headers);
+    }
+
+    /** The same for nobody else. */
+    public function uncached(): self
+    {
+        return new self($this->status, $this->body, ['Cache-Control' => 'private, no-store'] + array_diff_key($this->headers, ['X-Magento-Tags' => 0]));
+    }
+
+    public function with(string $header, string $value): self
+    {
+        return new self($this->status, $this->body, [$header => $value] + $this->headers);
     }
 
     public function send(): void

@@ -13,6 +13,11 @@ final class Session
     {
     }
 
+    public function present(): bool
+    {
+        return session_status() === PHP_SESSION_ACTIVE || isset($_COOKIE[session_name()]);
+    }
+
     /** @return array<string, int> */
     public function get(string $key): array
     {
@@ -45,5 +50,7 @@ final class Session
             'cookie_samesite' => 'Lax',
             'use_strict_mode' => true,
         ]);
+        // as Magento does with each answer: the cookie lives on
+        setcookie(session_name(), session_id(), ['path' => '/', 'httponly' => true, 'samesite' => 'Lax']);
     }
 }

@@ -8,6 +8,7 @@ use Shop\Framework\Configuration;
 use Shop\Framework\Connection;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
+use Shop\Framework\Log;
 use Shop\Framework\ObjectManager;
 use Shop\Framework\Refusal;
 
@@ -19,6 +20,7 @@ final class StartConsumer extends Command
         private readonly ObjectManager $objectManager,
         private readonly Configuration $configuration,
         private readonly Connection $connection,
+        private readonly Log $log,
         private readonly array $consumers = [],
     ) {
     }
@@ -35,11 +37,15 @@ final class StartConsumer extends Command
         if ($input->has('single-thread') && $this->connection->rows("SELECT GET_LOCK(CONCAT(DATABASE(), '.', ?), 0) AS mine", [$name])[0]['mine'] !== '1') {
             throw new Refusal('Consumer with the same name is running');
         }
-        $waits = $this->configuration->get('queue/consumers_wait_for_messages') === 1;
+        $waits = ($this->configuration->get('queue/consumers_wait_for_messages') ?? 1) === 1;
         for ($left = (int) ($input->all('max-messages')[0] ?? PHP_INT_MAX); $left > 0;) {
             $message = $this->connection->rows('SELECT id, body FROM queue_message WHERE topic_name = ? ORDER BY id LIMIT 1', [$name])[0] ?? null;
             if ($message) {
-                $this->objectManager->get($class)->handle(json_decode($message['body'], true, flags: JSON_THROW_ON_ERROR));
+                try {
+                    $this->objectManager->get($class)->handle(json_decode($message['body'], true, flags: JSON_THROW_ON_ERROR));
+                } catch (\Throwable $problem) {
+                    $this->log->write('system', "$name: message has been rejected: {$problem->getMessage()}");
+                }
                 $this->connection->rows('DELETE FROM queue_message WHERE id = ?', [$message['id']]);
                 $left--;
             } elseif ($waits) {

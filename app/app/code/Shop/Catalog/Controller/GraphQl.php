@@ -11,16 +11,19 @@ use Shop\Framework\Http\Page;
 use Shop\Framework\Http\Request;
 use Shop\Framework\Http\Response;
 
-/** How many products there are, under an id that is computed with the salt of app/etc/env.php. */
+/** How many products there are, and for which group of customers; under an id that is computed with the salt of app/etc/env.php. */
 final class GraphQl implements Controller
 {
+    private const SECONDS = 3600;
+
     public function __construct(private readonly Products $products, private readonly Configuration $configuration)
     {
     }
 
     public function answer(Request $request, Page $page): Response
     {
-        $id = hash('sha256', $this->configuration->cacheIdSalt() . $page->store);
-        return Response::json(['data' => ['products' => ['total_count' => count($this->products->all())]], 'extensions' => ['cache_id' => $id]]);
+        $id = hash('sha256', $this->configuration->cacheIdSalt() . "$page->store/$page->group");
+        $answer = Response::json(['data' => ['products' => ['total_count' => count($this->products->all())], 'customer' => ['group' => $page->group]]])->with('X-Magento-Cache-Id', $id);
+        return $request->method === 'GET' ? $answer->cacheable(self::SECONDS, ['cat_p', "store_$page->store"]) : $answer;
     }
 }

@@ -1,0 +1,154 @@
+"""phased: runs a program's phases on several hosts. All of them get through a phase before any begins the next one.
+
+The program is a file of standard Python with a function `main`, which takes the plan and prints its answer as the last line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.console.console import Console
+from tasks.hosts.ssh import Host
+from tasks.process import printed
+from tasks.process.children import CommandFailed
+from tasks.refusal import Refusal
+
+LINES = 3
+"""Lines of a failed command that go into the sentence."""
+
+Ask = Callable[[Host, str], str]
+"""Runs a program on a host and returns what it prints; raises a refusal."""
+
+
+class PhaseFailed(Refusal):
+    """A step of a program failed on a host. The sentence ends with where the host stands."""
+
+    sentence = "{stage}: {host}: {step}: {reason}; {outcome}"
+    remedy = "doit {stage}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """`undone`: phases that a host undoes, by its phase `undo`, where another host has failed in them."""
+
+    path: Path
+    undone: tuple[str, ...]
+
+    def text(self, plan: Mapping[str, Any], phases: Sequence[str]) -> str:
+        """What a host's Python reads."""
+        said = json.dumps(json.dumps({**plan, "phases": phases}))
+        return f"{self.path.read_text()}\n\nmain(json.loads({said}))\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a host did. `closed`: whether visitors are kept out; `notes`: what is to be known though it is no failure; `steps`: names and seconds."""
+
+    host: str
+    changed: bool = False
+    closed: bool = False
+    notes: tuple[str, ...] = ()
+    steps: tuple[tuple[str, float], ...] = ()
+    output: str = ""
+    refusal: Refusal | None = None
+
+    def lines(self) -> list[str]:
+        """For a log: what was done, how long it took, and what failed."""
+        done = [f"{self.host}: {name}: {seconds:.2f} s" for name, seconds in self.steps]
+        return [*done, *self.output.splitlines(), *([self.refusal.text] if self.refusal else [])]
+
+
+def perform(
+    program: Program,
+    phases: Sequence[str],
+    plan: Mapping[str, Any],
+    *,
+    stage: str,
+    hosts: Sequence[Host],
+    ask: Ask,
+) -> list[Answer]:
+    """Run the phases; the answers of all hosts. Where one fails, the others undo, and the first answer with a refusal is the last one.
+
+    One host alone gets all phases at once, as nobody waits for it.
+    """
+    rounds = [phases] if len(hosts) == 1 else [(each,) for each in phases]
+    answers: list[Answer] = []
+    with ThreadPoolExecutor(max_workers=len(hosts) or 1, thread_name_prefix="phase") as pool:
+
+        def on_each(some: Sequence[Host], these: Sequence[str]) -> list[Answer]:
+            text = program.text(plan, these)
+            return [*pool.map(lambda host: _answer(host, stage, text, ask), some)]
+
+        for those in rounds:
+            came = on_each(hosts, those)
+            failed = [each for each in came if each.refusal]
+            answers += [each for each in came if not each.refusal]
+            if failed:
+                well = {each.host for each in came} - {each.host for each in failed}
+                if well and those[0] in program.undone:
+                    on_each([host for host in hosts if host.name in well], ["undo"])
+                return [*answers, *failed[::-1]]
+    return answers
+
+
+def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
+    try:
+        said = json.loads(ask(host, text).splitlines()[-1])
+    except CommandFailed as failed:
+        last = str(failed.facts["tail"]).splitlines()[-1:] or failed.text.splitlines()
+        return Answer(
+            host=host.name,
+            refusal=PhaseFailed(
+                stage=stage,
+                host=host.name,
+                step="the program stopped",
+                reason=last[0].strip(" |"),
+                outcome="the next one goes on with it",
+            ),
+        )
+    except Refusal as refusal:
+        return Answer(host=host.name, refusal=refusal)
+    return read(host.name, stage, said)
+
+
+def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
+    """A program's answer: `changed`, `closed`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output` and `outcome`."""
+    refusal, failed = None, said["failed"]
+    if failed:
+        words = [*printed.reason(failed["output"], LINES)] if failed["output"] else []
+        reason = " / ".join(each.strip() for each in (words or [failed["reason"]]))
+        refusal = PhaseFailed(
+            stage=stage, host=host, step=failed["step"], reason=reason, outcome=failed["outcome"]
+        )
+    return Answer(
+        host=host,
+        changed=said["changed"],
+        closed=said["closed"],
+        notes=tuple(said["notes"]),
+        steps=tuple((name, seconds) for name, seconds in said["steps"]),
+        output=failed["output"] if failed else "",
+        refusal=refusal,
+    )
+
+
+def accept(answers: list[Answer], *, stage: str, console: Console, log: Path | None) -> list[Answer]:
+    """Tell what the hosts have done; `log` gets all of it. Raises the refusal of the host that failed first."""
+    if log:
+        with log.open("a") as file:
+            file.write("".join(f"{line}\n" for each in answers for line in each.lines()))
+    for note in (note for each in answers for note in each.notes):
+        console.once(stage, note)
+    if refusal := answers[-1].refusal:
+        raise refusal
+    return answers
+
+
+def progress(line: str, say: Callable[[str], None]) -> None:
+    """Show a line that a program prints, unless it is its answer."""
+    if not line.startswith("{"):
+        say(line)

@@ -1,0 +1,799 @@
+"""phases: what a release does on a host, as a program for the host's own Python. One call does one phase, or several.
+
+It is sent over SSH with its plan and leaves nothing of itself behind. Each phase can be done again, also after it was killed
+at any moment: what is under way stands in `unfinished.json`.
+
+    bring    fetch, verify, unpack, link: nothing that visitors notice
+    live     migrate if that is due, check where nobody sees it, switch, check again
+    open     end the maintenance, restart what runs the release's code
+    settle   forget what was under way, remove old releases
+    undo     what `live` and `open` do when they fail, and what a host does where another one has failed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import grp
+import hashlib
+import html.parser
+import http.client
+import json
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LATER = (404, 429, 500, 502, 503, 504)
+"""HTTP statuses that are asked again: the store is busy, or does not find a new tarball yet."""
+FETCHES, FETCH_PAUSE, SILENCE = 6, 2.0, 60.0
+"""How often a tarball is asked for, seconds between, and seconds without a byte."""
+CHECKS, CHECK_PAUSE = 6, 2.0
+"""How often a release is checked before visitors get it, and seconds between."""
+AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 30.0
+"""The same once they get it: what was well before is not waited for. And seconds for an answer: caches may be empty."""
+PUBLIC, NEXT = 80, 8090
+"""Ports of the host's web server: what visitors get, and what the link `next` names, which nobody else can ask for."""
+ASSETS = 200
+"""Files that a page names, of which each is asked for."""
+RESERVE, RESERVE_BYTES = 0.1, 2 << 30
+"""What a release leaves free: this share of the disk's blocks and inodes; of the blocks never more than so many bytes."""
+LOOK_EVERY, ASK_EVERY = 0.05, 0.2
+"""Seconds between two looks at the disk while a tarball is unpacked, and at a migration."""
+PR_SET_PDEATHSIG = 1
+"""Of `linux/prctl.h`."""
+OUTPUT = 20_000
+"""Characters of a failed command's output that are told."""
+
+
+class Failure(Exception):
+    """A step that failed. `output`: what its command said, if it was a command."""
+
+    def __init__(self, words: str, output: str = "") -> None:
+        super().__init__(words)
+        self.output = output[-OUTPUT:]
+
+
+class HostRelease:
+    """A release on this host: the plan, what is under way, and what was done.
+
+    The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
+    those of them that are written on the host; `id`, `url`, `sha256`, `signature`, `public_keys`, `signatures` of the tarball;
+    `keep`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
+    """
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self.plan, self.profile = plan, plan["profile"]
+        self.id, self.root = str(plan["id"]), Path(plan["path"])
+        self.folder = self.root / "releases" / self.id
+        self.marker = self.folder / ".complete"
+        self.tarball = self.root / "downloads" / f"{plan['sha256']}.tar.zst"
+        self.account = pwd.getpwnam(plan["user"])
+        self.changed = False
+        self.notes: list[str] = []
+        self.steps: list[tuple[str, float]] = []
+
+    # --- what the host has ------------------------------------------------------------------------------
+
+    @property
+    def unfinished(self) -> Path:
+        """Exists from the first step that visitors could notice to the last, and after a killed run."""
+        return self.root / "unfinished.json"
+
+    def note(self) -> dict[str, Any]:
+        """What is under way; empty for nothing. `begun`: a migration was begun, which an older pipeline did not write."""
+        try:
+            said: dict[str, Any] = json.loads(self.unfinished.read_text())
+        except FileNotFoundError:
+            return {}
+        return {"begun": said.get("migrates", False), "imports": False, "installs": False, **said}
+
+    def write(self, **more: Any) -> None:
+        """Write what is under way."""
+        replace(self.unfinished, json.dumps({**self.note(), **more}) + "\n")
+
+    def linked(self, name: str) -> str:
+        """The release that a link of the application's folder names; empty for none."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.root / name).readlink().name
+        return ""
+
+    def previous(self) -> str:
+        """The release to go back to; empty for none."""
+        known = (self.note().get("previous", ""), self.linked("current"), self.linked("previous"))
+        return next((each for each in known if each not in ("", self.id)), "")
+
+    def is_live(self) -> bool:
+        """Whether it ran here before, with nothing left to do."""
+        return self.linked("current") == self.id and not self.note()
+
+    def in_maintenance(self) -> bool:
+        """Whether somebody has closed the site."""
+        said = self.profile.get("maintenance")
+        return bool(said) and (self.root / "current" / said["active_file"]).exists()
+
+    # --- bring ------------------------------------------------------------------------------------------
+
+    def bring(self) -> None:
+        """The release's folder, complete and verified."""
+        if self.marker.exists():
+            return
+        self.changed = True
+        with self.step("Fetch the tarball"):
+            self.fetch()
+        with self.step("Verify the tarball"):
+            self.verify()
+        with self.step("Unpack the release"):
+            self.unpack()
+        with self.step("Link what releases share"):
+            self.link()
+
+    def fetch(self) -> None:
+        """The tarball, from an address that is never told."""
+        if self.tarball.exists():
+            return
+        self.tarball.parent.mkdir(exist_ok=True)
+        for left in reversed(range(FETCHES)):
+            try:
+                self.download()
+                return
+            except urllib.error.HTTPError as error:
+                problem, again = f"{error.reason} (HTTP {error.code})", error.code in LATER
+            except OSError as error:  # no answer, or one that breaks off
+                problem, again = str(getattr(error, "reason", error)), True
+            except http.client.HTTPException as error:
+                problem, again = type(error).__name__, True
+            if not again or not left:
+                break
+            time.sleep(FETCH_PAUSE)
+        raise Failure(f"the tarball {self.plan['sha256'][:12]} could not be fetched: {problem}")
+
+    def download(self) -> None:
+        """Under another name until it is whole."""
+        part = self.tarball.with_suffix(".part")
+        with urllib.request.urlopen(self.plan["url"], timeout=SILENCE) as answer:  # noqa: S310 (the pipeline's own address)
+            wanted = int(answer.headers.get("Content-Length") or 0)
+            self.refuse_to_fill(wanted)
+            with part.open("wb") as file:
+                shutil.copyfileobj(answer, file, 1 << 20)
+            if wanted and part.stat().st_size != wanted:
+                raise urllib.error.URLError("the answer broke off")
+        part.replace(self.tarball)
+
+    def verify(self) -> None:
+        """The digest must be the expected one, and the signature a known key's. What is refused is removed."""
+        wanted, digest = self.plan["sha256"], hashlib.sha256()
+        with self.tarball.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        if digest.hexdigest() != wanted:
+            self.tarball.unlink()
+            raise Failure(
+                f"the tarball's digest should be {wanted} and is {digest.hexdigest()}; it was removed"
+            )
+        signed = self.plan["signature"] and self.plan["public_keys"]
+        if not signed and self.plan["signatures"] == "required":
+            raise Failure(f"the tarball {wanted[:12]} is not signed, and this host takes signed ones only")
+        if signed and not self.is_signed():
+            self.tarball.unlink()
+            raise Failure(
+                f"the tarball {wanted[:12]} is signed by none of the keys in pipeline.yml; it was removed"
+            )
+
+    def is_signed(self) -> bool:
+        """Whether a known key has signed the tarball, prehashed."""
+        signature = self.tarball.with_suffix(".minisig")
+        signature.write_text(self.plan["signature"])
+        check = ["minisign", "-V", "-q", "-H", "-x", str(signature), "-m", str(self.tarball), "-P"]
+        return any(self.run([*check, key], cwd=self.root).returncode == 0 for key in self.plan["public_keys"])
+
+    def unpack(self) -> None:
+        """As the application's user, into a folder of another name. It stops before the disk is full."""
+        part = self.folder.with_name(f"{self.id}.partial")
+        for left in (part, self.folder):
+            remove(left)
+        self.refuse_to_fill()
+        part.mkdir(parents=True)
+        os.chown(part, self.account.pw_uid, self.account.pw_gid)
+        try:
+            with self.started(["tar", "--extract", "--zstd", "--file", str(self.tarball)], cwd=part) as tar:
+                while tar.poll() is None:
+                    self.refuse_to_fill()
+                    time.sleep(LOOK_EVERY)
+                said = tar.communicate()[0]
+            if tar.returncode:
+                raise Failure(f"tar: exit code {tar.returncode}", said)
+        except BaseException:
+            remove(part)
+            raise
+
+    def refuse_to_fill(self, size: int = 0) -> None:
+        """What sells needs room too."""
+        disk = os.statvfs(self.root)
+        left = disk.f_bavail * disk.f_frsize - size
+        reserve = min(int(RESERVE * disk.f_blocks * disk.f_frsize), RESERVE_BYTES)
+        if left < reserve:
+            raise Failure(
+                f"{self.root} would have {megabytes(left)} left, of which {megabytes(reserve)} are kept free"
+            )
+        if disk.f_files and disk.f_favail < RESERVE * disk.f_files:
+            raise Failure(
+                f"{self.root} has {disk.f_favail} inodes left, of which {int(RESERVE * disk.f_files)} are kept free"
+            )
+
+    def link(self) -> None:
+        """Link the shared paths, then name and mark the folder. The first release's own files are moved to the shared folder."""
+        part = self.folder.with_name(f"{self.id}.partial")
+        first = (
+            ""
+            if self.linked("current")
+            else 'if test -e "$1"; then cp --archive --no-clobber "$1" "$shared/$(dirname "$1")/"; fi\n'
+        )
+        share = (
+            f'share() {{\nmkdir --parents "$(dirname "$1")"\n{first}'
+            'rm --recursive --force "$1"\nln --symbolic "$shared/$1" "$1"\n}'
+        )
+        calls = [f"share {shlex.quote(each)}" for each in self.plan["shared"]]
+        shared = f"shared={shlex.quote(str(self.root / 'shared'))}"
+        # as the user: a link of the tarball's own would lead root elsewhere
+        self.must(["sh", "-e", "-s"], cwd=part, stdin="\n".join([shared, share, *calls, ""]))
+        part.replace(self.folder)
+        replace(self.marker, self.plan["sha256"] + "\n")
+        shutil.rmtree(self.tarball.parent)
+
+    # --- live -------------------------------------------------------------------------------------------
+
+    def live(self) -> None:
+        """Visitors get the release, checked. A release that was live before is checked only."""
+        if self.is_live():
+            with self.step("Check the release that visitors get"):
+                self.check(PUBLIC, CHECKS, CHECK_PAUSE)
+            return
+        self.changed = True
+        with self.step("Check what is due"):
+            due = self.due()
+        if due["migrates"] or self.note()["maintained"]:
+            with self.step("Switch maintenance on"):
+                self.close()
+        if due["migrates"]:
+            with self.step("Wait for the jobs of cron that still run"):
+                self.wait_for_jobs()
+        if due["installs"]:
+            with self.step("Install the application"):
+                self.install()
+        # of what is not closed, the running release may show no page from the import to the switch
+        at_once = due["configuration"] and not due["migrates"]
+        relink(self.root / "next", f"releases/{self.id}")
+        seen = False
+        if at_once:
+            with self.step("Check the release's health where nobody sees it"):
+                self.check(NEXT, CHECKS, CHECK_PAUSE, pages=False)
+        if due["migration"] or due["configuration"] or due["installs"]:
+            with self.step("Change the data with the new code"):
+                self.migrate(due)
+        if not at_once:
+            with self.step("Check the release where nobody sees it"):
+                seen = self.check(NEXT, CHECKS, CHECK_PAUSE)
+        with self.step("Switch to the new release"):
+            self.switch(self.id)
+            for command in self.profile["after_switch"]:
+                self.must(command)
+        with self.step("Check the release that visitors get"):
+            self.check(PUBLIC, *((AGAIN, AGAIN_PAUSE) if seen else (CHECKS, CHECK_PAUSE)))
+
+    def due(self) -> dict[str, bool]:
+        """What the new code says of database and configuration; and a note of it, which only `settle` removes."""
+        known, maintained = self.note(), self.note().get("maintained", self.in_maintenance())
+        self.await_migration()
+        if known:
+            self.share_again()
+        install, due = self.profile.get("install"), dict[str, bool]()
+        due["installs"] = known.get("installs", False) or bool(
+            install
+            and self.asks(install["interpreter"], install["due_exit"], self.plan["scripts"][install["due"]])
+        )
+        due["migration"] = not due["installs"] and self.is_due("migration")
+        due["configuration"] = not due["installs"] and not due["migration"] and self.is_due("configuration")
+        due["migrates"] = due["migration"] or known.get("migrates", False)
+        begun = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
+        self.write(previous=self.previous(), begun=known.get("begun", False), **begun)
+        return due
+
+    def is_due(self, work: str) -> bool:
+        """Whether there is work of this kind, by the exit code of the profile's command."""
+        said = self.profile.get(work)
+        return bool(said) and self.asks(said["due"], said["due_exit"])
+
+    def asks(self, command: Sequence[str], due: int, stdin: str = "") -> bool:
+        """Whether a command ends with the exit code that means work. A command that cannot start has no exit code."""
+        asked = self.run(command, stdin=stdin)
+        if asked.returncode not in (0, due):
+            raise Failure(f"{command[0]}: exit code {asked.returncode}", asked.stderr or asked.stdout)
+        return asked.returncode != 0
+
+    def close(self) -> None:
+        """Maintenance in the running release. In the new one too where it was on before, or where data was migrated and it is current."""
+        said, known = self.profile.get("maintenance"), self.note()
+        folders = [self.linked("current"), self.id if known["maintained"] else ""]
+        for each in dict.fromkeys(filter(None, folders)):
+            folder = self.root / "releases" / each
+            if said and not (folder / said["active_file"]).exists():
+                self.must(said["on"], cwd=folder)
+
+    def wait_for_jobs(self) -> None:
+        """Units of the running release's code stop. Jobs hold a lock, and new ones do not begin in maintenance."""
+        if self.profile["restart"]:
+            self.must(["systemctl", "stop", *self.profile["restart"]], root=True)
+        seconds = self.plan["job_seconds"]
+        wait = ["flock", "--exclusive", "--timeout", str(seconds), str(self.root / "releases"), "true"]
+        if self.run(wait, root=True, cwd=self.root).returncode:
+            raise Failure(f"a job of cron still runs after {seconds} s")
+
+    def install(self) -> None:
+        """Into an empty database. The installation writes its own configuration, so that the shared one is not linked meanwhile."""
+        said = self.profile["install"]
+        try:
+            for each in self.plan["configured"]:
+                self.must(["rm", "--force", each])
+            self.must(said["interpreter"], stdin=self.plan["scripts"][said["run"]])
+        finally:
+            self.share_again()
+        for each in said["then"]:
+            self.must(said["interpreter"], stdin=self.plan["scripts"][each], name=Path(each).name)
+
+    def migrate(self, due: Mapping[str, bool]) -> None:
+        """Database and configuration, by the new code."""
+        with self.lent():
+            if due["migration"]:
+                self.write(begun=True)
+                self.outliving(self.profile["migration"]["run"])
+            if due["configuration"] or (
+                (due["migration"] or due["installs"]) and self.is_due("configuration")
+            ):
+                self.write(imports=True)
+                self.must(self.profile["configuration"]["run"])
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Commands may write into a copy of the shared configuration; the names of what they wrote are told."""
+        try:
+            for each in self.plan["configured"]:
+                self.must(["cp", "--remove-destination", str(self.root / "shared" / each), each])
+            yield
+            if written := self.profile.get("written"):
+                said = self.must(written["interpreter"], stdin=self.plan["scripts"][written["names"]])
+                self.notes += [f"{each} was written: put it into the template" for each in said.splitlines()]
+        finally:
+            self.share_again()
+
+    def share_again(self) -> None:
+        """The shared configuration is linked, whatever was there."""
+        for each in self.plan["configured"]:
+            self.must(
+                ["ln", "--symbolic", "--force", "--no-dereference", str(self.root / "shared" / each), each]
+            )
+
+    @property
+    def unit(self) -> str:
+        """The migration's unit of systemd. It outlives the session that starts it, and there is one at a time."""
+        return f"{self.root.name}-migration.service"
+
+    def outliving(self, command: Sequence[str]) -> None:
+        """Run the migration in a unit of its own: what it did is not left to a connection."""
+        output, code = (self.root / f"migration.{each}" for each in ("out", "code"))
+        for each in (output, code):
+            each.unlink(missing_ok=True)
+        user = [
+            "setpriv",
+            f"--reuid={self.account.pw_uid}",
+            f"--regid={self.account.pw_gid}",
+            "--init-groups",
+        ]
+        script = f'"$@" > {shlex.quote(str(output))} 2>&1; echo $? > {shlex.quote(str(code))}'
+        settings = [f"--setenv={name}={value}" for name, value in self.environment().items()]
+        start = [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={self.unit}",
+            f"--working-directory={self.folder}",
+        ]
+        words = ["sh", "-c", script, "sh", *user, *command]
+        # a word of a unit's command that begins with $ names a variable
+        self.must([*start, *settings, *(each.replace("$", "$$") for each in words)], root=True)
+        self.await_migration()
+        said = output.read_text(errors="replace") if output.exists() else ""
+        ended = code.read_text().strip() if code.exists() else "none: it was ended"
+        for each in (output, code):
+            each.unlink(missing_ok=True)
+        if ended != "0":
+            raise Failure(f"{shlex.join(command)}: exit code {ended}", said)
+
+    def await_migration(self) -> None:
+        """Until no migration runs, also one that a killed run has begun."""
+        ask = ["systemctl", "--quiet", "is-active", self.unit]
+        while self.note().get("begun") and self.run(ask, root=True).returncode == 0:
+            time.sleep(ASK_EVERY)
+
+    def switch(self, to: str) -> None:
+        """A new link is renamed over the old one: there is no moment without one."""
+        relink(self.root / "current", f"releases/{to}")
+
+    def check(self, port: int, attempts: int, pause: float, *, pages: bool = True) -> bool:
+        """Health, the profile's pages, and what these name, within some attempts. False if nobody listens for the link `next`."""
+        to = ("127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
+        # closed by hand: a page has nothing to show
+        pages = pages and not self.note().get("maintained", self.in_maintenance())
+        paths = self.profile.get("pages", ()) if pages else ()
+        for left in reversed(range(attempts)):
+            try:
+                for name in self.plan["host_names"]:
+                    Site(name, *to).check(self.profile["health_path"], paths)
+                return True
+            except ConnectionRefusedError:
+                if port == NEXT:
+                    self.notes.append(
+                        f"nothing listens on 127.0.0.1:{NEXT}: the release is checked after the switch only"
+                    )
+                    return False
+                problem = Failure("the web server does not listen")
+            except OSError as error:
+                problem = Failure(f"the web server does not answer: {error}")
+            except Failure as failure:
+                problem = failure
+            if left:
+                time.sleep(pause)
+        raise problem
+
+    # --- open, settle -----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """The maintenance of the release ends; one that was on before it stays."""
+        if not self.note():
+            return
+        with self.step("Switch maintenance off"):
+            self.end_maintenance()
+        with self.step("Restart the units that run the release's code"):
+            self.restart()
+        self.write(opened=True)
+
+    def end_maintenance(self) -> None:
+        """In every release that is here."""
+        said = self.profile.get("maintenance")
+        if not said or self.note().get("maintained"):
+            return
+        for folder in sorted((self.root / "releases").iterdir()):
+            if (folder / said["active_file"]).exists():
+                self.must(said["off"], cwd=folder)
+
+    def restart(self) -> None:
+        """Workers and their like, with the code that is current."""
+        if self.profile["restart"]:
+            self.must(["systemctl", "restart", *self.profile["restart"]], root=True)
+
+    def settle(self) -> None:
+        """Nothing is under way any more; the oldest releases go, never the current one, the previous one, or one that runs."""
+        if not self.note():
+            return
+        with self.step("Remove the oldest releases"):
+            previous = self.previous()
+            if previous:
+                relink(self.root / "previous", f"releases/{previous}")
+            self.unfinished.unlink()
+            gone = self.surplus(previous)
+            for each in gone:
+                remove(each)
+            # what never reads a file again would keep removed ones until its memory is full
+            if gone and self.profile["reload"]:
+                self.must(["systemctl", "reload", *self.profile["reload"]], root=True)
+
+    def surplus(self, previous: str) -> list[Path]:
+        """Folders of releases that nobody needs."""
+        folders = [
+            each for each in (self.root / "releases").iterdir() if each.is_dir() and not each.is_symlink()
+        ]
+        newest = sorted(folders, key=completed, reverse=True)
+        old = [each for each in newest[self.plan["keep"] :] if each.name not in (self.id, previous)]
+        return [each for each in old if not in_use(each)]
+
+    # --- undo -------------------------------------------------------------------------------------------
+
+    def undo(self) -> str:
+        """The release before is live again, unless data was migrated; where the site stands then."""
+        known = self.note()
+        if not known:
+            return f"{self.linked('current') or 'nothing'} runs as before"
+        previous, migrated, in_front = self.previous(), known["begun"], self.linked("current") == self.id
+        if in_front and previous and not migrated:
+            self.switch(previous)
+            commands = [self.profile["configuration"]["run"]] if known["imports"] else []
+            for command in [*commands, *self.profile["after_switch"]]:
+                with contextlib.suppress(Failure):  # the failure to tell is the release's own
+                    self.must(command, cwd=self.root / "releases" / previous)
+        if migrated and known.get("opened"):
+            return f"data was migrated, so the site runs {self.id}"
+        if migrated:
+            self.close()
+            return "a migration was begun, so the site stays in maintenance until a release succeeds"
+        self.end_maintenance()
+        self.restart()
+        if not known["installs"]:  # an installation that failed goes on with the next release
+            self.unfinished.unlink()
+        if not in_front:
+            return f"{self.linked('current') or 'nothing'} runs as before"
+        return f"went back to {previous}" if previous else "there is no previous release to go back to"
+
+    # --- commands ---------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """What is done now: said as it begins, and told with its seconds."""
+        sys.stdout.write(f"{name}\n")
+        sys.stdout.flush()
+        begun = time.monotonic()
+        self.steps.append((name, 0.0))
+        try:
+            yield
+        finally:
+            self.steps[-1] = (name, round(time.monotonic() - begun, 2))
+
+    def environment(self) -> dict[str, str]:
+        """What a login of the application's user would have."""
+        name = self.account.pw_name
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": self.account.pw_dir,
+            "USER": name,
+            "LOGNAME": name,
+            "SHELL": "/bin/sh",
+        }
+
+    @contextlib.contextmanager
+    def started(
+        self, command: Sequence[str], *, cwd: Path | None = None, root: bool = False, **how: Any
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A command of the application's user, in the release's folder. It is ended where the block fails."""
+        account = self.account
+        if not root and os.geteuid() == 0:
+            groups = [each.gr_gid for each in grp.getgrall() if account.pw_name in each.gr_mem]
+            how = {**how, "user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+        try:
+            child = subprocess.Popen(
+                list(command),
+                cwd=cwd or self.folder,
+                env=self.environment(),
+                umask=0o022,
+                preexec_fn=end_with_parent,
+                text=True,
+                errors="replace",
+                **{
+                    "stdin": subprocess.DEVNULL,
+                    "stdout": subprocess.PIPE,
+                    "stderr": subprocess.STDOUT,
+                    **how,
+                },
+            )
+        except OSError as error:
+            raise Failure(f"{command[0]} cannot be started: {error.strerror}") from None
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+    def run(
+        self, command: Sequence[str], *, cwd: Path | None = None, root: bool = False, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """A command that has ended. It may also open `stdin` by its name: of a pipe of root's, a user cannot."""
+        with os.fdopen(os.memfd_create("stdin"), "w+") as file:
+            file.write(stdin)
+            file.seek(0)
+            with self.started(command, cwd=cwd, root=root, stdin=file, stderr=subprocess.PIPE) as child:
+                output, complaints = child.communicate()
+        return subprocess.CompletedProcess(list(command), child.returncode, output, complaints)
+
+    def must(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        root: bool = False,
+        stdin: str = "",
+        name: str = "",
+    ) -> str:
+        """A command that ends well; what it printed."""
+        ended = self.run(command, cwd=cwd, root=root, stdin=stdin)
+        if ended.returncode:
+            words = f"{name or shlex.join(command)}: exit code {ended.returncode}"
+            raise Failure(words, ended.stderr.strip() or ended.stdout)
+        return ended.stdout
+
+
+def end_with_parent() -> None:
+    """What a killed program has started would still change the host while the next one does."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file that is never half there."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def relink(path: Path, target: str) -> None:
+    """A link that names another target from one moment to the next."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(path)
+
+
+def remove(folder: Path) -> None:
+    """A folder with all that is in it, if there is one. Links are not followed."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process runs from a folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        for name in ("cwd", "exe"):
+            with contextlib.suppress(OSError):
+                if (process / name).readlink().is_relative_to(folder):
+                    return True
+    return False
+
+
+def completed(folder: Path) -> float:
+    """When a release was complete; a folder's own time changes with what is put into it."""
+    marker = folder / ".complete"
+    return marker.stat().st_mtime if marker.exists() else 0.0
+
+
+class PageFiles(html.parser.HTMLParser):
+    """The files that a page names, which a browser would fetch with it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: dict[str, None] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Scripts, style sheets, icons and pictures."""
+        told = dict(attrs)
+        if tag == "link" and not {"stylesheet", "icon"} & set((told.get("rel") or "").lower().split()):
+            return
+        name = told.get({"script": "src", "img": "src", "link": "href"}.get(tag, ""))
+        if name:
+            self.found[name.strip()] = None
+
+
+class Site:
+    """A site, as visitors see it; `address`, `port`: where it is asked."""
+
+    def __init__(self, host_name: str, address: str, port: int) -> None:
+        self.host_name, self.address, self.port = host_name, address, port
+
+    def check(self, health: str, pages: Sequence[str]) -> None:
+        """Health and pages answer 200, and so does every file of the site that a page names. Raises Failure or OSError."""
+        self.get(health)
+        for page in pages:
+            named = [self.own(page, each) for each in PageFiles(self.get(page)).found]
+            for path in [each for each in named if each][:ASSETS]:
+                self.get(path, f"{self.host_name}{page} names {path}, which")
+
+    def own(self, page: str, name: str) -> str:
+        """The path of a name on a page; empty where it is another site's."""
+        try:
+            found = urllib.parse.urlsplit(urllib.parse.urljoin(f"http://{self.host_name}{page}", name))
+        except ValueError:
+            return ""
+        query = f"?{found.query}" if found.query else ""
+        return urllib.parse.quote(found.path, safe="/%") + query if found.hostname == self.host_name else ""
+
+    def get(self, path: str, words: str = "") -> str:
+        """What the site answers, with its own host name: by address alone, another site would answer."""
+        words = words or f"{self.host_name}{path}"
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=ANSWER)
+        try:
+            connection.request("GET", path, headers={"Host": self.host_name})
+            answer = connection.getresponse()
+            said = answer.read().decode(errors="replace")
+        except http.client.HTTPException as error:
+            raise Failure(f"{words} gets no answer: {type(error).__name__}") from None
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Failure(f"{words} answers {answer.status}, not 200", "" if "<" in said else said)
+        return said
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{max(0, size) / 1e6:,.0f} MB"
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One release at a time on a host."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
+
+    The answer: `changed`, `closed` (to visitors), `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its
+    `reason`, the `output` of its command, and the `outcome`: where the site stands.
+    """
+    release, failed = HostRelease(plan), None
+    with alone(release.root):
+        for phase in plan["phases"]:
+            try:
+                PHASES[phase](release)
+            except BrokenPipeError:  # nobody listens any more: the next release goes on
+                raise
+            except (Failure, OSError) as problem:
+                outcome = (
+                    undone(release) if phase in UNDONE else f"{release.linked('current') or 'nothing'} runs"
+                )
+                failed = {
+                    "step": release.steps[-1][0],
+                    "reason": str(problem),
+                    "output": getattr(problem, "output", ""),
+                    "outcome": outcome,
+                }
+                break
+    done = {"changed": release.changed, "closed": release.in_maintenance(), "notes": release.notes}
+    return {**done, "steps": release.steps, "failed": failed}
+
+
+def undone(release: HostRelease) -> str:
+    """Where the site stands once the release is undone."""
+    try:
+        return release.undo()
+    except (Failure, OSError) as problem:
+        return f"and it could not be undone: {problem}"
+
+
+def give_way(release: HostRelease) -> None:
+    """Undo a release that is well here, as it is not everywhere."""
+    release.steps.append(("Go back", 0.0))
+    raise Failure(release.plan.get("why") or "this host is well, and another one is not")
+
+
+PHASES: Mapping[str, Callable[[HostRelease], None]] = {
+    "bring": HostRelease.bring,
+    "live": HostRelease.live,
+    "open": HostRelease.open,
+    "settle": HostRelease.settle,
+    "undo": give_way,
+}
+UNDONE = ("live", "open", "undo")
+"""The phases that are undone where they fail."""
+
+
+def main(plan: Mapping[str, Any]) -> None:
+    """Print the answer, as the last line."""
+    sys.stdout.write(json.dumps(perform(plan)) + "\n")

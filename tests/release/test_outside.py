@@ -1,0 +1,107 @@
+"""A release is looked at from outside before it is settled, and what visitors would not get goes back."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from tasks.console.console import Console
+from tasks.hosts.hosts import Hosts
+from tasks.hosts.phased import Answer, PhaseFailed
+from tasks.release.stage import put_live
+
+
+class Front(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append((self.headers["Host"], self.path))
+        self.send_response(self.server.statuses.get(self.path, 200))
+        self.end_headers()
+        self.wfile.write(b"<script src='/a.js'></script>")
+
+    def log_message(self, *words):
+        """Nothing is printed."""
+
+
+class Told(Hosts):
+    """Hosts on which every phase but the way back succeeds; `asked`: the phases, and why."""
+
+    def __init__(self, **answer):
+        self.answer, self.asked = Answer(host="i-1", **answer), []
+
+    def phases(self, program, phases, *, plan, **_):
+        self.asked.append((*phases, plan.get("why", "")))
+        if "undo" in phases:
+            raise PhaseFailed(
+                stage="release", host="i-1", step="Go back", reason=plan["why"], outcome="went back"
+            )
+        return [self.answer]
+
+
+@pytest.fixture
+def front():
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front)
+    made.asked, made.statuses = [], {}
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield made
+    made.shutdown()
+
+
+def run_on(hosts, port, tmp_path):
+    release = SimpleNamespace(health_path="/health", pages=("/",))
+    return SimpleNamespace(
+        hosts=hosts,
+        console=Console(io.StringIO()),
+        log=lambda stage: tmp_path / stage,
+        profile=SimpleNamespace(release=release),
+        cloud=SimpleNamespace(http_address=lambda name: ("127.0.0.1", port)),
+        host_names=("shop.localhost",),
+        url="http://shop.localhost/",
+    )
+
+
+UP, END = ("bring", "live", "open", ""), ("settle", "")
+
+
+def test_a_site_that_is_seen_from_outside_is_settled(front, tmp_path):
+    run = run_on(hosts := Told(changed=True), front.server_port, tmp_path)
+    put_live(run, [], {})
+    assert hosts.asked == [UP, END]
+    assert front.asked == [("shop.localhost", path) for path in ("/health", "/", "/a.js")]
+
+
+@pytest.mark.promise("the-site-is-seen-from-outside")
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/health", "from outside, shop.localhost/health answers 502, not 200"),
+        ("/", "from outside, shop.localhost/ answers 502, not 200"),
+        ("/a.js", "from outside, shop.localhost/ names /a.js, which answers 502, not 200"),
+    ],
+)
+def test_what_visitors_would_not_get_goes_back(front, tmp_path, path, why):
+    run = run_on(hosts := Told(changed=True), front.server_port, tmp_path)
+    front.statuses[path] = 502
+    with pytest.raises(PhaseFailed, match=f"release: i-1: Go back: {why}; went back"):
+        put_live(run, [], {})
+    assert hosts.asked == [UP, ("undo", why)]
+
+
+@pytest.mark.parametrize("answer", [{"changed": False}, {"changed": True, "closed": True}])
+def test_a_site_that_did_not_change_or_that_is_closed_is_not_looked_at(front, tmp_path, answer):
+    put_live(run_on(hosts := Told(**answer), front.server_port, tmp_path), [], {})
+    assert (hosts.asked, front.asked) == ([UP, END], [])
+
+
+@pytest.mark.promise("the-site-is-seen-from-outside")
+def test_a_site_that_cannot_be_asked_from_here_is_said_and_settled(tmp_path):
+    run = run_on(hosts := Told(changed=True), 1, tmp_path)
+    put_live(run, [], {})
+    assert hosts.asked == [UP, END]
+    assert (
+        "http://shop.localhost/ cannot be asked from here: [Errno 111] Connection refused"
+        in run.console.stream.getvalue()
+    )

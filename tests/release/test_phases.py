@@ -1,0 +1,806 @@
+"""What a release does on a host: in folders of this machine, with commands that are data, a store and a site that answer as told."""
+
+from __future__ import annotations
+
+import getpass
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import minisign
+import pytest
+
+from tasks.digest import Digest
+from tasks.release import phases
+from tasks.release.stage import END, PROGRAM, UP
+
+ALL = (*UP, *END)
+DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >> "$LOG"
+case "$*" in *is-active*) test -e "$LOG.active";; *fails*) exit 1;; esac
+"""
+SYSTEMD_RUN = f"""#!{sys.executable}
+import os, subprocess, sys
+words = sys.argv[1:]
+while words[0].startswith("--"):
+    name, _, value = words.pop(0).partition("=")
+    if name == "--working-directory":
+        os.chdir(value)
+said = [each.replace("$$", "$") for each in words if not each.startswith("$") or each.startswith("$$")]
+open("$LOG.active", "x").close()
+if os.fork() == 0:
+    for number in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    subprocess.run(said)
+    os.remove("$LOG.active")
+"""
+"""As systemd-run: the command goes on where its caller has ended, and a word that begins with $ is the name of a variable."""
+MINISIGN = f"""#!{sys.executable}
+import sys, minisign
+assert sys.argv[1:5] == ["-V", "-q", "-H", "-x"] and sys.argv[6] == "-m" and sys.argv[8] == "-P"
+signature = minisign.Signature.from_file(sys.argv[5])
+assert signature.is_prehashed()
+minisign.PublicKey.from_base64(sys.argv[9]).verify(open(sys.argv[7], "rb"), signature)
+"""
+"""As minisign, which is on hosts only."""
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """The store of tarballs and the web server of the host. `server.says` has the statuses of the next answers; then all is well."""
+
+    def do_GET(self):
+        told = self.server.says
+        if self.path.startswith("/tarball"):
+            status, body = (
+                told["tarball"].pop(0) if told["tarball"] else 200,
+                self.server.tarball.read_bytes(),
+            )
+            self.send_response(status if status != 206 else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(
+                b"" if status not in (200, 206) else body[: len(body) // 2] if status == 206 else body
+            )
+            return
+        release = self.server.root / self.server.link
+        health, page = release / "page", release / self.path.partition("?")[0].lstrip("/")
+        if self.headers["Host"] not in self.server.names:
+            status, body = 404, b"another site"
+        elif self.path == "/health":
+            ill = not health.exists() or health.read_text() in ("ill", f"ill as {self.server.link}")
+            status, body = (503, b"the database is away") if ill else (200, b"well")
+        elif (release / "closed").exists():
+            status, body = 503, b"closed"
+        else:
+            status, body = (200, page.read_bytes()) if page.is_file() else (404, b"<p>not found")
+        self.server.asked.append((self.server.link, self.path))
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        """Nothing is printed."""
+
+
+class Host:
+    """A host's folders, with the means to release to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.root, self.log = folder, folder / "shop", folder / "log"
+        (self.root / "releases").mkdir(parents=True)
+        (self.root / "shared" / "etc").mkdir(parents=True)
+        (self.root / "shared" / "etc" / "env").write_text("of the host")
+        (self.root / "shared" / "media").mkdir()
+        self.asked: list[tuple[str, str]] = []
+        self.server, self.next = (self.serve(link) for link in ("current", "next"))
+
+    def serve(self, link: str) -> http.server.ThreadingHTTPServer:
+        """A server for the release that a link names."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+        server.root, server.link, server.asked, server.says = self.root, link, self.asked, {"tarball": []}
+        server.names = ["shop.localhost", "de.shop.localhost"]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    def tarball(self, **files: str) -> str:
+        """Its digest; the store has it from now on."""
+        tree = self.folder / "tree"
+        phases.remove(tree)
+        for name, text in {
+            "page": "fine",
+            "media/logo": "logo",
+            "etc/env": "of the tarball",
+            **files,
+        }.items():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_text(text)
+        self.server.tarball = self.folder / "tarball"
+        subprocess.run(
+            ["tar", "-c", "--mtime=@0", "--zstd", "-f", self.server.tarball, "-C", tree, "."], check=True
+        )
+        return Digest.of_bytes(self.server.tarball.read_bytes())
+
+    def plan(self, name: str, **more) -> dict:
+        digest, profile = self.tarball(**more.pop("files", {})), more.pop("profile", {})
+        return {
+            "phases": ALL,
+            "path": str(self.root),
+            "user": getpass.getuser(),
+            "host_names": ["shop.localhost", "de.shop.localhost"],
+            "ports": {"80": self.server.server_port, "8090": self.next.server_port},
+            "id": name,
+            "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
+            "sha256": str(digest),
+            "signature": "",
+            "public_keys": [],
+            "signatures": "optional",
+            "keep": 2,
+            "job_seconds": 1,
+            "shared": ["media", "etc/env"],
+            "configured": ["etc/env"],
+            "scripts": {},
+            "profile": {
+                "health_path": "/health",
+                "after_switch": [],
+                "restart": [],
+                "reload": [],
+                "maintenance": {"active_file": "closed", "on": ["touch", "closed"], "off": ["rm", "closed"]},
+                **profile,
+            },
+            **more,
+        }
+
+    def does(self, name: str, **more) -> dict:
+        """Release; what the program answers."""
+        return phases.perform(self.plan(name, **more))
+
+    def live(self, name: str, **more) -> dict:
+        answer = self.does(name, **more)
+        assert answer["failed"] is None, answer
+        return answer
+
+    def fails(self, name: str, **more) -> str:
+        """What a release that fails says."""
+        failed = self.does(name, **more)["failed"]
+        return f"{failed['step']}: {failed['reason']} {failed['output'].strip()}; {failed['outcome']}"
+
+    @property
+    def current(self) -> str:
+        return (self.root / "current").readlink().name
+
+    def closed(self) -> bool:
+        return (self.root / "current" / "closed").exists()
+
+    def under_way(self) -> dict:
+        path = self.root / "unfinished.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def said(self) -> list[str]:
+        """What systemctl was asked."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    made, programs = Host(tmp_path), tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {"systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "minisign": MINISIGN}.items():
+        # commands get an environment of their own
+        (programs / name).write_text(text.replace("$LOG", str(made.log)))
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(phases, "FETCH_PAUSE", 0.01)
+    monkeypatch.setattr(phases, "CHECK_PAUSE", 0.01)
+    monkeypatch.setattr(phases, "AGAIN_PAUSE", 0.01)
+    yield made
+    made.server.shutdown()
+    made.next.shutdown()
+
+
+def migration(run, due=DUE):
+    return {"migration": {"due": due, "due_exit": 2, "run": run}}
+
+
+def configuration(run, due=DUE):
+    return {"configuration": {"due": due, "due_exit": 2, "run": run}}
+
+
+# --- bring ----------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_unpacked_linked_marked_live_and_again_changes_nothing(host):
+    answer = host.live("one")
+    folder = host.root / "releases" / "one"
+    assert answer["changed"] is True
+    assert (folder / "etc/env").readlink() == host.root / "shared/etc/env"
+    assert (folder / "etc/env").read_text() == "of the host"
+    assert (host.root / "shared/media/logo").read_text() == "logo"  # the first release's own files
+    assert (folder / ".complete").read_text().strip() == Digest.of_bytes(host.server.tarball.read_bytes())
+    assert {each.name for each in host.root.iterdir()} == {"current", "next", "releases", "shared"}
+    again = host.live("one")
+    assert (again["changed"], [name for name, _ in again["steps"]]) == (
+        False,
+        ["Check the release that visitors get"],
+    )
+
+
+def test_a_later_release_brings_no_files_into_the_shared_folder(host):
+    host.live("one")
+    host.live("two", files={"media/new": "new"})
+    assert not (host.root / "shared/media/new").exists()
+    assert (host.root / "current/media/logo").read_text() == "logo"
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503, 206])
+def test_a_store_that_is_behind_busy_or_breaks_off_is_asked_again(host, status):
+    host.server.says["tarball"] = [status, status]
+    host.live("one")
+
+
+@pytest.mark.promise("a-signed-address-is-not-shown")
+@pytest.mark.parametrize(("statuses", "left"), [([403], 0), ([503] * 6, 0), ([403, 403], 1)])
+def test_a_tarball_that_cannot_be_fetched_is_told_without_its_address(host, statuses, left):
+    host.live("old")
+    host.server.says["tarball"] = list(statuses)
+    said = host.fails("new", sha256="0" * 64)
+    assert said.startswith("Fetch the tarball: the tarball 000000000000 could not be fetched: ")
+    assert f"(HTTP {statuses[0]})" in said
+    assert said.endswith("old runs")
+    assert "secret" not in said
+    assert len(host.server.says["tarball"]) == left
+
+
+def test_a_store_that_does_not_answer_is_told(host):
+    said = host.fails("new", url="http://127.0.0.1:1/tarball?signature=secret")
+    assert "could not be fetched: [Errno 111] Connection refused ; nothing runs" in said
+
+
+@pytest.mark.promise("wrong-digest-is-removed")
+def test_a_tarball_with_another_digest_is_refused_and_removed_and_the_next_one_is_fetched(host):
+    host.live("old")
+    said = host.fails("new", sha256="0" * 64)
+    assert "digest should be 0000" in said
+    assert "it was removed" in said
+    assert host.current == "old"
+    assert not [*host.root.glob("downloads/*")]
+    assert not (host.root / "releases/new").exists()
+    host.live("new")
+
+
+@pytest.mark.promise("a-release-fills-no-disk")
+def test_a_release_leaves_no_host_without_room(host, monkeypatch):
+    host.live("old")
+    real = os.statvfs(host.root)
+
+    class Disk:
+        f_frsize, f_blocks, f_files = real.f_frsize, real.f_blocks, 1000
+        f_bavail, f_favail = (2 << 30) // real.f_frsize - 1, 900
+
+    monkeypatch.setattr(phases.os, "statvfs", lambda path: Disk)
+    assert "MB left, of which 2,147 MB are kept free" in host.fails("new")
+    Disk.f_bavail, Disk.f_favail = real.f_blocks, 99
+    assert "has 99 inodes left, of which 100 are kept free" in host.fails("new")
+    assert not (host.root / "releases/new.partial").exists()
+    Disk.f_favail = 100
+    host.live("new")
+
+
+@pytest.mark.promise("a-release-fills-no-disk")
+def test_a_disk_that_fills_while_a_tarball_is_unpacked_is_empty_again(host, monkeypatch):
+    host.live("old")
+    looks = iter(range(1000))
+    real = phases.HostRelease.refuse_to_fill
+
+    def fills(release, size=0):
+        if next(looks) > 1:
+            raise phases.Failure("full")
+        real(release, size)
+
+    monkeypatch.setattr(phases.HostRelease, "refuse_to_fill", fills)
+    assert "Unpack the release: full" in host.fails("new")
+    assert {each.name for each in (host.root / "releases").iterdir()} == {"old"}
+
+
+def test_what_the_system_refuses_is_told_in_its_words(host):
+    host.live("old")
+    (host.root / "downloads").touch()
+    assert "Fetch the tarball: [Errno 17] File exists" in host.fails("new")
+    (host.root / "downloads").unlink()
+    (host.root / "next").unlink()
+    (host.root / "next").mkdir()
+    assert host.fails("new").endswith("old runs as before")
+    (host.root / "next").rmdir()
+    host.live("new")
+
+
+def test_a_tarball_that_is_none_is_told_as_tar_says_it(host):
+    plan = host.plan("new")
+    host.server.tarball.write_text("nothing to unpack")
+    failed = phases.perform({**plan, "sha256": Digest.of_bytes(b"nothing to unpack")})["failed"]
+    assert failed["reason"] == "tar: exit code 2"
+    assert "zstd" in failed["output"]
+    assert not [*host.root.glob("releases/*")]
+
+
+@pytest.mark.parametrize(
+    ("signed", "refused"),
+    [
+        ("", "is not signed, and this host takes signed ones only"),
+        ("nonsense", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("another", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("other content", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("known", None),
+    ],
+)
+def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, signed, refused):
+    known, another = minisign.KeyPair.generate(), minisign.KeyPair.generate()
+    digest = host.tarball()
+    content = host.server.tarball.read_bytes()
+    signature = {
+        "": lambda: "",
+        "nonsense": lambda: "nonsense",
+        "another": lambda: bytes(another.secret_key.sign(content)).decode(),
+        "other content": lambda: bytes(known.secret_key.sign(b"other")).decode(),
+        "known": lambda: bytes(known.secret_key.sign(content)).decode(),
+    }[signed]()
+    keys = [each.public_key.to_base64().decode() for each in (minisign.KeyPair.generate(), known)]
+    plan = {"signatures": "required", "signature": signature, "public_keys": keys}
+    if refused is None:
+        host.live("new", **plan)
+        return
+    assert refused in host.fails("new", **plan)
+    assert not (host.root / "releases/new").exists()
+    if signed:
+        assert not (host.root / f"downloads/{digest}.tar.zst").exists()
+
+
+# --- live -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_ill_is_seen_before_visitors_see_it(host):
+    host.live("old")
+    host.asked.clear()
+    assert host.fails("new", files={"page": "ill"}) == (
+        "Check the release where nobody sees it: shop.localhost/health answers 503, not 200 the database is away; old runs as before"
+    )
+    assert (host.current, host.under_way()) == ("old", {})
+    assert set(host.asked) == {("next", "/health")}
+    assert len(host.asked) == phases.CHECKS
+
+
+@pytest.mark.promise("unhealthy-goes-back")
+def test_what_is_ill_where_visitors_are_goes_back(host):
+    host.live("old")
+    host.asked.clear()
+    said = host.fails("new", files={"page": "ill as current"})
+    assert said.startswith(
+        "Check the release that visitors get: shop.localhost/health answers 503, not 200 the database is away"
+    )
+    assert said.endswith("went back to old")
+    assert (host.current, host.under_way()) == ("old", {})
+    assert host.asked.count(("current", "/health")) == phases.AGAIN
+    assert host.fails("new", files={"page": "ill as current"}).endswith(
+        "went back to old"
+    )  # it is complete by now
+
+
+FRONT = """<html><link rel="stylesheet" href="/style.css?v=1"><link rel="canonical" href="/nowhere"><script src="lib/a.js"></script>
+<img src="http://shop.localhost/logo%20a.png"><img src="https://elsewhere.example/x.png"><img src="data:image/gif;base64,x"></html>"""
+
+
+@pytest.mark.promise("pages-are-checked-before-visitors-get-them")
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("index", "shop.localhost/index answers 404, not 200"),
+        ("style.css", "shop.localhost/index names /style.css?v=1, which answers 404, not 200"),
+        ("lib/a.js", "shop.localhost/index names /lib/a.js, which answers 404, not 200"),
+        ("logo%20a.png", "shop.localhost/index names /logo%20a.png, which answers 404, not 200"),
+        ("", ""),
+    ],
+)
+def test_the_pages_of_the_profile_and_what_they_name_are_there_before_visitors_get_them(host, lacks, said):
+    host.live("old")
+    files = {"index": FRONT, "style.css": "a", "lib/a.js": "b", "logo%20a.png": "c"}
+    files.pop(lacks, None)
+    how = {"files": files, "profile": {"pages": ["/index"]}}
+    if not lacks:
+        host.live("new", **how)
+        assert {link for link, path in host.asked if path == "/lib/a.js"} == {"next", "current"}
+        return
+    assert host.fails("new", **how).startswith(f"Check the release where nobody sees it: {said}")
+    assert ("current", "/index") not in host.asked
+
+
+@pytest.mark.promise("pages-are-checked-before-visitors-get-them")
+def test_each_host_name_of_the_site_is_asked(host):
+    host.live("old")
+    host.next.names = ["shop.localhost"]
+    assert "sees it: de.shop.localhost/health answers 404, not 200" in host.fails("new")
+
+
+def test_where_nobody_listens_for_the_next_release_it_is_checked_after_the_switch(host):
+    host.live("old")
+    plan = {"ports": {"80": host.server.server_port, "8090": 1}}
+    answer = host.live("new", **plan)
+    assert answer["notes"] == [
+        "nothing listens on 127.0.0.1:8090: the release is checked after the switch only"
+    ]
+    assert host.fails("sick", files={"page": "ill"}, **plan).endswith("went back to new")
+
+
+def test_the_first_release_that_is_ill_has_nothing_to_go_back_to(host):
+    assert host.fails("first", files={"page": "ill as current"}).endswith(
+        "there is no previous release to go back to"
+    )
+
+
+def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
+    host.live("old")
+    look = ["sh", "-c", "$nothing; test ! -e closed && test -e ../old/closed && pwd > ../../migrated"]
+    answer = host.live("new", profile={**migration(look), "restart": ["workers.target"]})
+    assert (host.root / "migrated").read_text().strip() == str(host.root / "releases/new")
+    assert [name for name, _ in answer["steps"]][4:] == [
+        "Check what is due",
+        "Switch maintenance on",
+        "Wait for the jobs of cron that still run",
+        "Change the data with the new code",
+        "Check the release where nobody sees it",
+        "Switch to the new release",
+        "Check the release that visitors get",
+        "Switch maintenance off",
+        "Restart the units that run the release's code",
+        "Remove the oldest releases",
+    ]
+    assert [each for each in host.said() if "is-active" not in each] == [
+        "stop workers.target",
+        "restart workers.target",
+    ]
+    assert not [*host.root.glob("releases/*/closed")]
+    assert host.under_way() == {}
+
+
+@pytest.mark.promise("a-migration-that-is-not-due-is-not-run")
+def test_what_is_not_due_is_not_done_and_closes_nothing(host):
+    host.live("old", profile={"restart": ["workers.target"]})
+    fails = ["false"]
+    host.live(
+        "new",
+        profile={**migration(fails, NOT_DUE), **configuration(fails, NOT_DUE), "restart": ["workers.target"]},
+    )
+    assert host.said() == ["restart workers.target"] * 2
+
+
+BROKEN = ["sh", "-c", "echo the table is locked >&2; exit 1"]
+
+
+@pytest.mark.promise("failed-migration-stays-in-maintenance", "only-code-goes-back")
+def test_a_broken_migration_keeps_the_site_closed_until_a_release_succeeds(host):
+    host.live("old")
+    broken = {**migration(BROKEN), "restart": ["workers.target"]}
+    said = host.fails("new", profile=broken)
+    assert "Change the data with the new code: sh -c" in said
+    assert said.endswith(
+        "the table is locked; a migration was begun, so the site stays in maintenance until a release succeeds"
+    )
+    assert (host.current, host.closed()) == ("old", True)
+    assert "restart workers.target" not in host.said()
+    assert (host.root / "releases/new/etc/env").is_symlink()
+    (host.root / "releases/new/etc/env").unlink()
+    (host.root / "releases/new/etc/env").write_text("a copy that a killed run has left")
+    linked = configuration(["true"], due=["test", "-L", "etc/env"])
+    answer = host.live("new", profile={**linked, "restart": ["workers.target"]})
+    assert "Wait for the jobs of cron that still run" in [name for name, _ in answer["steps"]]
+    assert (host.current, host.closed()) == ("new", False)
+    assert host.said()[-1] == "restart workers.target"
+
+
+@pytest.mark.promise("only-code-goes-back")
+def test_what_is_ill_after_a_migration_does_not_go_back(host):
+    host.live("old")
+    said = host.fails("new", files={"page": "ill as current"}, profile=migration(NOT_DUE))
+    assert said.endswith("the site stays in maintenance until a release succeeds")
+    assert (host.current, host.closed()) == ("new", True)
+    host.live("newer")
+    assert not [*host.root.glob("releases/*/closed")]
+
+
+@pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
+def test_a_command_that_cannot_start_or_has_another_exit_code_is_no_answer(host):
+    host.live("old")
+    assert "no-such-command cannot be started: No such file or directory ; old runs as before" in host.fails(
+        "new", profile=migration(BROKEN, due=["no-such-command"])
+    )
+    assert "false: exit code 1 ; old runs as before" in host.fails(
+        "new", profile=migration(BROKEN, due=["false"])
+    )
+    assert (host.current, host.closed()) == ("old", False)
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_maintenance_that_was_on_by_hand_stays_on(host):
+    host.live("old")
+    (host.root / "current/closed").touch()
+    host.live("new", profile=migration(NOT_DUE))
+    assert (host.current, host.closed()) == ("new", True)
+    host.fails("sick", files={"page": "ill"})
+    assert (host.current, host.closed()) == ("new", True)
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_a_release_of_code_alone_opens_nothing_that_was_closed_by_hand(host):
+    host.live("old")
+    (host.root / "current/closed").touch()
+    answer = host.live("new", profile={"pages": ["/page"]})
+    assert (host.current, host.closed(), answer["closed"]) == ("new", True, True)
+    assert ("next", "/page") not in host.asked  # it has nothing to show
+
+
+def test_a_job_of_cron_holds_up_a_migration_and_closes_nothing_for_longer(host):
+    host.live("old")
+    begun = host.folder / "begun"
+    job = subprocess.Popen(
+        [
+            "flock",
+            "--no-fork",
+            "--shared",
+            host.root / "releases",
+            "sh",
+            "-c",
+            f"touch {begun}; exec sleep 60",
+        ]
+    )
+    try:
+        while not begun.exists():
+            pass
+        said = host.fails("new", profile=migration(NOT_DUE))
+    finally:
+        job.kill()
+    assert said.startswith("Wait for the jobs of cron that still run: a job of cron still runs after 1 s")
+    assert (said.rpartition("; ")[2], host.closed(), host.under_way()) == ("old runs as before", False, {})
+
+
+@pytest.mark.promise("an-import-alone-closes-nothing")
+def test_an_import_alone_closes_nothing_and_is_done_again_by_the_release_that_is_back(host):
+    imports = host.folder / "imports"
+    work = configuration(["sh", "-c", f"echo $(basename $PWD) $(ls ../*/closed) >> {imports}"])
+    host.live("old", profile=work)
+    assert host.fails("new", files={"page": "ill as current"}, profile=work).endswith("went back to old")
+    assert imports.read_text().splitlines() == ["old", "new", "old"]
+
+
+@pytest.mark.promise("an-import-is-followed-by-the-switch")
+def test_the_switch_follows_an_import_at_once_and_pages_are_checked_then(host):
+    host.live("old")
+    asks = ["sh", "-c", f"echo imports >> {host.log}"]
+    host.asked.clear()
+    answer = host.live("new", profile={**configuration(asks), "pages": ["/page"]})
+    steps = [name for name, _ in answer["steps"]]
+    assert steps[steps.index("Change the data with the new code") + 1] == "Switch to the new release"
+    assert ("current", "/page") in host.asked
+    assert ("next", "/page") not in host.asked
+    assert host.fails("sick", files={"page": "ill as next"}, profile=configuration(asks)).endswith(
+        "new runs as before"
+    )
+    assert host.said().count("imports") == 1
+
+
+def test_a_migrated_database_is_asked_for_configuration_afterwards(host):
+    order = host.folder / "order"
+    first = ["sh", "-c", f"echo due >> {order}; exit 2"]
+    host.live(
+        "new",
+        profile={**migration(["sh", "-c", f"echo migrates >> {order}"]), **configuration(NOT_DUE, due=first)},
+    )
+    assert order.read_text().split() == ["migrates", "due"]
+
+
+@pytest.mark.promise("a-command-writes-into-a-copy", "what-is-written-is-named")
+def test_a_command_writes_into_a_copy_and_the_names_are_told(host):
+    profile = {
+        **migration(["sh", "-c", "echo more > etc/env"]),
+        "written": {"interpreter": ["sh", "/dev/stdin"], "names": "names.j2"},
+    }
+    answer = host.live("new", profile=profile, scripts={"names.j2": "cat etc/env"})
+    assert answer["notes"] == ["more was written: put it into the template"]
+    assert (host.root / "shared/etc/env").read_text() == "of the host"
+    assert (host.root / "current/etc/env").readlink() == host.root / "shared/etc/env"
+
+
+INSTALL = {
+    "interpreter": ["sh", "/dev/stdin"],
+    "due": "/p/due.j2",
+    "due_exit": 4,
+    "run": "/p/run.j2",
+    "then": ["/p/then.j2"],
+}
+SCRIPTS = {
+    "/p/due.j2": "test -e ../../installed || exit 4",
+    "/p/run.j2": "test ! -e etc/env && echo mine > etc/env && touch ../../installed",
+    "/p/then.j2": "test -L etc/env && echo then >> ../../installed",
+}
+
+
+def test_an_empty_database_is_installed_into_and_not_migrated(host):
+    host.live("one", profile={"install": INSTALL, **migration(BROKEN)}, scripts=SCRIPTS)
+    assert (host.root / "installed").read_text() == "then\n"
+    assert (host.root / "shared/etc/env").read_text() == "of the host"
+    assert not host.closed()
+
+
+@pytest.mark.promise("an-installation-that-fails-says-why")
+def test_an_installation_that_fails_is_taken_up_by_the_next_release_without_asking(host):
+    broken = {**SCRIPTS, "/p/run.j2": "touch ../../installed; echo the disk is full >&2; exit 1"}
+    said = host.fails("one", profile={"install": INSTALL}, scripts=broken)
+    assert (
+        said == "Install the application: sh /dev/stdin: exit code 1 the disk is full; nothing runs as before"
+    )
+    assert host.under_way()["installs"] is True
+    later = host.fails(
+        "one", profile={"install": INSTALL}, scripts={**SCRIPTS, "/p/then.j2": "echo nothing to sell; exit 3"}
+    )
+    assert "then.j2: exit code 3 nothing to sell" in later
+    host.live("two", profile={"install": INSTALL}, scripts=SCRIPTS)
+    assert (host.current, host.under_way()) == ("two", {})
+    assert "4" in host.fails(
+        "three", profile={"install": {**INSTALL, "due_exit": 5}}, scripts={**SCRIPTS, "/p/due.j2": "exit 4"}
+    )
+
+
+def test_a_command_runs_as_the_application_s_user_who_can_read_its_script(host):
+    release = phases.HostRelease({**host.plan("new"), "user": "nobody"})
+    script = 'id -un; id -gn; echo "$HOME $USER $LOGNAME"; umask'
+    ran = release.run(["sh", "/dev/stdin"], cwd=Path("/"), stdin=script)
+    assert ran.stdout.split("\n") == ["nobody", "nogroup", "/nonexistent nobody nobody", "0022", ""], ran
+    assert release.run(["id", "-un"], cwd=Path("/"), root=True).stdout.strip() == "root"
+    assert release.run(["cat"], cwd=Path("/"), stdin=script).stdout == script
+
+
+# --- open, settle, undo ---------------------------------------------------------------------------------
+
+
+def test_units_that_do_not_restart_send_the_release_back(host):
+    host.live("old")
+    assert host.fails("new", profile={"restart": ["fails"]}).endswith(
+        "could not be undone: systemctl restart fails: exit code 1"
+    )
+    assert host.current == "old"
+    host.live("new")
+
+
+@pytest.mark.promise("the-one-before-stays")
+def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, monkeypatch):
+    running = None
+    try:
+        for name in ("one", "two", "three", "four"):
+            host.live(name, keep=1, profile={"reload": ["php*"]})
+            if name == "one":
+                running = subprocess.Popen(["sleep", "60"], cwd=host.root / "releases/one")
+        left = {each.name for each in (host.root / "releases").iterdir()}
+        assert left == {"one", "three", "four"}
+    finally:
+        running.kill()
+        running.wait()
+    host.live("five", keep=1)
+    assert {each.name for each in (host.root / "releases").iterdir()} == {"four", "five"}
+    assert (host.root / "previous").readlink().name == "four"
+    assert host.said() == ["reload php*"]  # `two` has gone
+
+
+def test_the_oldest_release_goes_whatever_was_written_into_it_since(host):
+    for name in ("one", "two"):
+        host.live(name)
+    (host.root / "releases/one/later").touch()
+    host.live("three")
+    assert {each.name for each in (host.root / "releases").iterdir()} == {"two", "three"}
+
+
+def test_a_host_gives_way_where_another_one_has_failed(host):
+    host.live("old")
+    plan = host.plan("new")
+    assert phases.perform({**plan, "phases": ["bring", "live", "open"]})["failed"] is None
+    assert host.current == "new"
+    failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
+    assert (failed["reason"], failed["outcome"]) == (
+        "this host is well, and another one is not",
+        "went back to old",
+    )
+    assert (host.current, host.under_way()) == ("old", {})
+    again = phases.perform({**plan, "phases": ["undo"]})["failed"]
+    assert again["outcome"] == "old runs as before"
+
+
+def test_a_host_that_has_migrated_and_opened_keeps_its_release(host):
+    host.live("old")
+    plan = host.plan("new", profile=migration(NOT_DUE))
+    phases.perform({**plan, "phases": ["bring", "live", "open"]})
+    failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
+    assert failed["outcome"] == "data was migrated, so the site runs new"
+    assert (host.current, host.closed()) == ("new", False)
+
+
+# --- killed ---------------------------------------------------------------------------------------------
+
+KILLED = [
+    *("Fetch the tarball", "Verify the tarball", "Unpack the release", "Link what releases share"),
+    *("Check what is due", "Switch maintenance on", "Wait for the jobs of cron that still run"),
+    *("Change the data with the new code", "Check the release where nobody sees it"),
+    *("Switch to the new release", "Check the release that visitors get"),
+    *(
+        "Switch maintenance off",
+        "Restart the units that run the release's code",
+        "Remove the oldest releases",
+    ),
+]
+
+
+@pytest.mark.promise("release-goes-on-after-a-kill")
+@pytest.mark.parametrize("step", KILLED)
+def test_killed_in_any_step_the_next_release_converges(host, step):
+    host.live("old")
+    count = host.folder / "count"
+    due = ["sh", "-c", f"test -e {count} || exit 2"]
+    plan = host.plan(
+        "new", profile={**migration(["touch", str(count)], due=due), "restart": ["workers.target"]}
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-IS", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    child.stdin.write(PROGRAM.text(plan, ALL))
+    child.stdin.close()
+    for line in child.stdout:
+        if line.strip() == step:
+            break
+    else:
+        pytest.fail(f"it never came to {step}")
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    host.live("new", profile=plan["profile"])
+    assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
+    assert (host.root / "previous").readlink().name == "old"
+    assert count.exists()
+
+
+@pytest.mark.promise("a-migration-outlives-its-run")
+def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(host):
+    host.live("old")
+    migrated, go_on = host.folder / "migrated", host.folder / "go on"
+    slow = [
+        "sh",
+        "-c",
+        f"echo begun >> '{migrated}'; while ! test -e '{go_on}'; do sleep 0.05; done; echo ended >> '{migrated}'",
+    ]
+    due = ["sh", "-c", f"grep -q ended '{migrated}' || exit 2"]
+    plan = host.plan("new", profile=migration(slow, due=due))
+    child = subprocess.Popen(
+        [sys.executable, "-IS", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    child.stdin.write(PROGRAM.text(plan, ALL))
+    child.stdin.close()
+    while not migrated.exists():
+        pass
+    child.kill()
+    child.wait()
+    threading.Timer(0.5, go_on.touch).start()
+    host.live("new", profile=plan["profile"])
+    assert migrated.read_text().split() == ["begun", "ended"]
+    assert (host.current, host.closed()) == ("new", False)
+
+
+def test_a_note_of_an_older_pipeline_is_read(host):
+    """It did not write whether a migration was begun: where one was due, it may have been."""
+    host.live("old")
+    (host.root / "unfinished.json").write_text('{"previous": "old", "maintained": false, "migrates": true}')
+    assert host.fails("new", files={"page": "ill"}).endswith(
+        "the site stays in maintenance until a release succeeds"
+    )
