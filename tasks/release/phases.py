@@ -78,7 +78,7 @@ class HostRelease:
         self.id, self.root = str(plan["id"]), Path(plan["path"])
         self.folder = self.root / "releases" / self.id
         self.marker = self.folder / ".complete"
-        self.tarball = self.root / "downloads" / f"{plan['sha256']}.tar.zst"
+        self.tarball = self.root / "downloads" / f"{plan['sha256']}.tarball"
         self.account = pwd.getpwnam(plan["user"])
         self.changed = False
         self.notes: list[str] = []

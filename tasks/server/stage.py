@@ -164,5 +164,7 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "search prefix": told.get("search_prefix", ""),
         "search password": told["search_password"],
     }
-    found |= {f"address of {each['id']}": each["address"] for each in told["application_hosts"]}
+    found |= {
+        f"address {number}": each["address"] for number, each in enumerate(told["application_hosts"], 1)
+    }
     return {name: value for name, value in found.items() if value}

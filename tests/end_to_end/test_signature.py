@@ -15,6 +15,7 @@ pytestmark = pytest.mark.end_to_end
 @pytest.fixture
 def signed(site):
     """The site's tarball signed by a new key: its public half and the signature."""
+    assert site.doit("tarball").returncode == 0  # of the last commit, whoever made it
     run, pair = site.run, minisign.KeyPair.generate()
     content = run.store.open(stored.stored_key(run, stored.existing(run)))
     return pair.public_key.to_base64().decode(), bytes(pair.secret_key.sign(content)).decode() + "\n"

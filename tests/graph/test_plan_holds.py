@@ -173,7 +173,11 @@ def _judge_changes(seen: Seen) -> None:
         done -= {each for each in done if each.startswith("repoint")}
     if any("its new machines" in each for each in foreseen):  # nobody knows their addresses
         foreseen, done = (
-            {re.sub("(point .* to) .*", r"\1 …", each) for each in some} for some in (foreseen, done)
+            {
+                re.sub(r"(point .* to|open port \d+ for) (its new machines|10\..*)", r"\1 …", each)
+                for each in some
+            }
+            for some in (foreseen, done)
         )
     assert done == foreseen, f"changes: {done ^ foreseen}\n{seen.told}"
 

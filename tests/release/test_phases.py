@@ -356,7 +356,7 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
     assert refused in host.fails("new", **plan)
     assert not (host.root / "releases/new").exists()
     if signed:
-        assert not (host.root / f"downloads/{digest}.tar.zst").exists()
+        assert not (host.root / f"downloads/{digest}.tarball").exists()
 
 
 # --- live -----------------------------------------------------------------------------------------------
