@@ -106,7 +106,7 @@ class PlaybookEvents:
         """The refusal of a play that failed.
 
         It names the first failed task. If the role then reports the state of that host by `fail` or `assert`, that
-        report is the message; where the report begins with a task that failed, that one's reason is told instead.
+        report is the message.
         """
         if not self._failures:
             return PlaybookBroken(stage=self._playbook, message=" ".join(self._last_words))
@@ -114,8 +114,6 @@ class PlaybookEvents:
         own = [told for told in self._failures if told.get("host") == first.get("host")]
         said = [told for told in own if _is_sentence(told)]
         report = message((said[-1] if said else first).get("res") or {})
-        for each in own:
-            report = report.replace(f"{each.get('task')} failed;", f"{message(each.get('res') or {})};", 1)
         return PlaybookFailed(
             stage=self._playbook,
             host=first.get("host", ""),

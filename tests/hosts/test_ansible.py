@@ -197,18 +197,6 @@ def test_the_first_failure_is_named_and_the_roles_own_words_are_the_message():
     assert str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: it is not signed"
 
 
-def test_words_that_begin_with_the_failed_task_get_its_reason():
-    story = PlaybookEvents(playbook="release", say=silent, log=None)
-    trace = "".join(f"#{number} /srv/shop/a.php({number}): A->b()\n" for number in range(9))
-    story.hear(
-        told("Migrate", "ansible.builtin.command", rc=1, stdout=f"Modules:\n\nno \x1b[1mtable\n{trace}")
-    )
-    story.hear(told("Say so", "ansible.builtin.fail", msg="Migrate failed; r1 runs as before"))
-    assert (
-        str(story.failure()).splitlines()[0] == "release: i-1: release: Migrate: no table; r1 runs as before"
-    )
-
-
 def test_what_another_host_says_of_itself_is_not_the_message():
     story = PlaybookEvents(playbook="release", say=silent, log=None)
     story.hear(told("Check", "ansible.builtin.uri", msg="502"))

@@ -34,11 +34,10 @@ def _steps(said: Any) -> Any:
             yield from _steps(each.get(part))
 
 
-def said(**failed: str) -> dict[str, Any]:
+def said(*notes: str, **failed: str) -> dict[str, Any]:
     """What a host answered."""
-    return {
-        "__release_ran": {"stdout_lines": ["Fetch", json.dumps({"changed": True, "failed": failed or None})]}
-    }
+    answer = {"changed": True, "notes": notes, "failed": failed or None}
+    return {"__release_ran": {"stdout_lines": ["Fetch", json.dumps(answer)]}}
 
 
 FAILED = said(step="Fetch", reason="no", output="", outcome="nothing runs")
@@ -53,6 +52,8 @@ CONDITIONS: list[tuple[str, str, str, Mapping[str, Any], Any]] = [
      {**HOSTS, "hostvars": {"a": {"__release_reached": "open"}, "b": {"__release_reached": "open"}}}, True),
     ("phase.yml", "Report why it failed", "when", said(), False),
     ("phase.yml", "Report why it failed", "when", FAILED, True),
+    ("phase.yml", "Tell what is to be known though it is no failure", "when", said(), False),
+    ("phase.yml", "Tell what is to be known though it is no failure", "when", said("a key was written"), True),
     ("ask.yml", "Run the phase", "changed_when", said(), True),
 ]  # fmt: skip
 
