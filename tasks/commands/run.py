@@ -42,7 +42,7 @@ BOUNDED = {"num_process": number(forms.between(0, 64))}
 
 
 class TeardownAndMore(Refusal):
-    """A stage that removes what others have made is called together with other stages, but their order is undefined."""
+    """A stage that removes or undoes what others have made is called together with other stages, but their order is undefined."""
 
     sentence = "command line: {stage} goes alone, not together with {others}"
     remedy = "doit plan {stage}"
@@ -123,7 +123,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         """Refuse early, before anything is changed."""
         run, chosen = run_of(self.task_list), set(self.sel_tasks or ())
         for each in self.task_list:
-            if each.name in chosen and properties(each).takes_away and len(chosen) > 1:
+            if each.name in chosen and properties(each).voids and len(chosen) > 1:
                 raise TeardownAndMore(stage=each.name, others=", ".join(sorted(chosen - {each.name})))
         if self._leased():
             _ = run.identity, source.commit(run.root)

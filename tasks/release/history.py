@@ -37,7 +37,8 @@ class LiveRelease:
     """One release that went live.
 
     `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
-    `release` took. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
+    `release` took. `migrated`: whether it has changed the database; None where nobody knows. `undid`: the tarball that a rollback has undone,
+    of which the release is the one before, live again. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
     """
 
     digest: Digest
@@ -50,15 +51,24 @@ class LiveRelease:
     subject: str = ""
     committed: str = ""
     seconds: float = 0.0
+    migrated: bool | None = None
+    undid: str = ""
     chain: str = ""
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> LiveRelease:
         """The release of an entry. Fields that another version of the pipeline has added or left out are accepted."""
-        texts = ("branch", "by", "at", "run", "author", "subject", "committed", "chain")
+        texts = ("branch", "by", "at", "run", "author", "subject", "committed", "undid", "chain")
         told = {name: str(value.get(name) or "") for name in texts}
         seconds = float(value.get("seconds") or 0)
-        return cls(digest=Digest(value["digest"]), commit=Version(value["commit"]), seconds=seconds, **told)
+        migrated = value.get("migrated")
+        return cls(
+            digest=Digest(value["digest"]),
+            commit=Version(value["commit"]),
+            seconds=seconds,
+            migrated=None if migrated is None else bool(migrated),
+            **told,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,15 +115,29 @@ def opened(store: Store, identity: str) -> Document:
     return store.read(key) or Document(value=empty, etag=store.write(key, empty, seen=None), age=0.0)
 
 
-def add(run: Run, digest: Digest, *, onto: Document | None = None, seconds: float = 0.0) -> None:
+def known(store: Store, identity: str) -> Document:
+    """The document of an environment's history; one without an entry where there is none."""
+    return store.read(layout.history(identity)) or Document(value={"releases": []}, etag="", age=0.0)
+
+
+def add(
+    run: Run,
+    digest: Digest,
+    *,
+    onto: Document | None = None,
+    seconds: float = 0.0,
+    migrated: bool | None = False,
+) -> None:
     """Record that a tarball went live here. The same tarball of the same commit is not recorded twice in a row.
 
-    `onto`: the history before the release. Raises RecordTaken if another run has written or deleted it since.
+    `onto`: the history before the release. `migrated`: None where the hosts had it before; what went live before it says so then, if it is the same.
+    Raises RecordTaken if another run has written or deleted it since.
     """
     document = onto or opened(run.store, run.identity)
     before = document.value["releases"]
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
+    known = bool(before) and before[-1]["digest"] == digest
     live = LiveRelease(
         digest=digest,
         commit=run.commit,
@@ -122,14 +146,35 @@ def add(run: Run, digest: Digest, *, onto: Document | None = None, seconds: floa
         at=run.clock.stamp(),
         run=run.id,
         seconds=round(seconds, 1),
+        migrated=False if known and migrated is None else migrated,
         **dataclasses.asdict(run.reason),
     )
-    new = dataclasses.asdict(live)
+    _append(run, live, document)
+
+
+def add_rollback(
+    run: Run, undoes: LiveRelease, to: LiveRelease, *, onto: Document, seconds: float = 0.0
+) -> None:
+    """Record that a release is live again instead of the one that came after it."""
+    again = dataclasses.replace(
+        to,
+        by=run.who,
+        at=run.clock.stamp(),
+        run=run.id,
+        seconds=round(seconds, 1),
+        migrated=False,
+        undid=undoes.digest,
+    )
+    _append(run, again, onto)
+
+
+def _append(run: Run, live: LiveRelease, onto: Document) -> None:
+    before, new = onto.value["releases"], dataclasses.asdict(live)
     releases = [*before, {**new, "chain": _chain(new, before[-1] if before else {})}]
-    value = {**document.value, "releases": releases[-KEPT:]}
+    value = {**onto.value, "releases": releases[-KEPT:]}
     if dropped := releases[:-KEPT]:
         value["dropped"] = dropped[-1].get("chain", "")
-    run.store.write(layout.history(run.identity), value, seen=document.etag)
+    run.store.write(layout.history(run.identity), value, seen=onto.etag)
 
 
 def note_failure(run: Run, refusal: Refusal, *, onto: Document) -> None:
