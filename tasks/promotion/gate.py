@@ -106,7 +106,7 @@ def check_checkout(run: Run, control: str, task: str) -> None:
         raise UncommittedChanges(stage=_typed(control, task), environment=name, files=files)
 
 
-def begin(run: Run, control: str, chosen: Sequence[str]) -> Finish | None:
+def begin(run: Run, control: str, chosen: Collection[str]) -> Finish | None:
     """Record that the commit's run begins or continues. The caller holds the environment's lease.
 
     Returns what records the end, or None where there is nothing to record. Raises a refusal if the commit may not be released

@@ -61,6 +61,8 @@ def project(tmp_path_factory) -> Path:
         (["release", "--wait", "0"], 3, "option --wait: goes before the arguments", "doit run --wait 0 release"),
         (["release", "--qqqqq"], 3, "command line: option --qqqqq not recognized (known: --always-execute", "doit help run"),
         (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit plan teardown"),
+        (["rollback", "release"], 3, "rollback goes alone, not together with release", "doit plan rollback"),
+        (["r*"], 3, "rollback goes alone, not together with r*", "doit plan rollback"),
         (["environment=staging", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit environment=staging tarball"),
     ],
 )  # fmt: skip
