@@ -84,6 +84,7 @@ class HostRelease:
         self.account = pwd.getpwnam(plan["user"])
         self.changed = False
         self.migrated: bool | None = None
+        self.downtime = 0.0
         self.notes: list[str] = []
         self.steps: list[tuple[str, float]] = []
 
@@ -338,6 +339,8 @@ class HostRelease:
             folder = self.root / "releases" / each
             if said and not (folder / said["active_file"]).exists():
                 self.must(said["on"], cwd=folder)
+        if not known.get("closed"):
+            self.write(closed=time.time())
 
     def wait_for_jobs(self) -> None:
         """Units of the running release's code stop. Jobs hold a lock, and new ones do not begin in maintenance."""
@@ -501,6 +504,9 @@ class HostRelease:
         for folder in sorted((self.root / "releases").iterdir()):
             if (folder / said["active_file"]).exists():
                 self.must(said["off"], cwd=folder)
+        if closed := self.note().get("closed"):
+            self.downtime = round(time.time() - closed, 1)
+            self.write(closed=0)
 
     def restart(self) -> None:
         """Workers and their like, with the code that is current."""
@@ -771,8 +777,8 @@ def alone(folder: Path) -> Iterator[None]:
 def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
-    The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `notes` and `steps` (name, seconds) of what was done;
-    `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
+    The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `downtime` (seconds of the maintenance that it has
+    ended), `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
     """
     release, failed = HostRelease(plan), None
     with alone(release.root):
@@ -794,6 +800,7 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                 }
                 break
     done = {"changed": release.changed, "closed": release.in_maintenance(), "migrated": release.migrated}
+    done["downtime"] = release.downtime
     return {**done, "notes": release.notes, "steps": release.steps, "failed": failed}
 
 

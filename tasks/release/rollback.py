@@ -76,12 +76,12 @@ def go_back(run: Run) -> Outcome:
     closed = any(each.closed for each in answers)
     if not closed and (wrong := release.seen_wrong(run)):  # no reason to go on with what somebody undoes
         run.console.event("rollback", wrong)
-    release.perform(run, "rollback", release.END, reached, plan)
+    answers += release.perform(run, "rollback", release.END, reached, plan)
     release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
     release.tag(run, [each.id for each in found], way.to.commit)
     undone.mark(run, way.undoes.digest)
-    seconds = run.clock.monotonic() - begun
-    history.add_rollback(run, way.undoes, way.to, onto=document, seconds=seconds)
+    seconds, measured = run.clock.monotonic() - begun, release.measured(answers)
+    history.add_rollback(run, way.undoes, way.to, onto=document, seconds=seconds, measured=measured)
     to, what = way.to, way.undoes.digest.id
     return Outcome(
         facts={},

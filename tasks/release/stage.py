@@ -109,7 +109,7 @@ def go_live(
         raise
     tag(run, [each.id for each in found], run.commit)
     seconds = run.clock.monotonic() - begun
-    history.add(run, digest, onto=before, seconds=seconds, migrated=migrated(answers))
+    history.add(run, digest, onto=before, seconds=seconds, measured=measured(answers))
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
         done=f"{digest.id} is live",
@@ -137,13 +137,20 @@ def perform(
     )
 
 
-def migrated(answers: Sequence[Answer]) -> bool | None:
-    """Whether data was migrated; None where a host does not know, as it had the release before."""
+def measured(answers: Sequence[Answer]) -> history.Measured:
+    """What the hosts have measured: of each step, and of the maintenance, the slowest one."""
     told: dict[str, list[bool | None]] = {}
+    steps: dict[str, float] = {}
     for each in answers:
         told.setdefault(each.host, []).append(each.migrated)
+        for name, seconds in each.steps:
+            steps[name] = max(seconds, steps.get(name, 0.0))
     hosts = [True if True in said else False if False in said else None for said in told.values()]
-    return True if True in hosts else None if None in hosts else False
+    return history.Measured(
+        migrated=True if True in hosts else None if None in hosts else False,
+        downtime=max((each.downtime for each in answers), default=0.0),
+        steps=tuple(steps.items()),
+    )
 
 
 def seen_wrong(run: Run) -> str:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import minisign
@@ -877,6 +878,17 @@ def test_a_rollback_under_maintenance_by_hand_ends_none(host):
     (host.root / "current/closed").touch()
     assert host.rollback("old", "new")["failed"] is None
     assert (host.current, host.closed()) == ("old", True)
+
+
+@pytest.mark.promise("downtime-is-measured-by-the-host")
+def test_a_host_tells_for_how_long_it_was_closed(host):
+    assert host.live("old")["downtime"] == 0
+    assert 0.3 <= host.live("new", profile=migration(["sleep", "0.3"]))["downtime"] < 3
+    host.fails("newer", profile=migration(["false"]))
+    (host.root / "unfinished.json").write_text(json.dumps({**host.under_way(), "closed": time.time() - 60}))
+    assert 60 <= host.live("newer")["downtime"] < 63  # also while nobody released
+    (host.root / "current/closed").touch()
+    assert host.live("newest", profile=migration(["true"]))["downtime"] == 0  # somebody else has closed it
 
 
 def test_a_release_tells_whether_it_has_migrated(host):

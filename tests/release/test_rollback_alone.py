@@ -13,7 +13,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.release import history, rollback
 from tasks.release.history import LiveRelease
 from tasks.release.rollback import NoWayBack, way_back
-from tasks.release.stage import NotLive, go_live, migrated
+from tasks.release.stage import NotLive, go_live, measured
 from tasks.release.undone import WasUndone
 from tasks.version import Version
 from tests.simulation.alone import Alone
@@ -88,7 +88,7 @@ def said(host, value):
     ],
 )
 def test_whether_a_release_has_migrated_is_what_its_hosts_say(answers, wanted):
-    assert migrated([said(*each) for each in answers]) is wanted
+    assert measured([said(*each) for each in answers]).migrated is wanted
 
 
 def released(run):
