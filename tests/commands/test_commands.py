@@ -79,7 +79,7 @@ def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, 
 def test_a_stage_without_a_function_is_refused_with_file_and_line(project, tmp_path):
     shop = shutil.copytree(project, tmp_path / "shop")
     path = shop / "environments" / "production.yml"
-    path.write_text(path.read_text().replace("server, release]", "server, relese]"))
+    path.write_text(path.read_text().replace("server, release,", "server, relese,"))
     answered = doit(shop, "environment=production", "list")
     assert answered.returncode == 3
     assert answered.stderr.startswith(
@@ -103,6 +103,7 @@ def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):
         "tarball",
         "server",
         "release",
+        "rollback",
         "teardown",
         "image",
     ]

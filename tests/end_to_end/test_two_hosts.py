@@ -188,8 +188,8 @@ def test_both_machines_go_back_or_none_and_what_is_undone_goes_no_further_until_
     assert seen(pair) == before
     digest = undone[0][0][:16]
     listed = pair.doit("releases").stdout
-    assert f"current         {before[0][0][:16]}" in listed
-    assert f"kept, undone    {digest}" in listed
+    assert f"current       {before[0][0][:16]}" in listed
+    assert f"kept, undone  {digest}" in listed
     assert f"has gone back to {before[0][0][:16]} already" in pair.doit("rollback").stderr
     assert f"{digest} goes no further" in pair.doit("release").stderr
     assert seen(pair) == before
