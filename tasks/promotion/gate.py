@@ -12,7 +12,7 @@ from tasks.bucket.store import RecordTaken
 from tasks.promotion import record as promotion_record
 from tasks.promotion import rules
 from tasks.refusal import Refusal
-from tasks.release import history, undone
+from tasks.release import history, rollback, undone
 from tasks.source import UncommittedChanges
 from tasks.tarball import stored
 
@@ -126,8 +126,8 @@ def _begin_rollback(run: Run) -> Finish | None:
     name, path = run.environment_name, promotion_record.promotion_path(run.root)
     if refused := rules.frozen(ROLLBACK, name, run.environment, run.clock.now()):
         raise refused
-    live = _newest(run)
-    if not live or not path or name not in (path.upstream, path.downstream):
+    live = rollback.way_back(run.identity, history.read(run.store, run.identity)).undoes
+    if not path or name not in (path.upstream, path.downstream):
         return None
     store, arn = run.upstream.store, run.cloud.person().arn
     record = promotion_record.read(store, live.commit)

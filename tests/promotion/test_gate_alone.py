@@ -22,6 +22,7 @@ from tasks.promotion.rules import (
     SamePerson,
 )
 from tasks.release import history, undone
+from tasks.release.rollback import NoWayBack
 from tasks.source import UncommittedChanges
 from tests.clouds import run_in
 from tests.conftest import commit, git
@@ -374,7 +375,7 @@ def test_who_continues_is_who_the_cloud_says(world, name, refused):
 
 def went_live(world, environment, *entries):
     """An environment has had these live: tarball, commit, what was undone."""
-    told = {"branch": "main", "by": "kim", "at": KIM["at"], "run": "before"}
+    told = {"branch": "main", "by": "kim", "at": KIM["at"], "run": "before", "migrated": False}
     releases = [{"digest": digest, "commit": each, "undid": undid, **told} for digest, each, undid in entries]
     world.put(layout.history(environment), {"releases": releases})
 
@@ -429,7 +430,7 @@ def test_a_frozen_environment_goes_back_nowhere(world, environment):
 def test_another_person_than_who_has_started_it_undoes_a_release(world, name, record, said):
     if record:
         recorded(world, "started", "live")
-    went_live(world, "production", (DIGEST, FIRST, ""))
+    went_live(world, "production", (OTHER, SECOND, ""), (DIGEST, FIRST, ""))
     if said is None:
         assert goes_back(world, "production", act=approval, name=name) is None
         return
@@ -437,8 +438,15 @@ def test_another_person_than_who_has_started_it_undoes_a_release(world, name, re
         goes_back(world, "production", act=approval, name=name)
 
 
+@pytest.mark.promise("rollback-goes-to-the-one-before")
+@pytest.mark.parametrize("environment", ["testing", "staging"])
+def test_where_there_is_no_way_back_no_stage_is_begun(world, environment):
+    with pytest.raises(NoWayBack, match="has no release"):
+        goes_back(world, environment)
+
+
 def test_a_branch_s_rollback_asks_nothing_that_its_role_may_not_read(world):
-    went_live(world, TESTING, (DIGEST, FIRST, ""))
+    went_live(world, TESTING, (OTHER, SECOND, ""), (DIGEST, FIRST, ""))
     assert world.does(lambda run: gate.begin(run, "run", {"rollback"}), environment="testing") is None
     assert [name for _, name in world.requests] == ["get_object"]
 
