@@ -799,9 +799,15 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                     "remedy": getattr(problem, "remedy", ""),
                 }
                 break
-    done = {"changed": release.changed, "closed": release.in_maintenance(), "migrated": release.migrated}
-    done["downtime"] = release.downtime
-    return {**done, "notes": release.notes, "steps": release.steps, "failed": failed}
+    return {
+        "changed": release.changed,
+        "closed": release.in_maintenance(),
+        "migrated": release.migrated,
+        "downtime": release.downtime,
+        "notes": release.notes,
+        "steps": release.steps,
+        "failed": failed,
+    }
 
 
 def undone(release: HostRelease) -> str:
