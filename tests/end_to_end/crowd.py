@@ -46,7 +46,9 @@ class Crowd:
     search: a page that nobody has asked for yet. `long`: one request after the other, each of so many seconds.
     """
 
-    def __init__(self, address: tuple[str, int], host_name: str, *, pages: tuple[str, ...], long: str = "") -> None:
+    def __init__(
+        self, address: tuple[str, int], host_name: str, *, pages: tuple[str, ...], long: str = ""
+    ) -> None:
         self.address, self.host_name, self.pages, self.long = address, host_name, pages, long
         self.words = itertools.count(time.monotonic_ns())
         self.assets: dict[str, str] = {}

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from dataclasses import dataclass
 
 import pytest
 
-from tests.conftest import commit, until
+from tests.conftest import commit
 from tests.end_to_end.conftest import Site, replace
 from tests.end_to_end.crowd import CLOSED, Crowd
+from tests.end_to_end.test_rollback import DUE, go_live, migration  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
 RATES = {"page": 50, "asset": 80, "cart": 5, "search": 5}
 """Requests in a second. Two cores have to bear them beside a release."""
-SEARCH, STYLE = "app/app/code/Shop/Catalog/Controller/Search.php", "app/app/design/frontend/Shop/spring/web/css/source/_extend.less"
+SEARCH, STYLE = (
+    "app/app/code/Shop/Catalog/Controller/Search.php",
+    "app/app/design/frontend/Shop/spring/web/css/source/_extend.less",
+)
+MIGRATES = 5
+"""Seconds that a migration takes."""
 WAITS = """$until = hrtime(true) + (int) (1e9 * (float) ($request->query['seconds'] ?? 0.3));
         while (hrtime(true) < $until) { // a signal ends a sleep early
             usleep(20_000);
@@ -65,33 +72,74 @@ def crowd(site):
     )
 
 
-@pytest.mark.parametrize(
-    "times",
-    [2, pytest.param(10, marks=pytest.mark.long(short="tests/end_to_end/test_visitors.py::test_releases_of_code_lose_no_visitor[2]"))],
-)
-@pytest.mark.promise("no-visitor-notices")
-def test_releases_of_code_lose_no_visitor(site, crowd, times):
-    until(lambda: site.get()[0] == 200)
-    with crowd.visiting(**RATES):
-        time.sleep(5)
-    alone, crowd.visits = crowd.slowest(), []
-    releases = []
-    with crowd.visiting(**RATES):
-        for number in range(times):
-            change(site, number)
-            releases.append(release(site))
-        time.sleep(2)
-    inside = [len(crowd.during(each.begun, each.ended)) for each in releases]
-    told = {
+def told(crowd: Crowd, alone: float, releases: list[Released]) -> dict[str, object]:
+    """Figures, for who runs a test with `-s`, and for who reads why it failed."""
+    figures = {
         "requests": len(crowd.visits),
         "failed": len(crowd.failures()),
         "closed": sum(each.says == CLOSED for each in crowd.visits),
-        "inside phases": inside,
-        "phases": [round(each.ended - each.begun, 1) for each in releases],
-        "commands": [round(each.command, 1) for each in releases],
-        "slowest": (round(crowd.slowest(), 2), round(alone, 2)),
+        "answered inside the phases": [len(crowd.during(each.begun, each.ended)) for each in releases],
+        "seconds of the phases": [round(each.ended - each.begun, 1) for each in releases],
+        "seconds of the commands": [round(each.command, 1) for each in releases],
+        "slowest answer": round(crowd.slowest(), 2),
+        "without a release": round(alone, 2),
     }
-    print(told)  # noqa: T201  for who runs it alone
-    assert crowd.failures() == [], (told, crowd.failures()[:5])
-    assert told["closed"] == 0, told
-    assert len(crowd.assets) > times, told
+    sys.stdout.write(f"{figures}\n")
+    return figures
+
+
+def alone(crowd: Crowd) -> float:
+    """Seconds of the slowest answer while nothing is released."""
+    with crowd.visiting(**RATES):
+        time.sleep(8)
+    slowest, crowd.visits = crowd.slowest(), []
+    return slowest
+
+
+@pytest.mark.long(short="tests/end_to_end/test_rollback.py::test_a_release_of_other_code_drops_no_request")
+def test_ten_releases_of_code_lose_no_visitor(site, crowd):
+    before, releases = alone(crowd), []
+    with crowd.visiting(**RATES):
+        for number in range(10):
+            change(site, number)
+            releases.append(release(site))
+        time.sleep(2)
+    figures = told(crowd, before, releases)
+    assert crowd.failures() == [], (figures, crowd.failures()[:5])
+    assert figures["closed"] == 0, figures
+    assert len(crowd.visits) > 10_000, figures
+    assert len({path for path in crowd.assets if path.endswith("/styles.css")}) >= 10, figures
+
+
+@pytest.mark.long(
+    short="tests/end_to_end/test_rollback.py::test_a_rollback_shows_the_page_before_and_drops_no_request"
+)
+def test_a_rollback_loses_no_visitor(site, crowd):
+    change(site, 100)
+    release(site)
+    before = alone(crowd)
+    with crowd.visiting(**RATES):
+        back = release(site, "rollback")
+        time.sleep(5)
+    figures = told(crowd, before, [back])
+    assert crowd.failures() == [], (figures, crowd.failures()[:5])
+    assert figures["closed"] == 0, figures
+
+
+@pytest.mark.long(
+    short="tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
+)
+def test_a_migration_closes_the_shop_for_its_own_length(site, crowd, go_live):
+    go_live("before")
+    before = alone(crowd)
+    with crowd.visiting(**RATES):
+        time.sleep(1)
+        begun = time.monotonic()
+        go_live("after", commands=migration(due=DUE, run=["sleep", f"{MIGRATES}"]))
+        done = Released(begun=begun, ended=time.monotonic(), command=0)
+        time.sleep(2)
+    figures = told(crowd, before, [done])
+    assert crowd.failures() == [], (figures, crowd.failures()[:5])
+    closed = [each.ended for each in crowd.visits if each.says == CLOSED]
+    assert closed, figures
+    assert max(closed) - min(closed) < MIGRATES + 1, (max(closed) - min(closed), figures)
