@@ -129,7 +129,7 @@ def test_a_rollback_loses_no_visitor(site, crowd):
 @pytest.mark.long(
     short="tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
 )
-def test_a_migration_closes_the_shop_for_its_own_length(site, crowd, go_live):
+def test_a_migration_closes_the_shop_for_its_own_length(site, crowd, go_live):  # noqa: F811
     go_live("before")
     before = alone(crowd)
     with crowd.visiting(**RATES):
