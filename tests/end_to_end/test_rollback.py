@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,11 +19,12 @@ from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
+from tasks.release import history
 from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
-from tests.conftest import until
+from tests.conftest import commit, until
 from tests.end_to_end.test_load import Crowd
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
@@ -121,6 +123,25 @@ def test_the_same_release_again_changes_nothing_either_way(go_live, current, way
     assert current() == name
 
 
+@contextlib.contextmanager
+def visited(site):
+    """The statuses that a visitor gets meanwhile."""
+    answers, over = [], threading.Event()
+
+    def visit():
+        while not over.is_set():
+            answers.append(site.get()[0])
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        visitor.join()
+    assert len(answers) > 5
+
+
 @pytest.mark.promise("the-switch-drops-no-request", "a-release-runs-alone")
 def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
     for name in ("before", "between"):
@@ -133,6 +154,25 @@ def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
     assert seen == {"page": [200], "file": [200], "search": [200]}
     states = site.ssh("systemctl is-active php@before php@between php@after || true", tmp=tmp_path)
     assert states.split() == ["inactive", "active", "active"]
+
+
+@pytest.mark.promise("rollback-goes-to-the-one-before", "the-switch-drops-no-request")
+def test_a_rollback_shows_the_page_before_and_drops_no_request(site):
+    template = site.root / "app/app/code/Shop/Catalog/view/frontend/templates/list.phtml"
+    page = template.read_text()
+    for number in ("one", "two"):
+        template.write_text(f"{page}<p>release {number}</p>\n")
+        commit(site.root, number)
+        site.stages("release")
+    assert "release two" in site.get()[1]
+    with visited(site) as answers:
+        assert site.stages("rollback") == {"rollback": "done"}
+    assert set(answers) == {200}
+    assert "release one" in site.get()[1]
+    assert "goes no further" in site.doit("release").stderr
+    assert site.doit("allow", history.read(site.run.store, site.run.identity)[-1].undid).returncode == 0
+    assert site.stages("release")["release"] == "done"
+    assert "release two" in site.get()[1]
 
 
 @pytest.mark.promise("wrong-digest-is-removed")
