@@ -155,6 +155,14 @@ class WrittenByCommands:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticFiles:
+    """Files whose addresses have a version that changes with them, so that browsers never ask again."""
+
+    folder: str = setting("folder inside a release that has them")
+    version: str = setting("file inside a release that has their version: letters, digits, `.`, `-` and `_`")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GoingLive:
     """How a release of the application goes live: what the role `release` gets as `release_profile`."""
 
@@ -164,6 +172,9 @@ class GoingLive:
     pages: Words = setting(
         "paths that answer 200 before visitors get a release and afterwards, with the files of the site that they name",
         (),
+    )
+    static: StaticFiles | None = setting(
+        "which files are kept for `release.static_hours`, by version and outside of the releases", None
     )
     install: Install | None = setting("how the application is installed into an empty database", None)
     written: WrittenByCommands | None = setting(

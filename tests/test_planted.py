@@ -231,6 +231,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, FILES, "location ~* ^/(static|media)/", "location ~* ^/(static)/"),
     (WEB, FILES, "(\\.|[^/]+\\.(php|phtml|", "([^/]+\\.(phar|"),
     (WEB, FILES, "try_files $uri @page_cache", "try_files $uri =404"),
+    (WEB, FILES, "try_files /$static_file =404", "try_files /$static_file @page_cache"),
+    (WEB, FILES, "version(?<static_version>[\\w-][\\w.-]*)/", "version(?<static_version>[^/]+)/"),
     (WEB, NGINX, "worker_rlimit_nofile 16384", "worker_rlimit_nofile 1024"),
     (SETTING, POOL, "request_terminate_timeout = 600s\n", ""),
     (WEB, NGINX, "$upstream_http_x_frame_options $own_x_frame_options", "$upstream_http_x_frame_options $own"),

@@ -3,7 +3,7 @@
 It is sent over SSH with its plan and leaves nothing of itself behind. Each phase can be done again, also after it was killed
 at any moment: what is under way stands in `unfinished.json`.
 
-    bring    fetch, verify, unpack, link: nothing that visitors notice
+    bring    fetch, verify, unpack, link, keep the static files by version: nothing that visitors notice
     live     migrate if that is due, check where nobody sees it, switch, check again
     open     end the maintenance, restart what runs the release's code
     settle   forget what was under way, remove old releases
@@ -22,6 +22,7 @@ import http.client
 import json
 import os
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -51,6 +52,8 @@ RESERVE, RESERVE_BYTES = 0.1, 2 << 30
 """What a release leaves free: this share of the disk's blocks and inodes; of the blocks never more than so many bytes."""
 LOOK_EVERY, ASK_EVERY = 0.05, 0.2
 """Seconds between two looks at the disk while a tarball is unpacked, and at a migration."""
+VERSION = re.compile(r"[\w-][\w.-]*", re.ASCII)
+"""A version of static files, which is a folder's name: what nginx reads in an address too."""
 PR_SET_PDEATHSIG = 1
 """Of `linux/prctl.h`."""
 OUTPUT = 20_000
@@ -70,7 +73,7 @@ class HostRelease:
 
     The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature`, `public_keys`, `signatures` of the tarball;
-    `keep`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
+    `keep`, `static_hours`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
     """
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
@@ -127,17 +130,22 @@ class HostRelease:
 
     def bring(self) -> None:
         """The release's folder, complete and verified."""
-        if self.marker.exists():
-            return
-        self.changed = True
-        with self.step("Fetch the tarball"):
-            self.fetch()
-        with self.step("Verify the tarball"):
-            self.verify()
-        with self.step("Unpack the release"):
-            self.unpack()
-        with self.step("Link what releases share"):
-            self.link()
+        if not self.marker.exists():
+            self.changed = True
+            with self.step("Fetch the tarball"):
+                self.fetch()
+            with self.step("Verify the tarball"):
+                self.verify()
+            with self.step("Unpack the release"):
+                self.unpack()
+            with self.step("Link what releases share"):
+                self.link()
+        # of the running release as well: an older pipeline has kept none
+        for folder in (self.root / "current", self.folder):
+            if (version := self.version(folder)) and not (self.static / version).exists():
+                self.changed = True
+                with self.step("Keep static files by their version"):
+                    self.keep_static(folder, version)
 
     def fetch(self) -> None:
         """The tarball, from an address that is never told."""
@@ -251,6 +259,40 @@ class HostRelease:
         part.replace(self.folder)
         replace(self.marker, self.plan["sha256"] + "\n")
         shutil.rmtree(self.tarball.parent)
+
+    @property
+    def static(self) -> Path:
+        """Static files by version. A page that a browser or a cache still has names those of its own release."""
+        return self.root / "static"
+
+    def version(self, folder: Path) -> str:
+        """The version of a release's static files; empty where there is none."""
+        said = self.profile.get("static")
+        with contextlib.suppress(FileNotFoundError):
+            if said:
+                told = inside(folder, said["version"]).read_text(errors="replace").strip()
+                return told if VERSION.fullmatch(told) else ""
+        return ""
+
+    def keep_static(self, folder: Path, version: str) -> None:
+        """The same files under a second name, which take no room, and outlive the release's folder."""
+        part = self.root / "static.partial"
+        remove(part)
+        files = inside(folder, self.profile["static"]["folder"])
+        self.must(["cp", "--archive", "--link", str(files), str(part)], root=True)
+        os.utime(part)
+        self.static.mkdir(exist_ok=True)
+        part.replace(self.static / version)
+
+    def forget_static(self) -> None:
+        """Remove those that nobody asks for any more: of no release that is here, and not live for some hours."""
+        if not self.static.exists():
+            return
+        here = {self.version(each) for each in (self.root / "releases").iterdir()}
+        since = time.time() - self.plan["static_hours"] * 3600
+        for each in self.static.iterdir():
+            if each.name not in here and each.stat().st_mtime < since:
+                remove(each)
 
     # --- live -------------------------------------------------------------------------------------------
 
@@ -428,6 +470,9 @@ class HostRelease:
 
     def switch(self, to: str) -> None:
         """A new link is renamed over the old one: there is no moment without one."""
+        if version := self.version(self.root / "current"):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.static / version)  # pages that name it are made until now
         relink(self.root / "current", f"releases/{to}")
 
     def check(self, port: int, attempts: int, pause: float, *, pages: bool = True) -> bool:
@@ -494,6 +539,7 @@ class HostRelease:
             gone = self.surplus(previous)
             for each in gone:
                 remove(each)
+            self.forget_static()
             # what never reads a file again would keep removed ones until its memory is full
             if gone and self.profile["reload"]:
                 self.must(["systemctl", "reload", *self.profile["reload"]], root=True)
@@ -649,6 +695,14 @@ def remove(folder: Path) -> None:
     """A folder with all that is in it, if there is one. Links are not followed."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A path in a release, to which no link of the tarball leads: root would follow it."""
+    real = Path(os.path.realpath(folder), name)
+    if real.resolve() != real:
+        raise Failure(f"{name} of the release {folder.resolve().name} is a link, or behind one")
+    return real
 
 
 def in_use(folder: Path) -> bool:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import minisign
@@ -119,7 +120,11 @@ class Host:
         }.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_text(text)
-        self.server.tarball = self.folder / "tarball"
+        return self.packed()
+
+    def packed(self) -> str:
+        """The digest of a tarball of the tree."""
+        tree, self.server.tarball = self.folder / "tree", self.folder / "tarball"
         subprocess.run(
             ["tar", "-c", "--mtime=@0", "--zstd", "-f", self.server.tarball, "-C", tree, "."], check=True
         )
@@ -140,6 +145,7 @@ class Host:
             "public_keys": [],
             "signatures": "optional",
             "keep": 2,
+            "static_hours": 24,
             "job_seconds": 1,
             "shared": ["media", "etc/env"],
             "configured": ["etc/env"],
@@ -357,6 +363,92 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
     assert not (host.root / "releases/new").exists()
     if signed:
         assert not (host.root / f"downloads/{digest}.tarball").exists()
+
+
+# --- static files ---------------------------------------------------------------------------------------
+
+STATIC = {"static": {"folder": "pub/static", "version": "pub/static/version.txt"}}
+
+
+def styled(version, text, **more):
+    """A release with static files of a version, and how it is told."""
+    files = {"pub/static/version.txt": f"{version}\n", "pub/static/css/page.css": text}
+    return {"files": files, "profile": STATIC, **more}
+
+
+def kept(host):
+    """The style sheets that are kept, by version."""
+    found = host.root.glob("static/*/css/page.css")
+    return {each.parents[1].name: each.read_text() for each in found}
+
+
+@pytest.mark.promise("a-page-s-own-static-files")
+def test_static_files_are_kept_by_version_before_the_release_is_checked(host):
+    host.live("one", **styled("v1", "red"))
+    answer = host.live("two", **styled("v2", "blue"))
+    assert kept(host) == {"v1": "red", "v2": "blue"}
+    steps = [name for name, _ in answer["steps"]]
+    assert steps.index("Keep static files by their version") < steps.index("Check what is due")
+    own, other = (host.root / each / "css/page.css" for each in ("static/v2", "current/pub/static"))
+    assert own.samefile(other)  # no room is taken
+    again = host.live("two", **styled("v2", "blue"))
+    assert again["changed"] is False
+
+
+@pytest.mark.promise("a-page-s-own-static-files")
+def test_a_version_is_what_it_was_first_whatever_comes_later(host):
+    host.live("one", **styled("v1", "red"))
+    host.live("two", **styled("v1", "blue"))
+    assert kept(host) == {"v1": "red"}
+
+
+def test_static_files_of_what_an_older_pipeline_has_released_are_kept_too(host):
+    host.live("old", **styled("v1", "red", profile={}))
+    assert not (host.root / "static").exists()
+    (host.root / "static.partial").mkdir()  # of a run that was killed
+    host.live("new", **styled("v2", "blue"))
+    assert kept(host) == {"v1": "red", "v2": "blue"}
+    assert not (host.root / "static.partial").exists()
+
+
+@pytest.mark.promise("static-files-go-in-time")
+def test_static_files_stay_for_some_hours_after_their_release_was_live_and_as_long_as_it_is_here(host):
+    def aged(version, hours):
+        at = time.time() - hours * 3600
+        os.utime(host.root / "static" / version, (at, at))
+
+    more = {"keep": 1, "static_hours": 24}
+    host.live("one", **styled("v1", "red", **more))
+    aged("v1", 1000)
+    host.live("two", **styled("v2", "blue", **more))
+    host.live("three", **styled("v3", "green", **more))
+    assert {each.name for each in host.root.glob("releases/*")} == {"two", "three"}
+    assert set(kept(host)) == {"v1", "v2", "v3"}  # until a moment ago, pages of `one` were made
+    aged("v1", 23)
+    aged("v2", 1000)
+    aged("v3", 1000)
+    host.live("three again", **styled("v3", "green", **more))
+    assert set(kept(host)) == {"v1", "v2", "v3"} - {"v2"}
+    aged("v1", 25)
+    host.live("three once more", **styled("v3", "green", **more))
+    assert set(kept(host)) == {"v3"}
+
+
+@pytest.mark.parametrize("version", ["../shared", "..", ".v", "", "a/b", "a b", "x" + chr(0xFC)])
+def test_what_is_no_name_of_a_folder_is_no_version(host, version):
+    host.live("one", **styled(version, "red"))
+    assert not (host.root / "static").exists()
+
+
+@pytest.mark.parametrize("name", ["pub/static", "pub"])
+def test_a_link_of_the_tarball_leads_to_no_files_outside(host, name):
+    plan = host.plan("one", **styled("v1", "red"))
+    outside, link = host.folder / "outside", host.folder / "tree" / name
+    link.rename(outside)
+    link.symlink_to(outside)
+    said = phases.perform({**plan, "sha256": host.packed()})["failed"]
+    assert said["reason"] == "pub/static/version.txt of the release one is a link, or behind one"
+    assert not (host.root / "static").exists()
 
 
 # --- live -----------------------------------------------------------------------------------------------
