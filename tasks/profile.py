@@ -138,6 +138,7 @@ class Install:
     then: tuple[Path, ...] = setting(
         "templates of scripts that follow, once the shared configuration is linked", ()
     )
+    lent: Words = setting("as `release.lent`, for the installation", ())
     administrator: str = setting(
         "name of the first administrator: `doit secrets show admin`", form=forms.FILLED
     )
@@ -175,6 +176,13 @@ class GoingLive:
     )
     static: StaticFiles | None = setting(
         "which files are kept for `release.static_hours`, by version and outside of the releases", None
+    )
+    writable: Words = setting(
+        "folders inside a release that the application's user may write in, beside those that releases share; all else is root's",
+        (),
+    )
+    lent: Words = setting(
+        "folders inside a release of which commands that change data get a copy, to write into", ()
     )
     install: Install | None = setting("how the application is installed into an empty database", None)
     written: WrittenByCommands | None = setting(

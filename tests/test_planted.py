@@ -102,6 +102,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (OWNED, TASKS.format("self_shutdown"), 'mode: "0644"', 'mode: "0755"'),
     (OWNED, TASKS.format("redis"), "owner: redis", "owner: root"),
     (OWNED, TASKS.format("shared"), 'owner: "{{ application_user }}"', "owner: root"),
+    (OWNED, TASKS.format("shared"), "/{{ __shared_place }}\"\n", "/{{ __shared_place }}\"\n        owner: \"{{ application_user }}\"\n"),
     (OWNED, TASKS.format("shared"), "owner: root #", 'owner: "{{ application_user }}" #'),
     (OWNED, TASKS.format("image"), "    owner: root\n", ""),
     (OWNED, "playbooks/server.yml", "    ansible.builtin.template: *root\n", ""),

@@ -207,15 +207,16 @@ class HostRelease:
         return any(self.run([*check, key], cwd=self.root).returncode == 0 for key in self.plan["public_keys"])
 
     def unpack(self) -> None:
-        """As the application's user, into a folder of another name. It stops before the disk is full."""
+        """As root, whose the code stays, and into a folder of another name. It stops before the disk is full."""
         part = self.folder.with_name(f"{self.id}.partial")
         for left in (part, self.folder):
             remove(left)
         self.refuse_to_fill()
         part.mkdir(parents=True)
-        os.chown(part, self.account.pw_uid, self.account.pw_gid)
+        # neither the archive's owners nor its set-user-ID bits, nor what others may write
+        tar_it = ["tar", "--extract", "--zstd", "--no-same-owner", "--no-same-permissions"]
         try:
-            with self.started(["tar", "--extract", "--zstd", "--file", str(self.tarball)], cwd=part) as tar:
+            with self.started([*tar_it, "--file", str(self.tarball)], cwd=part, root=True) as tar:
                 while tar.poll() is None:
                     self.refuse_to_fill()
                     time.sleep(LOOK_EVERY)
@@ -241,24 +242,30 @@ class HostRelease:
             )
 
     def link(self) -> None:
-        """Link the shared paths, then name and mark the folder. The first release's own files are moved to the shared folder."""
-        part = self.folder.with_name(f"{self.id}.partial")
-        first = (
-            ""
-            if self.linked("current")
-            else 'if test -e "$1"; then cp --archive --no-clobber "$1" "$shared/$(dirname "$1")/"; fi\n'
-        )
-        share = (
-            f'share() {{\nmkdir --parents "$(dirname "$1")"\n{first}'
-            'rm --recursive --force "$1"\nln --symbolic "$shared/$1" "$1"\n}'
-        )
-        calls = [f"share {shlex.quote(each)}" for each in self.plan["shared"]]
-        shared = f"shared={shlex.quote(str(self.root / 'shared'))}"
-        # as the user: a link of the tarball's own would lead root elsewhere
-        self.must(["sh", "-e", "-s"], cwd=part, stdin="\n".join([shared, share, *calls, ""]))
+        """Link the shared paths, then name and mark the folder. The first release's own files are copied to the shared folder."""
+        part, shared = self.folder.with_name(f"{self.id}.partial"), self.root / "shared"
+        for each in self.plan["shared"]:
+            place = inside(part, str(Path(each).parent)) / Path(each).name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not self.linked("current") and each not in self.plan["configured"] and os.path.lexists(place):
+                # as the user, whose the shared folder is
+                to = f"{(shared / each).parent}/"
+                self.must(["cp", "--archive", "--no-clobber", each, to], cwd=part)
+            remove(place)
+            place.symlink_to(shared / each)
+        # last: what the user may write leads root nowhere
+        for each in self.profile.get("writable", ()):
+            place = inside(part, each)
+            place.mkdir(parents=True, exist_ok=True)
+            self.give(place)
         part.replace(self.folder)
         replace(self.marker, self.plan["sha256"] + "\n")
         shutil.rmtree(self.tarball.parent)
+
+    def give(self, path: Path) -> None:
+        """To the application's user, with all that is in it. Where links lead is left alone."""
+        owner = f"{self.account.pw_uid}:{self.account.pw_gid}"
+        self.must(["chown", "--no-dereference", "--recursive", owner, str(path)], root=True, cwd=self.root)
 
     @property
     def static(self) -> Path:
@@ -385,18 +392,14 @@ class HostRelease:
     def install(self) -> None:
         """Into an empty database. The installation writes its own configuration, so that the shared one is not linked meanwhile."""
         said = self.profile["install"]
-        try:
-            for each in self.plan["configured"]:
-                self.must(["rm", "--force", each])
+        with self.lent(said.get("lent", ()), configured=False):
             self.must(said["interpreter"], stdin=self.plan["scripts"][said["run"]])
-        finally:
-            self.share_again()
         for each in said["then"]:
             self.must(said["interpreter"], stdin=self.plan["scripts"][each], name=Path(each).name)
 
     def migrate(self, due: Mapping[str, bool]) -> None:
         """Database and configuration, by the new code."""
-        with self.lent():
+        with self.lent(self.profile.get("lent", ())):
             if due["migration"]:
                 self.write(begun=True)
                 self.outliving(self.profile["migration"]["run"])
@@ -405,26 +408,54 @@ class HostRelease:
             ):
                 self.write(imports=True)
                 self.must(self.profile["configuration"]["run"])
-
-    @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
-        """Commands may write into a copy of the shared configuration; the names of what they wrote are told."""
-        try:
-            for each in self.plan["configured"]:
-                self.must(["cp", "--remove-destination", str(self.root / "shared" / each), each])
-            yield
             if written := self.profile.get("written"):
                 said = self.must(written["interpreter"], stdin=self.plan["scripts"][written["names"]])
                 self.notes += [f"{each} was written: put it into the template" for each in said.splitlines()]
+
+    @contextlib.contextmanager
+    def lent(self, folders: Sequence[str], *, configured: bool = True) -> Iterator[None]:
+        """Commands may write into copies of some folders, and of the shared configuration unless they write their own. No copy stays."""
+        mine, part = self.root / "lent" / self.id, self.root / "lent.partial"
+        try:
+            for each in folders:
+                place = inside(self.folder, each)
+                remove(part)
+                self.must(["cp", "--archive", str(place), str(part)], root=True)
+                for one in self.plan["configured"]:
+                    if Path(one).is_relative_to(each):
+                        self.configure(part / Path(one).relative_to(each), empty=configured)
+                self.give(part)
+                mine.mkdir(parents=True, exist_ok=True)
+                place.replace(mine / urllib.parse.quote(each, safe=""))
+                part.replace(place)
+            for one in self.plan["configured"]:
+                if not any(Path(one).is_relative_to(each) for each in folders):
+                    self.configure(self.folder / one, empty=configured)
+                if configured:  # read as the user, who may read it
+                    self.must(["cp", str(self.root / "shared" / one), one])
+            yield
         finally:
             self.share_again()
 
+    def configure(self, place: Path, *, empty: bool) -> None:
+        """In place of the link to the shared configuration, nothing or an empty file of the application's user."""
+        remove(place)
+        if empty:
+            place.touch(mode=0o600, exist_ok=False)
+            self.give(place)
+
     def share_again(self) -> None:
-        """The shared configuration is linked, whatever was there."""
+        """What was lent is as it was released, and the shared configuration is linked, whatever was there."""
+        for kept in self.root.glob("lent/*/*"):
+            place = self.root / "releases" / kept.parent.name / urllib.parse.unquote(kept.name)
+            if place.parent.exists():
+                remove(place)
+                kept.replace(place)
+        for left in (self.root / "lent", self.root / "lent.partial"):
+            remove(left)
         for each in self.plan["configured"]:
-            self.must(
-                ["ln", "--symbolic", "--force", "--no-dereference", str(self.root / "shared" / each), each]
-            )
+            place = inside(self.folder, str(Path(each).parent)) / Path(each).name
+            relink(place, str(self.root / "shared" / each))
 
     @property
     def unit(self) -> str:
@@ -691,10 +722,13 @@ def relink(path: Path, target: str) -> None:
     new.replace(path)
 
 
-def remove(folder: Path) -> None:
-    """A folder with all that is in it, if there is one. Links are not followed."""
+def remove(path: Path) -> None:
+    """A file, a link, or a folder with all that is in it, if there is one. Links are not followed."""
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def inside(folder: Path, name: str) -> Path:

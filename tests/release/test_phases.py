@@ -6,8 +6,10 @@ import getpass
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -98,6 +100,7 @@ class Host:
         (self.root / "shared" / "etc" / "env").write_text("of the host")
         (self.root / "shared" / "media").mkdir()
         self.asked: list[tuple[str, str]] = []
+        self.user = getpass.getuser()
         self.server, self.next = (self.serve(link) for link in ("current", "next"))
 
     def serve(self, link: str) -> http.server.ThreadingHTTPServer:
@@ -135,7 +138,7 @@ class Host:
         return {
             "phases": ALL,
             "path": str(self.root),
-            "user": getpass.getuser(),
+            "user": self.user,
             "host_names": ["shop.localhost", "de.shop.localhost"],
             "ports": {"80": self.server.server_port, "8090": self.next.server_port},
             "id": name,
@@ -193,7 +196,24 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    made, programs = Host(tmp_path), tmp_path / "bin"
+    yield from started(Host(tmp_path), monkeypatch)
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """A host where root releases, and another user runs the application."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone
+        Path(folder).chmod(0o755)
+        made = Host(Path(folder))
+        made.user = "nobody"
+        for each in ("media", "etc/env"):
+            shutil.chown(made.root / "shared" / each, "nobody")
+        (made.root / "shared/etc/env").chmod(0o600)
+        yield from started(made, monkeypatch)
+
+
+def started(made, monkeypatch):
+    programs = made.folder / "bin"
     programs.mkdir()
     for name, text in {"systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "minisign": MINISIGN}.items():
         # commands get an environment of their own
@@ -363,6 +383,80 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
     assert not (host.root / "releases/new").exists()
     if signed:
         assert not (host.root / f"downloads/{digest}.tarball").exists()
+
+
+# --- whose it is -----------------------------------------------------------------------------------------
+
+
+def as_user(host, *command):
+    """What a command of the application's user prints."""
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+    return subprocess.run(user, capture_output=True, text=True, cwd=host.root, check=True).stdout.split()
+
+
+@pytest.mark.promise("code-is-root-s")
+def test_code_is_root_s_and_the_application_writes_where_its_profile_says(guarded):
+    guarded.tarball()
+    tree = guarded.folder / "tree"
+    plan = guarded.plan("one", files={"bin/run": "run", "var/kept/file": "x"}, profile={"writable": ["var"]})
+    (tree / "bin/run").chmod(0o6777)
+    (tree / "bin").chmod(0o2777)
+    shutil.chown(tree / "bin/run", "nobody")
+    done = phases.perform({**plan, "sha256": guarded.packed()})
+    assert done["failed"] is None, done
+    folder = guarded.root / "releases/one"
+    told = subprocess.run(
+        ["find", str(folder), "-perm", "/7000", "-o", "-not", "-user", "0"], capture_output=True, text=True
+    )
+    var = {str(folder / each) for each in ("var", "var/kept", "var/kept/file")}
+    assert set(told.stdout.split()) == var
+    assert set(as_user(guarded, "find", str(folder), "-writable", "-not", "-type", "l")) == var
+    assert (folder / "bin/run").stat().st_mode & 0o7777 == 0o755
+    assert (guarded.root / "shared/media/logo").owner() == "nobody"  # the first release's own files
+
+
+def test_no_link_of_the_tarball_leads_root_to_what_is_not_the_release_s(guarded):
+    outside = guarded.folder / "outside"
+    outside.mkdir()
+    for name, profile in (("etc", {}), ("var", {"writable": ["var/cache"]}), ("var", {"writable": ["var"]})):
+        plan = guarded.plan("one", files={"var/file": "x"}, profile=profile)
+        phases.remove(guarded.folder / "tree" / name)
+        (guarded.folder / "tree" / name).symlink_to(outside)
+        failed = phases.perform({**plan, "sha256": guarded.packed()})["failed"]
+        assert "is a link, or behind one" in failed["reason"], failed
+        assert (list(outside.iterdir()), outside.owner()) == ([], "root")
+        assert not [*guarded.root.glob("releases/*/.complete")]
+
+
+WRITES = ["sh", "-ec", "id -un; echo mine > etc/config; touch etc/new; cat etc/env; echo more >> etc/env"]
+
+
+@pytest.mark.promise("a-command-writes-into-a-copy")
+@pytest.mark.parametrize("lent", [["etc"], []])
+def test_what_changes_data_writes_into_copies_and_none_of_it_stays(guarded, lent):
+    files = {"etc/config": "released"}
+    profile = {**migration(WRITES if lent else ["sh", "-ec", "echo more >> etc/env"]), "lent": lent}
+    guarded.live("one", files=files, profile=profile)
+    folder = guarded.root / "releases/one"
+    assert {each.name for each in (folder / "etc").iterdir()} == {"config", "env"}
+    assert ((folder / "etc/config").read_text(), (folder / "etc").owner()) == ("released", "root")
+    assert (folder / "etc/env").readlink() == guarded.root / "shared/etc/env"
+    assert (guarded.root / "shared/etc/env").read_text() == "of the host"
+    assert not [*guarded.root.glob("lent*")]
+    said = guarded.fails("two", files=files, profile={**migration(WRITES), "maintenance": None})
+    assert "etc/config: Permission denied" in said
+
+
+def test_an_installation_writes_into_copies_and_its_own_configuration(guarded):
+    scripts = {
+        **SCRIPTS,
+        "/p/due.j2": "test -e var/installed || exit 4",
+        "/p/run.j2": "test ! -e etc/env && echo mine > etc/env && touch pub/made var/installed",
+        "/p/then.j2": "test -L etc/env && test ! -e pub/made && test -e var/installed",
+    }
+    profile = {"install": {**INSTALL, "lent": ["etc", "pub"]}, "writable": ["var"]}
+    guarded.live("one", files={"pub/index": "page"}, profile=profile, scripts=scripts)
+    assert (guarded.root / "current/pub").owner() == "root"
 
 
 # --- static files ---------------------------------------------------------------------------------------
@@ -837,9 +931,8 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     host.live("old")
     count = host.folder / "count"
     due = ["sh", "-c", f"test -e {count} || exit 2"]
-    plan = host.plan(
-        "new", profile={**migration(["touch", str(count)], due=due), "restart": ["workers.target"]}
-    )
+    work = {**migration(["touch", str(count)], due=due), "restart": ["workers.target"], "lent": ["etc"]}
+    plan = host.plan("new", profile=work)
     child = subprocess.Popen(
         [sys.executable, "-IS", "-"],
         stdin=subprocess.PIPE,
@@ -860,6 +953,8 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     host.live("new", profile=plan["profile"])
     assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
     assert (host.root / "previous").readlink().name == "old"
+    assert (host.root / "current/etc/env").is_symlink()
+    assert not [*host.root.glob("lent*")]
     assert count.exists()
 
 
