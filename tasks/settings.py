@@ -605,6 +605,8 @@ TOLD = {
         "stores",
         "test_data",
         "hosts",
+        "public_keys",
+        "signatures",
     ),
     "database": ("name", "host", "user", "password"),
     "firewall": ("ssh_from", "http_from", "peers"),

@@ -72,7 +72,7 @@ class HostRelease:
     """A release on this host: the plan, what is under way, and what was done.
 
     The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
-    those of them that are written on the host; `id`, `url`, `sha256`, `signature`, `public_keys`, `signatures` of the tarball;
+    those of them that are written on the host; `id`, `url`, `sha256`, `signature` of the tarball;
     `keep`, `static_hours`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
     """
 
@@ -83,6 +83,7 @@ class HostRelease:
         self.marker = self.folder / ".complete"
         self.tarball = self.root / "downloads" / f"{plan['sha256']}.tarball"
         self.account = pwd.getpwnam(plan["user"])
+        self.signer = ""
         self.changed = False
         self.notes: list[str] = []
         self.steps: list[tuple[str, float]] = []
@@ -130,6 +131,11 @@ class HostRelease:
 
     def bring(self) -> None:
         """The release's folder, complete and verified."""
+        if self.marker.exists() and self.linked("current") != self.id:
+            with self.step("Verify the release that is here"):
+                if wrong := self.wrong_with(self.id):
+                    self.notes.append(f"{self.id} was here, and is fetched again: {wrong}")
+                    self.marker.unlink()
         if not self.marker.exists():
             self.changed = True
             with self.step("Fetch the tarball"):
@@ -190,21 +196,53 @@ class HostRelease:
             raise Failure(
                 f"the tarball's digest should be {wanted} and is {digest.hexdigest()}; it was removed"
             )
-        signed = self.plan["signature"] and self.plan["public_keys"]
-        if not signed and self.plan["signatures"] == "required":
+        known = self.keys()
+        signed = self.plan["signature"] and known["public_keys"]
+        if not signed and known["signatures"] == "required":
             raise Failure(f"the tarball {wanted[:12]} is not signed, and this host takes signed ones only")
-        if signed and not self.is_signed():
+        self.signer = self.signed_by(known["public_keys"]) if signed else ""
+        if signed and not self.signer:
             self.tarball.unlink()
             raise Failure(
-                f"the tarball {wanted[:12]} is signed by none of the keys in pipeline.yml; it was removed"
+                f"the tarball {wanted[:12]} is signed by none of the keys that this host knows; it was removed"
             )
 
-    def is_signed(self) -> bool:
-        """Whether a known key has signed the tarball, prehashed."""
+    def keys(self) -> dict[str, Any]:
+        """What this host believes, which `server` has written: its `public_keys`, and whether `signatures` are required."""
+        path = self.root / "release_keys.json"
+        try:
+            known: dict[str, Any] = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            raise Failure(
+                f"{path} is missing or broken, so that nothing can be verified: doit server writes it"
+            ) from None
+        return known
+
+    def signed_by(self, keys: Sequence[str]) -> str:
+        """The known key that has signed the tarball, prehashed; empty for none."""
         signature = self.tarball.with_suffix(".minisig")
         signature.write_text(self.plan["signature"])
         check = ["minisign", "-V", "-q", "-H", "-x", str(signature), "-m", str(self.tarball), "-P"]
-        return any(self.run([*check, key], cwd=self.root).returncode == 0 for key in self.plan["public_keys"])
+        return next((key for key in keys if self.run([*check, key], cwd=self.root).returncode == 0), "")
+
+    def wrong_with(self, id: str) -> str:
+        """Why a release that is here may not go live: by what it was verified for, what this host knows now, and its files."""
+        if self.note():  # a killed run may have lent some of them, and its migration may still write there
+            self.await_migration()
+            self.share_again()
+        folder, known = self.root / "releases" / id, self.keys()
+        try:
+            said = json.loads((folder / ".verified").read_text())
+        except (FileNotFoundError, ValueError):
+            return "it was not verified as releases are now"
+        if id == self.id and said["sha256"] != self.plan["sha256"]:
+            return "it is another tarball's"
+        if said["signer"] and said["signer"] not in known["public_keys"]:
+            return "it was signed by a key that this host does not know any more"
+        if not said["signer"] and known["signatures"] == "required":
+            return "it is not signed"
+        writable = self.profile.get("writable", ())
+        return "" if manifest(folder, writable) == said["files"] else "its files are not what was unpacked"
 
     def unpack(self) -> None:
         """As root, whose the code stays, and into a folder of another name. It stops before the disk is full."""
@@ -258,6 +296,9 @@ class HostRelease:
             place = inside(part, each)
             place.mkdir(parents=True, exist_ok=True)
             self.give(place)
+        files = manifest(part, self.profile.get("writable", ()))
+        verified = {"sha256": self.plan["sha256"], "signer": self.signer, "files": files}
+        replace(part / ".verified", json.dumps(verified) + "\n")
         part.replace(self.folder)
         replace(self.marker, self.plan["sha256"] + "\n")
         shutil.rmtree(self.tarball.parent)
@@ -737,6 +778,33 @@ def inside(folder: Path, name: str) -> Path:
     if real.resolve() != real:
         raise Failure(f"{name} of the release {folder.resolve().name} is a link, or behind one")
     return real
+
+
+def manifest(folder: Path, writable: Sequence[str]) -> str:
+    """A digest of all that is in a release but what is writable: names, links, and of files the owner, mode, size and time.
+
+    Nobody but root can change a file of root's and keep its time. What a crash has not written, and what was changed by hand, shows.
+    """
+    digest, left = hashlib.sha256(), [""]
+    while left:
+        here, found = left.pop(), []
+        with os.scandir(folder / here) as entries:
+            for entry in entries:
+                name, stat = f"{here}{entry.name}", entry.stat(follow_symlinks=False)
+                if name in writable or name in (".complete", ".verified"):
+                    continue
+                owner = f"{stat.st_mode:o} {stat.st_uid} {stat.st_gid}"
+                if entry.is_symlink():
+                    found.append(f"{name} {Path(entry.path).readlink()}")
+                elif entry.is_dir():
+                    found.append(f"{name} {owner}")
+                    left.append(f"{name}/")
+                elif entry.is_file():
+                    found.append(f"{name} {owner} {stat.st_size} {stat.st_mtime_ns}")
+                else:
+                    raise Failure(f"{name} is neither a file nor a folder nor a link")
+        digest.update(json.dumps(sorted(found)).encode())
+    return digest.hexdigest()
 
 
 def in_use(folder: Path) -> bool:

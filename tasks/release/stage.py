@@ -72,8 +72,6 @@ def parts(run: Run) -> dict[str, object]:
     found: dict[str, object] = {
         "release.keep": run.environment.release.keep,
         "release.static_hours": run.environment.release.static_hours,
-        "signatures": run.environment.signatures,
-        "public_keys": list(run.pipeline.public_keys),
         "profile": plain(run.profile.release),
         "scripts": _scripts(run),
     }
@@ -171,8 +169,6 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
         "release_url": kept.cloud.presigned_url(kept.bucket, stored.stored_key(run, digest), LINK_SECONDS),
         "release_sha256": digest,
         "release_signature": signed,
-        "release_public_keys": list(run.pipeline.public_keys),
-        "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
         "release_static_hours": run.environment.release.static_hours,
         "release_job_seconds": JOB_SECONDS,
@@ -193,8 +189,6 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "url",
         "sha256",
         "signature",
-        "public_keys",
-        "signatures",
         "keep",
         "static_hours",
         "job_seconds",

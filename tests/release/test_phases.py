@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import minisign
@@ -101,7 +102,14 @@ class Host:
         (self.root / "shared" / "media").mkdir()
         self.asked: list[tuple[str, str]] = []
         self.user = getpass.getuser()
+        self.knows()
         self.server, self.next = (self.serve(link) for link in ("current", "next"))
+
+    def knows(self, *keys: str, signatures: str = "optional") -> None:
+        """The keys of this host, as `server` writes them."""
+        (self.root / "release_keys.json").write_text(
+            json.dumps({"public_keys": keys, "signatures": signatures})
+        )
 
     def serve(self, link: str) -> http.server.ThreadingHTTPServer:
         """A server for the release that a link names."""
@@ -145,8 +153,6 @@ class Host:
             "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
             "sha256": str(digest),
             "signature": "",
-            "public_keys": [],
-            "signatures": "optional",
             "keep": 2,
             "static_hours": 24,
             "job_seconds": 1,
@@ -247,7 +253,9 @@ def test_a_release_is_unpacked_linked_marked_live_and_again_changes_nothing(host
     assert (folder / "etc/env").read_text() == "of the host"
     assert (host.root / "shared/media/logo").read_text() == "logo"  # the first release's own files
     assert (folder / ".complete").read_text().strip() == Digest.of_bytes(host.server.tarball.read_bytes())
-    assert {each.name for each in host.root.iterdir()} == {"current", "next", "releases", "shared"}
+    assert {each.name for each in host.root.iterdir()} == {
+        *("current", "next", "release_keys.json", "releases", "shared"),
+    }
     again = host.live("one")
     assert (again["changed"], [name for name, _ in again["steps"]]) == (
         False,
@@ -357,9 +365,9 @@ def test_a_tarball_that_is_none_is_told_as_tar_says_it(host):
     ("signed", "refused"),
     [
         ("", "is not signed, and this host takes signed ones only"),
-        ("nonsense", "is signed by none of the keys in pipeline.yml; it was removed"),
-        ("another", "is signed by none of the keys in pipeline.yml; it was removed"),
-        ("other content", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("nonsense", "is signed by none of the keys that this host knows; it was removed"),
+        ("another", "is signed by none of the keys that this host knows; it was removed"),
+        ("other content", "is signed by none of the keys that this host knows; it was removed"),
         ("known", None),
     ],
 )
@@ -375,7 +383,8 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
         "known": lambda: bytes(known.secret_key.sign(content)).decode(),
     }[signed]()
     keys = [each.public_key.to_base64().decode() for each in (minisign.KeyPair.generate(), known)]
-    plan = {"signatures": "required", "signature": signature, "public_keys": keys}
+    host.knows(*keys, signatures="required")
+    plan = {"signature": signature}
     if refused is None:
         host.live("new", **plan)
         return
@@ -383,6 +392,80 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
     assert not (host.root / "releases/new").exists()
     if signed:
         assert not (host.root / f"downloads/{digest}.tarball").exists()
+
+
+def sign(host, pair):
+    """A signature of the tarball that the store has."""
+    return bytes(pair.secret_key.sign(host.server.tarball.read_bytes())).decode()
+
+
+def test_a_host_without_keys_takes_nothing(host):
+    host.live("old")
+    keys = host.root / "release_keys.json"
+    for change in (keys.unlink, partial(keys.write_text, "{")):
+        change()
+        said = host.fails("new")
+        assert "release_keys.json is missing or broken" in said
+        assert "doit server" in said
+
+
+def fetched_again(host, **more):
+    """Whether a release that is here was fetched again, and what was told."""
+    answer = host.live("one", **more)
+    return "Fetch the tarball" in [name for name, _ in answer["steps"]], answer["notes"]
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "lib/code").write_text("b"),
+        lambda folder: os.truncate(folder / "lib/code", 0),
+        lambda folder: os.utime(folder / "lib/code", (1, 1)),
+        lambda folder: (folder / "lib/code").chmod(0o4755),
+        lambda folder: shutil.chown(folder / "lib", "nobody"),
+        lambda folder: (folder / "lib/more").touch(),
+        lambda folder: (folder / "lib/code").unlink(),
+        lambda folder: phases.relink(folder / "etc/env", "elsewhere"),
+        lambda folder: (folder / ".verified").unlink(),
+    ],
+)
+def test_a_release_that_is_here_and_is_not_what_was_unpacked_is_fetched_again(host, change):
+    code = {"files": {"lib/code": "a"}, "profile": {"writable": ["var"]}}
+    host.live("one", **code)
+    host.live("two")
+    (host.root / "releases/one/var/written").touch()  # as it may
+    assert fetched_again(host, **code) == (False, [])
+    host.live("two")
+    change(host.root / "releases/one")
+    again, (note,) = fetched_again(host, **code)
+    assert (again, note.startswith("one was here, and is fetched again: it")) == (True, True), note
+    assert (host.root / "current/lib/code").read_text() == "a"
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_whose_key_is_not_known_any_more_does_not_go_live_again(host):
+    old, new = minisign.KeyPair.generate(), minisign.KeyPair.generate()
+    known = [each.public_key.to_base64().decode() for each in (old, new)]
+    host.knows(*known, signatures="required")
+    host.plan("one")
+    signature = sign(host, old)
+    host.live("one", signature=signature)
+    host.live("two", signature=signature)
+    assert fetched_again(host, signature=signature) == (False, [])
+    host.live("two", signature=signature)
+    host.knows(known[1], signatures="required")
+    assert "is signed by none of the keys that this host knows" in host.fails("one", signature=signature)
+    assert host.current == "two"
+    assert fetched_again(host, signature=sign(host, new))[0] is True
+    host.knows(signatures="required")
+    assert "not signed" in host.fails("two", signature="")
+
+
+def test_a_release_of_another_tarball_of_the_same_name_is_fetched_again(host):
+    host.live("one")
+    host.live("two")
+    assert fetched_again(host, files={"page": "fine, too"})[0] is True
 
 
 # --- whose it is -----------------------------------------------------------------------------------------
@@ -955,6 +1038,7 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     assert (host.root / "previous").readlink().name == "old"
     assert (host.root / "current/etc/env").is_symlink()
     assert not [*host.root.glob("lent*")]
+    assert not (host.root / "downloads").exists()
     assert count.exists()
 
 
