@@ -138,14 +138,21 @@ class HostRelease:
                     self.marker.unlink()
         if not self.marker.exists():
             self.changed = True
-            with self.step("Fetch the tarball"):
-                self.fetch()
-            with self.step("Verify the tarball"):
-                self.verify()
-            with self.step("Unpack the release"):
-                self.unpack()
-            with self.step("Link what releases share"):
-                self.link()
+            try:
+                with self.step("Fetch the tarball"):
+                    self.fetch()
+                with self.step("Verify the tarball"):
+                    self.verify()
+                with self.step("Unpack the release"):
+                    self.unpack()
+                with self.step("Link what releases share"):
+                    self.link()
+            except BrokenPipeError:  # the next release goes on with it
+                raise
+            except (Failure, OSError):  # it may never come again, and what sells needs the room
+                for left in (self.tarball.parent, self.folder.with_name(f"{self.id}.partial")):
+                    shutil.rmtree(left, ignore_errors=True)
+                raise
         # of the running release as well: an older pipeline has kept none
         for folder in (self.root / "current", self.folder):
             if (version := self.version(folder)) and not (self.static / version).exists():
@@ -192,7 +199,6 @@ class HostRelease:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
         if digest.hexdigest() != wanted:
-            self.tarball.unlink()
             raise Failure(
                 f"the tarball's digest should be {wanted} and is {digest.hexdigest()}; it was removed"
             )
@@ -202,7 +208,6 @@ class HostRelease:
             raise Failure(f"the tarball {wanted[:12]} is not signed, and this host takes signed ones only")
         self.signer = self.signed_by(known["public_keys"]) if signed else ""
         if signed and not self.signer:
-            self.tarball.unlink()
             raise Failure(
                 f"the tarball {wanted[:12]} is signed by none of the keys that this host knows; it was removed"
             )
@@ -253,22 +258,18 @@ class HostRelease:
         part.mkdir(parents=True)
         # neither the archive's owners nor its set-user-ID bits, nor what others may write
         tar_it = ["tar", "--extract", "--zstd", "--no-same-owner", "--no-same-permissions"]
-        try:
-            with self.started([*tar_it, "--file", str(self.tarball)], cwd=part, root=True) as tar:
-                while tar.poll() is None:
-                    self.refuse_to_fill()
-                    time.sleep(LOOK_EVERY)
-                said = tar.communicate()[0]
-            if tar.returncode:
-                raise Failure(f"tar: exit code {tar.returncode}", said)
-        except BaseException:
-            remove(part)
-            raise
+        with self.started([*tar_it, "--file", str(self.tarball)], cwd=part, root=True) as tar:
+            while tar.poll() is None:
+                self.refuse_to_fill()
+                time.sleep(LOOK_EVERY)
+            said = tar.communicate()[0]
+        if tar.returncode:
+            raise Failure(f"tar: exit code {tar.returncode}", said)
 
     def refuse_to_fill(self, size: int = 0) -> None:
         """What sells needs room too."""
         disk = os.statvfs(self.root)
-        left = disk.f_bavail * disk.f_frsize - size
+        left = (disk.f_bavail - -(-size // disk.f_frsize)) * disk.f_frsize  # a file takes whole blocks
         reserve = min(int(RESERVE * disk.f_blocks * disk.f_frsize), RESERVE_BYTES)
         if left < reserve:
             raise Failure(

@@ -54,4 +54,4 @@ def test_a_host_unpacks_what_a_known_key_has_signed_and_nothing_else(go_live, cu
             go_live("forged", release_signature=signature)
         assert current() == "signed"
     finally:
-        ssh.python(site.host, "server", KNOWS.format(told=before.strip()))
+        ssh.python(site.host, "server", KNOWS.format(told=before.strip() + "\n"))

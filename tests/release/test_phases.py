@@ -286,6 +286,7 @@ def test_a_tarball_that_cannot_be_fetched_is_told_without_its_address(host, stat
     assert f"(HTTP {statuses[0]})" in said
     assert said.endswith("old runs")
     assert "secret" not in said
+    assert not (host.root / "downloads").exists()
     assert len(host.server.says["tarball"]) == left
 
 
@@ -320,6 +321,13 @@ def test_a_release_leaves_no_host_without_room(host, monkeypatch):
     Disk.f_bavail, Disk.f_favail = real.f_blocks, 99
     assert "has 99 inodes left, of which 100 are kept free" in host.fails("new")
     assert not (host.root / "releases/new.partial").exists()
+    # a tarball of one byte more than a block takes two
+    Disk.f_bavail, Disk.f_favail = (2 << 30) // real.f_frsize + 1, 900
+    release = phases.HostRelease(host.plan("new"))
+    release.refuse_to_fill(real.f_frsize)
+    with pytest.raises(phases.Failure, match="are kept free"):
+        release.refuse_to_fill(real.f_frsize + 1)
+    Disk.f_bavail = real.f_blocks
     Disk.f_favail = 100
     host.live("new")
 
@@ -338,6 +346,7 @@ def test_a_disk_that_fills_while_a_tarball_is_unpacked_is_empty_again(host, monk
     monkeypatch.setattr(phases.HostRelease, "refuse_to_fill", fills)
     assert "Unpack the release: full" in host.fails("new")
     assert {each.name for each in (host.root / "releases").iterdir()} == {"old"}
+    assert not (host.root / "downloads").exists()
 
 
 def test_what_the_system_refuses_is_told_in_its_words(host):
