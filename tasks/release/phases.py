@@ -269,7 +269,7 @@ class HostRelease:
     def refuse_to_fill(self, size: int = 0) -> None:
         """What sells needs room too."""
         disk = os.statvfs(self.root)
-        left = (disk.f_bavail - -(-size // disk.f_frsize)) * disk.f_frsize  # a file takes whole blocks
+        left = disk.f_bavail * disk.f_frsize - size
         reserve = min(int(RESERVE * disk.f_blocks * disk.f_frsize), RESERVE_BYTES)
         if left < reserve:
             raise Failure(
