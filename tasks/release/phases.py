@@ -953,4 +953,5 @@ UNDONE = ("live", "open", "undo")
 
 def main(plan: Mapping[str, Any]) -> None:
     """Print the answer, as the last line."""
+    os.umask(0o022)  # whatever the login has: the application and the web server read what is made here
     sys.stdout.write(json.dumps(perform(plan)) + "\n")
