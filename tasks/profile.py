@@ -91,6 +91,11 @@ class DeclaredLayer:
     )
     outputs: Words = setting("what is kept of what the commands make; `.` is everything")
     promises: Words = setting("patterns, each of which must match a file after the commands", ())
+    seconds: int = setting(
+        "about what it takes, until it was built on this machine: it decides which goes first",
+        60,
+        form=forms.at_least(1),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +257,7 @@ class Layer:
     commands: tuple[Words, ...]
     outputs: Words
     promises: Words
+    seconds: int
 
 
 def filled(word: str, values: Mapping[str, str]) -> str:
@@ -397,6 +403,7 @@ def _layers(layers: Iterable[DeclaredLayer], options: Options, commands: Options
                 commands=(commands[each.name],) if each.name in commands else each.commands,
                 outputs=each.outputs,
                 promises=each.promises,
+                seconds=each.seconds,
             )
 
 

@@ -103,7 +103,7 @@ release:
 """
 LAYER = (
     "known: name, for_each, files, present, unseen, after, tools, variables, credentials, caches, network, "
-    "environment, commands, outputs, promises)"
+    "environment, commands, outputs, promises, seconds)"
 )
 ROLES = {
     "base": "{}",

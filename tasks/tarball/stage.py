@@ -206,6 +206,7 @@ def _pack(build: Build, tree: str) -> Manifest:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         found = pool.map(partial(layers.ensure, build), build.keys)
         made = dict(zip(build.keys, found, strict=True))
+    layers.clear(build)
     run, packed, exported = build.run, build.folder / "tarball", layers.exported(build)
     say = run.console.say("tarball")
     say("packs")

@@ -19,7 +19,7 @@ from tasks import application, environ
 from tasks.bucket import cache, layout
 from tasks.bucket.store import BucketForbidden, BucketMissing
 from tasks.digest import Digest
-from tasks.process import behind
+from tasks.process import behind, children
 from tasks.profile import Layer, filled
 from tasks.tarball.build import archive, keys, overlay, sandbox, tar, turns, unpacked
 from tasks.tarball.build.conditions import USUAL, Conditions
@@ -93,7 +93,8 @@ class Build:
     def turns(self) -> turns.Turns:
         """Which layers are built side by side."""
         after = {name: each.layer.after for name, each in self.keys.items()}
-        known = turns.read(self.run.root / COSTS)
+        said = {name: turns.unmeasured(each.layer.seconds) for name, each in self.keys.items()}
+        known = {**said, **turns.read(self.run.root / COSTS)}
         cores = len(os.sched_getaffinity(0))
         return turns.Turns(after, known, cores=cores, memory=turns.free_memory())
 
@@ -150,14 +151,17 @@ def _found(stored: BuiltLayer) -> BegunLayer:
 def make(build: Build, name: str, target: Path, under: Conditions = USUAL) -> archive.Packed:
     """Build a layer into an archive. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
     with tempfile.TemporaryDirectory(dir=build.folder, ignore_cleanup_errors=True) as own:
-        folder, _ = build_below(build, name, Path(own), under)
+        folder, _ = build_below(build, name, Path(own), under=under, work=Path(own))
         return archive.pack(tar.of_folder(folder), target)
 
 
 def build_below(
-    build: Build, name: str, place: Path, under: Conditions = USUAL
+    build: Build, name: str, place: Path, *, under: Conditions = USUAL, work: Path | None = None
 ) -> tuple[Path, overlay.Settled]:
-    """Build a layer into a new folder below `place`. Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull."""
+    """Build a layer into a new folder below `place`. What else was made stays in `work`, or in the build's folder.
+
+    Raises BuildFailed, BuildIncomplete, UnsafeFile or DiskFull.
+    """
     known = build.keys[name]
     layer = known.layer
     if not build.sandbox:
@@ -168,37 +172,35 @@ def build_below(
         _application(build, known),
     ]
     log, begun = build.run.log(f"tarball.{name}"), time.monotonic()
-    with overlay.opened(build.folder, lowers, build.sandbox) as tree:
-        values = {**layer.chosen, "key": known.key.short}
-        used = overlay.run(
-            tree,
-            [[filled(word, values) for word in command] for command in layer.commands],
-            layer=name,
-            reach=Allowed(
-                network=layer.network,
-                caches=_caches(build) if layer.caches else None,
-                private=(build.run.root, Path("~").expanduser(), Path(tempfile.gettempdir())),
-            ),
-            environment=_environment(build, layer),
-            under=under,
-            hidden=overlay.secrets(
-                [os.environ.get(each, "") for each in (*layer.credentials, *environ.PROXIES)]
-            ),
-            say=build.run.console.say("tarball"),
-            log_path=log,
-            shown=log.relative_to(build.run.root),
-            minutes=build.run.pipeline.application.build_minutes,
-        )
-        overlay.check(tree, name, [filled(each, values) for each in layer.promises])
-        if used.cpu:
-            seconds = time.monotonic() - begun
-            cost = turns.Effort(seconds=seconds, cpu=used.cpu, memory=used.memory)
-            turns.write(build.run.root / COSTS, name, cost)
-        given = outputs(known) or [""]
-        # a stamp is written at the end: a layer with one would be compressed again without it
-        left_out = [*build.run.profile.exclude, *build.run.profile.stamps]
-        settled = overlay.settle(tree.upper, exclude=left_out, only=given)
-        return unpacked.adopt(place, name, tree.upper), settled
+    tree = overlay.new(work or build.folder, lowers, build.sandbox)
+    values = {**layer.chosen, "key": known.key.short}
+    used = overlay.run(
+        tree,
+        [[filled(word, values) for word in command] for command in layer.commands],
+        layer=name,
+        reach=Allowed(
+            network=layer.network,
+            caches=_caches(build) if layer.caches else None,
+            private=(build.run.root, Path("~").expanduser(), Path(tempfile.gettempdir())),
+        ),
+        environment=_environment(build, layer),
+        under=under,
+        hidden=overlay.secrets([os.environ.get(each, "") for each in (*layer.credentials, *environ.PROXIES)]),
+        say=build.run.console.say("tarball"),
+        log_path=log,
+        shown=log.relative_to(build.run.root),
+        minutes=build.run.pipeline.application.build_minutes,
+    )
+    overlay.check(tree, name, [filled(each, values) for each in layer.promises])
+    if used.cpu:
+        seconds = time.monotonic() - begun
+        cost = turns.Effort(seconds=seconds, cpu=used.cpu, memory=used.memory)
+        turns.write(build.run.root / COSTS, name, cost)
+    given = outputs(known) or [""]
+    # a stamp is written at the end: a layer with one would be compressed again without it
+    left_out = [*build.run.profile.exclude, *build.run.profile.stamps]
+    settled = overlay.settle(tree.upper, tree.folder / "aside", exclude=left_out, only=given)
+    return unpacked.adopt(place, name, tree.upper), settled
 
 
 def outputs(known: keys.KeyedLayer) -> list[str]:
@@ -215,6 +217,14 @@ def exported(build: Build) -> Path:
         application.export(build.run, folder)
 
     return _shared(build, "application", fill)
+
+
+def clear(build: Build) -> None:
+    """Remove what the commands have made and no layer keeps; nobody waits for it."""
+    made = sorted(map(str, build.folder.glob(f"{overlay.PREFIX}*")))
+    if made:
+        remove = functools.partial(children.run, [*unpacked.REMOVE, *made], seconds=None)
+        behind.begin("clear", remove, awaited=False)
 
 
 def prune(build: Build, keep: Iterable[str]) -> None:

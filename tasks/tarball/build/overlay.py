@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ from tasks.tarball.build import sandbox, tar
 from tasks.tarball.build.conditions import USUAL, Conditions
 from tasks.tarball.build.sandbox import FOLDERS, Allowed, Sandbox
 
+PREFIX = "overlay-"
+"""How the names of overlays' folders begin."""
 NEAR_FULL = 16 << 20
 """If a build fails with fewer free bytes than this, the disk is full."""
 OPAQUE = {"trusted.overlay.opaque", "user.overlay.opaque"}
@@ -109,17 +112,18 @@ class Settled:
     content_size: int
 
 
-@contextlib.contextmanager
-def opened(folder: Path, lowers: Sequence[Path], apart: Sandbox | None) -> Iterator[Overlay]:
-    """An overlay in a new folder, which is deleted at the end."""
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        overlay = Overlay(folder=Path(own), lowers=tuple(lowers), sandbox=apart)
-        made = [overlay.folder / name for name in FOLDERS]
-        for each in made:
-            each.mkdir()
-        if apart:
-            apart.own(*made)
-        yield overlay
+def new(folder: Path, lowers: Sequence[Path], apart: Sandbox | None) -> Overlay:
+    """An overlay in a new folder, which stays until all layers are made: where thousands of files were just deleted, ext4 takes
+    several times as long to make new ones, for five minutes."""
+    overlay = Overlay(
+        folder=Path(tempfile.mkdtemp(dir=folder, prefix=PREFIX)), lowers=tuple(lowers), sandbox=apart
+    )
+    made = [overlay.folder / name for name in FOLDERS]
+    for each in made:
+        each.mkdir()
+    if apart:
+        apart.own(*made)
+    return overlay
 
 
 def run(
@@ -267,23 +271,28 @@ def _copy(overlay: Overlay) -> None:
             raise
 
 
-def settle(upper: Path, *, exclude: Sequence[str], only: Sequence[str]) -> Settled:
+def settle(upper: Path, aside: Path, *, exclude: Sequence[str], only: Sequence[str]) -> Settled:
     """Leave in `upper` what an archive of it would have, with the modes that it would have: so it can be a lower folder as it is.
 
-    Marks of removed files and folders go: a layer only adds. Raises UnsafeFile.
+    The rest is moved to the new folder `aside`, on the same file system. Marks of removed files and folders go: a layer only
+    adds. Raises UnsafeFile.
     """
-    wanted = tar.PathFilter(exclude, only)
+    aside.mkdir()
+    gone = itertools.count()
+    unwanted, wanted = frozenset(exclude), tar.PathFilter((), only)
     files = size = 0
     for name, entry in _each(os.fsencode(upper), ""):
         found = entry.stat(follow_symlinks=False)
-        if not wanted(name) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0):
-            shutil.rmtree(entry.path) if stat.S_ISDIR(found.st_mode) else os.unlink(entry.path)  # noqa: PTH108
-            continue
-        tar.refuse_what_leaves(tar.on_disk(entry, name))
-        if stat.S_ISLNK(found.st_mode):
+        if name in unwanted or not wanted(name) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0):
+            if stat.S_ISDIR(found.st_mode):
+                os.chmod(entry.path, 0o700)  # noqa: PTH101  who is not root moves only what may be written
+            os.rename(entry.path, aside / str(next(gone)))  # noqa: PTH104
             continue
         if stat.S_ISREG(found.st_mode):
             files, size = files + 1, size + found.st_size
+        elif not stat.S_ISDIR(found.st_mode):
+            tar.refuse_what_leaves(tar.on_disk(entry, name))
+            continue
         else:
             for mark in OPAQUE.intersection(os.listxattr(entry.path)):
                 os.removexattr(entry.path, mark)
@@ -294,7 +303,7 @@ def settle(upper: Path, *, exclude: Sequence[str], only: Sequence[str]) -> Settl
 
 
 def _each(folder: bytes, prefix: str) -> Iterator[tuple[str, os.DirEntry[bytes]]]:
-    """Everything below a folder; what has been removed when the next is asked for is not entered."""
+    """Everything below a folder; what has been moved away when the next is asked for is not entered."""
     with os.scandir(folder) as found:
         entries = list(found)
     for entry in entries:

@@ -1,6 +1,6 @@
 """turns: which layers are built side by side: as many as the machine has cores and memory for, the longest way first.
 
-What a layer takes is known from the last time that it was built here. An unknown one takes a core.
+What a layer takes is known from the last time that it was built here; until then, it takes a core for the seconds that the profile says.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ TOGETHER = 0.05
 class Effort:
     """What a layer takes: seconds, CPU seconds, and bytes of memory at its peak."""
 
-    seconds: float = 60.0
-    cpu: float = 60.0
+    seconds: float
+    cpu: float
     memory: int = 0
 
     @property
@@ -68,7 +68,7 @@ class Turns:
         return next((each for each in order if self._fits(each)), None)
 
     def _fits(self, name: str) -> bool:
-        there = [self.costs.get(each, Effort()) for each in (*self.building, name)]
+        there = [self.costs[each] for each in (*self.building, name)]
         # half a core more: what is measured varies
         cores, memory = sum(each.cores for each in there), sum(each.memory for each in there)
         return not self.building or (cores <= self.cores + 0.5 and memory <= self.memory)
@@ -79,8 +79,13 @@ def ways(after: Mapping[str, Sequence[str]], costs: Mapping[str, Effort]) -> dic
     found: dict[str, float] = {}
     for name in reversed(list(after)):
         above = [found[each] for each, below in after.items() if name in below]
-        found[name] = costs.get(name, Effort()).seconds + max(above, default=0.0)
+        found[name] = costs[name].seconds + max(above, default=0.0)
     return found
+
+
+def unmeasured(seconds: float) -> Effort:
+    """What a layer takes that was never built here."""
+    return Effort(seconds=seconds, cpu=seconds)
 
 
 def read(path: Path) -> dict[str, Effort]:

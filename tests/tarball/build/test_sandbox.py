@@ -42,22 +42,20 @@ def run_in_tree(tmp_path):
         (lower / "given").write_text("given\n")
         if apart:
             apart.own(lower)
-        with overlay.opened(tmp_path / "checkout" / ".run", [lower], apart) as tree:
-            overlay.run(
-                tree,
-                [["sh", "-c", each] for each in commands],
-                layer="vendor",
-                reach=Allowed(
-                    network=network, caches=caches, private=(tmp_path / "checkout", home(tmp_path))
-                ),
-                environment={"PATH": os.environ["PATH"], **environment},
-                hidden=(),
-                say=lambda words: None,
-                log_path=tmp_path / "log",
-                shown=Path("log"),
-                minutes=minutes,
-            )
-            return {each.name: each.read_text() for each in tree.upper.iterdir() if each.is_file()}
+        tree = overlay.new(tmp_path / "checkout" / ".run", [lower], apart)
+        overlay.run(
+            tree,
+            [["sh", "-c", each] for each in commands],
+            layer="vendor",
+            reach=Allowed(network=network, caches=caches, private=(tmp_path / "checkout", home(tmp_path))),
+            environment={"PATH": os.environ["PATH"], **environment},
+            hidden=(),
+            say=lambda words: None,
+            log_path=tmp_path / "log",
+            shown=Path("log"),
+            minutes=minutes,
+        )
+        return {each.name: each.read_text() for each in tree.upper.iterdir() if each.is_file()}
 
     return started
 
