@@ -22,18 +22,21 @@ PROFILE = """
 options: {themes: [THEMES]}
 layers:
   - name: vendor
+    seconds: 20
     files: [bin, packages.lock]
     caches: [STORE]
     commands: [[python3, bin/work.py, install]]
     outputs: [.]
     promises: [vendor/package0]
   - name: generated
+    seconds: 20
     after: [vendor]
     files: [bin, code]
     commands: [[python3, bin/work.py, compile]]
     outputs: [generated]
     promises: [generated]
   - name: static
+    seconds: 8
     after: [vendor]
     for_each: {theme: themes}
     files: [bin, "themes/{theme}"]
