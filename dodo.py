@@ -1,7 +1,7 @@
 """The release pipeline: from nothing to a running site, and back to nothing.
 
     infrastructure ──► server ──┐
-                                ├──► release        teardown
+                                ├──► release        rollback    teardown
     tarball ────────────────────┘
 
 `doit list` names the stages, `doit info STAGE` shows what one depends on, docs/ has a page for each.
@@ -16,6 +16,7 @@ from tasks import application, image, teardown
 from tasks.commands import command_line
 from tasks.graph.stage import Task, declare, stage
 from tasks.infrastructure import stage as infrastructure
+from tasks.release import rollback
 from tasks.release import stage as release
 from tasks.server import drift
 from tasks.server import stage as server
@@ -146,6 +147,11 @@ def task_release() -> Task:
         tarball="tarball:pack",
         leased=True,
     )
+
+
+def task_rollback() -> Task:
+    """The release before is live again; what is undone goes no further."""
+    return stage(RUN, rollback.go_back, always=True, leased=True, recorded=False, voids=["release"])
 
 
 def task_teardown() -> Task:

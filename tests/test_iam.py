@@ -19,13 +19,14 @@ from tasks.bucket.store import BucketForbidden
 from tasks.cloud.embedded.faults import LATE, UNKNOWN
 from tasks.cloud.embedded.home import Home
 from tasks.cloud.embedded.judge import AccessRequest, judge
+from tasks.digest import Digest
 from tasks.environments import inventory
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import apply as ec2s
 from tasks.infrastructure import find, images
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import teardown_plan
-from tasks.release import history
+from tasks.release import history, undone
 from tasks.server import ledger
 from tasks.sweep import apply, references
 from tasks.sweep import plan as sweep
@@ -386,6 +387,15 @@ def release(run):
     lease.free()
 
 
+def undo(run):
+    """What a rollback and `doit allow` write."""
+    digest = Digest.of_bytes(b"undone")
+    undone.mark(run, digest)
+    assert undone.of(run, digest)
+    undone.allow(run, digest)
+    assert not undone.of(run, digest)
+
+
 def give_back(run):
     for change in teardown_plan(run.name, run.pipeline.dns_zone, find.everything(run)):
         ec2s.apply(run, change)
@@ -465,10 +475,10 @@ JOBS = {
     "builder": [({"branch": "main"}, [asks_for_the_key, build, image.bake, remove_images])],
     "releaser": [
         ({"environment": "staging"}, [release, disturb, release]),
-        ({"branch": "main"}, [release, give_back]),
+        ({"branch": "main"}, [release, undo, give_back]),
     ],
     "pull-request": [({"branch": "feature"}, [try_to_build])],
-    "branch": [({"branch": "feature"}, [build, release, disturb, release, give_back, give_back])],
+    "branch": [({"branch": "feature"}, [build, release, undo, disturb, release, give_back, give_back])],
     "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
 }
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags", "ec2:DescribeSubnets", "iam:PassRole"}
@@ -513,6 +523,7 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_alone_as, 
         ("pull-request", lambda run: run.store.write("branches/layers/0.json", {}, seen=None)),
         ("builder", lambda run: run.store.write("branches/tarballs/0.json", {}, seen=None)),
         ("branch", lambda run: run.store.write("state/staging/release.json", {}, seen=None)),
+        ("branch", lambda run: run.store.write("undone/trusted/0.json", {}, seen=None)),
     ],
 )
 @pytest.mark.promise("readers-store-nothing", "roles-write-their-own", "releaser-writes-no-tarball")

@@ -6,6 +6,7 @@
     ledgers/IDENTITY/HOST/PLAYBOOK.json  what a playbook has left on a host
     history/IDENTITY.json                what went live in the environment
 
+    undone/ZONE/DIGEST.json              who has undone a tarball, and who has allowed it again
     runs/COMMIT.json                     a commit's promotion record
     runs/current.json                    the commit whose run began last
     sweep/memory.json                    what sweeps have seen
@@ -33,7 +34,7 @@ RecordKind = Literal["layers", "keys", "commits"]
 BlobKind = Literal["layers", "tarballs"]
 """Content, by its own digest."""
 Kind = Literal[
-    "state", "lease", "machines", "ledger", "history", "run", "current run", "sightings", "record", "blob", "beside"
+    "state", "lease", "machines", "ledger", "history", "run", "current run", "sightings", "undone", "record", "blob", "beside"
 ]  # fmt: skip
 
 TRUSTED: Zone = "trusted"
@@ -108,6 +109,16 @@ def below(kind: Literal["history", "machines"]) -> str:
 # --- shared by all environments -------------------------------------------------------------------
 
 
+def undone(zone: Zone, digest: str) -> str:
+    """The key of the mark of a tarball that was undone."""
+    return f"{all_undone(zone, digest)}.json"
+
+
+def all_undone(zone: Zone, beginning: str = "") -> str:
+    """The prefix of the marks of tarballs whose digests begin with `beginning`."""
+    return f"undone/{zone}/{beginning}"
+
+
 def commit_run(commit: str) -> str:
     """The key of a commit's promotion record."""
     return f"runs/{commit}.json"
@@ -146,6 +157,7 @@ _PATTERNS: dict[Kind, str] = {
     "current run": re.escape(CURRENT_RUN),
     "run": r"runs/(?P<name>[^/.]+)\.json",
     "sightings": re.escape(SIGHTINGS),
+    "undone": rf"undone/(?P<zone>{_ZONES})/(?P<name>[^/.]+)\.json",
     "record": rf"(?P<zone>{_ZONES})/(?P<folder>{_RECORDS})/(?P<name>[^/.]+)\.json",
     "blob": rf"(?P<zone>{_ZONES})/(?P<folder>{_BLOBS})/(?P<name>[^/.]+){re.escape(ARCHIVE)}",
     # any suffix: files that a newer pipeline adds are deleted with the tarball

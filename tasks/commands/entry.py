@@ -49,6 +49,8 @@ COMMANDS = {
     "sweep": "sweep:SweepCommand",
     "keep": "keep:KeepCommand",
     "pin": "pin:PinCommand",
+    "releases": "releases:ReleasesCommand",
+    "allow": "allow:AllowCommand",
     "sleep": "sleep:SleepCommand",
     "wake": "sleep:WakeCommand",
 }

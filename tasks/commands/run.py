@@ -42,7 +42,7 @@ BOUNDED = {"num_process": number(forms.between(0, 64))}
 
 
 class TeardownAndMore(Refusal):
-    """A stage that removes what others have made is called together with other stages, but their order is undefined."""
+    """A stage that removes or undoes what others have made is called together with other stages, but their order is undefined."""
 
     sentence = "command line: {stage} goes alone, not together with {others}"
     remedy = "doit plan {stage}"
@@ -121,10 +121,11 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
 
     def _refuse_early(self) -> None:
         """Refuse early, before anything is changed."""
-        run, chosen = run_of(self.task_list), set(self.sel_tasks or ())
+        run, typed = run_of(self.task_list), set(self.sel_tasks or ())
+        chosen = selected(self.task_list, self.sel_tasks)
         for each in self.task_list:
-            if each.name in chosen and properties(each).takes_away and len(chosen) > 1:
-                raise TeardownAndMore(stage=each.name, others=", ".join(sorted(chosen - {each.name})))
+            if each.name in chosen and properties(each).voids and len(chosen) > 1:
+                raise TeardownAndMore(stage=each.name, others=", ".join(sorted(typed - {each.name})))
         if self._leased():
             _ = run.identity, source.commit(run.root)
             gate.check_checkout(run, self.name, self.sel_tasks[0] if self.sel_tasks else "release")
@@ -136,7 +137,8 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         clean = False
         try:
             self._take_lease()
-            finish = gate.begin(run_of(self.task_list), self.name, self.sel_tasks) if self.lease else None
+            chosen = selected(self.task_list, self.sel_tasks)  # a pattern names stages too
+            finish = gate.begin(run_of(self.task_list), self.name, chosen) if self.lease else None
             proving = self._proving()
             code = super()._execute(**options)
             _finish(told=bool(code))

@@ -42,10 +42,8 @@ class HistoryCommand(Command):
         for line in [json_of(found.releases)] if as_json else _shown(found, run.identity):
             self.console.line(line)
         if verify and (document := run.store.read(layout.history(run.identity))):
-            end = history.verify(document.value)
-            self.console.line(
-                f"history: no entry was changed since it was written; the chain ends with {end}"
-            )
+            for line in history.verify(document.value).words():
+                self.console.line(line)
         return 0
 
 
@@ -56,7 +54,7 @@ def _shown(found: history.History, identity: str) -> list[str]:
     rows = [
         (
             *(each.at, each.digest.id, each.commit.marked, each.branch, each.by),
-            *(f"{each.seconds:.1f}" if each.seconds else "", each.subject[:SUBJECT]),
+            *(f"{each.seconds:.1f}" if each.seconds else "", each.why[:SUBJECT]),
         )
         for each in found.releases
     ]

@@ -60,8 +60,8 @@ class Properties:
     """How the graph, the commands and the records treat a task.
 
     `leased`: it changes the environment, so only one run at a time may run it. `recorded`: it leaves a record, so that it can
-    be skipped. `takes_away`: it removes what the leased tasks have made; `voids`: their records, which are wrong from the
-    moment it starts. `offered`: it exists in every environment
+    be skipped. `takes_away`: it removes what the leased tasks have made; `voids`: records of others, which are wrong from the
+    moment it starts: all of theirs where it takes away. `offered`: it exists in every environment
     whose file does not list stages. `speaks`: a plan has a line for it even if it has nothing to do.
     """
 
@@ -89,6 +89,7 @@ def stage(
     leased: bool = False,
     recorded: bool = True,
     takes_away: bool = False,
+    voids: Sequence[str] = (),
     offered: bool = True,
     speaks: bool = True,
     **needs: str,
@@ -103,7 +104,12 @@ def stage(
     """
     subject = run if subject is None else subject
     properties = Properties(
-        leased=leased, recorded=recorded, takes_away=takes_away, offered=offered, speaks=speaks
+        leased=leased,
+        recorded=recorded,
+        takes_away=takes_away,
+        voids=tuple(voids),
+        offered=offered,
+        speaks=speaks,
     )
     # `meanwhile` comes first; it returns None, which doit ignores
     checks: list[object] = [
@@ -194,7 +200,8 @@ def _listed(made: Task | Iterator[Task]) -> list[Task]:
 def _within(task: Task, here: Iterable[str], elsewhere: Iterable[str], leased: tuple[str, ...]) -> Task:
     """The task without its needs of stages that this environment does not have; it keeps their names, for a refusal."""
     known: Properties = task["meta"]["properties"]
-    known = dataclasses.replace(known, voids=leased if known.takes_away else ())
+    voids = leased if known.takes_away else tuple(each for each in known.voids if each in leased)
+    known = dataclasses.replace(known, voids=voids)
     return {
         **task,
         "meta": {**task["meta"], "properties": known, "elsewhere": frozenset(elsewhere)},

@@ -29,7 +29,7 @@ class PhaseFailed(Refusal):
     """A step of a program failed on a host. The sentence ends with where the host stands."""
 
     sentence = "{stage}: {host}: {step}: {reason}; {outcome}"
-    remedy = "doit {stage}"
+    remedy = "{remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,14 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a host did. `closed`: whether visitors are kept out; `notes`: what is to be known though it is no failure; `steps`: names and seconds."""
+    """What a host did. `closed`: whether visitors are kept out; `migrated`: whether data was, None where nobody asked; `downtime`: seconds of the
+    maintenance that it has ended; `notes`: what is to be known though it is no failure; `steps`: names and seconds."""
 
     host: str
     changed: bool = False
     closed: bool = False
+    migrated: bool | None = None
+    downtime: float = 0.0
     notes: tuple[str, ...] = ()
     steps: tuple[tuple[str, float], ...] = ()
     output: str = ""
@@ -109,6 +112,7 @@ def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
                 step="the program stopped",
                 reason=last[0].strip(" |"),
                 outcome="the next one goes on with it",
+                remedy=f"doit {stage}",
             ),
         )
     except Refusal as refusal:
@@ -117,18 +121,25 @@ def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
 
 
 def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
-    """A program's answer: `changed`, `closed`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output` and `outcome`."""
+    """A program's answer: `changed`, `closed`, `migrated`, `downtime`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
     refusal, failed = None, said["failed"]
     if failed:
         words = [*printed.reason(failed["output"], LINES)] if failed["output"] else []
         reason = " / ".join(each.strip() for each in (words or [failed["reason"]]))
         refusal = PhaseFailed(
-            stage=stage, host=host, step=failed["step"], reason=reason, outcome=failed["outcome"]
+            stage=stage,
+            host=host,
+            step=failed["step"],
+            reason=reason,
+            outcome=failed["outcome"],
+            remedy=failed["remedy"] or f"doit {stage}",
         )
     return Answer(
         host=host,
         changed=said["changed"],
         closed=said["closed"],
+        migrated=said["migrated"],
+        downtime=said["downtime"],
         notes=tuple(said["notes"]),
         steps=tuple((name, seconds) for name, seconds in said["steps"]),
         output=failed["output"] if failed else "",

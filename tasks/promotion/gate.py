@@ -12,7 +12,7 @@ from tasks.bucket.store import RecordTaken
 from tasks.promotion import record as promotion_record
 from tasks.promotion import rules
 from tasks.refusal import Refusal
-from tasks.release import history
+from tasks.release import history, rollback, undone
 from tasks.source import UncommittedChanges
 from tasks.tarball import stored
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CONTINUE, START = "continue", "start"
 RELEASE = "release"
 """The stage whose outcome is the proof."""
+ROLLBACK = "rollback"
+"""The stage that goes back by one release, wherever there is one."""
 SHOWN = 20
 """Commits that are listed; the rest are counted."""
 
@@ -97,25 +99,49 @@ def check_checkout(run: Run, control: str, task: str) -> None:
         if not run.on_default_branch:
             branch = run.branch if run.branch != default else f"no commit of {default}"
             raise OtherBranch(task=_typed(control, task), environment=name, default=default, branch=branch)
-        if environment.takes_from and control != CONTINUE:
+        if environment.takes_from and control != CONTINUE and task != ROLLBACK:
             raise OnlyByContinue(task=task, environment=name, upstream=environment.takes_from)
     if (control == START or (shared and environment.uncommitted == "refused")) and changed:
         files = ", ".join(changed[:8]) + (" …" if len(changed) > 8 else "")
         raise UncommittedChanges(stage=_typed(control, task), environment=name, files=files)
 
 
-def begin(run: Run, control: str, chosen: Sequence[str]) -> Finish | None:
+def begin(run: Run, control: str, chosen: Collection[str]) -> Finish | None:
     """Record that the commit's run begins or continues. The caller holds the environment's lease.
 
     Returns what records the end, or None where there is nothing to record. Raises a refusal if the commit may not be released
-    here now.
+    here now, or if a release may not be undone.
     """
+    if ROLLBACK in chosen:
+        return _begin_rollback(run)
     path = promotion_record.promotion_path(run.root)
     if not path or RELEASE not in chosen:
         return None
     if run.environment_name == path.upstream:
         return _begin_upstream(run, control)
     return _begin_downstream(run, control) if run.environment_name == path.downstream else None
+
+
+def _begin_rollback(run: Run) -> Finish | None:
+    name, path = run.environment_name, promotion_record.promotion_path(run.root)
+    if refused := rules.frozen(ROLLBACK, name, run.environment, run.clock.now()):
+        raise refused
+    live = rollback.way_back(run.identity, history.read(run.store, run.identity)).undoes
+    if not path or name not in (path.upstream, path.downstream):
+        return None
+    store, arn = run.upstream.store, run.cloud.person().arn
+    record = promotion_record.read(store, live.commit)
+    if refused := rules.approved(ROLLBACK, name, run.environment, record, arn):
+        raise refused
+
+    def finish(proof: Proof) -> Refusal | None:
+        now = _newest(run)
+        if now and now.undid == live.digest:
+            words = f"{name} runs {now.commit.short} again"
+            promotion_record.add(store, live.commit, promotion_record.step(run, "undone", words))
+        return None
+
+    return finish
 
 
 def _begin_upstream(run: Run, control: str) -> Finish:
@@ -189,17 +215,18 @@ def refusal(run: Run) -> Refusal | None:
     """Why the checked-out commit may not continue now; None if it may."""
     store, commit = run.upstream.store, run.commit
     current, running = promotion_record.current(store), _newest(run)
-    proved = _newest(run.upstream)
+    proved, pointer = _newest(run.upstream), stored.pointer(run, commit)
     facts = rules.Facts(
         commit=commit,
         record=promotion_record.read(store, commit),
         current=current.commit if current else None,
-        pointer=stored.pointer(run, commit),
+        pointer=pointer,
         proved=proved.digest if proved else None,
         running=running.commit if running else None,
         contained=run.contains(running.commit) if running else None,
         arn=run.cloud.person().arn,
         now=run.clock.now(),
+        undone=undone.of(run, pointer.digest) if pointer else None,
     )
     return rules.refusal(run.environment_name, run.environment, facts)
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 TRIES = 5
 """Attempts to make a change; another writer may be faster each time."""
 State = Literal[
-    "started", "built", "staged", "waiting", "continuing", "live", "failed", "stopped", "superseded"
-]
+    "started", "built", "staged", "waiting", "continuing", "live", "failed", "stopped", "superseded", "undone"
+]  # fmt: skip
 OPEN = ("started", "built", "staged", "waiting")
 """States of a run that another run supersedes when it starts."""
 

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from tasks.application import ApplicationFolder
     from tasks.digest import Digest
     from tasks.promotion.record import PromotionRecord
+    from tasks.release.undone import Mark
     from tasks.settings import Environment
     from tasks.tarball.stored import Pointer
     from tasks.version import Version
 
 SHOWN = 5
 """Files of each kind that are named; the rest are counted."""
-MAY_CONTINUE = ("waiting", "continuing", "live")
-"""States from which a run may continue: `continuing` after an interruption, `live` to check it again."""
+MAY_CONTINUE = ("waiting", "continuing", "live", "undone")
+"""States from which a run may continue: `continuing` after an interruption, `live` to check it again, `undone` if its tarball is allowed again."""
 
 
 class NotStaged(Refusal):
@@ -83,16 +84,16 @@ class Frozen(Refusal):
 
 
 class SamePerson(Refusal):
-    """The person who started a run cannot continue it where the environment requires another person's approval."""
+    """The person who started a run can neither continue it nor undo it where the environment requires another person's approval."""
 
-    sentence = "continue: {environment} requires another person's approval, and {who} has started this run"
+    sentence = "{control}: {environment} requires another person's approval, and {who} has started this run"
     remedy = "aws sts get-caller-identity"
 
 
 class PersonUnknown(Refusal):
     """The identity that the cloud reports is no person's: a generated session name, or the account's root."""
 
-    sentence = "continue: {environment} requires another person's approval, and {who} names no person"
+    sentence = "{control}: {environment} requires another person's approval, and {who} names no person"
     remedy = "export AWS_ROLE_SESSION_NAME=NAME"
 
 
@@ -102,6 +103,7 @@ class Facts:
 
     `pointer`: the commit's tarball. `proved`: the digest that runs upstream. `running`: the commit that runs downstream.
     `contained`: whether the commit contains that one, None if the clone does not have it. `arn`: the identity that continues.
+    `undone`: the mark of the commit's tarball, if it goes no further.
     """
 
     commit: Version
@@ -113,12 +115,17 @@ class Facts:
     contained: bool | None
     arn: str
     now: datetime.datetime
+    undone: Mark | None = None
 
 
 def refusal(name: str, environment: Environment, facts: Facts) -> Refusal | None:
     """Why the commit may not continue to the environment; None if it may."""
-    reasons = (_not_proved, _other_tarball, _built_by_others, _older, _frozen, _not_approved)
+    reasons = (_undone, _not_proved, _other_tarball, _built_by_others, _older, _frozen, _not_approved)
     return next(filter(None, (reason(name, environment, facts) for reason in reasons)), None)
+
+
+def _undone(name: str, environment: Environment, facts: Facts) -> Refusal | None:
+    return facts.undone.refusal("continue") if facts.undone else None
 
 
 def _not_proved(name: str, environment: Environment, facts: Facts) -> Refusal | None:
@@ -190,15 +197,24 @@ def frozen(control: str, name: str, environment: Environment, now: datetime.date
 
 
 def _not_approved(name: str, environment: Environment, facts: Facts) -> Refusal | None:
-    if environment.approvals == "none" or not facts.record:
+    return approved("continue", name, environment, facts.record, facts.arn)
+
+
+def approved(
+    control: str, name: str, environment: Environment, record: PromotionRecord | None, arn: str
+) -> Refusal | None:
+    """The refusal of a person who may not decide alone about a run, or None. `record`: the run's."""
+    if environment.approvals == "none":
         return None
-    starter = facts.record.starter.arn
-    for arn in (starter, facts.arn):
-        if not Caller(arn=arn).person:
-            return PersonUnknown(environment=name, who=arn)
+    starter = record.starter.arn if record else "a run without a record"
+    for each in (starter, arn):
+        if not Caller(arn=each).person:
+            return PersonUnknown(control=control, environment=name, who=each)
     # one person has another role in each kind of job: the names are compared, not the ARNs
-    person = Caller(arn=facts.arn).person
-    return SamePerson(environment=name, who=person) if person == Caller(arn=starter).person else None
+    person = Caller(arn=arn).person
+    if person == Caller(arn=starter).person:
+        return SamePerson(control=control, environment=name, who=person)
+    return None
 
 
 # --- what would go live ----------------------------------------------------------------------------

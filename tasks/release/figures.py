@@ -6,6 +6,7 @@ As https://dora.dev/guides/dora-metrics-four-keys/ defines them.
 from __future__ import annotations
 
 import datetime
+import itertools
 import statistics
 from dataclasses import dataclass
 
@@ -35,28 +36,42 @@ class Figures:
 
 
 def figures(found: History, now: datetime.datetime) -> Figures:
-    """The figures of the last days. A time to restore lasts from the first failure to the next release."""
+    """The figures of the last days. A time to restore lasts from the first failure to the next release.
+
+    A rollback is no release. What it undid has failed, since it was live.
+    """
     begin = now - datetime.timedelta(days=DAYS)
-    releases = [(stamped(each.at), each) for each in found.releases if stamped(each.at) >= begin]
+    live = [(at, each) for each in found.releases if (at := stamped(each.at)) >= begin]
+    releases = [(at, each) for at, each in live if not each.undid]
     failures = [at for each in found.failures if (at := stamped(each.at)) >= begin]
+    undone = [(_since(each, live[:number]), at) for number, (at, each) in enumerate(live) if each.undid]
     leads = [at - stamped(each.committed) for at, each in releases if each.committed]
     tried = len(releases) + len(failures)
+    wrong = len(failures) + len(undone)
+    ended = [(failed, after) for failed in failures for after, _ in live if after >= failed]
     return Figures(
         a_week=len(releases) * 7 / DAYS,
         lead=_median(leads),
-        failed=len(failures) / tried if tried else 0.0,
-        restored=_restored(releases, failures),
+        failed=wrong / max(tried, wrong, 1),
+        restored=_restored([*ended, *undone]),
     )
 
 
-def _restored(
-    releases: list[tuple[datetime.datetime, LiveRelease]], failures: list[datetime.datetime]
-) -> datetime.timedelta | None:
+def _since(rollback: LiveRelease, before: list[tuple[datetime.datetime, LiveRelease]]) -> datetime.datetime:
+    """When the release that a rollback has undone went live."""
+    live = itertools.takewhile(lambda each: each[1].digest == rollback.undid, reversed(before))
+    return min((at for at, _ in live), default=stamped(rollback.at))
+
+
+def _restored(spans: list[tuple[datetime.datetime, datetime.datetime]]) -> datetime.timedelta | None:
+    """Of each failure what came next; of several failures before that, the first one."""
+    after: dict[datetime.datetime, datetime.datetime] = {}
+    for failed, well in sorted(spans, key=lambda each: each[1]):
+        after.setdefault(failed, well)
     first: dict[datetime.datetime, datetime.datetime] = {}
-    for failed in failures:
-        if after := next((at for at, _ in releases if at >= failed), None):
-            first[after] = min(failed, first.get(after, failed))
-    return _median([after - failed for after, failed in first.items()])
+    for failed, well in after.items():
+        first[well] = min(failed, first.get(well, failed))
+    return _median([well - failed for well, failed in first.items()])
 
 
 def _median(spans: list[datetime.timedelta]) -> datetime.timedelta | None:

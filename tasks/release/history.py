@@ -37,7 +37,9 @@ class LiveRelease:
     """One release that went live.
 
     `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
-    `release` took. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
+    `release` took. `migrated`: whether it has changed the database; None where nobody knows. `downtime`: seconds of its maintenance; `steps`: what its
+    hosts did, and the seconds. `undid`: the tarball that a rollback has undone,
+    of which the release is the one before, live again. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
     """
 
     digest: Digest
@@ -50,15 +52,45 @@ class LiveRelease:
     subject: str = ""
     committed: str = ""
     seconds: float = 0.0
+    migrated: bool | None = None
+    downtime: float = 0.0
+    steps: tuple[tuple[str, float], ...] = ()
+    undid: str = ""
     chain: str = ""
+
+    @property
+    def why(self) -> str:
+        """In a line: what the commit says, or what was undone."""
+        return f"rollback of {Digest(self.undid).id}" if self.undid else self.subject
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> LiveRelease:
         """The release of an entry. Fields that another version of the pipeline has added or left out are accepted."""
-        texts = ("branch", "by", "at", "run", "author", "subject", "committed", "chain")
+        texts = ("branch", "by", "at", "run", "author", "subject", "committed", "undid", "chain")
         told = {name: str(value.get(name) or "") for name in texts}
-        seconds = float(value.get("seconds") or 0)
-        return cls(digest=Digest(value["digest"]), commit=Version(value["commit"]), seconds=seconds, **told)
+        seconds, downtime = (float(value.get(each) or 0) for each in ("seconds", "downtime"))
+        migrated = value.get("migrated")
+        return cls(
+            digest=Digest(value["digest"]),
+            commit=Version(value["commit"]),
+            seconds=seconds,
+            migrated=None if migrated is None else bool(migrated),
+            downtime=downtime,
+            steps=tuple((str(name), float(took)) for name, took in value.get("steps") or ()),
+            **told,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the hosts of a release say of it, as in `LiveRelease`. `migrated`: None where they had it before."""
+
+    migrated: bool | None = False
+    downtime: float = 0.0
+    steps: tuple[tuple[str, float], ...] = ()
+
+
+NOTHING = Measured()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +137,19 @@ def opened(store: Store, identity: str) -> Document:
     return store.read(key) or Document(value=empty, etag=store.write(key, empty, seen=None), age=0.0)
 
 
-def add(run: Run, digest: Digest, *, onto: Document | None = None, seconds: float = 0.0) -> None:
+def known(store: Store, identity: str) -> Document:
+    """The document of an environment's history; one without an entry where there is none."""
+    return store.read(layout.history(identity)) or Document(value={"releases": []}, etag="", age=0.0)
+
+
+def add(
+    run: Run,
+    digest: Digest,
+    *,
+    onto: Document | None = None,
+    seconds: float = 0.0,
+    measured: Measured = NOTHING,
+) -> None:
     """Record that a tarball went live here. The same tarball of the same commit is not recorded twice in a row.
 
     `onto`: the history before the release. Raises RecordTaken if another run has written or deleted it since.
@@ -114,6 +158,8 @@ def add(run: Run, digest: Digest, *, onto: Document | None = None, seconds: floa
     before = document.value["releases"]
     if before and (before[-1]["digest"], before[-1]["commit"]) == (digest, run.commit):
         return
+    # what hosts had before, they do not know of any more; of the same tarball, the entry before says it
+    known = measured.migrated is not None or (before and before[-1]["digest"] == digest)
     live = LiveRelease(
         digest=digest,
         commit=run.commit,
@@ -122,14 +168,39 @@ def add(run: Run, digest: Digest, *, onto: Document | None = None, seconds: floa
         at=run.clock.stamp(),
         run=run.id,
         seconds=round(seconds, 1),
+        migrated=bool(measured.migrated) if known else None,
+        downtime=measured.downtime,
+        steps=measured.steps,
         **dataclasses.asdict(run.reason),
     )
-    new = dataclasses.asdict(live)
+    _append(run, live, document)
+
+
+def add_rollback(
+    run: Run, undoes: LiveRelease, to: LiveRelease, *, onto: Document, seconds: float, measured: Measured
+) -> None:
+    """Record that a release is live again instead of the one that came after it."""
+    again = dataclasses.replace(
+        to,
+        by=run.who,
+        at=run.clock.stamp(),
+        run=run.id,
+        seconds=round(seconds, 1),
+        migrated=False,
+        downtime=measured.downtime,
+        steps=measured.steps,
+        undid=undoes.digest,
+    )
+    _append(run, again, onto)
+
+
+def _append(run: Run, live: LiveRelease, onto: Document) -> None:
+    before, new = onto.value["releases"], dataclasses.asdict(live)
     releases = [*before, {**new, "chain": _chain(new, before[-1] if before else {})}]
-    value = {**document.value, "releases": releases[-KEPT:]}
+    value = {**onto.value, "releases": releases[-KEPT:]}
     if dropped := releases[:-KEPT]:
         value["dropped"] = dropped[-1].get("chain", "")
-    run.store.write(layout.history(run.identity), value, seen=document.etag)
+    run.store.write(layout.history(run.identity), value, seen=onto.etag)
 
 
 def note_failure(run: Run, refusal: Refusal, *, onto: Document) -> None:
@@ -142,18 +213,44 @@ def note_failure(run: Run, refusal: Refusal, *, onto: Document) -> None:
         run.store.write(layout.history(run.identity), {**onto.value, "failures": failures}, seen=onto.etag)
 
 
-def verify(value: Mapping[str, Any]) -> str:
-    """Hold each release of a history's document against its chain; the chain's end. Raises HistoryChanged.
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """`end`: the chain's end; who keeps it elsewhere sees that nothing was cut off. `unchained`: entries of an older pipeline, which no chain holds."""
+
+    end: str
+    unchained: tuple[LiveRelease, ...]
+
+    def words(self) -> list[str]:
+        """Lines for people."""
+        old = self.unchained
+        span = f"the newest of {old[-1].at}" if old else ""
+        return [
+            *(
+                [f"history: {len(old)} written by an older pipeline, {span}: no chain holds them"]
+                if old
+                else []
+            ),
+            f"history: no entry was changed since it was written; the chain ends with {self.end}"
+            if self.end
+            else "history: there is no entry in a chain",
+        ]
+
+
+def verify(value: Mapping[str, Any]) -> Verified:
+    """Hold each release of a history's document against its chain. Raises HistoryChanged, with the first one that does not fit.
 
     What an older pipeline wrote has no chain: it is believed as long as nothing before it has one.
     """
+    old = list[LiveRelease]()
     before: Mapping[str, Any] = {"chain": value.get("dropped", "")}
     for each in value["releases"]:
         chained = each.get("chain") or before.get("chain")
         if chained and each.get("chain") != _chain(each, before):
             raise HistoryChanged(at=each["at"], release=Digest(each["digest"]).id)
+        if not chained:
+            old.append(LiveRelease.of(each))
         before = each
-    return str(before.get("chain", ""))
+    return Verified(end=str(before.get("chain", "")), unchained=tuple(old))
 
 
 def _chain(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ at any moment: what is under way stands in `unfinished.json`.
     live     migrate if that is due, check where nobody sees it, switch, check again
     open     end the maintenance, restart what runs the release's code
     settle   forget what was under way, remove old releases
+    ready    of a rollback, instead of `bring`: the release before is here, and nothing else is under way
     undo     what `live` and `open` do when they fail, and what a host does where another one has failed
 """
 
@@ -61,11 +62,11 @@ OUTPUT = 20_000
 
 
 class Failure(Exception):
-    """A step that failed. `output`: what its command said, if it was a command."""
+    """A step that failed. `output`: what its command said, if it was a command; `remedy`: what to type, if not the same again."""
 
-    def __init__(self, words: str, output: str = "") -> None:
+    def __init__(self, words: str, output: str = "", remedy: str = "") -> None:
         super().__init__(words)
-        self.output = output[-OUTPUT:]
+        self.output, self.remedy = output[-OUTPUT:], remedy
 
 
 class HostRelease:
@@ -74,6 +75,7 @@ class HostRelease:
     The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature` of the tarball;
     `keep`, `static_hours`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
+    Of a rollback alone `undoes`: the release that it undoes, and `instead`: what to type where there is no way back.
     """
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
@@ -85,6 +87,8 @@ class HostRelease:
         self.account = pwd.getpwnam(plan["user"])
         self.signer = ""
         self.changed = False
+        self.migrated: bool | None = None
+        self.downtime = 0.0
         self.notes: list[str] = []
         self.steps: list[tuple[str, float]] = []
 
@@ -397,8 +401,13 @@ class HostRelease:
         due["migration"] = not due["installs"] and self.is_due("migration")
         due["configuration"] = not due["installs"] and not due["migration"] and self.is_due("configuration")
         due["migrates"] = due["migration"] or known.get("migrates", False)
+        undoes, self.migrated = self.plan.get("undoes", ""), known.get("begun", False)
+        if undoes and (due["migrates"] or due["installs"]):
+            raise Failure(
+                f"{self.id} does not know this database: it has moved on", remedy=self.plan["instead"]
+            )
         begun = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
-        self.write(previous=self.previous(), begun=known.get("begun", False), **begun)
+        self.write(previous=self.previous(), begun=self.migrated, undoes=undoes, **begun)
         return due
 
     def is_due(self, work: str) -> bool:
@@ -421,6 +430,8 @@ class HostRelease:
             folder = self.root / "releases" / each
             if said and not (folder / said["active_file"]).exists():
                 self.must(said["on"], cwd=folder)
+        if not known.get("closed"):
+            self.write(closed=time.time())
 
     def wait_for_jobs(self) -> None:
         """Units of the running release's code stop. Jobs hold a lock, and new ones do not begin in maintenance."""
@@ -443,6 +454,7 @@ class HostRelease:
         """Database and configuration, by the new code."""
         with self.lent(self.profile.get("lent", ())):
             if due["migration"]:
+                self.migrated = True
                 self.write(begun=True)
                 self.outliving(self.profile["migration"]["run"])
             if due["configuration"] or (
@@ -574,6 +586,24 @@ class HostRelease:
                 time.sleep(pause)
         raise problem
 
+    # --- ready ------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Only the release before is gone back to; where that was begun, it is gone on with."""
+        with self.step("Check that the release before is here"):
+            undoes, instead, current = self.plan["undoes"], self.plan["instead"], self.linked("current")
+            if note := self.note():
+                if note.get("undoes") != undoes:
+                    raise Failure("a release was begun here and has not ended", remedy="doit release")
+            elif current not in (self.id, undoes):
+                raise Failure(f"it is {current or 'nothing'} that runs, not {undoes}", remedy="doit release")
+            elif current == undoes and (before := self.linked("previous")) != self.id:
+                raise Failure(f"before {undoes} it was {before or 'nothing'}, not {self.id}", remedy=instead)
+            if not self.marker.exists() or self.marker.read_text().strip() != self.plan["sha256"]:
+                raise Failure(f"{self.id} is not complete here", remedy=instead)
+            if current != self.id and (wrong := self.wrong_with(self.id)):
+                raise Failure(f"{self.id} is not believed: {wrong}", remedy=instead)
+
     # --- open, settle -----------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -594,6 +624,9 @@ class HostRelease:
         for folder in sorted((self.root / "releases").iterdir()):
             if (folder / said["active_file"]).exists():
                 self.must(said["off"], cwd=folder)
+        if closed := self.note().get("closed"):
+            self.downtime = round(time.time() - closed, 1)
+            self.write(closed=0)
 
     def restart(self) -> None:
         """Workers and their like, with the code that is current."""
@@ -606,7 +639,9 @@ class HostRelease:
             return
         with self.step("Remove the oldest releases"):
             previous = self.previous()
-            if previous:
+            if self.plan.get("undoes"):  # a second rollback would swing back to it
+                (self.root / "previous").unlink(missing_ok=True)
+            elif previous:
                 relink(self.root / "previous", f"releases/{previous}")
             self.unfinished.unlink()
             gone = self.surplus(previous)
@@ -901,8 +936,8 @@ def alone(folder: Path) -> Iterator[None]:
 def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
-    The answer: `changed`, `closed` (to visitors), `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its
-    `reason`, the `output` of its command, and the `outcome`: where the site stands.
+    The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `downtime` (seconds of the maintenance that it has
+    ended), `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
     """
     release, failed = HostRelease(plan), None
     with alone(release.root):
@@ -920,10 +955,18 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                     "reason": str(problem),
                     "output": getattr(problem, "output", ""),
                     "outcome": outcome,
+                    "remedy": getattr(problem, "remedy", ""),
                 }
                 break
-    done = {"changed": release.changed, "closed": release.in_maintenance(), "notes": release.notes}
-    return {**done, "steps": release.steps, "failed": failed}
+    return {
+        "changed": release.changed,
+        "closed": release.in_maintenance(),
+        "migrated": release.migrated,
+        "downtime": release.downtime,
+        "notes": release.notes,
+        "steps": release.steps,
+        "failed": failed,
+    }
 
 
 def undone(release: HostRelease) -> str:
@@ -945,6 +988,7 @@ PHASES: Mapping[str, Callable[[HostRelease], None]] = {
     "live": HostRelease.live,
     "open": HostRelease.open,
     "settle": HostRelease.settle,
+    "ready": HostRelease.ready,
     "undo": give_way,
 }
 UNDONE = ("live", "open", "undo")

@@ -18,7 +18,7 @@ from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
 from tasks.refusal import UNKNOWN, Refusal
-from tasks.release import history
+from tasks.release import history, undone
 from tasks.release.phases import Failure, Site
 from tasks.server import stage as server
 from tasks.settings import plain
@@ -27,6 +27,7 @@ from tasks.tarball import signature, stored
 if TYPE_CHECKING:
     from tasks.process.threads import Threads
     from tasks.run import Run
+    from tasks.version import Version
 
 LINK_SECONDS = 3600
 """Seconds in which a machine must begin its download."""
@@ -55,8 +56,8 @@ UP, DOWN, END = ("bring", "live", "open"), ("undo",), ("settle",)
 class NotLive(Refusal):
     """All phases ended well, but a host runs another release. Nothing is recorded."""
 
-    sentence = "release: {host} runs {found}, not {wanted}"
-    remedy = "doit release"
+    sentence = "{stage}: {host} runs {found}, not {wanted}"
+    remedy = "doit {stage}"
 
 
 class ScriptBroken(Refusal):
@@ -94,18 +95,20 @@ def go_live(
 ) -> Outcome:
     """Run `phases.py` on the machines, with a link to the tarball that is valid for an hour."""
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
+    undone.accept(run, digest)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     reached = hosts.reachable(run, found)
     before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
     try:
-        put_live(run, reached, plan({**server.variables(run), **variables(run, digest)}))
+        answers = put_live(run, reached, plan({**server.variables(run), **variables(run, digest)}))
         read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
     except Refusal as refusal:
         if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
             history.note_failure(run, refusal, onto=before)
         raise
-    _tag(run, [each.id for each in found])
-    history.add(run, digest, onto=before, seconds=run.clock.monotonic() - begun)
+    tag(run, [each.id for each in found], run.commit)
+    seconds = run.clock.monotonic() - begun
+    history.add(run, digest, onto=before, seconds=seconds, measured=measured(answers))
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
         done=f"{digest.id} is live",
@@ -113,25 +116,40 @@ def go_live(
     )
 
 
-def put_live(run: Run, reached: Sequence[Host], plan: Mapping[str, Any]) -> None:
+def put_live(run: Run, reached: Sequence[Host], plan: Mapping[str, Any]) -> list[Answer]:
     """Run the phases on all hosts, and look at the site from outside before the last one. Raises PhaseFailed, or a refusal of SSH."""
 
-    def phases(names: Sequence[str], **more: str) -> list[Answer]:
-        return run.hosts.phases(
-            PROGRAM,
-            names,
-            stage="release",
-            hosts=reached,
-            plan={**plan, **more},
-            console=run.console,
-            log=run.log("release"),
-        )
-
-    answers = phases(UP)
+    answers = perform(run, "release", UP, reached, plan)
     looks = any(each.changed for each in answers) and not any(each.closed for each in answers)
     if looks and (wrong := seen_wrong(run)):
-        phases(DOWN, why=wrong)
-    phases(END)
+        perform(run, "release", DOWN, reached, {**plan, "why": wrong})
+    return [*answers, *perform(run, "release", END, reached, plan)]
+
+
+def perform(
+    run: Run, stage: str, phases: Sequence[str], reached: Sequence[Host], plan: Mapping[str, Any]
+) -> list[Answer]:
+    """Run phases on all hosts for a stage. Raises PhaseFailed, or a refusal of SSH."""
+    log = run.log(stage)
+    return run.hosts.phases(
+        PROGRAM, phases, stage=stage, hosts=reached, plan=plan, console=run.console, log=log
+    )
+
+
+def measured(answers: Sequence[Answer]) -> history.Measured:
+    """What the hosts have measured: of each step, and of the maintenance, the slowest one."""
+    told: dict[str, list[bool | None]] = {}
+    steps: dict[str, float] = {}
+    for each in answers:
+        told.setdefault(each.host, []).append(each.migrated)
+        for name, seconds in each.steps:
+            steps[name] = max(seconds, steps.get(name, 0.0))
+    hosts = [True if True in said else False if False in said else None for said in told.values()]
+    return history.Measured(
+        migrated=True if True in hosts else None if None in hosts else False,
+        downtime=max((each.downtime for each in answers), default=0.0),
+        steps=tuple(steps.items()),
+    )
 
 
 def seen_wrong(run: Run) -> str:
@@ -147,17 +165,23 @@ def seen_wrong(run: Run) -> str:
     return ""
 
 
-def read_back(threads: Threads, ask: Hosts, reached: Sequence[Host], name: str, digest: Digest) -> None:
+def read_back(
+    threads: Threads,
+    ask: Hosts,
+    reached: Sequence[Host],
+    name: str,
+    digest: Digest,
+    *,
+    stage: str = "release",
+) -> None:
     """Ask every host which release it runs. Raises NotLive, or a refusal of SSH."""
     program = LIVE.format(name=name)
     with threads.pool(len(reached) or 1) as pool:
-        answers = list(
-            pool.map(lambda host: ask.python(host, "release", program, quick=True).strip(), reached)
-        )
+        answers = list(pool.map(lambda host: ask.python(host, stage, program, quick=True).strip(), reached))
     for host, answer in zip(reached, answers, strict=True):
         if answer != digest:
             found = Digest(answer).id if answer else "no complete release"
-            raise NotLive(host=host.name, found=found, wanted=digest.id)
+            raise NotLive(stage=stage, host=host.name, found=found, wanted=digest.id)
 
 
 def variables(run: Run, digest: Digest) -> dict[str, object]:
@@ -165,10 +189,19 @@ def variables(run: Run, digest: Digest) -> dict[str, object]:
     signed, kept = stored.signature_of(run, digest), run.tarballs
     signature.accept(run, digest, signed)
     return {
-        "release_id": digest.id,
+        **variables_here(run, digest),
         "release_url": kept.cloud.presigned_url(kept.bucket, stored.stored_key(run, digest), LINK_SECONDS),
-        "release_sha256": digest,
         "release_signature": signed,
+    }
+
+
+def variables_here(run: Run, digest: Digest) -> dict[str, object]:
+    """The same for a release that the machines have: nothing says where its tarball is."""
+    return {
+        "release_id": digest.id,
+        "release_url": "",
+        "release_sha256": digest,
+        "release_signature": "",
         "release_keep": run.environment.release.keep,
         "release_static_hours": run.environment.release.static_hours,
         "release_job_seconds": JOB_SECONDS,
@@ -257,9 +290,9 @@ def _scripts(run: Run) -> dict[str, str]:
     return {each.name: Digest.of_bytes(each.read_bytes()) for each in paths}
 
 
-def _tag(run: Run, ids: Sequence[str]) -> None:
+def tag(run: Run, ids: Sequence[str], commit: Version) -> None:
     """Tag the machines with the commit and its expiry; these tags are no input of `infrastructure`."""
     days = run.environment.release.expires_after_days
     today = run.clock.now().date()
     expiry = {"expires": (today + datetime.timedelta(days=days)).isoformat()} if days else {}
-    ec2.tag(run, ids, {"commit": run.commit, **expiry})
+    ec2.tag(run, ids, {"commit": commit, **expiry})

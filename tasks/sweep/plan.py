@@ -354,11 +354,11 @@ def _files(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[Dele
 
 
 def _records(inventory: Inventory, known: Known, settings: Sweep) -> Iterator[Deletion]:
-    """Old pointers of commits, keys of builds and records of runs."""
+    """Old pointers of commits, keys of builds, records of runs and marks of tarballs that were undone."""
     why = f"a record older than {settings.record_days} days"
     found = list(keyed(inventory.objects))
     pointers = [(each, key) for each, key in found if key.folder in ("keys", "commits")]
-    runs = [(each, key) for each, key in found if key.kind == "run"]
+    runs = [(each, key) for each, key in found if key.kind in ("run", "undone")]
     for each, key in (*pointers, *runs):
         if older(inventory, each, settings.record_days) and key.name not in known.referred:
             yield Deletion(of=each, group=each.key, why=why)

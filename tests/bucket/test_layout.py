@@ -16,7 +16,7 @@ NAMES = ("a" * 64, "3fa9c2e-dirty", "0")
 TASKS = ("server", "infrastructure:environment", "tarball:style-Magento/luma", "leases")
 PREFIXES = (
     *("leases/", "state/", "ledgers/", "history/", "machines/"),
-    *("runs/", "trusted/", "branches/", "sweep/"),
+    *("runs/", "trusted/", "branches/", "sweep/", "undone/"),
 )
 FOLDERS = ("/layers/", "/keys/", "/commits/", "/tarballs/")
 
@@ -40,6 +40,7 @@ def made():
         yield layout.commit_run(name), Key(kind="run", name=name)
         for zone in layout.ZONES:
             of = {"zone": zone, "name": name}
+            yield layout.undone(zone, name), Key(kind="undone", **of)
             for folder in ("layers", "keys", "commits"):
                 yield layout.record(zone, folder, name), Key(kind="record", folder=folder, **of)
             for folder in ("layers", "tarballs"):

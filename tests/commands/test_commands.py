@@ -61,6 +61,8 @@ def project(tmp_path_factory) -> Path:
         (["release", "--wait", "0"], 3, "option --wait: goes before the arguments", "doit run --wait 0 release"),
         (["release", "--qqqqq"], 3, "command line: option --qqqqq not recognized (known: --always-execute", "doit help run"),
         (["teardown", "release"], 3, "teardown goes alone, not together with release", "doit plan teardown"),
+        (["rollback", "release"], 3, "rollback goes alone, not together with release", "doit plan rollback"),
+        (["r*"], 3, "rollback goes alone, not together with r*", "doit plan rollback"),
         (["environment=staging", "tarbal"], 3, "no task or command named tarbal (did you mean tarball?", "doit environment=staging tarball"),
     ],
 )  # fmt: skip
@@ -77,7 +79,7 @@ def test_a_misspelling_is_refused(project, tmp_path, arguments, code, sentence, 
 def test_a_stage_without_a_function_is_refused_with_file_and_line(project, tmp_path):
     shop = shutil.copytree(project, tmp_path / "shop")
     path = shop / "environments" / "production.yml"
-    path.write_text(path.read_text().replace("server, release]", "server, relese]"))
+    path.write_text(path.read_text().replace("server, release,", "server, relese,"))
     answered = doit(shop, "environment=production", "list")
     assert answered.returncode == 3
     assert answered.stderr.startswith(
@@ -101,6 +103,7 @@ def test_the_list_has_the_stages_in_order_with_a_sentence_each(project):
         "tarball",
         "server",
         "release",
+        "rollback",
         "teardown",
         "image",
     ]

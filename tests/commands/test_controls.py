@@ -145,6 +145,26 @@ def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     assert "no run waits" in said(doit(root, "stop"))
 
 
+@pytest.mark.promise("rollback-under-the-gate-s-rules", "what-is-undone-goes-no-further")
+def test_production_goes_back_and_what_is_undone_does_not_continue_until_it_is_allowed(root):
+    for _ in range(2):
+        change(root, "app/pub/index.php")
+        said(doit(root, "start"))
+        said(doit(root, "continue", PERSON="lee"))
+    now, before = (document(root, "history/production.json")["releases"][-each] for each in (1, 2))
+    refused(root, "environment=production", "rollback", "release", code=3)
+    said(doit(root, "environment=production", "rollback"))
+    assert (live(root)["digest"], live(root)["undid"]) == (before["digest"], now["digest"])
+    assert live(root, "staging")["digest"] == now["digest"]
+    assert states(root)[-2:] == ["live", "undone"]
+    digest = now["digest"][:16]
+    assert f"{digest} goes no further" in refused(root, "continue")
+    assert "has gone back to" in refused(root, "environment=production", "rollback")
+    said(doit(root, "environment=production", "allow", digest))
+    said(doit(root, "continue", PERSON="lee"))
+    assert (live(root)["digest"], states(root)[-2:]) == (now["digest"], ["continuing", "live"])
+
+
 @pytest.mark.long(short="tests/promotion/test_gate.py::test_a_release_by_name_begins_as_start_does")
 def test_a_release_of_staging_by_name_takes_the_same_path_as_start(root):
     change(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 
@@ -16,11 +17,12 @@ from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
+from tasks.release import history
 from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
-from tests.conftest import until
+from tests.conftest import commit, until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -118,9 +120,9 @@ def test_the_same_release_again_changes_nothing_either_way(go_live, current, way
     assert current() == name
 
 
-@pytest.mark.promise("the-switch-drops-no-request")
-def test_a_release_of_other_code_drops_no_request(go_live, site):
-    go_live("before")
+@contextlib.contextmanager
+def visited(site):
+    """The statuses that a visitor gets meanwhile."""
     answers, over = [], threading.Event()
 
     def visit():
@@ -130,12 +132,38 @@ def test_a_release_of_other_code_drops_no_request(go_live, site):
     visitor = threading.Thread(target=visit)
     visitor.start()
     try:
-        go_live("after", release_keep=1)  # removes old ones: PHP-FPM is reloaded as well
+        yield answers
     finally:
         over.set()
         visitor.join()
     assert len(answers) > 5
+
+
+@pytest.mark.promise("the-switch-drops-no-request")
+def test_a_release_of_other_code_drops_no_request(go_live, site):
+    go_live("before")
+    with visited(site) as answers:
+        go_live("after", release_keep=1)  # removes old ones: PHP-FPM is reloaded as well
     assert set(answers) == {200}
+
+
+@pytest.mark.promise("rollback-goes-to-the-one-before", "the-switch-drops-no-request")
+def test_a_rollback_shows_the_page_before_and_drops_no_request(site):
+    template = site.root / "app/app/code/Shop/Catalog/view/frontend/templates/list.phtml"
+    page = template.read_text()
+    for number in ("one", "two"):
+        template.write_text(f"{page}<p>release {number}</p>\n")
+        commit(site.root, number)
+        site.stages("release")
+    assert "release two" in site.get()[1]
+    with visited(site) as answers:
+        assert site.stages("rollback") == {"rollback": "done"}
+    assert set(answers) == {200}
+    assert "release one" in site.get()[1]
+    assert "goes no further" in site.doit("release").stderr
+    assert site.doit("allow", history.read(site.run.store, site.run.identity)[-1].undid).returncode == 0
+    assert site.stages("release")["release"] == "done"
+    assert "release two" in site.get()[1]
 
 
 @pytest.mark.promise("wrong-digest-is-removed")

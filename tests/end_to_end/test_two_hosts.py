@@ -171,6 +171,41 @@ def assert_both_go_on(site, before):
     assert recorded(site) == after[0][0]
 
 
+@pytest.mark.promise(
+    "rollback-goes-to-the-one-before", "what-is-undone-goes-no-further", "only-code-is-rolled-back"
+)
+def test_both_machines_go_back_or_none_and_what_is_undone_goes_no_further_until_it_is_allowed(pair):
+    change(pair)
+    assert pair.stages("release")["release"] == "done"
+    before = seen(pair)
+    change(pair)
+    assert pair.stages("release")["release"] == "done"
+    undone = seen(pair)
+    with broken(pair.hosts[1], "/var/tmp/switch-fails"):
+        failed = pair.doit("rollback")
+        assert f"rollback: {pair.hosts[1].name}: Switch to the new release: test" in failed.stderr
+    assert seen(pair) == undone != before
+    assert pair.stages("rollback") == {"rollback": "done"}
+    assert seen(pair) == before
+    digest = undone[0][0][:16]
+    listed = pair.doit("releases").stdout
+    assert f"current       {before[0][0][:16]}" in listed
+    assert f"kept, undone  {digest}" in listed
+    assert f"has gone back to {before[0][0][:16]} already" in pair.doit("rollback").stderr
+    assert f"{digest} goes no further" in pair.doit("release").stderr
+    assert seen(pair) == before
+    assert pair.doit("allow", digest).returncode == 0
+    assert pair.stages("release")["release"] == "done"
+    assert seen(pair) == undone
+    change(pair)
+    every(pair, "open('/var/tmp/data/due', 'x')")
+    assert pair.stages("release")["release"] == "done"
+    migrated = seen(pair)
+    assert "has migrated its database" in pair.doit("rollback").stderr
+    assert seen(pair) == migrated
+    assert "no entry was changed" in pair.doit("history", "--verify").stdout
+
+
 @pytest.mark.long(
     short="tests/end_to_end/test_rollback.py::test_a_broken_migration_keeps_visitors_out_until_a_release_succeeds"
 )

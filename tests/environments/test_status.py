@@ -66,7 +66,7 @@ def environment(run, branch):
     made = run_in(run.root, run.cloud, branch=branch)
     facts = infrastructure.converge(made).facts
     history.add(made, Digest("5d8c628c510ad252" + "0" * 48))
-    release._tag(made, [each["id"] for each in facts["hosts"]])
+    release.tag(made, [each["id"] for each in facts["hosts"]], made.commit)
     return made
 
 

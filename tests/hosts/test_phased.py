@@ -20,10 +20,16 @@ def a_host(name):
 
 
 def an_answer(**more):
-    return f"Fetch\n{json.dumps({'changed': True, 'closed': False, 'notes': [], 'steps': [], 'failed': None, **more})}"
+    return f"Fetch\n{json.dumps({'changed': True, 'closed': False, 'migrated': None, 'downtime': 0, 'notes': [], 'steps': [], 'failed': None, **more})}"
 
 
-FAILED = {"step": "Check", "reason": "/ answers 503, not 200", "output": "", "outcome": "went back to old"}
+FAILED = {
+    "step": "Check",
+    "reason": "/ answers 503, not 200",
+    "output": "",
+    "outcome": "went back to old",
+    "remedy": "",
+}
 
 
 ORDER = ("bring", "live", "open", "settle")
@@ -107,6 +113,11 @@ def test_of_two_that_fail_the_first_one_is_told(tmp_path):
         "release: a: Check: / answers 503, not 200; went back to old\n    doit release"
     )
     assert ("a", "undo") not in told.asked
+
+
+def test_a_program_may_know_better_what_to_type_than_the_same_again(tmp_path):
+    told = Two(tmp_path, a_bring=an_answer(failed={**FAILED, "remedy": "git revert 1a2b3c4"}))
+    assert told.perform("a")[-1].refusal.text.endswith("; went back to old\n    git revert 1a2b3c4")
 
 
 def test_the_reason_of_a_command_is_what_it_threw_and_the_log_has_all(tmp_path):

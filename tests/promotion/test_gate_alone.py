@@ -12,15 +12,24 @@ from tasks.bucket.store import RecordTaken
 from tasks.digest import Digest
 from tasks.promotion import gate
 from tasks.promotion.gate import BranchUnproved, OnlyByContinue, OtherBranch, Proof
-from tasks.promotion.rules import Downgrade, Frozen, NotStaged, NotWaiting, OtherTarball
-from tasks.release import history
+from tasks.promotion.rules import (
+    Downgrade,
+    Frozen,
+    NotStaged,
+    NotWaiting,
+    OtherTarball,
+    PersonUnknown,
+    SamePerson,
+)
+from tasks.release import history, undone
+from tasks.release.rollback import NoWayBack
 from tasks.source import UncommittedChanges
 from tests.clouds import run_in
 from tests.conftest import commit, git
 from tests.plain import Plain
 from tests.simulation.alone import Alone
 from tests.simulation.cloud import SimulatedCloud
-from tests.simulation.controllers import COMMITS
+from tests.simulation.controllers import COMMITS, TESTING
 from tests.simulation.scheduler import Process
 
 FIRST, SECOND = COMMITS[:2]
@@ -361,6 +370,98 @@ def test_who_continues_is_who_the_cloud_says(world, name, refused):
     assert (found is not None) is refused
 
 
+# --- a rollback -----------------------------------------------------------------------------------
+
+
+def went_live(world, environment, *entries):
+    """An environment has had these live: tarball, commit, what was undone."""
+    told = {"branch": "main", "by": "kim", "at": KIM["at"], "run": "before", "migrated": False}
+    releases = [{"digest": digest, "commit": each, "undid": undid, **told} for digest, each, undid in entries]
+    world.put(layout.history(environment), {"releases": releases})
+
+
+def goes_back(world, environment, then=None, act=None, name="lee"):
+    """Begin a rollback and end it, after this has happened; what it refuses."""
+
+    def begin(run):
+        finish = gate.begin(act(run) if act else run, "run", {"rollback"})
+        if then:
+            then()
+        return finish(Proof(digest=None)) if finish else None
+
+    return world.does(begin, environment=environment, name=name)
+
+
+@pytest.mark.promise("rollback-under-the-gate-s-rules")
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_the_record_of_what_is_undone_says_so(world, environment):
+    recorded(world, "started", "built", "staged", "waiting", "live")
+    before = [(OTHER, SECOND, ""), (DIGEST, FIRST, "")]
+    went_live(world, environment, *before)
+    then = lambda: went_live(world, environment, *before, (OTHER, SECOND, DIGEST))  # noqa: E731
+    assert goes_back(world, environment, then) is None
+    step = world.value(layout.commit_run(FIRST))["steps"][-1]
+    assert (step["state"], step["words"]) == ("undone", f"{environment} runs {SECOND.short} again")
+
+
+def test_a_rollback_that_did_not_go_back_says_nothing(world):
+    recorded(world, "started", "live")
+    went_live(world, "production", (OTHER, SECOND, ""), (DIGEST, FIRST, ""))
+    assert goes_back(world, "production") is None
+    assert states(world) == ["started", "live"]
+
+
+@pytest.mark.promise("rollback-under-the-gate-s-rules")
+@pytest.mark.parametrize("environment", ["testing", "staging", "production"])
+def test_a_frozen_environment_goes_back_nowhere(world, environment):
+    with pytest.raises(Frozen, match=f"^rollback: {environment} is frozen"):
+        goes_back(world, environment, act=frozen)
+
+
+@pytest.mark.promise("rollback-under-the-gate-s-rules")
+@pytest.mark.parametrize(
+    ("name", "record", "said"),
+    [
+        ("lee", True, None),
+        ("kim", True, "^rollback: production requires another person's approval, and kim has started this run"),
+        ("lee", False, "^rollback: production requires another person's approval, and a run without a record names no"),
+    ],
+)  # fmt: skip
+def test_another_person_than_who_has_started_it_undoes_a_release(world, name, record, said):
+    if record:
+        recorded(world, "started", "live")
+    went_live(world, "production", (OTHER, SECOND, ""), (DIGEST, FIRST, ""))
+    if said is None:
+        assert goes_back(world, "production", act=approval, name=name) is None
+        return
+    with pytest.raises((SamePerson, PersonUnknown), match=said):
+        goes_back(world, "production", act=approval, name=name)
+
+
+@pytest.mark.promise("rollback-goes-to-the-one-before")
+@pytest.mark.parametrize("environment", ["testing", "staging"])
+def test_where_there_is_no_way_back_no_stage_is_begun(world, environment):
+    with pytest.raises(NoWayBack, match="has no release"):
+        goes_back(world, environment)
+
+
+def test_a_branch_s_rollback_asks_nothing_that_its_role_may_not_read(world):
+    went_live(world, TESTING, (OTHER, SECOND, ""), (DIGEST, FIRST, ""))
+    assert world.does(lambda run: gate.begin(run, "run", {"rollback"}), environment="testing") is None
+    assert [name for _, name in world.requests] == ["get_object"]
+
+
+@pytest.mark.promise("what-is-undone-goes-no-further")
+def test_what_was_undone_does_not_continue_until_it_is_allowed(world):
+    waits(world)
+    recorded(world, "started", "waiting", "live", "undone")
+    world.does(lambda run: undone.mark(run, DIGEST), environment="production", name="kim")
+    refused = judged(world)
+    assert refused.text.startswith(f"continue: {DIGEST.id} goes no further: kim has undone it in production")
+    world.does(lambda run: undone.allow(run, DIGEST), environment="production", name="lee")
+    assert judged(world) is None
+
+
 # --- the checkout ---------------------------------------------------------------------------------
 
 
@@ -386,6 +487,17 @@ def test_a_clean_commit_of_the_default_branch_may_be_released_where_it_is_allowe
         ("production", "continue"),
     ):
         checked(checkout, environment, control)
+
+
+@pytest.mark.promise("rollback-under-the-gate-s-rules")
+def test_production_is_rolled_back_from_a_clean_commit_of_the_default_branch_only(checkout):
+    checked(checkout, "production", task="rollback")
+    for task in ("roll*", "release", "rollback:all"):
+        with pytest.raises(OnlyByContinue):
+            checked(checkout, "production", task=task)
+    git(checkout, "checkout", "-qb", "feature")
+    with pytest.raises(OtherBranch, match=r"^rollback: production takes the branch main only"):
+        checked(checkout, "production", task="rollback")
 
 
 @pytest.mark.parametrize(("control", "task"), [("run", "release"), ("run", "server"), ("start", "release")])

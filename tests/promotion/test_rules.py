@@ -11,6 +11,7 @@ from tasks.application import ApplicationFolder
 from tasks.digest import Digest
 from tasks.promotion.record import PromotionRecord, Step
 from tasks.promotion.rules import Facts, Reach, kinds, lines, refusal
+from tasks.release.undone import Mark
 from tasks.settings import Environment
 from tasks.tarball.stored import Pointer
 from tasks.version import Version
@@ -49,6 +50,7 @@ GOOD = Facts(
     arn=LEE,
     now=NOON,
 )
+UNDONE = Mark(digest=DIGEST, environment="production", at="2026-11-24 11:00 UTC", by="kim")
 PLAIN = Environment(takes_from="staging")
 
 
@@ -59,6 +61,7 @@ PLAIN = Environment(takes_from="staging")
         ({}, {"running": None, "contained": None}),
         ({}, {"record": run_of("started", "waiting", "continuing")}),
         ({}, {"record": run_of("started", "waiting", "live"), "current": OTHER}),
+        ({}, {"record": run_of("started", "waiting", "live", "undone")}),
         ({"builders": ("builder",)}, {}),
         ({"freezes": ("2026-11-25/2026-11-30",)}, {}),
         ({"freezes": ("2026-11-20/2026-11-24T12:00",)}, {}),
@@ -76,6 +79,8 @@ def test_a_proved_commit_may_continue(settings, facts):
 @pytest.mark.parametrize(
     ("settings", "facts", "sentence"),
     [
+        ({}, {"undone": UNDONE, "record": None}, "continue: dddddddddddddddd goes no further: kim has undone it in production, 2026-11-24 11:00 UTC\n    doit allow dddddddddddddddd"),
+        ({}, {"record": run_of("started", "waiting", "live", "undone"), "current": OTHER}, "does not wait: superseded"),
         ({}, {"record": None}, "continue: ccccccc has not been on staging, which runs ccccccc"),
         ({}, {"record": None, "current": None}, "continue: ccccccc has not been on staging\n"),
         ({}, {"record": run_of("started")}, "the run of ccccccc does not wait: started since"),

@@ -14,11 +14,11 @@ from tasks.version import Version
 NOW = datetime.datetime(2026, 11, 27, 12, 0, tzinfo=datetime.UTC)
 
 
-def live(at, committed=""):
-    digest = Digest("d" * 64)
+def live(at, committed="", digest="d", undid=""):
+    digest, undid = Digest(digest * 64), undid * 64
     return LiveRelease(
         digest=digest, commit=Version("c"), branch="main", by="a", at=f"2026-11-{at} UTC", run="r",
-        committed=committed and f"2026-11-{committed} UTC",
+        undid=undid, committed=committed and f"2026-11-{committed} UTC",
     )  # fmt: skip
 
 
@@ -41,6 +41,18 @@ def failed(at):
             [live("20 10:00"), live("21 10:00"), live("22 10:30")],
             [failed("20 11:00"), failed("20 12:00"), failed("22 10:00")],
             "in 90 days: 0.2 releases a week, - from commit to live, 50% failed, 11.8 h until the next one was live",
+        ),
+        # what was undone has failed since it was live, and the rollback is no release
+        (
+            [live("20 10:00"), live("21 10:00", "21 09:00", "e"), live("21 10:30", "20 09:00", undid="e"), live("22 10:00", "22 08:00", "f")],
+            [],
+            "in 90 days: 0.2 releases a week, 1.5 h from commit to live, 33% failed, 30 min until the next one was live",
+        ),
+        # of one tarball, the second commit does not begin it anew
+        (
+            [live("20 10:00"), live("21 10:00", digest="e"), live("21 11:00", digest="e"), live("21 12:00", undid="e")],
+            [failed("21 13:00")],
+            "in 90 days: 0.2 releases a week, - from commit to live, 50% failed, 2.0 h until the next one was live",
         ),
         # nothing has followed yet
         ([live("20 10:00")], [failed("21 10:00")], "in 90 days: 0.1 releases a week, - from commit to live, 50% failed, - until the next one was live"),

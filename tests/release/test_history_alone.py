@@ -14,7 +14,7 @@ from tasks.hosts.ssh import HostUnreachable
 from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
 from tasks.release import history
-from tasks.release.history import HistoryChanged
+from tasks.release.history import HistoryChanged, Measured
 from tasks.release.stage import go_live
 from tests.simulation.alone import Alone
 from tests.simulation.controllers import TESTING, pack
@@ -158,14 +158,50 @@ def test_a_change_of_the_past_is_found(number, change):
         history.verify(value)
 
 
-def test_what_an_older_pipeline_has_written_without_a_chain_is_believed():
+@pytest.mark.promise("changed-past-is-found")
+def test_what_an_older_pipeline_has_written_without_a_chain_is_believed_and_said():
     world = Alone()
 
     def act(run):
         history.add(run, DIGEST)
         document = history.opened(run.store, run.identity)
-        document.value["releases"][0]["chain"] = ""
+        del document.value["releases"][0]["chain"]
+        assert history.verify(document.value).words()[-1] == "history: there is no entry in a chain"
         history.add(run, OTHER, onto=document)
         return history.opened(run.store, run.identity).value
 
-    history.verify(world.does(act))
+    value = world.does(act)
+    old, new = value["releases"]
+    assert history.verify(value).words() == [
+        f"history: 1 written by an older pipeline, the newest of {old['at']}: no chain holds them",
+        f"history: no entry was changed since it was written; the chain ends with {new['chain']}",
+    ]
+    assert len(history.verify(added(2)).words()) == 1
+
+
+UNKNOWN = Measured(migrated=None)
+MIGRATED = Measured(migrated=True, downtime=4.2, steps=(("Switch", 0.1), ("Check", 1.5)))
+
+
+@pytest.mark.parametrize(
+    ("before", "measured", "wanted"),
+    [
+        ("", MIGRATED, True),
+        ("", UNKNOWN, None),  # nothing was written of the run that has put it live
+        (OTHER, UNKNOWN, None),
+        (DIGEST, UNKNOWN, False),  # another commit of the same tarball: the entry before says it
+        (DIGEST, MIGRATED, True),
+    ],
+)
+def test_what_the_hosts_have_measured_is_written_and_what_nobody_knows_too(before, measured, wanted):
+    world = Alone()
+
+    def act(run):
+        if before:
+            history.add(dataclasses.replace(run, checked_out=1), before)
+        history.add(run, DIGEST, measured=measured)
+        history.verify(history.opened(run.store, run.identity).value)
+        return history.read(run.store, run.identity)[-1]
+
+    found = world.does(act)
+    assert (found.migrated, found.downtime, found.steps) == (wanted, measured.downtime, measured.steps)

@@ -36,7 +36,12 @@ class Told(Hosts):
         self.asked.append((*phases, plan.get("why", "")))
         if "undo" in phases:
             raise PhaseFailed(
-                stage="release", host="i-1", step="Go back", reason=plan["why"], outcome="went back"
+                stage="release",
+                host="i-1",
+                step="Go back",
+                reason=plan["why"],
+                outcome="went back",
+                remedy="doit release",
             )
         return [self.answer]
 

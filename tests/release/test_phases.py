@@ -20,9 +20,10 @@ import pytest
 
 from tasks.digest import Digest
 from tasks.release import phases
+from tasks.release.rollback import BACK
 from tasks.release.stage import END, PROGRAM, UP
 
-ALL = (*UP, *END)
+ALL, ALL_BACK = (*UP, *END), (*BACK, *END)
 DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
@@ -173,6 +174,20 @@ class Host:
     def does(self, name: str, **more) -> dict:
         """Release; what the program answers."""
         return phases.perform(self.plan(name, **more))
+
+    def rollback(self, name: str, undoes: str, **more) -> dict:
+        """Go back to a release that is here; what the program answers."""
+        marker = self.root / "releases" / name / ".complete"
+        said = {"undoes": undoes, "instead": "git revert 1a2b3c4", "phases": ALL_BACK, "url": "", **more}
+        return self.does(name, **{"sha256": marker.read_text().strip() if marker.exists() else "", **said})
+
+    def state(self) -> dict:
+        """Every link and note, and what runs."""
+        links = {each: self.linked(each) for each in ("current", "next", "previous")}
+        return {**links, "under way": self.under_way(), "closed": self.closed(), "said": self.said()}
+
+    def linked(self, name: str) -> str:
+        return (self.root / name).readlink().name if (self.root / name).is_symlink() else ""
 
     def live(self, name: str, **more) -> dict:
         answer = self.does(name, **more)
@@ -1003,6 +1018,183 @@ def test_a_host_that_has_migrated_and_opened_keeps_its_release(host):
     assert (host.current, host.closed()) == ("new", False)
 
 
+# --- rollback -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.promise("rollback-goes-to-the-one-before")
+def test_a_rollback_goes_to_the_release_before_fetches_nothing_and_again_changes_nothing(host):
+    host.live("old")
+    host.live("new", profile={"after_switch": [["touch", "emptied"]]})
+    host.server.says["tarball"] = [500] * 10
+    host.asked.clear()
+    answer = host.rollback(
+        "old", "new", profile={"after_switch": [["touch", "emptied"]], "restart": ["workers"]}
+    )
+    assert (answer["failed"], answer["changed"], answer["migrated"]) == (None, True, False)
+    assert (host.current, host.linked("previous"), host.under_way()) == ("old", "", {})
+    assert [link for link, path in host.asked if path == "/health"][0::2] == [
+        "next",
+        "current",
+    ]  # of two names
+    assert (host.root / "releases/old/emptied").exists()
+    assert host.said() == ["restart workers"]
+    assert len(host.server.says["tarball"]) == 10
+    again = host.rollback("old", "new")
+    assert (again["failed"], again["changed"], host.current) == (None, False, "old")
+    assert host.rollback("new", "old")["failed"]["reason"] == "before old it was nothing, not new"
+
+
+def test_the_release_after_a_rollback_goes_back_to_what_the_rollback_went_to(host):
+    host.live("old")
+    host.live("new")
+    host.rollback("old", "new")
+    host.live("newer")
+    assert host.linked("previous") == "old"
+    assert host.rollback("old", "newer")["failed"] is None
+    assert host.current == "old"
+
+
+def another_before(host):
+    phases.relink(host.root / "previous", "releases/older")
+    return "before new it was older, not old", "git revert 1a2b3c4"
+
+
+def another_runs(host):
+    phases.relink(host.root / "current", "releases/older")
+    return "it is older that runs, not new", "doit release"
+
+
+def nothing_is_complete(host):
+    (host.root / "releases/old/.complete").unlink()
+    return "old is not complete here", "git revert 1a2b3c4"
+
+
+def another_tarball(host):
+    (host.root / "releases/old/.complete").write_text("e" * 64)
+    return "old is not complete here", "git revert 1a2b3c4"
+
+
+def a_release_is_under_way(host):
+    host.fails("newer", profile=migration(["false"]))
+    return "a release was begun here and has not ended", "doit release"
+
+
+@pytest.mark.promise("rollback-goes-to-the-one-before")
+@pytest.mark.parametrize(
+    "stands", [another_before, another_runs, nothing_is_complete, another_tarball, a_release_is_under_way]
+)
+def test_what_stands_in_the_way_of_a_rollback_is_told_and_nothing_is_changed(host, stands):
+    for name in ("older", "old", "new"):
+        host.live(name, keep=3)
+    digest = (host.root / "releases/old/.complete").read_text().strip()
+    reason, remedy = stands(host)
+    before = host.state()
+    answer = host.rollback("old", "new", sha256=digest, profile={"restart": ["workers"]})
+    failed = answer["failed"]
+    assert (failed["reason"], failed["remedy"], answer["changed"]) == (reason, remedy, False)
+    assert failed["outcome"] == f"{before['current']} runs"
+    assert host.state() == before
+
+
+@pytest.mark.promise("only-code-is-rolled-back")
+@pytest.mark.parametrize("kind", ["migration", "install"])
+def test_where_the_database_has_moved_on_nothing_goes_back(host, kind):
+    host.live("old")
+    host.live("new")
+    before = host.state()
+    install = {"interpreter": ["sh", "/dev/stdin"], "due": "due", "due_exit": 2, "run": "run", "then": []}
+    due = {"migration": migration(["touch", "migrated"]), "install": {"install": install}}[kind]
+    failed = host.rollback("old", "new", profile=due, scripts={"due": "exit 2", "run": "touch migrated"})[
+        "failed"
+    ]
+    assert (failed["step"], failed["reason"], failed["outcome"], failed["remedy"]) == (
+        "Check what is due",
+        "old does not know this database: it has moved on",
+        "new runs as before",
+        "git revert 1a2b3c4",
+    )
+    assert host.state() == before
+    assert not (host.root / "releases/old/migrated").exists()
+
+
+@pytest.mark.promise("only-code-is-rolled-back")
+def test_a_rollback_imports_the_configuration_of_the_release_that_it_goes_to(host):
+    host.live("old")
+    host.live("new")
+    imported = host.folder / "imported"
+    profile = configuration(["sh", "-c", f"basename $(pwd -P) >> {imported}; test ! -e closed"])
+    assert host.rollback("old", "new", profile=profile)["failed"] is None
+    assert (imported.read_text().split(), host.current) == (["old"], "old")
+
+
+@pytest.mark.parametrize(
+    ("page", "outcome"), [("ill", "new runs as before"), ("ill as current", "went back to new")]
+)
+def test_a_release_before_that_is_ill_by_now_leaves_things_as_they_were(host, page, outcome):
+    host.live("old", files={"page": "x" * len(page)})
+    host.live("new")
+    path = host.root / "releases/old/page"
+    at = path.stat().st_mtime_ns
+
+    def becomes(text):
+        """As what a release needs may change, without a file of its own."""
+        path.write_text(text)
+        os.utime(path, ns=(at, at))
+
+    becomes(page)
+    failed = host.rollback("old", "new")["failed"]
+    assert (failed["outcome"], host.current, host.linked("previous")) == (outcome, "new", "old")
+    assert host.under_way() == {}
+    becomes("x" * len(page))
+    assert host.rollback("old", "new")["failed"] is None
+
+
+def test_a_host_that_has_gone_back_goes_forward_again_where_another_one_has_failed(host):
+    host.live("old")
+    host.live("new")
+    assert host.rollback("old", "new", phases=BACK)["failed"] is None
+    assert host.current == "old"
+    failed = host.rollback("old", "new", phases=["undo"])["failed"]
+    assert (failed["outcome"], host.current, host.linked("previous")) == ("went back to new", "new", "old")
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_that_was_changed_is_no_way_back(host):
+    host.live("old")
+    host.live("new")
+    (host.root / "releases/old/page").write_text("another")
+    failed = host.rollback("old", "new")["failed"]
+    assert failed["reason"] == "old is not believed: its files are not what was unpacked"
+    assert (host.current, host.under_way()) == ("new", {})
+
+
+def test_a_rollback_under_maintenance_by_hand_ends_none(host):
+    host.live("old")
+    host.live("new")
+    (host.root / "current/closed").touch()
+    assert host.rollback("old", "new")["failed"] is None
+    assert (host.current, host.closed()) == ("old", True)
+
+
+@pytest.mark.promise("downtime-is-measured-by-the-host")
+def test_a_host_tells_for_how_long_it_was_closed(host):
+    assert host.live("old")["downtime"] == 0
+    assert 0.3 <= host.live("new", profile=migration(["sleep", "0.3"]))["downtime"] < 3
+    host.fails("newer", profile=migration(["false"]))
+    (host.root / "unfinished.json").write_text(json.dumps({**host.under_way(), "closed": time.time() - 60}))
+    assert 60 <= host.live("newer")["downtime"] < 63  # also while nobody released
+    (host.root / "current/closed").touch()
+    assert host.live("newest", profile=migration(["true"]))["downtime"] == 0  # somebody else has closed it
+
+
+def test_a_release_tells_whether_it_has_migrated(host):
+    assert host.live("old")["migrated"] is False
+    assert host.live("old")["migrated"] is None
+    assert host.live("new", profile=migration(["true"]))["migrated"] is True
+    host.does("newer", profile=migration(["true"]), phases=UP)
+    assert host.live("newer")["migrated"] is True  # what a run that was killed has begun
+
+
 # --- killed ---------------------------------------------------------------------------------------------
 
 KILLED = [
@@ -1018,14 +1210,8 @@ KILLED = [
 ]
 
 
-@pytest.mark.promise("release-goes-on-after-a-kill")
-@pytest.mark.parametrize("step", KILLED)
-def test_killed_in_any_step_the_next_release_converges(host, step):
-    host.live("old")
-    count = host.folder / "count"
-    due = ["sh", "-c", f"test -e {count} || exit 2"]
-    work = {**migration(["touch", str(count)], due=due), "restart": ["workers.target"], "lent": ["etc"]}
-    plan = host.plan("new", profile=work)
+def killed(plan: dict, step: str) -> None:
+    """Run the program, and kill it when it has begun a step."""
     child = subprocess.Popen(
         [sys.executable, "-IS", "-"],
         stdin=subprocess.PIPE,
@@ -1033,7 +1219,7 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
         text=True,
         start_new_session=True,
     )
-    child.stdin.write(PROGRAM.text(plan, ALL))
+    child.stdin.write(PROGRAM.text(plan, plan["phases"]))
     child.stdin.close()
     for line in child.stdout:
         if line.strip() == step:
@@ -1043,6 +1229,66 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     child.kill()
     child.wait()
     child.stdout.close()
+
+
+DIES = """
+import os, sys
+LEFT = [NUMBER]
+def count(event, _):
+    if event in ("os.rename", "os.symlink", "os.remove", "subprocess.Popen"):
+        LEFT[0] -= 1
+        if LEFT[0] < 0:
+            os.kill(os.getpid(), 9)
+sys.addaudithook(count)
+"""
+"""A program that changes so many things, and then is killed before the next one."""
+
+
+def dies(plan: dict, number: int) -> bool:
+    """Whether the program was killed after so many changes; it may have come to its end before."""
+    text, _, call = PROGRAM.text(plan, plan["phases"]).rpartition("\nmain(")
+    program = f"{text}{DIES.replace('NUMBER', str(number))}\nmain({call}"
+    ended = subprocess.run([sys.executable, "-IS", "-"], input=program, text=True, capture_output=True)
+    assert ended.returncode == -9 or json.loads(ended.stdout.splitlines()[-1])["failed"] is None, ended
+    return ended.returncode == -9
+
+
+@pytest.mark.promise("release-goes-on-after-a-kill")
+@pytest.mark.parametrize("then", ["rollback", "new", "newer"])
+def test_a_rollback_that_was_killed_before_any_change_is_gone_on_with_or_left_behind(host, then):
+    host.live("old")
+    profile = {"restart": ["workers.target"], "after_switch": [["true"]]}
+    digest = (host.root / "releases/old/.complete").read_text().strip()
+    for number in range(99):
+        host.live("new", profile=profile)
+        assert (host.current, host.linked("previous")) == ("new", "old")
+        plan = {**host.plan("old", profile=profile), "undoes": "new", "instead": "git revert"}
+        if not dies({**plan, "sha256": digest, "phases": ALL_BACK}, number):
+            break
+        if then == "rollback":
+            assert host.rollback("old", "new", profile=profile)["failed"] is None
+            assert (host.current, host.linked("previous")) == ("old", "")
+        else:
+            host.live(then, profile=profile, keep=3)
+            assert host.current == then
+            # what was undone on this machine alone was not undone
+            assert host.linked("previous") == {"new": "old", "newer": "new"}[then]
+        assert (host.closed(), host.under_way()) == (False, {})
+        if then == "newer":
+            host.rollback("new", "newer", profile=profile, keep=3)
+            phases.relink(host.root / "previous", "releases/old")
+    assert number > 10
+
+
+@pytest.mark.promise("release-goes-on-after-a-kill")
+@pytest.mark.parametrize("step", KILLED)
+def test_killed_in_any_step_the_next_release_converges(host, step):
+    host.live("old")
+    count = host.folder / "count"
+    due = ["sh", "-c", f"test -e {count} || exit 2"]
+    work = {**migration(["touch", str(count)], due=due), "restart": ["workers.target"], "lent": ["etc"]}
+    plan = host.plan("new", profile=work)
+    killed(plan, step)
     host.live("new", profile=plan["profile"])
     assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
     assert (host.root / "previous").readlink().name == "old"

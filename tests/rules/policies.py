@@ -33,10 +33,14 @@ KEYS = {
         *(layout.blob("branches", kind, DIGEST) for kind in get_args(layout.BlobKind)),
         layout.beside(layout.blob("branches", "tarballs", DIGEST), "sbom.json"),
     ],
+    "undone/trusted": [layout.undone("trusted", DIGEST)],
+    "undone/branches": [layout.undone("branches", DIGEST)],
     "runs": [layout.commit_run("c" * 40), layout.CURRENT_RUN],
     "sweep": [layout.SIGHTINGS],
 }
-"""Keys that no environment owns, by their first folder."""
+"""Keys that no environment owns, by their folder."""
+READERS = {**dict.fromkeys(layout.ZONES, EVERYBODY), "undone/branches": TEAM}
+"""Who reads them, if not those who read what belongs to no environment."""
 
 
 def of_environment(name: str) -> dict[str, str]:
@@ -54,6 +58,8 @@ WRITERS = {
     # a folder: who puts, who deletes
     "trusted": ("compiler builder", "sweeper"),
     "branches": ("branch", "sweeper"),
+    "undone/trusted": ("builder releaser", "sweeper"),
+    "undone/branches": ("branch", "sweeper"),
     "runs": ("builder releaser", "builder releaser sweeper"),
     "sweep": ("sweeper", ""),
 }
@@ -203,7 +209,7 @@ OBJECT_ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
 
 def _of_the_bucket() -> Iterator[Row]:
     for folder, keys in KEYS.items():
-        readers = EVERYBODY if folder in layout.ZONES else SHARED
+        readers = READERS.get(folder, SHARED)
         for key in keys:
             for action, wanted in zip(OBJECT_ACTIONS, (readers, *WRITERS[folder]), strict=True):
                 yield _row(wanted, action, f"{BUCKET}/{key}")

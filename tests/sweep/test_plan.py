@@ -353,6 +353,8 @@ def test_a_record_or_layer_goes_when_it_is_old_and_nothing_refers_to_it(key, goe
         ("trusted/keys/{}.json", 9),
         ("trusted/commits/{}.json", 9),
         ("runs/{}.json", 9),
+        ("undone/trusted/{}.json", 9),
+        ("undone/branches/{}.json", 9),
     ],
 )
 @pytest.mark.promise("when-a-layer-goes", "when-a-record-goes")

@@ -1,0 +1,90 @@
+"""rollback: the release before is live again on every machine, and what is undone goes no further."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.graph.stage import Outcome
+from tasks.infrastructure import hosts
+from tasks.infrastructure import stage as infrastructure
+from tasks.refusal import Refusal
+from tasks.release import history, undone
+from tasks.release import stage as release
+from tasks.release.history import LiveRelease
+from tasks.server import stage as server
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+BACK = ("ready", "live", "open")
+"""The phases of `phases.py` up to what visitors get; then come those of every release."""
+
+
+class NoWayBack(Refusal):
+    """The history of the environment has no release to go back to, or the database has moved on."""
+
+    sentence = "rollback: {environment} {why}"
+    remedy = "{remedy}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WayBack:
+    """What is undone, and what is live then."""
+
+    undoes: LiveRelease
+    to: LiveRelease
+
+    @property
+    def instead(self) -> str:
+        """What to type where there is no way back."""
+        return f"git revert {self.undoes.commit.commit}"
+
+
+def way_back(environment: str, releases: Sequence[LiveRelease]) -> WayBack:
+    """From the newest release to the one before it: the newest of another tarball. Pure. Raises NoWayBack."""
+    if not releases:
+        raise NoWayBack(environment=environment, why="has no release", remedy="doit release")
+    now = releases[-1]
+    live = [*itertools.takewhile(lambda each: each.digest == now.digest, reversed(releases))]
+    before = releases[: -len(live)]
+    way = WayBack(undoes=now, to=before[-1] if before else now)
+    if any(each.undid for each in live):
+        why = f"has gone back to {now.digest.id} already"
+    elif not before:
+        why = f"has had no other release than {now.digest.id}"
+    elif any(each.migrated for each in live):
+        why = f"has migrated its database with {now.digest.id}, which {way.to.digest.id} does not know"
+    elif any(each.migrated is None for each in live):
+        why = f"may have migrated its database with {now.digest.id}: nothing says that it has not"
+    else:
+        return way
+    raise NoWayBack(environment=environment, why=why, remedy=way.instead)
+
+
+def go_back(run: Run) -> Outcome:
+    """Run `phases.py` on the machines for the release that they have, then mark what was undone, and write the history."""
+    document, begun = history.known(run.store, run.identity), run.clock.monotonic()
+    way = way_back(run.identity, history.of(document.value))
+    found = infrastructure.existing(run)
+    reached = hosts.reachable(run, found)
+    told = {**server.variables(run), **release.variables_here(run, way.to.digest)}
+    plan = {**release.plan(told), "undoes": way.undoes.digest.id, "instead": way.instead}
+    answers = release.perform(run, "rollback", BACK, reached, plan)
+    closed = any(each.closed for each in answers)
+    if not closed and (wrong := release.seen_wrong(run)):  # no reason to go on with what somebody undoes
+        run.console.event("rollback", wrong)
+    answers += release.perform(run, "rollback", release.END, reached, plan)
+    release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
+    release.tag(run, [each.id for each in found], way.to.commit)
+    undone.mark(run, way.undoes.digest)
+    seconds, measured = run.clock.monotonic() - begun, release.measured(answers)
+    history.add_rollback(run, way.undoes, way.to, onto=document, seconds=seconds, measured=measured)
+    to, what = way.to, way.undoes.digest.id
+    return Outcome(
+        facts={},
+        done=f"{to.digest.id} of {to.commit.short} is live again, as since {to.at}; {what} goes no further",
+        unchanged="",
+    )
