@@ -201,9 +201,10 @@ class GoingLive:
         "systemd units that run the current release's code: stopped while data changes, restarted by each release",
         (),
     )
-    reload: Words = setting(
-        "patterns of systemd units that keep a release's files in memory: reloaded once old releases are removed",
-        (),
+    unit: str = setting(
+        "template of the systemd unit that runs one release and nothing else, and whose instance is the release's id; empty for none",
+        "",
+        form=forms.UNIT_TEMPLATE,
     )
 
 

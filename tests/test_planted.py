@@ -73,6 +73,7 @@ REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fp
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
 JOB = "roles/cron/templates/cron_job.j2"
 WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
+RELEASED = "roles/php/templates/php@.service.j2"
 VARNISH = "roles/varnish/templates/override.conf.j2"
 IAM = "build/ci/iam/{}.json"
 S3 = "arn:aws:s3:::shop-releases"
@@ -122,7 +123,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CHECKED, TASKS.format("firewall"), "validate: nft --check --file %s", "validate: test -s %s"),
     (CHECKED, TASKS.format("nginx"), "rm /etc/nginx/candidate.conf; exit $result'", "rm /etc/nginx/candidate.conf'"),
     (CHECKED, TASKS.format("nginx"), "nginx -t -c", "nginx -c"),
-    (CHECKED, TASKS.format("php"), '    validate: "php-fpm{{ php_version }} --test --fpm-config %s"\n', ""),
+    (CHECKED, TASKS.format("php"), '    validate: "env RELEASE=none php-fpm{{ php_version }} --test --fpm-config %s"\n', ""),
     (CHECKED, TASKS.format("varnish"), "varnishd -j none -C -f %s", "test -s %s"),
     # handlers
     (READ, TASKS.format("redis"), "  notify: Restart Redis\n", ""),
@@ -182,10 +183,12 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SETTING, "roles/mariadb/templates/server.cnf.j2", "[mariadbd]\n", "[mariadbd]\nskip-grant-tables\n"),
     (SETTING, POOL, "user = {{ application_user }}", "user = root"),
     (SETTING, POOL, "listen.mode = 0660", "listen.mode = 0666"),
-    (SETTING, POOL, "listen = /run/php/{{ application_name }}.sock", "listen = 9000"),
-    (SETTING, POOL, "process_control_timeout = 30s", "process_control_timeout = 0"),
-    (SETTING, "roles/php/templates/limits.ini.j2", "expose_php = Off", "expose_php = On"),
-    (SETTING, "roles/php/templates/limits.ini.j2", "expose_php = Off", "expose_php = Off\ndisplay_errors = On"),
+    (SETTING, POOL, "listen = /run/php/{{ application_name }}-${RELEASE}.sock", "listen = /run/php/{{ application_name }}.sock"),
+    (SETTING, POOL, "process_control_timeout = 600s", "process_control_timeout = 30s"),
+    (SETTING, "roles/php/templates/fpm.ini.j2", "expose_php = Off", "expose_php = On"),
+    (SETTING, "roles/php/templates/fpm.ini.j2", "expose_php = Off", "expose_php = Off\ndisplay_errors = On"),
+    (SETTING, "roles/php/templates/fpm.ini.j2", "opcache.validate_timestamps = 0", "opcache.validate_timestamps = 1"),
+    (SETTING, "roles/php/templates/cli.ini.j2", "{{ php_command_memory_limit }}", "{{ php_memory_limit }}"),
     (SETTING, "roles/base/templates/upgrades.conf.j2", 'Unattended-Upgrade "1"', 'Unattended-Upgrade "0"'),
     (SETTING, ENV, "APP_DEBUG=0", "APP_DEBUG=1"),
     (SETTING, ENV, "1 if application_test_data else 0", "1"),
@@ -226,7 +229,10 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, SHOP, "set_real_ip_from 127.0.0.1", "set_real_ip_from 0.0.0.0/0"),
     (WEB, SHOP, "~ ^/(index|health_check|get|static|errors/(report|404|503))\\.php$", "~ \\.php$"),
     (WEB, SHOP, 'fastcgi_param HTTP_PROXY "";', ""),
-    (WEB, SHOP, "SCRIPT_FILENAME $realpath_root$fastcgi", "SCRIPT_FILENAME $document_root$fastcgi"),
+    (WEB, SHOP, "SCRIPT_FILENAME {{ application_path }}/releases/$release_id/{{ application_web_root }}$fastcgi", "SCRIPT_FILENAME $document_root$fastcgi"),
+    (WEB, PHP, "DOCUMENT_ROOT {{ application_path }}/releases/$release_id", "DOCUMENT_ROOT {{ application_path }}/current"),
+    (WEB, PHP, "{{ application_name }}-$release_id.sock", "{{ application_name }}.sock"),
+    (WEB, SHOP, '"~.*/releases/(?<found>', '"~/releases/(?<found>'),
     (WEB, FILES, "    add_header X-Content-Type-Options nosniff;\n    add_header X-Frame-Options SAMEORIGIN;\n    try_files $uri @page_cache;\n}\n\nlocation /media/",
      "    try_files $uri @page_cache;\n}\n\nlocation /media/"),
     (WEB, FILES, "location ~* ^/(static|media)/", "location ~* ^/(static)/"),
@@ -281,6 +287,13 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (UNIT, WORKER, "ConditionPathExists=!{{", "ConditionPathExists={{"),
     (UNIT, WORKER, "Restart=always", "Restart=on-failure"),
     (UNIT, WORKER, "PartOf=workers.target\n", ""),
+    (UNIT, RELEASED, "KillSignal=SIGQUIT\n", ""),
+    (UNIT, RELEASED, "KillMode=mixed\n", ""),
+    (UNIT, RELEASED, "TimeoutStopSec=630", "TimeoutStopSec=90"),
+    (UNIT, RELEASED, "WorkingDirectory={{ application_path }}/releases/%i\n", ""),
+    (UNIT, RELEASED, "Type=notify", "Type=exec"),
+    (UNIT, "roles/php/templates/php_live.service.j2", "Before=nginx.service\n", ""),
+    (BOOT, TASKS.format("php"), "enabled: true", "enabled: false"),
     (UNIT, "roles/workers/templates/workers.target.j2", "(unit.processes | default(1)) + 1", "(unit.processes | default(1))"),
     (UNIT, "roles/self_shutdown/templates/self_shutdown.service.j2", "{{ self_shutdown_days }} {{ self_shutdown_idle_hours }}",
      "{{ self_shutdown_idle_hours }} {{ self_shutdown_days }}"),

@@ -4,7 +4,7 @@ It is sent over SSH with its plan and leaves nothing of itself behind. Each phas
 at any moment: what is under way stands in `unfinished.json`.
 
     bring    fetch, verify, unpack, link, keep the static files by version: nothing that visitors notice
-    live     migrate if that is due, check where nobody sees it, switch, check again
+    live     start the release in a unit of its own, migrate if that is due, check where nobody sees it, switch, check again
     open     end the maintenance, restart what runs the release's code
     settle   forget what was under way, remove old releases
     ready    of a rollback, instead of `bring`: the release before is here, and nothing else is under way
@@ -47,6 +47,8 @@ AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 30.0
 """The same once they get it: what was well before is not waited for. And seconds for an answer: caches may be empty."""
 PUBLIC, NEXT = 80, 8090
 """Ports of the host's web server: what visitors get, and what the link `next` names, which nobody else can ask for."""
+WARM, WARMINGS = 0.5, 5
+"""Seconds in which a warm page answers, and how often pages are asked for until they do."""
 ASSETS = 200
 """Files that a page names, of which each is asked for."""
 RESERVE, RESERVE_BYTES = 0.1, 2 << 30
@@ -353,11 +355,16 @@ class HostRelease:
         """Visitors get the release, checked. A release that was live before is checked only."""
         if self.is_live():
             with self.step("Check the release that visitors get"):
+                self.start(self.id)
                 self.check(PUBLIC, CHECKS, CHECK_PAUSE)
             return
         self.changed = True
         with self.step("Check what is due"):
             due = self.due()
+        if self.profile["unit"]:
+            with self.step("Start the release where nobody sees it"):
+                self.drain(self.older())
+                self.start(self.id)
         if due["migrates"] or self.note()["maintained"]:
             with self.step("Switch maintenance on"):
                 self.close()
@@ -380,6 +387,11 @@ class HostRelease:
         if not at_once:
             with self.step("Check the release where nobody sees it"):
                 seen = self.check(NEXT, CHECKS, CHECK_PAUSE)
+        if (
+            seen and self.profile["unit"] and not due["migrates"]
+        ):  # what is closed is not kept closed for that
+            with self.step("Warm the release"):
+                self.warm()
         with self.step("Switch to the new release"):
             self.switch(self.id)
             for command in self.profile["after_switch"]:
@@ -553,6 +565,45 @@ class HostRelease:
         while self.note().get("begun") and self.run(ask, root=True).returncode == 0:
             time.sleep(ASK_EVERY)
 
+    def unit_of(self, release: str) -> str:
+        """The unit of systemd that runs a release, and nothing else."""
+        return str(self.profile["unit"]).replace("@", f"@{release}")
+
+    def start(self, release: str) -> None:
+        """Its unit takes requests; one that runs goes on. One that still ends its last requests is awaited first."""
+        if not self.profile["unit"]:
+            return
+        unit = self.unit_of(release)
+        if self.run(["systemctl", "start", unit], root=True).returncode:
+            tell = ["journalctl", "--no-pager", "--output=cat", "--lines=5", f"--unit={unit}"]
+            raise Failure(f"{unit} does not start", self.run(tell, root=True).stdout)
+
+    def drain(self, releases: Sequence[str]) -> None:
+        """Their units end what they have begun, and take no more. Nobody waits for that."""
+        if releases and self.profile["unit"]:
+            units = [self.unit_of(each) for each in releases]
+            self.must(["systemctl", "stop", "--no-block", *units], root=True)
+
+    def older(self) -> list[str]:
+        """Releases that are neither live, nor the one to go back to, nor this one."""
+        kept = (self.id, self.linked("current"), self.previous())
+        return [
+            each.name
+            for each in (self.root / "releases").iterdir()
+            if completed(each) and each.name not in kept
+        ]
+
+    def warm(self) -> None:
+        """Ask for the profile's pages again until each answers at once, or often enough."""
+        to = ("127.0.0.1", self.plan.get("ports", {}).get(str(NEXT), NEXT))
+        for name in self.plan["host_names"]:
+            for page in self.pages():
+                for _ in range(WARMINGS):
+                    begun = time.monotonic()
+                    Site(name, *to).get(page)
+                    if time.monotonic() - begun < WARM:
+                        break
+
     def switch(self, to: str) -> None:
         """A new link is renamed over the old one: there is no moment without one."""
         if version := self.version(self.root / "current"):
@@ -563,9 +614,7 @@ class HostRelease:
     def check(self, port: int, attempts: int, pause: float, *, pages: bool = True) -> bool:
         """Health, the profile's pages, and what these name, within some attempts. False if nobody listens for the link `next`."""
         to = ("127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
-        # closed by hand: a page has nothing to show
-        pages = pages and not self.note().get("maintained", self.in_maintenance())
-        paths = self.profile.get("pages", ()) if pages else ()
+        paths = self.pages() if pages else ()
         for left in reversed(range(attempts)):
             try:
                 for name in self.plan["host_names"]:
@@ -585,6 +634,11 @@ class HostRelease:
             if left:
                 time.sleep(pause)
         raise problem
+
+    def pages(self) -> Sequence[str]:
+        """The profile's pages. Closed by hand, they have nothing to show."""
+        shown = not self.note().get("maintained", self.in_maintenance())
+        return self.profile.get("pages", ()) if shown else ()
 
     # --- ready ------------------------------------------------------------------------------------------
 
@@ -644,13 +698,9 @@ class HostRelease:
             elif previous:
                 relink(self.root / "previous", f"releases/{previous}")
             self.unfinished.unlink()
-            gone = self.surplus(previous)
-            for each in gone:
+            for each in self.surplus(previous):
                 remove(each)
             self.forget_static()
-            # what never reads a file again would keep removed ones until its memory is full
-            if gone and self.profile["reload"]:
-                self.must(["systemctl", "reload", *self.profile["reload"]], root=True)
 
     def surplus(self, previous: str) -> list[Path]:
         """Folders of releases that nobody needs."""
@@ -670,6 +720,7 @@ class HostRelease:
             return f"{self.linked('current') or 'nothing'} runs as before"
         previous, migrated, in_front = self.previous(), known["begun"], self.linked("current") == self.id
         if in_front and previous and not migrated:
+            self.start(previous)  # it still runs, unless the host was started again since
             self.switch(previous)
             commands = [self.profile["configuration"]["run"]] if known["imports"] else []
             for command in [*commands, *self.profile["after_switch"]]:
@@ -681,6 +732,8 @@ class HostRelease:
             self.close()
             return "a migration was begun, so the site stays in maintenance until a release succeeds"
         self.end_maintenance()
+        if self.linked("current") != self.id:
+            self.drain([self.id])
         self.restart()
         if not known["installs"]:  # an installation that failed goes on with the next release
             self.unfinished.unlink()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +25,7 @@ from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
 from tests.conftest import commit, until
+from tests.end_to_end.test_load import Crowd
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -139,12 +142,18 @@ def visited(site):
     assert len(answers) > 5
 
 
-@pytest.mark.promise("the-switch-drops-no-request")
-def test_a_release_of_other_code_drops_no_request(go_live, site):
-    go_live("before")
-    with visited(site) as answers:
-        go_live("after", release_keep=1)  # removes old ones: PHP-FPM is reloaded as well
-    assert set(answers) == {200}
+@pytest.mark.promise("the-switch-drops-no-request", "a-release-runs-alone")
+def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
+    for name in ("before", "between"):
+        go_live(name)
+    crowd = Crowd(site)
+    with ThreadPoolExecutor() as pool:
+        visits = pool.submit(crowd.come, seconds=12, page=10, file=5, search=5)
+        go_live("after", release_keep=1)  # removes old ones as well
+    seen = {kind: list(answers) for kind, answers in visits.result().items()}
+    assert seen == {"page": [200], "file": [200], "search": [200]}
+    states = site.ssh("systemctl is-active php@before php@between php@after || true", tmp=tmp_path)
+    assert states.split() == ["inactive", "active", "active"]
 
 
 @pytest.mark.promise("rollback-goes-to-the-one-before", "the-switch-drops-no-request")
@@ -421,3 +430,27 @@ def test_the_last_releases_stay_and_the_one_before_always(go_live, site, tmp_pat
         go_live(name, release_keep=1)
     folder = server.variables(site.run)["application_path"]
     assert site.ssh(f"ls {folder}/releases", tmp=tmp_path).split() == ["three", "two"]
+
+
+@pytest.mark.promise("the-live-release-comes-back")
+def test_the_live_release_comes_back_with_the_machine_and_no_other(go_live, current, site, tmp_path):
+    for name in ("down", "up"):
+        go_live(name)
+    site.ssh("touch /run/before", tmp=tmp_path)
+    run = site.run
+    machines = [each.id for each in infrastructure.existing(run)]
+    run.cloud.client("ec2").reboot_instances(InstanceIds=machines)
+
+    def rebooted():
+        with contextlib.suppress(children.CommandFailed):
+            return "begun anew" in site.ssh("test -e /run/before || echo begun anew", tmp=tmp_path)
+
+    def answers():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return site.get("/health_check.php")[0] == 200
+
+    until(rebooted)
+    until(answers)
+    states = site.ssh("systemctl is-active php@down php@up php8.2-fpm || true", tmp=tmp_path)
+    assert states.split() == ["inactive", "active", "inactive"]
+    assert (current(), go_live("up")) == ("up", 0)

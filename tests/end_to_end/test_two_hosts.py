@@ -28,7 +28,6 @@ pathlib.Path("/etc/systemd/system/work.service").write_text('''[Service]
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/bin/test ! -e /var/tmp/restart-fails
-ExecReload=/usr/bin/test ! -e /var/tmp/reload-fails
 ''')
 subprocess.run(["systemctl", "daemon-reload"], check=True)
 pathlib.Path("/var/tmp/data").mkdir()
@@ -56,7 +55,6 @@ release:
     - [test, "!", -e, /var/tmp/switch-fails]
     - [sh, -c, "test ! -e /var/tmp/check-fails || chmod 0 public/index.html"]
   restart: [work.service]
-  reload: [work.service]
 """
 """Commands that fail on the machine where somebody has put a file for it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import http.server
 import json
@@ -27,8 +28,18 @@ ALL, ALL_BACK = (*UP, *END), (*BACK, *END)
 DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
-case "$*" in *is-active*) test -e "$LOG.active";; *fails*) exit 1;; esac
+case "$*" in
+    *is-active*) test -e "$LOG.active";;
+    "restart fails"|"start php@fails"*) exit 1;;
+    "start php@"*) touch "$LOG.units/$2";;
+    "stop --no-block "*) shift 2; cd "$LOG.units" && rm -f "$@";;
+esac
 """
+JOURNALCTL = """#!/bin/sh
+echo "what $4 has said"
+"""
+UNIT = {"unit": "php@.service"}
+"""Of a release that runs in a unit of its own."""
 SYSTEMD_RUN = f"""#!{sys.executable}
 import os, subprocess, sys
 words = sys.argv[1:]
@@ -72,7 +83,10 @@ class Site(http.server.BaseHTTPRequestHandler):
                 b"" if status not in (200, 206) else body[: len(body) // 2] if status == 206 else body
             )
             return
-        release = self.server.root / self.server.link
+        release = (self.server.root / self.server.link).resolve()
+        if self.server.in_units and not (self.server.units / f"php@{release.name}.service").exists():
+            self.send_error(502)
+            return
         health, page = release / "page", release / self.path.partition("?")[0].lstrip("/")
         if self.headers["Host"] not in self.server.names:
             status, body = 404, b"another site"
@@ -83,6 +97,8 @@ class Site(http.server.BaseHTTPRequestHandler):
             status, body = 503, b"closed"
         else:
             status, body = (200, page.read_bytes()) if page.is_file() else (404, b"<p>not found")
+        if self.path == "/page" and told.get("slow"):
+            time.sleep(told["slow"].pop())
         self.server.asked.append((self.server.link, self.path))
         self.send_response(status)
         self.end_headers()
@@ -101,6 +117,8 @@ class Host:
         (self.root / "shared" / "etc").mkdir(parents=True)
         (self.root / "shared" / "etc" / "env").write_text("of the host")
         (self.root / "shared" / "media").mkdir()
+        self.units = folder / "log.units"
+        self.units.mkdir()
         self.asked: list[tuple[str, str]] = []
         self.user = getpass.getuser()
         self.knows()
@@ -116,6 +134,7 @@ class Host:
         """A server for the release that a link names."""
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
         server.root, server.link, server.asked, server.says = self.root, link, self.asked, {"tarball": []}
+        server.units, server.in_units = self.units, False
         server.names = ["shop.localhost", "de.shop.localhost"]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
@@ -144,6 +163,8 @@ class Host:
 
     def plan(self, name: str, **more) -> dict:
         digest, profile = self.tarball(**more.pop("files", {})), more.pop("profile", {})
+        for each in (self.server, self.next):
+            each.in_units = bool(profile.get("unit"))
         return {
             "phases": ALL,
             "path": str(self.root),
@@ -164,7 +185,7 @@ class Host:
                 "health_path": "/health",
                 "after_switch": [],
                 "restart": [],
-                "reload": [],
+                "unit": "",
                 "maintenance": {"active_file": "closed", "on": ["touch", "closed"], "off": ["rm", "closed"]},
                 **profile,
             },
@@ -198,6 +219,31 @@ class Host:
         """What a release that fails says."""
         failed = self.does(name, **more)["failed"]
         return f"{failed['step']}: {failed['reason']} {failed['output'].strip()}; {failed['outcome']}"
+
+    def running(self) -> set[str]:
+        """The releases whose units run."""
+        return {each.stem.partition("@")[2] for each in self.units.iterdir()}
+
+    @contextlib.contextmanager
+    def visited(self):
+        """Somebody asks all the time; what was answered."""
+        seen, over = set(), threading.Event()
+        to = ("shop.localhost", "127.0.0.1", self.server.server_port)
+
+        def visit():
+            while not over.is_set():
+                try:
+                    seen.add(phases.Site(*to).get("/health"))
+                except (OSError, phases.Failure) as problem:
+                    seen.add(str(problem))
+
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            visitor.join()
 
     @property
     def current(self) -> str:
@@ -236,7 +282,13 @@ def guarded(monkeypatch):
 def started(made, monkeypatch):
     programs = made.folder / "bin"
     programs.mkdir()
-    for name, text in {"systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "minisign": MINISIGN}.items():
+    stand_ins = {
+        "systemctl": SYSTEMCTL,
+        "systemd-run": SYSTEMD_RUN,
+        "minisign": MINISIGN,
+        "journalctl": JOURNALCTL,
+    }
+    for name, text in stand_ins.items():
         # commands get an environment of their own
         (programs / name).write_text(text.replace("$LOG", str(made.log)))
         (programs / name).chmod(0o755)
@@ -972,7 +1024,7 @@ def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, mon
     running = None
     try:
         for name in ("one", "two", "three", "four"):
-            host.live(name, keep=1, profile={"reload": ["php*"]})
+            host.live(name, keep=1)
             if name == "one":
                 running = subprocess.Popen(["sleep", "60"], cwd=host.root / "releases/one")
         left = {each.name for each in (host.root / "releases").iterdir()}
@@ -983,7 +1035,6 @@ def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, mon
     host.live("five", keep=1)
     assert {each.name for each in (host.root / "releases").iterdir()} == {"four", "five"}
     assert (host.root / "previous").readlink().name == "four"
-    assert host.said() == ["reload php*"]  # `two` has gone
 
 
 def test_the_oldest_release_goes_whatever_was_written_into_it_since(host):
@@ -1016,6 +1067,72 @@ def test_a_host_that_has_migrated_and_opened_keeps_its_release(host):
     failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
     assert failed["outcome"] == "data was migrated, so the site runs new"
     assert (host.current, host.closed()) == ("new", False)
+
+
+# --- a unit of its own ---------------------------------------------------------------------------------
+
+
+@pytest.mark.promise("a-release-runs-alone")
+def test_a_release_starts_where_nobody_sees_it_and_the_one_before_goes_on_until_the_next(host):
+    host.live("one", profile=UNIT)
+    with host.visited() as seen:
+        for name in ("two", "three"):
+            host.live(name, profile={**UNIT, "pages": ["/page"]})
+    assert seen == {"well"}
+    assert host.running() == {"two", "three"}
+    assert host.said() == [
+        "start php@one.service",
+        "start php@two.service",
+        "stop --no-block php@one.service",
+        "start php@three.service",
+    ]
+
+
+@pytest.mark.promise("a-release-runs-alone")
+def test_a_release_that_is_not_shown_is_stopped_and_the_running_one_never_was(host):
+    host.live("old", profile=UNIT)
+    with host.visited() as seen:
+        assert host.fails("new", files={"page": "ill"}, profile=UNIT).endswith("old runs as before")
+        assert host.fails("sick", files={"page": "ill as current"}, profile=UNIT).endswith("went back to old")
+    assert host.running() == {"old"}
+    assert seen == {"well", "shop.localhost/health answers 503, not 200"}  # of `sick`
+    assert "stop" not in " ".join(each for each in host.said() if "old" in each)
+
+
+def test_the_release_to_go_back_to_is_started_where_it_no_longer_runs_before_visitors_get_it(host):
+    host.live("old", profile=UNIT)
+    plan = host.plan("new", profile=UNIT)
+    phases.perform({**plan, "phases": ["bring", "live", "open"]})
+    (host.units / "php@old.service").unlink()  # the host was started again
+    with host.visited() as seen:
+        phases.perform({**plan, "phases": ["undo"]})
+    assert (host.current, host.running(), seen) == ("old", {"old"}, {"well"})
+
+
+def test_a_live_release_whose_unit_does_not_run_is_started_by_the_same_release(host):
+    host.live("one", profile=UNIT)
+    (host.units / "php@one.service").unlink()
+    assert host.live("one", profile=UNIT)["changed"] is False
+    assert host.running() == {"one"}
+
+
+def test_a_unit_that_does_not_start_is_told_with_its_last_words(host):
+    host.live("old", profile=UNIT)
+    assert host.fails("fails", profile=UNIT) == (
+        "Start the release where nobody sees it: php@fails.service does not start "
+        "what --unit=php@fails.service has said; old runs as before"
+    )
+
+
+@pytest.mark.promise("pages-are-warm-before-visitors-get-them")
+@pytest.mark.parametrize(("slow", "asked"), [(0, 2), (2, 4), (99, 1 + phases.WARMINGS)])
+def test_pages_are_asked_for_until_they_are_warm_or_often_enough(host, slow, asked, monkeypatch):
+    monkeypatch.setattr(phases, "WARM", 0.15)
+    host.live("old", profile=UNIT)
+    host.next.names, host.next.says["slow"] = ["shop.localhost"], [0.2] * (slow + 1)
+    host.live("new", profile={**UNIT, "pages": ["/page"]}, host_names=["shop.localhost"])
+    assert host.asked.count(("next", "/page")) == asked
+    assert ("next", "/page") not in host.asked[host.asked.index(("current", "/page")) :]
 
 
 # --- rollback -------------------------------------------------------------------------------------------
@@ -1199,8 +1316,9 @@ def test_a_release_tells_whether_it_has_migrated(host):
 
 KILLED = [
     *("Fetch the tarball", "Verify the tarball", "Unpack the release", "Link what releases share"),
-    *("Check what is due", "Switch maintenance on", "Wait for the jobs of cron that still run"),
-    *("Change the data with the new code", "Check the release where nobody sees it"),
+    *("Check what is due", "Start the release where nobody sees it", "Switch maintenance on"),
+    "Wait for the jobs of cron that still run",
+    *("Change the data with the new code", "Check the release where nobody sees it", "Warm the release"),
     *("Switch to the new release", "Check the release that visitors get"),
     *(
         "Switch maintenance off",
@@ -1281,21 +1399,40 @@ def test_a_rollback_that_was_killed_before_any_change_is_gone_on_with_or_left_be
 
 
 @pytest.mark.promise("release-goes-on-after-a-kill")
+def test_visitors_get_a_release_that_runs_whatever_change_a_release_was_killed_before(host):
+    host.live("old", profile=UNIT)
+    with host.visited() as seen:
+        for number in range(99):
+            name = f"new{number}"
+            if not dies(host.plan(name, profile=UNIT), number):
+                break
+            host.live(name, profile=UNIT)
+            assert (host.current, host.under_way()) == (name, {})
+            assert host.running() == {name, host.linked("previous")}
+    assert seen == {"well"}
+    assert number > 10
+
+
+@pytest.mark.promise("release-goes-on-after-a-kill")
 @pytest.mark.parametrize("step", KILLED)
 def test_killed_in_any_step_the_next_release_converges(host, step):
-    host.live("old")
+    for name in ("older", "old"):
+        host.live(name, profile=UNIT)
     count = host.folder / "count"
-    due = ["sh", "-c", f"test -e {count} || exit 2"]
-    work = {**migration(["touch", str(count)], due=due), "restart": ["workers.target"], "lent": ["etc"]}
-    plan = host.plan("new", profile=work)
-    killed(plan, step)
-    host.live("new", profile=plan["profile"])
+    due = NOT_DUE if step == "Warm the release" else ["sh", "-c", f"test -e {count} || exit 2"]
+    work = migration(["touch", str(count)], due=due)
+    plan = host.plan("new", profile={**work, **UNIT, "restart": ["workers.target"], "lent": ["etc"]})
+    with host.visited() as seen:
+        killed(plan, step)
+        host.live("new", profile=plan["profile"])
+    assert seen == {"well"}
+    assert host.running() == {"old", "new"}
     assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
     assert (host.root / "previous").readlink().name == "old"
+    assert count.exists() is (due != NOT_DUE)
     assert (host.root / "current/etc/env").is_symlink()
     assert not [*host.root.glob("lent*")]
     assert not (host.root / "downloads").exists()
-    assert count.exists()
 
 
 @pytest.mark.promise("a-migration-outlives-its-run")
