@@ -185,21 +185,23 @@ def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current, 
     assert site.ssh(f"find {folder} -type f -name '*.tar*'", tmp=tmp_path) == ""
 
 
-SICKENS = [["mv", "pub/health_check.php", "pub/gone.php"]]
-"""Commands after a switch: where nobody sees it, the release was well."""
+SICKENS = {"pages": ["/media/well.txt"], "after_switch": [["rm", "pub/media/well.txt"]]}
+"""A command after a switch: where nobody sees it, the release was well."""
+WELL = "touch /srv/shop/shared/pub/media/well.txt"
 
 
 @pytest.mark.promise("unhealthy-goes-back", "pages-are-checked-before-visitors-get-them")
-def test_what_is_ill_is_not_shown_and_what_falls_ill_goes_back(go_live, current, site):
+def test_what_is_ill_is_not_shown_and_what_falls_ill_goes_back(go_live, current, site, tmp_path):
     go_live("healthy")
     with pytest.raises(
         PhaseFailed, match=r"nobody sees it: .*/nowhere.html answers 404, not 200; healthy runs as before"
     ):
         go_live("sick", commands={"pages": ["/nowhere.html"]})
+    site.ssh(WELL, tmp=tmp_path)
     with pytest.raises(
-        PhaseFailed, match=r"visitors get: .*/health_check.php answers 404, not 200; went back to healthy"
+        PhaseFailed, match=r"visitors get: .*/media/well.txt answers 404, not 200; went back to healthy"
     ):
-        go_live("sick", commands={"after_switch": SICKENS})
+        go_live("sick", commands=SICKENS)
     assert current() == "healthy"
     assert site.get()[0] == 200
 
@@ -247,8 +249,9 @@ def test_an_import_of_configuration_alone_neither_closes_the_shop_nor_bars_the_w
         f"pwd -P >> {imports}; test ! -e {folder}/current/{active} || echo closed >> {imports}",
     ]
     go_live("imports", commands=configuration(run=import_it))
+    site.ssh(WELL, tmp=tmp_path)
     with pytest.raises(PhaseFailed, match=r"went back to imports"):
-        go_live("sickens", commands={**configuration(run=import_it), "after_switch": SICKENS})
+        go_live("sickens", commands={**configuration(run=import_it), **SICKENS})
     assert current() == "imports"
     assert site.get()[0] == 200
     # the release that is back has imported its own configuration again
@@ -307,6 +310,7 @@ def test_an_installation_that_fails_says_why_shows_no_password_and_is_taken_up_b
         "due_exit": 4,
         "run": paths["run"],
         "then": [paths["then"]],
+        "lent": ["app/etc"],
         "administrator": "admin",
         "page": "/admin",
     }
@@ -403,6 +407,21 @@ def test_who_is_let_in_and_what_was_merged_outlive_a_release(go_live, site, tmp_
     go_live("later")
     assert site.ssh(f"cat {current}/var/.maintenance.ip", tmp=tmp_path) == "192.0.2.7"
     assert site.get("/static/_cache/merged.css")[0] == 200
+
+
+@pytest.mark.promise("code-is-root-s")
+def test_neither_the_web_server_nor_the_application_writes_into_released_code(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    folder, user = application["application_path"], application["application_user"]
+    go_live("guarded")
+
+    def writable(user, path):
+        return site.ssh(f"runuser -u {user} -- find {path} -writable -not -type l", tmp=tmp_path).split()
+
+    places = f"{folder}/releases/guarded {folder}/static {folder}/shared/app"
+    assert writable("www-data", places) == []
+    assert {each.split("/")[5] for each in writable(user, places)} == {"var"}
+    assert writable(user, f"{folder} -maxdepth 2 -not -path {folder}/shared/\\*") == []
 
 
 @pytest.mark.promise("the-one-before-stays")

@@ -42,6 +42,7 @@ while not pathlib.Path("/var/tmp/data/hangs").exists():
 RELEASE = """
 release:
   health_path: /
+  writable: [public]
   migration:
     due: [sh, -c, "test ! -e /var/tmp/due-hangs || { touch /var/tmp/data/hangs; sleep 60; }; test ! -e /var/tmp/due-fails || exit 9; chmod 644 public/index.html; test ! -e /var/tmp/data/due || exit 2"]
     due_exit: 2

@@ -7,10 +7,13 @@ import getpass
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import minisign
@@ -117,7 +120,15 @@ class Host:
         self.units = folder / "log.units"
         self.units.mkdir()
         self.asked: list[tuple[str, str]] = []
+        self.user = getpass.getuser()
+        self.knows()
         self.server, self.next = (self.serve(link) for link in ("current", "next"))
+
+    def knows(self, *keys: str, signatures: str = "optional") -> None:
+        """The keys of this host, as `server` writes them."""
+        (self.root / "release_keys.json").write_text(
+            json.dumps({"public_keys": keys, "signatures": signatures})
+        )
 
     def serve(self, link: str) -> http.server.ThreadingHTTPServer:
         """A server for the release that a link names."""
@@ -140,7 +151,11 @@ class Host:
         }.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_text(text)
-        self.server.tarball = self.folder / "tarball"
+        return self.packed()
+
+    def packed(self) -> str:
+        """The digest of a tarball of the tree."""
+        tree, self.server.tarball = self.folder / "tree", self.folder / "tarball"
         subprocess.run(
             ["tar", "-c", "--mtime=@0", "--zstd", "-f", self.server.tarball, "-C", tree, "."], check=True
         )
@@ -153,16 +168,15 @@ class Host:
         return {
             "phases": ALL,
             "path": str(self.root),
-            "user": getpass.getuser(),
+            "user": self.user,
             "host_names": ["shop.localhost", "de.shop.localhost"],
             "ports": {"80": self.server.server_port, "8090": self.next.server_port},
             "id": name,
             "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
             "sha256": str(digest),
             "signature": "",
-            "public_keys": [],
-            "signatures": "optional",
             "keep": 2,
+            "static_hours": 24,
             "job_seconds": 1,
             "shared": ["media", "etc/env"],
             "configured": ["etc/env"],
@@ -249,7 +263,24 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    made, programs = Host(tmp_path), tmp_path / "bin"
+    yield from started(Host(tmp_path), monkeypatch)
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """A host where root releases, and another user runs the application."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone
+        Path(folder).chmod(0o755)
+        made = Host(Path(folder))
+        made.user = "nobody"
+        for each in ("media", "etc/env"):
+            shutil.chown(made.root / "shared" / each, "nobody")
+        (made.root / "shared/etc/env").chmod(0o600)
+        yield from started(made, monkeypatch)
+
+
+def started(made, monkeypatch):
+    programs = made.folder / "bin"
     programs.mkdir()
     stand_ins = {
         "systemctl": SYSTEMCTL,
@@ -289,7 +320,9 @@ def test_a_release_is_unpacked_linked_marked_live_and_again_changes_nothing(host
     assert (folder / "etc/env").read_text() == "of the host"
     assert (host.root / "shared/media/logo").read_text() == "logo"  # the first release's own files
     assert (folder / ".complete").read_text().strip() == Digest.of_bytes(host.server.tarball.read_bytes())
-    assert {each.name for each in host.root.iterdir()} == {"current", "next", "releases", "shared"}
+    assert {each.name for each in host.root.iterdir()} == {
+        *("current", "next", "release_keys.json", "releases", "shared"),
+    }
     again = host.live("one")
     assert (again["changed"], [name for name, _ in again["steps"]]) == (
         False,
@@ -320,6 +353,7 @@ def test_a_tarball_that_cannot_be_fetched_is_told_without_its_address(host, stat
     assert f"(HTTP {statuses[0]})" in said
     assert said.endswith("old runs")
     assert "secret" not in said
+    assert not (host.root / "downloads").exists()
     assert len(host.server.says["tarball"]) == left
 
 
@@ -372,6 +406,7 @@ def test_a_disk_that_fills_while_a_tarball_is_unpacked_is_empty_again(host, monk
     monkeypatch.setattr(phases.HostRelease, "refuse_to_fill", fills)
     assert "Unpack the release: full" in host.fails("new")
     assert {each.name for each in (host.root / "releases").iterdir()} == {"old"}
+    assert not (host.root / "downloads").exists()
 
 
 def test_what_the_system_refuses_is_told_in_its_words(host):
@@ -399,9 +434,9 @@ def test_a_tarball_that_is_none_is_told_as_tar_says_it(host):
     ("signed", "refused"),
     [
         ("", "is not signed, and this host takes signed ones only"),
-        ("nonsense", "is signed by none of the keys in pipeline.yml; it was removed"),
-        ("another", "is signed by none of the keys in pipeline.yml; it was removed"),
-        ("other content", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("nonsense", "is signed by none of the keys that this host knows; it was removed"),
+        ("another", "is signed by none of the keys that this host knows; it was removed"),
+        ("other content", "is signed by none of the keys that this host knows; it was removed"),
         ("known", None),
     ],
 )
@@ -417,7 +452,8 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
         "known": lambda: bytes(known.secret_key.sign(content)).decode(),
     }[signed]()
     keys = [each.public_key.to_base64().decode() for each in (minisign.KeyPair.generate(), known)]
-    plan = {"signatures": "required", "signature": signature, "public_keys": keys}
+    host.knows(*keys, signatures="required")
+    plan = {"signature": signature}
     if refused is None:
         host.live("new", **plan)
         return
@@ -425,6 +461,248 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
     assert not (host.root / "releases/new").exists()
     if signed:
         assert not (host.root / f"downloads/{digest}.tarball").exists()
+
+
+def sign(host, pair):
+    """A signature of the tarball that the store has."""
+    return bytes(pair.secret_key.sign(host.server.tarball.read_bytes())).decode()
+
+
+def test_a_host_without_keys_takes_nothing(host):
+    host.live("old")
+    keys = host.root / "release_keys.json"
+    for change in (keys.unlink, partial(keys.write_text, "{")):
+        change()
+        said = host.fails("new")
+        assert "release_keys.json is missing or broken" in said
+        assert "doit server" in said
+
+
+def empty(path):
+    """As after a crash."""
+    at = path.stat().st_mtime_ns
+    os.truncate(path, 0)
+    os.utime(path, ns=(at, at))
+
+
+def fetched_again(host, **more):
+    """Whether a release that is here was fetched again, and what was told."""
+    answer = host.live("one", **more)
+    return "Fetch the tarball" in [name for name, _ in answer["steps"]], answer["notes"]
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "lib/code").write_text("b"),
+        lambda folder: empty(folder / "lib/code"),
+        lambda folder: os.utime(folder / "lib/code", (1, 1)),
+        lambda folder: (folder / "lib/code").chmod(0o4755),
+        lambda folder: shutil.chown(folder / "lib", "nobody"),
+        lambda folder: (folder / "lib/more").touch(),
+        lambda folder: (folder / "lib/code").unlink(),
+        lambda folder: phases.relink(folder / "etc/env", "elsewhere"),
+        lambda folder: (folder / ".verified").unlink(),
+    ],
+)
+def test_a_release_that_is_here_and_is_not_what_was_unpacked_is_fetched_again(host, change):
+    code = {"files": {"lib/code": "a"}, "profile": {"writable": ["var"]}}
+    host.live("one", **code)
+    host.live("two")
+    (host.root / "releases/one/var/written").touch()  # as it may
+    assert fetched_again(host, **code) == (False, [])
+    host.live("two")
+    change(host.root / "releases/one")
+    again, (note,) = fetched_again(host, **code)
+    assert (again, note.startswith("one was here, and is fetched again: it")) == (True, True), note
+    assert (host.root / "current/lib/code").read_text() == "a"
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_whose_key_is_not_known_any_more_does_not_go_live_again(host):
+    old, new = minisign.KeyPair.generate(), minisign.KeyPair.generate()
+    known = [each.public_key.to_base64().decode() for each in (old, new)]
+    host.knows(*known, signatures="required")
+    host.plan("one")
+    signature = sign(host, old)
+    host.live("one", signature=signature)
+    host.live("two", signature=signature)
+    assert fetched_again(host, signature=signature) == (False, [])
+    host.live("two", signature=signature)
+    host.knows(known[1], signatures="required")
+    assert "is signed by none of the keys that this host knows" in host.fails("one", signature=signature)
+    assert host.current == "two"
+    assert fetched_again(host, signature=sign(host, new))[0] is True
+    host.knows(signatures="required")
+    assert "not signed" in host.fails("two", signature="")
+
+
+def test_a_release_of_another_tarball_of_the_same_name_is_fetched_again(host):
+    host.live("one")
+    host.live("two")
+    assert fetched_again(host, files={"page": "fine, too"})[0] is True
+
+
+# --- whose it is -----------------------------------------------------------------------------------------
+
+
+def as_user(host, *command):
+    """What a command of the application's user prints."""
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+    return subprocess.run(user, capture_output=True, text=True, cwd=host.root, check=True).stdout.split()
+
+
+@pytest.mark.promise("code-is-root-s")
+def test_code_is_root_s_and_the_application_writes_where_its_profile_says(guarded):
+    guarded.tarball()
+    tree = guarded.folder / "tree"
+    plan = guarded.plan("one", files={"bin/run": "run", "var/kept/file": "x"}, profile={"writable": ["var"]})
+    (tree / "bin/run").chmod(0o6777)
+    (tree / "bin").chmod(0o2777)
+    shutil.chown(tree / "bin/run", "nobody")
+    done = phases.perform({**plan, "sha256": guarded.packed()})
+    assert done["failed"] is None, done
+    folder = guarded.root / "releases/one"
+    told = subprocess.run(
+        ["find", str(folder), "-perm", "/7000", "-o", "-not", "-user", "0"], capture_output=True, text=True
+    )
+    var = {str(folder / each) for each in ("var", "var/kept", "var/kept/file")}
+    assert set(told.stdout.split()) == var
+    assert set(as_user(guarded, "find", str(folder), "-writable", "-not", "-type", "l")) == var
+    assert (folder / "bin/run").stat().st_mode & 0o7777 == 0o755
+    assert (guarded.root / "shared/media/logo").owner() == "nobody"  # the first release's own files
+
+
+def test_no_link_of_the_tarball_leads_root_to_what_is_not_the_release_s(guarded):
+    outside = guarded.folder / "outside"
+    outside.mkdir()
+    for name, profile in (("etc", {}), ("var", {"writable": ["var/cache"]}), ("var", {"writable": ["var"]})):
+        plan = guarded.plan("one", files={"var/file": "x"}, profile=profile)
+        phases.remove(guarded.folder / "tree" / name)
+        (guarded.folder / "tree" / name).symlink_to(outside)
+        failed = phases.perform({**plan, "sha256": guarded.packed()})["failed"]
+        assert "is a link, or behind one" in failed["reason"], failed
+        assert (list(outside.iterdir()), outside.owner()) == ([], "root")
+        assert not [*guarded.root.glob("releases/*/.complete")]
+
+
+WRITES = ["sh", "-ec", "id -un; echo mine > etc/config; touch etc/new; cat etc/env; echo more >> etc/env"]
+
+
+@pytest.mark.promise("a-command-writes-into-a-copy")
+@pytest.mark.parametrize("lent", [["etc"], []])
+def test_what_changes_data_writes_into_copies_and_none_of_it_stays(guarded, lent):
+    files = {"etc/config": "released"}
+    profile = {**migration(WRITES if lent else ["sh", "-ec", "echo more >> etc/env"]), "lent": lent}
+    guarded.live("one", files=files, profile=profile)
+    folder = guarded.root / "releases/one"
+    assert {each.name for each in (folder / "etc").iterdir()} == {"config", "env"}
+    assert ((folder / "etc/config").read_text(), (folder / "etc").owner()) == ("released", "root")
+    assert (folder / "etc/env").readlink() == guarded.root / "shared/etc/env"
+    assert (guarded.root / "shared/etc/env").read_text() == "of the host"
+    assert not [*guarded.root.glob("lent*")]
+    said = guarded.fails("two", files=files, profile={**migration(WRITES), "maintenance": None})
+    assert "etc/config: Permission denied" in said
+
+
+def test_an_installation_writes_into_copies_and_its_own_configuration(guarded):
+    scripts = {
+        **SCRIPTS,
+        "/p/due.j2": "test -e var/installed || exit 4",
+        "/p/run.j2": "test ! -e etc/env && echo mine > etc/env && touch pub/made var/installed",
+        "/p/then.j2": "test -L etc/env && test ! -e pub/made && test -e var/installed",
+    }
+    profile = {"install": {**INSTALL, "lent": ["etc", "pub"]}, "writable": ["var"]}
+    guarded.live("one", files={"pub/index": "page"}, profile=profile, scripts=scripts)
+    assert (guarded.root / "current/pub").owner() == "root"
+
+
+# --- static files ---------------------------------------------------------------------------------------
+
+STATIC = {"static": {"folder": "pub/static", "version": "pub/static/version.txt"}}
+
+
+def styled(version, text, **more):
+    """A release with static files of a version, and how it is told."""
+    files = {"pub/static/version.txt": f"{version}\n", "pub/static/css/page.css": text}
+    return {"files": files, "profile": STATIC, **more}
+
+
+def kept(host):
+    """The style sheets that are kept, by version."""
+    found = host.root.glob("static/*/css/page.css")
+    return {each.parents[1].name: each.read_text() for each in found}
+
+
+@pytest.mark.promise("a-page-s-own-static-files")
+def test_static_files_are_kept_by_version_before_the_release_is_checked(host):
+    host.live("one", **styled("v1", "red"))
+    answer = host.live("two", **styled("v2", "blue"))
+    assert kept(host) == {"v1": "red", "v2": "blue"}
+    steps = [name for name, _ in answer["steps"]]
+    assert steps.index("Keep static files by their version") < steps.index("Check what is due")
+    own, other = (host.root / each / "css/page.css" for each in ("static/v2", "current/pub/static"))
+    assert own.samefile(other)  # no room is taken
+    again = host.live("two", **styled("v2", "blue"))
+    assert again["changed"] is False
+
+
+@pytest.mark.promise("a-page-s-own-static-files")
+def test_a_version_is_what_it_was_first_whatever_comes_later(host):
+    host.live("one", **styled("v1", "red"))
+    host.live("two", **styled("v1", "blue"))
+    assert kept(host) == {"v1": "red"}
+
+
+def test_static_files_of_what_an_older_pipeline_has_released_are_kept_too(host):
+    host.live("old", **styled("v1", "red", profile={}))
+    assert not (host.root / "static").exists()
+    (host.root / "static.partial").mkdir()  # of a run that was killed
+    host.live("new", **styled("v2", "blue"))
+    assert kept(host) == {"v1": "red", "v2": "blue"}
+    assert not (host.root / "static.partial").exists()
+
+
+@pytest.mark.promise("static-files-go-in-time")
+def test_static_files_stay_for_some_hours_after_their_release_was_live_and_as_long_as_it_is_here(host):
+    def aged(version, hours):
+        at = time.time() - hours * 3600
+        os.utime(host.root / "static" / version, (at, at))
+
+    def live(name, version, keep=1):
+        host.live(name, **styled(version, "red", keep=keep))
+        return set(kept(host))
+
+    live("one", "v1")
+    live("two", "v2")
+    aged("v1", 1000)
+    assert live("two again", "v2", keep=3) == {"v1", "v2"}  # `one` is here
+    assert live("three", "v3") == {"v2", "v3"}
+    aged("v3", 1000)
+    live("four", "v4")
+    assert "v3" in live("five", "v5")  # pages of `three` were made until `four`
+    aged("v3", 23)
+    assert "v3" in live("six", "v6")
+    aged("v3", 25)
+    assert "v3" not in live("seven", "v7")
+
+
+@pytest.mark.parametrize("version", ["../shared", "..", ".v", "", "a/b", "a b", "x" + chr(0xFC)])
+def test_what_is_no_name_of_a_folder_is_no_version(host, version):
+    host.live("one", **styled(version, "red"))
+    assert not (host.root / "static").exists()
+
+
+@pytest.mark.parametrize("name", ["pub/static", "pub"])
+def test_a_link_of_the_tarball_leads_to_no_files_outside(host, name):
+    plan = host.plan("one", **styled("v1", "red"))
+    outside, link = host.folder / "outside", host.folder / "tree" / name
+    link.rename(outside)
+    link.symlink_to(outside)
+    said = phases.perform({**plan, "sha256": host.packed()})["failed"]
+    assert said["reason"] == "pub/static/version.txt of the release one is a link, or behind one"
+    assert not (host.root / "static").exists()
 
 
 # --- live -----------------------------------------------------------------------------------------------
@@ -970,13 +1248,21 @@ def test_a_rollback_imports_the_configuration_of_the_release_that_it_goes_to(hos
     ("page", "outcome"), [("ill", "new runs as before"), ("ill as current", "went back to new")]
 )
 def test_a_release_before_that_is_ill_by_now_leaves_things_as_they_were(host, page, outcome):
-    host.live("old")
+    host.live("old", files={"page": "x" * len(page)})
     host.live("new")
-    (host.root / "releases/old/page").write_text(page)
+    path = host.root / "releases/old/page"
+    at = path.stat().st_mtime_ns
+
+    def becomes(text):
+        """As what a release needs may change, without a file of its own."""
+        path.write_text(text)
+        os.utime(path, ns=(at, at))
+
+    becomes(page)
     failed = host.rollback("old", "new")["failed"]
     assert (failed["outcome"], host.current, host.linked("previous")) == (outcome, "new", "old")
     assert host.under_way() == {}
-    (host.root / "releases/old/page").write_text("well")
+    becomes("x" * len(page))
     assert host.rollback("old", "new")["failed"] is None
 
 
@@ -987,6 +1273,16 @@ def test_a_host_that_has_gone_back_goes_forward_again_where_another_one_has_fail
     assert host.current == "old"
     failed = host.rollback("old", "new", phases=["undo"])["failed"]
     assert (failed["outcome"], host.current, host.linked("previous")) == ("went back to new", "new", "old")
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_that_was_changed_is_no_way_back(host):
+    host.live("old")
+    host.live("new")
+    (host.root / "releases/old/page").write_text("another")
+    failed = host.rollback("old", "new")["failed"]
+    assert failed["reason"] == "old is not believed: its files are not what was unpacked"
+    assert (host.current, host.under_way()) == ("new", {})
 
 
 def test_a_rollback_under_maintenance_by_hand_ends_none(host):
@@ -1125,7 +1421,7 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     count = host.folder / "count"
     due = NOT_DUE if step == "Warm the release" else ["sh", "-c", f"test -e {count} || exit 2"]
     work = migration(["touch", str(count)], due=due)
-    plan = host.plan("new", profile={**work, **UNIT, "restart": ["workers.target"]})
+    plan = host.plan("new", profile={**work, **UNIT, "restart": ["workers.target"], "lent": ["etc"]})
     with host.visited() as seen:
         killed(plan, step)
         host.live("new", profile=plan["profile"])
@@ -1134,6 +1430,9 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
     assert (host.root / "previous").readlink().name == "old"
     assert count.exists() is (due != NOT_DUE)
+    assert (host.root / "current/etc/env").is_symlink()
+    assert not [*host.root.glob("lent*")]
+    assert not (host.root / "downloads").exists()
 
 
 @pytest.mark.promise("a-migration-outlives-its-run")
@@ -1146,7 +1445,7 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
         f"echo begun >> '{migrated}'; while ! test -e '{go_on}'; do sleep 0.05; done; echo ended >> '{migrated}'",
     ]
     due = ["sh", "-c", f"grep -q ended '{migrated}' || exit 2"]
-    plan = host.plan("new", profile=migration(slow, due=due))
+    plan = host.plan("new", profile={**migration(slow, due=due), "lent": ["etc"]})
     child = subprocess.Popen(
         [sys.executable, "-IS", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -1157,7 +1456,9 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
     child.kill()
     child.wait()
     threading.Timer(0.5, go_on.touch).start()
-    host.live("new", profile=plan["profile"])
+    answer = host.live("new", profile=plan["profile"])
+    assert answer["notes"] == []  # what was lent is no reason to fetch it again
+    assert not [*host.root.glob("lent*")]
     assert migrated.read_text().split() == ["begun", "ended"]
     assert (host.current, host.closed()) == ("new", False)
 

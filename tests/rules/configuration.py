@@ -420,12 +420,25 @@ def _front(front: Directive) -> Iterator[str]:
     places = [each for each in front.inner if each.name == "location" and each.values != ("/",)]
     denied = [each for each in places if each.own("deny") == ["all"] and "php|phtml" in each.values[-1]]
     for each in places:
+        if "static_version" in each.values[-1]:
+            yield from _versioned(each, before=places[: places.index(each)], denied=denied)
+            continue
         if each.own("try_files") and each.own("try_files") != ["$uri @page_cache"]:
             yield f"{each} does not ask the page cache for what it lacks"
         if each.own("try_files") and not any(
             f"{each.values[-1].strip('/')}" in one.values[-1] for one in denied
         ):
             yield f"{each} shows hidden files and programs"
+
+
+def _versioned(place: Directive, *, before: list[Directive], denied: list[Directive]) -> Iterator[str]:
+    """Files of a version: no other folder's, no other version's, and of those that match the first place counts."""
+    if re.match(place.values[-1].replace("(?<", "(?P<"), "/static/version../shared/file"):
+        yield f"{place} leads out of the versions"
+    if place.own("try_files") != ["/$static_file =404"]:
+        yield f"{place} shows another version's file"
+    if not any(each in before for each in denied):
+        yield f"{place} shows hidden files and programs"
 
 
 def _php(http: Directive, site: Directive) -> Iterator[str]:

@@ -264,8 +264,8 @@ OWNERS = {
         "owner": "root",
         "group": "{{ application_user }}",
     },
+    "{{ application_path }}/shared/{{ __shared_place": "root",
     "{{ application_path }}/shared/": "{{ application_user }}",
-    "{{ __release_path }}.partial": "{{ application_user }}",
     "/etc/redis/": "redis",
 }
 """Whose files are not root's, by the beginning of their paths."""
