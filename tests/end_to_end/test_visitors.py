@@ -16,7 +16,7 @@ from tests.end_to_end.test_rollback import DUE, go_live, migration  # noqa: F401
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
-RATES = {"page": 50, "asset": 80, "cart": 5, "search": 5}
+RATES = {"page": 80, "asset": 130, "cart": 5, "search": 5}
 """Requests in a second. Two cores have to bear them beside a release."""
 SEARCH, STYLE = (
     "app/app/code/Shop/Catalog/Controller/Search.php",
