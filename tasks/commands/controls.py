@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
+import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,16 +19,21 @@ from tasks import settings, source
 from tasks.bucket import lease
 from tasks.commands import command_line
 from tasks.commands.base import flag, run_of
-from tasks.commands.run import RunCommand, selected
+from tasks.commands.run import RunCommand, gently, selected
 from tasks.graph import plan, summary
 from tasks.promotion import gate
 from tasks.promotion import record as promotion_record
 from tasks.promotion.gate import OtherBranch
 from tasks.refusal import UNKNOWN, Refusal
+from tasks.release import ahead
 from tasks.version import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+
+PATIENCE = 600
+"""Seconds that the question on the terminal waits. Nobody else changes production meanwhile, and none can go back."""
 
 
 class ControlDecides(Refusal):
@@ -46,9 +53,9 @@ class NothingGoesOn(Refusal):
 
 
 class NotConfirmed(Refusal):
-    """The question on the terminal was not answered with yes."""
+    """The question on the terminal was not answered with yes in time: production is held meanwhile."""
 
-    sentence = "continue: nothing was changed, without a yes"
+    sentence = "continue: nothing was changed, without a yes within {minutes} minutes"
     remedy = "doit continue --yes"
 
 
@@ -123,18 +130,23 @@ class ContinueCommand(ControlCommand):
 
     def _refuse_early(self) -> None:
         super()._refuse_early()
+        _accept(run_of(self.task_list))
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Show what would go live, and ask, while production brings it if nothing else is due. Raises NotConfirmed."""
         run = run_of(self.task_list)
-        if refused := gate.refusal(run):
-            raise refused
-        for line in [*gate.pending_changes(run, self._inputs()), *self._expected()]:
-            self.console.line(line)
-        # without a terminal, the user has confirmed in CI, where the job was started
-        if (
-            not self.yes
-            and sys.stdin.isatty()
-            and input("Continue? [y/N] ").strip().lower() not in ("y", "yes")
-        ):
-            raise NotConfirmed
+        _accept(run)  # until the lease was taken, everything may have changed
+        found = self._verdicts()
+        due = {each.stage: each.what for each in found if each.what not in plan.IDLE}
+        alone = set(due) == {gate.RELEASE}
+        with ahead.brought(run) if alone else contextlib.nullcontext(), gently():
+            for line in [*gate.pending_changes(run, self._inputs()), *self._expected(due, found)]:
+                self.console.line(line)
+            # without a terminal, the user has confirmed in CI, where the job was started
+            if not self.yes and sys.stdin.isatty() and not _answered_yes():
+                raise NotConfirmed(minutes=PATIENCE // 60)
+            yield
 
     def _inputs(self) -> dict[str, set[str]]:
         """The paths that each chosen stage and its upstreams depend on, in the graph's order."""
@@ -145,13 +157,13 @@ class ContinueCommand(ControlCommand):
                 found.setdefault(each.name.partition(":")[0], set()).update(each.file_dep)
         return found
 
-    def _expected(self) -> Iterator[str]:
-        tasks = {each.name: each for each in self.task_list}
-        found = plan.verdicts(tasks, self.tasks, self.dep_manager)
-        stages = {each.stage: each.what for each in found if each.what not in plan.IDLE}
-        yield "runs " + (", ".join(stages) if stages else "nothing: every stage is unchanged")
-        if stages:
-            yield plan.expectation(tasks, found)
+    def _verdicts(self) -> list[plan.Verdict]:
+        return plan.verdicts({each.name: each for each in self.task_list}, self.tasks, self.dep_manager)
+
+    def _expected(self, due: Mapping[str, str], found: list[plan.Verdict]) -> Iterator[str]:
+        yield "runs " + (", ".join(due) if due else "nothing: every stage is unchanged")
+        if due:
+            yield plan.expectation({each.name: each for each in self.task_list}, found)
 
 
 class StopCommand(ControlCommand):
@@ -175,6 +187,20 @@ class StopCommand(ControlCommand):
         self.console.line(said := f"stop: {_end(run)}")
         summary.of_lines(run, self.name, [said])
         return 0
+
+
+def _accept(run: runs.Run) -> None:
+    """Raise the gate's refusal, if it has one."""
+    if refused := gate.refusal(run):
+        raise refused
+
+
+def _answered_yes() -> bool:
+    """Whether somebody answers the question with yes, in time. The end of input is no yes."""
+    sys.stdout.write("Continue? [y/N] ")
+    sys.stdout.flush()
+    ready, _, _ = select.select([sys.stdin], [], [], PATIENCE)
+    return bool(ready) and sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _end(run: runs.Run) -> str:

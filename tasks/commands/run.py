@@ -30,6 +30,8 @@ from tasks.promotion.gate import Proof
 from tasks.refusal import UNKNOWN, Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tasks.run import Run
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -102,8 +104,7 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
 
     @functools.wraps(doit.cmd_run.Run._execute)
     def _execute(self, **options: Any) -> Any:
-        for each in INTERRUPTED:  # never restored: the process ends after the run
-            signal.signal(each, _interrupt)
+        _listen(_interrupt)
         try:
             self._refuse_early()
             self.console.steady = True
@@ -138,7 +139,8 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         try:
             self._take_lease()
             chosen = selected(self.task_list, self.sel_tasks)  # a pattern names stages too
-            finish = gate.begin(run_of(self.task_list), self.name, chosen) if self.lease else None
+            with self.agreed() if self.lease else contextlib.nullcontext():
+                finish = gate.begin(run_of(self.task_list), self.name, chosen) if self.lease else None
             proving = self._proving()
             code = super()._execute(**options)
             _finish(told=bool(code))
@@ -158,6 +160,11 @@ class RunCommand(CommandMixin, doit.cmd_run.Run):
         if refused and not code:
             raise refused
         return code
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Under the lease, before the gate's record says that the run begins. A control that asks overrides this."""
+        yield
 
     def _proving(self) -> list[Any]:
         """The stage `release` and all its upstreams. Ask before the run: `--single` cuts them off."""
@@ -255,6 +262,26 @@ def _interrupt(number: int, frame: object) -> None:
     _ignore_signals()
     children.interrupt()
     raise _Interrupted(number)
+
+
+@contextlib.contextmanager
+def gently() -> Iterator[None]:
+    """Meanwhile an interruption ends no child: somebody takes back what they do. A second one does not wait for that."""
+
+    def interrupt(number: int, frame: object) -> None:
+        _listen(_interrupt)
+        raise _Interrupted(number)
+
+    _listen(interrupt)
+    try:
+        yield
+    finally:
+        _listen(_interrupt)
+
+
+def _listen(handler: Callable[[int, object], None]) -> None:
+    for each in INTERRUPTED:  # never restored: the process ends after the run
+        signal.signal(each, handler)
 
 
 def _ignore_signals() -> None:

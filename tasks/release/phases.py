@@ -9,6 +9,8 @@ at any moment: what is under way stands in `unfinished.json`.
     settle   forget what was under way, remove old releases
     ready    of a rollback, instead of `bring`: the release before is here, and nothing else is under way
     undo     what `live` and `open` do when they fail, and what a host does where another one has failed
+    rehearse after `bring`, ahead of a yes: start, check and warm it where nobody sees it, if no data must change before
+    discard  without a yes: remove what `bring` has made
 """
 
 from __future__ import annotations
@@ -405,11 +407,7 @@ class HostRelease:
         self.await_migration()
         if known:
             self.share_again()
-        install, due = self.profile.get("install"), dict[str, bool]()
-        due["installs"] = known.get("installs", False) or bool(
-            install
-            and self.asks(install["interpreter"], install["due_exit"], self.plan["scripts"][install["due"]])
-        )
+        due = {"installs": known.get("installs", False) or self.installs()}
         due["migration"] = not due["installs"] and self.is_due("migration")
         due["configuration"] = not due["installs"] and not due["migration"] and self.is_due("configuration")
         due["migrates"] = due["migration"] or known.get("migrates", False)
@@ -421,6 +419,13 @@ class HostRelease:
         begun = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
         self.write(previous=self.previous(), begun=self.migrated, undoes=undoes, **begun)
         return due
+
+    def installs(self) -> bool:
+        """Whether the application is to be installed."""
+        said = self.profile.get("install")
+        return bool(said) and self.asks(
+            said["interpreter"], said["due_exit"], self.plan["scripts"][said["due"]]
+        )
 
     def is_due(self, work: str) -> bool:
         """Whether there is work of this kind, by the exit code of the profile's command."""
@@ -741,6 +746,42 @@ class HostRelease:
             return f"{self.linked('current') or 'nothing'} runs as before"
         return f"went back to {previous}" if previous else "there is no previous release to go back to"
 
+    # --- rehearse, discard ------------------------------------------------------------------------------
+
+    def rehearse(self) -> None:
+        """Started, checked and warm before visitors get it. Not while a release is under way, nor where the new code wants other data."""
+        if self.note() or self.linked("current") in ("", self.id):
+            return
+        with self.step("Check what is due"):
+            if self.installs() or self.is_due("migration") or self.is_due("configuration"):
+                return
+        with self.step("Start the release where nobody sees it"):
+            self.start(self.id)
+            relink(self.root / "next", f"releases/{self.id}")
+        with self.step("Check the release where nobody sees it"):
+            seen = self.check(NEXT, CHECKS, CHECK_PAUSE)
+        if seen and self.profile["unit"]:
+            with self.step("Warm the release"):
+                self.warm()
+
+    def discard(self) -> None:
+        """A release that was only brought goes: no link names it, no process runs from it, and nothing is under way.
+
+        Its static files go when nobody can ask for them any more, as those of every version.
+        """
+        with self.step("Remove what was brought"):
+            current = self.linked("current")
+            if self.note() or self.id in (current, self.linked("previous")):
+                return
+            if self.linked("next") == self.id and current:  # by the rehearsal
+                relink(self.root / "next", f"releases/{current}")
+            if self.profile["unit"]:
+                self.must(["systemctl", "stop", self.unit_of(self.id)], root=True, cwd=self.root)
+            if in_use(self.folder):
+                return
+            for each in (self.folder, self.folder.with_name(f"{self.id}.partial"), self.tarball.parent):
+                remove(each)
+
     # --- commands ---------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -853,9 +894,10 @@ def relink(path: Path, target: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """A file, a link, or a folder with all that is in it, if there is one. Links are not followed."""
+    """A file, a link, or a folder with all that is in it, if there is one. Links are not followed. What is half removed is no complete release."""
     with contextlib.suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
+            (path / ".complete").unlink(missing_ok=True)
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -1043,6 +1085,8 @@ PHASES: Mapping[str, Callable[[HostRelease], None]] = {
     "settle": HostRelease.settle,
     "ready": HostRelease.ready,
     "undo": give_way,
+    "rehearse": HostRelease.rehearse,
+    "discard": HostRelease.discard,
 }
 UNDONE = ("live", "open", "undo")
 """The phases that are undone where they fail."""

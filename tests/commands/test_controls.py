@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
@@ -17,7 +21,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.promotion import record as promotion_record
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
-from tests.conftest import commit, doit, git
+from tests.conftest import DOIT, commit, doit, git, until
 from tests.paper import copy_paper, users_cloud
 
 
@@ -143,6 +147,58 @@ def test_a_commit_goes_from_staging_to_production_with_one_tarball(root):
     assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {record}
     assert states(root)[-4:] == ["continuing", "live", "continuing", "live"]
     assert "no run waits" in said(doit(root, "stop"))
+
+
+def answered(root, hosts, keys):
+    """`doit continue` on a terminal, where this is typed once it asks: its exit code, what it printed, the seconds since."""
+    keyboard, screen = os.openpty()
+    environ = {**os.environ, "PYTHONPATH": str(root), "HOSTS": str(hosts), "PERSON": "lee"}
+    with subprocess.Popen(
+        [DOIT, "continue"],
+        cwd=root,
+        env=environ,
+        stdin=screen,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as asks:
+        printed = b""
+        while not printed.endswith(b"[y/N] ") and (more := asks.stdout.read1()):
+            printed += more
+        until(lambda: (hosts / "phases").exists())
+        begun = time.monotonic()
+        os.write(keyboard, keys)
+        printed += asks.stdout.read()
+    for each in (keyboard, screen):
+        os.close(each)
+    return asks.returncode, printed.decode(), time.monotonic() - begun
+
+
+@pytest.mark.promise(
+    "brought-ahead-of-the-yes", "without-a-yes-nothing-stays", "start-never-reaches-production"
+)
+def test_production_brings_ahead_what_continues_and_removes_it_without_a_yes(root, tmp_path):
+    said(doit(root, "start"))
+    said(doit(root, "continue", PERSON="lee"))
+    change(root, "app/pub/index.php")
+    asked = tmp_path / "phases"
+
+    def phases():
+        found = asked.read_text().splitlines()
+        asked.unlink()
+        return found
+
+    said(doit(root, "start", HOSTS=str(tmp_path)))
+    assert phases() == ["bring live open", "settle"]  # staging's
+    before = objects(root)
+    code, printed, _ = answered(root, tmp_path, b"n\n")
+    assert (code, phases()) == (1, ["bring rehearse", "discard"]), printed
+    assert "runs release\n" in printed
+    assert "continue: nothing was changed, without a yes" in printed
+    assert objects(root) == before
+    code, printed, seconds = answered(root, tmp_path, b"y\n")
+    assert (code, phases()) == (0, ["bring rehearse", "bring live open", "settle"]), printed
+    assert live(root)["digest"] == live(root, "staging")["digest"]
+    sys.stdout.write(f"from yes to the end, without a host: {seconds:.1f} s\n")
 
 
 @pytest.mark.promise("rollback-under-the-gate-s-rules", "what-is-undone-goes-no-further")

@@ -21,6 +21,7 @@ import pytest
 
 from tasks.digest import Digest
 from tasks.release import phases
+from tasks.release.ahead import AHEAD, AWAY
 from tasks.release.rollback import BACK
 from tasks.release.stage import END, PROGRAM, UP
 
@@ -32,6 +33,7 @@ case "$*" in
     *is-active*) test -e "$LOG.active";;
     "restart fails"|"start php@fails"*) exit 1;;
     "start php@"*) touch "$LOG.units/$2";;
+    "stop php@"*) rm -f "$LOG.units/$2";;
     "stop --no-block "*) shift 2; cd "$LOG.units" && rm -f "$@";;
 esac
 """
@@ -1069,6 +1071,128 @@ def test_a_host_that_has_migrated_and_opened_keeps_its_release(host):
     assert (host.current, host.closed()) == ("new", False)
 
 
+# --- brought ahead, and discarded --------------------------------------------------------------------
+
+
+def ahead(host, plan, *wanted):
+    """Only these phases of a plan."""
+    answer = phases.perform({**plan, "phases": wanted})
+    assert answer["failed"] is None, answer
+    return answer
+
+
+@pytest.mark.promise("brought-ahead-of-the-yes")
+def test_what_was_brought_ahead_is_noticed_by_nobody_and_not_fetched_again(host):
+    host.live("old")
+    before, plan = host.state(), host.plan("new", files={"page": "newer"})
+    host.asked.clear()
+    assert ahead(host, plan, *AHEAD)["changed"]
+    assert host.state() == {**before, "next": "new"}
+    assert {link for link, _ in host.asked} == {"next"}
+    host.server.says["tarball"] = [500] * 10
+    assert "Fetch the tarball" not in dict(ahead(host, plan, *ALL)["steps"])
+    assert (host.root / "current/page").read_text() == "newer"
+
+
+@pytest.mark.promise("without-a-yes-nothing-stays")
+def test_what_was_brought_is_removed_and_can_be_brought_again(host):
+    host.live("old")
+    before, files = host.state(), sorted(host.root.rglob("*"))
+    plan = host.plan("new")
+    ahead(host, plan, *AHEAD)
+    ahead(host, plan, *AWAY)
+    assert (host.state(), sorted(host.root.rglob("*"))) == (before, files)
+    ahead(host, plan, *AWAY)
+    ahead(host, plan, *ALL)
+    assert host.current == "new"
+
+
+@pytest.mark.promise("without-a-yes-nothing-stays")
+def test_what_a_killed_run_was_bringing_is_removed_too(host):
+    host.live("old")
+    files, plan = sorted(host.root.rglob("*")), host.plan("new")
+    (host.root / "releases/new.partial/half").mkdir(parents=True)
+    (host.root / "downloads").mkdir()
+    (host.root / "downloads/x.part").touch()
+    ahead(host, plan, *AWAY)
+    assert sorted(host.root.rglob("*")) == files
+
+
+@pytest.mark.promise("what-somebody-may-need-is-not-discarded")
+@pytest.mark.parametrize("stands", ["current", "previous", "under way", "process"])
+def test_a_release_that_somebody_may_need_is_not_discarded(host, stands):
+    host.live("old")
+    plan, running = host.plan("new"), None
+    ahead(host, plan, "bring")
+    if stands == "under way":
+        (host.root / "unfinished.json").write_text('{"migrates": false}')
+    elif stands == "process":
+        running = subprocess.Popen(["sleep", "60"], cwd=host.root / "releases/new")
+    else:
+        phases.relink(host.root / stands, "releases/new")
+    try:
+        ahead(host, plan, *AWAY)
+        assert (host.root / "releases/new/page").exists()
+        assert (host.root / "releases/new/.complete").exists()
+    finally:
+        if running:
+            running.kill()
+            running.wait()
+
+
+@pytest.mark.promise("brought-ahead-of-the-yes")
+def test_who_decides_is_told_that_the_release_is_ill(host):
+    host.live("old")
+    before, plan = host.state(), host.plan("new", files={"page": "ill"})
+    failed = phases.perform({**plan, "phases": AHEAD})["failed"]
+    assert failed["reason"] == "shop.localhost/health answers 503, not 200"
+    assert failed["outcome"] == "old runs"
+    assert host.state() == {**before, "next": "new"}
+    ahead(host, plan, *AWAY)
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("work", [migration, configuration])
+@pytest.mark.promise("brought-ahead-of-the-yes")
+def test_what_wants_other_data_is_not_rehearsed_and_nothing_is_changed_for_it(host, work):
+    host.live("old")
+    before = host.state()
+    ahead(host, host.plan("new", profile=work(["touch", "changed"]), files={"page": "ill"}), *AHEAD)
+    assert host.state() == before
+    assert not (host.root / "releases/new/changed").exists()
+
+
+@pytest.mark.parametrize("stands", ["first", "same", "under way"])
+def test_what_is_live_comes_first_or_is_under_way_is_not_rehearsed(host, stands):
+    if stands == "under way":
+        host.live("old")
+    plan = host.plan("new", files={"page": "ill"})
+    if stands == "under way":
+        (host.root / "unfinished.json").write_text('{"migrates": false}')
+    elif stands == "same":
+        ahead(host, plan, "bring")
+        phases.relink(host.root / "current", "releases/new")
+    before = host.state()
+    ahead(host, plan, *AHEAD)
+    assert host.state() == before
+
+
+def test_what_is_half_removed_is_no_complete_release(host, monkeypatch):
+    host.live("old")
+    plan, real = host.plan("new"), phases.shutil.rmtree
+    ahead(host, plan, "bring")
+
+    def killed(folder):
+        (folder / "page").unlink()
+        raise OSError("killed")
+
+    monkeypatch.setattr(phases.shutil, "rmtree", killed)
+    assert phases.perform({**plan, "phases": AWAY})["failed"]["outcome"] == "old runs"
+    monkeypatch.setattr(phases.shutil, "rmtree", real)
+    ahead(host, plan, *ALL)
+    assert (host.root / "current/page").read_text() == "fine"
+
+
 # --- a unit of its own ---------------------------------------------------------------------------------
 
 
@@ -1122,6 +1246,23 @@ def test_a_unit_that_does_not_start_is_told_with_its_last_words(host):
         "Start the release where nobody sees it: php@fails.service does not start "
         "what --unit=php@fails.service has said; old runs as before"
     )
+
+
+@pytest.mark.promise("brought-ahead-of-the-yes", "without-a-yes-nothing-stays")
+def test_a_release_that_is_brought_ahead_runs_and_is_warm_and_is_stopped_without_a_yes(host):
+    host.live("older", profile=UNIT)
+    host.live("old", profile=UNIT)
+    plan = host.plan("new", profile={**UNIT, "pages": ["/page"]})
+    with host.visited() as seen:
+        steps = dict(ahead(host, plan, *AHEAD)["steps"])
+        assert list(steps)[-1] == "Warm the release"
+        assert host.running() == {"older", "old", "new"}  # a rollback may come instead
+        ahead(host, plan, *AWAY)
+        assert host.running() == {"older", "old"}
+        assert not (host.root / "releases/new").exists()
+        ahead(host, plan, *AHEAD)
+        ahead(host, plan, *ALL)
+    assert (host.current, host.running(), seen) == ("new", {"old", "new"}, {"well"})
 
 
 @pytest.mark.promise("pages-are-warm-before-visitors-get-them")
