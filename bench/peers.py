@@ -46,7 +46,7 @@ class Tarball < Capistrano::SCM::Plugin
       end
 
       task :set_current_revision do
-        set :current_revision, TOLD["name"]
+        set :current_revision, TOLD["release"]
       end
     end
   end
@@ -80,11 +80,11 @@ PLAYBOOK = """
 - hosts: all
   gather_facts: false
   vars:
-    folder: "{{ path }}/releases/{{ name }}"
+    folder: "{{ path }}/releases/{{ release }}"
   tasks:
-    - ansible.builtin.get_url: {url: "{{ url }}", dest: "{{ path }}/{{ name }}.tar.zst", mode: "0644"}
+    - ansible.builtin.get_url: {url: "{{ url }}", dest: "{{ path }}/{{ release }}.tar.zst", mode: "0644"}
     - ansible.builtin.file: {path: "{{ folder }}", state: directory, mode: "0755"}
-    - ansible.builtin.unarchive: {src: "{{ path }}/{{ name }}.tar.zst", dest: "{{ folder }}", remote_src: true}
+    - ansible.builtin.unarchive: {src: "{{ path }}/{{ release }}.tar.zst", dest: "{{ folder }}", remote_src: true}
     - ansible.builtin.file: {path: "{{ folder }}/{{ item }}", state: directory, mode: "0755"}
       loop: "{{ (directories + files) | map('dirname') | unique | select | list }}"
     - ansible.builtin.file: {src: "{{ path }}/shared/{{ item }}", dest: "{{ folder }}/{{ item }}", state: link, force: true}

@@ -23,8 +23,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import large, peers
+from tasks.bucket import layout
 from tasks.commands import command_line
 from tasks.console.console import Console
+from tasks.digest import Digest
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import hosts
@@ -35,6 +37,8 @@ from tasks.run import Run
 from tasks.server import stage as server
 from tasks.tarball import stored
 from tasks.tarball.build import archive, tar
+from tasks.tarball.manifest import Manifest
+from tasks.version import Commit
 
 ROOT = Path(__file__).parents[1]
 DOIT = Path(sys.executable).parent / "doit"
@@ -166,15 +170,24 @@ def next_tarball(root: Path, number: int, others: Sequence[peers.Way]) -> int:
     subprocess.run(["git", *identity, "commit", "-qm", f"round {number}"], cwd=root, check=True)
     doit(root, "tarball")
     run = command_line.read(root, {})
-    kept, digest = run.tarballs, stored.existing(run)
+    digest, kept = tarball(run), run.tarballs
     key = stored.stored_key(run, digest)
     for each in others:
         link = kept.cloud.presigned_url(kept.bucket, key, release.LINK_SECONDS)
-        each.tell(url=link, name=f"{number}-{digest.id}")
-    with contextlib.closing(kept.store.open(key)) as content:
-        unpack = subprocess.run(["zstd", "-dc"], input=content.read(), capture_output=True, check=True)
-    with tarfile.open(fileobj=io.BytesIO(unpack.stdout)) as whole:
-        return sum(each.isfile() for each in whole)
+        each.tell(url=link, release=f"{number}-{digest.id}")
+    told = kept.store.read(layout.beside(key, stored.MANIFEST))
+    return Manifest.of(told.value).files if told else 0
+
+
+def tarball(run: Run) -> Digest:
+    """The tarball of the clone's last commit. A process asks git once, so `stored.existing` would know the first one only."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=run.root, check=True, capture_output=True, text=True
+    )
+    found = stored.pointer(run, Commit(asked.stdout.strip()))
+    if not found:
+        sys.exit("bench: the last commit has no tarball")
+    return found.digest
 
 
 def timed(host: Host, way: peers.Way, number: int) -> float:
@@ -273,7 +286,7 @@ def bring(run: Run, host: Host, one: LargeTarball, name: str) -> tuple[float, Ma
     """Seconds until a host has the large tarball as a release, and those of each step."""
     told = {
         **server.variables(run),
-        **release.variables(run, stored.existing(run)),
+        **release.variables(run, tarball(run)),
         "release_id": name,
         "release_sha256": one.digest,
         "release_url": one.url,
