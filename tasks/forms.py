@@ -137,6 +137,7 @@ BUCKET = text(
 )
 ACCOUNT = text("an account's id of 12 digits, in quotes", r"[0-9]{12}")
 CLOUD_NAME = text("a name of lower-case letters, digits, dots and hyphens", r"[a-z0-9][a-z0-9.-]*")
+UNIT_TEMPLATE = or_empty(text("a template of a unit such as app@.service", r"[A-Za-z0-9_.-]+@\.service"))
 SUBNET = text("a subnet's id such as subnet-0123456789abcdef0", r"subnet-[0-9a-f]{8,17}")
 JUMP_HOST = text(
     "session-manager, or a jump host such as admin@jump.example.com:22",

@@ -143,6 +143,7 @@ class Install:
     then: tuple[Path, ...] = setting(
         "templates of scripts that follow, once the shared configuration is linked", ()
     )
+    lent: Words = setting("as `release.lent`, for the installation", ())
     administrator: str = setting(
         "name of the first administrator: `doit secrets show admin`", form=forms.FILLED
     )
@@ -160,6 +161,14 @@ class WrittenByCommands:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticFiles:
+    """Files whose addresses have a version that changes with them, so that browsers never ask again."""
+
+    folder: str = setting("folder inside a release that has them")
+    version: str = setting("file inside a release that has their version: letters, digits, `.`, `-` and `_`")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GoingLive:
     """How a release of the application goes live: what the role `release` gets as `release_profile`."""
 
@@ -169,6 +178,16 @@ class GoingLive:
     pages: Words = setting(
         "paths that answer 200 before visitors get a release and afterwards, with the files of the site that they name",
         (),
+    )
+    static: StaticFiles | None = setting(
+        "which files are kept for `release.static_hours`, by version and outside of the releases", None
+    )
+    writable: Words = setting(
+        "folders inside a release that the application's user may write in, beside those that releases share; all else is root's",
+        (),
+    )
+    lent: Words = setting(
+        "folders inside a release of which commands that change data get a copy, to write into", ()
     )
     install: Install | None = setting("how the application is installed into an empty database", None)
     written: WrittenByCommands | None = setting(
@@ -182,9 +201,10 @@ class GoingLive:
         "systemd units that run the current release's code: stopped while data changes, restarted by each release",
         (),
     )
-    reload: Words = setting(
-        "patterns of systemd units that keep a release's files in memory: reloaded once old releases are removed",
-        (),
+    unit: str = setting(
+        "template of the systemd unit that runs one release and nothing else, and whose instance is the release's id; empty for none",
+        "",
+        form=forms.UNIT_TEMPLATE,
     )
 
 

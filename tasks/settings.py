@@ -331,6 +331,11 @@ class Release:
     """How a tarball goes live."""
 
     keep: int = setting("releases kept on a machine", 3, form=forms.at_least(1))
+    static_hours: int = setting(
+        "hours that static files stay on a machine for browsers and caches that have pages of a former release",
+        24,
+        form=forms.at_least(0),
+    )
     test_data: bool = setting("whether the application gets its test data", False)
     expires_after_days: int = setting(
         "days until the environment may be deleted; 0: never", 0, form=forms.at_least(0)
@@ -600,6 +605,8 @@ TOLD = {
         "stores",
         "test_data",
         "hosts",
+        "public_keys",
+        "signatures",
     ),
     "database": ("name", "host", "user", "password"),
     "firewall": ("ssh_from", "http_from", "peers"),

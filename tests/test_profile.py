@@ -83,7 +83,7 @@ release:
   after_switch:
     - [php, flush]
   restart: [workers.target]
-  reload: [php*.service]
+  unit: php@.service
   install:
     interpreter: [php]
     due: site.j2
@@ -92,10 +92,14 @@ release:
     then: [site.j2]
     administrator: admin
     page: /admin
+    lent: [etc, pub]
   written:
     interpreter: [php]
     names: site.j2
   pages: [/]
+  static: {folder: pub/static, version: pub/version}
+  writable: [var]
+  lent: [etc]
 """
 LAYER = (
     "known: name, for_each, files, present, unseen, after, tools, variables, credentials, caches, network, "
@@ -161,10 +165,10 @@ def refused(root, before, after, refusal):
         ("    base:\n", "    base: {sites: a}\n", ":33: server.roles.base.sites: unknown key (known: none)"),
         ("      workers:", "      worker:", ":37: server.roles.web.worker: unknown key (did you mean workers? known: site, root, workers, mode)"),
         ("minute:", "minut:", ":40: server.roles.jobs.table[0].minut: unknown key (did you mean minute? known: minute, command)"),
-        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, pages, install, written, migration, configuration, maintenance, after_switch, restart, reload)"),
+        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, pages, static, writable, lent, install, written, migration, configuration, maintenance, after_switch, restart, unit)"),
         ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":46: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
         ("    run: [php, import]", "    runs: [php, import]", ":51: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
-        ("    page:", "    pages:", ":67: release.install.pages: unknown key (did you mean page? known: interpreter, due, due_exit, run, then, administrator, page)"),
+        ("    page:", "    pages:", ":67: release.install.pages: unknown key (did you mean page? known: interpreter, due, due_exit, run, then, lent, administrator, page)"),
         ("active_file:", "activ_file:", ":53: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
     ],
 )  # fmt: skip

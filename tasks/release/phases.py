@@ -3,8 +3,8 @@
 It is sent over SSH with its plan and leaves nothing of itself behind. Each phase can be done again, also after it was killed
 at any moment: what is under way stands in `unfinished.json`.
 
-    bring    fetch, verify, unpack, link: nothing that visitors notice
-    live     migrate if that is due, check where nobody sees it, switch, check again
+    bring    fetch, verify, unpack, link, keep the static files by version: nothing that visitors notice
+    live     start the release in a unit of its own, migrate if that is due, check where nobody sees it, switch, check again
     open     end the maintenance, restart what runs the release's code
     settle   forget what was under way, remove old releases
     ready    of a rollback, instead of `bring`: the release before is here, and nothing else is under way
@@ -23,6 +23,7 @@ import http.client
 import json
 import os
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -46,12 +47,16 @@ AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 30.0
 """The same once they get it: what was well before is not waited for. And seconds for an answer: caches may be empty."""
 PUBLIC, NEXT = 80, 8090
 """Ports of the host's web server: what visitors get, and what the link `next` names, which nobody else can ask for."""
+WARM, WARMINGS = 0.5, 5
+"""Seconds in which a warm page answers, and how often pages are asked for until they do."""
 ASSETS = 200
 """Files that a page names, of which each is asked for."""
 RESERVE, RESERVE_BYTES = 0.1, 2 << 30
 """What a release leaves free: this share of the disk's blocks and inodes; of the blocks never more than so many bytes."""
 LOOK_EVERY, ASK_EVERY = 0.05, 0.2
 """Seconds between two looks at the disk while a tarball is unpacked, and at a migration."""
+VERSION = re.compile(r"[\w-][\w.-]*", re.ASCII)
+"""A version of static files, which is a folder's name: what nginx reads in an address too."""
 PR_SET_PDEATHSIG = 1
 """Of `linux/prctl.h`."""
 OUTPUT = 20_000
@@ -70,8 +75,8 @@ class HostRelease:
     """A release on this host: the plan, what is under way, and what was done.
 
     The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
-    those of them that are written on the host; `id`, `url`, `sha256`, `signature`, `public_keys`, `signatures` of the tarball;
-    `keep`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
+    those of them that are written on the host; `id`, `url`, `sha256`, `signature` of the tarball;
+    `keep`, `static_hours`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
     Of a rollback alone `undoes`: the release that it undoes, and `instead`: what to type where there is no way back.
     """
 
@@ -82,6 +87,7 @@ class HostRelease:
         self.marker = self.folder / ".complete"
         self.tarball = self.root / "downloads" / f"{plan['sha256']}.tarball"
         self.account = pwd.getpwnam(plan["user"])
+        self.signer = ""
         self.changed = False
         self.migrated: bool | None = None
         self.downtime = 0.0
@@ -131,17 +137,34 @@ class HostRelease:
 
     def bring(self) -> None:
         """The release's folder, complete and verified."""
-        if self.marker.exists():
-            return
-        self.changed = True
-        with self.step("Fetch the tarball"):
-            self.fetch()
-        with self.step("Verify the tarball"):
-            self.verify()
-        with self.step("Unpack the release"):
-            self.unpack()
-        with self.step("Link what releases share"):
-            self.link()
+        if self.marker.exists() and self.linked("current") != self.id:
+            with self.step("Verify the release that is here"):
+                if wrong := self.wrong_with(self.id):
+                    self.notes.append(f"{self.id} was here, and is fetched again: {wrong}")
+                    self.marker.unlink()
+        if not self.marker.exists():
+            self.changed = True
+            try:
+                with self.step("Fetch the tarball"):
+                    self.fetch()
+                with self.step("Verify the tarball"):
+                    self.verify()
+                with self.step("Unpack the release"):
+                    self.unpack()
+                with self.step("Link what releases share"):
+                    self.link()
+            except BrokenPipeError:  # the next release goes on with it
+                raise
+            except (Failure, OSError):  # it may never come again, and what sells needs the room
+                for left in (self.tarball.parent, self.folder.with_name(f"{self.id}.partial")):
+                    shutil.rmtree(left, ignore_errors=True)
+                raise
+        # of the running release as well: an older pipeline has kept none
+        for folder in (self.root / "current", self.folder):
+            if (version := self.version(folder)) and not (self.static / version).exists():
+                self.changed = True
+                with self.step("Keep static files by their version"):
+                    self.keep_static(folder, version)
 
     def fetch(self) -> None:
         """The tarball, from an address that is never told."""
@@ -182,45 +205,72 @@ class HostRelease:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
         if digest.hexdigest() != wanted:
-            self.tarball.unlink()
             raise Failure(
                 f"the tarball's digest should be {wanted} and is {digest.hexdigest()}; it was removed"
             )
-        signed = self.plan["signature"] and self.plan["public_keys"]
-        if not signed and self.plan["signatures"] == "required":
+        known = self.keys()
+        signed = self.plan["signature"] and known["public_keys"]
+        if not signed and known["signatures"] == "required":
             raise Failure(f"the tarball {wanted[:12]} is not signed, and this host takes signed ones only")
-        if signed and not self.is_signed():
-            self.tarball.unlink()
+        self.signer = self.signed_by(known["public_keys"]) if signed else ""
+        if signed and not self.signer:
             raise Failure(
-                f"the tarball {wanted[:12]} is signed by none of the keys in pipeline.yml; it was removed"
+                f"the tarball {wanted[:12]} is signed by none of the keys that this host knows; it was removed"
             )
 
-    def is_signed(self) -> bool:
-        """Whether a known key has signed the tarball, prehashed."""
+    def keys(self) -> dict[str, Any]:
+        """What this host believes, which `server` has written: its `public_keys`, and whether `signatures` are required."""
+        path = self.root / "release_keys.json"
+        try:
+            known: dict[str, Any] = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            raise Failure(
+                f"{path} is missing or broken, so that nothing can be verified: doit server writes it"
+            ) from None
+        return known
+
+    def signed_by(self, keys: Sequence[str]) -> str:
+        """The known key that has signed the tarball, prehashed; empty for none."""
         signature = self.tarball.with_suffix(".minisig")
         signature.write_text(self.plan["signature"])
         check = ["minisign", "-V", "-q", "-H", "-x", str(signature), "-m", str(self.tarball), "-P"]
-        return any(self.run([*check, key], cwd=self.root).returncode == 0 for key in self.plan["public_keys"])
+        return next((key for key in keys if self.run([*check, key], cwd=self.root).returncode == 0), "")
+
+    def wrong_with(self, id: str) -> str:
+        """Why a release that is here may not go live: by what it was verified for, what this host knows now, and its files."""
+        if self.note():  # a killed run may have lent some of them, and its migration may still write there
+            self.await_migration()
+            self.share_again()
+        folder, known = self.root / "releases" / id, self.keys()
+        try:
+            said = json.loads((folder / ".verified").read_text())
+        except (FileNotFoundError, ValueError):
+            return "it was not verified as releases are now"
+        if id == self.id and said["sha256"] != self.plan["sha256"]:
+            return "it is another tarball's"
+        if said["signer"] and said["signer"] not in known["public_keys"]:
+            return "it was signed by a key that this host does not know any more"
+        if not said["signer"] and known["signatures"] == "required":
+            return "it is not signed"
+        writable = self.profile.get("writable", ())
+        return "" if manifest(folder, writable) == said["files"] else "its files are not what was unpacked"
 
     def unpack(self) -> None:
-        """As the application's user, into a folder of another name. It stops before the disk is full."""
+        """As root, whose the code stays, and into a folder of another name. It stops before the disk is full."""
         part = self.folder.with_name(f"{self.id}.partial")
         for left in (part, self.folder):
             remove(left)
         self.refuse_to_fill()
         part.mkdir(parents=True)
-        os.chown(part, self.account.pw_uid, self.account.pw_gid)
-        try:
-            with self.started(["tar", "--extract", "--zstd", "--file", str(self.tarball)], cwd=part) as tar:
-                while tar.poll() is None:
-                    self.refuse_to_fill()
-                    time.sleep(LOOK_EVERY)
-                said = tar.communicate()[0]
-            if tar.returncode:
-                raise Failure(f"tar: exit code {tar.returncode}", said)
-        except BaseException:
-            remove(part)
-            raise
+        # neither the archive's owners nor its set-user-ID bits, nor what others may write
+        tar_it = ["tar", "--extract", "--zstd", "--no-same-owner", "--no-same-permissions"]
+        with self.started([*tar_it, "--file", str(self.tarball)], cwd=part, root=True) as tar:
+            while tar.poll() is None:
+                self.refuse_to_fill()
+                time.sleep(LOOK_EVERY)
+            said = tar.communicate()[0]
+        if tar.returncode:
+            raise Failure(f"tar: exit code {tar.returncode}", said)
 
     def refuse_to_fill(self, size: int = 0) -> None:
         """What sells needs room too."""
@@ -237,24 +287,67 @@ class HostRelease:
             )
 
     def link(self) -> None:
-        """Link the shared paths, then name and mark the folder. The first release's own files are moved to the shared folder."""
-        part = self.folder.with_name(f"{self.id}.partial")
-        first = (
-            ""
-            if self.linked("current")
-            else 'if test -e "$1"; then cp --archive --no-clobber "$1" "$shared/$(dirname "$1")/"; fi\n'
-        )
-        share = (
-            f'share() {{\nmkdir --parents "$(dirname "$1")"\n{first}'
-            'rm --recursive --force "$1"\nln --symbolic "$shared/$1" "$1"\n}'
-        )
-        calls = [f"share {shlex.quote(each)}" for each in self.plan["shared"]]
-        shared = f"shared={shlex.quote(str(self.root / 'shared'))}"
-        # as the user: a link of the tarball's own would lead root elsewhere
-        self.must(["sh", "-e", "-s"], cwd=part, stdin="\n".join([shared, share, *calls, ""]))
+        """Link the shared paths, then name and mark the folder. The first release's own files are copied to the shared folder."""
+        part, shared = self.folder.with_name(f"{self.id}.partial"), self.root / "shared"
+        for each in self.plan["shared"]:
+            place = inside(part, str(Path(each).parent)) / Path(each).name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not self.linked("current") and each not in self.plan["configured"] and os.path.lexists(place):
+                # as the user, whose the shared folder is
+                to = f"{(shared / each).parent}/"
+                self.must(["cp", "--archive", "--no-clobber", each, to], cwd=part)
+            remove(place)
+            place.symlink_to(shared / each)
+        # last: what the user may write leads root nowhere
+        for each in self.profile.get("writable", ()):
+            place = inside(part, each)
+            place.mkdir(parents=True, exist_ok=True)
+            self.give(place)
+        files = manifest(part, self.profile.get("writable", ()))
+        verified = {"sha256": self.plan["sha256"], "signer": self.signer, "files": files}
+        replace(part / ".verified", json.dumps(verified) + "\n")
         part.replace(self.folder)
         replace(self.marker, self.plan["sha256"] + "\n")
         shutil.rmtree(self.tarball.parent)
+
+    def give(self, path: Path) -> None:
+        """To the application's user, with all that is in it. Where links lead is left alone."""
+        owner = f"{self.account.pw_uid}:{self.account.pw_gid}"
+        self.must(["chown", "--no-dereference", "--recursive", owner, str(path)], root=True, cwd=self.root)
+
+    @property
+    def static(self) -> Path:
+        """Static files by version. A page that a browser or a cache still has names those of its own release."""
+        return self.root / "static"
+
+    def version(self, folder: Path) -> str:
+        """The version of a release's static files; empty where there is none."""
+        said = self.profile.get("static")
+        with contextlib.suppress(FileNotFoundError):
+            if said:
+                told = inside(folder, said["version"]).read_text(errors="replace").strip()
+                return told if VERSION.fullmatch(told) else ""
+        return ""
+
+    def keep_static(self, folder: Path, version: str) -> None:
+        """The same files under a second name, which take no room, and outlive the release's folder."""
+        part = self.root / "static.partial"
+        remove(part)
+        files = inside(folder, self.profile["static"]["folder"])
+        self.must(["cp", "--archive", "--link", str(files), str(part)], root=True)
+        os.utime(part)
+        self.static.mkdir(exist_ok=True)
+        part.replace(self.static / version)
+
+    def forget_static(self) -> None:
+        """Remove those that nobody asks for any more: of no release that is here, and not live for some hours."""
+        if not self.static.exists():
+            return
+        here = {self.version(each) for each in (self.root / "releases").iterdir()}
+        since = time.time() - self.plan["static_hours"] * 3600
+        for each in self.static.iterdir():
+            if each.name not in here and each.stat().st_mtime < since:
+                remove(each)
 
     # --- live -------------------------------------------------------------------------------------------
 
@@ -262,11 +355,16 @@ class HostRelease:
         """Visitors get the release, checked. A release that was live before is checked only."""
         if self.is_live():
             with self.step("Check the release that visitors get"):
+                self.start(self.id)
                 self.check(PUBLIC, CHECKS, CHECK_PAUSE)
             return
         self.changed = True
         with self.step("Check what is due"):
             due = self.due()
+        if self.profile["unit"]:
+            with self.step("Start the release where nobody sees it"):
+                self.drain(self.older())
+                self.start(self.id)
         if due["migrates"] or self.note()["maintained"]:
             with self.step("Switch maintenance on"):
                 self.close()
@@ -289,6 +387,11 @@ class HostRelease:
         if not at_once:
             with self.step("Check the release where nobody sees it"):
                 seen = self.check(NEXT, CHECKS, CHECK_PAUSE)
+        if (
+            seen and self.profile["unit"] and not due["migrates"]
+        ):  # what is closed is not kept closed for that
+            with self.step("Warm the release"):
+                self.warm()
         with self.step("Switch to the new release"):
             self.switch(self.id)
             for command in self.profile["after_switch"]:
@@ -354,18 +457,14 @@ class HostRelease:
     def install(self) -> None:
         """Into an empty database. The installation writes its own configuration, so that the shared one is not linked meanwhile."""
         said = self.profile["install"]
-        try:
-            for each in self.plan["configured"]:
-                self.must(["rm", "--force", each])
+        with self.lent(said.get("lent", ()), configured=False):
             self.must(said["interpreter"], stdin=self.plan["scripts"][said["run"]])
-        finally:
-            self.share_again()
         for each in said["then"]:
             self.must(said["interpreter"], stdin=self.plan["scripts"][each], name=Path(each).name)
 
     def migrate(self, due: Mapping[str, bool]) -> None:
         """Database and configuration, by the new code."""
-        with self.lent():
+        with self.lent(self.profile.get("lent", ())):
             if due["migration"]:
                 self.migrated = True
                 self.write(begun=True)
@@ -375,26 +474,54 @@ class HostRelease:
             ):
                 self.write(imports=True)
                 self.must(self.profile["configuration"]["run"])
-
-    @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
-        """Commands may write into a copy of the shared configuration; the names of what they wrote are told."""
-        try:
-            for each in self.plan["configured"]:
-                self.must(["cp", "--remove-destination", str(self.root / "shared" / each), each])
-            yield
             if written := self.profile.get("written"):
                 said = self.must(written["interpreter"], stdin=self.plan["scripts"][written["names"]])
                 self.notes += [f"{each} was written: put it into the template" for each in said.splitlines()]
+
+    @contextlib.contextmanager
+    def lent(self, folders: Sequence[str], *, configured: bool = True) -> Iterator[None]:
+        """Commands may write into copies of some folders, and of the shared configuration unless they write their own. No copy stays."""
+        mine, part = self.root / "lent" / self.id, self.root / "lent.partial"
+        try:
+            for each in folders:
+                place = inside(self.folder, each)
+                remove(part)
+                self.must(["cp", "--archive", str(place), str(part)], root=True)
+                for one in self.plan["configured"]:
+                    if Path(one).is_relative_to(each):
+                        self.configure(part / Path(one).relative_to(each), empty=configured)
+                self.give(part)
+                mine.mkdir(parents=True, exist_ok=True)
+                place.replace(mine / urllib.parse.quote(each, safe=""))
+                part.replace(place)
+            for one in self.plan["configured"]:
+                if not any(Path(one).is_relative_to(each) for each in folders):
+                    self.configure(self.folder / one, empty=configured)
+                if configured:  # read as the user, who may read it
+                    self.must(["cp", str(self.root / "shared" / one), one])
+            yield
         finally:
             self.share_again()
 
+    def configure(self, place: Path, *, empty: bool) -> None:
+        """In place of the link to the shared configuration, nothing or an empty file of the application's user."""
+        remove(place)
+        if empty:
+            place.touch(mode=0o600, exist_ok=False)
+            self.give(place)
+
     def share_again(self) -> None:
-        """The shared configuration is linked, whatever was there."""
+        """What was lent is as it was released, and the shared configuration is linked, whatever was there."""
+        for kept in self.root.glob("lent/*/*"):
+            place = self.root / "releases" / kept.parent.name / urllib.parse.unquote(kept.name)
+            if place.parent.exists():
+                remove(place)
+                kept.replace(place)
+        for left in (self.root / "lent", self.root / "lent.partial"):
+            remove(left)
         for each in self.plan["configured"]:
-            self.must(
-                ["ln", "--symbolic", "--force", "--no-dereference", str(self.root / "shared" / each), each]
-            )
+            place = inside(self.folder, str(Path(each).parent)) / Path(each).name
+            relink(place, str(self.root / "shared" / each))
 
     @property
     def unit(self) -> str:
@@ -438,16 +565,56 @@ class HostRelease:
         while self.note().get("begun") and self.run(ask, root=True).returncode == 0:
             time.sleep(ASK_EVERY)
 
+    def unit_of(self, release: str) -> str:
+        """The unit of systemd that runs a release, and nothing else."""
+        return str(self.profile["unit"]).replace("@", f"@{release}")
+
+    def start(self, release: str) -> None:
+        """Its unit takes requests; one that runs goes on. One that still ends its last requests is awaited first."""
+        if not self.profile["unit"]:
+            return
+        unit = self.unit_of(release)
+        if self.run(["systemctl", "start", unit], root=True).returncode:
+            tell = ["journalctl", "--no-pager", "--output=cat", "--lines=5", f"--unit={unit}"]
+            raise Failure(f"{unit} does not start", self.run(tell, root=True).stdout)
+
+    def drain(self, releases: Sequence[str]) -> None:
+        """Their units end what they have begun, and take no more. Nobody waits for that."""
+        if releases and self.profile["unit"]:
+            units = [self.unit_of(each) for each in releases]
+            self.must(["systemctl", "stop", "--no-block", *units], root=True)
+
+    def older(self) -> list[str]:
+        """Releases that are neither live, nor the one to go back to, nor this one."""
+        kept = (self.id, self.linked("current"), self.previous())
+        return [
+            each.name
+            for each in (self.root / "releases").iterdir()
+            if completed(each) and each.name not in kept
+        ]
+
+    def warm(self) -> None:
+        """Ask for the profile's pages again until each answers at once, or often enough."""
+        to = ("127.0.0.1", self.plan.get("ports", {}).get(str(NEXT), NEXT))
+        for name in self.plan["host_names"]:
+            for page in self.pages():
+                for _ in range(WARMINGS):
+                    begun = time.monotonic()
+                    Site(name, *to).get(page)
+                    if time.monotonic() - begun < WARM:
+                        break
+
     def switch(self, to: str) -> None:
         """A new link is renamed over the old one: there is no moment without one."""
+        if version := self.version(self.root / "current"):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.static / version)  # pages that name it are made until now
         relink(self.root / "current", f"releases/{to}")
 
     def check(self, port: int, attempts: int, pause: float, *, pages: bool = True) -> bool:
         """Health, the profile's pages, and what these name, within some attempts. False if nobody listens for the link `next`."""
         to = ("127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
-        # closed by hand: a page has nothing to show
-        pages = pages and not self.note().get("maintained", self.in_maintenance())
-        paths = self.profile.get("pages", ()) if pages else ()
+        paths = self.pages() if pages else ()
         for left in reversed(range(attempts)):
             try:
                 for name in self.plan["host_names"]:
@@ -468,6 +635,11 @@ class HostRelease:
                 time.sleep(pause)
         raise problem
 
+    def pages(self) -> Sequence[str]:
+        """The profile's pages. Closed by hand, they have nothing to show."""
+        shown = not self.note().get("maintained", self.in_maintenance())
+        return self.profile.get("pages", ()) if shown else ()
+
     # --- ready ------------------------------------------------------------------------------------------
 
     def ready(self) -> None:
@@ -483,6 +655,8 @@ class HostRelease:
                 raise Failure(f"before {undoes} it was {before or 'nothing'}, not {self.id}", remedy=instead)
             if not self.marker.exists() or self.marker.read_text().strip() != self.plan["sha256"]:
                 raise Failure(f"{self.id} is not complete here", remedy=instead)
+            if current != self.id and (wrong := self.wrong_with(self.id)):
+                raise Failure(f"{self.id} is not believed: {wrong}", remedy=instead)
 
     # --- open, settle -----------------------------------------------------------------------------------
 
@@ -524,12 +698,9 @@ class HostRelease:
             elif previous:
                 relink(self.root / "previous", f"releases/{previous}")
             self.unfinished.unlink()
-            gone = self.surplus(previous)
-            for each in gone:
+            for each in self.surplus(previous):
                 remove(each)
-            # what never reads a file again would keep removed ones until its memory is full
-            if gone and self.profile["reload"]:
-                self.must(["systemctl", "reload", *self.profile["reload"]], root=True)
+            self.forget_static()
 
     def surplus(self, previous: str) -> list[Path]:
         """Folders of releases that nobody needs."""
@@ -549,6 +720,7 @@ class HostRelease:
             return f"{self.linked('current') or 'nothing'} runs as before"
         previous, migrated, in_front = self.previous(), known["begun"], self.linked("current") == self.id
         if in_front and previous and not migrated:
+            self.start(previous)  # it still runs, unless the host was started again since
             self.switch(previous)
             commands = [self.profile["configuration"]["run"]] if known["imports"] else []
             for command in [*commands, *self.profile["after_switch"]]:
@@ -560,6 +732,8 @@ class HostRelease:
             self.close()
             return "a migration was begun, so the site stays in maintenance until a release succeeds"
         self.end_maintenance()
+        if self.linked("current") != self.id:
+            self.drain([self.id])
         self.restart()
         if not known["installs"]:  # an installation that failed goes on with the next release
             self.unfinished.unlink()
@@ -678,10 +852,48 @@ def relink(path: Path, target: str) -> None:
     new.replace(path)
 
 
-def remove(folder: Path) -> None:
-    """A folder with all that is in it, if there is one. Links are not followed."""
+def remove(path: Path) -> None:
+    """A file, a link, or a folder with all that is in it, if there is one. Links are not followed."""
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A path in a release, to which no link of the tarball leads: root would follow it."""
+    real = Path(os.path.realpath(folder), name)
+    if real.resolve() != real:
+        raise Failure(f"{name} of the release {folder.resolve().name} is a link, or behind one")
+    return real
+
+
+def manifest(folder: Path, writable: Sequence[str]) -> str:
+    """A digest of all that is in a release but what is writable: names, links, and of files the owner, mode, size and time.
+
+    Nobody but root can change a file of root's and keep its time. What a crash has not written, and what was changed by hand, shows.
+    """
+    digest, left = hashlib.sha256(), [""]
+    while left:
+        here, found = left.pop(), []
+        with os.scandir(folder / here) as entries:
+            for entry in entries:
+                name, stat = f"{here}{entry.name}", entry.stat(follow_symlinks=False)
+                if name in writable or name in (".complete", ".verified"):
+                    continue
+                owner = f"{stat.st_mode:o} {stat.st_uid} {stat.st_gid}"
+                if entry.is_symlink():
+                    found.append(f"{name} {Path(entry.path).readlink()}")
+                elif entry.is_dir():
+                    found.append(f"{name} {owner}")
+                    left.append(f"{name}/")
+                elif entry.is_file():
+                    found.append(f"{name} {owner} {stat.st_size} {stat.st_mtime_ns}")
+                else:
+                    raise Failure(f"{name} is neither a file nor a folder nor a link")
+        digest.update(json.dumps(sorted(found)).encode())
+    return digest.hexdigest()
 
 
 def in_use(folder: Path) -> bool:
@@ -838,4 +1050,5 @@ UNDONE = ("live", "open", "undo")
 
 def main(plan: Mapping[str, Any]) -> None:
     """Print the answer, as the last line."""
+    os.umask(0o022)  # whatever the login has: the application and the web server read what is made here
     sys.stdout.write(json.dumps(perform(plan)) + "\n")

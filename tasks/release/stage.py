@@ -72,8 +72,7 @@ def parts(run: Run) -> dict[str, object]:
     """The settings that this stage reads, by name; without a stage `tarball`, the digest of the commit's tarball as well."""
     found: dict[str, object] = {
         "release.keep": run.environment.release.keep,
-        "signatures": run.environment.signatures,
-        "public_keys": list(run.pipeline.public_keys),
+        "release.static_hours": run.environment.release.static_hours,
         "profile": plain(run.profile.release),
         "scripts": _scripts(run),
     }
@@ -203,9 +202,8 @@ def variables_here(run: Run, digest: Digest) -> dict[str, object]:
         "release_url": "",
         "release_sha256": digest,
         "release_signature": "",
-        "release_public_keys": list(run.pipeline.public_keys),
-        "release_signatures": run.environment.signatures,
         "release_keep": run.environment.release.keep,
+        "release_static_hours": run.environment.release.static_hours,
         "release_job_seconds": JOB_SECONDS,
         **_administrator(run),
         "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
@@ -224,9 +222,8 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "url",
         "sha256",
         "signature",
-        "public_keys",
-        "signatures",
         "keep",
+        "static_hours",
         "job_seconds",
         "profile",
     )

@@ -34,6 +34,8 @@ def parts(run: Run) -> dict[str, object]:
         "infrastructure.idle_hours": run.environment.infrastructure.idle_hours,
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
+        "signatures": run.environment.signatures,
+        "public_keys": list(run.pipeline.public_keys),
         "host name": run.host_name,
         "stores": {name: plain(each) for name, each in run.stores.items()},
         "profile": plain(run.profile.server),
@@ -142,6 +144,8 @@ def _application(run: Run) -> dict[str, Any]:
             {"host_name": name, "base_url": run.cloud.url(name), **plain(each)}
             for name, each in run.stores.items()
         ],
+        "application_signatures": run.environment.signatures,
+        "application_public_keys": list(run.pipeline.public_keys),
         "application_test_data": run.environment.release.test_data,
         "database_name": name,
         "database_host": "localhost",

@@ -76,7 +76,9 @@ def built(tmp_path_factory):
 @pytest.fixture
 def source(tmp_path, built):
     """A copy of the built application that a test may change."""
-    return App(path=Path(shutil.copytree(built.path, tmp_path / "app", symlinks=True)))
+    path = Path(shutil.copytree(built.path, tmp_path / "app", symlinks=True))
+    (path / "var").mkdir(exist_ok=True)  # which a profile's `writable` makes
+    return App(path=path)
 
 
 def free_port():

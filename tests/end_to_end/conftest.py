@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import image
+from tasks import image, source
 from tasks import run as runs
 from tasks.cloud.embedded import home, lifecycle
 from tasks.cloud.embedded.containers import Containers, podman
@@ -36,6 +36,7 @@ class Site:
     @property
     def run(self) -> runs.Run:
         """The run that this environment's commands have."""
+        source._snapshot.cache_clear()  # a command has a process of its own: it sees what was committed since
         return command_line.read(self.root, self.variables)
 
     @property

@@ -110,11 +110,11 @@ def test_pages_of_the_cache_and_files_are_answered_while_php_is_busy_and_while_i
         busy = crowd.come(seconds=3, search=20)
         assert list(busy["search"]) == [200], busy
         assert age(crowd, "/") < 3  # while PHP answers, no page is older
-        site.ssh('systemctl kill --signal=STOP "php*-fpm.service"', tmp=tmp_path)
+        site.ssh('systemctl kill --signal=STOP "php@*.service"', tmp=tmp_path)
         try:
             stuck = crowd.come(seconds=7, search=100)
         finally:
-            site.ssh('systemctl kill --signal=CONT "php*-fpm.service"', tmp=tmp_path)
+            site.ssh('systemctl kill --signal=CONT "php@*.service"', tmp=tmp_path)
         seen = before.result()
     assert [list(seen[kind]) for kind in ("page", "file")] == [[200], [200]], seen
     assert stuck["search"][503] > 600, stuck  # told at once, not kept waiting

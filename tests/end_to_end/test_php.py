@@ -24,9 +24,8 @@ UNCHANGED = dict.fromkeys(["infrastructure", "tarball", "server", "release"], "u
 def board(tmp_path, project) -> Site:
     """A board of notes. `project` deletes the cloud of both."""
     root = copy_example(tmp_path / "board", "php")
-    (root / "environments" / "testing.yml").open("a").write(
-        "server:\n  shared: {variables: ['GREETING=\"5 $\" for = \\']}\n"
-    )
+    variables = "server:\n  shared: {variables: ['GREETING=\"5 $\" for = \\']}\n"
+    replace(root / "environments" / "testing.yml", {"release:\n": f"{variables}release:\n  keep: 1\n"})
     commit(root, "a board of notes")
     return Site(root=root, variables={})
 
@@ -38,8 +37,8 @@ class Visitor:
         self.name = site.run.host_name
         self.address = site.run.cloud.http_address(self.name)
 
-    def ask(self, path: str = "/", method: str = "GET", **form: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(*self.address, timeout=20)
+    def ask(self, path: str = "/", method: str = "GET", seconds: int = 20, **form: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(*self.address, timeout=seconds)
         headers = {"Host": self.name, "Content-Type": "application/x-www-form-urlencoded"}
         connection.request(method, path, urlencode(form), headers)
         answer = connection.getresponse()
@@ -50,6 +49,12 @@ class Visitor:
         assert self.ask(method="POST", text=text)[0] == 303
         shown = until(lambda: re.search(rf'<p title="([^"]+)">{text}</p>', self.ask()[1]))
         return shown[1]
+
+    def begin(self, path: str) -> list[tuple[int, str]]:
+        """Ask for a page that takes its time; the list has the answer once it came."""
+        answers: list[tuple[int, str]] = []
+        threading.Thread(target=lambda: answers.append(self.ask(path, seconds=500)), daemon=True).start()
+        return answers
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[set[tuple[int, str]]]:
@@ -81,6 +86,8 @@ class Visitor:
     "workers-follow-the-release",
     "nothing-begins-in-maintenance",
     "unlisted-workers-go",
+    "a-release-runs-alone",
+    "a-long-request-ends-in-its-release",
 )
 def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(board, tmp_path):
     def on_host(command):
@@ -113,6 +120,8 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     replace(board.root / "app" / "src" / "Application.php", {"<h1>Notes</h1>": "<h1>Notes, all</h1>"})
     commit(board.root)
     before = current()
+    exported = visitor.begin("/export")
+    until(lambda: "exporting" in on_host("ls /srv/board/shared/var/log"))
     with visitor.watching() as seen:
         changed = board.stages("release")
     assert changed == {**UNCHANGED, "tarball": "done", "release": "done"}
@@ -120,6 +129,7 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert "<h1>Notes, all</h1>" in visitor.ask()[1]
     assert visitor.write("second") == current() != before
     assert board.stages("release") == UNCHANGED
+    assert running(on_host) == {before: "active", current(): "active"}
 
     # a migration: visitors see the page or the maintenance page, and the data stays
     (board.root / "app" / "migrations" / "002-author.sql").write_text(
@@ -146,6 +156,14 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert board.stages("release")["release"] == "done"
     assert visitor.write("fourth") == current()
 
+    # a request from four releases ago ends there, with code that it reads at its end
+    assert running(on_host)[before] == "deactivating"
+    assert exported == []
+    on_host("touch /srv/board/shared/var/log/exported")
+    until(lambda: exported)
+    assert exported == [(200, f"exported by {before}")]
+    until(lambda: before not in running(on_host))
+
     # workers that are no longer listed are gone
     profile = board.root / "applications" / "php" / "profile.yml"
     replace(profile, {'"queue:work"]}': '"queue:work"], processes: 2}'})
@@ -169,6 +187,15 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert [each for each in packages if each.startswith(("varnish", "redis"))] == []
 
     assert board.doit("teardown").returncode == 0
+
+
+def running(on_host) -> dict[str, str]:
+    """The state of each release's unit."""
+    shown = on_host("systemctl list-units --plain --no-legend --all php@*.service")
+    return {
+        words[0].partition("@")[2].removesuffix(".service"): words[2]
+        for words in map(str.split, shown.splitlines())
+    }
 
 
 def processes(on_host) -> int:

@@ -146,11 +146,18 @@ def test_what_one_shallow_clone_has_released_is_unchanged_in_another_one_at_anot
     assert second == UNCHANGED
 
 
-@pytest.mark.promise("plan-says-what-runs")
+def style_sheet(site):
+    """The style sheet that a new page names."""
+    return re.search(r"/static/version[^/]+/\S+\.css", site.get(f"/?q={time.monotonic_ns()}")[1])[0]
+
+
+@pytest.mark.promise("plan-says-what-runs", "a-page-s-own-static-files")
 def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     assert site.doit("infrastructure").returncode == 0  # a clone with another remote may have released it
-    page = site.root / "app" / "pub" / "index.php"
-    page.write_text(page.read_text() + "\n// a change\n")
+    sheet = style_sheet(site)
+    before = site.get(sheet)
+    style = site.root / "app/app/code/Shop/Catalog/view/frontend/web/css/source/_module.less"
+    style.write_text(style.read_text() + "\n.changed { color: #123456; }\n")
     commit(site.root)
     planned = site.doit("plan", "--detailed-exitcode")
     assert planned.returncode == 2
@@ -158,6 +165,10 @@ def test_a_change_runs_only_the_stages_that_depend_on_it(site):
     assert ["tarball", "run", "app changed"] in lines
     assert ["release", "maybe", "if the outcome of tarball differs"] in lines
     assert site.stages("release") == {**UNCHANGED, "tarball": "done", "release": "done"}
+    assert site.get(sheet) == before
+    assert "#123456" in site.get(style_sheet(site))[1]
+    assert site.get(re.sub("version[^/]+", "versionX", sheet))[0] == 404
+    assert site.get("/static/version../release_keys.json")[0] == 404
     assert site.doit("plan", "--detailed-exitcode").returncode == 0
     role = site.root / "roles" / "nginx" / "tasks" / "main.yml"
     role.write_text(role.read_text() + "# a change\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +25,7 @@ from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
 from tests.conftest import commit, until
+from tests.end_to_end.test_load import Crowd
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -139,12 +142,18 @@ def visited(site):
     assert len(answers) > 5
 
 
-@pytest.mark.promise("the-switch-drops-no-request")
-def test_a_release_of_other_code_drops_no_request(go_live, site):
-    go_live("before")
-    with visited(site) as answers:
-        go_live("after", release_keep=1)  # removes old ones: PHP-FPM is reloaded as well
-    assert set(answers) == {200}
+@pytest.mark.promise("the-switch-drops-no-request", "a-release-runs-alone")
+def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
+    for name in ("before", "between"):
+        go_live(name)
+    crowd = Crowd(site)
+    with ThreadPoolExecutor() as pool:
+        visits = pool.submit(crowd.come, seconds=12, page=10, file=5, search=5)
+        go_live("after", release_keep=1)  # removes old ones as well
+    seen = {kind: list(answers) for kind, answers in visits.result().items()}
+    assert seen == {"page": [200], "file": [200], "search": [200]}
+    states = site.ssh("systemctl is-active php@before php@between php@after || true", tmp=tmp_path)
+    assert states.split() == ["inactive", "active", "active"]
 
 
 @pytest.mark.promise("rollback-goes-to-the-one-before", "the-switch-drops-no-request")
@@ -176,21 +185,23 @@ def test_a_tarball_with_another_digest_is_refused_and_removed(go_live, current, 
     assert site.ssh(f"find {folder} -type f -name '*.tar*'", tmp=tmp_path) == ""
 
 
-SICKENS = [["mv", "pub/health_check.php", "pub/gone.php"]]
-"""Commands after a switch: where nobody sees it, the release was well."""
+SICKENS = {"pages": ["/media/well.txt"], "after_switch": [["rm", "pub/media/well.txt"]]}
+"""A command after a switch: where nobody sees it, the release was well."""
+WELL = "touch /srv/shop/shared/pub/media/well.txt"
 
 
 @pytest.mark.promise("unhealthy-goes-back", "pages-are-checked-before-visitors-get-them")
-def test_what_is_ill_is_not_shown_and_what_falls_ill_goes_back(go_live, current, site):
+def test_what_is_ill_is_not_shown_and_what_falls_ill_goes_back(go_live, current, site, tmp_path):
     go_live("healthy")
     with pytest.raises(
         PhaseFailed, match=r"nobody sees it: .*/nowhere.html answers 404, not 200; healthy runs as before"
     ):
         go_live("sick", commands={"pages": ["/nowhere.html"]})
+    site.ssh(WELL, tmp=tmp_path)
     with pytest.raises(
-        PhaseFailed, match=r"visitors get: .*/health_check.php answers 404, not 200; went back to healthy"
+        PhaseFailed, match=r"visitors get: .*/media/well.txt answers 404, not 200; went back to healthy"
     ):
-        go_live("sick", commands={"after_switch": SICKENS})
+        go_live("sick", commands=SICKENS)
     assert current() == "healthy"
     assert site.get()[0] == 200
 
@@ -238,8 +249,9 @@ def test_an_import_of_configuration_alone_neither_closes_the_shop_nor_bars_the_w
         f"pwd -P >> {imports}; test ! -e {folder}/current/{active} || echo closed >> {imports}",
     ]
     go_live("imports", commands=configuration(run=import_it))
+    site.ssh(WELL, tmp=tmp_path)
     with pytest.raises(PhaseFailed, match=r"went back to imports"):
-        go_live("sickens", commands={**configuration(run=import_it), "after_switch": SICKENS})
+        go_live("sickens", commands={**configuration(run=import_it), **SICKENS})
     assert current() == "imports"
     assert site.get()[0] == 200
     # the release that is back has imported its own configuration again
@@ -298,6 +310,7 @@ def test_an_installation_that_fails_says_why_shows_no_password_and_is_taken_up_b
         "due_exit": 4,
         "run": paths["run"],
         "then": [paths["then"]],
+        "lent": ["app/etc"],
         "administrator": "admin",
         "page": "/admin",
     }
@@ -396,9 +409,48 @@ def test_who_is_let_in_and_what_was_merged_outlive_a_release(go_live, site, tmp_
     assert site.get("/static/_cache/merged.css")[0] == 200
 
 
+@pytest.mark.promise("code-is-root-s")
+def test_neither_the_web_server_nor_the_application_writes_into_released_code(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    folder, user = application["application_path"], application["application_user"]
+    go_live("guarded")
+
+    def writable(user, path):
+        return site.ssh(f"runuser -u {user} -- find {path} -writable -not -type l", tmp=tmp_path).split()
+
+    places = f"{folder}/releases/guarded {folder}/static {folder}/shared/app"
+    assert writable("www-data", places) == []
+    assert {each.split("/")[5] for each in writable(user, places)} == {"var"}
+    assert writable(user, f"{folder} -maxdepth 2 -not -path {folder}/shared/\\*") == []
+
+
 @pytest.mark.promise("the-one-before-stays")
 def test_the_last_releases_stay_and_the_one_before_always(go_live, site, tmp_path):
     for name in ("one", "two", "three"):
         go_live(name, release_keep=1)
     folder = server.variables(site.run)["application_path"]
     assert site.ssh(f"ls {folder}/releases", tmp=tmp_path).split() == ["three", "two"]
+
+
+@pytest.mark.promise("the-live-release-comes-back")
+def test_the_live_release_comes_back_with_the_machine_and_no_other(go_live, current, site, tmp_path):
+    for name in ("down", "up"):
+        go_live(name)
+    site.ssh("touch /run/before", tmp=tmp_path)
+    run = site.run
+    machines = [each.id for each in infrastructure.existing(run)]
+    run.cloud.client("ec2").reboot_instances(InstanceIds=machines)
+
+    def rebooted():
+        with contextlib.suppress(children.CommandFailed):
+            return "begun anew" in site.ssh("test -e /run/before || echo begun anew", tmp=tmp_path)
+
+    def answers():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return site.get("/health_check.php")[0] == 200
+
+    until(rebooted)
+    until(answers)
+    states = site.ssh("systemctl is-active php@down php@up php8.2-fpm || true", tmp=tmp_path)
+    assert states.split() == ["inactive", "active", "inactive"]
+    assert (current(), go_live("up")) == ("up", 0)

@@ -28,7 +28,6 @@ pathlib.Path("/etc/systemd/system/work.service").write_text('''[Service]
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/bin/test ! -e /var/tmp/restart-fails
-ExecReload=/usr/bin/test ! -e /var/tmp/reload-fails
 ''')
 subprocess.run(["systemctl", "daemon-reload"], check=True)
 pathlib.Path("/var/tmp/data").mkdir()
@@ -43,6 +42,7 @@ while not pathlib.Path("/var/tmp/data/hangs").exists():
 RELEASE = """
 release:
   health_path: /
+  writable: [public]
   migration:
     due: [sh, -c, "test ! -e /var/tmp/due-hangs || { touch /var/tmp/data/hangs; sleep 60; }; test ! -e /var/tmp/due-fails || exit 9; chmod 644 public/index.html; test ! -e /var/tmp/data/due || exit 2"]
     due_exit: 2
@@ -55,7 +55,6 @@ release:
     - [test, "!", -e, /var/tmp/switch-fails]
     - [sh, -c, "test ! -e /var/tmp/check-fails || chmod 0 public/index.html"]
   restart: [work.service]
-  reload: [work.service]
 """
 """Commands that fail on the machine where somebody has put a file for it."""
 

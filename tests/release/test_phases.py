@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import minisign
@@ -24,8 +28,18 @@ ALL, ALL_BACK = (*UP, *END), (*BACK, *END)
 DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
-case "$*" in *is-active*) test -e "$LOG.active";; *fails*) exit 1;; esac
+case "$*" in
+    *is-active*) test -e "$LOG.active";;
+    "restart fails"|"start php@fails"*) exit 1;;
+    "start php@"*) touch "$LOG.units/$2";;
+    "stop --no-block "*) shift 2; cd "$LOG.units" && rm -f "$@";;
+esac
 """
+JOURNALCTL = """#!/bin/sh
+echo "what $4 has said"
+"""
+UNIT = {"unit": "php@.service"}
+"""Of a release that runs in a unit of its own."""
 SYSTEMD_RUN = f"""#!{sys.executable}
 import os, subprocess, sys
 words = sys.argv[1:]
@@ -69,7 +83,10 @@ class Site(http.server.BaseHTTPRequestHandler):
                 b"" if status not in (200, 206) else body[: len(body) // 2] if status == 206 else body
             )
             return
-        release = self.server.root / self.server.link
+        release = (self.server.root / self.server.link).resolve()
+        if self.server.in_units and not (self.server.units / f"php@{release.name}.service").exists():
+            self.send_error(502)
+            return
         health, page = release / "page", release / self.path.partition("?")[0].lstrip("/")
         if self.headers["Host"] not in self.server.names:
             status, body = 404, b"another site"
@@ -80,6 +97,8 @@ class Site(http.server.BaseHTTPRequestHandler):
             status, body = 503, b"closed"
         else:
             status, body = (200, page.read_bytes()) if page.is_file() else (404, b"<p>not found")
+        if self.path == "/page" and told.get("slow"):
+            time.sleep(told["slow"].pop())
         self.server.asked.append((self.server.link, self.path))
         self.send_response(status)
         self.end_headers()
@@ -98,13 +117,24 @@ class Host:
         (self.root / "shared" / "etc").mkdir(parents=True)
         (self.root / "shared" / "etc" / "env").write_text("of the host")
         (self.root / "shared" / "media").mkdir()
+        self.units = folder / "log.units"
+        self.units.mkdir()
         self.asked: list[tuple[str, str]] = []
+        self.user = getpass.getuser()
+        self.knows()
         self.server, self.next = (self.serve(link) for link in ("current", "next"))
+
+    def knows(self, *keys: str, signatures: str = "optional") -> None:
+        """The keys of this host, as `server` writes them."""
+        (self.root / "release_keys.json").write_text(
+            json.dumps({"public_keys": keys, "signatures": signatures})
+        )
 
     def serve(self, link: str) -> http.server.ThreadingHTTPServer:
         """A server for the release that a link names."""
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
         server.root, server.link, server.asked, server.says = self.root, link, self.asked, {"tarball": []}
+        server.units, server.in_units = self.units, False
         server.names = ["shop.localhost", "de.shop.localhost"]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
@@ -121,7 +151,11 @@ class Host:
         }.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_text(text)
-        self.server.tarball = self.folder / "tarball"
+        return self.packed()
+
+    def packed(self) -> str:
+        """The digest of a tarball of the tree."""
+        tree, self.server.tarball = self.folder / "tree", self.folder / "tarball"
         subprocess.run(
             ["tar", "-c", "--mtime=@0", "--zstd", "-f", self.server.tarball, "-C", tree, "."], check=True
         )
@@ -129,19 +163,20 @@ class Host:
 
     def plan(self, name: str, **more) -> dict:
         digest, profile = self.tarball(**more.pop("files", {})), more.pop("profile", {})
+        for each in (self.server, self.next):
+            each.in_units = bool(profile.get("unit"))
         return {
             "phases": ALL,
             "path": str(self.root),
-            "user": getpass.getuser(),
+            "user": self.user,
             "host_names": ["shop.localhost", "de.shop.localhost"],
             "ports": {"80": self.server.server_port, "8090": self.next.server_port},
             "id": name,
             "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
             "sha256": str(digest),
             "signature": "",
-            "public_keys": [],
-            "signatures": "optional",
             "keep": 2,
+            "static_hours": 24,
             "job_seconds": 1,
             "shared": ["media", "etc/env"],
             "configured": ["etc/env"],
@@ -150,7 +185,7 @@ class Host:
                 "health_path": "/health",
                 "after_switch": [],
                 "restart": [],
-                "reload": [],
+                "unit": "",
                 "maintenance": {"active_file": "closed", "on": ["touch", "closed"], "off": ["rm", "closed"]},
                 **profile,
             },
@@ -185,6 +220,31 @@ class Host:
         failed = self.does(name, **more)["failed"]
         return f"{failed['step']}: {failed['reason']} {failed['output'].strip()}; {failed['outcome']}"
 
+    def running(self) -> set[str]:
+        """The releases whose units run."""
+        return {each.stem.partition("@")[2] for each in self.units.iterdir()}
+
+    @contextlib.contextmanager
+    def visited(self):
+        """Somebody asks all the time; what was answered."""
+        seen, over = set(), threading.Event()
+        to = ("shop.localhost", "127.0.0.1", self.server.server_port)
+
+        def visit():
+            while not over.is_set():
+                try:
+                    seen.add(phases.Site(*to).get("/health"))
+                except (OSError, phases.Failure) as problem:
+                    seen.add(str(problem))
+
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            visitor.join()
+
     @property
     def current(self) -> str:
         return (self.root / "current").readlink().name
@@ -203,9 +263,32 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    made, programs = Host(tmp_path), tmp_path / "bin"
+    yield from started(Host(tmp_path), monkeypatch)
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """A host where root releases, and another user runs the application."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone
+        Path(folder).chmod(0o755)
+        made = Host(Path(folder))
+        made.user = "nobody"
+        for each in ("media", "etc/env"):
+            shutil.chown(made.root / "shared" / each, "nobody")
+        (made.root / "shared/etc/env").chmod(0o600)
+        yield from started(made, monkeypatch)
+
+
+def started(made, monkeypatch):
+    programs = made.folder / "bin"
     programs.mkdir()
-    for name, text in {"systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "minisign": MINISIGN}.items():
+    stand_ins = {
+        "systemctl": SYSTEMCTL,
+        "systemd-run": SYSTEMD_RUN,
+        "minisign": MINISIGN,
+        "journalctl": JOURNALCTL,
+    }
+    for name, text in stand_ins.items():
         # commands get an environment of their own
         (programs / name).write_text(text.replace("$LOG", str(made.log)))
         (programs / name).chmod(0o755)
@@ -237,7 +320,9 @@ def test_a_release_is_unpacked_linked_marked_live_and_again_changes_nothing(host
     assert (folder / "etc/env").read_text() == "of the host"
     assert (host.root / "shared/media/logo").read_text() == "logo"  # the first release's own files
     assert (folder / ".complete").read_text().strip() == Digest.of_bytes(host.server.tarball.read_bytes())
-    assert {each.name for each in host.root.iterdir()} == {"current", "next", "releases", "shared"}
+    assert {each.name for each in host.root.iterdir()} == {
+        *("current", "next", "release_keys.json", "releases", "shared"),
+    }
     again = host.live("one")
     assert (again["changed"], [name for name, _ in again["steps"]]) == (
         False,
@@ -268,6 +353,7 @@ def test_a_tarball_that_cannot_be_fetched_is_told_without_its_address(host, stat
     assert f"(HTTP {statuses[0]})" in said
     assert said.endswith("old runs")
     assert "secret" not in said
+    assert not (host.root / "downloads").exists()
     assert len(host.server.says["tarball"]) == left
 
 
@@ -320,6 +406,7 @@ def test_a_disk_that_fills_while_a_tarball_is_unpacked_is_empty_again(host, monk
     monkeypatch.setattr(phases.HostRelease, "refuse_to_fill", fills)
     assert "Unpack the release: full" in host.fails("new")
     assert {each.name for each in (host.root / "releases").iterdir()} == {"old"}
+    assert not (host.root / "downloads").exists()
 
 
 def test_what_the_system_refuses_is_told_in_its_words(host):
@@ -347,9 +434,9 @@ def test_a_tarball_that_is_none_is_told_as_tar_says_it(host):
     ("signed", "refused"),
     [
         ("", "is not signed, and this host takes signed ones only"),
-        ("nonsense", "is signed by none of the keys in pipeline.yml; it was removed"),
-        ("another", "is signed by none of the keys in pipeline.yml; it was removed"),
-        ("other content", "is signed by none of the keys in pipeline.yml; it was removed"),
+        ("nonsense", "is signed by none of the keys that this host knows; it was removed"),
+        ("another", "is signed by none of the keys that this host knows; it was removed"),
+        ("other content", "is signed by none of the keys that this host knows; it was removed"),
         ("known", None),
     ],
 )
@@ -365,7 +452,8 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
         "known": lambda: bytes(known.secret_key.sign(content)).decode(),
     }[signed]()
     keys = [each.public_key.to_base64().decode() for each in (minisign.KeyPair.generate(), known)]
-    plan = {"signatures": "required", "signature": signature, "public_keys": keys}
+    host.knows(*keys, signatures="required")
+    plan = {"signature": signature}
     if refused is None:
         host.live("new", **plan)
         return
@@ -373,6 +461,248 @@ def test_a_tarball_must_be_signed_by_a_known_key_where_that_is_required(host, si
     assert not (host.root / "releases/new").exists()
     if signed:
         assert not (host.root / f"downloads/{digest}.tarball").exists()
+
+
+def sign(host, pair):
+    """A signature of the tarball that the store has."""
+    return bytes(pair.secret_key.sign(host.server.tarball.read_bytes())).decode()
+
+
+def test_a_host_without_keys_takes_nothing(host):
+    host.live("old")
+    keys = host.root / "release_keys.json"
+    for change in (keys.unlink, partial(keys.write_text, "{")):
+        change()
+        said = host.fails("new")
+        assert "release_keys.json is missing or broken" in said
+        assert "doit server" in said
+
+
+def empty(path):
+    """As after a crash."""
+    at = path.stat().st_mtime_ns
+    os.truncate(path, 0)
+    os.utime(path, ns=(at, at))
+
+
+def fetched_again(host, **more):
+    """Whether a release that is here was fetched again, and what was told."""
+    answer = host.live("one", **more)
+    return "Fetch the tarball" in [name for name, _ in answer["steps"]], answer["notes"]
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "lib/code").write_text("b"),
+        lambda folder: empty(folder / "lib/code"),
+        lambda folder: os.utime(folder / "lib/code", (1, 1)),
+        lambda folder: (folder / "lib/code").chmod(0o4755),
+        lambda folder: shutil.chown(folder / "lib", "nobody"),
+        lambda folder: (folder / "lib/more").touch(),
+        lambda folder: (folder / "lib/code").unlink(),
+        lambda folder: phases.relink(folder / "etc/env", "elsewhere"),
+        lambda folder: (folder / ".verified").unlink(),
+    ],
+)
+def test_a_release_that_is_here_and_is_not_what_was_unpacked_is_fetched_again(host, change):
+    code = {"files": {"lib/code": "a"}, "profile": {"writable": ["var"]}}
+    host.live("one", **code)
+    host.live("two")
+    (host.root / "releases/one/var/written").touch()  # as it may
+    assert fetched_again(host, **code) == (False, [])
+    host.live("two")
+    change(host.root / "releases/one")
+    again, (note,) = fetched_again(host, **code)
+    assert (again, note.startswith("one was here, and is fetched again: it")) == (True, True), note
+    assert (host.root / "current/lib/code").read_text() == "a"
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_whose_key_is_not_known_any_more_does_not_go_live_again(host):
+    old, new = minisign.KeyPair.generate(), minisign.KeyPair.generate()
+    known = [each.public_key.to_base64().decode() for each in (old, new)]
+    host.knows(*known, signatures="required")
+    host.plan("one")
+    signature = sign(host, old)
+    host.live("one", signature=signature)
+    host.live("two", signature=signature)
+    assert fetched_again(host, signature=signature) == (False, [])
+    host.live("two", signature=signature)
+    host.knows(known[1], signatures="required")
+    assert "is signed by none of the keys that this host knows" in host.fails("one", signature=signature)
+    assert host.current == "two"
+    assert fetched_again(host, signature=sign(host, new))[0] is True
+    host.knows(signatures="required")
+    assert "not signed" in host.fails("two", signature="")
+
+
+def test_a_release_of_another_tarball_of_the_same_name_is_fetched_again(host):
+    host.live("one")
+    host.live("two")
+    assert fetched_again(host, files={"page": "fine, too"})[0] is True
+
+
+# --- whose it is -----------------------------------------------------------------------------------------
+
+
+def as_user(host, *command):
+    """What a command of the application's user prints."""
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+    return subprocess.run(user, capture_output=True, text=True, cwd=host.root, check=True).stdout.split()
+
+
+@pytest.mark.promise("code-is-root-s")
+def test_code_is_root_s_and_the_application_writes_where_its_profile_says(guarded):
+    guarded.tarball()
+    tree = guarded.folder / "tree"
+    plan = guarded.plan("one", files={"bin/run": "run", "var/kept/file": "x"}, profile={"writable": ["var"]})
+    (tree / "bin/run").chmod(0o6777)
+    (tree / "bin").chmod(0o2777)
+    shutil.chown(tree / "bin/run", "nobody")
+    done = phases.perform({**plan, "sha256": guarded.packed()})
+    assert done["failed"] is None, done
+    folder = guarded.root / "releases/one"
+    told = subprocess.run(
+        ["find", str(folder), "-perm", "/7000", "-o", "-not", "-user", "0"], capture_output=True, text=True
+    )
+    var = {str(folder / each) for each in ("var", "var/kept", "var/kept/file")}
+    assert set(told.stdout.split()) == var
+    assert set(as_user(guarded, "find", str(folder), "-writable", "-not", "-type", "l")) == var
+    assert (folder / "bin/run").stat().st_mode & 0o7777 == 0o755
+    assert (guarded.root / "shared/media/logo").owner() == "nobody"  # the first release's own files
+
+
+def test_no_link_of_the_tarball_leads_root_to_what_is_not_the_release_s(guarded):
+    outside = guarded.folder / "outside"
+    outside.mkdir()
+    for name, profile in (("etc", {}), ("var", {"writable": ["var/cache"]}), ("var", {"writable": ["var"]})):
+        plan = guarded.plan("one", files={"var/file": "x"}, profile=profile)
+        phases.remove(guarded.folder / "tree" / name)
+        (guarded.folder / "tree" / name).symlink_to(outside)
+        failed = phases.perform({**plan, "sha256": guarded.packed()})["failed"]
+        assert "is a link, or behind one" in failed["reason"], failed
+        assert (list(outside.iterdir()), outside.owner()) == ([], "root")
+        assert not [*guarded.root.glob("releases/*/.complete")]
+
+
+WRITES = ["sh", "-ec", "id -un; echo mine > etc/config; touch etc/new; cat etc/env; echo more >> etc/env"]
+
+
+@pytest.mark.promise("a-command-writes-into-a-copy")
+@pytest.mark.parametrize("lent", [["etc"], []])
+def test_what_changes_data_writes_into_copies_and_none_of_it_stays(guarded, lent):
+    files = {"etc/config": "released"}
+    profile = {**migration(WRITES if lent else ["sh", "-ec", "echo more >> etc/env"]), "lent": lent}
+    guarded.live("one", files=files, profile=profile)
+    folder = guarded.root / "releases/one"
+    assert {each.name for each in (folder / "etc").iterdir()} == {"config", "env"}
+    assert ((folder / "etc/config").read_text(), (folder / "etc").owner()) == ("released", "root")
+    assert (folder / "etc/env").readlink() == guarded.root / "shared/etc/env"
+    assert (guarded.root / "shared/etc/env").read_text() == "of the host"
+    assert not [*guarded.root.glob("lent*")]
+    said = guarded.fails("two", files=files, profile={**migration(WRITES), "maintenance": None})
+    assert "etc/config: Permission denied" in said
+
+
+def test_an_installation_writes_into_copies_and_its_own_configuration(guarded):
+    scripts = {
+        **SCRIPTS,
+        "/p/due.j2": "test -e var/installed || exit 4",
+        "/p/run.j2": "test ! -e etc/env && echo mine > etc/env && touch pub/made var/installed",
+        "/p/then.j2": "test -L etc/env && test ! -e pub/made && test -e var/installed",
+    }
+    profile = {"install": {**INSTALL, "lent": ["etc", "pub"]}, "writable": ["var"]}
+    guarded.live("one", files={"pub/index": "page"}, profile=profile, scripts=scripts)
+    assert (guarded.root / "current/pub").owner() == "root"
+
+
+# --- static files ---------------------------------------------------------------------------------------
+
+STATIC = {"static": {"folder": "pub/static", "version": "pub/static/version.txt"}}
+
+
+def styled(version, text, **more):
+    """A release with static files of a version, and how it is told."""
+    files = {"pub/static/version.txt": f"{version}\n", "pub/static/css/page.css": text}
+    return {"files": files, "profile": STATIC, **more}
+
+
+def kept(host):
+    """The style sheets that are kept, by version."""
+    found = host.root.glob("static/*/css/page.css")
+    return {each.parents[1].name: each.read_text() for each in found}
+
+
+@pytest.mark.promise("a-page-s-own-static-files")
+def test_static_files_are_kept_by_version_before_the_release_is_checked(host):
+    host.live("one", **styled("v1", "red"))
+    answer = host.live("two", **styled("v2", "blue"))
+    assert kept(host) == {"v1": "red", "v2": "blue"}
+    steps = [name for name, _ in answer["steps"]]
+    assert steps.index("Keep static files by their version") < steps.index("Check what is due")
+    own, other = (host.root / each / "css/page.css" for each in ("static/v2", "current/pub/static"))
+    assert own.samefile(other)  # no room is taken
+    again = host.live("two", **styled("v2", "blue"))
+    assert again["changed"] is False
+
+
+@pytest.mark.promise("a-page-s-own-static-files")
+def test_a_version_is_what_it_was_first_whatever_comes_later(host):
+    host.live("one", **styled("v1", "red"))
+    host.live("two", **styled("v1", "blue"))
+    assert kept(host) == {"v1": "red"}
+
+
+def test_static_files_of_what_an_older_pipeline_has_released_are_kept_too(host):
+    host.live("old", **styled("v1", "red", profile={}))
+    assert not (host.root / "static").exists()
+    (host.root / "static.partial").mkdir()  # of a run that was killed
+    host.live("new", **styled("v2", "blue"))
+    assert kept(host) == {"v1": "red", "v2": "blue"}
+    assert not (host.root / "static.partial").exists()
+
+
+@pytest.mark.promise("static-files-go-in-time")
+def test_static_files_stay_for_some_hours_after_their_release_was_live_and_as_long_as_it_is_here(host):
+    def aged(version, hours):
+        at = time.time() - hours * 3600
+        os.utime(host.root / "static" / version, (at, at))
+
+    def live(name, version, keep=1):
+        host.live(name, **styled(version, "red", keep=keep))
+        return set(kept(host))
+
+    live("one", "v1")
+    live("two", "v2")
+    aged("v1", 1000)
+    assert live("two again", "v2", keep=3) == {"v1", "v2"}  # `one` is here
+    assert live("three", "v3") == {"v2", "v3"}
+    aged("v3", 1000)
+    live("four", "v4")
+    assert "v3" in live("five", "v5")  # pages of `three` were made until `four`
+    aged("v3", 23)
+    assert "v3" in live("six", "v6")
+    aged("v3", 25)
+    assert "v3" not in live("seven", "v7")
+
+
+@pytest.mark.parametrize("version", ["../shared", "..", ".v", "", "a/b", "a b", "x" + chr(0xFC)])
+def test_what_is_no_name_of_a_folder_is_no_version(host, version):
+    host.live("one", **styled(version, "red"))
+    assert not (host.root / "static").exists()
+
+
+@pytest.mark.parametrize("name", ["pub/static", "pub"])
+def test_a_link_of_the_tarball_leads_to_no_files_outside(host, name):
+    plan = host.plan("one", **styled("v1", "red"))
+    outside, link = host.folder / "outside", host.folder / "tree" / name
+    link.rename(outside)
+    link.symlink_to(outside)
+    said = phases.perform({**plan, "sha256": host.packed()})["failed"]
+    assert said["reason"] == "pub/static/version.txt of the release one is a link, or behind one"
+    assert not (host.root / "static").exists()
 
 
 # --- live -----------------------------------------------------------------------------------------------
@@ -694,7 +1024,7 @@ def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, mon
     running = None
     try:
         for name in ("one", "two", "three", "four"):
-            host.live(name, keep=1, profile={"reload": ["php*"]})
+            host.live(name, keep=1)
             if name == "one":
                 running = subprocess.Popen(["sleep", "60"], cwd=host.root / "releases/one")
         left = {each.name for each in (host.root / "releases").iterdir()}
@@ -705,7 +1035,6 @@ def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, mon
     host.live("five", keep=1)
     assert {each.name for each in (host.root / "releases").iterdir()} == {"four", "five"}
     assert (host.root / "previous").readlink().name == "four"
-    assert host.said() == ["reload php*"]  # `two` has gone
 
 
 def test_the_oldest_release_goes_whatever_was_written_into_it_since(host):
@@ -738,6 +1067,72 @@ def test_a_host_that_has_migrated_and_opened_keeps_its_release(host):
     failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
     assert failed["outcome"] == "data was migrated, so the site runs new"
     assert (host.current, host.closed()) == ("new", False)
+
+
+# --- a unit of its own ---------------------------------------------------------------------------------
+
+
+@pytest.mark.promise("a-release-runs-alone")
+def test_a_release_starts_where_nobody_sees_it_and_the_one_before_goes_on_until_the_next(host):
+    host.live("one", profile=UNIT)
+    with host.visited() as seen:
+        for name in ("two", "three"):
+            host.live(name, profile={**UNIT, "pages": ["/page"]})
+    assert seen == {"well"}
+    assert host.running() == {"two", "three"}
+    assert host.said() == [
+        "start php@one.service",
+        "start php@two.service",
+        "stop --no-block php@one.service",
+        "start php@three.service",
+    ]
+
+
+@pytest.mark.promise("a-release-runs-alone")
+def test_a_release_that_is_not_shown_is_stopped_and_the_running_one_never_was(host):
+    host.live("old", profile=UNIT)
+    with host.visited() as seen:
+        assert host.fails("new", files={"page": "ill"}, profile=UNIT).endswith("old runs as before")
+        assert host.fails("sick", files={"page": "ill as current"}, profile=UNIT).endswith("went back to old")
+    assert host.running() == {"old"}
+    assert seen == {"well", "shop.localhost/health answers 503, not 200"}  # of `sick`
+    assert "stop" not in " ".join(each for each in host.said() if "old" in each)
+
+
+def test_the_release_to_go_back_to_is_started_where_it_no_longer_runs_before_visitors_get_it(host):
+    host.live("old", profile=UNIT)
+    plan = host.plan("new", profile=UNIT)
+    phases.perform({**plan, "phases": ["bring", "live", "open"]})
+    (host.units / "php@old.service").unlink()  # the host was started again
+    with host.visited() as seen:
+        phases.perform({**plan, "phases": ["undo"]})
+    assert (host.current, host.running(), seen) == ("old", {"old"}, {"well"})
+
+
+def test_a_live_release_whose_unit_does_not_run_is_started_by_the_same_release(host):
+    host.live("one", profile=UNIT)
+    (host.units / "php@one.service").unlink()
+    assert host.live("one", profile=UNIT)["changed"] is False
+    assert host.running() == {"one"}
+
+
+def test_a_unit_that_does_not_start_is_told_with_its_last_words(host):
+    host.live("old", profile=UNIT)
+    assert host.fails("fails", profile=UNIT) == (
+        "Start the release where nobody sees it: php@fails.service does not start "
+        "what --unit=php@fails.service has said; old runs as before"
+    )
+
+
+@pytest.mark.promise("pages-are-warm-before-visitors-get-them")
+@pytest.mark.parametrize(("slow", "asked"), [(0, 2), (2, 4), (99, 1 + phases.WARMINGS)])
+def test_pages_are_asked_for_until_they_are_warm_or_often_enough(host, slow, asked, monkeypatch):
+    monkeypatch.setattr(phases, "WARM", 0.15)
+    host.live("old", profile=UNIT)
+    host.next.names, host.next.says["slow"] = ["shop.localhost"], [0.2] * (slow + 1)
+    host.live("new", profile={**UNIT, "pages": ["/page"]}, host_names=["shop.localhost"])
+    assert host.asked.count(("next", "/page")) == asked
+    assert ("next", "/page") not in host.asked[host.asked.index(("current", "/page")) :]
 
 
 # --- rollback -------------------------------------------------------------------------------------------
@@ -853,13 +1248,21 @@ def test_a_rollback_imports_the_configuration_of_the_release_that_it_goes_to(hos
     ("page", "outcome"), [("ill", "new runs as before"), ("ill as current", "went back to new")]
 )
 def test_a_release_before_that_is_ill_by_now_leaves_things_as_they_were(host, page, outcome):
-    host.live("old")
+    host.live("old", files={"page": "x" * len(page)})
     host.live("new")
-    (host.root / "releases/old/page").write_text(page)
+    path = host.root / "releases/old/page"
+    at = path.stat().st_mtime_ns
+
+    def becomes(text):
+        """As what a release needs may change, without a file of its own."""
+        path.write_text(text)
+        os.utime(path, ns=(at, at))
+
+    becomes(page)
     failed = host.rollback("old", "new")["failed"]
     assert (failed["outcome"], host.current, host.linked("previous")) == (outcome, "new", "old")
     assert host.under_way() == {}
-    (host.root / "releases/old/page").write_text("well")
+    becomes("x" * len(page))
     assert host.rollback("old", "new")["failed"] is None
 
 
@@ -870,6 +1273,16 @@ def test_a_host_that_has_gone_back_goes_forward_again_where_another_one_has_fail
     assert host.current == "old"
     failed = host.rollback("old", "new", phases=["undo"])["failed"]
     assert (failed["outcome"], host.current, host.linked("previous")) == ("went back to new", "new", "old")
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_that_was_changed_is_no_way_back(host):
+    host.live("old")
+    host.live("new")
+    (host.root / "releases/old/page").write_text("another")
+    failed = host.rollback("old", "new")["failed"]
+    assert failed["reason"] == "old is not believed: its files are not what was unpacked"
+    assert (host.current, host.under_way()) == ("new", {})
 
 
 def test_a_rollback_under_maintenance_by_hand_ends_none(host):
@@ -903,8 +1316,9 @@ def test_a_release_tells_whether_it_has_migrated(host):
 
 KILLED = [
     *("Fetch the tarball", "Verify the tarball", "Unpack the release", "Link what releases share"),
-    *("Check what is due", "Switch maintenance on", "Wait for the jobs of cron that still run"),
-    *("Change the data with the new code", "Check the release where nobody sees it"),
+    *("Check what is due", "Start the release where nobody sees it", "Switch maintenance on"),
+    "Wait for the jobs of cron that still run",
+    *("Change the data with the new code", "Check the release where nobody sees it", "Warm the release"),
     *("Switch to the new release", "Check the release that visitors get"),
     *(
         "Switch maintenance off",
@@ -985,19 +1399,40 @@ def test_a_rollback_that_was_killed_before_any_change_is_gone_on_with_or_left_be
 
 
 @pytest.mark.promise("release-goes-on-after-a-kill")
+def test_visitors_get_a_release_that_runs_whatever_change_a_release_was_killed_before(host):
+    host.live("old", profile=UNIT)
+    with host.visited() as seen:
+        for number in range(99):
+            name = f"new{number}"
+            if not dies(host.plan(name, profile=UNIT), number):
+                break
+            host.live(name, profile=UNIT)
+            assert (host.current, host.under_way()) == (name, {})
+            assert host.running() == {name, host.linked("previous")}
+    assert seen == {"well"}
+    assert number > 10
+
+
+@pytest.mark.promise("release-goes-on-after-a-kill")
 @pytest.mark.parametrize("step", KILLED)
 def test_killed_in_any_step_the_next_release_converges(host, step):
-    host.live("old")
+    for name in ("older", "old"):
+        host.live(name, profile=UNIT)
     count = host.folder / "count"
-    due = ["sh", "-c", f"test -e {count} || exit 2"]
-    plan = host.plan(
-        "new", profile={**migration(["touch", str(count)], due=due), "restart": ["workers.target"]}
-    )
-    killed(plan, step)
-    host.live("new", profile=plan["profile"])
+    due = NOT_DUE if step == "Warm the release" else ["sh", "-c", f"test -e {count} || exit 2"]
+    work = migration(["touch", str(count)], due=due)
+    plan = host.plan("new", profile={**work, **UNIT, "restart": ["workers.target"], "lent": ["etc"]})
+    with host.visited() as seen:
+        killed(plan, step)
+        host.live("new", profile=plan["profile"])
+    assert seen == {"well"}
+    assert host.running() == {"old", "new"}
     assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
     assert (host.root / "previous").readlink().name == "old"
-    assert count.exists()
+    assert count.exists() is (due != NOT_DUE)
+    assert (host.root / "current/etc/env").is_symlink()
+    assert not [*host.root.glob("lent*")]
+    assert not (host.root / "downloads").exists()
 
 
 @pytest.mark.promise("a-migration-outlives-its-run")
@@ -1010,7 +1445,7 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
         f"echo begun >> '{migrated}'; while ! test -e '{go_on}'; do sleep 0.05; done; echo ended >> '{migrated}'",
     ]
     due = ["sh", "-c", f"grep -q ended '{migrated}' || exit 2"]
-    plan = host.plan("new", profile=migration(slow, due=due))
+    plan = host.plan("new", profile={**migration(slow, due=due), "lent": ["etc"]})
     child = subprocess.Popen(
         [sys.executable, "-IS", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -1021,7 +1456,9 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
     child.kill()
     child.wait()
     threading.Timer(0.5, go_on.touch).start()
-    host.live("new", profile=plan["profile"])
+    answer = host.live("new", profile=plan["profile"])
+    assert answer["notes"] == []  # what was lent is no reason to fetch it again
+    assert not [*host.root.glob("lent*")]
     assert migrated.read_text().split() == ["begun", "ended"]
     assert (host.current, host.closed()) == ("new", False)
 

@@ -16,7 +16,6 @@ from tasks.release.stage import NotLive, parts, read_back, variables
 from tasks.tarball import stage as tarball
 from tasks.tarball.build.layers import Build
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
-from tests.tarball.test_signature import SOMEBODY_S
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
 DIGEST = Digest.of_bytes(b"new")
@@ -83,21 +82,14 @@ def test_a_host_that_cannot_be_asked_is_no_success():
         read_back(Threads(), Silent(), hosts(), "shop", DIGEST)
 
 
-@pytest.mark.parametrize("name", ["release.keep", "signatures", "public_keys"])
+@pytest.mark.parametrize("name", ["release.keep", "release.static_hours"])
 @pytest.mark.promise("settings-that-are-read-are-inputs")
 def test_a_setting_that_the_playbook_is_told_is_among_the_parts(project, start, name):  # noqa: F811
     run = start(project)
     digest = Digest(tarball.pack(Build(run)).facts["digest"])
-    environment, pipeline = run.environment, run.pipeline
-    keep = dataclasses.replace(environment.release, keep=environment.release.keep + 1)
-    other = dataclasses.replace(
-        run,
-        **{
-            "release.keep": {"environment": dataclasses.replace(environment, release=keep)},
-            "signatures": {"environment": dataclasses.replace(environment, signatures="other")},
-            "public_keys": {"pipeline": dataclasses.replace(pipeline, public_keys=(SOMEBODY_S,))},
-        }[name],
-    )
-    told = f"release_{name.removeprefix('release.')}"
+    environment, own = run.environment, name.removeprefix("release.")
+    more = dataclasses.replace(environment.release, **{own: getattr(environment.release, own) + 1})
+    other = dataclasses.replace(run, environment=dataclasses.replace(environment, release=more))
+    told = f"release_{own}"
     assert variables(other, digest)[told] != variables(run, digest)[told]
     assert {each for each, value in parts(other).items() if value != parts(run)[each]} == {name}

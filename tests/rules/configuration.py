@@ -178,18 +178,20 @@ WANTED: dict[str, dict[str, str]] = {
     "roles/php/templates/php-fpm.conf.j2": {
         "user": "shopper",
         "group": "shopper",
-        "listen": r"/run/php/\w+\.sock",
+        "listen": r"/run/php/shop-\$\{RELEASE\}\.sock",  # each release has its own
         "listen.owner": "www-data",
         "listen.group": "www-data",
         "listen.mode": "0660",
         "pm.max_children": r"\d+",
-        "process_control_timeout": r"[1-9]\d*s",
+        "process_control_timeout": "600s",  # as long as a request may take
         "request_terminate_timeout": "600s",
         "ping.path": "/php-ping",
     },
-    "roles/php/templates/limits.ini.j2": {
+    "roles/php/templates/cli.ini.j2": {"memory_limit": "2G", "max_execution_time": "0"},
+    "roles/php/templates/fpm.ini.j2": {
         "expose_php": "Off",
         "memory_limit": r"\d+M",
+        "max_execution_time": "600",
         "upload_max_filesize": "64m",
         "post_max_size": "64m",
         "opcache.validate_timestamps": "0",
@@ -313,7 +315,7 @@ def the_web_server_shows_what_is_meant_for_visitors(root: Path) -> list[Finding]
         if cache:
             found += [f"{path}: {each}" for each in _front(_public(http))]
         if site.all("fastcgi_pass"):
-            found += [f"{path}: {each}" for each in _php(site)]
+            found += [f"{path}: {each}" for each in _php(http, site)]
         if path.startswith("applications/magento2/"):
             found += [f"{path}: {each}" for each in _stores(http, site)]
     return found
@@ -418,6 +420,9 @@ def _front(front: Directive) -> Iterator[str]:
     places = [each for each in front.inner if each.name == "location" and each.values != ("/",)]
     denied = [each for each in places if each.own("deny") == ["all"] and "php|phtml" in each.values[-1]]
     for each in places:
+        if "static_version" in each.values[-1]:
+            yield from _versioned(each, before=places[: places.index(each)], denied=denied)
+            continue
         if each.own("try_files") and each.own("try_files") != ["$uri @page_cache"]:
             yield f"{each} does not ask the page cache for what it lacks"
         if each.own("try_files") and not any(
@@ -426,7 +431,25 @@ def _front(front: Directive) -> Iterator[str]:
             yield f"{each} shows hidden files and programs"
 
 
-def _php(site: Directive) -> Iterator[str]:
+def _versioned(place: Directive, *, before: list[Directive], denied: list[Directive]) -> Iterator[str]:
+    """Files of a version: no other folder's, no other version's, and of those that match the first place counts."""
+    if re.match(place.values[-1].replace("(?<", "(?P<"), "/static/version../shared/file"):
+        yield f"{place} leads out of the versions"
+    if place.own("try_files") != ["/$static_file =404"]:
+        yield f"{place} shows another version's file"
+    if not any(each in before for each in denied):
+        yield f"{place} shows hidden files and programs"
+
+
+def _php(http: Directive, site: Directive) -> Iterator[str]:
+    named = next(each for each in http.all("map") if each.values == ("$realpath_root", "$release_id"))
+    pattern = named.inner[0].name.strip('"~')
+    found = re.search(
+        pattern.replace("?<", "?P<"), "/srv/releases/releases/3f/pub"
+    )  # a project may be named so
+    if not found or found["found"] != "3f":
+        yield f"takes {found} for the release that a link names"
+    files = f"/srv/shop/releases/$release_id/{' '.join(site.own('root')).rpartition('/')[2]}"
     for each in [each for each in site.all("location") if each.own("fastcgi_pass")]:
         if each.values == ("=", "/php-ping"):
             if (each.own("allow"), each.own("deny")) != (["127.0.0.1"], ["all"]):
@@ -436,14 +459,14 @@ def _php(site: Directive) -> Iterator[str]:
             yield f"{each} lets any number of requests wait"
         if not re.fullmatch(r"= /index\.php|~ \^/\([^*]+\)\\\.php\$", " ".join(each.values)):
             yield f"{each} runs more than the entry points"
-        if each.own("fastcgi_pass") != ["unix:/run/php/shop.sock"]:
+        if each.own("fastcgi_pass") != ["unix:/run/php/shop-$release_id.sock"]:
             yield f"asks {each.own('fastcgi_pass')}"
         told = {one.values[0]: one.values[1] for one in each.all("fastcgi_param")}
         if (
-            told.get("SCRIPT_FILENAME") != "$realpath_root$fastcgi_script_name"
-            or told.get("DOCUMENT_ROOT") != "$realpath_root"
+            told.get("SCRIPT_FILENAME") != f"{files}$fastcgi_script_name"
+            or told.get("DOCUMENT_ROOT") != files
         ):
-            yield "PHP keeps the release from before the switch"
+            yield "a release's PHP-FPM gets another one's files"
         if told.get("HTTP_PROXY") != '""':
             yield "a visitor's header `Proxy` becomes PHP's HTTP_PROXY"
     other = [each for each in site.inner if each.name == "location" and "phtml" in " ".join(each.values)]
@@ -687,6 +710,23 @@ def unit(text: str) -> list[tuple[str, str]]:
 
 
 UNITS = {
+    "roles/php/templates/php@.service.j2": {
+        "Type": "notify",  # who starts it knows when it takes requests
+        "Environment": "RELEASE=%i",
+        "WorkingDirectory": "/srv/shop/releases/%i",
+        "KillSignal": "SIGQUIT",
+        "KillMode": "mixed",
+        "TimeoutStopSec": "630",  # longer than a request may take
+        "Restart": "on-failure",
+        "StartLimitIntervalSec": "0",
+        "CollectMode": "inactive-or-failed",
+    },
+    "roles/php/templates/php_live.service.j2": {
+        "Type": "oneshot",
+        "Before": "nginx.service",
+        "WantedBy": "multi-user.target",
+    },
+    "roles/php/files/php_live.timer": {"OnCalendar": "minutely", "WantedBy": "timers.target"},
     "roles/workers/templates/worker.service.j2": {
         "User": "shopper",
         "Group": "shopper",

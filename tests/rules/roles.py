@@ -264,8 +264,8 @@ OWNERS = {
         "owner": "root",
         "group": "{{ application_user }}",
     },
+    "{{ application_path }}/shared/{{ __shared_place": "root",
     "{{ application_path }}/shared/": "{{ application_user }}",
-    "{{ __release_path }}.partial": "{{ application_user }}",
     "/etc/redis/": "redis",
 }
 """Whose files are not root's, by the beginning of their paths."""
@@ -500,7 +500,7 @@ def _again(handler: Task, handlers: Mapping[str, Task]) -> bool:
 
 
 def a_service_starts_at_boot(root: Path) -> list[Finding]:
-    """Whatever a handler restarts or reloads is enabled and started by its role, and a timer that it starts is enabled."""
+    """Whatever a handler restarts or reloads is enabled and started by its role, and a unit that says when it starts is enabled."""
     found, everything = [], tasks(root)
     for role in role_names(root):
         own = [task for task in everything if task.role == role and task.module == "systemd_service"]
@@ -519,12 +519,16 @@ def a_service_starts_at_boot(root: Path) -> list[Finding]:
         found += [
             f"{handled[name]}: {name} is not enabled and started" for name in handled if name not in enabled
         ]
-        found += [
-            f"{task}: {task.arguments['name']} is not enabled"
+        on = {
+            task.arguments["name"].removesuffix(".service")
             for task in own
-            if str(task.arguments.get("name")).endswith(".timer")
-            and task.arguments.get("state") == "started"
-            and task.arguments.get("enabled") is not True
+            if task.arguments.get("enabled") is True
+        }
+        found += [
+            f"{path.relative_to(root)}: is not enabled"
+            for path in (root / "roles" / role).glob("[ft]*s/*")
+            if path.is_file() and "\n[Install]\n" in path.read_text()
+            if path.name.removesuffix(".j2").removesuffix(".service") not in on
         ]
     return found
 

@@ -66,6 +66,16 @@ final class Configuration
         $this->values = null;
     }
 
+    /** Writes the list of modules into app/etc/config.php, also where it is the same. */
+    public function writeModules(): void
+    {
+        $file = "$this->root/app/etc/config.php";
+        if (!is_writable($file)) {
+            throw new Refusal('Deployment config file config.php is not writable.');
+        }
+        file_put_contents($file, "<?php\nreturn " . var_export($this->file('config.php'), true) . ";\n");
+    }
+
     /** The salt of the ids under which answers to GraphQL are kept: made once, and written down. */
     public function cacheIdSalt(): string
     {

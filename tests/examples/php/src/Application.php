@@ -14,6 +14,10 @@ final class Application
     /** @param array<string, string> $form */
     public function answer(string $method, string $path, array $form): void
     {
+        if ($path === '/export') {
+            echo (new Export($this->root))->rows();
+            return;
+        }
         if ($path !== '/') {
             http_response_code(404);
             echo "<h1>No such page</h1>\n";

@@ -8,6 +8,7 @@ use Shop\Framework\Configuration;
 use Shop\Framework\Connection;
 use Shop\Framework\Console\Command;
 use Shop\Framework\Console\Input;
+use Shop\Framework\Folder;
 use Shop\Framework\ObjectManager;
 use Shop\Framework\Refusal;
 use Shop\Framework\Search\Engine;
@@ -61,6 +62,7 @@ final class Install extends Command
         if (strlen($given['admin-password']) < 7 || !preg_match('/[a-z]/i', $given['admin-password']) || !preg_match('/[0-9]/', $given['admin-password'])) {
             throw new Refusal('--admin-password: should have 7 characters or more, letters and digits');
         }
+        $this->needWritable();
         foreach (array_filter(self::OPTIONS) as $option => $path) {
             $this->configuration->write($path, $given[$option]);
         }
@@ -72,6 +74,20 @@ final class Install extends Command
         $this->configuration->write('install/date', gmdate('D, d M Y H:i:s O'));
         echo "Installed.\n";
         return 0;
+    }
+
+    /** As Magento: whatever it is going to write, it wants to be able to write all of this; only what is compiled is passed over. */
+    private function needWritable(): void
+    {
+        $missing = [];
+        foreach (['app/etc', 'var', 'pub/media', 'pub/static', 'generated'] as $name) {
+            $folder = "{$this->configuration->root}/$name";
+            $below = $name === 'generated' ? [] : Folder::files($folder);
+            $missing = [...$missing, ...array_filter([$folder, ...$below], static fn (string $path): bool => !is_writable($path))];
+        }
+        if ($missing) {
+            throw new Refusal('Missing write permissions to the following paths: ' . implode(', ', array_slice($missing, 0, 5)));
+        }
     }
 
     /** @param array<string, string> $given */

@@ -33,6 +33,7 @@ final class Upgrade extends Command
     public function run(Input $input): int
     {
         $this->database->needInstalled();
+        $this->configuration->writeModules();
         $this->configuration->cacheIdSalt();
         $this->bringUp();
         if (!$input->has('keep-generated')) {
