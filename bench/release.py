@@ -56,13 +56,12 @@ MARK = "bench/round.txt"
 def main() -> None:
     """Measure and print."""
     with project() as root, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        report(root)
         settings = root / "environments" / "testing.yml"
         settings.write_text(settings.read_text().replace("release:\n", f"release:\n  keep: {KEEP}\n", 1))
-        rows = times(root)
+        doit(root, "release")
         beside_peers(root, Path(folder))
         beside_tar(root, Path(folder))
-        rows.append(("teardown", once(root, "teardown"), "-"))
-        table("what | seconds | reference", [(what, f"{seconds:.2f}", most) for what, seconds, most in rows])
 
 
 @contextlib.contextmanager
@@ -78,8 +77,8 @@ def project() -> Iterator[Path]:
             doit(root, "cloud", "delete")
 
 
-def times(root: Path) -> list[tuple[str, float, str]]:
-    """What is measured, its seconds, and what they should be at most."""
+def report(root: Path) -> None:
+    """Print the table of our own."""
     rows = [("release, new environment on a new cloud", once(root, "release"), "300")]
     rows.append((f"release, nothing to do (median of {TIMES})", median(root, "release"), "5"))
     page = root / "app" / "pub" / "index.php"
@@ -89,7 +88,8 @@ def times(root: Path) -> list[tuple[str, float, str]]:
         changes.append(once(root, "release"))
     rows.append(("release, a PHP file changed (median of 3)", statistics.median(changes), "-"))
     rows.append((f"`doit list` (median of {TIMES})", median(root, "list"), "-"))
-    return rows
+    rows.append(("teardown", once(root, "teardown"), "-"))
+    table("what | seconds | reference", [(what, f"{seconds:.2f}", most) for what, seconds, most in rows])
 
 
 def beside_peers(root: Path, folder: Path) -> None:
