@@ -1,0 +1,144 @@
+"""crowd: visitors who do not wait for each other, as long as a block lasts, and what each of them was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+PATIENCE = 30.0
+"""Seconds after which a visitor gives up: that answer has failed."""
+LONGEST = 600.0
+"""Seconds after which nobody comes any more, whatever the block does."""
+NAMED = re.compile(rb'(?:href|src)="(/(?:static|media)/[^"?]+)"')
+CLOSED = "closed"
+"""What is told of a page that says that the site is closed for a moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One request. `begun`, `ended`: by the monotonic clock; `status`: 0 for no whole answer; `says`: what is wrong, or CLOSED."""
+
+    kind: str
+    path: str
+    begun: float
+    ended: float
+    status: int
+    says: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether a visitor would complain."""
+        return self.says not in ("", CLOSED)
+
+
+class Crowd:
+    """Visitors of a site. `rates`: how many of each kind of request come in a second.
+
+    page: one that the page cache has; asset: a file that some page named, an older page as well; cart: a visitor's own page;
+    search: a page that nobody has asked for yet. `long`: one request after the other, each of so many seconds.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], host_name: str, *, pages: tuple[str, ...], long: str = ""
+    ) -> None:
+        self.address, self.host_name, self.pages, self.long = address, host_name, pages, long
+        self.words = itertools.count(time.monotonic_ns())
+        self.assets: dict[str, str] = {}
+        self.visits: list[Visit] = []
+        self.order = random.Random(17)
+
+    @contextlib.contextmanager
+    def visiting(self, **rates: float) -> Iterator[None]:
+        """They come as long as the block lasts; its end waits until all of them are answered."""
+        over = threading.Event()
+        thread = threading.Thread(target=lambda: asyncio.run(self._come(rates, over)))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    async def _come(self, rates: Mapping[str, float], over: threading.Event) -> None:
+        begun, asked = time.monotonic(), set[asyncio.Task[None]]()
+        due = {kind: begun + number * 0.01 for number, kind in enumerate(rates)}
+        if self.long:
+            asked.add(asyncio.create_task(self._one_after_the_other(over)))
+        while not over.is_set() and time.monotonic() - begun < LONGEST:
+            kind = min(due, key=lambda each: due[each])
+            await asyncio.sleep(max(0.0, min(due[kind] - time.monotonic(), 0.1)))
+            if time.monotonic() >= due[kind]:
+                due[kind] += 1 / rates[kind]
+                task = asyncio.create_task(self._visit(kind, self._path(kind)))
+                asked.add(task)
+                task.add_done_callback(asked.discard)
+        await asyncio.gather(*asked)
+
+    async def _one_after_the_other(self, over: threading.Event) -> None:
+        while not over.is_set():
+            await self._visit("long", self.long)
+
+    def _path(self, kind: str) -> str:
+        if kind == "search":
+            return f"/catalogsearch/result/?q=mug{next(self.words)}"
+        if kind == "cart":
+            return f"/checkout/cart/?visitor={next(self.words)}"
+        if kind == "asset" and self.assets:
+            return self.order.choice([*self.assets])
+        return self.order.choice(self.pages)
+
+    async def _visit(self, kind: str, path: str) -> None:
+        begun = time.monotonic()
+        status, body, says = await self._ask(path)
+        if status == 200 and path in self.assets:
+            digest = hashlib.sha256(body).hexdigest()
+            if self.assets[path] not in ("", digest):
+                says = "other bytes than before under the same name"
+            self.assets[path] = digest
+        elif status == 200:
+            for name in NAMED.findall(body):
+                self.assets.setdefault(name.decode(), "")
+        self.visits.append(
+            Visit(kind=kind, path=path, begun=begun, ended=time.monotonic(), status=status, says=says)
+        )
+
+    async def _ask(self, path: str) -> tuple[int, bytes, str]:
+        """Status and body of an answer that came whole, and what is wrong with it."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                reader, writer = await asyncio.open_connection(*self.address)
+                with contextlib.closing(writer):
+                    head = f"GET {path} HTTP/1.1\r\nHost: {self.host_name}\r\nConnection: close\r\n\r\n"
+                    writer.write(head.encode())
+                    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        except TimeoutError:
+            return 0, b"", f"no answer within {PATIENCE:.0f} s"
+        except OSError as error:
+            return 0, b"", str(error)
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        if not (len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")):
+            return 0, b"", "the answer broke off"
+        status = int(head.split(maxsplit=2)[1])
+        if status == 503 and b"\nretry-after:" in head.lower() and b"\nx-php-busy:" not in head.lower():
+            return status, body, CLOSED
+        return status, body, "" if status == 200 else f"HTTP {status}"
+
+    def during(self, begun: float, ended: float) -> list[Visit]:
+        """Those that were answered in that time."""
+        return [each for each in self.visits if begun <= each.ended <= ended]
+
+    def failures(self) -> list[Visit]:
+        """Those that went wrong."""
+        return [each for each in self.visits if each.failed]
+
+    def slowest(self) -> float:
+        """Seconds of the slowest answer, but for the long ones."""
+        return max(each.ended - each.begun for each in self.visits if each.kind != "long")
