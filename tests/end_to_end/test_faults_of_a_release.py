@@ -1,0 +1,188 @@
+"""What goes wrong in a release, each under visitors: what they see, and a plain `doit release` afterwards puts all right."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.hosts.phased import PhaseFailed
+from tasks.infrastructure import stage as infrastructure
+from tests.conftest import DOIT, commit, until
+from tests.end_to_end.crowd import CLOSED, Crowd
+from tests.end_to_end.test_rollback import (  # noqa: F401  (fixtures)
+    BROKEN,
+    DUE,
+    SICKENS,
+    WELL,
+    current,
+    go_live,
+    migration,
+)
+from tests.end_to_end.test_visitors import change
+
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.xdist_group("rollback"),
+    pytest.mark.long(
+        short="tests/release/test_phases.py::test_killed_in_any_step_the_next_release_converges"
+    ),
+]
+
+RATES = {"page": 10, "asset": 10, "search": 2}
+LIST = "app/app/code/Shop/Catalog/view/frontend/templates/list.phtml"
+BREAKS = {
+    "the front page answers 500 and health 200": "<?php throw new RuntimeException('broken'); ?>\n",
+    "a page names a file that is missing": '<link rel="stylesheet" href="/media/missing.css">\n',
+}
+MOMENTS = (1.6, 2.2, 2.8, 3.4, 4.0)
+"""Seconds after a release was begun: its phases are behind the first two."""
+
+
+@pytest.fixture
+def crowd(site):
+    """Visitors of the shop."""
+    return Crowd((site.host.address, 80), site.run.host_name, pages=("/", "/en_usd/", "/spring-mug.html"))
+
+
+def well(site) -> None:
+    """A plain release puts all right, and the next has nothing to do."""
+    site.stages("release")
+    assert set(site.stages("release").values()) == {"unchanged"}
+    until(lambda: site.get()[0] == 200)
+    assert site.get("/health_check.php")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ({"release_sha256": "0" * 64}, "digest should be 0000"),
+        ({"commands": {"health_path": "/nowhere.html"}}, "answers 404"),
+        ({"commands": SICKENS}, "went back to"),
+    ],
+    ids=["digest", "check", "verify"],
+)
+def test_what_a_release_refuses_itself_loses_no_visitor(site, crowd, go_live, tmp_path, what, said):  # noqa: F811
+    site.ssh(WELL, tmp=tmp_path)
+    with crowd.visiting(**RATES):
+        with pytest.raises(PhaseFailed, match=said):
+            go_live("faulty", **what)
+        well(site)
+    assert crowd.failures() == []
+    assert not [each for each in crowd.visits if each.says == CLOSED]
+
+
+def test_a_signature_of_nobody_loses_no_visitor(site, crowd, go_live, tmp_path):  # noqa: F811
+    keys = "/srv/shop/release_keys.json"
+    with crowd.visiting(**RATES):
+        site.ssh(f"sed -i s/optional/required/ {keys}", tmp=tmp_path)
+        with pytest.raises(PhaseFailed, match="takes signed ones only"):
+            go_live("unsigned", release_signature="")
+        assert site.doit("forget", "server").returncode == 0  # its ledger is asked at the next change
+        well(site)
+    assert "optional" in site.ssh(f"cat {keys}", tmp=tmp_path)
+    assert crowd.failures() == []
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_page_that_is_broken_never_goes_live(site, crowd, name):
+    page = site.root / LIST
+    before = page.read_text()
+    with crowd.visiting(**RATES):
+        page.write_text(before + BREAKS[name])
+        commit(site.root, name)
+        refused = site.doit("release")
+        assert refused.returncode == 1, refused.stdout
+        assert "runs as before" in refused.stderr
+        page.write_text(before)
+        commit(site.root, "mended")
+        well(site)
+    assert crowd.failures() == []
+
+
+def test_a_migration_that_fails_half_way_closes_the_shop_until_a_release(site, crowd, go_live):  # noqa: F811
+    with crowd.visiting(**RATES):
+        with pytest.raises(PhaseFailed, match="the table is locked; a migration was begun"):
+            go_live("breaks", commands=migration(due=DUE, run=BROKEN))
+        until(lambda: site.get()[0] == 503)
+        well(site)
+    assert crowd.failures() == []
+
+
+def test_a_database_that_stands_keeps_a_release_back(site, crowd, tmp_path):
+    site.ssh("systemctl stop mariadb", tmp=tmp_path)
+    try:
+        change(site, 200)
+        refused = site.doit("release")
+    finally:
+        site.ssh("systemctl start mariadb", tmp=tmp_path)
+    assert refused.returncode == 1
+    assert "runs as before" in refused.stderr, refused.stderr
+    with crowd.visiting(**RATES):
+        well(site)
+    assert crowd.failures() == []
+
+
+def begun(site) -> subprocess.Popen[str]:
+    """A release of other code that has just begun."""
+    return subprocess.Popen(
+        [DOIT, "release"],
+        cwd=site.root,
+        env={**os.environ, "PYTHONPATH": str(site.root)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill(site, child) -> None:
+    """The controller dies at once."""
+    child.kill()
+
+
+def cut(site, child) -> None:
+    """Its connections to the host break."""
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            named, _, more = each.read_text().rpartition(")")
+            pid, _, name = named.partition(" (")
+            if name == "ssh" and more.split()[1] == str(child.pid):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def reboot(site, child) -> None:
+    """The host reboots."""
+    run = site.run
+    machines = [each.id for each in infrastructure.existing(run)]
+    run.cloud.client("ec2").reboot_instances(InstanceIds=machines)
+
+
+@pytest.mark.parametrize("after", MOMENTS)
+@pytest.mark.parametrize("strike", [kill, cut, reboot])
+def test_whatever_stops_a_release_at_whatever_moment_the_next_goes_on(site, crowd, strike, after):
+    change(site, int(time.time()))
+    with crowd.visiting(**RATES):
+        child = begun(site)
+        time.sleep(after)
+        strike(site, child)
+        child.wait(timeout=120)
+        if strike is reboot:
+            time.sleep(1)
+            until(lambda: answers(site))
+        well(site)
+    if strike is not reboot:  # then nobody answers for a while
+        assert crowd.failures() == []
+
+
+def answers(site) -> bool:
+    """Whether the shop is there again."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return site.get("/health_check.php")[0] == 200
+    return False
