@@ -68,19 +68,18 @@ class Crowd:
             thread.join()
 
     async def _come(self, rates: Mapping[str, float], over: threading.Event) -> None:
-        begun, asked = time.monotonic(), set[asyncio.Task[None]]()
-        due = {kind: begun + number * 0.01 for number, kind in enumerate(rates)}
-        if self.long:
-            asked.add(asyncio.create_task(self._one_after_the_other(over)))
-        while not over.is_set() and time.monotonic() - begun < LONGEST:
-            kind = min(due, key=lambda each: due[each])
-            await asyncio.sleep(max(0.0, min(due[kind] - time.monotonic(), 0.1)))
-            if time.monotonic() >= due[kind]:
-                due[kind] += 1 / rates[kind]
-                task = asyncio.create_task(self._visit(kind, self._path(kind)))
-                asked.add(task)
-                task.add_done_callback(asked.discard)
-        await asyncio.gather(*asked)
+        async with asyncio.TaskGroup() as all_of_them:
+            for kind, rate in rates.items():
+                all_of_them.create_task(self._arrive(kind, rate, over, all_of_them))
+            if self.long:
+                all_of_them.create_task(self._one_after_the_other(over))
+
+    async def _arrive(self, kind: str, rate: float, over: threading.Event, tasks: asyncio.TaskGroup) -> None:
+        for _ in range(round(LONGEST * rate)):
+            if over.is_set():
+                return
+            tasks.create_task(self._visit(kind, self._path(kind)))
+            await asyncio.sleep(1 / rate)
 
     async def _one_after_the_other(self, over: threading.Event) -> None:
         while not over.is_set():
@@ -131,9 +130,9 @@ class Crowd:
             return status, body, CLOSED
         return status, body, "" if status == 200 else f"HTTP {status}"
 
-    def during(self, begun: float, ended: float) -> list[Visit]:
-        """Those that were answered in that time."""
-        return [each for each in self.visits if begun <= each.ended <= ended]
+    def during(self, first: float, last: float) -> list[Visit]:
+        """Those that were answered between two times of the monotonic clock."""
+        return [each for each in self.visits if first <= each.ended <= last]
 
     def failures(self) -> list[Visit]:
         """Those that went wrong."""
