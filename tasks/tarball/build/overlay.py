@@ -314,20 +314,25 @@ def _each(folder: bytes, prefix: str) -> Iterator[tuple[str, os.DirEntry[bytes]]
 
 
 def _keep_changes(overlay: Overlay) -> None:
-    """Move what is new or changed in the copy to `upper`, as an overlay does."""
-    for parent, folders, files in os.walk(overlay.folder / "tree"):
-        for name in (*folders, *files):
-            path = Path(parent) / name
-            inside = path.relative_to(overlay.folder / "tree")
-            before = next((each / inside for each in overlay.lowers if os.path.lexists(each / inside)), None)
-            if path.is_dir() and not path.is_symlink():
-                if not before:
-                    (overlay.upper / inside).mkdir(parents=True, exist_ok=True)
-                continue
-            if before and _same(before.lstat(), path.lstat()):
-                continue
-            (overlay.upper / inside).parent.mkdir(parents=True, exist_ok=True)
-            path.rename(overlay.upper / inside)
+    """Let the copy be `upper`, without what is as it was below."""
+    for lower in overlay.lowers:
+        _leave_out(lower, overlay.folder / "tree")
+    (overlay.folder / "tree").rename(overlay.upper)
+
+
+def _leave_out(lower: Path, tree: Path) -> None:
+    """Remove from a tree what a folder has too, and the folders in which nothing else is."""
+    for below in lower.iterdir():
+        place = tree / below.name
+        if not os.path.lexists(place):
+            continue
+        before, found = below.lstat(), place.lstat()
+        if stat.S_ISDIR(before.st_mode) and stat.S_ISDIR(found.st_mode):
+            _leave_out(below, place)
+            with contextlib.suppress(OSError):  # something was made in it
+                place.rmdir()
+        elif not stat.S_ISDIR(found.st_mode) and _same(before, found):
+            place.unlink()
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
