@@ -124,7 +124,7 @@ print(json.dumps([unit, started.get(unit, 0), mark.read_text() if mark.exists() 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class Peer:
     """A way to release: the command that does it, and the folder on the host that has its link `current`."""
 
     name: str
@@ -141,7 +141,7 @@ class Way:
         file.write_text(json.dumps({**known, **told}))
 
 
-def ways(folder: Path, host: Host, **told: Any) -> Iterator[Way]:
+def ways(folder: Path, host: Host, **told: Any) -> Iterator[Peer]:
     """The peers that are installed here, each in a folder of its own; of one that is not, what to type is said.
 
     `told`: `host_name` and `health` of the site, `directories` and `files` that releases share, and how many releases to `keep`.
@@ -182,12 +182,12 @@ def _way(
     command: tuple[str, ...],
     told: Mapping[str, Any],
     environ: Mapping[str, str] | None = None,
-) -> Way:
+) -> Peer:
     """A peer with its files, and its folder on the host."""
     for path, text in files.items():
         (cwd / path).parent.mkdir(parents=True, exist_ok=True)
         (cwd / path).write_text(text)
-    way = Way(name=name, path=f"/srv/{cwd.name}", command=command, cwd=cwd, environ=environ or {})
+    way = Peer(name=name, path=f"/srv/{cwd.name}", command=command, cwd=cwd, environ=environ or {})
     way.tell(**told, path=way.path)
     on_host(host, PREPARE, **told, path=way.path)
     return way
@@ -199,7 +199,7 @@ def _version() -> str:
     return next(iter(said.split()[2:3]), "")
 
 
-def seen(host: Host, way: Way, mark: str) -> tuple[str, int, str]:
+def seen(host: Host, way: Peer, mark: str) -> tuple[str, int, str]:
     """The unit of PHP-FPM that runs, when it was started, and what the file `mark` of a way's current release says."""
     unit, started, text = json.loads(on_host(host, LOOK, path=way.path, mark=mark))
     if not unit:

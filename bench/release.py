@@ -97,7 +97,7 @@ def beside_peers(root: Path, folder: Path) -> None:
     run = command_line.read(root, {})
     [host] = hosts.reachable(run, infrastructure.existing(run))
     told = server.variables(run)
-    ours = peers.Way(
+    ours = peers.Peer(
         name="`doit release`",
         path=told["application_path"],
         command=(str(DOIT), "release"),
@@ -162,7 +162,7 @@ def add_files(root: Path) -> None:
         path.write_text(f"<?php // {chosen.randbytes(SIZE // 2).hex()}\n")
 
 
-def next_tarball(root: Path, number: int, others: Sequence[peers.Way]) -> int:
+def next_tarball(root: Path, number: int, others: Sequence[peers.Peer]) -> int:
     """Commit a round's change and store its tarball, whose link the peers get; how many files it has."""
     (root / "app" / MARK).write_text(str(number))
     identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
@@ -190,7 +190,7 @@ def tarball(run: Run) -> Digest:
     return found.digest
 
 
-def timed(host: Host, way: peers.Way, number: int) -> float:
+def timed(host: Host, way: peers.Peer, number: int) -> float:
     """Seconds of a way's command. It must have released the round's tarball, and a peer must have restarted PHP-FPM."""
     unit, before, _ = peers.seen(host, way, MARK)
     if way.restarts:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from tasks.cloud.embedded import lifecycle
-from tasks.process import children
+from tasks.process import behind, children
 from tests import leftovers
 
 ROOT = Path(__file__).parents[1]
@@ -156,6 +156,7 @@ def _state_home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _uninterrupted():
-    """Clear the interruption that a test has left."""
+    """Clear the interruption that a test has left, and what went wrong beside it."""
     yield
     children._interrupted.clear()
+    behind._begun.clear()

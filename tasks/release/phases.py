@@ -267,9 +267,11 @@ class HostRelease:
         # neither the archive's owners nor its set-user-ID bits, nor what others may write
         tar_it = ["tar", "--extract", "--zstd", "--no-same-owner", "--no-same-permissions"]
         with self.started([*tar_it, "--file", str(self.tarball)], cwd=part, root=True) as tar:
-            while tar.poll() is None:
+            ended = False
+            while not ended:  # with a last look once it has ended
+                ended = tar.poll() is not None
                 self.refuse_to_fill()
-                time.sleep(LOOK_EVERY)
+                time.sleep(0 if ended else LOOK_EVERY)
             said = tar.communicate()[0]
         if tar.returncode:
             raise Failure(f"tar: exit code {tar.returncode}", said)

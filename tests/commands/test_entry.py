@@ -74,8 +74,8 @@ def test_an_odd_caller_gets_a_sentence_and_the_right_exit_code(project, line, co
         ("pyproject.toml", "<<<<<<< HEAD\n", 0, ""),
         ("doit.cfg", "=\n", 0, ""),
         ("pipeline.yml", "# caf\udce9\n", 3, "pipeline.yml:13: is not UTF-8"),
-        ("roles/php/meta/argument_specs.yml", "# caf\udce9\n", 3, "roles/php/meta/argument_specs.yml:28: is not UTF-8"),
-        ("roles/php/meta/argument_specs.yml", "<<<<<<< HEAD\n", 3, "roles/php/meta/argument_specs.yml:2"),
+        ("roles/php/meta/argument_specs.yml", "# caf\udce9\n", 3, "roles/php/meta/argument_specs.yml:{end}: is not UTF-8"),
+        ("roles/php/meta/argument_specs.yml", "<<<<<<< HEAD\n", 3, "roles/php/meta/argument_specs.yml:3"),
     ],
 )  # fmt: skip
 def test_a_file_of_the_project_that_is_broken_gets_a_sentence(project, file, more, code, sentence):
