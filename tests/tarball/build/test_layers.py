@@ -320,6 +320,29 @@ def test_without_overlays_links_to_folders_and_empty_folders_are_kept(tmp_path):
     assert made[0] == made[1] == [("empty", tar.FOLDER, ""), ("link", tar.LINK, "folder")]
 
 
+def test_a_copy_keeps_what_was_made_and_nothing_of_what_is_below(tmp_path):
+    lower = tmp_path / "lower"
+    for name in ("same/a", "same/b", "some/kept", "some/changed", "turned/x"):
+        (lower / name).parent.mkdir(parents=True, exist_ok=True)
+        (lower / name).write_text("before")
+    (lower / "empty").mkdir()
+    tree = overlay.new(tmp_path, [lower], None)
+    run_in(
+        tree,
+        tmp_path,
+        "echo after > some/changed; echo new > some/new; rm -r turned; ln -s some turned; mkdir made",
+    )
+    found = {each.name: each.kind for each in tar.of_folder(tree.upper)}
+    assert found == {
+        "made": tar.FOLDER,
+        "some": tar.FOLDER,
+        "some/changed": tar.FILE,
+        "some/new": tar.FILE,
+        "turned": tar.LINK,
+    }
+    assert (lower / "some" / "kept").read_text() == "before"
+
+
 @pytest.mark.promise("commands-replace-the-profiles")
 def test_a_command_of_the_settings_replaces_the_profile_s_and_is_held_to_its_promises(site, built, start):  # noqa: F811
     built()
