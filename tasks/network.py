@@ -21,6 +21,8 @@ APPLICATION = "application"
 """In place of a user's name: the one that the role of that name makes."""
 FIREWALL = "firewall"
 LOOPBACK, ALL = "127.0.0.1", "0.0.0.0"  # noqa: S104  the firewall says who gets there
+OPEN_TO = ("ssh_from", "http_from")
+"""The settings that `open_to` may name."""
 HERE = ("", "stand-in", "localhost")
 """What an option that may name another host has where the role itself serves."""
 
@@ -328,6 +330,41 @@ def outward(network: Network, bucket: int) -> frozenset[tuple[str, int]]:
         for _, each in network.outward
         for port in ((bucket,) if each.to == BUCKET else each.ports)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A row of the picture: where one gets, what listens there, and who may."""
+
+    to: str
+    port: str
+    bind: str
+    who: tuple[str, ...]
+
+
+def ways(network: Network, machines: int, networks: Mapping[str, Sequence[str]]) -> list[Way]:
+    """All of it for people: into each service, then out of the hosts. Each of the `machines` has all roles."""
+    hosts = [f"machine {number}" for number in range(1, machines + 1)]
+    place = Place(hosts={each.role: hosts for each in network.services} | {APPLICATION: hosts}, here=hosts)
+    bound, found = told(network, place), list[Way]()
+    for each in network.services:
+        users = [f"{client} as {_as(connection.users)}" for client, connection in each.clients]
+        sources = [f"{name}: {', '.join(networks[name])}" for name in each.open_to]
+        others = ["the other machines"] if place.clients(each) else []
+        root = [] if each.open_to else ["root"]
+        bind = f"at {each.host}" if each.host else str(bound[each.role][each.name]["bind"])
+        found.append(
+            Way(to=str(each), port=str(each.port), bind=bind, who=(*sources, *others, *users, *root))
+        )
+    for client, way in network.outward:
+        ports = ", ".join(map(str, way.ports)) if way.to != BUCKET else "the bucket's"
+        who = f"{client} as {_as(way.users)}"
+        found.append(Way(to=f"out: {way.to}", port=f"{way.protocol} {ports}", bind="", who=(who,)))
+    return found
+
+
+def _as(users: Sequence[str]) -> str:
+    return ", ".join(users) or "any user"
 
 
 def words(network: Network) -> list[str]:

@@ -109,7 +109,7 @@ def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
     firewall = network.firewall(
         run.network,
         place,
-        networks={"ssh_from": settings.ssh_from, "http_from": settings.http_from},
+        networks={name: getattr(settings, name) for name in network.OPEN_TO},
         user=run.pipeline.name,
         bucket=run.cloud.bucket_port,
     )
