@@ -97,6 +97,7 @@ def make(root: Path) -> None:
         settings.read_text()
         .replace("path: app", "path: large")
         .replace("profile: magento2", "profile: large")
+        .replace("  options:", "  # options:")
     )
     settings.write_text(told)
 
