@@ -303,7 +303,7 @@ class Infrastructure:
         "networks that may use HTTP and HTTPS", ("0.0.0.0/0",), form=forms.NETWORK
     )
     host_keys: tuple[str, ...] = setting(
-        "fingerprints of the machines' SSH host keys, for machines whose console does not show them",
+        "fingerprints of the machines' Ed25519 SSH host keys, for machines whose console does not show them",
         (),
         form=forms.FINGERPRINT,
     )

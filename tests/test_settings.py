@@ -125,6 +125,9 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("server: {redis: {maxmemory: lots}}", "server.redis.maxmemory: should be a size such as 128mb"),
         ("server: {base: {timezone: Mars/Olympus}}", "server.base.timezone: should be a time zone such as Europe/Berlin"),
         ("server: {base: {timezone: ../../etc/passwd}}", "server.base.timezone: should be a time zone"),
+        ("server: {base: {reboot_at: '24:00'}}", "server.base.reboot_at: should be a time such as 04:30, or empty"),
+        ("server: {base: {administrators: [alice]}}", "server.base.administrators[0]: should be a name and an SSH public key such as alice ssh-ed25519"),
+        (f"server: {{base: {{administrators: [../x ssh-ed25519 {'A' * 68}]}}}}", "server.base.administrators[0]: should be a name and an SSH public key"),
     ],
 )  # fmt: skip
 @pytest.mark.promise("wrong-settings-are-refused")
