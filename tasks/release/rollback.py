@@ -71,6 +71,7 @@ def go_back(run: Run) -> Outcome:
     found = infrastructure.existing(run)
     reached = hosts.reachable(run, found)
     told = {**server.variables(run), **release.variables_here(run, way.to.digest)}
+    told["release_commit"] = way.to.commit
     plan = {**release.plan(told), "undoes": way.undoes.digest.id, "instead": way.instead}
     answers = release.perform(run, "rollback", BACK, reached, plan)
     closed = any(each.closed for each in answers)
@@ -82,6 +83,7 @@ def go_back(run: Run) -> Outcome:
     undone.mark(run, way.undoes.digest)
     seconds, measured = run.clock.monotonic() - begun, release.measured(answers)
     history.add_rollback(run, way.undoes, way.to, onto=document, seconds=seconds, measured=measured)
+    release.accept_late(answers, "rollback")
     to, what = way.to, way.undoes.digest.id
     return Outcome(
         facts={},

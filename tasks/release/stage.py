@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import hooks
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
@@ -109,6 +110,7 @@ def go_live(
     tag(run, [each.id for each in found], run.commit)
     seconds = run.clock.monotonic() - begun
     history.add(run, digest, onto=before, seconds=seconds, measured=measured(answers))
+    accept_late(answers, "release")
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
         done=f"{digest.id} is live",
@@ -134,6 +136,12 @@ def perform(
     return run.hosts.phases(
         PROGRAM, phases, stage=stage, hosts=reached, plan=plan, console=run.console, log=log
     )
+
+
+def accept_late(answers: Sequence[Answer], stage: str) -> None:
+    """Raises HookFailed where a hook has failed once visitors had the release, which stays."""
+    if late := [words for each in answers for words in each.late]:
+        raise hooks.HookFailed(stage=stage, problem=f"{late[0]}; nothing was undone")
 
 
 def measured(answers: Sequence[Answer]) -> history.Measured:
@@ -206,6 +214,9 @@ def variables_here(run: Run, digest: Digest) -> dict[str, object]:
         "release_static_hours": run.environment.release.static_hours,
         "release_job_seconds": JOB_SECONDS,
         **_administrator(run),
+        "release_commit": run.commit,
+        "release_environment": run.identity,
+        "release_hooks": hooks.for_hosts(run.root),
         "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
     }
 
@@ -225,6 +236,9 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "keep",
         "static_hours",
         "job_seconds",
+        "commit",
+        "environment",
+        "hooks",
         "profile",
     )
     return {
