@@ -343,6 +343,26 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True)
+class News:
+    """Who is told of releases. None of them can hold one up."""
+
+    webhook: str = setting(
+        "where the address of a webhook in Slack's form is: an environment variable, or /NAME, a parameter of the folder news of the environment's secrets; empty: none",
+        "",
+        form=forms.or_empty(forms.SECRET_PLACE),
+    )
+    deployments: bool = setting("whether a job of GitHub or GitLab makes a deployment record", False)
+    marker: str = setting(
+        "address that takes an annotation in Grafana's form; empty: none", "", form=forms.or_empty(forms.URL)
+    )
+    marker_token: str = setting(
+        "where its token is, as in `webhook`; empty: it needs none",
+        "",
+        form=forms.or_empty(forms.SECRET_PLACE),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class NamedStore:
     """A store, or a website with its stores, that has a host name of its own."""
 
@@ -409,6 +429,7 @@ class Environment:
     infrastructure: Infrastructure = section(Infrastructure)
     server: Server = section(Server)
     release: Release = section(Release)
+    news: News = section(News)
 
     @property
     def named_stages(self) -> tuple[str, ...]:

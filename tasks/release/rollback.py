@@ -86,7 +86,7 @@ def go_back(run: Run) -> Outcome:
     release.accept_late(answers, "rollback")
     to, what = way.to, way.undoes.digest.id
     return Outcome(
-        facts={},
+        facts={"commit": str(to.commit)},
         done=f"{to.digest.id} of {to.commit.short} is live again, as since {to.at}; {what} goes no further",
         unchanged="",
     )
