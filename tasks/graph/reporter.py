@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from doit import Globals
 
-from tasks import boundary, news
+from tasks import boundary, news, telemetry
 from tasks.console import journal, streams
 from tasks.console.console import WIDTH, Console
 from tasks.console.journal import Journal
@@ -125,6 +125,9 @@ class Stages:
             streams.complain(failure)
         if self.news:
             self.news.close()
+        if self.journal and self.run:
+            name, console = self.run.pipeline.name, self.run.console
+            telemetry.send(self.journal.content, name, lambda words: console.event("telemetry", words))
         if (
             sys.exc_info()[0]
             or outcome in ("failed", "interrupted")

@@ -1091,11 +1091,12 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
     The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `downtime` (seconds of the maintenance that it has
-    ended), `notes`, `late` (hooks that failed once visitors had the release) and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
+    ended), `notes`, `late` (hooks that failed once visitors had the release) and `steps` and `phases` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
     """
-    release, failed = HostRelease(plan), None
+    release, failed, took = HostRelease(plan), None, list[tuple[str, float]]()
     with alone(release.root):
         for phase in plan["phases"]:
+            begun = time.monotonic()
             try:
                 between_hooks(release, phase)
             except BrokenPipeError:  # nobody listens any more: the next release goes on
@@ -1112,6 +1113,8 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                     "outcome": outcome,
                     "remedy": getattr(problem, "remedy", ""),
                 }
+            took.append((phase, round(time.monotonic() - begun, 3)))
+            if failed:
                 break
     return {
         "changed": release.changed,
@@ -1121,6 +1124,7 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
         "notes": release.notes,
         "late": release.late,
         "steps": release.steps,
+        "phases": took,
         "failed": failed,
     }
 

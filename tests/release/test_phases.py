@@ -1640,7 +1640,8 @@ def test_hooks_run_before_and_after_each_phase_and_know_their_release(host):
     say = f'echo "$1 $RELEASE_PHASE $RELEASE_ID $RELEASE_COMMIT $RELEASE_ENVIRONMENT $RELEASE_HOST $RELEASE_PREVIOUS" >> {seen}'
     both = [hook(f"{when}-{phase}", say.replace("$1", when)) for when in ("before", "after") for phase in ALL]
     host.live("old")
-    assert hooked(host, "new", *both)["failed"] is None
+    answer = hooked(host, "new", *both)
+    assert (answer["failed"], [name for name, _ in answer["phases"]]) == (None, [*ALL])
     known = "new 1a2b3c4 testing i-1 old"
     assert seen.read_text().splitlines() == [
         f"{when} {phase} {known}" for phase in ALL for when in ("before", "after")
