@@ -111,7 +111,6 @@ def _exported(root: Span, name: str) -> bool:
     from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())  # the run says it in a line
-    logging.getLogger("opentelemetry").propagate = False
 
     class Kept(SpanProcessor):
         def __init__(self) -> None:

@@ -58,6 +58,7 @@ class Journal:
             "outcome": "running",
             "stages": {},
             "phases": [],
+            "facts": {},
         }
         self._write()
 

@@ -37,7 +37,8 @@ class LiveRelease:
     """One release that went live.
 
     `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
-    `release` took. `migrated`: whether it has changed the database; None where nobody knows. `downtime`: seconds of its maintenance; `steps`: what its
+    `release` took. `migrated`: whether it has changed the database; None where nobody knows. `downtime`: seconds of its maintenance, or in which visitors had
+    no answer; `slowest`: seconds of the slowest one, None where it was not measured; `steps`: what its
     hosts did, and the seconds. `undid`: the tarball that a rollback has undone,
     of which the release is the one before, live again. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
     """
@@ -54,6 +55,7 @@ class LiveRelease:
     seconds: float = 0.0
     migrated: bool | None = None
     downtime: float = 0.0
+    slowest: float | None = None
     steps: tuple[tuple[str, float], ...] = ()
     undid: str = ""
     chain: str = ""
@@ -69,13 +71,14 @@ class LiveRelease:
         texts = ("branch", "by", "at", "run", "author", "subject", "committed", "undid", "chain")
         told = {name: str(value.get(name) or "") for name in texts}
         seconds, downtime = (float(value.get(each) or 0) for each in ("seconds", "downtime"))
-        migrated = value.get("migrated")
+        migrated, slowest = (value.get(each) for each in ("migrated", "slowest"))
         return cls(
             digest=Digest(value["digest"]),
             commit=Version(value["commit"]),
             seconds=seconds,
             migrated=None if migrated is None else bool(migrated),
             downtime=downtime,
+            slowest=None if slowest is None else float(slowest),
             steps=tuple((str(name), float(took)) for name, took in value.get("steps") or ()),
             **told,
         )
@@ -87,6 +90,7 @@ class Measured:
 
     migrated: bool | None = False
     downtime: float = 0.0
+    slowest: float | None = None
     steps: tuple[tuple[str, float], ...] = ()
 
 
@@ -170,6 +174,7 @@ def add(
         seconds=round(seconds, 1),
         migrated=bool(measured.migrated) if known else None,
         downtime=measured.downtime,
+        slowest=measured.slowest,
         steps=measured.steps,
         **dataclasses.asdict(run.reason),
     )
@@ -188,6 +193,7 @@ def add_rollback(
         seconds=round(seconds, 1),
         migrated=False,
         downtime=measured.downtime,
+        slowest=measured.slowest,
         steps=measured.steps,
         undid=undoes.digest,
     )
