@@ -89,6 +89,7 @@ SLOW = {
     "cyclonedx": "400 ms to import; loaded beside a build",
     "git": "650 ms to import; `doit list` works without git",
     "minisign": "330 ms to import; only signing needs it",
+    "opentelemetry": "200 ms to import; only a run that is traced needs it",
     "packageurl": "35 ms to import; only the bill of materials needs it",
     "pygraphviz": "300 ms to import; only `doit graph --svg` needs it",
     "zstandard": "40 ms to import; only reading and writing archives needs it",
