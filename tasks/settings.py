@@ -253,7 +253,9 @@ class Infrastructure:
         "what may be changed: all; additive: only additions, other plans are refused; plan: nothing, it is only shown",
         "all",
     )
-    instances: int = setting("number of machines", 1, form=forms.at_least(1))
+    instances: int = setting(
+        "number of machines; 1 where the profile has the role database", 1, form=forms.at_least(1)
+    )
     scale_down: bool = setting(
         "whether a lower number of `instances` ends the newest machines and deletes their disks", False
     )
@@ -498,8 +500,8 @@ def accept_place(file: "Read[Environment]", pipeline: Pipeline) -> None:
         raise file.unfit("stages", list(said.stages), expected, also="takes_from")
 
 
-def accept_environment(file: "Read[Environment]") -> None:
-    """Raises SettingWrong for what does not fit together."""
+def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> None:
+    """Raises SettingWrong for what does not fit together. `roles`: those that a machine has."""
     here, release = file.said.infrastructure, file.said.release
     needed = SYSTEM_GB + RELEASE_GB * (release.keep + 1)  # one more is unpacked beside them
     if here.disk_gb < needed:
@@ -513,6 +515,9 @@ def accept_environment(file: "Read[Environment]") -> None:
             "false: a spot instance may end at any time, and is for unprotected environments of branches"
         )
         raise file.unfit("infrastructure.spot", "true", expected)
+    if here.instances > 1 and "database" in roles:
+        expected = "1: each machine of this profile has a database of its own, so that two would be two shops"
+        raise file.unfit("infrastructure.instances", here.instances, expected)
     _accept_stores(file)
 
 
