@@ -12,6 +12,8 @@ from tasks.release.phases import Failure, Site
 
 EVERY = 0.25
 """Seconds between two questions, one at a time."""
+LOST = 5.0
+"""Seconds after which a question that has no answer at the end counts as none; before, it is only slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,8 @@ class Visited:
 NOT_MEASURED = "not measured: the site cannot be asked from here"
 
 
-def visited(asked: Sequence[Asked], ended: float) -> Visited | None:
-    """What the questions say; None where none of them reached the site. Pure.
+def visited(asked: Sequence[Asked], ended: float, lasts: float = 0.0) -> Visited | None:
+    """What the questions say; None where none of them reached the site. `lasts`: seconds of one that has no answer yet. Pure.
 
     A path is down from the question that is not answered well to the next one that is, which is at most EVERY too long.
     """
@@ -63,9 +65,8 @@ def visited(asked: Sequence[Asked], ended: float) -> Visited | None:
     for begin, end in sorted(down):  # two paths that are down at once are down once
         seconds += max(0.0, end - max(begin, until))
         until = max(until, end)
-    return Visited(
-        downtime=round(seconds, 2), slowest=round(max(each.ended - each.began for each in asked), 3)
-    )
+    slowest = max(lasts, *(each.ended - each.began for each in asked))
+    return Visited(downtime=round(seconds, 2), slowest=round(slowest, 3))
 
 
 class Probe:
@@ -86,11 +87,10 @@ class Probe:
         self.over.set()
         with self.lock:
             asked, asks, ended = [*self.asked], self.asks, time.monotonic()
-        if asks:
-            path, began = asks
-            late = ended - began > EVERY
-            asked.append(Asked(path=path, began=began, ended=ended, reached=False, well=not late))
-        self.seen = visited(asked, ended)
+        path, began = asks or ("", ended)
+        if ended - began > LOST:
+            asked.append(Asked(path=path, began=began, ended=ended, reached=False, well=False))
+        self.seen = visited(asked, ended, ended - began)
 
     def _ask(self) -> None:
         for path in itertools.cycle(self.paths):
