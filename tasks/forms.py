@@ -167,6 +167,10 @@ SPAN = readable("FROM/TO, each a date or a time in ISO 8601, FROM before TO", sp
 STORE_CODE = text(
     "a store's code of letters, digits and underscores that begins with a letter", r"[A-Za-z][A-Za-z0-9_]*"
 )
+URL = text("a URL such as https://example.org/api", r"https?://[!-~]+")
+SECRET_PLACE = text(
+    "the NAME of an environment variable, or /NAME of a parameter", r"[A-Z][A-Z0-9_]*|/[A-Za-z0-9_.-]+"
+)
 URL_PATH = text("a path that begins with /", r"/[!-~]*")
 
 OF_ROLES = {
