@@ -62,7 +62,7 @@ def test_rules_that_name_the_application_s_user_come_after_it_is_made(root):
     text = path.read_text()
     line = next(each for each in text.splitlines(keepends=True) if each.startswith("    firewall:"))
     path.write_text(text.replace(line, "").replace("    base:\n", f"    base:\n{line}"))
-    with pytest.raises(SettingWrong, match="server.roles.firewall: should be after application"):
+    with pytest.raises(SettingWrong, match=r"server\.roles\.firewall: should be after application"):
         of(root)
 
 
