@@ -228,7 +228,7 @@ def _accept_order(network: Network, roles: Sequence[str], profile: Read[Any]) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Topology:
     """Where the roles are: the addresses of the hosts that have each, and of those that are `here`."""
 
     hosts: Mapping[str, Sequence[str]]
@@ -269,7 +269,7 @@ class Place:
         return self.hosts.get(role, self.here)
 
 
-def told(network: Network, place: Place) -> dict[str, dict[str, dict[str, object]]]:
+def told(network: Network, place: Topology) -> dict[str, dict[str, dict[str, object]]]:
     """The services by role and name, as templates get them: what to bind to, and where to connect to."""
     found: dict[str, dict[str, dict[str, object]]] = {}
     for each in network.services:
@@ -287,7 +287,7 @@ Rule = dict[str, object]
 
 def firewall(
     network: Network,
-    place: Place,
+    place: Topology,
     *,
     networks: Mapping[str, Sequence[str]],
     user: str,
@@ -333,7 +333,7 @@ def outward(network: Network, bucket: int) -> frozenset[tuple[str, int]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class ReachableFrom:
     """A row of the picture: where one gets, what listens there, and who may."""
 
     to: str
@@ -342,11 +342,11 @@ class Way:
     who: tuple[str, ...]
 
 
-def ways(network: Network, machines: int, networks: Mapping[str, Sequence[str]]) -> list[Way]:
+def ways(network: Network, machines: int, networks: Mapping[str, Sequence[str]]) -> list[ReachableFrom]:
     """All of it for people: into each service, then out of the hosts. Each of the `machines` has all roles."""
     hosts = [f"machine {number}" for number in range(1, machines + 1)]
-    place = Place(hosts={each.role: hosts for each in network.services} | {APPLICATION: hosts}, here=hosts)
-    bound, found = told(network, place), list[Way]()
+    place = Topology(hosts={each.role: hosts for each in network.services} | {APPLICATION: hosts}, here=hosts)
+    bound, found = told(network, place), list[ReachableFrom]()
     for each in network.services:
         users = [f"{client} as {_as(connection.users)}" for client, connection in each.clients]
         sources = [f"{name}: {', '.join(networks[name])}" for name in each.open_to]
@@ -354,12 +354,14 @@ def ways(network: Network, machines: int, networks: Mapping[str, Sequence[str]])
         root = [] if each.open_to else ["root"]
         bind = f"at {each.host}" if each.host else str(bound[each.role][each.name]["bind"])
         found.append(
-            Way(to=str(each), port=str(each.port), bind=bind, who=(*sources, *others, *users, *root))
+            ReachableFrom(
+                to=str(each), port=str(each.port), bind=bind, who=(*sources, *others, *users, *root)
+            )
         )
     for client, way in network.outward:
         ports = ", ".join(map(str, way.ports)) if way.to != BUCKET else "the bucket's"
         who = f"{client} as {_as(way.users)}"
-        found.append(Way(to=f"out: {way.to}", port=f"{way.protocol} {ports}", bind="", who=(who,)))
+        found.append(ReachableFrom(to=f"out: {way.to}", port=f"{way.protocol} {ports}", bind="", who=(who,)))
     return found
 
 

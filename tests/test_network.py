@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from tasks import network, profile
-from tasks.network import Place
+from tasks.network import Topology
 from tasks.release import phases
 from tasks.settings import Application, SettingWrong
 from tests.conftest import ROOT
@@ -77,7 +77,7 @@ def test_a_group_on_a_machine_of_its_own_is_a_line_of_where_the_roles_are():
     found = declared(ROOT, "php")
     hosts = {each.role: ["10.0.0.1"] for each in found.services} | {"mariadb": ["10.0.0.2"]}
     hosts |= {"application": ["10.0.0.1"]}
-    app, data = (Place(hosts=hosts, here=[each]) for each in ("10.0.0.1", "10.0.0.2"))
+    app, data = (Topology(hosts=hosts, here=[each]) for each in ("10.0.0.1", "10.0.0.2"))
     assert network.told(found, app)["mariadb"]["sql"]["address"] == "10.0.0.2"
     assert network.told(found, data)["mariadb"]["sql"]["bind"] == network.ALL
     networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}

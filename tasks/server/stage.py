@@ -104,7 +104,7 @@ def variables(run: Run) -> dict[str, Any]:
 def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
     """The variables that name the hosts to each other, and what of each other they reach: every one has all roles."""
     addresses = [each.address or "" for each in found]
-    place = network.Place(hosts=dict.fromkeys(run.profile.server.roles, addresses), here=addresses)
+    place = network.Topology(hosts=dict.fromkeys(run.profile.server.roles, addresses), here=addresses)
     settings = run.environment.infrastructure
     firewall = network.firewall(
         run.network,

@@ -92,7 +92,7 @@ def test_what_listens_on_a_host_is_what_is_declared(site):
         (line.split()[0], line.split()[4].replace("[::]", network.ALL)) for line in said.splitlines() if line
     }
     here = (site.host.address,)
-    place = network.Place(hosts=dict.fromkeys(site.run.profile.server.roles, here), here=here)
+    place = network.Topology(hosts=dict.fromkeys(site.run.profile.server.roles, here), here=here)
     services = network.told(site.run.network, place)
     declared = [each for of_role in services.values() for each in of_role.values()]
     assert found == {("tcp", f"{each['bind']}:{each['port']}") for each in declared}, said

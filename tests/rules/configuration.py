@@ -113,7 +113,7 @@ def services(root: Path, profile: str, known: Mapping[str, Any]) -> Any:
     found = declared(root, profile, nginx_page_cache=known["nginx_page_cache"])
     return network.told(
         found,
-        network.Place(
+        network.Topology(
             hosts=dict.fromkeys(roles.profiles(root)[profile]["server"]["roles"], addresses), here=addresses
         ),
     )
