@@ -194,6 +194,11 @@ class GoingLive:
         "how is found out what a command has written into its copy of the shared configuration", None
     )
     migration: Work | None = setting("how the database is migrated", None)
+    copy: Words = setting(
+        "command of root's on the host for the database: with `take` it writes a copy to its standard output, with `restore FILE` it brings one back; "
+        "a migration is preceded by a copy. Empty for none",
+        (),
+    )
     configuration: Work | None = setting("how configuration is imported into the database", None)
     maintenance: Maintenance | None = setting("how maintenance is switched on and off", None)
     after_switch: tuple[Words, ...] = setting("commands of the new release once it is the current one", ())

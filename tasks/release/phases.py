@@ -266,15 +266,19 @@ class HostRelease:
         part.mkdir(parents=True)
         # neither the archive's owners nor its set-user-ID bits, nor what others may write
         tar_it = ["tar", "--extract", "--zstd", "--no-same-owner", "--no-same-permissions"]
-        with self.started([*tar_it, "--file", str(self.tarball)], cwd=part, root=True) as tar:
+        self.fills([*tar_it, "--file", str(self.tarball)], cwd=part)
+
+    def fills(self, command: Sequence[str], *, cwd: Path, **how: Any) -> None:
+        """A command of root's that writes much, until it has ended, or there is no more room for what it writes."""
+        with self.started(command, cwd=cwd, root=True, **how) as child:
             ended = False
             while not ended:  # with a last look once it has ended
-                ended = tar.poll() is not None
+                ended = child.poll() is not None
                 self.refuse_to_fill()
                 time.sleep(0 if ended else LOOK_EVERY)
-            said = tar.communicate()[0]
-        if tar.returncode:
-            raise Failure(f"tar: exit code {tar.returncode}", said)
+            said = "".join(each or "" for each in child.communicate())
+        if child.returncode:
+            raise Failure(f"{command[0]}: exit code {child.returncode}", said)
 
     def refuse_to_fill(self, size: int = 0) -> None:
         """What sells needs room too."""
@@ -369,6 +373,9 @@ class HostRelease:
             with self.step("Start the release where nobody sees it"):
                 self.drain(self.older())
                 self.start(self.id)
+        if due["migration"] and self.profile.get("copy") and not self.is_copied():
+            with self.step("Copy the database"):
+                self.copy()
         if due["migrates"] or self.note()["maintained"]:
             with self.step("Switch maintenance on"):
                 self.close()
@@ -440,6 +447,51 @@ class HostRelease:
         if asked.returncode not in (0, due):
             raise Failure(f"{command[0]}: exit code {asked.returncode}", asked.stderr or asked.stdout)
         return asked.returncode != 0
+
+    @property
+    def copies(self) -> Path:
+        """Copies of the database, root's alone."""
+        return self.root / "copies"
+
+    def is_copied(self) -> bool:
+        """Whether a copy would come too late, or visitors have changed nothing since the one that is there."""
+        known = self.note()
+        return bool(known["begun"] or (known.get("copy") and self.in_maintenance()))
+
+    def copy(self) -> None:
+        """The database as it is before a migration. It has its name when it is whole."""
+        begun, name = time.time(), f"{self.id}.sql.zst"
+        self.copies.mkdir(mode=0o700, exist_ok=True)
+        part = self.copies / "partial"
+        try:
+            self.refuse_to_fill()
+            part.touch(mode=0o600)
+            with part.open("wb") as file:
+                how = {"stdout": file, "stderr": subprocess.PIPE}
+                self.fills([*self.profile["copy"], "take"], cwd=self.root, **how)
+                os.fsync(file)
+        except (Failure, OSError):
+            part.unlink(missing_ok=True)
+            raise
+        part.replace(self.copies / name)
+        self.write(copy={"name": name, "at": begun})
+
+    def way_to_restore(self) -> str:
+        """What is told of the copy where a migration was begun; empty where there is none."""
+        copy = self.note().get("copy")
+        if not copy or not self.profile.get("copy"):
+            return ""
+        at = time.strftime("%H:%M:%S UTC", time.gmtime(copy["at"]))
+        command = shlex.join([*self.profile["copy"], "restore", str(self.copies / copy["name"])])
+        return (
+            f"; the database of {at} comes back, and that of now is kept aside, with: doit ssh sudo {command}"
+        )
+
+    def forget_copies(self, kept: str = "") -> None:
+        """All but one, and what a killed run has left of one."""
+        for each in self.copies.iterdir() if self.copies.exists() else ():
+            if each.name != kept:
+                each.unlink()
 
     def close(self) -> None:
         """Maintenance in the running release. In the new one too where it was on before, or where data was migrated and it is current."""
@@ -704,7 +756,10 @@ class HostRelease:
                 (self.root / "previous").unlink(missing_ok=True)
             elif previous:
                 relink(self.root / "previous", f"releases/{previous}")
+            copy = self.note().get("copy") or {"name": ""}
             self.unfinished.unlink()
+            if not self.plan.get("undoes"):
+                self.forget_copies(copy["name"])
             for each in self.surplus(previous):
                 remove(each)
             self.forget_static()
@@ -737,11 +792,13 @@ class HostRelease:
             return f"data was migrated, so the site runs {self.id}"
         if migrated:
             self.close()
-            return "a migration was begun, so the site stays in maintenance until a release succeeds"
+            return f"a migration was begun, so the site stays in maintenance until a release succeeds{self.way_to_restore()}"
         self.end_maintenance()
         if self.linked("current") != self.id:
             self.drain([self.id])
         self.restart()
+        if copy := known.get("copy"):  # of what was not changed
+            (self.copies / copy["name"]).unlink(missing_ok=True)
         if not known["installs"]:  # an installation that failed goes on with the next release
             self.unfinished.unlink()
         if not in_front:
@@ -825,6 +882,7 @@ class HostRelease:
                 cwd=cwd or self.folder,
                 env=self.environment(),
                 umask=0o022,
+                process_group=0,
                 preexec_fn=end_with_parent,
                 text=True,
                 errors="replace",
@@ -841,7 +899,7 @@ class HostRelease:
             yield child
         finally:
             if child.poll() is None:
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)  # with what it has started, which may write on
                 child.wait()
 
     def run(

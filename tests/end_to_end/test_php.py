@@ -88,6 +88,7 @@ class Visitor:
     "unlisted-workers-go",
     "a-release-runs-alone",
     "a-long-request-ends-in-its-release",
+    "a-restore-keeps-what-it-replaces",
 )
 def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(board, tmp_path):
     def on_host(command):
@@ -145,9 +146,19 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
 
     # a migration that fails: maintenance stays, and nothing starts a worker
     broken = board.root / "app" / "migrations" / "003-broken.sql"
-    broken.write_text("ALTER TABLE nowhere ADD COLUMN x INT;\n")
+    broken.write_text("DELETE FROM note;\nALTER TABLE nowhere ADD COLUMN x INT;\n")
     commit(board.root)
-    assert board.doit("release").returncode == 1
+    failed = board.doit("release")
+    assert failed.returncode == 1
+    assert visitor.ask()[0] == 503
+    count = 'mariadb board --skip-column-names --execute "SELECT COUNT(*) FROM note"'
+    assert on_host(count).strip() == "0"
+    assert on_host("stat -c %a.%U /srv/board/copies /srv/board/copies/*").split() == ["700.root", "600.root"]
+    restore = re.search(r"with: doit (ssh sudo \S+ restore \S+)", failed.stderr)
+    assert board.doit(*restore[1].split()).returncode == 0
+    assert on_host(count).strip() == "3"
+    kept = on_host("stat -c %a.%n /var/backups/board-*.sql.zst").strip().removeprefix("600.")
+    assert "third" not in on_host(f"zstd --stdout --decompress {kept}")
     assert visitor.ask()[0] == 503
     on_host("systemctl start workers.target")  # as after a boot
     assert processes(on_host) == 0

@@ -24,6 +24,7 @@ from tasks.release import phases
 from tasks.release.ahead import AHEAD, AWAY
 from tasks.release.rollback import BACK
 from tasks.release.stage import END, PROGRAM, UP
+from tests.conftest import until
 
 ALL, ALL_BACK = (*UP, *END), (*BACK, *END)
 DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
@@ -858,6 +859,69 @@ def test_what_is_ill_after_a_migration_does_not_go_back(host):
     assert not [*host.root.glob("releases/*/closed")]
 
 
+def copying(host, script="echo of $(cat ../../data); test ! -e closed"):
+    """A command that copies the database, run where nothing is closed."""
+    (host.root / "data").write_text("before")
+    return {"copy": ["sh", "-c", f"cd {host.root}/current; {script}", "copies"]}
+
+
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy")
+def test_the_database_is_copied_before_the_site_closes_and_kept_until_the_next_release(host):
+    host.live("old")
+    host.live("new", profile={**migration(["true"]), **copying(host)})
+    copy = host.root / "copies/new.sql.zst"
+    assert (copy.read_text(), oct(copy.stat().st_mode)) == ("of before\n", "0o100600")
+    assert oct(copy.parent.stat().st_mode) == "0o40700"
+    assert host.live("new")["failed"] is None
+    host.fails("sick", files={"page": "ill"})
+    assert copy.exists()
+    host.live("newer", profile={**migration(["true"], NOT_DUE), **copying(host, "exit 1")})
+    assert not [*host.root.glob("copies/*")]
+
+
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy")
+def test_where_a_migration_fails_the_copy_from_before_it_stays_whatever_fails_then(host):
+    host.live("old")
+    copies = copying(host)
+    breaks = migration(["sh", "-c", "echo half > ../../data; exit 1"])
+    said = host.fails("new", profile={**breaks, **copies})
+    command = f"copies restore {host.root}/copies/new.sql.zst"
+    assert said.endswith(command)
+    assert " UTC comes back, and that of now is kept aside, with: doit ssh sudo sh -c" in said
+    assert host.fails("newer", profile={**breaks, **copies}).endswith(command)
+    assert [each.read_text() for each in host.root.glob("copies/*")] == ["of before\n"]
+    host.live("newest")
+    assert [each.name for each in host.root.glob("copies/*")] == ["new.sql.zst"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo half; echo the table is locked >&2; exit 1", "the table is locked"),
+        ("head --bytes=99M /dev/zero; sleep 60", "are kept free"),
+    ],
+)
+def test_without_a_whole_copy_nothing_is_closed_nor_migrated(host, script, said, monkeypatch):
+    host.live("old")
+    free, part = os.statvfs(host.root), host.root / "copies/partial"
+
+    def looked_at(path):
+        full = part.exists() and part.stat().st_size > 1 << 20
+        return free if not full else os.statvfs_result([*free[:4], 0, *free[5:]])
+
+    monkeypatch.setattr(phases.os, "statvfs", looked_at)
+    told = host.fails("new", profile={**migration(["touch", "../../migrated"]), **copying(host, script)})
+    assert told.startswith("Copy the database: ")
+    assert said in told
+    assert told.endswith("old runs as before")
+    until(lambda: not phases.in_use(host.root))  # what it had started neither
+    assert (host.closed(), [*host.root.glob("copies/*")], (host.root / "migrated").exists()) == (
+        False,
+        [],
+        False,
+    )
+
+
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
 def test_a_command_that_cannot_start_or_has_another_exit_code_is_no_answer(host):
     host.live("old")
@@ -1457,7 +1521,12 @@ def test_a_release_tells_whether_it_has_migrated(host):
 
 KILLED = [
     *("Fetch the tarball", "Verify the tarball", "Unpack the release", "Link what releases share"),
-    *("Check what is due", "Start the release where nobody sees it", "Switch maintenance on"),
+    *(
+        "Check what is due",
+        "Start the release where nobody sees it",
+        "Copy the database",
+        "Switch maintenance on",
+    ),
     "Wait for the jobs of cron that still run",
     *("Change the data with the new code", "Check the release where nobody sees it", "Warm the release"),
     *("Switch to the new release", "Check the release that visitors get"),
@@ -1562,7 +1631,8 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     count = host.folder / "count"
     due = NOT_DUE if step == "Warm the release" else ["sh", "-c", f"test -e {count} || exit 2"]
     work = migration(["touch", str(count)], due=due)
-    plan = host.plan("new", profile={**work, **UNIT, "restart": ["workers.target"], "lent": ["etc"]})
+    more = {"restart": ["workers.target"], "lent": ["etc"], **copying(host)}
+    plan = host.plan("new", profile={**work, **UNIT, **more})
     with host.visited() as seen:
         killed(plan, step)
         host.live("new", profile=plan["profile"])
@@ -1574,6 +1644,8 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     assert (host.root / "current/etc/env").is_symlink()
     assert not [*host.root.glob("lent*")]
     assert not (host.root / "downloads").exists()
+    copies = [each.read_text() for each in host.root.glob("copies/*")]
+    assert copies == (["of before\n"] if due != NOT_DUE else [])
 
 
 @pytest.mark.promise("a-migration-outlives-its-run")
