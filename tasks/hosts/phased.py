@@ -47,13 +47,14 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a host did. `closed`: whether visitors are kept out; `migrated`: whether data was, None where nobody asked; `downtime`: seconds of the
+    """What a host did. `closed`: whether visitors are kept out; `migrated`: whether data was, None where nobody asked; `online`: while it was open; `downtime`: seconds of the
     maintenance that it has ended; `notes`: what is to be known though it is no failure; `steps`: names and seconds."""
 
     host: str
     changed: bool = False
     closed: bool = False
     migrated: bool | None = None
+    online: bool = False
     downtime: float = 0.0
     notes: tuple[str, ...] = ()
     steps: tuple[tuple[str, float], ...] = ()
@@ -121,7 +122,7 @@ def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
 
 
 def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
-    """A program's answer: `changed`, `closed`, `migrated`, `downtime`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
+    """A program's answer: `changed`, `closed`, `migrated`, `online`, `downtime`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
     refusal, failed = None, said["failed"]
     if failed:
         words = [*printed.reason(failed["output"], LINES)] if failed["output"] else []
@@ -139,6 +140,7 @@ def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
         changed=said["changed"],
         closed=said["closed"],
         migrated=said["migrated"],
+        online=said["online"],
         downtime=said["downtime"],
         notes=tuple(said["notes"]),
         steps=tuple((name, seconds) for name, seconds in said["steps"]),

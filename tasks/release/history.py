@@ -37,7 +37,7 @@ class LiveRelease:
     """One release that went live.
 
     `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
-    `release` took. `migrated`: whether it has changed the database; None where nobody knows. `downtime`: seconds of its maintenance; `steps`: what its
+    `release` took. `migrated`: whether it has changed the database; None where nobody knows; `online`: while it was open, so that the code before works with it. `downtime`: seconds of its maintenance; `steps`: what its
     hosts did, and the seconds. `undid`: the tarball that a rollback has undone,
     of which the release is the one before, live again. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
     """
@@ -53,6 +53,7 @@ class LiveRelease:
     committed: str = ""
     seconds: float = 0.0
     migrated: bool | None = None
+    online: bool = False
     downtime: float = 0.0
     steps: tuple[tuple[str, float], ...] = ()
     undid: str = ""
@@ -75,6 +76,7 @@ class LiveRelease:
             commit=Version(value["commit"]),
             seconds=seconds,
             migrated=None if migrated is None else bool(migrated),
+            online=bool(value.get("online")),
             downtime=downtime,
             steps=tuple((str(name), float(took)) for name, took in value.get("steps") or ()),
             **told,
@@ -86,6 +88,7 @@ class Measured:
     """What the hosts of a release say of it, as in `LiveRelease`. `migrated`: None where they had it before."""
 
     migrated: bool | None = False
+    online: bool = False
     downtime: float = 0.0
     steps: tuple[tuple[str, float], ...] = ()
 
@@ -169,6 +172,7 @@ def add(
         run=run.id,
         seconds=round(seconds, 1),
         migrated=bool(measured.migrated) if known else None,
+        online=measured.online,
         downtime=measured.downtime,
         steps=measured.steps,
         **dataclasses.asdict(run.reason),
@@ -187,6 +191,7 @@ def add_rollback(
         run=run.id,
         seconds=round(seconds, 1),
         migrated=False,
+        online=False,
         downtime=measured.downtime,
         steps=measured.steps,
         undid=undoes.digest,

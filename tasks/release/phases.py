@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import fnmatch
 import grp
 import hashlib
 import html.parser
@@ -78,8 +79,9 @@ class HostRelease:
 
     The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature` of the tarball;
-    `keep`, `static_hours`, `job_seconds`; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
-    Of a rollback alone `undoes`: the release that it undoes, and `instead`: what to type where there is no way back.
+    `keep`, `static_hours`, `job_seconds`; `migrations`: patterns of files that change the database; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
+    Of a rollback alone `undoes`: the release that it undoes, `undoes_online`: whether what that has migrated, the code before knows;
+    and `instead`: what to type where there is no way back.
     """
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
@@ -92,6 +94,7 @@ class HostRelease:
         self.signer = ""
         self.changed = False
         self.migrated: bool | None = None
+        self.online = False
         self.downtime = 0.0
         self.notes: list[str] = []
         self.steps: list[tuple[str, float]] = []
@@ -109,7 +112,13 @@ class HostRelease:
             said: dict[str, Any] = json.loads(self.unfinished.read_text())
         except FileNotFoundError:
             return {}
-        return {"begun": said.get("migrates", False), "imports": False, "installs": False, **said}
+        return {
+            "begun": said.get("migrates", False),
+            "online": False,
+            "imports": False,
+            "installs": False,
+            **said,
+        }
 
     def write(self, **more: Any) -> None:
         """Write what is under way."""
@@ -417,17 +426,51 @@ class HostRelease:
         if known:
             self.share_again()
         due = {"installs": known.get("installs", False) or self.installs()}
-        due["migration"] = not due["installs"] and self.is_due("migration")
+        asks = not due["installs"] and not self.plan.get("undoes_online")
+        due["migration"] = asks and self.is_due("migration")
         due["configuration"] = not due["installs"] and not due["migration"] and self.is_due("configuration")
-        due["migrates"] = due["migration"] or known.get("migrates", False)
-        undoes, self.migrated = self.plan.get("undoes", ""), known.get("begun", False)
+        undoes, closes = self.plan.get("undoes", ""), known.get("migrates", False)
+        due["online"] = due["migration"] and not undoes and not closes and self.is_online()
+        due["migrates"] = closes or (due["migration"] and not due["online"])
+        self.online = known.get("online", False)
+        self.migrated = self.online or known.get("begun", False)
         if undoes and (due["migrates"] or due["installs"]):
             raise Failure(
                 f"{self.id} does not know this database: it has moved on", remedy=self.plan["instead"]
             )
         begun = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
-        self.write(previous=self.previous(), begun=self.migrated, undoes=undoes, **begun)
+        self.write(previous=self.previous(), begun=known.get("begun", False), undoes=undoes, **begun)
         return due
+
+    def is_online(self) -> bool:
+        """Whether old and new code work with what a migration changes: whatever of its files differs from the live release's is declared so."""
+        said, live = self.profile.get("online"), self.linked("current")
+        file = inside(self.folder, said) if said else None
+        if not file or not file.is_file() or not live:
+            return False
+        # as sha256sum writes it
+        declared = {
+            (name.lstrip(" *"), digest)
+            for digest, _, name in (each.partition(" ") for each in file.read_text().splitlines())
+        }
+        before, now = (self.migrations(self.root / "releases" / each) for each in (live, self.id))
+        new, gone = now.items() - before.items(), before.keys() - now.keys()
+        # pages of the running release may fail from an import of configuration to the switch
+        return bool(new) and new <= declared and not gone and not self.is_due("configuration")
+
+    def migrations(self, folder: Path) -> dict[str, str]:
+        """The files of a release that change the database, and their digests."""
+        found = {}
+        for here, _, names in os.walk(folder):
+            for name in names:
+                path = Path(here, name)
+                told = str(path.relative_to(folder))
+                if (
+                    any(fnmatch.fnmatchcase(told, each) for each in self.plan["migrations"])
+                    and not path.is_symlink()
+                ):
+                    found[told] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
 
     def installs(self) -> bool:
         """Whether the application is to be installed."""
@@ -456,11 +499,16 @@ class HostRelease:
     def is_copied(self) -> bool:
         """Whether a copy would come too late, or visitors have changed nothing since the one that is there."""
         known = self.note()
-        return bool(known["begun"] or (known.get("copy") and self.in_maintenance()))
+        return bool(known["begun"] or known["online"] or (known.get("copy") and self.in_maintenance()))
 
     def copy(self) -> None:
         """The database as it is before a migration. It has its name when it is whole."""
         begun, name = time.time(), f"{self.id}.sql.zst"
+        if (self.copies / name).exists() and not self.note().get("copy"):
+            self.write(
+                copy=name
+            )  # from before it was begun and undone: something may have been migrated online
+            return
         self.copies.mkdir(mode=0o700, exist_ok=True)
         part = self.copies / "partial"
         try:
@@ -473,16 +521,18 @@ class HostRelease:
         except (Failure, OSError):
             part.unlink(missing_ok=True)
             raise
+        os.utime(part, (begun, begun))
         part.replace(self.copies / name)
-        self.write(copy={"name": name, "at": begun})
+        self.write(copy=name)
 
-    def way_to_restore(self) -> str:
-        """What is told of the copy where a migration was begun; empty where there is none."""
-        copy = self.note().get("copy")
-        if not copy or not self.profile.get("copy"):
+    def way_to_restore(self, known: Mapping[str, Any]) -> str:
+        """What is told of the copy where a migration was begun; empty where there is none. `known`: the note."""
+        copy = known.get("copy")
+        if not copy or not self.profile.get("copy") or not (self.copies / copy).exists():
             return ""
-        at = time.strftime("%H:%M:%S UTC", time.gmtime(copy["at"]))
-        command = shlex.join([*self.profile["copy"], "restore", str(self.copies / copy["name"])])
+        path = self.copies / copy
+        at = time.strftime("%H:%M:%S UTC", time.gmtime(path.stat().st_mtime))
+        command = shlex.join([*self.profile["copy"], "restore", str(path)])
         return (
             f"; the database of {at} comes back, and that of now is kept aside, with: doit ssh sudo {command}"
         )
@@ -525,8 +575,8 @@ class HostRelease:
         """Database and configuration, by the new code."""
         with self.lent(self.profile.get("lent", ())):
             if due["migration"]:
-                self.migrated = True
-                self.write(begun=True)
+                self.migrated, self.online = True, due["online"]
+                self.write(**{"online" if due["online"] else "begun": True})
                 self.outliving(self.profile["migration"]["run"])
             if due["configuration"] or (
                 (due["migration"] or due["installs"]) and self.is_due("configuration")
@@ -621,7 +671,9 @@ class HostRelease:
     def await_migration(self) -> None:
         """Until no migration runs, also one that a killed run has begun."""
         ask = ["systemctl", "--quiet", "is-active", self.unit]
-        while self.note().get("begun") and self.run(ask, root=True).returncode == 0:
+        while (self.note().get("begun") or self.note().get("online")) and self.run(
+            ask, root=True
+        ).returncode == 0:
             time.sleep(ASK_EVERY)
 
     def unit_of(self, release: str) -> str:
@@ -756,10 +808,10 @@ class HostRelease:
                 (self.root / "previous").unlink(missing_ok=True)
             elif previous:
                 relink(self.root / "previous", f"releases/{previous}")
-            copy = self.note().get("copy") or {"name": ""}
+            copy = self.note().get("copy", "")
             self.unfinished.unlink()
             if not self.plan.get("undoes"):
-                self.forget_copies(copy["name"])
+                self.forget_copies(copy)
             for each in self.surplus(previous):
                 remove(each)
             self.forget_static()
@@ -792,18 +844,19 @@ class HostRelease:
             return f"data was migrated, so the site runs {self.id}"
         if migrated:
             self.close()
-            return f"a migration was begun, so the site stays in maintenance until a release succeeds{self.way_to_restore()}"
+            return f"a migration was begun, so the site stays in maintenance until a release succeeds{self.way_to_restore(known)}"
         self.end_maintenance()
         if self.linked("current") != self.id:
             self.drain([self.id])
         self.restart()
-        if copy := known.get("copy"):  # of what was not changed
-            (self.copies / copy["name"]).unlink(missing_ok=True)
+        if known.get("copy") and not known["online"]:  # of what was not changed
+            (self.copies / known["copy"]).unlink(missing_ok=True)
         if not known["installs"]:  # an installation that failed goes on with the next release
             self.unfinished.unlink()
+        stays = f"; what was migrated online stays{self.way_to_restore(known)}" if known["online"] else ""
         if not in_front:
-            return f"{self.linked('current') or 'nothing'} runs as before"
-        return f"went back to {previous}" if previous else "there is no previous release to go back to"
+            return f"{self.linked('current') or 'nothing'} runs as before{stays}"
+        return f"went back to {previous}{stays}" if previous else "there is no previous release to go back to"
 
     # --- rehearse, discard ------------------------------------------------------------------------------
 
@@ -1091,7 +1144,7 @@ def alone(folder: Path) -> Iterator[None]:
 def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
-    The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `downtime` (seconds of the maintenance that it has
+    The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `online` (it was migrated while open), `downtime` (seconds of the maintenance that it has
     ended), `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
     """
     release, failed = HostRelease(plan), None
@@ -1117,6 +1170,7 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
         "changed": release.changed,
         "closed": release.in_maintenance(),
         "migrated": release.migrated,
+        "online": release.online,
         "downtime": release.downtime,
         "notes": release.notes,
         "steps": release.steps,

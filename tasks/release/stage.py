@@ -74,6 +74,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.keep": run.environment.release.keep,
         "release.static_hours": run.environment.release.static_hours,
         "profile": plain(run.profile.release),
+        "migrations": [*run.profile.migrations],
         "scripts": _scripts(run),
     }
     if not run.environment.has("tarball"):
@@ -147,6 +148,7 @@ def measured(answers: Sequence[Answer]) -> history.Measured:
     hosts = [True if True in said else False if False in said else None for said in told.values()]
     return history.Measured(
         migrated=True if True in hosts else None if None in hosts else False,
+        online=all(each.online for each in answers if each.migrated) and True in hosts,
         downtime=max((each.downtime for each in answers), default=0.0),
         steps=tuple(steps.items()),
     )
@@ -205,6 +207,7 @@ def variables_here(run: Run, digest: Digest) -> dict[str, object]:
         "release_keep": run.environment.release.keep,
         "release_static_hours": run.environment.release.static_hours,
         "release_job_seconds": JOB_SECONDS,
+        "release_migrations": [*run.profile.migrations],
         **_administrator(run),
         "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
     }
@@ -225,6 +228,7 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "keep",
         "static_hours",
         "job_seconds",
+        "migrations",
         "profile",
     )
     return {

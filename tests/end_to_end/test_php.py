@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import re
 import threading
@@ -89,6 +90,7 @@ class Visitor:
     "a-release-runs-alone",
     "a-long-request-ends-in-its-release",
     "a-restore-keeps-what-it-replaces",
+    "an-online-migration-closes-nothing",
 )
 def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(board, tmp_path):
     def on_host(command):
@@ -144,6 +146,18 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert [each for each in ("first", "second", "third") if f">{each}</p>" not in visitor.ask()[1]] == []
     assert "nobody" in on_host('mariadb board --execute "SELECT author FROM note"')
 
+    # a migration with which old and new code work: nobody notices it
+    online = b"ALTER TABLE note ADD COLUMN color VARCHAR(50) NOT NULL DEFAULT 'red';\nDO SLEEP(3);\n"
+    (board.root / "app" / "migrations" / "002-color.sql").write_bytes(online)
+    declared = f"{hashlib.sha256(online).hexdigest()}  migrations/002-color.sql\n"
+    (board.root / "app" / "online_migrations.sha256").write_text(declared)
+    commit(board.root)
+    with visitor.watching() as seen:
+        board.stages("release")
+    assert seen == {(200, "notes")}
+    assert "red" in on_host('mariadb board --execute "SELECT color FROM note"')
+    assert '"online": true' in board.doit("history", "--json").stdout
+
     # a migration that fails: maintenance stays, and nothing starts a worker
     broken = board.root / "app" / "migrations" / "003-broken.sql"
     broken.write_text("DELETE FROM note;\nALTER TABLE nowhere ADD COLUMN x INT;\n")
@@ -167,7 +181,7 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert board.stages("release")["release"] == "done"
     assert visitor.write("fourth") == current()
 
-    # a request from four releases ago ends there, with code that it reads at its end
+    # a request from five releases ago ends there, with code that it reads at its end
     assert running(on_host)[before] == "deactivating"
     assert exported == []
     on_host("touch /srv/board/shared/var/log/exported")

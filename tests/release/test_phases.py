@@ -184,6 +184,7 @@ class Host:
             "shared": ["media", "etc/env"],
             "configured": ["etc/env"],
             "scripts": {},
+            "migrations": ["*/Setup/*"],
             "profile": {
                 "health_path": "/health",
                 "after_switch": [],
@@ -922,6 +923,93 @@ def test_without_a_whole_copy_nothing_is_closed_nor_migrated(host, script, said,
     )
 
 
+# --- migrations that need no maintenance ----------------------------------------------------------------
+
+
+def declaring(*migrations: str) -> dict[str, str]:
+    """Files of a release with migrations, each of which it declares."""
+    files = {f"code/Setup/{each}": f"adds {each}" for each in migrations}
+    lines = [f"{Digest.of_bytes(text.encode())}  {name}\n" for name, text in files.items()]
+    return {**files, "online": "".join(lines)}
+
+
+LOOKS = ["sh", "-c", "test ! -e ../old/closed && echo migrated >> ../../migrated"]
+ONLINE = {**migration(LOOKS), "online": "online", "restart": ["workers.target"]}
+
+
+@pytest.mark.promise("an-online-migration-closes-nothing")
+def test_a_migration_that_is_declared_online_closes_nothing_and_stops_nothing(host):
+    host.live("old", files=declaring("1"))
+    with host.visited() as seen:
+        answer = host.live("new", files=declaring("1", "2"), profile=ONLINE)
+    assert seen == {"well"}
+    assert (host.root / "migrated").read_text() == "migrated\n"
+    assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, True, 0)
+    assert [each for each in host.said() if "is-active" not in each] == ["restart workers.target"]
+    assert host.live("newer", files=declaring("1", "2"))["online"] is False
+
+
+UNDECLARED = {
+    "it is not declared": {**declaring("1"), "code/Setup/2": "drops"},
+    "it is not what was declared": {**declaring("1", "2"), "code/Setup/2": "drops"},
+    "another one is not declared": {**declaring("1", "2"), "code/Setup/3": "drops"},
+    "one has changed": {**declaring("1", "2"), "code/Setup/1": "drops"},
+    "one is gone": {**declaring("2"), "code/other": "file"},
+    "no file says what is due": declaring("1"),
+    "nothing is declared": {"code/Setup/1": "adds 1", "code/Setup/2": "adds 2"},
+}
+
+
+@pytest.mark.promise("an-online-migration-closes-nothing")
+@pytest.mark.parametrize("why", UNDECLARED)
+def test_a_migration_that_is_not_wholly_declared_online_closes(host, why):
+    host.live("old", files=declaring("1"))
+    closes = migration(["test", "-e", "../old/closed"])
+    answer = host.live("new", files=UNDECLARED[why], profile={**ONLINE, **closes})
+    assert (answer["migrated"], answer["online"]) == (True, False)
+    assert answer["downtime"] > 0
+
+
+def test_what_also_imports_configuration_or_was_begun_before_closes(host):
+    host.live("old", files=declaring("1"))
+    closes = {**ONLINE, **migration(["test", "-e", "../old/closed"])}
+    answer = host.live("new", files=declaring("1", "2"), profile={**closes, **configuration(["true"])})
+    assert answer["online"] is False
+    host.fails("newer", files=declaring("1", "2", "3"), profile=migration(["false"]))
+    after = {**ONLINE, **migration(["test", "-e", "../new/closed"])}
+    assert host.live("newest", files=declaring("1", "2", "3"), profile=after)["online"] is False
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ({"profile": {**ONLINE, **migration(["false"])}}, "old runs as before"),
+        ({"profile": ONLINE, "page": "ill as next"}, "old runs as before"),
+        ({"profile": ONLINE, "page": "ill as current"}, "went back to old"),
+    ],
+)
+def test_after_an_online_migration_code_goes_back_and_the_copy_from_before_it_stays(host, what, said):
+    host.live("old", files=declaring("1"))
+    copies = copying(host)
+    files, page = declaring("1", "2"), {"page": what["page"]} if "page" in what else {}
+    told = host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
+    assert f"{said}; what was migrated online stays; the database of " in told
+    assert (host.current, host.closed(), host.under_way()) == ("old", False, {})
+    (host.root / "data").write_text("half")
+    host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
+    assert (host.root / "copies/new.sql.zst").read_text() == "of before\n"
+    assert host.live("newer", files=files, profile=ONLINE)["online"] is True
+
+
+@pytest.mark.promise("only-code-is-rolled-back")
+def test_a_rollback_after_an_online_migration_does_not_ask_the_code_before(host):
+    host.live("old", files=declaring("1"), profile=ONLINE)
+    host.live("new", files=declaring("1", "2"), profile=ONLINE)
+    assert "has moved on" in host.rollback("old", "new", profile=ONLINE)["failed"]["reason"]
+    answer = host.rollback("old", "new", profile=ONLINE, undoes_online=True)
+    assert (answer["failed"], answer["migrated"], host.current, host.closed()) == (None, False, "old", False)
+
+
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
 def test_a_command_that_cannot_start_or_has_another_exit_code_is_no_answer(host):
     host.live("old")
@@ -1649,8 +1737,10 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
 
 
 @pytest.mark.promise("a-migration-outlives-its-run")
-def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(host):
+@pytest.mark.parametrize("online", [False, True])
+def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(host, online):
     host.live("old")
+    files = declaring("1") if online else {}
     migrated, go_on = host.folder / "migrated", host.folder / "go on"
     slow = [
         "sh",
@@ -1658,7 +1748,8 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
         f"echo begun >> '{migrated}'; while ! test -e '{go_on}'; do sleep 0.05; done; echo ended >> '{migrated}'",
     ]
     due = ["sh", "-c", f"grep -q ended '{migrated}' || exit 2"]
-    plan = host.plan("new", profile={**migration(slow, due=due), "lent": ["etc"]})
+    profile = {**migration(slow, due=due), "lent": ["etc"], "online": "online"}
+    plan = host.plan("new", profile=profile, files=files)
     child = subprocess.Popen(
         [sys.executable, "-IS", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -1669,7 +1760,8 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
     child.kill()
     child.wait()
     threading.Timer(0.5, go_on.touch).start()
-    answer = host.live("new", profile=plan["profile"])
+    answer = host.live("new", profile=plan["profile"], files=files)
+    assert (answer["migrated"], answer["online"], answer["downtime"] > 0) == (True, online, not online)
     assert answer["notes"] == []  # what was lent is no reason to fetch it again
     assert not [*host.root.glob("lent*")]
     assert migrated.read_text().split() == ["begun", "ended"]
