@@ -207,6 +207,10 @@ class GoingLive:
     configuration: Work | None = setting("how configuration is imported into the database", None)
     maintenance: Maintenance | None = setting("how maintenance is switched on and off", None)
     after_switch: tuple[Words, ...] = setting("commands of the new release once it is the current one", ())
+    late: tuple[Words, ...] = setting(
+        "commands of the new release once visitors have it, such as warming and reindexing: they fail no release, and have ten minutes",
+        (),
+    )
     restart: Words = setting(
         "systemd units that run the current release's code: stopped while data changes, restarted by each release",
         (),

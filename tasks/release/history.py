@@ -38,7 +38,7 @@ class LiveRelease:
 
     `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
     `release` took. `migrated`: whether it has changed the database; None where nobody knows; `online`: while it was open, so that the code before works with it. `downtime`: seconds of its maintenance; `steps`: what its
-    hosts did, and the seconds. `undid`: the tarball that a rollback has undone,
+    hosts did, and the seconds; `notes`: what they told though it is no failure. `undid`: the tarball that a rollback has undone,
     of which the release is the one before, live again. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
     """
 
@@ -56,6 +56,7 @@ class LiveRelease:
     online: bool = False
     downtime: float = 0.0
     steps: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
     undid: str = ""
     chain: str = ""
 
@@ -79,6 +80,7 @@ class LiveRelease:
             online=bool(value.get("online")),
             downtime=downtime,
             steps=tuple((str(name), float(took)) for name, took in value.get("steps") or ()),
+            notes=tuple(map(str, value.get("notes") or ())),
             **told,
         )
 
@@ -91,6 +93,7 @@ class Measured:
     online: bool = False
     downtime: float = 0.0
     steps: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 NOTHING = Measured()
@@ -175,6 +178,7 @@ def add(
         online=measured.online,
         downtime=measured.downtime,
         steps=measured.steps,
+        notes=measured.notes,
         **dataclasses.asdict(run.reason),
     )
     _append(run, live, document)
@@ -194,6 +198,7 @@ def add_rollback(
         online=False,
         downtime=measured.downtime,
         steps=measured.steps,
+        notes=measured.notes,
         undid=undoes.digest,
     )
     _append(run, again, onto)

@@ -6,7 +6,7 @@ at any moment: what is under way stands in `unfinished.json`.
     bring    fetch, verify, unpack, link, keep the static files by version: nothing that visitors notice
     live     start the release in a unit of its own, migrate if that is due, check where nobody sees it, switch, check again
     open     end the maintenance, restart what runs the release's code
-    settle   forget what was under way, remove old releases
+    settle   forget what was under way, remove old releases, then do what need not be done before visitors come
     ready    of a rollback, instead of `bring`: the release before is here, and nothing else is under way
     undo     what `live` and `open` do when they fail, and what a host does where another one has failed
     rehearse after `bring`, ahead of a yes: start, check and warm it where nobody sees it, if no data must change before
@@ -27,6 +27,7 @@ import json
 import os
 import pwd
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -57,7 +58,9 @@ ASSETS = 200
 RESERVE, RESERVE_BYTES = 0.1, 2 << 30
 """What a release leaves free: this share of the disk's blocks and inodes; of the blocks never more than so many bytes."""
 LOOK_EVERY, ASK_EVERY = 0.05, 0.2
-"""Seconds between two looks at the disk while a tarball is unpacked, and at a migration."""
+"""Seconds between two looks at the disk while it is written to, and at a command that nobody waits for."""
+LATE = 600.0
+"""Seconds that all commands have which come late."""
 VERSION = re.compile(r"[\w-][\w.-]*", re.ASCII)
 """A version of static files, which is a folder's name: what nginx reads in an address too."""
 PR_SET_PDEATHSIG = 1
@@ -815,6 +818,38 @@ class HostRelease:
             for each in self.surplus(previous):
                 remove(each)
             self.forget_static()
+        self.do_late()
+
+    def do_late(self) -> None:
+        """What need not be done before visitors come. It fails no release, and has an end."""
+        until = time.monotonic() + LATE
+        for command in self.profile["late"]:
+            name = shlex.join(command).partition("\n")[0]
+            with self.step(f"Late: {name}"):
+                if wrong := self.wrong_with_late(command, until):
+                    self.notes.append(f"{name} comes late, and has failed: {wrong}")
+
+    def wrong_with_late(self, command: Sequence[str], until: float) -> str:
+        """Why a command did not end well; empty where it did. It ends with who waits for it: a rollback may be wanted."""
+        if time.monotonic() >= until:
+            return "there was no time left"
+        listened = select.poll()
+        listened.register(sys.stdout.fileno(), 0)
+        try:
+            with os.fdopen(os.memfd_create("output"), "w+", errors="replace") as output:
+                with self.started(command, stdout=output) as child:
+                    while child.poll() is None and time.monotonic() < until:
+                        if listened.poll(ASK_EVERY * 1000):
+                            raise BrokenPipeError
+                    in_time = child.poll() is not None
+                output.seek(0)
+                last = output.read()[-OUTPUT:].strip().splitlines()[-1:]
+        except BrokenPipeError:
+            raise
+        except (Failure, OSError) as problem:
+            return str(problem)
+        code = f"exit code {child.returncode}" if in_time else f"it has not ended within {LATE:.0f} s"
+        return ": ".join([code, *last]) if child.returncode else ""
 
     def surplus(self, previous: str) -> list[Path]:
         """Folders of releases that nobody needs."""

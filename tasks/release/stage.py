@@ -149,6 +149,7 @@ def measured(answers: Sequence[Answer]) -> history.Measured:
     return history.Measured(
         migrated=True if True in hosts else None if None in hosts else False,
         online=all(each.online for each in answers if each.migrated) and True in hosts,
+        notes=tuple(dict.fromkeys(note for each in answers for note in each.notes)),
         downtime=max((each.downtime for each in answers), default=0.0),
         steps=tuple(steps.items()),
     )

@@ -188,6 +188,7 @@ class Host:
             "profile": {
                 "health_path": "/health",
                 "after_switch": [],
+                "late": [],
                 "restart": [],
                 "unit": "",
                 "maintenance": {"active_file": "closed", "on": ["touch", "closed"], "off": ["rm", "closed"]},
@@ -1174,6 +1175,49 @@ def test_units_that_do_not_restart_send_the_release_back(host):
 
 
 @pytest.mark.promise("the-one-before-stays")
+@pytest.mark.promise("what-comes-late-fails-no-release")
+def test_what_comes_late_is_done_once_the_site_is_open_and_fails_no_release(host, monkeypatch):
+    monkeypatch.setattr(phases, "LATE", 1.0)
+    host.live("old")
+    open_to_visitors = [
+        "sh",
+        "-c",
+        "test ! -e ../old/closed && test ! -e ../../unfinished.json && pwd > ../../late",
+    ]
+    breaks, lasts = ["sh", "-c", "echo the index is locked; exit 3"], ["sh", "-c", "sleep 60; true"]
+    late = [open_to_visitors, breaks, ["no-such-command"], lasts, ["touch", "../../after"]]
+    answer = host.live("new", profile={**migration(["true"]), "late": late})
+    assert (host.root / "late").read_text().strip() == str(host.root / "releases/new")
+    assert [each.partition("failed: ")[2] for each in answer["notes"]] == [
+        "exit code 3: the index is locked",
+        "no-such-command cannot be started: No such file or directory",
+        "it has not ended within 1 s",
+        "there was no time left",
+    ]
+    assert answer["steps"][-1][0] == "Late: touch ../../after"
+    assert not (host.root / "after").exists()
+    assert host.current == "new"
+    until(lambda: not phases.in_use(host.root))
+    assert host.live("new", profile={"late": late})["notes"] == []
+
+
+@pytest.mark.promise("what-comes-late-fails-no-release")
+def test_what_comes_late_holds_up_no_rollback_where_nobody_waits_for_it(host):
+    host.live("old")
+    begun = host.root / "begun"
+    late = [["sh", "-c", f"touch {begun}; sleep 60; true"]]
+    plan = host.plan("new", profile={"late": late})
+    words = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-IS", "-"], **words) as child:
+        child.stdin.write(PROGRAM.text(plan, ALL))
+        child.stdin.close()
+        until(begun.exists)
+        child.stdout.close()  # as when a connection is cut
+        assert host.rollback("old", "new")["failed"] is None
+    assert host.current == "old"
+    until(lambda: not phases.in_use(host.root))
+
+
 def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, monkeypatch):
     running = None
     try:
