@@ -882,9 +882,10 @@ def test_the_database_is_copied_before_the_site_closes_and_kept_until_the_next_r
 
 
 @pytest.mark.promise("a-migration-is-preceded-by-a-copy")
-def test_where_a_migration_fails_the_copy_from_before_it_stays_whatever_fails_then(host):
+@pytest.mark.parametrize("more", [{}, {"maintenance": None}])
+def test_where_a_migration_fails_the_copy_from_before_it_stays_whatever_fails_then(host, more):
     host.live("old")
-    copies = copying(host)
+    copies = {**copying(host), **more}
     breaks = migration(["sh", "-c", "echo half > ../../data; exit 1"])
     said = host.fails("new", profile={**breaks, **copies})
     command = f"copies restore {host.root}/copies/new.sql.zst"
@@ -900,7 +901,7 @@ def test_where_a_migration_fails_the_copy_from_before_it_stays_whatever_fails_th
     ("script", "said"),
     [
         ("echo half; echo the table is locked >&2; exit 1", "the table is locked"),
-        ("head --bytes=99M /dev/zero; sleep 60", "are kept free"),
+        ("sh -c 'head --bytes=99M /dev/zero; sleep 120; true'; true", "are kept free"),
     ],
 )
 def test_without_a_whole_copy_nothing_is_closed_nor_migrated(host, script, said, monkeypatch):
@@ -1204,8 +1205,8 @@ def test_what_comes_late_is_done_once_the_site_is_open_and_fails_no_release(host
 @pytest.mark.promise("what-comes-late-fails-no-release")
 def test_what_comes_late_holds_up_no_rollback_where_nobody_waits_for_it(host):
     host.live("old")
-    begun = host.root / "begun"
-    late = [["sh", "-c", f"touch {begun}; sleep 60; true"]]
+    begun, ended = host.root / "begun", host.root / "ended"
+    late = [["sh", "-c", f"touch {begun}; sleep 20; touch {ended}"]]
     plan = host.plan("new", profile={"late": late})
     words = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-IS", "-"], **words) as child:
@@ -1214,7 +1215,7 @@ def test_what_comes_late_holds_up_no_rollback_where_nobody_waits_for_it(host):
         until(begun.exists)
         child.stdout.close()  # as when a connection is cut
         assert host.rollback("old", "new")["failed"] is None
-    assert host.current == "old"
+    assert (host.current, ended.exists()) == ("old", False)
     until(lambda: not phases.in_use(host.root))
 
 
