@@ -22,6 +22,9 @@ SERVED = """
 server: {roles: {}}
 """
 """What a profile must say of its machines, for those that are only built."""
+EXAMPLE = """profile: magento2
+  options: {themes: [Shop/spring], themes.adminhtml: [], locales: [en_US, de_DE]}"""
+"""The example's profile and its options, as `pipeline.yml` has them."""
 DOIT = Path(sys.executable).parent / "doit"
 PAUSE = 0.1
 """Seconds between two looks at what is to become true."""

@@ -37,7 +37,7 @@ from tasks.tarball.build.layers import Build
 from tests import second_opinion
 from tests.cloud.embedded.conftest import Server
 from tests.clouds import IdleHosts, QuietCloud, run_in
-from tests.conftest import ROOT, SERVED, commit, copy_project, git, until
+from tests.conftest import EXAMPLE, ROOT, SERVED, commit, copy_project, git, until
 from tests.iam import ACCOUNT, ROLES, allowed, attached, policy
 from tests.rules import policies
 
@@ -272,7 +272,7 @@ def project(tmp_path_factory):
         f"{SERVED}options: {{}}\ntools: {{}}\nexclude: []\n"
         "layers: [{name: pages, files: [pub], commands: [[mkdir, out]], outputs: [out]}]\n"
     )
-    pipeline = (root / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
+    pipeline = (root / "pipeline.yml").read_text().replace(EXAMPLE, "profile: tiny")
     (root / "pipeline.yml").write_text(pipeline.partition("  options:")[0])
     commit(root)
     git(root, "remote", "add", "origin", "git@example.com:team/shop.git")

@@ -15,8 +15,8 @@ import jinja2
 import pytest
 import yaml
 
-from tasks import profile
-from tasks.settings import Application
+from tasks import profile, settings
+from tasks.settings import Pipeline
 from tests.conftest import until
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def build(path, version="v1"):
     kept = shutil.ignore_patterns("vendor", "generated", "static", "var", "env.php")
     shutil.copytree(ROOT / "app", path, ignore=kept)
     environment = {"PATH": os.environ["PATH"], "HOME": str(path.parent), "LANG": "C.UTF-8"}
-    found = profile.load(ROOT, Application(profile="magento2"))
+    found = profile.load(ROOT, settings.load(Pipeline, ROOT / "pipeline.yml", ROOT).application)
     for layer in found.layers:
         named = {**layer.chosen, "key": version}
         for words in layer.commands:

@@ -14,12 +14,14 @@ from tasks.settings import Application
 from tasks.tarball.build import keys
 from tasks.tarball.build.tar import PathFilter
 from tests.clouds import run_in
-from tests.conftest import ROOT, commit, copy_project
+from tests.conftest import EXAMPLE, ROOT, commit, copy_project
 from tests.plain import Plain
 
 THEMES = {"static": 2, "hashes": 1}
 """Layers of `static`: a theme, with its parent, in two languages; and what they have together."""
 MODULE = "app/app/code/Shop/Catalog"
+THEME = "../../../design/frontend/Shop/spring"
+"""From a module."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,20 @@ def keyed(shop: Path) -> Mapping[str, str]:
         ("etc/config.xml", {"generated": 1, **THEMES}),
         ("etc/module.xml", {"generated": 1, **THEMES}),
         ("view/frontend/web/js/new.js", THEMES),
+        ("view/frontend/requirejs-config.js", THEMES),
+        ("view/base/web/template/new.html", THEMES),
+        ("view/frontend/templates/list.phtml", {}),
+        ("view/frontend/email/new.html", {}),
+        ("view/frontend/layout/default.xml", {}),
+        ("view/frontend/ui_component/new.xml", {}),
         ("Model/New.php", {"generated": 1}),
+        (f"{THEME}/Shop_Catalog/templates/list.phtml", {}),
+        (f"{THEME}/Shop_Catalog/layout/default.xml", {}),
+        (f"{THEME}/Shop_Catalog/web/css/source/_module.less", THEMES),
+        (f"{THEME}/requirejs-config.js", THEMES),
+        (f"{THEME}/etc/view.xml", THEMES),
+        (f"{THEME}/i18n/de_DE.csv", THEMES),
+        (f"{THEME}/theme.xml", THEMES),
     ],
 )
 @pytest.mark.promise("static-is-built-of-what-it-reads")
@@ -90,8 +105,8 @@ def test_a_theme_of_the_admin_is_built_of_the_admin_s_files_and_of_its_parents(t
         (folder / name).mkdir(parents=True)
         (folder / name / "theme.xml").write_text(f"<theme><parent>{parent}</parent></theme>\n")
     settings = root / "pipeline.yml"
-    options = "profile: magento2\n  options: {themes.adminhtml: [Shop/admin]}"
-    settings.write_text(settings.read_text().replace("profile: magento2", options))
+    options = "profile: magento2\n  options: {themes: [Shop/spring], themes.adminhtml: [Shop/admin]}"
+    settings.write_text(settings.read_text().replace(EXAMPLE, options))
     commit(root)
     admin, front = {"static-adminhtml-Shop-admin-en_US"}, {"static-frontend-Shop-spring-en_US"}
     for name, built in {

@@ -23,7 +23,7 @@ from tasks.hosts.ssh import Host, options
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
-from tests.conftest import ROOT, baking, commit, copy_project, doit
+from tests.conftest import EXAMPLE, ROOT, baking, commit, copy_project, doit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ def copy_example(root: Path, profile: str) -> Path:
         {
             "name: shop": f"name: {root.name}",
             "dns_zone: shop.localhost": f"dns_zone: {root.name}.localhost",
-            "profile: magento2": f"profile: {profile}",
+            EXAMPLE: f"profile: {profile}",
         },
     )
     return root

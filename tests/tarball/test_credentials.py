@@ -18,7 +18,7 @@ from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tasks.tarball.stage import CredentialsCommitted
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
-from tests.conftest import commit
+from tests.conftest import EXAMPLE, commit
 from tests.tarball.test_stage import start  # noqa: F401  (a fixture)
 
 TOKEN = "geheim-4711"
@@ -63,7 +63,7 @@ def shop(request, checkout, registry):
     """An application of one private package, by a profile that uses composer."""
     address, digest, _ = registry
     settings = checkout / "pipeline.yml"
-    settings.write_text(settings.read_text().replace("profile: magento2", f"profile: {request.param}"))
+    settings.write_text(settings.read_text().replace(EXAMPLE, f"profile: {request.param}"))
     about = {
         "config": {"secure-http": False},
         "require": {"private/one": "1.0.0"},

@@ -10,7 +10,7 @@ from tasks.tarball import verify
 from tasks.tarball.build import keys, layers, tar
 from tasks.tarball.build.layers import Build
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
-from tests.conftest import ROOT, commit, copy_project
+from tests.conftest import EXAMPLE, ROOT, commit, copy_project
 from tests.tarball.test_stage import start  # noqa: F401  (a fixture)
 
 FOLDER = "app/design/frontend/Shop/tailwind"
@@ -26,9 +26,9 @@ def shop(tmp_path):
     config.write_text(told)
     settings = root / "pipeline.yml"
     options = (
-        "profile: magento2\n  options: {themes: [Shop/tailwind], locales: [en_US], node: [Shop/tailwind]}"
+        "profile: magento2\n  options: {themes: [Shop/tailwind], themes.adminhtml: [], node: [Shop/tailwind]}"
     )
-    settings.write_text(settings.read_text().replace("profile: magento2", options))
+    settings.write_text(settings.read_text().replace(EXAMPLE, options))
     commit(root)
     return root
 

@@ -29,7 +29,7 @@ from tasks.tarball.stage import LockFileUnusable
 from tasks.tarball.stored import ArchiveDamaged, NoTarball, TarballGone
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
-from tests.conftest import SERVED, commit, git
+from tests.conftest import EXAMPLE, SERVED, commit, git
 
 PROFILE = (
     SERVED
@@ -54,7 +54,7 @@ exclude: [var]
 def project(checkout):
     (checkout / "applications" / "tiny").mkdir()
     (checkout / "applications" / "tiny" / "profile.yml").write_text(PROFILE)
-    pipeline = (checkout / "pipeline.yml").read_text().replace("profile: magento2", "profile: tiny")
+    pipeline = (checkout / "pipeline.yml").read_text().replace(EXAMPLE, "profile: tiny")
     (checkout / "pipeline.yml").write_text(pipeline)
     (checkout / ".gitignore").write_text("/.run/\n/app/var/\n")
     code = checkout / "tasks" / "tarball" / "build" / "archive.py"  # stands for what keys.CODE names

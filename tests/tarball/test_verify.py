@@ -17,7 +17,7 @@ from tasks.tarball.build.layers import Build
 from tasks.tarball.build.overlay import BuildFailed
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
-from tests.conftest import SERVED, commit, copy_project, doit
+from tests.conftest import EXAMPLE, SERVED, commit, copy_project, doit
 from tests.tarball.test_stage import project, start  # noqa: F401  (fixtures)
 
 PROFILE = (
@@ -225,7 +225,7 @@ def test_the_command_says_all_of_it_and_fails_where_a_tarball_may_be_wrong(tmp_p
     told = told.replace("    present: [beside]\n", "")
     (root / "applications" / "tiny" / "profile.yml").write_text(told)
     settings = root / "pipeline.yml"
-    settings.write_text(settings.read_text().replace("profile: magento2", "profile: tiny"))
+    settings.write_text(settings.read_text().replace(EXAMPLE, "profile: tiny"))
     shutil.rmtree(root / "app")
     for name in FILES:
         (root / "app" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from tasks import environ as variables
 from tasks.cloud.embedded import containers, debian_root, home, nft
 from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.home import CloudIdentity, Home, described
-from tasks.cloud.embedded.listen import listen
+from tasks.cloud.embedded.listen import listen, listen_somewhere
 from tasks.cloud.interface import Say
 from tasks.full_disk import DiskFull
 from tasks.process import children, life
@@ -46,10 +46,17 @@ class PortWrong(Refusal):
 
 
 class PortTaken(Refusal):
-    """Another program listens on a port of the embedded cloud."""
+    """Another program listens on the port of the embedded cloud's API."""
 
-    sentence = "cloud: port {port} ({what}) is in use by another program"
+    sentence = "cloud: port {port} (the API) is in use by another program"
     remedy = "ss -ltnp 'sport = :{port}'"
+
+
+class SitesPortTaken(Refusal):
+    """Another program, maybe another cloud, listens on the port at which the embedded cloud shows sites."""
+
+    sentence = "cloud: port {port} (sites by name) is in use by another program; another port works as well"
+    remedy = "CLOUD_PORT={free} doit cloud start"
 
 
 class ServerFailed(Refusal):
@@ -62,14 +69,17 @@ class ServerFailed(Refusal):
 def start(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Start the cloud unless it runs; the first start creates it.
 
-    A new cloud takes its forwarder's port from CLOUD_PORT, and has faults if CLOUD_FAULTS=1.
-    Raises PodmanMissing, PodmanRefused, NoAddressRange, PortTaken, ServerFailed or DiskFull.
+    A new cloud has faults if CLOUD_FAULTS=1. The port of sites is that of CLOUD_PORT, also at a later start.
+    Raises PodmanMissing, PodmanRefused, NoAddressRange, PortTaken, SitesPortTaken, ServerFailed or DiskFull.
     """
     place = home.of(environ)
     with place.locked():  # of several commands at once, one starts the server
         if place.running():
             return ["cloud: runs already"]
+        demanded = _demanded_port(environ)
         identity = place.identity() or _create(place, say, environ)
+        if demanded:
+            identity = place.change(identity, forward_port=demanded)
         _accept_ports(identity)
         say("starting the embedded cloud")
         _spawn(place)
@@ -113,7 +123,6 @@ def delete(say: Say, environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def _create(place: Home, say: Say, environ: Mapping[str, str]) -> CloudIdentity:
-    port = _demanded_port(environ)
     say("preparing a network")
     containers.usable()
     id = secrets.token_hex(4)
@@ -124,7 +133,6 @@ def _create(place: Home, say: Say, environ: Mapping[str, str]) -> CloudIdentity:
                 id=id,
                 subnet=subnet,
                 gateway=subnet.replace(".0/24", ".1"),
-                forward_port=port,
                 key=secrets.token_hex(16),
                 secret=secrets.token_hex(32),
                 faults=environ.get("CLOUD_FAULTS") == "1",
@@ -147,16 +155,25 @@ def _demanded_port(environ: Mapping[str, str]) -> int:
 
 
 def _accept_ports(identity: CloudIdentity) -> None:
-    for port, what in ((identity.port, "the API"), (identity.forward_port, "sites by name")):
-        deadline = time.monotonic() + FREED_WITHIN
-        while port:
-            try:
-                listen(LOOPBACK, port).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise PortTaken(port=port, what=what) from None
-            time.sleep(POLL)
+    if not _is_free(identity.port):
+        raise PortTaken(port=identity.port)
+    if not _is_free(identity.forward_port):
+        with listen_somewhere(LOOPBACK) as other:
+            raise SitesPortTaken(port=identity.forward_port, free=other.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    """Whether nobody listens there; 0 is no port yet. Waits a moment: a server that has just ended may still have it."""
+    deadline = time.monotonic() + FREED_WITHIN
+    while port:
+        try:
+            listen(LOOPBACK, port).close()
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(POLL)
+    return True
 
 
 def _spawn(place: Home) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.cloud.embedded import client, lifecycle
 from tasks.cloud.embedded.home import Home
+from tests.cloud.embedded.without_containers import unwanted_port
 from tests.conftest import until
 
 REGION = "eu-central-1"
@@ -77,6 +78,7 @@ def quiet() -> Callable[[str], None]:
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory, quiet) -> Iterator[dict[str, str]]:
     """The environment of a user whose embedded cloud, a real one, ends with the tests."""
-    values = {**os.environ, "XDG_STATE_HOME": str(tmp_path_factory.mktemp("home"))}
+    home = str(tmp_path_factory.mktemp("home"))
+    values = {**os.environ, "XDG_STATE_HOME": home, "CLOUD_PORT": str(unwanted_port())}
     yield values
     lifecycle.delete(quiet, values)

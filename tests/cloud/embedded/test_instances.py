@@ -492,7 +492,7 @@ def served(get) -> bool:
 
 @pytest.mark.promise("clouds-side-by-side")
 def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, key, tmp_path, environ, quiet):
-    other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
+    other = {**environ, "XDG_STATE_HOME": str(tmp_path), "CLOUD_PORT": ""}
     script = (
         "import os; from tasks.cloud.embedded import client, home;"
         f"client.connect('{REGION}', lambda words: None).client('ec2');"
@@ -519,7 +519,7 @@ def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, ke
 
 @pytest.mark.promise("delete-leaves-nothing")
 def test_delete_leaves_nothing(environ, quiet, key, tmp_path):
-    other = {**environ, "XDG_STATE_HOME": str(tmp_path)}
+    other = {**environ, "XDG_STATE_HOME": str(tmp_path), "CLOUD_PORT": ""}
     cloud = ready(client.connect(REGION, quiet, other))
     host = boot(cloud, key)
     ami = cloud.client("ec2").create_image(InstanceId=host.id, Name="left")["ImageId"]

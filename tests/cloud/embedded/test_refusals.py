@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from tasks.cloud.aws import CredentialsMissing
 from tasks.cloud.embedded import home, lifecycle
 from tasks.cloud.embedded.containers import PodmanMissing, PodmanRefused, podman
 from tasks.cloud.embedded.home import CloudIdentity, Home
-from tasks.cloud.embedded.lifecycle import PortTaken, ServerFailed
+from tasks.cloud.embedded.lifecycle import PortTaken, ServerFailed, SitesPortTaken
 from tasks.full_disk import DiskFull
 from tests.cloud.embedded.conftest import Server
 from tests.conftest import ROOT
@@ -76,13 +77,29 @@ def test_what_podman_refuses_is_named(tmp_path, monkeypatch, arguments):
         podman(*arguments)
 
 
-def test_a_port_that_another_program_has(place, quiet):
+@pytest.fixture
+def taken():
+    """A port that another program has."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(PortTaken, match=f"port {port} \\(sites by name\\) is in use"):
-            lifecycle.start(quiet, existing(place, forward_port=port))
+        yield other.getsockname()[1]
+
+
+def test_the_port_of_the_api_that_another_program_has(place, quiet, taken):
+    with pytest.raises(PortTaken, match=f"port {taken} \\(the API\\) is in use"):
+        lifecycle.start(quiet, existing(place, port=taken))
+
+
+def test_a_port_of_sites_that_another_program_has_by_now_gives_way_to_another_one(place, quiet, taken):
+    environ = existing(place, forward_port=taken)
+    with pytest.raises(SitesPortTaken, match=f"port {taken} \\(sites by name\\) is in use") as refused:
+        lifecycle.start(quiet, environ)
+    other = re.search(r"CLOUD_PORT=(\d+) doit cloud start", str(refused.value))[1]
+    place.state.write_text("this is no database" * 100)  # so that no server stays
+    with pytest.raises(ServerFailed):
+        lifecycle.start(quiet, {**environ, "CLOUD_PORT": other})
+    assert place.load().forward_port == int(other)
 
 
 def test_a_server_that_cannot_start_shows_its_last_lines(place, quiet):

@@ -8,7 +8,9 @@ import threading
 from pathlib import Path
 
 from tasks.cloud.embedded import daemon
+from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.home import CloudIdentity, Home
+from tasks.cloud.embedded.listen import listen_somewhere
 from tasks.cloud.embedded.runtime import Launch
 
 
@@ -66,6 +68,12 @@ def end_with_the_tests() -> None:
     os._exit(0)
 
 
+def unwanted_port() -> int:
+    """A free port that no new cloud asks for, as the first one that it likes may be taken while a test restarts its cloud."""
+    with listen_somewhere(LOOPBACK) as found:
+        return int(found.getsockname()[1])
+
+
 if __name__ == "__main__":
     threading.Thread(target=end_with_the_tests, daemon=True).start()
     home = Home(folder=Path(sys.argv[1]))
@@ -78,6 +86,7 @@ if __name__ == "__main__":
             key="key",
             secret="secret",
             faults="faults" in sys.argv,
+            forward_port=unwanted_port(),
         )
     )
     runtime = Names()

@@ -11,7 +11,7 @@ from tasks.digest import Digest
 from tasks.profile import Inheritance
 from tasks.tarball.build import archive, keys
 from tests.clouds import run_in
-from tests.conftest import SERVED, commit
+from tests.conftest import EXAMPLE, SERVED, commit
 from tests.plain import Plain
 
 PROFILE = (
@@ -58,7 +58,7 @@ def root(checkout):
     (checkout / "applications" / "tiny").mkdir()
     (checkout / "applications" / "tiny" / "profile.yml").write_text(PROFILE)
     pipeline = checkout / "pipeline.yml"
-    pipeline.write_text(pipeline.read_text().replace("profile: magento2", "profile: tiny"))
+    pipeline.write_text(pipeline.read_text().replace(EXAMPLE, "profile: tiny"))
     (checkout / ".gitignore").write_text("/.run/\n")
     for name, text in {
         **{f"app/{name}": text for name, text in FILES.items()},

@@ -40,6 +40,9 @@ final class Deploy extends Command
                 throw new Refusal("$locale is no language: one is written as en_US is");
             }
         }
+        if (!$input->has('no-html-minify')) {
+            $this->minifyTemplates();
+        }
         $hashes = [];
         foreach ($this->themes($input->all('theme', 't') ?: array_column($this->configuration->need('themes'), 'theme_path')) as $theme) {
             foreach ($locales as $locale) {
@@ -53,6 +56,17 @@ final class Deploy extends Command
         }
         Folder::write("{$this->modules->root}/pub/static/deployed_version.txt", $version);
         return 0;
+    }
+
+    /** Each template of a module, without the white space between its tags; a page would make it when it first needs it. */
+    private function minifyTemplates(): void
+    {
+        foreach ($this->modules->folders() as $module => $folder) {
+            foreach (Folder::files("$folder/view/frontend/templates") as $file) {
+                $path = "{$this->modules->root}/var/view_preprocessed/$module/" . basename($file);
+                Folder::write($path, (string) preg_replace('~>\s+<~', '> <', (string) file_get_contents($file)));
+            }
+        }
     }
 
     /**
