@@ -468,10 +468,8 @@ class HostRelease:
             for name in names:
                 path = Path(here, name)
                 told = str(path.relative_to(folder))
-                if (
-                    any(fnmatch.fnmatchcase(told, each) for each in self.plan["migrations"])
-                    and not path.is_symlink()
-                ):
+                wanted = any(fnmatch.fnmatchcase(told, each) for each in self.plan["migrations"])
+                if wanted and not path.is_symlink():
                     found[told] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
 
@@ -507,11 +505,6 @@ class HostRelease:
     def copy(self) -> None:
         """The database as it is before a migration. It has its name when it is whole."""
         begun, name = time.time(), f"{self.id}.sql.zst"
-        if (self.copies / name).exists() and not self.note().get("copy"):
-            self.write(
-                copy=name
-            )  # from before it was begun and undone: something may have been migrated online
-            return
         self.copies.mkdir(mode=0o700, exist_ok=True)
         part = self.copies / "partial"
         try:
@@ -674,9 +667,9 @@ class HostRelease:
     def await_migration(self) -> None:
         """Until no migration runs, also one that a killed run has begun."""
         ask = ["systemctl", "--quiet", "is-active", self.unit]
-        while (self.note().get("begun") or self.note().get("online")) and self.run(
-            ask, root=True
-        ).returncode == 0:
+        known = self.note()
+        begun = known.get("begun") or known.get("online")
+        while begun and self.run(ask, root=True).returncode == 0:
             time.sleep(ASK_EVERY)
 
     def unit_of(self, release: str) -> str:

@@ -990,16 +990,17 @@ def test_what_also_imports_configuration_or_was_begun_before_closes(host):
         ({"profile": ONLINE, "page": "ill as current"}, "went back to old"),
     ],
 )
-def test_after_an_online_migration_code_goes_back_and_the_copy_from_before_it_stays(host, what, said):
+def test_after_an_online_migration_code_goes_back_and_the_copy_stays_until_the_next_one(host, what, said):
     host.live("old", files=declaring("1"))
     copies = copying(host)
     files, page = declaring("1", "2"), {"page": what["page"]} if "page" in what else {}
     told = host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
     assert f"{said}; what was migrated online stays; the database of " in told
     assert (host.current, host.closed(), host.under_way()) == ("old", False, {})
-    (host.root / "data").write_text("half")
-    host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
     assert (host.root / "copies/new.sql.zst").read_text() == "of before\n"
+    (host.root / "data").write_text("orders")  # by visitors
+    host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
+    assert (host.root / "copies/new.sql.zst").read_text() == "of orders\n"
     assert host.live("newer", files=files, profile=ONLINE)["online"] is True
 
 
