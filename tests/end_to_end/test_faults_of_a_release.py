@@ -53,6 +53,7 @@ systemctl restart "php@*"
 """
 """The application's folder is on a disk of its own, which a test may fill without any harm for others."""
 AS_BEFORE = """
+rm -rf /srv/shop/ballast
 mkdir -p /srv/host && mount --bind / /srv/host
 find /srv/host/srv/shop -mindepth 1 -delete
 cp -a /srv/shop/. /srv/host/srv/shop
@@ -186,7 +187,7 @@ def test_a_disk_that_fills_while_a_release_is_unpacked_stops_nothing_that_sells(
         assert refused.returncode == 1, refused.stdout
         assert "Unpack the release: " in refused.stderr
         assert said in refused.stderr
-        left = site.ssh("ls -d /srv/shop/downloads /srv/shop/releases/*.partial || true", tmp=tmp_path)
+        left = site.ssh("find /srv/shop -maxdepth 2 -name downloads -o -name \\*.partial", tmp=tmp_path)
         assert left == ""
         site.ssh("rm -r /srv/shop/ballast", tmp=tmp_path)
         well(site)
