@@ -27,9 +27,6 @@ SEARCH, STYLE = (
 PATCHES = "app/code/Shop/Catalog/Setup/Patch/Schema"
 MIGRATES = 5
 """Seconds that a migration takes."""
-SHORT = (
-    "tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
-)
 WAITS = """$until = hrtime(true) + (int) (1e9 * (float) ($request->query['seconds'] ?? 0.3));
         while (hrtime(true) < $until) { // a signal ends a sleep early
             usleep(20_000);
@@ -132,7 +129,9 @@ def test_a_rollback_loses_no_visitor(site, crowd):
     assert figures["closed"] == 0, figures
 
 
-@pytest.mark.long(short=SHORT)
+@pytest.mark.long(
+    short="tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
+)
 def test_a_migration_closes_the_shop_for_its_own_length(site, crowd, go_live):  # noqa: F811
     go_live("before")
     before = alone(crowd)
@@ -149,7 +148,9 @@ def test_a_migration_closes_the_shop_for_its_own_length(site, crowd, go_live):  
     assert max(closed) - min(closed) < MIGRATES + 1, (max(closed) - min(closed), figures)
 
 
-@pytest.mark.long(short=SHORT)
+@pytest.mark.long(
+    short="tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
+)
 def test_an_online_migration_loses_no_visitor_and_code_goes_back_after_it(site, crowd):
     patches = site.root / "app" / PATCHES
     text = (patches / "AddQuantity.php").read_text()
@@ -177,7 +178,9 @@ def test_an_online_migration_loses_no_visitor_and_code_goes_back_after_it(site, 
     assert figures["closed"] == 0, figures
 
 
-@pytest.mark.long(short=SHORT)
+@pytest.mark.long(
+    short="tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
+)
 def test_settings_of_php_lose_no_visitor(site, crowd):
     replace(
         site.root / "environments" / "testing.yml",
