@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tasks import application, image, teardown
+from tasks import application, hooks, image, teardown
 from tasks.commands import command_line
 from tasks.graph.stage import Task, declare, stage
 from tasks.infrastructure import stage as infrastructure
@@ -133,6 +133,8 @@ def task_release() -> Task:
         inputs=[
             "playbooks/release.yml",
             "roles/release",
+            *hooks.inputs(RUN.root),
+            "tasks/hooks.py",
             "tasks/release",
             "tasks/server",
             "tasks/hosts",

@@ -23,6 +23,7 @@ OWN = (
     "tasks",
     "playbooks",
     "roles",
+    "hooks",
     "build/ci",  # not build/: an application may have its own there
     "pyproject.toml",
     "requirements.lock",

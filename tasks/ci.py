@@ -41,6 +41,17 @@ def of_request(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name) for name in REQUEST)
 
 
+def job_url(environ: Mapping[str, str]) -> str:
+    """The page of the job, for people; empty where there is none."""
+    if environ.get("GITHUB_RUN_ID"):
+        server, repository = (environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY"))
+        return f"{server}/{repository}/actions/runs/{environ['GITHUB_RUN_ID']}"
+    if environ.get("BITBUCKET_BUILD_NUMBER"):
+        origin = environ.get("BITBUCKET_GIT_HTTP_ORIGIN", "")
+        return f"{origin}/pipelines/results/{environ['BITBUCKET_BUILD_NUMBER']}"
+    return environ.get("CI_JOB_URL", "")
+
+
 def states(environ: Mapping[str, str], branch: str, commit: str) -> bool:
     """Whether the provider says that this commit is on the branch. It says so of no pull request and of no tag."""
     if _of_tag(environ) or of_request(environ):

@@ -167,6 +167,10 @@ SPAN = readable("FROM/TO, each a date or a time in ISO 8601, FROM before TO", sp
 STORE_CODE = text(
     "a store's code of letters, digits and underscores that begins with a letter", r"[A-Za-z][A-Za-z0-9_]*"
 )
+URL = text("a URL such as https://example.org/api", r"https?://[!-~]+")
+SECRET_PLACE = text(
+    "the NAME of an environment variable, or /NAME of a parameter", r"[A-Z][A-Z0-9_]*|/[A-Za-z0-9_.-]+"
+)
 URL_PATH = text("a path that begins with /", r"/[!-~]*")
 
 OF_ROLES = {
@@ -175,6 +179,13 @@ OF_ROLES = {
     "time zone": readable("a time zone such as Europe/Berlin", _time_zone),
     "version such as 8.2": text("a version such as 8.2", r"[0-9]+\.[0-9]+"),
     "version such as 2.19, or empty": or_empty(text("a version such as 2.19", r"[0-9]+(?:\.[0-9]+)*")),
+    "time such as 04:30, or empty": or_empty(
+        text("a time such as 04:30", r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+    ),
+    "name and public key such as alice ssh-ed25519 AAAA…": text(
+        "a name and an SSH public key such as alice ssh-ed25519 AAAA…",
+        r"[a-z][a-z0-9_-]{0,30} (?:ssh-ed25519|sk-ssh-ed25519@openssh\.com|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]{40,}={0,3}(?: [ -~]*)?",
+    ),
     "search engine": text(
         "stand-in, or a host such as search.example.com or https://search.example.com, or empty",
         rf"(?:(?:https?://)?{LABEL}(?:\.{LABEL})*)?",

@@ -255,7 +255,7 @@ def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings
     upstream = file.said.takes_from
     if upstream and upstream not in (others := [each for each in known if each != name]):
         raise file.wrong("takes_from", upstream, "another environment", others)
-    settings.accept_environment(file)
+    settings.accept_environment(file, roles)
     if any(file.said.place):
         settings.accept_place(file, settings.of_pipeline(root))
     return file.said

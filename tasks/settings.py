@@ -253,7 +253,9 @@ class Infrastructure:
         "what may be changed: all; additive: only additions, other plans are refused; plan: nothing, it is only shown",
         "all",
     )
-    instances: int = setting("number of machines", 1, form=forms.at_least(1))
+    instances: int = setting(
+        "number of machines; 1 where the profile has the role database", 1, form=forms.at_least(1)
+    )
     scale_down: bool = setting(
         "whether a lower number of `instances` ends the newest machines and deletes their disks", False
     )
@@ -303,7 +305,7 @@ class Infrastructure:
         "networks that may use HTTP and HTTPS", ("0.0.0.0/0",), form=forms.NETWORK
     )
     host_keys: tuple[str, ...] = setting(
-        "fingerprints of the machines' SSH host keys, for machines whose console does not show them",
+        "fingerprints of the machines' Ed25519 SSH host keys, for machines whose console does not show them",
         (),
         form=forms.FINGERPRINT,
     )
@@ -339,6 +341,26 @@ class Release:
     test_data: bool = setting("whether the application gets its test data", False)
     expires_after_days: int = setting(
         "days until the environment may be deleted; 0: never", 0, form=forms.at_least(0)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """Who is told of releases. None of them can hold one up."""
+
+    webhook: str = setting(
+        "where the address of a webhook in Slack's form is: an environment variable, or /NAME, a parameter of the folder news of the environment's secrets; empty: none",
+        "",
+        form=forms.or_empty(forms.SECRET_PLACE),
+    )
+    deployments: bool = setting("whether a job of GitHub or GitLab makes a deployment record", False)
+    marker: str = setting(
+        "address that takes an annotation in Grafana's form; empty: none", "", form=forms.or_empty(forms.URL)
+    )
+    marker_token: str = setting(
+        "where its token is, as in `webhook`; empty: it needs none",
+        "",
+        form=forms.or_empty(forms.SECRET_PLACE),
     )
 
 
@@ -409,6 +431,7 @@ class Environment:
     infrastructure: Infrastructure = section(Infrastructure)
     server: Server = section(Server)
     release: Release = section(Release)
+    news: News = section(News)
 
     @property
     def named_stages(self) -> tuple[str, ...]:
@@ -477,8 +500,8 @@ def accept_place(file: "Read[Environment]", pipeline: Pipeline) -> None:
         raise file.unfit("stages", list(said.stages), expected, also="takes_from")
 
 
-def accept_environment(file: "Read[Environment]") -> None:
-    """Raises SettingWrong for what does not fit together."""
+def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> None:
+    """Raises SettingWrong for what does not fit together. `roles`: those that a machine has."""
     here, release = file.said.infrastructure, file.said.release
     needed = SYSTEM_GB + RELEASE_GB * (release.keep + 1)  # one more is unpacked beside them
     if here.disk_gb < needed:
@@ -492,6 +515,9 @@ def accept_environment(file: "Read[Environment]") -> None:
             "false: a spot instance may end at any time, and is for unprotected environments of branches"
         )
         raise file.unfit("infrastructure.spot", "true", expected)
+    if here.instances > 1 and "database" in roles:
+        expected = "1: each machine of this profile has a database of its own, so that two would be two shops"
+        raise file.unfit("infrastructure.instances", here.instances, expected)
     _accept_stores(file)
 
 

@@ -51,7 +51,7 @@ def test_every_line_is_a_control_and_each_provider_has_all_of_them(path):
         typed = re.fullmatch(rf'(?:AWS_ROLE_ARN="\$\w+" )?{CONTROL}', each)
         assert typed or re.fullmatch(CLONE, each), each
         controls |= {typed[1]} if typed else set()
-    assert controls == {"tarball", "start", "continue", "stop", "sweep --yes", "image", "verify"}
+    assert controls == {"tarball", "start", "continue", "rollback", "stop", "sweep --yes", "image", "verify"}
 
 
 @pytest.mark.parametrize("path", FILES.values())
@@ -130,6 +130,30 @@ def test_a_person_stands_between_staging_and_production():
     assert [rule["when"] for rule in gitlab["rules"]] == ["manual"]
     bitbucket = content("bitbucket-pipelines.yml")["pipelines"]["branches"]["main"]
     assert [each["step"].get("trigger") for each in bitbucket] == [None, None, "manual"]
+
+
+@pytest.mark.promise("rollback-under-the-gate-of-continue")
+def test_production_is_rolled_back_by_hand_with_the_role_the_gate_and_the_turn_of_continue():
+    github = content(".github/workflows/pipeline.yml")["jobs"]
+    same = ("environment", "env", "concurrency", "container")
+    assert {each: github["rollback"][each] for each in same} == {
+        each: github["continue"][each] for each in same
+    }
+    assert github["rollback"]["if"] == "inputs.control == 'rollback' && github.ref == 'refs/heads/main'"
+    gitlab = content(".gitlab-ci.yml")
+    same = ("environment", "variables", "resource_group")
+    assert {each: gitlab["rollback"][each] for each in same} == {
+        each: gitlab["continue"][each] for each in same
+    }
+    ((rule,), (as_continue,)) = (gitlab[each]["rules"] for each in ("rollback", "continue"))
+    assert (rule["if"], rule["when"]) == (as_continue["if"], "manual")
+    assert gitlab["rollback"]["needs"] == [], "it waits for no job that waits for a person"
+    custom = content("bitbucket-pipelines.yml")["pipelines"]["custom"]
+    (rollback,), (go_on,) = ([each["step"] for each in custom[name]] for name in ("rollback", "continue"))
+    assert rollback["deployment"] == go_on["deployment"] == "production"
+    typed = [line(provider, "rollback") for provider in FILES]
+    assert typed[:2] == ["build/ci/run environment=production rollback"] * 2
+    assert typed[2] == f'AWS_ROLE_ARN="$RELEASER_ROLE" {typed[0]}'
 
 
 @pytest.fixture

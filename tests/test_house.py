@@ -74,7 +74,7 @@ def test_the_graph_and_the_commands_load_nothing_that_is_slow_to_load():
     commands = [
         path.removesuffix(".py").replace("/", ".") for path in CODE if path.startswith("tasks/commands/")
     ]
-    slow = {"boto3", "botocore", "git", "ansible_runner", "cryptography"}
+    slow = {"boto3", "botocore", "git", "ansible_runner", "cryptography", "opentelemetry"}
     code = f"import sys, dodo, {', '.join(commands)}; print(sorted({slow} & set(sys.modules)))"
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -89,6 +89,7 @@ SLOW = {
     "cyclonedx": "400 ms to import; loaded beside a build",
     "git": "650 ms to import; `doit list` works without git",
     "minisign": "330 ms to import; only signing needs it",
+    "opentelemetry": "200 ms to import; only a run that is traced needs it",
     "packageurl": "35 ms to import; only the bill of materials needs it",
     "pygraphviz": "300 ms to import; only `doit graph --svg` needs it",
     "zstandard": "40 ms to import; only reading and writing archives needs it",

@@ -71,6 +71,7 @@ SCRIPTS = "applications/magento2/{}.j2"
 NFT, NGINX = "roles/firewall/templates/nftables.conf.j2", "roles/nginx/templates/nginx.conf.j2"
 REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fpm.conf.j2"
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
+SSHD = "roles/base/templates/sshd.conf.j2"
 JOB = "roles/cron/templates/cron_job.j2"
 WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
 RELEASED = "roles/php/templates/php@.service.j2"
@@ -301,6 +302,13 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (UNIT, "roles/self_shutdown/files/self_shutdown.timer", "OnBootSec=15min", "OnBootSec=0"),
     (UNIT, "roles/workers/files/workers_again.timer", "minutely", "yearly"),
     (UNIT, JOB, "flock --shared", "flock --exclusive"),
+    (SETTING, SSHD, "PermitRootLogin no", "PermitRootLogin prohibit-password"),
+    (SETTING, SSHD, "PasswordAuthentication no\n", ""),
+    (SETTING, SSHD, "/etc/ssh/keys/%u", "/home/%u/keys"),
+    (SETTING, "roles/base/templates/upgrades.conf.j2", "'true' if base_reboot_at else 'false'", "'true'"),
+    (CHECKED, TASKS.format("base"), "sshd -t -f %s", "true %s"),
+    (CHECKED, "roles/base/tasks/administrators.yml", "visudo -cf %s", "true %s"),
+    (UNIT, JOB, "flock --shared", "flock --close --shared"),
     (UNIT, JOB, ' || echo "exit code $?: $*" >&2', ""),
     (UNIT, JOB, 'test ! -e "{{ cron_unless }}" || exit 0\n', ""),
     (UNIT, CRON, "{{ application_user }} /usr", "root /usr"),

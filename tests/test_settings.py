@@ -125,6 +125,9 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("server: {redis: {maxmemory: lots}}", "server.redis.maxmemory: should be a size such as 128mb"),
         ("server: {base: {timezone: Mars/Olympus}}", "server.base.timezone: should be a time zone such as Europe/Berlin"),
         ("server: {base: {timezone: ../../etc/passwd}}", "server.base.timezone: should be a time zone"),
+        ("server: {base: {reboot_at: '24:00'}}", "server.base.reboot_at: should be a time such as 04:30, or empty"),
+        ("server: {base: {administrators: [alice]}}", "server.base.administrators[0]: should be a name and an SSH public key such as alice ssh-ed25519"),
+        (f"server: {{base: {{administrators: [../x ssh-ed25519 {'A' * 68}]}}}}", "server.base.administrators[0]: should be a name and an SSH public key"),
     ],
 )  # fmt: skip
 @pytest.mark.promise("wrong-settings-are-refused")
@@ -370,12 +373,14 @@ def test_a_zone_that_only_this_machine_resolves_is_refused_on_aws(tmp_path, zone
     assert settings.of_pipeline(tmp_path).cloud == "embedded"
 
 
+@pytest.mark.promise("two-databases-are-refused")
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("release:\n  keep: 24", "testing.yml:2: infrastructure.disk_gb: should be at least 32, for 24 releases (release.keep) and a new one, not 30"),
         ("infrastructure:\n  disk_gb: 10\nrelease: {keep: 3}", "testing.yml:2: infrastructure.disk_gb: should be at least 11"),
         ("infrastructure:\n  public_address: false", "testing.yml:2: infrastructure.public_address: should be true, or `subnets` those of a network"),
+        ("infrastructure:\n  instances: 2", "testing.yml:2: infrastructure.instances: should be 1: each machine of this profile has a database of its own"),
         ("infrastructure:\n  spot: true", "testing.yml:2: infrastructure.spot: should be false: a spot instance may end at any time"),
         ("per_branch: true\ninfrastructure: {spot: true, termination_protection: true}", "testing.yml:2: infrastructure.spot: should be false"),
         ("stores: {-a: {code: german}}", "testing.yml:1: stores.-a: should be a DNS name"),
@@ -390,7 +395,7 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path, text, sentence)
     (tmp_path / "testing.yml").write_text(text)
     file = settings.read(settings.Environment, tmp_path / "testing.yml", tmp_path, {})
     with pytest.raises(SettingWrong) as caught:
-        settings.accept_environment(file)
+        settings.accept_environment(file, ["base", "database"])
     assert sentence in caught.value.text
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import doit.cmd_run
 from doit import doit_cmd
 
+from tasks import news, settings, source
 from tasks import run as runs
-from tasks import settings, source
 from tasks.bucket import lease
 from tasks.commands import command_line
 from tasks.commands.base import flag, run_of
@@ -144,7 +144,7 @@ class ContinueCommand(ControlCommand):
             for line in [*gate.pending_changes(run, self._inputs()), *self._expected(due, found)]:
                 self.console.line(line)
             # without a terminal, the user has confirmed in CI, where the job was started
-            if not self.yes and sys.stdin.isatty() and not _answered_yes():
+            if not self.yes and sys.stdin.isatty() and not _answered_yes(run):
                 raise NotConfirmed(minutes=PATIENCE // 60)
             yield
 
@@ -195,8 +195,17 @@ def _accept(run: runs.Run) -> None:
         raise refused
 
 
-def _answered_yes() -> bool:
+def _answered_yes(run: runs.Run) -> bool:
     """Whether somebody answers the question with yes, in time. The end of input is no yes."""
+    told = news.of(run)
+    told.tell(news.event(run, "asked"))
+    try:
+        return _yes_is_typed()
+    finally:
+        told.close()
+
+
+def _yes_is_typed() -> bool:
     sys.stdout.write("Continue? [y/N] ")
     sys.stdout.flush()
     ready, _, _ = select.select([sys.stdin], [], [], PATIENCE)

@@ -89,6 +89,11 @@ class Console:
             self.journal.note(stage, printable(words))
         self._indented(stage, words)
 
+    def note_fact(self, name: str, words: str) -> None:
+        """Let the run's report say something of the whole run."""
+        if self.journal:
+            self.journal.content["facts"][name] = words
+
     def _indented(self, stage: str, words: str) -> None:
         self.line(f"  {stage:<{WIDTH - 2}} {in_one_line(words)[:100]}")
 

@@ -54,8 +54,11 @@ class Journal:
         self.content: dict[str, Any] = {
             **known,
             "at": at.isoformat(timespec="seconds"),
+            "began": round(at.timestamp(), 3),
             "outcome": "running",
             "stages": {},
+            "phases": [],
+            "facts": {},
         }
         self._write()
 
@@ -66,9 +69,28 @@ class Journal:
 
     def stage(self, name: str, *, outcome: str, words: str, seconds: float, why: Iterable[str] = ()) -> None:
         """Record how a stage ended, and why it ran."""
-        told = {"outcome": outcome, "words": words, "seconds": round(seconds, 2), "why": list(why)}
+        began = round(time.time() - seconds, 3)
+        told = {
+            "outcome": outcome,
+            "words": words,
+            "seconds": round(seconds, 2),
+            "why": list(why),
+            "began": began,
+        }
         self.content["stages"][name] = told
         self._write()
+
+    def phases(
+        self, stage: str, host: str, took: Iterable[tuple[str, float]], *, at: float, problem: str
+    ) -> None:
+        """Record what a host did for a stage: phases with their seconds, of which the last ended at that time, maybe with a problem."""
+        took = list(took)
+        began = at - sum(seconds for _, seconds in took)
+        for number, (name, seconds) in enumerate(took, 1):
+            wrong = problem if number == len(took) else ""
+            told = {"stage": stage, "host": host, "phase": name, "seconds": seconds, "problem": wrong}
+            self.content["phases"].append({**told, "began": round(began, 3)})
+            began += seconds
 
     def end(self, outcome: str, failures: list[str]) -> None:
         """Record how the run ended."""

@@ -103,15 +103,17 @@ def joined(
 
 def lines(found: Sequence[KeptRelease]) -> list[str]:
     """A line for each release, in columns."""
-    head = ("state", "release", "commit", "author", "live since", "s", "closed s", "by", "why")
+    head = ("state", "release", "commit", "author", "live since", "s", "down s", "slowest s", "by", "why")
     return columns([head, *map(_row, found)]) if found else ["the machines have no release"]
 
 
 def _row(each: KeptRelease) -> tuple[str, ...]:
     live = each.live
     if not live:
-        return (each.state, each.digest.id, *[""] * 7)
-    seconds, closed = (f"{number:.1f}" if number else "" for number in (live.seconds, live.downtime))
+        return (each.state, each.digest.id, *[""] * 8)
+    seconds = f"{live.seconds:.1f}" if live.seconds else ""
+    # of an older pipeline, no downtime is none that anybody has seen
+    down = f"{live.downtime:.1f}" if live.downtime or live.slowest is not None else ""
     return (
         each.state,
         each.digest.id,
@@ -119,7 +121,8 @@ def _row(each: KeptRelease) -> tuple[str, ...]:
         live.author,
         live.at,
         seconds,
-        closed,
+        down,
+        "" if live.slowest is None else f"{live.slowest:.2f}",
         live.by,
         live.why[:SUBJECT],
     )

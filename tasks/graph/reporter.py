@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from doit import Globals
 
-from tasks import boundary
+from tasks import boundary, news, telemetry
 from tasks.console import journal, streams
 from tasks.console.console import WIDTH, Console
 from tasks.console.journal import Journal
@@ -19,6 +20,10 @@ from tasks.process import children
 
 if TYPE_CHECKING:
     from tasks.run import Run
+
+
+TOLD = {"release", "rollback"}
+"""The stages of which others are told."""
 
 
 def title(task: Any) -> str:
@@ -42,10 +47,14 @@ class Stages:
         self.working: dict[str, Any] = {}
         self.journal: Journal | None = None
         self.why: dict[str, list[str]] = {}
+        self.tasks: dict[str, Any] = {}
+        self.news: news.Teller | None = None
+        self.began = time.time()
+        self.lock = threading.Lock()
 
     def initialize(self, tasks: dict[str, Any], selected: list[str]) -> None:
         """Remember what was asked for."""
-        self.selected = list(selected)
+        self.selected, self.tasks = list(selected), tasks
         self.run = next((each.meta["run"] for each in tasks.values() if each.meta), None)
         if self.run:
             self.console, self.begun = self.run.console, self.run.began
@@ -59,6 +68,7 @@ class Stages:
         """Called when a task starts, from its own thread."""
         if task.actions:
             self.started[task.name] = time.monotonic()
+            self._tell_begin()
             self.working[task.name] = task
             self.why[task.name] = plan.why(task, Globals.dep_manager)
             self.console.begin(title(task))
@@ -107,11 +117,17 @@ class Stages:
             self._stage(task, "interrupted" if children.cancelled() else "failed", "")
         self.console.end()
         outcome = self._outcome()
+        self._tell_end(outcome)
         if self.journal and self.run:
             self.journal.end(outcome, self.failures)
             summary.of_run(self.run, self.journal.content)
         for failure in dict.fromkeys(self.failures):
             streams.complain(failure)
+        if self.news:
+            self.news.close()
+        if self.journal and self.run:
+            name, console = self.run.pipeline.name, self.run.console
+            telemetry.send(self.journal.content, name, lambda words: console.event("telemetry", words))
         if (
             sys.exc_info()[0]
             or outcome in ("failed", "interrupted")
@@ -124,6 +140,22 @@ class Stages:
         for name in self.run.host_names:
             self.console.line(self.run.cloud.url(name))
         self.console.line(f"{verb} in {_seconds(seconds)} (budget {self.run.pipeline.budget} s)")
+
+    def _tell_begin(self) -> None:
+        """A run that releases has something to do: from now on, others are told."""
+        with self.lock:
+            if self.run and self.news is None and TOLD & set(self.selected):
+                self.news = news.of(self.run)
+                self.news.tell(news.event(self.run, "started"))
+
+    def _tell_end(self, outcome: str) -> None:
+        if not (self.news and self.run):
+            return
+        back = self.tasks["rollback"].values.get("commit", "") if "rollback" in self.selected else ""
+        what = "failed" if outcome in ("failed", "interrupted") else "undone" if back else "done"
+        words = (self.failures or [outcome])[0] if what == "failed" else ""
+        url = self.run.url if self.run.cloud.connected and what != "failed" else ""
+        self.news.tell(news.event(self.run, what, words=words, commit=back, url=url, began=self.began))
 
     def _outcome(self) -> str:
         if children.cancelled():

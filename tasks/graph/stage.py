@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from doit import Globals
 from doit.exceptions import TaskError, TaskFailed
 
-from tasks import application, boundary, settings
+from tasks import application, boundary, hooks, settings
 from tasks.full_disk import full_disk
 from tasks.graph.inputs import Named, World, checker
 from tasks.graph.state import BucketState, Records
@@ -161,6 +161,9 @@ def declare(namespace: dict[str, Any], run: Run) -> None:
         for each in found
     ]
     records = {name: each["meta"]["properties"] for name, each in all_here}
+    for hook in hooks.found(run.root, [name for name, (_, tasks) in made.items() if len(tasks) == 1]):
+        if hook.of in here:
+            _hook_in(here[hook.of][0], run, hook)
     leased = tuple(name for name in reversed(records) if records[name].leased and records[name].recorded)
     elsewhere = made.keys() - here.keys()
     for name, (creator, tasks) in made.items():
@@ -210,6 +213,13 @@ def _within(task: Task, here: Iterable[str], elsewhere: Iterable[str], leased: t
             keyword: need for keyword, need in task["getargs"].items() if need[0].partition(":")[0] in here
         },
     }
+
+
+def _hook_in(task: Task, run: Run, hook: hooks.Hook) -> None:
+    """Let a stage run a script before or after its own action, and depend on it."""
+    action = (hooks.run_here, [run, hook])
+    task["actions"].insert(0 if hook.when == "before" else len(task["actions"]), action)
+    task["file_dep"].append(hook.path)
 
 
 def _made(creator: Callable[[], Any], tasks: list[Task]) -> Callable[[], Any]:

@@ -52,6 +52,7 @@ def page(content: Mapping[str, Any], *, url: str = "") -> str:
         "URL": url,
         "commit": content["commit"],
         "by": content["by"],
+        **{name: printable(words) for name, words in content.get("facts", {}).items()},
         "took": f"{content['seconds']:.1f} s (budget {content['budget']} s), from {content['at']}",
     }
     rows = [

@@ -6,6 +6,7 @@ The program is a file of standard Python with a function `main`, which takes the
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class Program:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a host did. `closed`: whether visitors are kept out; `migrated`: whether data was, None where nobody asked; `online`: while it was open; `downtime`: seconds of the
-    maintenance that it has ended; `notes`: what is to be known though it is no failure; `steps`: names and seconds."""
+    maintenance that it has ended; `notes`: what is to be known though it is no failure; `late`: what failed once visitors had the release; `steps`, `phases`: names and seconds; `at`: when it
+    answered, in seconds since the epoch."""
 
     host: str
     changed: bool = False
@@ -57,7 +59,10 @@ class Answer:
     online: bool = False
     downtime: float = 0.0
     notes: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
     steps: tuple[tuple[str, float], ...] = ()
+    phases: tuple[tuple[str, float], ...] = ()
+    at: float = 0.0
     output: str = ""
     refusal: Refusal | None = None
 
@@ -85,8 +90,8 @@ def perform(
     with ThreadPoolExecutor(max_workers=len(hosts) or 1, thread_name_prefix="phase") as pool:
 
         def on_each(some: Sequence[Host], these: Sequence[str]) -> list[Answer]:
-            text = program.text(plan, these)
-            return [*pool.map(lambda host: _answer(host, stage, text, ask), some)]
+            texts = {host.name: program.text({**plan, "host": host.name}, these) for host in some}
+            return [*pool.map(lambda host: _answer(host, stage, texts[host.name], ask), some)]
 
         for those in rounds:
             came = on_each(hosts, those)
@@ -122,7 +127,7 @@ def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
 
 
 def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
-    """A program's answer: `changed`, `closed`, `migrated`, `online`, `downtime`, `notes`, `steps`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
+    """A program's answer: `changed`, `closed`, `migrated`, `online`, `downtime`, `notes`, `late`, `steps`, `phases`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
     refusal, failed = None, said["failed"]
     if failed:
         words = [*printed.reason(failed["output"], LINES)] if failed["output"] else []
@@ -143,7 +148,10 @@ def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
         online=said["online"],
         downtime=said["downtime"],
         notes=tuple(said["notes"]),
+        late=tuple(said["late"]),
         steps=tuple((name, seconds) for name, seconds in said["steps"]),
+        phases=tuple((name, seconds) for name, seconds in said["phases"]),
+        at=time.time(),
         output=failed["output"] if failed else "",
         refusal=refusal,
     )
@@ -154,7 +162,11 @@ def accept(answers: list[Answer], *, stage: str, console: Console, log: Path | N
     if log:
         with log.open("a") as file:
             file.write("".join(f"{line}\n" for each in answers for line in each.lines()))
-    for note in (note for each in answers for note in each.notes):
+    for each in answers:
+        problem = each.refusal.text.splitlines()[0] if each.refusal else ""
+        if console.journal:
+            console.journal.phases(stage, each.host, each.phases, at=each.at, problem=problem)
+    for note in (note for each in answers for note in (*each.notes, *each.late)):
         console.once(stage, note)
     if refusal := answers[-1].refusal:
         raise refusal

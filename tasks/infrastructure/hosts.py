@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tasks.bucket.store import Store
     from tasks.run import Run
 
+KEPT = "ssh-ed25519 "
+"""The kind of host key that a provisioned host shows (`roles/base`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFacts:
@@ -73,7 +76,11 @@ def offered(run: Run, id: str) -> dict[str, str]:
 
 def _first_keys(run: Run, id: str) -> list[str]:
     listed = run.environment.infrastructure.host_keys
-    found = [key for mark, key in offered(run, id).items() if mark in listed] if listed else []
+    found = (
+        [key for mark, key in offered(run, id).items() if mark in listed and key.startswith(KEPT)]
+        if listed
+        else []
+    )
     return found or run.cloud.host_keys(id, run.console.say("infrastructure"))
 
 

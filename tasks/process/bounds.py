@@ -22,6 +22,8 @@ HOST = 1800.0
 """A program on a host: the ledger, which may remove packages, and the end of a former run's sessions."""
 PLAY = 14400.0
 """A whole playbook. A migration of a large database may take hours."""
+HOOK = 600.0
+"""A script of `hooks/`; on a host it has as long."""
 PODMAN = 600.0
 """podman: to start, stop, commit or remove hosts and images."""
 IMAGE = 1800.0

@@ -11,16 +11,17 @@ import statistics
 from dataclasses import dataclass
 
 from tasks.clock import stamped
-from tasks.release.history import History, LiveRelease
+from tasks.release.history import KEPT, History, LiveRelease
 
 DAYS = 90
-"""Days that count."""
+"""Days that count; fewer where the history does not reach so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """`lead` and `restored`: medians; None where there is nothing to measure. `failed`: a share from 0 to 1."""
+    """`days`: those that count; `lead` and `restored`: medians; None where there is nothing to measure. `failed`: a share from 0 to 1."""
 
+    days: int
     a_week: float
     lead: datetime.timedelta | None
     failed: float
@@ -30,7 +31,7 @@ class Figures:
         """A line for people."""
         lead, restored = (_words(each) if each is not None else "-" for each in (self.lead, self.restored))
         return (
-            f"in {DAYS} days: {self.a_week:.1f} releases a week, {lead} from commit to live, "
+            f"in {self.days} days: {self.a_week:.1f} releases a week, {lead} from commit to live, "
             f"{self.failed:.0%} failed, {restored} until the next one was live"
         )
 
@@ -41,6 +42,10 @@ def figures(found: History, now: datetime.datetime) -> Figures:
     A rollback is no release. What it undid has failed, since it was live.
     """
     begin = now - datetime.timedelta(days=DAYS)
+    for kept in (found.releases, found.failures):
+        if len(kept) >= KEPT:  # older ones are gone, and were as many
+            begin = max(begin, stamped(kept[0].at))
+    days = max(1, (now - begin).days)
     live = [(at, each) for each in found.releases if (at := stamped(each.at)) >= begin]
     releases = [(at, each) for at, each in live if not each.undid]
     failures = [at for each in found.failures if (at := stamped(each.at)) >= begin]
@@ -50,7 +55,8 @@ def figures(found: History, now: datetime.datetime) -> Figures:
     wrong = len(failures) + len(undone)
     ended = [(failed, after) for failed in failures for after, _ in live if after >= failed]
     return Figures(
-        a_week=len(releases) * 7 / DAYS,
+        days=days,
+        a_week=len(releases) * 7 / days,
         lead=_median(leads),
         failed=wrong / max(tried, wrong, 1),
         restored=_restored([*ended, *undone]),

@@ -28,7 +28,7 @@ KEPT = 100
 class HistoryChanged(Refusal):
     """An entry of the history is not as it was written, or one before it is gone: somebody has changed the file in the bucket."""
 
-    sentence = "history: the release of {at} ({release}) or the one before it is not as it was written"
+    sentence = "history: the {what} of {at} ({name}) or the one before it is not as it was written"
     remedy = "doit history --json"
 
 
@@ -37,7 +37,8 @@ class LiveRelease:
     """One release that went live.
 
     `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
-    `release` took. `migrated`: whether it has changed the database; None where nobody knows; `online`: while it was open, so that the code before works with it. `downtime`: seconds of its maintenance; `steps`: what its
+    `release` took. `migrated`: whether it has changed the database; None where nobody knows; `online`: while it was open, so that the code before works with it. `downtime`: seconds of its maintenance, or in which visitors had
+    no answer; `slowest`: seconds of the slowest one, None where it was not measured; `steps`: what its
     hosts did, and the seconds; `notes`: what they told though it is no failure. `undid`: the tarball that a rollback has undone,
     of which the release is the one before, live again. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
     """
@@ -55,6 +56,7 @@ class LiveRelease:
     migrated: bool | None = None
     online: bool = False
     downtime: float = 0.0
+    slowest: float | None = None
     steps: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
     undid: str = ""
@@ -71,7 +73,7 @@ class LiveRelease:
         texts = ("branch", "by", "at", "run", "author", "subject", "committed", "undid", "chain")
         told = {name: str(value.get(name) or "") for name in texts}
         seconds, downtime = (float(value.get(each) or 0) for each in ("seconds", "downtime"))
-        migrated = value.get("migrated")
+        migrated, slowest = (value.get(each) for each in ("migrated", "slowest"))
         return cls(
             digest=Digest(value["digest"]),
             commit=Version(value["commit"]),
@@ -79,6 +81,7 @@ class LiveRelease:
             migrated=None if migrated is None else bool(migrated),
             online=bool(value.get("online")),
             downtime=downtime,
+            slowest=None if slowest is None else float(slowest),
             steps=tuple((str(name), float(took)) for name, took in value.get("steps") or ()),
             notes=tuple(map(str, value.get("notes") or ())),
             **told,
@@ -92,6 +95,7 @@ class Measured:
     migrated: bool | None = False
     online: bool = False
     downtime: float = 0.0
+    slowest: float | None = None
     steps: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -101,13 +105,19 @@ NOTHING = Measured()
 
 @dataclass(frozen=True, kw_only=True)
 class FailedRelease:
-    """A release that did not go live, and the sentence that said so."""
+    """A release that did not go live, and the sentence that said so. `chain`: as of a release, of failures alone."""
 
     at: str
     commit: str
     by: str
     run: str
     sentence: str
+    chain: str = ""
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> FailedRelease:
+        """The failure of an entry, whatever another version of the pipeline has added."""
+        return cls(**{each.name: str(value.get(each.name) or "") for each in dataclasses.fields(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +133,7 @@ def whole(store: Store, identity: str) -> History:
     document = store.read(layout.history(identity))
     if not document:
         return History()
-    failures = tuple(FailedRelease(**each) for each in document.value.get("failures", ()))
+    failures = tuple(FailedRelease.of(each) for each in document.value.get("failures", ()))
     return History(releases=tuple(of(document.value)), failures=failures)
 
 
@@ -177,6 +187,7 @@ def add(
         migrated=bool(measured.migrated) if known else None,
         online=measured.online,
         downtime=measured.downtime,
+        slowest=measured.slowest,
         steps=measured.steps,
         notes=measured.notes,
         **dataclasses.asdict(run.reason),
@@ -197,6 +208,7 @@ def add_rollback(
         migrated=False,
         online=False,
         downtime=measured.downtime,
+        slowest=measured.slowest,
         steps=measured.steps,
         notes=measured.notes,
         undid=undoes.digest,
@@ -205,12 +217,21 @@ def add_rollback(
 
 
 def _append(run: Run, live: LiveRelease, onto: Document) -> None:
-    before, new = onto.value["releases"], dataclasses.asdict(live)
-    releases = [*before, {**new, "chain": _chain(new, before[-1] if before else {})}]
-    value = {**onto.value, "releases": releases[-KEPT:]}
-    if dropped := releases[:-KEPT]:
-        value["dropped"] = dropped[-1].get("chain", "")
+    value = _chained(onto.value, "releases", dataclasses.asdict(live))
     run.store.write(layout.history(run.identity), value, seen=onto.etag)
+    run.console.note_fact("history", f"the chain ends with {value['releases'][-1]['chain']}")
+
+
+DROPPED = {"releases": "dropped", "failures": "dropped_failures"}
+"""Where a document keeps the chain of the newest entry that it has dropped."""
+
+
+def _chained(value: Mapping[str, Any], kind: str, new: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with a new entry at the end of its chain, and without the oldest ones."""
+    before = value.get(kind, [])
+    entries = [*before, {**new, "chain": _chain(new, before[-1] if before else {})}]
+    gone = {DROPPED[kind]: entries[-KEPT - 1].get("chain", "")} if len(entries) > KEPT else {}
+    return {**value, kind: entries[-KEPT:], **gone}
 
 
 def note_failure(run: Run, refusal: Refusal, *, onto: Document) -> None:
@@ -218,9 +239,9 @@ def note_failure(run: Run, refusal: Refusal, *, onto: Document) -> None:
     new = FailedRelease(
         at=run.clock.stamp(), commit=run.commit, by=run.who, run=run.id, sentence=refusal.text.splitlines()[0]
     )
-    failures = [*onto.value.get("failures", ()), dataclasses.asdict(new)][-KEPT:]
+    value = _chained(onto.value, "failures", dataclasses.asdict(new))
     with contextlib.suppress(Refusal):
-        run.store.write(layout.history(run.identity), {**onto.value, "failures": failures}, seen=onto.etag)
+        run.store.write(layout.history(run.identity), value, seen=onto.etag)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,20 +268,28 @@ class Verified:
 
 
 def verify(value: Mapping[str, Any]) -> Verified:
-    """Hold each release of a history's document against its chain. Raises HistoryChanged, with the first one that does not fit.
+    """Hold each entry of a history's document against its chain. Raises HistoryChanged, with the first one that does not fit.
 
     What an older pipeline wrote has no chain: it is believed as long as nothing before it has one.
     """
-    old = list[LiveRelease]()
-    before: Mapping[str, Any] = {"chain": value.get("dropped", "")}
-    for each in value["releases"]:
+    end, old = _held(value, "releases")
+    _held(value, "failures")
+    return Verified(end=end, unchained=tuple(map(LiveRelease.of, old)))
+
+
+def _held(value: Mapping[str, Any], kind: str) -> tuple[str, list[Mapping[str, Any]]]:
+    """The end of a chain, and the entries that it does not hold."""
+    old = list[Mapping[str, Any]]()
+    before: Mapping[str, Any] = {"chain": value.get(DROPPED[kind], "")}
+    for each in value.get(kind, ()):
         chained = each.get("chain") or before.get("chain")
         if chained and each.get("chain") != _chain(each, before):
-            raise HistoryChanged(at=each["at"], release=Digest(each["digest"]).id)
+            name = Digest(each["digest"]).id if kind == "releases" else each["commit"]
+            raise HistoryChanged(what=kind.removesuffix("s"), at=each["at"], name=name)
         if not chained:
-            old.append(LiveRelease.of(each))
+            old.append(each)
         before = each
-    return Verified(end=str(before.get("chain", "")), unchained=tuple(old))
+    return str(before.get("chain", "")), old
 
 
 def _chain(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:

@@ -67,6 +67,8 @@ PR_SET_PDEATHSIG = 1
 """Of `linux/prctl.h`."""
 OUTPUT = 20_000
 """Characters of a failed command's output that are told."""
+HOOK_SECONDS = 600.0
+"""Seconds that a script of the repository has."""
 
 
 class Failure(Exception):
@@ -83,6 +85,7 @@ class HostRelease:
     The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature` of the tarball;
     `keep`, `static_hours`, `job_seconds`; `migrations`: patterns of files that change the database; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
+    `hooks`: the scripts of the repository, each with `name`, `when`, `phase`, `root`, `must` and `text`; `commit`, `environment`, `host` for them.
     Of a rollback alone `undoes`: the release that it undoes, `undoes_online`: whether what that has migrated, the code before knows;
     and `instead`: what to type where there is no way back.
     """
@@ -100,6 +103,7 @@ class HostRelease:
         self.online = False
         self.downtime = 0.0
         self.notes: list[str] = []
+        self.late: list[str] = []
         self.steps: list[tuple[str, float]] = []
 
     # --- what the host has ------------------------------------------------------------------------------
@@ -922,6 +926,59 @@ class HostRelease:
             for each in (self.folder, self.folder.with_name(f"{self.id}.partial"), self.tarball.parent):
                 remove(each)
 
+    # --- hooks ------------------------------------------------------------------------------------------
+
+    def hooks(self, when: str, phase: str) -> None:
+        """The repository's scripts before or after a phase. One that ends badly is the phase's failure, unless visitors have the release."""
+        for each in self.plan["hooks"]:
+            if (each["when"], each["phase"]) != (when, phase):
+                continue
+            try:
+                with self.step(f"Hook {each['name']}"):
+                    self.hook(each)
+            except Failure as failure:
+                told_only = phase == "undo" or (when == "after" and phase in SEEN and not each["must"])
+                if not told_only:
+                    raise
+                said = "".join(f": {line}" for line in str(failure.output).strip().splitlines()[-1:])
+                self.late.append(f"{failure}{said}")
+
+    def hook(self, said: Mapping[str, Any]) -> None:
+        """A script, as the application's user unless its name says root. It is no file of the host; what it leaves running is not waited for."""
+        told = {
+            "ID": self.id,
+            "DIGEST": self.plan["sha256"],
+            "COMMIT": self.plan["commit"],
+            "ENVIRONMENT": self.plan["environment"],
+            "HOST": self.plan["host"],
+            "PHASE": said["phase"],
+            "PATH": str(self.root),
+            "PREVIOUS": self.previous(),
+        }
+        names = {f"RELEASE_{name}": value for name, value in told.items()}
+        with (
+            os.fdopen(os.memfd_create("hook"), "wb") as file,
+            os.fdopen(os.memfd_create("out"), "r+b") as out,
+        ):
+            file.write(said["text"].encode(errors="surrogateescape"))
+            file.flush()
+            reader = said["text"].partition("\n")[0][2:].split(None, 1)
+            with self.started(
+                [*reader, f"/dev/fd/{file.fileno()}"],
+                cwd=self.folder if self.marker.exists() else self.root,
+                root=said["root"],
+                env={**self.environment(), **names},
+                pass_fds=(file.fileno(),),
+                stdout=out,
+            ) as child:
+                try:
+                    code: object = child.wait(HOOK_SECONDS)
+                except subprocess.TimeoutExpired:
+                    code = f"none within {HOOK_SECONDS:.0f} s"
+            out.seek(0)
+            if code != 0:
+                raise Failure(f"hooks/{said['name']}: exit code {code}", out.read().decode(errors="replace"))
+
     # --- commands ---------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -961,13 +1018,13 @@ class HostRelease:
             child = subprocess.Popen(
                 list(command),
                 cwd=cwd or self.folder,
-                env=self.environment(),
                 umask=0o022,
                 process_group=0,
                 preexec_fn=end_with_parent,
                 text=True,
                 errors="replace",
                 **{
+                    "env": self.environment(),
                     "stdin": subprocess.DEVNULL,
                     "stdout": subprocess.PIPE,
                     "stderr": subprocess.STDOUT,
@@ -1173,26 +1230,30 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
     The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `online` (it was migrated while open), `downtime` (seconds of the maintenance that it has
-    ended), `notes` and `steps` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
+    ended), `notes`, `late` (hooks that failed once visitors had the release) and `steps` and `phases` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
     """
-    release, failed = HostRelease(plan), None
+    release, failed, took = HostRelease(plan), None, list[tuple[str, float]]()
     with alone(release.root):
         for phase in plan["phases"]:
+            begun = time.monotonic()
             try:
-                PHASES[phase](release)
+                between_hooks(release, phase)
             except BrokenPipeError:  # nobody listens any more: the next release goes on
                 raise
             except (Failure, OSError) as problem:
+                step = release.steps[-1][0]
                 outcome = (
                     undone(release) if phase in UNDONE else f"{release.linked('current') or 'nothing'} runs"
                 )
                 failed = {
-                    "step": release.steps[-1][0],
+                    "step": step,
                     "reason": str(problem),
                     "output": getattr(problem, "output", ""),
                     "outcome": outcome,
                     "remedy": getattr(problem, "remedy", ""),
                 }
+            took.append((phase, round(time.monotonic() - begun, 3)))
+            if failed:
                 break
     return {
         "changed": release.changed,
@@ -1201,15 +1262,33 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
         "online": release.online,
         "downtime": release.downtime,
         "notes": release.notes,
+        "late": release.late,
         "steps": release.steps,
+        "phases": took,
         "failed": failed,
     }
+
+
+def between_hooks(release: HostRelease, phase: str) -> None:
+    """A phase and its hooks, which run where it may have something to do. Of `undo` see `undone`."""
+    busy = phase != "undo" and not release.is_live()
+    if busy:
+        release.hooks("before", phase)
+    PHASES[phase](release)
+    if busy:
+        release.hooks("after", phase)
 
 
 def undone(release: HostRelease) -> str:
     """Where the site stands once the release is undone."""
     try:
-        return release.undo()
+        busy = bool(release.note())
+        if busy:
+            release.hooks("before", "undo")
+        stands = release.undo()
+        if busy:
+            release.hooks("after", "undo")
+        return stands
     except (Failure, OSError) as problem:
         return f"and it could not be undone: {problem}"
 
@@ -1232,6 +1311,8 @@ PHASES: Mapping[str, Callable[[HostRelease], None]] = {
 }
 UNDONE = ("live", "open", "undo")
 """The phases that are undone where they fail."""
+SEEN = ("live", "open", "settle")
+"""The phases after which visitors have the release."""
 
 
 def main(plan: Mapping[str, Any]) -> None:

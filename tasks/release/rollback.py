@@ -73,21 +73,25 @@ def go_back(run: Run) -> Outcome:
     found = infrastructure.existing(run)
     reached = hosts.reachable(run, found)
     told = {**server.variables(run), **release.variables_here(run, way.to.digest)}
+    told["release_commit"] = way.to.commit
     undoes = {"undoes": way.undoes.digest.id, "undoes_online": way.online, "instead": way.instead}
     plan = {**release.plan(told), **undoes}
-    answers = release.perform(run, "rollback", BACK, reached, plan)
-    closed = any(each.closed for each in answers)
-    if not closed and (wrong := release.seen_wrong(run)):  # no reason to go on with what somebody undoes
-        run.console.event("rollback", wrong)
+    with release.watched(run, document) as watch:
+        answers = release.perform(run, "rollback", BACK, reached, plan)
+        closed = any(each.closed for each in answers)
+        if not closed and (wrong := release.seen_wrong(run)):  # no reason to go on with what somebody undoes
+            run.console.event("rollback", wrong)
     answers += release.perform(run, "rollback", release.END, reached, plan)
     release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
     release.tag(run, [each.id for each in found], way.to.commit)
     undone.mark(run, way.undoes.digest)
-    seconds, measured = run.clock.monotonic() - begun, release.measured(answers)
+    seconds, measured = run.clock.monotonic() - begun, release.measured(answers, watch)
     history.add_rollback(run, way.undoes, way.to, onto=document, seconds=seconds, measured=measured)
+    release.tell(run, "rollback", answers, watch)
+    release.accept_late(answers, "rollback")
     to, what = way.to, way.undoes.digest.id
     return Outcome(
-        facts={},
+        facts={"commit": str(to.commit)},
         done=f"{to.digest.id} of {to.commit.short} is live again, as since {to.at}; {what} goes no further",
         unchanged="",
     )

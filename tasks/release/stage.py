@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import hooks
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.hosts.hosts import Hosts
@@ -18,13 +20,15 @@ from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
 from tasks.refusal import UNKNOWN, Refusal
-from tasks.release import history, undone
+from tasks.release import history, probe, undone
 from tasks.release.phases import Failure, Site
+from tasks.release.probe import Probe
 from tasks.server import stage as server
 from tasks.settings import plain
 from tasks.tarball import signature, stored
 
 if TYPE_CHECKING:
+    from tasks.bucket.store import Document
     from tasks.process.threads import Threads
     from tasks.run import Run
     from tasks.version import Version
@@ -101,7 +105,9 @@ def go_live(
     reached = hosts.reachable(run, found)
     before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
     try:
-        answers = put_live(run, reached, plan({**server.variables(run), **variables(run, digest)}))
+        told = plan({**server.variables(run), **variables(run, digest)})
+        with watched(run, before) as watch:
+            answers = put_live(run, reached, told, watch)
         read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
     except Refusal as refusal:
         if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
@@ -109,7 +115,9 @@ def go_live(
         raise
     tag(run, [each.id for each in found], run.commit)
     seconds = run.clock.monotonic() - begun
-    history.add(run, digest, onto=before, seconds=seconds, measured=measured(answers))
+    history.add(run, digest, onto=before, seconds=seconds, measured=measured(answers, watch))
+    tell(run, "release", answers, watch)
+    accept_late(answers, "release")
     return Outcome(
         facts={"digest": str(digest), "machines": [each.id for each in found]},
         done=f"{digest.id} is live",
@@ -117,13 +125,40 @@ def go_live(
     )
 
 
-def put_live(run: Run, reached: Sequence[Host], plan: Mapping[str, Any]) -> list[Answer]:
+@contextlib.contextmanager
+def watched(run: Run, known: Document) -> Iterator[Probe | None]:
+    """Ask the site meanwhile, as visitors do; not before the first release, as nothing is there yet."""
+    if not known.value["releases"]:
+        yield None
+        return
+    said = run.profile.release
+    site = Site(run.host_name, *run.cloud.http_address(run.host_name))
+    watch = Probe(site, [said.health_path, *said.pages[:1]])
+    try:
+        yield watch
+    finally:
+        watch.stop()
+
+
+def tell(run: Run, stage: str, answers: Sequence[Answer], watch: Probe | None) -> None:
+    """Tell what visitors had, in the run's report too, where something has changed for them."""
+    if watch and any(each.changed for each in answers):
+        words = watch.seen.words if watch.seen else probe.NOT_MEASURED
+        run.console.event(stage, f"visitors: {words}")
+        run.console.note_fact("visitors", words)
+
+
+def put_live(
+    run: Run, reached: Sequence[Host], plan: Mapping[str, Any], watch: Probe | None = None
+) -> list[Answer]:
     """Run the phases on all hosts, and look at the site from outside before the last one. Raises PhaseFailed, or a refusal of SSH."""
 
     answers = perform(run, "release", UP, reached, plan)
     looks = any(each.changed for each in answers) and not any(each.closed for each in answers)
     if looks and (wrong := seen_wrong(run)):
         perform(run, "release", DOWN, reached, {**plan, "why": wrong})
+    if watch:
+        watch.stop()
     return [*answers, *perform(run, "release", END, reached, plan)]
 
 
@@ -137,8 +172,15 @@ def perform(
     )
 
 
-def measured(answers: Sequence[Answer]) -> history.Measured:
-    """What the hosts have measured: of each step, and of the maintenance, the slowest one."""
+def accept_late(answers: Sequence[Answer], stage: str) -> None:
+    """Raises HookFailed where a hook has failed once visitors had the release, which stays."""
+    if late := [words for each in answers for words in each.late]:
+        raise hooks.HookFailed(stage=stage, problem=f"{late[0]}; nothing was undone")
+
+
+def measured(answers: Sequence[Answer], watch: Probe | None = None) -> history.Measured:
+    """What the hosts have measured: of each step, and of the maintenance, the slowest one; and what visitors had."""
+    seen = watch.seen if watch else None
     told: dict[str, list[bool | None]] = {}
     steps: dict[str, float] = {}
     for each in answers:
@@ -150,7 +192,8 @@ def measured(answers: Sequence[Answer]) -> history.Measured:
         migrated=True if True in hosts else None if None in hosts else False,
         online=all(each.online for each in answers if each.migrated) and True in hosts,
         notes=tuple(dict.fromkeys(note for each in answers for note in each.notes)),
-        downtime=max((each.downtime for each in answers), default=0.0),
+        downtime=max([seen.downtime if seen else 0.0, *(each.downtime for each in answers)]),
+        slowest=seen.slowest if seen else None,
         steps=tuple(steps.items()),
     )
 
@@ -210,6 +253,9 @@ def variables_here(run: Run, digest: Digest) -> dict[str, object]:
         "release_job_seconds": JOB_SECONDS,
         "release_migrations": [*run.profile.migrations],
         **_administrator(run),
+        "release_commit": run.commit,
+        "release_environment": run.identity,
+        "release_hooks": hooks.for_hosts(run.root),
         "release_profile": {name: each for name, each in _profile(run).items() if each is not None},
     }
 
@@ -230,6 +276,9 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "static_hours",
         "job_seconds",
         "migrations",
+        "commit",
+        "environment",
+        "hooks",
         "profile",
     )
     return {

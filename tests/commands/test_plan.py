@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from tests.conftest import commit, doit, git
 from tests.paper import copy_paper, users_cloud
@@ -83,6 +84,12 @@ def test_a_stage_that_ran_alone_shows_in_what_is_planned_for_those_behind_it(rel
 
 
 def test_a_machine_made_alone_is_planned_to_be_provisioned(released):
+    profile = released / "applications" / "magento2" / "profile.yml"
+    told = yaml.safe_load(profile.read_text())
+    del told["server"]["roles"]["database"]  # each would have one of its own
+    profile.write_text(yaml.safe_dump(told, sort_keys=False))
+    commit(released, "no database")
+    said(doit(released, "release"))
     environment = released / "environments" / "testing.yml"
     environment.write_text(environment.read_text().replace("instances: 1", "instances: 2"))
     commit(released, "two machines")

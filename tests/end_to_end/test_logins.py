@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
+import re
 import subprocess
 import tempfile
 import threading
@@ -111,3 +113,38 @@ def test_a_host_is_known_and_logged_in_to_through_a_relay(host, tmp_path):
     assert set(found) == set(ssh.offered(host.address))
     nowhere = dataclasses.replace(host, proxy=proxy)
     assert ssh.python(nowhere, "server", "print(40 + 2)").strip() == "42"
+
+
+@pytest.mark.promise("ssh-is-hardened")
+def test_ssh_offers_nothing_that_an_audit_has_something_against(host):
+    """But for the quick key exchange, which it warns of as somebody may record it and break it one day."""
+    audited = subprocess.run(
+        ["ssh-audit", "--json", "--skip-rate-test", host.address], capture_output=True, text=True
+    )
+    said = json.loads(audited.stdout)
+    offered = [each for kind in ("kex", "key", "enc", "mac") for each in said[kind]]
+    against = [each["algorithm"] for each in offered if each["notes"].keys() & {"fail", "warn"}]
+    assert against == ["curve25519-sha256"]
+    assert len(offered) > len(against)
+
+
+@pytest.mark.promise("administrators-come-and-go")
+def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_neither(
+    site, administrators_key, tmp_path
+):
+    host = site.host
+    alice = dataclasses.replace(host, user="alice", key=administrators_key.read_text())
+    assert ssh.python(alice, "server", "import os; print(os.getuid())") == "0"
+    settings = site.root / "environments" / "testing.yml"
+    said = settings.read_text()
+    settings.write_text(re.sub(r"administrators: \[.*?\]", "administrators: []", said))
+    try:
+        commit(site.root)
+        released = site.doit("server")
+        assert released.returncode == 0, released.stdout + released.stderr
+        with pytest.raises(LoginRefused, match="alice"):
+            ssh.python(alice, "server", "print(1)")
+        assert site.ssh("getent passwd alice || echo nobody", tmp=tmp_path) == "nobody"
+    finally:
+        settings.write_text(said)
+        commit(site.root)

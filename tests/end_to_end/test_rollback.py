@@ -110,11 +110,21 @@ def migration(*, due, run):
 
 
 @pytest.mark.parametrize(("way", "failure"), [(by_doit, PhaseFailed), (by_hand, PlaybookFailed)])
-@pytest.mark.promise("same-release-changes-nothing", "playing-by-hand-is-the-same")
-def test_the_same_release_again_changes_nothing_either_way(go_live, current, way, failure):
+@pytest.mark.promise(
+    "same-release-changes-nothing", "playing-by-hand-is-the-same", "a-hook-is-the-application-s"
+)
+def test_the_same_release_again_changes_nothing_either_way(go_live, current, way, failure, site, tmp_path):
     name = way.__name__
-    assert go_live(name, way=way) > 0
-    assert go_live(name, way=way) == 0
+    text = f'#!/bin/bash\necho "$(id -un) $RELEASE_PHASE $RELEASE_ENVIRONMENT $RELEASE_HOST" >> /tmp/{name}-$UID\n'
+    hooks = [
+        {"name": "x", "when": "after", "phase": "live", "root": each, "must": False, "text": text}
+        for each in (True, False)
+    ]
+    assert go_live(name, way=way, release_hooks=hooks) > 0
+    assert go_live(name, way=way, release_hooks=hooks) == 0
+    user, host = server.variables(site.run)["application_user"], hosts.known(site.run)[0].id
+    ran = site.ssh(f"sudo cat /tmp/{name}-*", tmp=tmp_path).splitlines()
+    assert sorted(ran) == sorted(f"{who} live {site.run.identity} {host}" for who in ("root", user))
     before = current()
     with pytest.raises(failure, match=f"answers 404, not 200.*; {before} runs as before"):
         go_live(name, way=way, commands={"health_path": "/nowhere-at-all.html"})
@@ -156,7 +166,9 @@ def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
     assert states.split() == ["inactive", "active", "active"]
 
 
-@pytest.mark.promise("rollback-goes-to-the-one-before", "the-switch-drops-no-request")
+@pytest.mark.promise(
+    "rollback-goes-to-the-one-before", "the-switch-drops-no-request", "visitors-are-measured"
+)
 def test_a_rollback_shows_the_page_before_and_drops_no_request(site):
     template = site.root / "app/app/code/Shop/Catalog/view/frontend/templates/list.phtml"
     page = template.read_text()
@@ -169,6 +181,8 @@ def test_a_rollback_shows_the_page_before_and_drops_no_request(site):
         assert site.stages("rollback") == {"rollback": "done"}
     assert set(answers) == {200}
     assert "release one" in site.get()[1]
+    *_, two, one = history.read(site.run.store, site.run.identity)
+    assert [(each.downtime, each.slowest is None) for each in (two, one)] == [(0.0, False)] * 2
     assert "goes no further" in site.doit("release").stderr
     assert site.doit("allow", history.read(site.run.store, site.run.identity)[-1].undid).returncode == 0
     assert site.stages("release")["release"] == "done"

@@ -37,14 +37,14 @@ def test_each_release_on_the_machines_has_a_line_with_what_the_history_says():
     known = [
         live(OLD),
         live(NEW, subject="A cup", downtime=4.0),
-        live(OLD, undid=NEW, at="2026-11-27 11:00 UTC"),
+        live(OLD, undid=NEW, at="2026-11-27 11:00 UTC", slowest=0.314),
     ]
     there = [host("i-1", OLD, "", OLD, NEW, STRANGE)]
     assert lines(joined(there, known, {NEW})) == [
-        "state         release           commit   author  live since            s    closed s  by   why",
+        "state         release           commit   author  live since            s    down s  slowest s  by   why",
         "kept          cccccccccccccccc",
-        "kept, undone  bbbbbbbbbbbbbbbb  1111111  Lee     2026-11-27 10:00 UTC  3.1  4.0       kim  A cup",
-        "current       aaaaaaaaaaaaaaaa  1111111  Lee     2026-11-27 11:00 UTC  3.1  -         kim  rollback of bbbbbbbbbbbbbbbb",
+        "kept, undone  bbbbbbbbbbbbbbbb  1111111  Lee     2026-11-27 10:00 UTC  3.1  4.0     -          kim  A cup",
+        "current       aaaaaaaaaaaaaaaa  1111111  Lee     2026-11-27 11:00 UTC  3.1  0.0     0.31       kim  rollback of bbbbbbbbbbbbbbbb",
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from tasks.console.console import Console
+from tasks.console.journal import Journal
 from tasks.hosts import phased
 from tasks.hosts.phased import PhaseFailed, Program
 from tasks.hosts.ssh import Host, HostUnreachable
@@ -20,7 +21,7 @@ def a_host(name):
 
 
 def an_answer(**more):
-    return f"Fetch\n{json.dumps({'changed': True, 'closed': False, 'migrated': None, 'online': False, 'downtime': 0, 'notes': [], 'steps': [], 'failed': None, **more})}"
+    return f"Fetch\n{json.dumps({'changed': True, 'closed': False, 'migrated': None, 'online': False, 'downtime': 0, 'notes': [], 'late': [], 'steps': [], 'phases': [], 'failed': None, **more})}"
 
 
 FAILED = {
@@ -141,3 +142,18 @@ def test_a_step_is_shown_and_an_answer_is_not():
     for line in an_answer().splitlines():
         phased.progress(line, shown.append)
     assert shown == ["Fetch"]
+
+
+def test_the_phases_of_each_host_are_in_the_journal_with_their_times(tmp_path):
+    failed = {**FAILED, "outcome": "went back"}
+    two = Two(tmp_path, a_bring=an_answer(phases=[["bring", 1.0], ["live", 2.0]], failed=failed))
+    console = Console(io.StringIO())
+    console.journal = Journal(tmp_path)
+    (answer,) = answers = two.perform("a")
+    with pytest.raises(PhaseFailed):
+        phased.accept(answers, stage="release", console=console, log=None)
+    bring, live = console.journal.content["phases"]
+    assert (bring["phase"], bring["host"], bring["stage"], bring["problem"]) == ("bring", "a", "release", "")
+    assert live["problem"] == "release: a: Check: / answers 503, not 200; went back"
+    assert live["began"] == pytest.approx(bring["began"] + 1.0)
+    assert live["began"] + live["seconds"] == pytest.approx(answer.at, abs=0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.digest import Digest
 from tasks.release.figures import figures
-from tasks.release.history import FailedRelease, History, LiveRelease
+from tasks.release.history import KEPT, FailedRelease, History, LiveRelease
 from tasks.version import Version
 
 NOW = datetime.datetime(2026, 11, 27, 12, 0, tzinfo=datetime.UTC)
@@ -67,3 +67,12 @@ def test_what_is_older_than_the_days_that_count_counts_no_more():
     found = History(releases=(live("20 10:00"),), failures=(failed("20 09:00"),))
     assert figures(found, NOW + datetime.timedelta(days=100)).a_week == 0
     assert figures(found, NOW + datetime.timedelta(days=100)).failed == 0
+
+
+def test_a_history_that_has_dropped_its_oldest_entries_tells_of_fewer_days():
+    """100 releases in ten days are 70 a week, not 8."""
+    begun = NOW - datetime.timedelta(days=10)
+    times = [begun + datetime.timedelta(hours=each * 2.4) for each in range(KEPT)]
+    releases = tuple(live(f"{each:%d %H:%M}", digest=f"{number:03}") for number, each in enumerate(times))
+    found = figures(History(releases=releases), NOW)
+    assert (found.days, found.a_week) == (10, 70.0)

@@ -118,11 +118,13 @@ def test_a_release_that_failed_is_noted_and_is_no_release(refusal, noted):
 
 
 def added(number):
-    """The document of a history of so many releases."""
+    """The document of a history of so many releases, and as many failures."""
     world = Alone()
 
     def act(run):
         for each in range(number):
+            failure = HostUnreachable(stage="release", host=f"i-{each}", address="10.0.0.1", port=22)
+            history.note_failure(run, failure, onto=history.opened(run.store, run.identity))
             history.add(run, Digest(f"{each:064x}"), seconds=each)
         return history.opened(run.store, run.identity).value
 
@@ -133,7 +135,7 @@ def added(number):
 @pytest.mark.parametrize("number", [1, 3, history.KEPT + 2])
 def test_a_history_is_as_it_was_written(number):
     value = added(number)
-    assert len(value["releases"]) == min(number, history.KEPT)
+    assert len(value["releases"]) == len(value["failures"]) == min(number, history.KEPT)
     history.verify(value)
 
 
@@ -151,10 +153,13 @@ CHANGES = {
 @pytest.mark.promise("changed-past-is-found")
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("number", [3, history.KEPT + 2])
-def test_a_change_of_the_past_is_found(number, change):
+@pytest.mark.parametrize("kind", ["releases", "failures"])
+def test_a_change_of_the_past_is_found_and_named(number, kind, change):
     value = added(number)
-    change(value["releases"])
-    with pytest.raises(HistoryChanged, match="is not as it was written\n    doit history --json"):
+    change(value[kind])
+    with pytest.raises(
+        HistoryChanged, match=f"the {kind[:-1]} of 20.*is not as it was written\n    doit history --json"
+    ):
         history.verify(value)
 
 

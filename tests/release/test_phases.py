@@ -181,6 +181,10 @@ class Host:
             "keep": 2,
             "static_hours": 24,
             "job_seconds": 1,
+            "hooks": [],
+            "commit": "1a2b3c4",
+            "environment": "testing",
+            "host": "i-1",
             "shared": ["media", "etc/env"],
             "configured": ["etc/env"],
             "scripts": {},
@@ -1821,3 +1825,121 @@ def test_a_note_of_an_older_pipeline_is_read(host):
     assert host.fails("new", files={"page": "ill"}).endswith(
         "the site stays in maintenance until a release succeeds"
     )
+
+
+def hook(name, script, **more):
+    when, _, phase = name.partition("-")
+    return {
+        "name": name,
+        "when": when,
+        "phase": phase,
+        "root": False,
+        "must": False,
+        "text": f"#!/bin/sh\n{script}\n",
+        **more,
+    }
+
+
+def hooked(host, name, *hooks, **more):
+    return host.does(name, hooks=[*hooks], **more)
+
+
+@pytest.mark.promise("a-hook-knows-its-release")
+def test_hooks_run_before_and_after_each_phase_and_know_their_release(host):
+    seen = host.folder / "seen"
+    say = f'echo "$1 $RELEASE_PHASE $RELEASE_ID $RELEASE_COMMIT $RELEASE_ENVIRONMENT $RELEASE_HOST $RELEASE_PREVIOUS" >> {seen}'
+    both = [hook(f"{when}-{phase}", say.replace("$1", when)) for when in ("before", "after") for phase in ALL]
+    host.live("old")
+    answer = hooked(host, "new", *both)
+    assert (answer["failed"], [name for name, _ in answer["phases"]]) == (None, [*ALL])
+    known = "new 1a2b3c4 testing i-1 old"
+    assert seen.read_text().splitlines() == [
+        f"{when} {phase} {known}" for phase in ALL for when in ("before", "after")
+    ]
+    seen.unlink()
+    answer = hooked(host, "new", *both)
+    assert (answer["changed"], seen.exists()) == (False, False), "the same release again has nothing to do"
+
+
+def test_a_hook_may_be_of_any_language_reads_nothing_and_is_in_the_release_s_folder(host):
+    seen = host.folder / "seen"
+    text = f"#!{sys.executable} -I\nimport os, sys\nopen({str(seen)!r}, 'w').write(os.getcwd() + sys.stdin.read())\n"
+    assert hooked(host, "new", hook("after-bring", "", text=text))["failed"] is None
+    assert seen.read_text() == str(host.root / "releases" / "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "stands"),
+    [
+        ("before-bring", "old runs"),
+        ("after-bring", "old runs"),
+        ("before-live", "old runs as before"),
+        ("before-open", "went back to old"),
+    ],
+)
+@pytest.mark.promise("a-hook-before-stops-the-release")
+def test_a_hook_that_fails_before_visitors_have_the_release_is_the_phase_s_failure(host, name, stands):
+    host.live("old")
+    before = host.state()
+    failed = hooked(host, "new", hook(name, "echo the licence has ended; exit 3"))["failed"]
+    assert failed["step"] == f"Hook {name}"
+    assert failed["reason"] == f"hooks/{name}: exit code 3"
+    assert (failed["output"].strip(), failed["outcome"]) == ("the licence has ended", stands)
+    assert host.state()["current"] == before["current"]
+    host.live("new")
+
+
+@pytest.mark.parametrize("name", ["after-live", "after-open", "after-settle"])
+@pytest.mark.promise("a-hook-after-is-told")
+def test_a_hook_that_fails_once_visitors_have_the_release_is_told_and_undoes_nothing(host, name):
+    host.live("old")
+    answer = hooked(host, "new", hook(name, "echo the cache does not answer; exit 3"))
+    assert answer["failed"] is None
+    assert answer["late"] == [f"hooks/{name}: exit code 3: the cache does not answer"]
+    assert (host.current, host.under_way()) == ("new", {})
+
+
+@pytest.mark.parametrize("name", ["after-live", "after-open"])
+@pytest.mark.promise("a-hook-after-is-told")
+def test_a_hook_that_must_end_well_undoes_what_visitors_have(host, name):
+    host.live("old")
+    answer = hooked(host, "new", hook(name, "exit 3", must=True))
+    assert (answer["failed"]["outcome"], answer["late"], host.current) == ("went back to old", [], "old")
+
+
+def test_a_hook_of_undo_sees_what_is_undone_and_cannot_hinder_it(host):
+    host.live("old")
+    seen = host.folder / "seen"
+    both = [hook("before-undo", f"echo $RELEASE_ID >> {seen}; exit 3"), hook("after-undo", f"echo >> {seen}")]
+    answer = hooked(host, "new", *both, files={"page": "fine"}, profile={"after_switch": [["false"]]})
+    assert (answer["failed"]["outcome"], host.current) == ("went back to old", "old")
+    assert (seen.read_text(), answer["late"]) == ("new\n\n", ["hooks/before-undo: exit code 3"])
+    seen.unlink()
+    assert hooked(host, "new", *both, hook("before-live", "exit 3"))["failed"]["step"] == "Hook before-live"
+    assert not seen.exists(), "nothing was begun"
+
+
+def test_a_hook_that_does_not_end_is_ended_and_what_it_leaves_running_is_not_waited_for(host, monkeypatch):
+    host.live("old")
+    assert (
+        hooked(host, "new", hook("after-bring", "sleep 30 & echo $! > $RELEASE_PATH/left"))["failed"] is None
+    )
+    os.kill(int((host.root / "left").read_text()), 9)
+    monkeypatch.setattr(phases, "HOOK_SECONDS", 0.2)
+    failed = hooked(host, "newer", hook("before-live", "exec sleep 30"))["failed"]
+    assert failed["reason"] == "hooks/before-live: exit code none within 0 s"
+    assert host.current == "new"
+
+
+def test_a_reader_that_is_not_there_is_named(host):
+    host.live("old")
+    failed = hooked(host, "new", hook("before-live", "", text="#!/nowhere/php\n"))["failed"]
+    assert failed["reason"] == "/nowhere/php cannot be started: No such file or directory"
+
+
+@pytest.mark.promise("a-hook-is-the-application-s")
+def test_a_hook_runs_as_the_application_s_user_unless_its_name_says_root(guarded):
+    who = 'id -un >> "$RELEASE_PATH/shared/media/who"'
+    user, root = hook("after-bring", who), hook("before-live", who, root=True)
+    assert hooked(guarded, "new", user, root)["failed"] is None
+    assert (guarded.root / "shared/media/who").read_text().split() == [guarded.user, "root"]

@@ -9,10 +9,12 @@ import io
 import pytest
 
 from tasks.digest import Digest
+from tasks.hooks import HookFailed
 from tasks.hosts.hosts import Hosts
+from tasks.hosts.phased import Answer
 from tasks.hosts.ssh import Host, HostUnreachable
 from tasks.process.threads import Threads
-from tasks.release.stage import NotLive, parts, read_back, variables
+from tasks.release.stage import NotLive, accept_late, parts, read_back, variables
 from tasks.tarball import stage as tarball
 from tasks.tarball.build.layers import Build
 from tests.cloud.embedded.conftest import server  # noqa: F401  (a fixture)
@@ -93,3 +95,11 @@ def test_a_setting_that_the_playbook_is_told_is_among_the_parts(project, start, 
     told = f"release_{own}"
     assert variables(other, digest)[told] != variables(run, digest)[told]
     assert {each for each, value in parts(other).items() if value != parts(run)[each]} == {name}
+
+
+@pytest.mark.promise("a-hook-after-is-told")
+def test_a_hook_that_failed_once_the_release_was_live_is_the_command_s_failure():
+    accept_late([Answer(host="i-1")], "release")
+    with pytest.raises(HookFailed) as told:
+        accept_late([Answer(host="i-1", late=("hooks/after-open: exit code 3",))], "release")
+    assert told.value.text == "release: hooks/after-open: exit code 3; nothing was undone\n    doit release"

@@ -196,7 +196,16 @@ WANTED: dict[str, dict[str, str]] = {
         "post_max_size": "64m",
         "opcache.validate_timestamps": "0",
     },
+    "roles/base/templates/sshd.conf.j2": {
+        "PermitRootLogin": "no",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "AuthorizedKeysFile": r"\.ssh/authorized_keys /etc/ssh/keys/%u",
+        "AllowTcpForwarding": "local",
+        "AllowAgentForwarding": "no",
+    },
     "roles/base/templates/upgrades.conf.j2": {
+        "Unattended-Upgrade::Automatic-Reboot": '"false";',
         "APT::Periodic::Update-Package-Lists": '"1";',
         "APT::Periodic::Unattended-Upgrade": '"1";',
     },

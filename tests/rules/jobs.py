@@ -21,6 +21,7 @@ ROLES = {
     ("start", DEFAULT): "BUILDER_ROLE",
     ("start", BRANCH): "BRANCH_ROLE",
     ("continue", DEFAULT): "RELEASER_ROLE",
+    ("rollback", DEFAULT): "RELEASER_ROLE",
     ("stop", DEFAULT): "RELEASER_ROLE",
     ("stop", BRANCH): "BRANCH_ROLE",
     ("sweep --yes", DEFAULT): "SWEEPER_ROLE",
@@ -124,7 +125,7 @@ def jobs(root: Path) -> list[Job]:
         # a custom pipeline runs where somebody starts it: of these the environment's permissions name the branch
         there = (
             DEFAULT
-            if control in ("continue", "sweep --yes", "image") or "branch=main" in str(step)
+            if control in ("continue", "rollback", "sweep --yes", "image") or "branch=main" in str(step)
             else place
         )
         found.append(
@@ -197,7 +198,7 @@ def a_job_has_an_end_and_waits_for_its_like(root: Path) -> list[Finding]:
     for _, name, step in bitbucket(root):
         control = _control(step)
         alone = "deployment" in step or "concurrency-group" in step
-        if control in ("tarball", "continue", "sweep --yes", "image") and not alone:
+        if control in ("tarball", "continue", "rollback", "sweep --yes", "image") and not alone:
             found.append(f"{BITBUCKET}: {name}: runs beside its like")
     return found
 

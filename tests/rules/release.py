@@ -36,7 +36,7 @@ def _steps(said: Any) -> Any:
 
 def said(*notes: str, **failed: str) -> dict[str, Any]:
     """What a host answered."""
-    answer = {"changed": True, "notes": notes, "failed": failed or None}
+    answer = {"changed": True, "notes": notes, "late": [], "phases": [], "failed": failed or None}
     return {"__release_ran": {"stdout_lines": ["Fetch", json.dumps(answer)]}}
 
 

@@ -391,7 +391,7 @@ def the_application_s_commands_run_as_its_user(root: Path) -> list[Finding]:
         if (task.said.get("become"), task.said.get("become_user")) != (True, "{{ application_user }}")
     ]
     for task in tasks(root):
-        if task.module != "user":
+        if task.module != "user" or task.role == "base":  # people, who log in
             continue
         wanted = {"system": True, "create_home": False, "shell": "/usr/sbin/nologin"}
         told = {name: task.arguments.get(name) for name in wanted}
@@ -430,13 +430,14 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {
     "redis": "restarted",
     "mariadb": "restarted",
     "systemd-journald": "restarted",
+    "ssh": "reloaded",
     "nginx": "reloaded",
     "nftables": "reloaded",
 }
@@ -514,7 +515,7 @@ def a_service_starts_at_boot(root: Path) -> list[Finding]:
             for task in own
             if task.section == "handlers"
             and "name" in task.arguments
-            and task.arguments["name"] != "systemd-journald"
+            and task.arguments["name"] not in ("systemd-journald", "ssh")
         }
         found += [
             f"{handled[name]}: {name} is not enabled and started" for name in handled if name not in enabled
