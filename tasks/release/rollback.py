@@ -32,10 +32,11 @@ class NoWayBack(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class WayBack:
-    """What is undone, and what is live then."""
+    """What is undone, and what is live then. `online`: what is undone has migrated the database, and the other one works with that."""
 
     undoes: LiveRelease
     to: LiveRelease
+    online: bool = False
 
     @property
     def instead(self) -> str:
@@ -50,12 +51,13 @@ def way_back(environment: str, releases: Sequence[LiveRelease]) -> WayBack:
     now = releases[-1]
     live = [*itertools.takewhile(lambda each: each.digest == now.digest, reversed(releases))]
     before = releases[: -len(live)]
-    way = WayBack(undoes=now, to=before[-1] if before else now)
+    online = any(each.online for each in live)
+    way = WayBack(undoes=now, to=before[-1] if before else now, online=online)
     if any(each.undid for each in live):
         why = f"has gone back to {now.digest.id} already"
     elif not before:
         why = f"has had no other release than {now.digest.id}"
-    elif any(each.migrated for each in live):
+    elif any(each.migrated and not each.online for each in live):
         why = f"has migrated its database with {now.digest.id}, which {way.to.digest.id} does not know"
     elif any(each.migrated is None for each in live):
         why = f"may have migrated its database with {now.digest.id}: nothing says that it has not"
@@ -72,7 +74,8 @@ def go_back(run: Run) -> Outcome:
     reached = hosts.reachable(run, found)
     told = {**server.variables(run), **release.variables_here(run, way.to.digest)}
     told["release_commit"] = way.to.commit
-    plan = {**release.plan(told), "undoes": way.undoes.digest.id, "instead": way.instead}
+    undoes = {"undoes": way.undoes.digest.id, "undoes_online": way.online, "instead": way.instead}
+    plan = {**release.plan(told), **undoes}
     with release.watched(run, document) as watch:
         answers = release.perform(run, "rollback", BACK, reached, plan)
         closed = any(each.closed for each in answers)

@@ -35,6 +35,7 @@ def live(digest, commit="1", **more):
         ([live(OLDER), live(OLD), live(NEW)], (NEW, OLD)),
         ([live(OLD, "1"), live(OLD, "2"), live(NEW, "3"), live(NEW, "4")], (NEW, OLD)),
         ([live(OLD), live(NEW), live(OLD, undid=NEW), live(OLDER)], (OLDER, OLD)),
+        ([live(OLD), live(NEW, migrated=True, online=True)], (NEW, OLD)),  # both work with it
         ([live(OLD, migrated=True), live(NEW)], (NEW, OLD)),  # what it has migrated, it knows
         ([live(NEW, migrated=True), live(OLD), live(NEW)], (NEW, OLD)),  # it was another time
     ],
