@@ -17,10 +17,11 @@ from tasks.release.history import LiveRelease
 from tasks.server import stage as server
 
 if TYPE_CHECKING:
+    from tasks.hosts.phased import Answer
     from tasks.run import Run
 
-BACK = ("ready", "live", "open")
-"""The phases of `phases.py` up to what visitors get; then come those of every release."""
+BACK = ("ready", "live", "open", *release.END)
+"""The phases of `phases.py`, in one call: unlike a release, nothing that is seen from outside changes what they do."""
 
 
 class NoWayBack(Refusal):
@@ -78,11 +79,10 @@ def go_back(run: Run) -> Outcome:
     plan = {**release.plan(told), **undoes}
     with release.watched(run, document) as watch:
         answers = release.perform(run, "rollback", BACK, reached, plan)
-        closed = any(each.closed for each in answers)
-        if not closed and (wrong := release.seen_wrong(run)):  # no reason to go on with what somebody undoes
-            run.console.event("rollback", wrong)
-    answers += release.perform(run, "rollback", release.END, reached, plan)
-    release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
+    with run.threads.pool(1) as pool:
+        looked = pool.submit(_look, run, answers)
+        release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
+        looked.result()
     release.tag(run, [each.id for each in found], way.to.commit)
     undone.mark(run, way.undoes.digest)
     seconds, measured = run.clock.monotonic() - begun, release.measured(answers, watch)
@@ -95,3 +95,10 @@ def go_back(run: Run) -> Outcome:
         done=f"{to.digest.id} of {to.commit.short} is live again, as since {to.at}; {what} goes no further",
         unchanged="",
     )
+
+
+def _look(run: Run, answers: Sequence[Answer]) -> None:
+    """Tell what is wrong from outside: it is no reason to go on with what somebody undoes."""
+    closed = any(each.closed for each in answers)
+    if not closed and (wrong := release.seen_wrong(run)):
+        run.console.event("rollback", wrong)

@@ -83,7 +83,7 @@ MOMENTS = (1.6, 2.2, 2.8, 3.4, 4.0)
 @pytest.fixture
 def crowd(site):
     """Visitors of the shop."""
-    return Crowd((site.host.address, 80), site.run.host_name, pages=("/", "/en_usd/", "/spring-mug.html"))
+    return Crowd((site.host.address, 80), site.run.host_name)
 
 
 def well(site) -> None:

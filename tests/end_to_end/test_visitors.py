@@ -70,7 +70,6 @@ def crowd(site):
     return Crowd(
         (site.host.address, 80),
         site.run.host_name,
-        pages=("/", "/en_usd/", "/spring-mug.html"),
         long="/catalogsearch/result/?q=mug&seconds=20",
     )
 
@@ -111,6 +110,7 @@ def test_ten_releases_of_code_lose_no_visitor(site, crowd):
     assert crowd.failures() == [], (figures, crowd.failures()[:5])
     assert figures["closed"] == 0, figures
     assert len(crowd.visits) > 10_000, figures
+    assert min(len(crowd.during(each.begun, each.ended)) for each in releases) >= 300, figures
     assert len({path for path in crowd.assets if path.endswith("/styles.css")}) >= 10, figures
 
 
