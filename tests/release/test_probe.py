@@ -15,7 +15,7 @@ from tasks.console.journal import Journal
 from tasks.hosts.phased import Answer
 from tasks.release import probe, stage
 from tasks.release.phases import Site
-from tasks.release.probe import Question, Probe, Visited, visited
+from tasks.release.probe import Probe, Question, Visited, visited
 from tests.listener import listening
 
 
