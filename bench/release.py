@@ -18,11 +18,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import large, peers
+from bench import large, peers, yes
 from tasks.bucket import layout
 from tasks.commands import command_line
 from tasks.console.console import Console
@@ -32,7 +33,7 @@ from tasks.hosts.ssh import Host
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import stage as release
-from tasks.release.phases import PUBLIC
+from tasks.release.phases import PUBLIC, Site
 from tasks.run import Run
 from tasks.server import stage as server
 from tasks.tarball import stored
@@ -49,6 +50,10 @@ KEEP = 20
 """Releases that stay on the host: of files made soon after others were deleted, ext4 takes up to four times as long."""
 FILES, SIZE = 2000, 4000
 """Files that are added to the example, of so many bytes."""
+ANSWERS = 3
+"""How often somebody says yes."""
+PAGE = "app/app/code/Shop/Catalog/view/frontend/templates/page.phtml"
+"""A template of the example, which every page has."""
 MARK = "bench/round.txt"
 """A file of the application that says which round its release is of."""
 
@@ -62,6 +67,7 @@ def main() -> None:
         doit(root, "release")
         beside_peers(root, Path(folder))
         beside_tar(root, Path(folder))
+        after_a_yes(root)
 
 
 @contextlib.contextmanager
@@ -165,9 +171,7 @@ def add_files(root: Path) -> None:
 def next_tarball(root: Path, number: int, others: Sequence[peers.Peer]) -> int:
     """Commit a round's change and store its tarball, whose link the peers get; how many files it has."""
     (root / "app" / MARK).write_text(str(number))
-    identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
-    subprocess.run(["git", "add", "--all"], cwd=root, check=True)
-    subprocess.run(["git", *identity, "commit", "-qm", f"round {number}"], cwd=root, check=True)
+    commit(root, f"round {number}")
     doit(root, "tarball")
     run = command_line.read(root, {})
     digest, kept = tarball(run), run.tarballs
@@ -177,6 +181,13 @@ def next_tarball(root: Path, number: int, others: Sequence[peers.Peer]) -> int:
         each.tell(url=link, release=f"{number}-{digest.id}")
     told = kept.store.read(layout.beside(key, stored.MANIFEST))
     return Manifest.of(told.value).files if told else 0
+
+
+def commit(root: Path, words: str) -> None:
+    """Commit all that was changed in the clone."""
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
+    subprocess.run(["git", "add", "--all"], cwd=root, check=True)
+    subprocess.run(["git", *identity, "commit", "-qm", words], cwd=root, check=True)
 
 
 def tarball(run: Run) -> Digest:
@@ -307,6 +318,32 @@ def bring(run: Run, host: Host, one: LargeTarball, name: str) -> tuple[float, Ma
     return time.monotonic() - begun, dict(answer.steps)
 
 
+def after_a_yes(root: Path) -> None:
+    """Print how long it takes from the yes of `doit continue` until production's visitors see a change of code."""
+    subprocess.run(["git", "checkout", "-q", "-B", "main"], cwd=root, check=True)
+    key = call([str(DOIT), "key"], root).partition("[")[2].partition("]")[0]
+    for name, old, new in (
+        ("pipeline.yml", "name:", f"public_keys: [{key}]\nname:"),
+        ("environments/production.yml", "manage: plan", "manage: additive"),
+    ):
+        path = root / name
+        path.write_text(path.read_text().replace(old, new, 1))
+    commit(root, "production has a key, and a machine that the pipeline makes")
+    doit(root, "start")
+    doit(root, "continue", "--yes")
+    run, page = command_line.read(root, {"environment": "production"}), root / PAGE
+    shop, taken = Site(run.host_name, *run.cloud.http_address(run.host_name)), []
+    for number in range(ANSWERS):
+        mark = f"<p>yes {number}</p>"
+        page.write_text(page.read_text().replace("</body>", f"{mark}\n</body>"))
+        commit(root, mark)
+        doit(root, "start")
+        command = [str(DOIT), "continue"]
+        taken.append(yes.seconds_to_visitors(command, root, partial(shop.get, "/"), mark))
+    what = f"`doit continue`, from the yes to visitors, nothing to migrate (median of {ANSWERS})"
+    table("what | seconds | reference", [(what, f"{statistics.median(taken):.2f}", "2")])
+
+
 def table(head: str, rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
     lines = [head.split(" | "), ["---"] * len(head.split(" | ")), *rows]
@@ -330,13 +367,14 @@ def doit(root: Path, *arguments: str) -> None:
     call([str(DOIT), *arguments], root)
 
 
-def call(command: Sequence[str], cwd: Path, environ: Mapping[str, str] | None = None) -> None:
-    """Run a command; its output shows when it fails."""
+def call(command: Sequence[str], cwd: Path, environ: Mapping[str, str] | None = None) -> str:
+    """Run a command; what it prints. Its output shows when it fails."""
     done = subprocess.run(
         command, cwd=cwd, env={**os.environ, **(environ or {})}, capture_output=True, text=True
     )
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
+    return done.stdout
 
 
 if __name__ == "__main__":

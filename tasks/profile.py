@@ -198,9 +198,23 @@ class GoingLive:
         "how is found out what a command has written into its copy of the shared configuration", None
     )
     migration: Work | None = setting("how the database is migrated", None)
+    online: str = setting(
+        "file inside a release that names, as `sha256sum` writes it, files of `migrations` with whose changes old and new code work: "
+        "where all that are new are named, a migration closes nothing. Empty for none",
+        "",
+    )
+    copy: Words = setting(
+        "command of root's on the host for the database: with `take` it writes a copy to its standard output, with `restore FILE` it brings one back; "
+        "a migration is preceded by a copy. Empty for none",
+        (),
+    )
     configuration: Work | None = setting("how configuration is imported into the database", None)
     maintenance: Maintenance | None = setting("how maintenance is switched on and off", None)
     after_switch: tuple[Words, ...] = setting("commands of the new release once it is the current one", ())
+    late: tuple[Words, ...] = setting(
+        "commands of the new release once visitors have it, such as warming and reindexing: they fail no release, and have ten minutes",
+        (),
+    )
     restart: Words = setting(
         "systemd units that run the current release's code: stopped while data changes, restarted by each release",
         (),

@@ -101,6 +101,9 @@ release:
   static: {folder: pub/static, version: pub/version}
   writable: [var]
   lent: [etc]
+  copy: [copy_it]
+  online: online.sha256
+  late: [[php, reindex]]
 """
 LAYER = (
     "known: name, for_each, files, present, unseen, after, tools, variables, credentials, caches, network, "
@@ -166,7 +169,7 @@ def refused(root, before, after, refusal):
         ("    base:\n", "    base: {sites: a}\n", ":33: server.roles.base.sites: unknown key (known: none)"),
         ("      workers:", "      worker:", ":37: server.roles.web.worker: unknown key (did you mean workers? known: site, root, workers, mode)"),
         ("minute:", "minut:", ":40: server.roles.jobs.table[0].minut: unknown key (did you mean minute? known: minute, command)"),
-        ("health_path:", "health:", ":44: release.health: unknown key (did you mean health_path? known: health_path, pages, static, writable, lent, install, written, migration, configuration, maintenance, after_switch, restart, unit)"),
+        ("health_path:", "health:", ":44: release.health: unknown key (did you mean health_path? known: health_path, pages, static, writable, lent, install, written, migration, online, copy, configuration, maintenance, after_switch, late, restart, unit)"),
         ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":47: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
         ("    run: [php, import]", "    runs: [php, import]", ":52: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
         ("    page:", "    pages:", ":68: release.install.pages: unknown key (did you mean page? known: interpreter, due, due_exit, run, then, lent, administrator, page)"),

@@ -48,7 +48,7 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a host did. `closed`: whether visitors are kept out; `migrated`: whether data was, None where nobody asked; `downtime`: seconds of the
+    """What a host did. `closed`: whether visitors are kept out; `migrated`: whether data was, None where nobody asked; `online`: while it was open; `downtime`: seconds of the
     maintenance that it has ended; `notes`: what is to be known though it is no failure; `late`: what failed once visitors had the release; `steps`, `phases`: names and seconds; `at`: when it
     answered, in seconds since the epoch."""
 
@@ -56,6 +56,7 @@ class Answer:
     changed: bool = False
     closed: bool = False
     migrated: bool | None = None
+    online: bool = False
     downtime: float = 0.0
     notes: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
@@ -126,7 +127,7 @@ def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
 
 
 def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
-    """A program's answer: `changed`, `closed`, `migrated`, `downtime`, `notes`, `late`, `steps`, `phases`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
+    """A program's answer: `changed`, `closed`, `migrated`, `online`, `downtime`, `notes`, `late`, `steps`, `phases`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
     refusal, failed = None, said["failed"]
     if failed:
         words = [*printed.reason(failed["output"], LINES)] if failed["output"] else []
@@ -144,6 +145,7 @@ def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
         changed=said["changed"],
         closed=said["closed"],
         migrated=said["migrated"],
+        online=said["online"],
         downtime=said["downtime"],
         notes=tuple(said["notes"]),
         late=tuple(said["late"]),

@@ -37,9 +37,9 @@ class LiveRelease:
     """One release that went live.
 
     `digest`: the tarball's. `author`, `subject`, `committed`: the commit's, see `source.Reason`. `seconds`: what the stage
-    `release` took. `migrated`: whether it has changed the database; None where nobody knows. `downtime`: seconds of its maintenance, or in which visitors had
+    `release` took. `migrated`: whether it has changed the database; None where nobody knows; `online`: while it was open, so that the code before works with it. `downtime`: seconds of its maintenance, or in which visitors had
     no answer; `slowest`: seconds of the slowest one, None where it was not measured; `steps`: what its
-    hosts did, and the seconds. `undid`: the tarball that a rollback has undone,
+    hosts did, and the seconds; `notes`: what they told though it is no failure. `undid`: the tarball that a rollback has undone,
     of which the release is the one before, live again. `chain`: the digest of the rest of the entry and of the chain before it; an older pipeline wrote none.
     """
 
@@ -54,9 +54,11 @@ class LiveRelease:
     committed: str = ""
     seconds: float = 0.0
     migrated: bool | None = None
+    online: bool = False
     downtime: float = 0.0
     slowest: float | None = None
     steps: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
     undid: str = ""
     chain: str = ""
 
@@ -77,9 +79,11 @@ class LiveRelease:
             commit=Version(value["commit"]),
             seconds=seconds,
             migrated=None if migrated is None else bool(migrated),
+            online=bool(value.get("online")),
             downtime=downtime,
             slowest=None if slowest is None else float(slowest),
             steps=tuple((str(name), float(took)) for name, took in value.get("steps") or ()),
+            notes=tuple(map(str, value.get("notes") or ())),
             **told,
         )
 
@@ -89,9 +93,11 @@ class Measured:
     """What the hosts of a release say of it, as in `LiveRelease`. `migrated`: None where they had it before."""
 
     migrated: bool | None = False
+    online: bool = False
     downtime: float = 0.0
     slowest: float | None = None
     steps: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 NOTHING = Measured()
@@ -179,9 +185,11 @@ def add(
         run=run.id,
         seconds=round(seconds, 1),
         migrated=bool(measured.migrated) if known else None,
+        online=measured.online,
         downtime=measured.downtime,
         slowest=measured.slowest,
         steps=measured.steps,
+        notes=measured.notes,
         **dataclasses.asdict(run.reason),
     )
     _append(run, live, document)
@@ -198,9 +206,11 @@ def add_rollback(
         run=run.id,
         seconds=round(seconds, 1),
         migrated=False,
+        online=False,
         downtime=measured.downtime,
         slowest=measured.slowest,
         steps=measured.steps,
+        notes=measured.notes,
         undid=undoes.digest,
     )
     _append(run, again, onto)

@@ -17,7 +17,7 @@ LOST = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Question:
     """One question. `reached`: whether a server of the site said anything; `well`: whether it answered 200."""
 
     path: str
@@ -43,7 +43,7 @@ class Visited:
 NOT_MEASURED = "not measured: the site cannot be asked from here"
 
 
-def visited(asked: Sequence[Asked], ended: float, lasts: float = 0.0) -> Visited | None:
+def visited(asked: Sequence[Question], ended: float, lasts: float = 0.0) -> Visited | None:
     """What the questions say; None where none of them reached the site. `lasts`: seconds of one that has no answer yet. Pure.
 
     A path is down from the question that is not answered well to the next one that is, which is at most EVERY too long.
@@ -74,7 +74,7 @@ class Probe:
 
     def __init__(self, site: Site, paths: Sequence[str]) -> None:
         self.site, self.paths = site, paths
-        self.asked: list[Asked] = []
+        self.asked: list[Question] = []
         self.asks: tuple[str, float] | None = None
         self.over, self.lock = threading.Event(), threading.Lock()
         self.seen: Visited | None = None
@@ -89,7 +89,7 @@ class Probe:
             asked, asks, ended = [*self.asked], self.asks, time.monotonic()
         path, began = asks or ("", ended)
         if ended - began > LOST:
-            asked.append(Asked(path=path, began=began, ended=ended, reached=False, well=False))
+            asked.append(Question(path=path, began=began, ended=ended, reached=False, well=False))
         self.seen = visited(asked, ended, ended - began)
 
     def _ask(self) -> None:
@@ -107,6 +107,6 @@ class Probe:
             with self.lock:
                 self.asks = None
                 ended = time.monotonic()
-                self.asked.append(Asked(path=path, began=began, ended=ended, reached=reached, well=well))
+                self.asked.append(Question(path=path, began=began, ended=ended, reached=reached, well=well))
             if self.over.wait(EVERY):
                 return

@@ -17,10 +17,11 @@ from tasks.release.history import LiveRelease
 from tasks.server import stage as server
 
 if TYPE_CHECKING:
+    from tasks.hosts.phased import Answer
     from tasks.run import Run
 
-BACK = ("ready", "live", "open")
-"""The phases of `phases.py` up to what visitors get; then come those of every release."""
+BACK = ("ready", "live", "open", *release.END)
+"""The phases of `phases.py`, in one call: unlike a release, nothing that is seen from outside changes what they do."""
 
 
 class NoWayBack(Refusal):
@@ -32,10 +33,11 @@ class NoWayBack(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class WayBack:
-    """What is undone, and what is live then."""
+    """What is undone, and what is live then. `online`: what is undone has migrated the database, and the other one works with that."""
 
     undoes: LiveRelease
     to: LiveRelease
+    online: bool = False
 
     @property
     def instead(self) -> str:
@@ -50,12 +52,13 @@ def way_back(environment: str, releases: Sequence[LiveRelease]) -> WayBack:
     now = releases[-1]
     live = [*itertools.takewhile(lambda each: each.digest == now.digest, reversed(releases))]
     before = releases[: -len(live)]
-    way = WayBack(undoes=now, to=before[-1] if before else now)
+    online = any(each.online for each in live)
+    way = WayBack(undoes=now, to=before[-1] if before else now, online=online)
     if any(each.undid for each in live):
         why = f"has gone back to {now.digest.id} already"
     elif not before:
         why = f"has had no other release than {now.digest.id}"
-    elif any(each.migrated for each in live):
+    elif any(each.migrated and not each.online for each in live):
         why = f"has migrated its database with {now.digest.id}, which {way.to.digest.id} does not know"
     elif any(each.migrated is None for each in live):
         why = f"may have migrated its database with {now.digest.id}: nothing says that it has not"
@@ -72,14 +75,14 @@ def go_back(run: Run) -> Outcome:
     reached = hosts.reachable(run, found)
     told = {**server.variables(run), **release.variables_here(run, way.to.digest)}
     told["release_commit"] = way.to.commit
-    plan = {**release.plan(told), "undoes": way.undoes.digest.id, "instead": way.instead}
+    undoes = {"undoes": way.undoes.digest.id, "undoes_online": way.online, "instead": way.instead}
+    plan = {**release.plan(told), **undoes}
     with release.watched(run, document) as watch:
         answers = release.perform(run, "rollback", BACK, reached, plan)
-        closed = any(each.closed for each in answers)
-        if not closed and (wrong := release.seen_wrong(run)):  # no reason to go on with what somebody undoes
-            run.console.event("rollback", wrong)
-    answers += release.perform(run, "rollback", release.END, reached, plan)
-    release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
+    with run.threads.pool(1) as pool:
+        looked = pool.submit(_look, run, answers)
+        release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
+        looked.result()
     release.tag(run, [each.id for each in found], way.to.commit)
     undone.mark(run, way.undoes.digest)
     seconds, measured = run.clock.monotonic() - begun, release.measured(answers, watch)
@@ -92,3 +95,10 @@ def go_back(run: Run) -> Outcome:
         done=f"{to.digest.id} of {to.commit.short} is live again, as since {to.at}; {what} goes no further",
         unchanged="",
     )
+
+
+def _look(run: Run, answers: Sequence[Answer]) -> None:
+    """Tell what is wrong from outside: it is no reason to go on with what somebody undoes."""
+    closed = any(each.closed for each in answers)
+    if not closed and (wrong := release.seen_wrong(run)):
+        run.console.event("rollback", wrong)

@@ -78,6 +78,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.keep": run.environment.release.keep,
         "release.static_hours": run.environment.release.static_hours,
         "profile": plain(run.profile.release),
+        "migrations": [*run.profile.migrations],
         "scripts": _scripts(run),
     }
     if not run.environment.has("tarball"):
@@ -189,6 +190,8 @@ def measured(answers: Sequence[Answer], watch: Probe | None = None) -> history.M
     hosts = [True if True in said else False if False in said else None for said in told.values()]
     return history.Measured(
         migrated=True if True in hosts else None if None in hosts else False,
+        online=all(each.online for each in answers if each.migrated) and True in hosts,
+        notes=tuple(dict.fromkeys(note for each in answers for note in each.notes)),
         downtime=max([seen.downtime if seen else 0.0, *(each.downtime for each in answers)]),
         slowest=seen.slowest if seen else None,
         steps=tuple(steps.items()),
@@ -248,6 +251,7 @@ def variables_here(run: Run, digest: Digest) -> dict[str, object]:
         "release_keep": run.environment.release.keep,
         "release_static_hours": run.environment.release.static_hours,
         "release_job_seconds": JOB_SECONDS,
+        "release_migrations": [*run.profile.migrations],
         **_administrator(run),
         "release_commit": run.commit,
         "release_environment": run.identity,
@@ -271,6 +275,7 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "keep",
         "static_hours",
         "job_seconds",
+        "migrations",
         "commit",
         "environment",
         "hooks",

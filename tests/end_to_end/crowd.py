@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import hashlib
 import itertools
@@ -10,14 +11,16 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 PATIENCE = 30.0
 """Seconds after which a visitor gives up: that answer has failed."""
 LONGEST = 600.0
 """Seconds after which nobody comes any more, whatever the block does."""
-NAMED = re.compile(rb'(?:href|src)="(/(?:static|media)/[^"?]+)"')
+NAMED = re.compile(rb'(?:href|src)="(/(?:(?:static|media)/[^"?]+|style\.css))"')
+PAGES = ("/", "/en_usd/", "/spring-mug.html")
+"""Pages of the shop that many ask for."""
 CLOSED = "closed"
 """What is told of a page that says that the site is closed for a moment."""
 
@@ -47,43 +50,59 @@ class Crowd:
     """
 
     def __init__(
-        self, address: tuple[str, int], host_name: str, *, pages: tuple[str, ...], long: str = ""
+        self,
+        address: tuple[str, int],
+        host_name: str,
+        *,
+        pages: tuple[str, ...] = PAGES,
+        long: str = "",
+        patience: float = PATIENCE,
     ) -> None:
         self.address, self.host_name, self.pages, self.long = address, host_name, pages, long
+        self.patience = patience
         self.words = itertools.count(time.monotonic_ns())
         self.assets: dict[str, str] = {}
         self.visits: list[Visit] = []
         self.order = random.Random(17)
 
     @contextlib.contextmanager
-    def visiting(self, **rates: float) -> Iterator[None]:
-        """They come as long as the block lasts; its end waits until all of them are answered."""
-        over = threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._come(rates, over)))
+    def visiting(self, **rates: float) -> Iterator[list[Visit]]:
+        """They come as long as the block lasts; its end waits until all of them are answered. What they were answered."""
+        over, visits = threading.Event(), list[Visit]()
+        thread = threading.Thread(target=lambda: asyncio.run(self._come(rates, over, visits)))
         thread.start()
         try:
-            yield
+            yield visits
         finally:
             over.set()
             thread.join()
+            self.visits += visits
 
-    async def _come(self, rates: Mapping[str, float], over: threading.Event) -> None:
+    async def _come(self, rates: Mapping[str, float], over: threading.Event, visits: list[Visit]) -> None:
         async with asyncio.TaskGroup() as all_of_them:
             for kind, rate in rates.items():
-                all_of_them.create_task(self._arrive(kind, rate, over, all_of_them))
+                all_of_them.create_task(self._arrive(kind, rate, over, visits, all_of_them))
             if self.long:
-                all_of_them.create_task(self._one_after_the_other(over))
+                all_of_them.create_task(self._one_after_the_other(over, visits))
 
-    async def _arrive(self, kind: str, rate: float, over: threading.Event, tasks: asyncio.TaskGroup) -> None:
-        for _ in range(round(LONGEST * rate)):
+    async def _arrive(
+        self,
+        kind: str,
+        rate: float,
+        over: threading.Event,
+        visits: list[Visit],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        begun = time.monotonic()
+        for number in range(round(LONGEST * rate)):
             if over.is_set():
                 return
-            tasks.create_task(self._visit(kind, self._path(kind)))
-            await asyncio.sleep(1 / rate)
+            tasks.create_task(self._visit(kind, self._path(kind), visits))
+            await asyncio.sleep(begun + (number + 1) / rate - time.monotonic())
 
-    async def _one_after_the_other(self, over: threading.Event) -> None:
+    async def _one_after_the_other(self, over: threading.Event, visits: list[Visit]) -> None:
         while not over.is_set():
-            await self._visit("long", self.long)
+            await self._visit("long", self.long, visits)
 
     def _path(self, kind: str) -> str:
         if kind == "search":
@@ -94,7 +113,7 @@ class Crowd:
             return self.order.choice([*self.assets])
         return self.order.choice(self.pages)
 
-    async def _visit(self, kind: str, path: str) -> None:
+    async def _visit(self, kind: str, path: str, visits: list[Visit]) -> None:
         begun = time.monotonic()
         status, body, says = await self._ask(path)
         if status == 200 and path in self.assets:
@@ -105,21 +124,21 @@ class Crowd:
         elif status == 200:
             for name in NAMED.findall(body):
                 self.assets.setdefault(name.decode(), "")
-        self.visits.append(
+        visits.append(
             Visit(kind=kind, path=path, begun=begun, ended=time.monotonic(), status=status, says=says)
         )
 
     async def _ask(self, path: str) -> tuple[int, bytes, str]:
         """Status and body of an answer that came whole, and what is wrong with it."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 reader, writer = await asyncio.open_connection(*self.address)
                 with contextlib.closing(writer):
                     head = f"GET {path} HTTP/1.1\r\nHost: {self.host_name}\r\nConnection: close\r\n\r\n"
                     writer.write(head.encode())
                     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         except TimeoutError:
-            return 0, b"", f"no answer within {PATIENCE:.0f} s"
+            return 0, b"", f"no answer within {self.patience:.0f} s"
         except OSError as error:
             return 0, b"", str(error)
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
@@ -141,3 +160,11 @@ class Crowd:
     def slowest(self) -> float:
         """Seconds of the slowest answer, but for the long ones."""
         return max(each.ended - each.begun for each in self.visits if each.kind != "long")
+
+
+def statuses(visits: Iterable[Visit]) -> dict[str, collections.Counter[int]]:
+    """How those of each kind were answered."""
+    found: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+    for each in visits:
+        found[each.kind][each.status] += 1
+    return found

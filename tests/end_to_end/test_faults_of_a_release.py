@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.cloud.embedded import home
+from tasks.cloud.embedded.containers import Containers, podman
+from tasks.hosts import ssh as shell
 from tasks.hosts.phased import PhaseFailed
 from tasks.infrastructure import stage as infrastructure
 from tests.conftest import DOIT, commit, until
@@ -41,6 +44,38 @@ BREAKS = {
     "the front page answers 500 and health 200": "<?php throw new RuntimeException('broken'); ?>\n",
     "a page names a file that is missing": '<link rel="stylesheet" href="/media/missing.css">\n',
 }
+SMALL = """
+mkdir -p /srv/small
+mount -t tmpfs -o size=256m,nr_inodes=30000,mode=755 tmpfs /srv/small
+cp -a /srv/shop/. /srv/small
+mount --bind /srv/small /srv/shop
+systemctl restart "php@*"
+"""
+"""The application's folder is on a disk of its own, which a test may fill without any harm for others."""
+AS_BEFORE = """
+rm -rf /srv/shop/ballast
+mkdir -p /srv/host && mount --bind / /srv/host
+find /srv/host/srv/shop -mindepth 1 -delete
+cp -a /srv/shop/. /srv/host/srv/shop
+umount /srv/host && umount --lazy /srv/shop && umount --lazy /srv/small
+systemctl restart "php@*"
+"""
+FILL = """
+import os
+disk, need = os.statvfs("/srv/shop"), [0, 0]
+for folder, folders, files in os.walk("/srv/shop/current/"):
+    sizes = [os.lstat(os.path.join(folder, each)).st_size for each in folders + files]
+    need[0] += sum(-(-each // disk.f_frsize) * disk.f_frsize for each in sizes)
+    need[1] += len(sizes)
+os.mkdir("/srv/shop/ballast")
+if {inodes}:
+    for number in range(disk.f_favail - disk.f_files // 10 - need[1] // 2):
+        os.mknod(f"/srv/shop/ballast/{{number}}")
+else:
+    room = disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize // 10 - need[0] // 2
+    os.posix_fallocate(os.open("/srv/shop/ballast/file", os.O_CREAT | os.O_WRONLY), 0, room)
+"""
+"""There is room for half of a release, beside what is to stay free."""
 MOMENTS = (1.6, 2.2, 2.8, 3.4, 4.0)
 """Seconds after a release was begun: its phases are behind the first two."""
 
@@ -48,7 +83,7 @@ MOMENTS = (1.6, 2.2, 2.8, 3.4, 4.0)
 @pytest.fixture
 def crowd(site):
     """Visitors of the shop."""
-    return Crowd((site.host.address, 80), site.run.host_name, pages=("/", "/en_usd/", "/spring-mug.html"))
+    return Crowd((site.host.address, 80), site.run.host_name)
 
 
 def well(site) -> None:
@@ -123,6 +158,41 @@ def test_a_database_that_stands_is_started_before_a_release(site, crowd, tmp_pat
     with crowd.visiting(**RATES):
         well(site)
     assert crowd.failures() == []
+
+
+@pytest.fixture
+def small(site):
+    """A host whose application has little room; at the end it has what it had, and what was released meanwhile."""
+    machine = Containers(home.of(os.environ).load().id).name(infrastructure.existing(site.run)[0].id)
+
+    def on_host(script):
+        podman("exec", "--privileged", machine, "sh", "-ec", script)  # a host itself may not mount
+
+    on_host(SMALL)
+    until(lambda: site.get("/health_check.php")[0] == 200)
+    yield
+    on_host(AS_BEFORE)
+    until(lambda: site.get("/health_check.php")[0] == 200)
+
+
+@pytest.mark.parametrize(("inodes", "said"), [(False, "MB are kept free"), (True, "inodes left")])
+@pytest.mark.usefixtures("small")
+def test_a_disk_that_fills_while_a_release_is_unpacked_stops_nothing_that_sells(
+    site, crowd, tmp_path, inodes, said
+):
+    change(site, int(time.time()))
+    with crowd.visiting(**RATES):
+        shell.python(site.host, "release", FILL.format(inodes=inodes))
+        refused = site.doit("release")
+        assert refused.returncode == 1, refused.stdout
+        assert "Unpack the release: " in refused.stderr
+        assert said in refused.stderr
+        left = site.ssh("find /srv/shop -maxdepth 2 -name downloads -o -name \\*.partial", tmp=tmp_path)
+        assert left == ""
+        site.ssh("rm -r /srv/shop/ballast", tmp=tmp_path)
+        well(site)
+    assert crowd.failures() == []
+    assert not [each for each in crowd.visits if each.says == CLOSED]
 
 
 def begun(site) -> subprocess.Popen[str]:

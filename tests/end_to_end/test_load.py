@@ -2,82 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import collections
-import contextlib
 import http.client
-import itertools
-import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.conftest import until
+from tests.end_to_end.crowd import NAMED, Crowd, statuses
 
 pytestmark = pytest.mark.end_to_end
 
 PATIENCE = 8
 """Seconds after which a visitor gives up: that answer has failed."""
-MEDIA = "/media/catalog/product/mug-spring.svg"
 
 
-async def ask(address: tuple[str, int], name: str, path: str) -> int:
-    """The status of an answer that came whole; 0 for none."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            reader, writer = await asyncio.open_connection(*address)
-            with contextlib.closing(writer):
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                whole = len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")
-                return int(head.split(maxsplit=2)[1]) if whole else 0
-    except (OSError, TimeoutError, IndexError):
-        return 0
-
-
-class Crowd:
-    """Visitors who do not wait for each other."""
-
-    def __init__(self, site) -> None:
-        self.address = (site.host.address, 80)
-        self.name = site.run.host_name
-        self.words = itertools.count(time.monotonic_ns())
-        page = site.get()[1]
-        style = re.search(r'href="(/static/[^"]+\.css)"', page)
-        assert style, page
-        self.paths = {"page": ["/", "/en_usd/", "/spring-mug.html"], "file": [style[1], MEDIA]}
-
-    def come(self, *, seconds: float, **rates: int) -> dict[str, collections.Counter[int]]:
-        """So many of each kind in every second; how they were answered."""
-        return asyncio.run(self._come(seconds, rates))
-
-    async def _come(self, seconds: float, rates: dict[str, int]) -> dict[str, collections.Counter[int]]:
-        arrivals = sorted(
-            (number / rate, kind, number)
-            for kind, rate in rates.items()
-            for number in range(round(rate * seconds))
-        )
-        begun, asked = asyncio.get_running_loop().time(), []
-        for at, kind, number in arrivals:
-            await asyncio.sleep(max(0, begun + at - asyncio.get_running_loop().time()))
-            asked.append((kind, asyncio.ensure_future(ask(self.address, self.name, self.path(kind, number)))))
-        seen: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
-        for kind, answer in asked:
-            seen[kind][await answer] += 1
-        return seen
-
-    def path(self, kind: str, number: int) -> str:
-        """A page or a file that many ask for; or a page that nobody has asked for yet, and that takes its time."""
-        if kind == "search":
-            return f"/catalogsearch/result/?q=mug{next(self.words)}"
-        return self.paths[kind][number % len(self.paths[kind])]
+@pytest.fixture
+def crowd(site) -> Crowd:
+    """Visitors who want an answer soon."""
+    return Crowd((site.host.address, 80), site.run.host_name, patience=PATIENCE)
 
 
 def headers(crowd: Crowd, path: str) -> http.client.HTTPMessage:
     connection = http.client.HTTPConnection(*crowd.address, timeout=PATIENCE)
-    connection.request("GET", path, headers={"Host": crowd.name})
+    connection.request("GET", path, headers={"Host": crowd.host_name})
     return connection.getresponse().headers
 
 
@@ -94,28 +41,37 @@ def once(crowd: Crowd, path: str) -> bool:
 
 
 @pytest.mark.promise("parts-and-long-tags")
-def test_a_page_with_12_kb_of_tags_is_kept_and_has_the_menu_that_comes_by_itself(site):
-    until(lambda: headers(Crowd(site), "/")["X-Cache"] == "HIT")
+def test_a_page_with_12_kb_of_tags_is_kept_and_has_the_menu_that_comes_by_itself(site, crowd):
+    until(lambda: headers(crowd, "/")["X-Cache"] == "HIT")
     page = site.get()[1]
     assert 'class="store' in page
     assert "esi:include" not in page
 
 
 @pytest.mark.promise("php-stuck-takes-nothing-else-down", "headers-come-once")
-def test_pages_of_the_cache_and_files_are_answered_while_php_is_busy_and_while_it_is_stuck(site, tmp_path):
-    crowd = Crowd(site)
-    assert all(once(crowd, path) for path in ("/", *crowd.paths["file"], "/checkout/cart/"))
-    with ThreadPoolExecutor() as pool:
-        before = pool.submit(crowd.come, seconds=12, page=20, file=20)
-        busy = crowd.come(seconds=3, search=20)
-        assert list(busy["search"]) == [200], busy
+def test_pages_of_the_cache_and_files_are_answered_while_php_is_busy_and_while_it_is_stuck(
+    site, crowd, tmp_path
+):
+    files = [each.decode() for each in NAMED.findall(site.get()[1].encode())]
+    assert {each.split("/")[1] for each in files} == {"static", "media"}
+    assert all(once(crowd, path) for path in ("/", *files, "/checkout/cart/"))
+    with crowd.visiting(page=20, asset=20) as seen:
+        with crowd.visiting(search=20) as busy:
+            time.sleep(3)
+        assert list(statuses(busy)["search"]) == [200], statuses(busy)
         assert age(crowd, "/") < 3  # while PHP answers, no page is older
         site.ssh('systemctl kill --signal=STOP "php@*.service"', tmp=tmp_path)
         try:
-            stuck = crowd.come(seconds=7, search=100)
+            with crowd.visiting(search=100) as stuck:
+                time.sleep(7)
         finally:
             site.ssh('systemctl kill --signal=CONT "php@*.service"', tmp=tmp_path)
-        seen = before.result()
-    assert [list(seen[kind]) for kind in ("page", "file")] == [[200], [200]], seen
-    assert stuck["search"][503] > 600, stuck  # told at once, not kept waiting
-    until(lambda: set(crowd.come(seconds=1, search=5)["search"]) == {200})
+    assert {kind: list(each) for kind, each in statuses(seen).items()} == {"page": [200], "asset": [200]}
+    assert statuses(stuck)["search"][503] > 600, statuses(stuck)  # told at once, not kept waiting
+
+    def served() -> bool:
+        with crowd.visiting(search=5) as after:
+            time.sleep(1)
+        return set(statuses(after)["search"]) == {200}
+
+    until(served)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import re
 import threading
@@ -58,13 +59,16 @@ class Visitor:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[set[tuple[int, str]]]:
-        """Ask for the page all the time; the answers, each with what it shows."""
+        """Ask for the page all the time; the answers, each with what it shows; 0 for none."""
         seen: set[tuple[int, str]] = set()
         ended = threading.Event()
 
         def watch() -> None:
             while not ended.wait(0.05):
-                status, page = self.ask()
+                try:
+                    status, page = self.ask()
+                except (OSError, http.client.HTTPException):
+                    status, page = 0, ""
                 seen.add((status, "maintenance" if MAINTENANCE in page else "notes" * ("Notes" in page)))
 
         thread = threading.Thread(target=watch)
@@ -88,6 +92,9 @@ class Visitor:
     "unlisted-workers-go",
     "a-release-runs-alone",
     "a-long-request-ends-in-its-release",
+    "a-restore-keeps-what-it-replaces",
+    "an-online-migration-closes-nothing",
+    "settings-of-php-stop-nobody",
 )
 def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(board, tmp_path):
     def on_host(command):
@@ -143,11 +150,36 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert [each for each in ("first", "second", "third") if f">{each}</p>" not in visitor.ask()[1]] == []
     assert "nobody" in on_host('mariadb board --execute "SELECT author FROM note"')
 
+    # a migration with which old and new code work: nobody notices it
+    online = b"ALTER TABLE note ADD COLUMN color VARCHAR(50) NOT NULL DEFAULT 'red';\nDO SLEEP(3);\n"
+    (board.root / "app" / "migrations" / "002-color.sql").write_bytes(online)
+    declared = f"{hashlib.sha256(online).hexdigest()}  migrations/002-color.sql\n"
+    (board.root / "app" / "online_migrations.sha256").write_text(declared)
+    commit(board.root)
+    with visitor.watching() as seen:
+        board.stages("release")
+    assert seen == {(200, "notes")}
+    assert "red" in on_host('mariadb board --execute "SELECT color FROM note"')
+    assert '"online": true' in board.doit("history", "--json").stdout
+
     # a migration that fails: maintenance stays, and nothing starts a worker
     broken = board.root / "app" / "migrations" / "003-broken.sql"
-    broken.write_text("ALTER TABLE nowhere ADD COLUMN x INT;\n")
+    broken.write_text("DELETE FROM note;\nALTER TABLE nowhere ADD COLUMN x INT;\n")
     commit(board.root)
-    assert board.doit("release").returncode == 1
+    failed = board.doit("release")
+    assert failed.returncode == 1
+    assert visitor.ask()[0] == 503
+    count = 'mariadb board --skip-column-names --execute "SELECT COUNT(*) FROM note"'
+    assert on_host(count).strip() == "0"
+    assert on_host("stat -c %a.%U /srv/board/copies /srv/board/copies/*").split()[:2] == [
+        "700.root",
+        "600.root",
+    ]
+    restore = re.search(r"with: doit (ssh sudo \S+ restore \S+)", failed.stderr)
+    assert board.doit(*restore[1].split()).returncode == 0
+    assert on_host(count).strip() == "3"
+    kept = on_host("stat -c %a.%n /var/backups/board-*.sql.zst").strip().removeprefix("600.")
+    assert "third" not in on_host(f"zstd --stdout --decompress {kept}")
     assert visitor.ask()[0] == 503
     on_host("systemctl start workers.target")  # as after a boot
     assert processes(on_host) == 0
@@ -156,12 +188,29 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert board.stages("release")["release"] == "done"
     assert visitor.write("fourth") == current()
 
-    # a request from four releases ago ends there, with code that it reads at its end
+    # a setting of PHP's: who waits for a page gets it, and nobody else waits for that
+    on_host("rm /srv/board/shared/var/log/exporting")
+    lasting = visitor.begin("/export")
+    until(lambda: "exporting" in on_host("ls /srv/board/shared/var/log"))
+    main = f"systemctl show --property=MainPID php@{current()}"
+    former = on_host(main)
+    replace(
+        board.root / "environments" / "testing.yml", {"server:\n": "server:\n  php: {memory_limit: 300M}\n"}
+    )
+    commit(board.root)
+    with visitor.watching() as seen:
+        assert board.stages("release") == {**UNCHANGED, "server": "done"}
+    assert seen == {(200, "notes")}
+    assert on_host(main) != former
+    assert lasting == []
+
+    # a request from five releases ago ends there, with code that it reads at its end
     assert running(on_host)[before] == "deactivating"
     assert exported == []
     on_host("touch /srv/board/shared/var/log/exported")
-    until(lambda: exported)
+    until(lambda: exported and lasting)
     assert exported == [(200, f"exported by {before}")]
+    assert lasting == [(200, f"exported by {current()}")]
     until(lambda: before not in running(on_host))
 
     # workers that are no longer listed are gone

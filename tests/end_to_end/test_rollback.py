@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import io
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import pytest
 
@@ -25,7 +25,7 @@ from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
 from tests.conftest import commit, until
-from tests.end_to_end.test_load import Crowd
+from tests.end_to_end.crowd import Crowd, statuses
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -156,12 +156,13 @@ def visited(site):
 def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
     for name in ("before", "between"):
         go_live(name)
-    crowd = Crowd(site)
-    with ThreadPoolExecutor() as pool:
-        visits = pool.submit(crowd.come, seconds=12, page=10, file=5, search=5)
+    crowd = Crowd((site.host.address, 80), site.run.host_name)
+    with crowd.visiting(page=10, asset=5, search=5) as visits:
         go_live("after", release_keep=1)  # removes old ones as well
-    seen = {kind: list(answers) for kind, answers in visits.result().items()}
-    assert seen == {"page": [200], "file": [200], "search": [200]}
+        time.sleep(2)
+    seen = {kind: list(answers) for kind, answers in statuses(visits).items()}
+    assert seen == {"page": [200], "asset": [200], "search": [200]}
+    assert crowd.failures() == []
     states = site.ssh("systemctl is-active php@before php@between php@after || true", tmp=tmp_path)
     assert states.split() == ["inactive", "active", "active"]
 

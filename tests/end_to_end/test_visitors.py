@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tasks.release import history
 from tests.conftest import commit
 from tests.end_to_end.conftest import Site, replace
 from tests.end_to_end.crowd import CLOSED, Crowd
@@ -22,6 +24,7 @@ SEARCH, STYLE = (
     "app/app/code/Shop/Catalog/Controller/Search.php",
     "app/app/design/frontend/Shop/spring/web/css/source/_extend.less",
 )
+PATCHES = "app/code/Shop/Catalog/Setup/Patch/Schema"
 MIGRATES = 5
 """Seconds that a migration takes."""
 WAITS = """$until = hrtime(true) + (int) (1e9 * (float) ($request->query['seconds'] ?? 0.3));
@@ -67,7 +70,6 @@ def crowd(site):
     return Crowd(
         (site.host.address, 80),
         site.run.host_name,
-        pages=("/", "/en_usd/", "/spring-mug.html"),
         long="/catalogsearch/result/?q=mug&seconds=20",
     )
 
@@ -108,6 +110,7 @@ def test_ten_releases_of_code_lose_no_visitor(site, crowd):
     assert crowd.failures() == [], (figures, crowd.failures()[:5])
     assert figures["closed"] == 0, figures
     assert len(crowd.visits) > 10_000, figures
+    assert min(len(crowd.during(each.begun, each.ended)) for each in releases) >= 300, figures
     assert len({path for path in crowd.assets if path.endswith("/styles.css")}) >= 10, figures
 
 
@@ -143,3 +146,52 @@ def test_a_migration_closes_the_shop_for_its_own_length(site, crowd, go_live):  
     closed = [each.ended for each in crowd.visits if each.says == CLOSED]
     assert closed, figures
     assert max(closed) - min(closed) < MIGRATES + 1, (max(closed) - min(closed), figures)
+
+
+@pytest.mark.long(
+    short="tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
+)
+def test_an_online_migration_loses_no_visitor_and_code_goes_back_after_it(site, crowd):
+    patches = site.root / "app" / PATCHES
+    text = (patches / "AddQuantity.php").read_text()
+    for word, other in {
+        "AddQuantity": "AddWeight",
+        "quantity INT": "weight INT",
+        "DEFAULT 100');": f"DEFAULT 100');\n        $this->connection->rows('SELECT SLEEP({MIGRATES})');",
+    }.items():
+        assert word in text
+        text = text.replace(word, other)
+    (patches / "AddWeight.php").write_text(text)
+    declared = f"{hashlib.sha256(text.encode()).hexdigest()}  {PATCHES}/AddWeight.php\n"
+    (site.root / "app/online_migrations.sha256").write_text(declared)
+    commit(site.root, "a weight, with which the code before works")
+    before = alone(crowd)
+    with crowd.visiting(**RATES):
+        done = release(site)
+        migrated = history.read(site.run.store, site.run.identity)[-1]
+        back = release(site, "rollback")
+        time.sleep(2)
+    figures = told(crowd, before, [done, back])
+    assert (migrated.migrated, migrated.online, migrated.downtime) == (True, True, 0), migrated
+    assert done.ended - done.begun > MIGRATES, figures
+    assert crowd.failures() == [], (figures, crowd.failures()[:5])
+    assert figures["closed"] == 0, figures
+
+
+@pytest.mark.long(
+    short="tests/end_to_end/test_php.py::test_an_application_is_released_unchanged_changed_migrated_and_torn_down"
+)
+def test_settings_of_php_lose_no_visitor(site, crowd):
+    replace(
+        site.root / "environments" / "testing.yml",
+        {"stores:\n": "server: {php: {memory_limit: 300M}}\nstores:\n"},
+    )
+    commit(site.root, "less memory")
+    before = alone(crowd)
+    with crowd.visiting(**RATES):
+        changed = release(site, "server")
+        time.sleep(2)
+    figures = told(crowd, before, [changed])
+    assert crowd.failures() == [], (figures, crowd.failures()[:5])
+    assert figures["closed"] == 0, figures
+    assert crowd.slowest() < 2, figures

@@ -21,7 +21,7 @@ def a_host(name):
 
 
 def an_answer(**more):
-    return f"Fetch\n{json.dumps({'changed': True, 'closed': False, 'migrated': None, 'downtime': 0, 'notes': [], 'late': [], 'steps': [], 'phases': [], 'failed': None, **more})}"
+    return f"Fetch\n{json.dumps({'changed': True, 'closed': False, 'migrated': None, 'online': False, 'downtime': 0, 'notes': [], 'late': [], 'steps': [], 'phases': [], 'failed': None, **more})}"
 
 
 FAILED = {

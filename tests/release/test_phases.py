@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import getpass
 import http.server
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -24,8 +26,9 @@ from tasks.release import phases
 from tasks.release.ahead import AHEAD, AWAY
 from tasks.release.rollback import BACK
 from tasks.release.stage import END, PROGRAM, UP
+from tests.conftest import until
 
-ALL, ALL_BACK = (*UP, *END), (*BACK, *END)
+ALL = (*UP, *END)
 DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
@@ -187,9 +190,11 @@ class Host:
             "shared": ["media", "etc/env"],
             "configured": ["etc/env"],
             "scripts": {},
+            "migrations": ["*/Setup/*"],
             "profile": {
                 "health_path": "/health",
                 "after_switch": [],
+                "late": [],
                 "restart": [],
                 "unit": "",
                 "maintenance": {"active_file": "closed", "on": ["touch", "closed"], "off": ["rm", "closed"]},
@@ -205,7 +210,7 @@ class Host:
     def rollback(self, name: str, undoes: str, **more) -> dict:
         """Go back to a release that is here; what the program answers."""
         marker = self.root / "releases" / name / ".complete"
-        said = {"undoes": undoes, "instead": "git revert 1a2b3c4", "phases": ALL_BACK, "url": "", **more}
+        said = {"undoes": undoes, "instead": "git revert 1a2b3c4", "phases": BACK, "url": "", **more}
         return self.does(name, **{"sha256": marker.read_text().strip() if marker.exists() else "", **said})
 
     def state(self) -> dict:
@@ -510,6 +515,7 @@ def fetched_again(host, **more):
         lambda folder: (folder / "lib/code").unlink(),
         lambda folder: phases.relink(folder / "etc/env", "elsewhere"),
         lambda folder: (folder / ".verified").unlink(),
+        lambda folder: (folder / ".verified").write_text('{"sha256": "", "signer": ""}'),
     ],
 )
 def test_a_release_that_is_here_and_is_not_what_was_unpacked_is_fetched_again(host, change):
@@ -523,6 +529,36 @@ def test_a_release_that_is_here_and_is_not_what_was_unpacked_is_fetched_again(ho
     again, (note,) = fetched_again(host, **code)
     assert (again, note.startswith("one was here, and is fetched again: it")) == (True, True), note
     assert (host.root / "current/lib/code").read_text() == "a"
+
+
+LINK, SAME = tarfile.SYMTYPE, tarfile.LNKTYPE
+MEMBERS = [
+    [("bin/up", LINK, "../lib/code"), ("bin/away", LINK, "/etc/passwd"), ("empty", "", ""), ("lib/code", "", "a")],
+    [("lib/code", "", "a"), ("lib/same", SAME, "lib/code"), ("twice", "", "a"), ("twice", "", "bc")],
+    [("var/log/old", "", "a"), ("var/more", "", "a"), ("media/deep/logo", "", "a"), (".verified", "", "mine")],
+    [("real/file", "", "a"), ("link", LINK, "real"), ("link/more", "", "a")],
+    *([(name, "", "a")] for name in ("a b", "gr\u00fcn", "line\nbreak", "back\\slash", "./dot", "two//a", "/root")),
+]  # fmt: skip
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+@pytest.mark.parametrize("members", MEMBERS, ids=lambda members: members[0][0])
+def test_whatever_a_tarball_has_is_known_again(host, members):
+    plan = host.plan("one", profile={"writable": ["var"]}, shared=["media", "etc/env", "var/log"])
+    with tarfile.open(host.folder / "plain", "w") as archive:
+        for name, kind, text in [("page", "", "fine"), *members]:
+            member = tarfile.TarInfo(name)
+            if kind:
+                member.type, member.linkname = kind, text
+            else:
+                member.size = len(text)
+            archive.addfile(member, None if kind else io.BytesIO(text.encode()))
+    subprocess.run(["zstd", "-qf", host.folder / "plain", "-o", host.server.tarball], check=True)
+    plan["sha256"] = str(Digest.of_bytes(host.server.tarball.read_bytes()))
+    assert phases.perform(plan)["failed"] is None
+    host.live("two")
+    again = phases.perform({**plan, "url": ""})
+    assert (again["failed"], again["notes"]) == (None, [])
 
 
 @pytest.mark.promise("verified-again-before-the-switch")
@@ -862,6 +898,158 @@ def test_what_is_ill_after_a_migration_does_not_go_back(host):
     assert not [*host.root.glob("releases/*/closed")]
 
 
+def copying(host, script="echo of $(cat ../../data); test ! -e closed"):
+    """A command that copies the database, run where nothing is closed."""
+    (host.root / "data").write_text("before")
+    return {"copy": ["sh", "-c", f"cd {host.root}/current; {script}", "copies"]}
+
+
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy")
+def test_the_database_is_copied_before_the_site_closes_and_kept_until_the_next_release(host):
+    host.live("old")
+    host.live("new", profile={**migration(["true"]), **copying(host)})
+    copy = host.root / "copies/new.sql.zst"
+    assert (copy.read_text(), oct(copy.stat().st_mode)) == ("of before\n", "0o100600")
+    assert oct(copy.parent.stat().st_mode) == "0o40700"
+    assert host.live("new")["failed"] is None
+    host.fails("sick", files={"page": "ill"})
+    assert copy.exists()
+    host.live("newer", profile={**migration(["true"], NOT_DUE), **copying(host, "exit 1")})
+    assert not [*host.root.glob("copies/*")]
+
+
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy")
+@pytest.mark.parametrize("more", [{}, {"maintenance": None}])
+def test_where_a_migration_fails_the_copy_from_before_it_stays_whatever_fails_then(host, more):
+    host.live("old")
+    copies = {**copying(host), **more}
+    breaks = migration(["sh", "-c", "echo half > ../../data; exit 1"])
+    said = host.fails("new", profile={**breaks, **copies})
+    command = f"copies restore {host.root}/copies/new.sql.zst"
+    assert said.endswith(command)
+    assert " UTC comes back, and that of now is kept aside, with: doit ssh sudo sh -c" in said
+    assert host.fails("newer", profile={**breaks, **copies}).endswith(command)
+    assert [each.read_text() for each in host.root.glob("copies/*")] == ["of before\n"]
+    host.live("newest")
+    assert [each.name for each in host.root.glob("copies/*")] == ["new.sql.zst"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo half; echo the table is locked >&2; exit 1", "the table is locked"),
+        ("sh -c 'head --bytes=99M /dev/zero; sleep 120; true'; true", "are kept free"),
+    ],
+)
+def test_without_a_whole_copy_nothing_is_closed_nor_migrated(host, script, said, monkeypatch):
+    host.live("old")
+    free, part = os.statvfs(host.root), host.root / "copies/partial"
+
+    def looked_at(path):
+        full = part.exists() and part.stat().st_size > 1 << 20
+        return free if not full else os.statvfs_result([*free[:4], 0, *free[5:]])
+
+    monkeypatch.setattr(phases.os, "statvfs", looked_at)
+    told = host.fails("new", profile={**migration(["touch", "../../migrated"]), **copying(host, script)})
+    assert told.startswith("Copy the database: ")
+    assert said in told
+    assert told.endswith("old runs as before")
+    until(lambda: not phases.in_use(host.root))  # what it had started neither
+    assert (host.closed(), [*host.root.glob("copies/*")], (host.root / "migrated").exists()) == (
+        False,
+        [],
+        False,
+    )
+
+
+# --- migrations that need no maintenance ----------------------------------------------------------------
+
+
+def declaring(*migrations: str) -> dict[str, str]:
+    """Files of a release with migrations, each of which it declares."""
+    files = {f"code/Setup/{each}": f"adds {each}" for each in migrations}
+    lines = [f"{Digest.of_bytes(text.encode())}  {name}\n" for name, text in files.items()]
+    return {**files, "online": "".join(lines)}
+
+
+LOOKS = ["sh", "-c", "test ! -e ../old/closed && echo migrated >> ../../migrated"]
+ONLINE = {**migration(LOOKS), "online": "online", "restart": ["workers.target"]}
+
+
+@pytest.mark.promise("an-online-migration-closes-nothing")
+def test_a_migration_that_is_declared_online_closes_nothing_and_stops_nothing(host):
+    host.live("old", files=declaring("1"))
+    with host.visited() as seen:
+        answer = host.live("new", files=declaring("1", "2"), profile=ONLINE)
+    assert seen == {"well"}
+    assert (host.root / "migrated").read_text() == "migrated\n"
+    assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, True, 0)
+    assert [each for each in host.said() if "is-active" not in each] == ["restart workers.target"]
+    assert host.live("newer", files=declaring("1", "2"))["online"] is False
+
+
+UNDECLARED = {
+    "it is not declared": {**declaring("1"), "code/Setup/2": "drops"},
+    "it is not what was declared": {**declaring("1", "2"), "code/Setup/2": "drops"},
+    "another one is not declared": {**declaring("1", "2"), "code/Setup/3": "drops"},
+    "one has changed": {**declaring("1", "2"), "code/Setup/1": "drops"},
+    "one is gone": {**declaring("2"), "code/other": "file"},
+    "no file says what is due": declaring("1"),
+    "nothing is declared": {"code/Setup/1": "adds 1", "code/Setup/2": "adds 2"},
+}
+
+
+@pytest.mark.promise("an-online-migration-closes-nothing")
+@pytest.mark.parametrize("why", UNDECLARED)
+def test_a_migration_that_is_not_wholly_declared_online_closes(host, why):
+    host.live("old", files=declaring("1"))
+    closes = migration(["test", "-e", "../old/closed"])
+    answer = host.live("new", files=UNDECLARED[why], profile={**ONLINE, **closes})
+    assert (answer["migrated"], answer["online"]) == (True, False)
+    assert answer["downtime"] > 0
+
+
+def test_what_also_imports_configuration_or_was_begun_before_closes(host):
+    host.live("old", files=declaring("1"))
+    closes = {**ONLINE, **migration(["test", "-e", "../old/closed"])}
+    answer = host.live("new", files=declaring("1", "2"), profile={**closes, **configuration(["true"])})
+    assert answer["online"] is False
+    host.fails("newer", files=declaring("1", "2", "3"), profile=migration(["false"]))
+    after = {**ONLINE, **migration(["test", "-e", "../new/closed"])}
+    assert host.live("newest", files=declaring("1", "2", "3"), profile=after)["online"] is False
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ({"profile": {**ONLINE, **migration(["false"])}}, "old runs as before"),
+        ({"profile": ONLINE, "page": "ill as next"}, "old runs as before"),
+        ({"profile": ONLINE, "page": "ill as current"}, "went back to old"),
+    ],
+)
+def test_after_an_online_migration_code_goes_back_and_the_copy_stays_until_the_next_one(host, what, said):
+    host.live("old", files=declaring("1"))
+    copies = copying(host)
+    files, page = declaring("1", "2"), {"page": what["page"]} if "page" in what else {}
+    told = host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
+    assert f"{said}; what was migrated online stays; the database of " in told
+    assert (host.current, host.closed(), host.under_way()) == ("old", False, {})
+    assert (host.root / "copies/new.sql.zst").read_text() == "of before\n"
+    (host.root / "data").write_text("orders")  # by visitors
+    host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
+    assert (host.root / "copies/new.sql.zst").read_text() == "of orders\n"
+    assert host.live("newer", files=files, profile=ONLINE)["online"] is True
+
+
+@pytest.mark.promise("only-code-is-rolled-back")
+def test_a_rollback_after_an_online_migration_does_not_ask_the_code_before(host):
+    host.live("old", files=declaring("1"), profile=ONLINE)
+    host.live("new", files=declaring("1", "2"), profile=ONLINE)
+    assert "has moved on" in host.rollback("old", "new", profile=ONLINE)["failed"]["reason"]
+    answer = host.rollback("old", "new", profile=ONLINE, undoes_online=True)
+    assert (answer["failed"], answer["migrated"], host.current, host.closed()) == (None, False, "old", False)
+
+
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
 def test_a_command_that_cannot_start_or_has_another_exit_code_is_no_answer(host):
     host.live("old")
@@ -1026,6 +1214,49 @@ def test_units_that_do_not_restart_send_the_release_back(host):
 
 
 @pytest.mark.promise("the-one-before-stays")
+@pytest.mark.promise("what-comes-late-fails-no-release")
+def test_what_comes_late_is_done_once_the_site_is_open_and_fails_no_release(host, monkeypatch):
+    monkeypatch.setattr(phases, "LATE", 1.0)
+    host.live("old")
+    open_to_visitors = [
+        "sh",
+        "-c",
+        "test ! -e ../old/closed && test ! -e ../../unfinished.json && pwd > ../../late",
+    ]
+    breaks, lasts = ["sh", "-c", "echo the index is locked; exit 3"], ["sh", "-c", "sleep 60; true"]
+    late = [open_to_visitors, breaks, ["no-such-command"], lasts, ["touch", "../../after"]]
+    answer = host.live("new", profile={**migration(["true"]), "late": late})
+    assert (host.root / "late").read_text().strip() == str(host.root / "releases/new")
+    assert [each.partition("failed: ")[2] for each in answer["notes"]] == [
+        "exit code 3: the index is locked",
+        "no-such-command cannot be started: No such file or directory",
+        "it has not ended within 1 s",
+        "there was no time left",
+    ]
+    assert answer["steps"][-1][0] == "Late: touch ../../after"
+    assert not (host.root / "after").exists()
+    assert host.current == "new"
+    until(lambda: not phases.in_use(host.root))
+    assert host.live("new", profile={"late": late})["notes"] == []
+
+
+@pytest.mark.promise("what-comes-late-fails-no-release")
+def test_what_comes_late_holds_up_no_rollback_where_nobody_waits_for_it(host):
+    host.live("old")
+    begun, ended = host.root / "begun", host.root / "ended"
+    late = [["sh", "-c", f"touch {begun}; sleep 20; touch {ended}"]]
+    plan = host.plan("new", profile={"late": late})
+    words = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-IS", "-"], **words) as child:
+        child.stdin.write(PROGRAM.text(plan, ALL))
+        child.stdin.close()
+        until(begun.exists)
+        child.stdout.close()  # as when a connection is cut
+        assert host.rollback("old", "new")["failed"] is None
+    assert (host.current, ended.exists()) == ("old", False)
+    until(lambda: not phases.in_use(host.root))
+
+
 def test_the_last_releases_stay_and_the_previous_one_and_one_that_runs(host, monkeypatch):
     running = None
     try:
@@ -1414,7 +1645,7 @@ def test_a_release_before_that_is_ill_by_now_leaves_things_as_they_were(host, pa
 def test_a_host_that_has_gone_back_goes_forward_again_where_another_one_has_failed(host):
     host.live("old")
     host.live("new")
-    assert host.rollback("old", "new", phases=BACK)["failed"] is None
+    assert host.rollback("old", "new", phases=("ready", "live", "open"))["failed"] is None
     assert host.current == "old"
     failed = host.rollback("old", "new", phases=["undo"])["failed"]
     assert (failed["outcome"], host.current, host.linked("previous")) == ("went back to new", "new", "old")
@@ -1461,7 +1692,12 @@ def test_a_release_tells_whether_it_has_migrated(host):
 
 KILLED = [
     *("Fetch the tarball", "Verify the tarball", "Unpack the release", "Link what releases share"),
-    *("Check what is due", "Start the release where nobody sees it", "Switch maintenance on"),
+    *(
+        "Check what is due",
+        "Start the release where nobody sees it",
+        "Copy the database",
+        "Switch maintenance on",
+    ),
     "Wait for the jobs of cron that still run",
     *("Change the data with the new code", "Check the release where nobody sees it", "Warm the release"),
     *("Switch to the new release", "Check the release that visitors get"),
@@ -1526,7 +1762,7 @@ def test_a_rollback_that_was_killed_before_any_change_is_gone_on_with_or_left_be
         host.live("new", profile=profile)
         assert (host.current, host.linked("previous")) == ("new", "old")
         plan = {**host.plan("old", profile=profile), "undoes": "new", "instead": "git revert"}
-        if not dies({**plan, "sha256": digest, "phases": ALL_BACK}, number):
+        if not dies({**plan, "sha256": digest, "phases": BACK}, number):
             break
         if then == "rollback":
             assert host.rollback("old", "new", profile=profile)["failed"] is None
@@ -1566,7 +1802,8 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     count = host.folder / "count"
     due = NOT_DUE if step == "Warm the release" else ["sh", "-c", f"test -e {count} || exit 2"]
     work = migration(["touch", str(count)], due=due)
-    plan = host.plan("new", profile={**work, **UNIT, "restart": ["workers.target"], "lent": ["etc"]})
+    more = {"restart": ["workers.target"], "lent": ["etc"], **copying(host)}
+    plan = host.plan("new", profile={**work, **UNIT, **more})
     with host.visited() as seen:
         killed(plan, step)
         host.live("new", profile=plan["profile"])
@@ -1578,11 +1815,15 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     assert (host.root / "current/etc/env").is_symlink()
     assert not [*host.root.glob("lent*")]
     assert not (host.root / "downloads").exists()
+    copies = [each.read_text() for each in host.root.glob("copies/*")]
+    assert copies == (["of before\n"] if due != NOT_DUE else [])
 
 
 @pytest.mark.promise("a-migration-outlives-its-run")
-def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(host):
+@pytest.mark.parametrize("online", [False, True])
+def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(host, online):
     host.live("old")
+    files = declaring("1") if online else {}
     migrated, go_on = host.folder / "migrated", host.folder / "go on"
     slow = [
         "sh",
@@ -1590,7 +1831,8 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
         f"echo begun >> '{migrated}'; while ! test -e '{go_on}'; do sleep 0.05; done; echo ended >> '{migrated}'",
     ]
     due = ["sh", "-c", f"grep -q ended '{migrated}' || exit 2"]
-    plan = host.plan("new", profile={**migration(slow, due=due), "lent": ["etc"]})
+    profile = {**migration(slow, due=due), "lent": ["etc"], "online": "online"}
+    plan = host.plan("new", profile=profile, files=files)
     child = subprocess.Popen(
         [sys.executable, "-IS", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -1601,7 +1843,8 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
     child.kill()
     child.wait()
     threading.Timer(0.5, go_on.touch).start()
-    answer = host.live("new", profile=plan["profile"])
+    answer = host.live("new", profile=plan["profile"], files=files)
+    assert (answer["migrated"], answer["online"], answer["downtime"] > 0) == (True, online, not online)
     assert answer["notes"] == []  # what was lent is no reason to fetch it again
     assert not [*host.root.glob("lent*")]
     assert migrated.read_text().split() == ["begun", "ended"]

@@ -15,14 +15,14 @@ from tasks.console.journal import Journal
 from tasks.hosts.phased import Answer
 from tasks.release import probe, stage
 from tasks.release.phases import Site
-from tasks.release.probe import Asked, Probe, Visited, visited
+from tasks.release.probe import Probe, Question, Visited, visited
 from tests.listener import listening
 
 
 def asked(*told):
     """Questions: path, begin, end, and what came: well, bad (an error of the site) or none (no answer)."""
     return [
-        Asked(path=path, began=began, ended=ended, reached=what != "none", well=what == "well")
+        Question(path=path, began=began, ended=ended, reached=what != "none", well=what == "well")
         for path, began, ended, what in told
     ]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import pytest
 
 from tasks.bucket import layout
+from tasks.console.console import Console
 from tasks.digest import Digest
 from tasks.hosts.phased import Answer
 from tasks.infrastructure import stage as infrastructure
@@ -16,6 +18,7 @@ from tasks.release.rollback import NoWayBack, way_back
 from tasks.release.stage import NotLive, go_live, measured
 from tasks.release.undone import WasUndone
 from tasks.version import Version
+from tests.release.test_outside import front  # noqa: F401  (a fixture)
 from tests.simulation.alone import Alone
 from tests.simulation.controllers import COMMITS, TESTING, pack
 
@@ -35,6 +38,7 @@ def live(digest, commit="1", **more):
         ([live(OLDER), live(OLD), live(NEW)], (NEW, OLD)),
         ([live(OLD, "1"), live(OLD, "2"), live(NEW, "3"), live(NEW, "4")], (NEW, OLD)),
         ([live(OLD), live(NEW), live(OLD, undid=NEW), live(OLDER)], (OLDER, OLD)),
+        ([live(OLD), live(NEW, migrated=True, online=True)], (NEW, OLD)),  # both work with it
         ([live(OLD, migrated=True), live(NEW)], (NEW, OLD)),  # what it has migrated, it knows
         ([live(NEW, migrated=True), live(OLD), live(NEW)], (NEW, OLD)),  # it was another time
     ],
@@ -180,6 +184,25 @@ def test_a_host_that_runs_something_else_is_no_success_and_nothing_is_written():
 
     assert world.does(act) == ["", ""]
     assert not [key for key in world.objects if key.startswith("undone")]
+
+
+@pytest.mark.promise("the-site-is-seen-from-outside")
+def test_a_site_that_is_ill_from_outside_is_told_and_stays_as_it_is(front):  # noqa: F811
+    world = Alone()
+
+    def act(run):
+        old, _ = released(run)
+        run.cloud.http_address = lambda name: ("127.0.0.1", front.server_port)
+        front.statuses["/"] = 502
+        rollback.go_back(dataclasses.replace(at(run, 1), console=told))
+        (machine,) = run.cloud.world.instances.values()
+        return machine.live == old
+
+    told = Console(io.StringIO())
+    assert world.does(act)
+    said = told.stream.getvalue()
+    assert "from outside, " in said
+    assert "answers 502, not 200" in said
 
 
 def test_an_environment_without_a_history_gets_none():

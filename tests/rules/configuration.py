@@ -269,7 +269,7 @@ WANTED: dict[str, dict[str, str]] = {
     "roles/php/templates/php-fpm.conf.j2": {
         "user": "shopper",
         "group": "shopper",
-        "listen": r"/run/php/shop-\$\{RELEASE\}\.sock",  # each release has its own
+        "listen": r"/run/php/shop-\$\{RELEASE\}\.\$\{GENERATION\}\.sock",  # each release has its own
         "listen.owner": "www-data",
         "listen.group": "www-data",
         "listen.mode": "0660",
@@ -815,6 +815,7 @@ UNITS = {
         "WorkingDirectory": "/srv/shop/releases/%i",
         "KillSignal": "SIGQUIT",
         "KillMode": "mixed",
+        "NotifyAccess": "exec",
         "TimeoutStopSec": "630",  # longer than a request may take
         "Restart": "on-failure",
         "StartLimitIntervalSec": "0",
