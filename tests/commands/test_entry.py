@@ -73,7 +73,7 @@ def test_an_odd_caller_gets_a_sentence_and_the_right_exit_code(project, line, co
         ("dodo.py", "1 / 0\n", 2, "dodo.py:{end}: this is a bug of the pipeline: ZeroDivisionError: division by zero"),
         ("pyproject.toml", "<<<<<<< HEAD\n", 0, ""),
         ("doit.cfg", "=\n", 0, ""),
-        ("pipeline.yml", "# caf\udce9\n", 3, "pipeline.yml:13: is not UTF-8"),
+        ("pipeline.yml", "# caf\udce9\n", 3, "pipeline.yml:{end}: is not UTF-8"),
         ("roles/php/meta/argument_specs.yml", "# caf\udce9\n", 3, "roles/php/meta/argument_specs.yml:{end}: is not UTF-8"),
         ("roles/php/meta/argument_specs.yml", "<<<<<<< HEAD\n", 3, "roles/php/meta/argument_specs.yml:3"),
     ],
