@@ -151,6 +151,7 @@ ROLE = text(
 )
 REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
 UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+USER = text("the name of a system user", r"[a-z_][a-z0-9_-]{0,31}")
 MAIL = text("a mail address", r"[^@\s]+@[^@\s]+")
 INSTANCE = text("an instance's id such as i-0123456789abcdef0", r"i-[0-9a-f]{8,17}")
 BRANCH = Form(words="a branch's name as git allows it", holds=is_branch)

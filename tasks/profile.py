@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks import forms
 from tasks.nearest import meant
+from tasks.network import Connection
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.settings import (
     Application,
@@ -105,6 +106,9 @@ class Serving:
     roles: RolesTold = setting(
         "the roles of a machine in this order, each with what it is told: options of "
         "`roles/ROLE/meta/argument_specs.yml`; one with a default is the setting `server.ROLE.NAME` too"
+    )
+    connects: tuple[Connection, ...] = setting(
+        "what the application connects to, as its user: `users` and `when` are for roles", ()
     )
 
 
@@ -302,6 +306,8 @@ class Profile:
     release: GoingLive
     settings: RoleSettings
     """The settings of the roles that it lists, with the defaults that it gives them."""
+    file: Read[ProfileFile]
+    """profile.yml, for what is checked once the environment is known."""
 
 
 def load(root: Path, application: Application) -> Profile:
@@ -339,6 +345,7 @@ def load(root: Path, application: Application) -> Profile:
         server=said.server,
         release=said.release,
         settings=_settings(root, said.server.roles),
+        file=file,
     )
 
 

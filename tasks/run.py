@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import forms, profile, settings, source
+from tasks import forms, network, profile, settings, source
 from tasks.clock import SYSTEM, Clock
 from tasks.forms import is_branch, is_text
 from tasks.nearest import meant, nearest, retyped
@@ -92,6 +92,13 @@ class Run:
         """Whether the checked-out commit is on the default branch, whatever name was typed; None if that is unknown."""
         default = self.pipeline.default_branch
         return self.branch == default and source.on_branch(self.root, default, os.environ)
+
+    @cached_property
+    def network(self) -> network.Network:
+        """Who talks to whom on the environment's hosts. Raises SettingWrong."""
+        said, over = self.profile.server.roles, self.environment.server.roles
+        options = {name: {**told, **over.get(name, {})} for name, told in said.items()}
+        return network.of(self.root, options, self.profile.file)
 
     @cached_property
     def upstream(self) -> Run:

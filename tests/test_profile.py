@@ -66,6 +66,7 @@ server:
       table:
         - minute: "5"
           command: [php, cron]
+  connects: [{to: internet, ports: [443]}]
 release:
   health_path: /health
   migration:
@@ -162,17 +163,17 @@ def refused(root, before, after, refusal):
         ("    match:", "    mach:", ":9: inherits.theme.mach: unknown key (did you mean match? known: file, match)"),
         ("    files:", "    fils:", f":12: layers[0].fils: unknown key (did you mean files? {LAYER}"),
         ("promises:", "promise:", f":25: layers[1].promise: unknown key (did you mean promises? {LAYER}"),
-        ("  roles:", "  rolls:", ":32: server.rolls: unknown key (did you mean roles? known: roles)"),
+        ("  roles:", "  rolls:", ":32: server.rolls: unknown key (did you mean roles? known: roles, connects)"),
         ("    web:", "    wep:", ":34: server.roles.wep: unknown key (did you mean web? known: base, jobs, web)"),
         ("    base:", "    release:", ":33: server.roles.release: unknown key (known: base, jobs, web)"),
         ("    base:\n", "    base: {sites: a}\n", ":33: server.roles.base.sites: unknown key (known: none)"),
         ("      workers:", "      worker:", ":37: server.roles.web.worker: unknown key (did you mean workers? known: site, root, workers, mode)"),
         ("minute:", "minut:", ":40: server.roles.jobs.table[0].minut: unknown key (did you mean minute? known: minute, command)"),
-        ("health_path:", "health:", ":43: release.health: unknown key (did you mean health_path? known: health_path, pages, static, writable, lent, install, written, migration, online, copy, configuration, maintenance, after_switch, late, restart, unit)"),
-        ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":46: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
-        ("    run: [php, import]", "    runs: [php, import]", ":51: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
-        ("    page:", "    pages:", ":67: release.install.pages: unknown key (did you mean page? known: interpreter, due, due_exit, run, then, lent, administrator, page)"),
-        ("active_file:", "activ_file:", ":53: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
+        ("health_path:", "health:", ":44: release.health: unknown key (did you mean health_path? known: health_path, pages, static, writable, lent, install, written, migration, online, copy, configuration, maintenance, after_switch, late, restart, unit)"),
+        ("    due_exit: 2\n    run: [php, run]", "    due_exits: 2\n    run: [php, run]", ":47: release.migration.due_exits: unknown key (did you mean due_exit? known: due, due_exit, run)"),
+        ("    run: [php, import]", "    runs: [php, import]", ":52: release.configuration.runs: unknown key (did you mean run? known: due, due_exit, run)"),
+        ("    page:", "    pages:", ":68: release.install.pages: unknown key (did you mean page? known: interpreter, due, due_exit, run, then, lent, administrator, page)"),
+        ("active_file:", "activ_file:", ":54: release.maintenance.activ_file: unknown key (did you mean active_file? known: active_file, on, off)"),
     ],
 )  # fmt: skip
 @pytest.mark.promise("profile-typos-are-refused")
@@ -205,7 +206,7 @@ def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence
         ("sbom: composer.lock", "sbom: [composer.lock]", ":29: sbom: should be a text, not a list or a mapping"),
         ("    base:\n    web:\n", "  - web:\n", ":33: server.roles: should be a mapping of names to values, not a list or a mapping"),
         ("    base:\n", "    base: yes\n", ":33: server.roles.base: should be a mapping of names to values, not 'yes'"),
-        ("[site.j2]", "[sight.j2]", ":65: release.install.then[0]: should be a template in applications/tiny (did you mean site.j2? known: site.j2), not 'sight.j2'"),
+        ("[site.j2]", "[sight.j2]", ":66: release.install.then[0]: should be a template in applications/tiny (did you mean site.j2? known: site.j2), not 'sight.j2'"),
         ("site: site.j2", "site: sight.j2", ":35: server.roles.web.site: should be a template in applications/tiny (did you mean site.j2? known: site.j2), not 'sight.j2'"),
         ("site: site.j2", "site: [site.j2]", ":35: server.roles.web.site: should be a template, not a list or a mapping"),
         ("root: pub", "root: 1", ":36: server.roles.web.root: should be a text, not '1'"),
@@ -216,11 +217,11 @@ def test_a_misspelt_key_is_refused_where_it_is(tmp_path, before, after, sentence
         ('"5"', "5", ":40: server.roles.jobs.table[0].minute: should be a text, not '5'"),
         ("[php, cron]", "php cron", ":41: server.roles.jobs.table[0].command: should be a list, each a text, not 'php cron'"),
         ("[php, cron]", "[php, 1]", ":41: server.roles.jobs.table[0].command[1]: should be a text, not '1'"),
-        ("/health", "200", ":43: release.health_path: should be a text, not '200'"),
-        ("due_exit: 2\n    run: [php, run]", "due_exit: two", ":46: release.migration.due_exit: should be a whole number, not 'two'"),
-        ("\n    due: [php, due]\n    due_exit: 2\n    run: [php, import]", " [php]", ":48: release.configuration: should be a mapping of names to values, not a list"),
-        ('[php, "on"]', '["php", on]', ":54: release.maintenance.on[1]: should be a text, not 'on'"),
-        ("[php, flush]", "php flush", ":57: release.after_switch[0]: should be a list, each a text, not 'php flush'"),
+        ("/health", "200", ":44: release.health_path: should be a text, not '200'"),
+        ("due_exit: 2\n    run: [php, run]", "due_exit: two", ":47: release.migration.due_exit: should be a whole number, not 'two'"),
+        ("\n    due: [php, due]\n    due_exit: 2\n    run: [php, import]", " [php]", ":49: release.configuration: should be a mapping of names to values, not a list"),
+        ('[php, "on"]', '["php", on]', ":55: release.maintenance.on[1]: should be a text, not 'on'"),
+        ("[php, flush]", "php flush", ":58: release.after_switch[0]: should be a list, each a text, not 'php flush'"),
     ],
 )  # fmt: skip
 @pytest.mark.promise("wrong-profiles-are-refused")
@@ -234,11 +235,11 @@ def test_a_wrong_type_is_refused_where_it_is(tmp_path, before, after, sentence):
         ("  - name: library\n    files:", "  - files:", ":11: layers[0].name: is missing (its name"),
         ("    outputs: [out]\n", "", ":16: layers[1].outputs: is missing (what is kept"),
         ("\n    match: (.+)", "", ":8: inherits.theme.match: is missing (regular expression"),
-        ("server:\n  roles:\n    base:", "server:\n  {}\nnothing:\n    base:", ":32: server.roles: is missing (the roles"),
+        ("server:\n  roles:\n    base:", "server:\n  {}\nnothing:\n  also:\n    base:", ":32: server.roles: is missing (the roles"),
         ("      root: pub\n", "", ":35: server.roles.web.root: is missing (Folder that visitors see)"),
         ("      site: site.j2\n      root: pub\n      workers: 4\n", "", ":34: server.roles.web.site: is missing (Template of the site)"),
         ("\n          command: [php, cron]", "", ":40: server.roles.jobs.table[0].command: is missing (The command)"),
-        ("    active_file: var/closed\n", "", ":53: release.maintenance.active_file: is missing (file"),
+        ("    active_file: var/closed\n", "", ":54: release.maintenance.active_file: is missing (file"),
     ],
 )  # fmt: skip
 @pytest.mark.promise("what-nobody-tells-is-refused")
@@ -250,7 +251,7 @@ def test_what_must_be_said_is_named_with_its_help(tmp_path, before, after, sente
     ("before", "after", "refusal", "sentence"),
     [
         ("match: (.+)", "match: (.+", SettingWrong, ":9: inherits.theme.match: should be a regular expression, not '(.+'"),
-        ("health_path: /health", "health_path: health", SettingWrong, ":43: release.health_path: should be a path that begins with /, not 'health'"),
+        ("health_path: /health", "health_path: health", SettingWrong, ":44: release.health_path: should be a path that begins with /, not 'health'"),
         ("after: [library]", "after: [libary]", SettingWrong, ":17: layers[1].after[0]: should be a layer above this one (did you mean library? known: library), not 'libary'"),
         ("after: [library]", "after: [style]", SettingWrong, ":17: layers[1].after[0]: should be a layer above this one (known: library), not 'style'"),
         ("files: [library.txt]", "after: [style]", SettingWrong, ":12: layers[0].after[0]: should be a layer above this one (known: none), not 'style'"),

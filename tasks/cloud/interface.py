@@ -46,6 +46,8 @@ class Cloud(ABC):
     """Whether it belongs to this user alone: no account is pinned, and a run makes what all environments share."""
     login_user = LOGIN_USER
     """The user that the deploy key logs in as; the instances' user data creates it."""
+    bucket_port = 443
+    """The port at which hosts fetch from the bucket."""
     keys_within = host_keys.WITHIN
     """Seconds from its making until a host's console must show its keys."""
 

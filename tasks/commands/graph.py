@@ -1,23 +1,41 @@
-"""graph: the graph as Mermaid, or as SVG."""
+"""graph: the graph as Mermaid, or as SVG; and who talks to whom on an environment's hosts."""
 
 from __future__ import annotations
 
-from tasks.commands.base import AS_JSON, Command, flag, json_of
+from tasks import network
+from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
 from tasks.graph import diagram, due
+
+SERVER = "server"
 
 
 class GraphCommand(Command):
-    """`doit graph`: the graph as Mermaid, or as SVG."""
+    """`doit graph`: the graph as Mermaid, or as SVG. `doit graph server`: services, ports and who may reach them."""
 
     name = "graph"
-    doc_purpose = "print the graph (Mermaid; --svg for a picture)"
+    doc_purpose = (
+        "print the graph (Mermaid; --svg for a picture); `graph server`: who talks to whom on the hosts"
+    )
+    doc_usage = f"[{SERVER}]"
     cmd_options = (
-        flag("svg", "print SVG instead of Mermaid"),
+        flag("svg", "print SVG"),
         flag("status", "show which stages are due", short="s"),
         AS_JSON,
     )
 
-    def _execute(self, svg: bool = False, status: bool = False, as_json: bool = False) -> int:
+    def _execute(
+        self,
+        pos_args: list[str] | None = None,
+        svg: bool = False,
+        status: bool = False,
+        as_json: bool = False,
+    ) -> int:
+        if pos_args and (pos_args != [SERVER] or status):
+            raise self.misread(pos_args)
+        self.outstream.write(self._server(svg, as_json) if pos_args else self._stages(svg, status, as_json))
+        return 0
+
+    def _stages(self, svg: bool, status: bool, as_json: bool) -> str:
         tasks = {each.name: each for each in self.task_list}
         states = (
             {
@@ -30,7 +48,14 @@ class GraphCommand(Command):
         )
         picture = diagram.picture(self.task_list, states)
         if as_json:
-            self.outstream.write(json_of(picture) + "\n")
-            return 0
-        self.outstream.write(diagram.svg(picture) if svg else diagram.text(picture))
-        return 0
+            return json_of(picture) + "\n"
+        return diagram.svg(picture) if svg else diagram.text(picture)
+
+    def _server(self, svg: bool, as_json: bool) -> str:
+        run = run_of(self.task_list)
+        settings = run.environment.infrastructure
+        networks = {name: getattr(settings, name) for name in network.OPEN_TO}
+        found = network.ways(run.network, settings.instances, networks)
+        if as_json:
+            return json_of(found) + "\n"
+        return diagram.svg(diagram.reach(found)) if svg else diagram.table(found)

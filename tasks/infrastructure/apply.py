@@ -124,6 +124,10 @@ def _make(run: Run, ec2: Any, change: plan.Change, baked: Baked | None) -> str |
             _close_port(run, ec2, change)
         case plan.CloseRule():
             _close_rule(run, ec2, change)
+        case plan.LetOut():
+            _change_outward(run, ec2.authorize_security_group_egress, "Duplicate", change)
+        case plan.HoldBack():
+            _change_outward(run, ec2.revoke_security_group_egress, "NotFound", change)
         case plan.CreateMachine():
             return _create_machine(run, ec2, change, baked)
         case plan.StartMachine():
@@ -198,6 +202,20 @@ def _close_rule(run: Run, ec2: Any, change: plan.CloseRule) -> None:
     rule = find.permission(change.rule.protocol, change.rule.first, change.rule.last, change.rule.source)
     with already("InvalidPermission.NotFound"):
         ec2.revoke_security_group_ingress(GroupId=_group_id(run, ec2), IpPermissions=[rule])
+
+
+def _change_outward(
+    run: Run, change_rules: Callable[..., Any], done: str, change: plan.LetOut | plan.HoldBack
+) -> None:
+    """All rules in one request; one by one where some of them are changed already, which EC2 refuses as a whole."""
+    group = _group_id(run, run.cloud.client("ec2"))
+    rules = [find.permission(each.protocol, each.first, each.last, each.source) for each in change.rules]
+    with already(f"InvalidPermission.{done}"):
+        change_rules(GroupId=group, IpPermissions=rules)
+        return
+    for each in rules:
+        with already(f"InvalidPermission.{done}"):
+            change_rules(GroupId=group, IpPermissions=[each])
 
 
 def _rule(run: Run, ec2: Any, change: plan.OpenPort | plan.ClosePort) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.cloud.host_keys import made
 from tasks.infrastructure import memory, secrets
-from tasks.infrastructure.plan import Existing, HandMade, Machine, Replaced
+from tasks.infrastructure.plan import Existing, Machine, Replaced, WholeRule
 from tasks.infrastructure.waiting import POLL
 from tasks.infrastructure.zone import zone_id
 
@@ -80,7 +80,7 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
     group = next(iter(asked_groups.result()), None)
     present = asked_machines.result()
     members = _own(run, present, asked_document.result())
-    permissions = set(_permissions(group or {}))
+    permissions = set(_permissions(group or {}, "IpPermissions"))
     found = Existing(
         key=asked_key.result(),
         group=group["GroupId"] if group else None,
@@ -90,6 +90,7 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
             if rule.first is not None and _could_be_ours(rule)
         ),
         hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
+        outward=frozenset(_permissions(group or {}, "IpPermissionsEgress")),
         machines=tuple(members),
         strangers=tuple(each for each in present if each not in members),
         records={name: asked.result()[0] for name, asked in asked_names.items() if asked.result()[0]},
@@ -152,12 +153,12 @@ SOURCES = {
 """Where a permission lists those whom it admits, and what each entry is called by. A description is not a part of the rule."""
 
 
-def _permissions(group: Mapping[str, Any]) -> Iterator[HandMade]:
-    """Every rule of a group, one for each source: EC2 puts rules of the same ports together."""
-    for each in group.get("IpPermissions", ()):
+def _permissions(group: Mapping[str, Any], way: str) -> Iterator[WholeRule]:
+    """Every rule of a group in or out, one for each source: EC2 puts rules of the same ports together."""
+    for each in group.get(way, ()):
         for kind, name in SOURCES.items():
             for source in each.get(kind, ()):
-                yield HandMade(
+                yield WholeRule(
                     protocol=each["IpProtocol"],
                     first=each.get("FromPort"),
                     last=each.get("ToPort"),
@@ -165,7 +166,7 @@ def _permissions(group: Mapping[str, Any]) -> Iterator[HandMade]:
                 )
 
 
-def _could_be_ours(rule: HandMade) -> bool:
+def _could_be_ours(rule: WholeRule) -> bool:
     return rule.protocol == "tcp" and rule.first == rule.last and "/" in rule.source
 
 

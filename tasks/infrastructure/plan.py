@@ -17,8 +17,8 @@ Rules = frozenset[tuple[int, str]]
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class HandMade:
-    """A rule such as the pipeline makes none: another protocol, a range of ports, a prefix list or a group as the source."""
+class WholeRule:
+    """A rule of a security group as the cloud has it: what somebody made by hand may be a range of ports, or name a prefix list."""
 
     protocol: str
     first: int | None
@@ -64,6 +64,8 @@ class Wanted:
     protected: bool = False
     peer_ports: tuple[int, ...] = ()
     """Ports that several machines may reach on each other."""
+    ways_out: frozenset[tuple[str, int]] = frozenset()
+    """Protocols and ports by which the machines reach everything else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,9 @@ class Existing:
     key: str | None = None
     group: str | None = None
     rules: Rules = frozenset()
-    hand_made: tuple[HandMade, ...] = ()
+    hand_made: tuple[WholeRule, ...] = ()
+    outward: frozenset[WholeRule] = frozenset()
+    """What the group lets out."""
     machines: tuple[Machine, ...] = ()
     strangers: tuple[Machine, ...] = ()
     """Machines with the environment's tags that are none of its own."""
@@ -94,6 +98,11 @@ class Existing:
     secrets: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
     """Machines that were made for it and are no more."""
+
+
+ANYWHERE = ("0.0.0.0/0", "::/0")
+EVERYTHING = frozenset({WholeRule(protocol="-1", first=None, last=None, source=ANYWHERE[0])})
+"""What AWS lets out of a new group."""
 
 
 # --- the kinds of change ------------------------------------------------------------------------
@@ -200,7 +209,38 @@ class CloseRule(_Kind):
     """Remove a rule that somebody made by hand."""
 
     words = "close {0.rule}"
-    rule: HandMade
+    rule: WholeRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outward(_Kind):
+    """Rules of what the machines may send, all at once."""
+
+    rules: tuple[WholeRule, ...]
+
+    @property
+    def listed(self) -> str:
+        """The rules, for people."""
+        return ", ".join(map(str, self.rules))
+
+
+class LetOut(_Outward):
+    """Let the machines reach these."""
+
+    words = "let out {0.listed}"
+    adds = True
+
+
+class HoldBack(_Outward):
+    """Let the machines no longer reach these."""
+
+    words = "hold back {0.listed}"
+
+
+class HoldBackNew(HoldBack):
+    """The same in a group that has no machine yet: a new one lets out everything."""
+
+    adds = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +318,8 @@ Change = (
     | OpenPort
     | ClosePort
     | CloseRule
+    | LetOut
+    | HoldBack
     | CreateMachine
     | StartMachine
     | EndMachine
@@ -382,6 +424,18 @@ def _firewall(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Itera
     for port, network in sorted(found.rules - rules):
         yield ClosePort(port=port, network=network)
     yield from (CloseRule(rule=each) for each in found.hand_made)
+    ours = {_way(protocol, port, network) for protocol, port in wanted.ways_out for network in ANYWHERE}
+    ours |= {_way("tcp", port, peer) for port in wanted.peer_ports for peer in peers}
+    outward = found.outward if found.group else EVERYTHING
+    if missing := ours - outward:
+        yield LetOut(rules=tuple(sorted(missing)))
+    if more := outward - ours:
+        kind = HoldBack if found.group and found.machines else HoldBackNew
+        yield kind(rules=tuple(sorted(more, key=str)))
+
+
+def _way(protocol: str, port: int, network: str) -> WholeRule:
+    return WholeRule(protocol=protocol, first=port, last=port, source=network)
 
 
 def _of_machine(wanted: Wanted, machine: Machine) -> Iterator[Change]:

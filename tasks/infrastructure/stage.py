@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tasks import search
+from tasks import network, search
 from tasks.bucket import create
 from tasks.graph.stage import Foreseen, Outcome
 from tasks.infrastructure import delegation, find, hosts, memory, name_servers, secrets, zone
@@ -76,28 +76,26 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
         name=run.name,
         public_key=known.deploy_key_public if known else "",
         rules=frozenset(
-            [(22, network) for network in settings.ssh_from]
-            + [(port, network) for port in (80, 443) for network in settings.http_from]
+            (each.port, source)
+            for each in run.network.services
+            for name in each.open_to
+            for source in getattr(settings, name)
         ),
         machines=settings.instances,
         host_names=run.host_names,
         zone=run.pipeline.dns_zone,
         tags=find.tags(run),
         protected=settings.termination_protection,
-        peer_ports=_peer_ports(run),
+        peer_ports=run.network.between,
+        ways_out=network.outward(run.network, run.cloud.bucket_port),
     )
-
-
-def _peer_ports(run: Run) -> tuple[int, ...]:
-    """What the settings, else the profile, say that the machines' own firewall lets through between them."""
-    return tuple(run.environment.server.roles.get("firewall", {}).get("peer_ports", ()))
 
 
 def parts(run: Run) -> dict[str, object]:
     """The settings that this stage reads, by name."""
     return {
         **{f"infrastructure.{k}": v for k, v in flat(run.environment.infrastructure).items()},
-        "peer_ports": list(_peer_ports(run)),
+        "network": network.words(run.network),
         "dns_zone": run.pipeline.dns_zone,
         "image": run.pipeline.image,
         "instance_type": run.pipeline.instance_type,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.infrastructure import plan
-from tasks.infrastructure.plan import Change, Existing, HandMade, Machine
+from tasks.infrastructure.plan import Change, Existing, Machine, WholeRule
 
 
 @dataclass(kw_only=True)
@@ -17,7 +17,8 @@ class Written:
     key: str | None = None
     group: str | None = None
     rules: dict[tuple[int, str], bool] = field(default_factory=dict)
-    closed: set[HandMade] = field(default_factory=set)
+    closed: set[WholeRule] = field(default_factory=set)
+    outward: dict[WholeRule, bool] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
     """The machines as they were when they had settled."""
     ended: set[str] = field(default_factory=set)
@@ -40,6 +41,8 @@ class Written:
                 self.rules[change.port, change.network] = False
             case plan.CloseRule():
                 self.closed.add(change.rule)
+            case plan.LetOut() | plan.HoldBack():
+                self.outward |= dict.fromkeys(change.rules, isinstance(change, plan.LetOut))
             case plan.CreateMachine() if made:
                 self.started.add(made)
             case plan.StartMachine():
@@ -65,12 +68,14 @@ class Written:
         records = {**found.records, **{name: self.names[name] for name in host_names if name in self.names}}
         listed = {**{each.id: each for each in found.machines}, **self.machines}
         opened = {rule for rule, open in self.rules.items() if open}
+        let_out = {rule for rule, open in self.outward.items() if open}
         return dataclasses.replace(
             found,
             key=self.key or found.key,
             group=self.group or found.group,
             rules=frozenset((found.rules | opened) - (self.rules.keys() - opened)),
             hand_made=tuple(each for each in found.hand_made if each not in self.closed),
+            outward=frozenset((found.outward | let_out) - (self.outward.keys() - let_out)),
             machines=tuple(self._over(each) for each in listed.values() if each.id not in self.ended),
             records={name: addresses for name, addresses in records.items() if addresses},
             replaced=tuple(each for each in found.replaced if self.names.get(each.host_name) != ()),

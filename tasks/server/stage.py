@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import search
+from tasks import network, search
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
@@ -45,7 +45,7 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached, told = hosts.reachable(run, found), {**variables(run), **beside(found)}
+    reached, told = hosts.reachable(run, found), {**variables(run), **beside(run, found)}
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -82,7 +82,7 @@ def preview(run: Run) -> list[str]:
     return ansible.preview(
         "server",
         hosts=hosts.reachable(run, found),
-        variables={**variables(run), **beside(found)},
+        variables={**variables(run), **beside(run, found)},
         say=run.console.say("server"),
     )
 
@@ -97,17 +97,27 @@ def variables(run: Run) -> dict[str, Any]:
         "self_shutdown_days": run.environment.release.expires_after_days,
         "self_shutdown_idle_hours": run.environment.infrastructure.idle_hours,
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
-        "firewall_http_from": list(run.environment.infrastructure.http_from),
         **_application(run),
     }
 
 
-def beside(found: Sequence[MachineFacts]) -> dict[str, Any]:
-    """The variables that name the hosts to each other."""
-    several = found if len(found) > 1 else ()
+def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
+    """The variables that name the hosts to each other, and what of each other they reach: every one has all roles."""
+    addresses = [each.address or "" for each in found]
+    place = network.Topology(hosts=dict.fromkeys(run.profile.server.roles, addresses), here=addresses)
+    settings = run.environment.infrastructure
+    firewall = network.firewall(
+        run.network,
+        place,
+        networks={name: getattr(settings, name) for name in network.OPEN_TO},
+        user=run.pipeline.name,
+        bucket=run.cloud.bucket_port,
+    )
     return {
         "application_hosts": [{"id": each.id, "address": each.address} for each in found],
-        "firewall_peers": [f"{each.address}/32" for each in several],
+        "application_after": network.after(run.network, network.APPLICATION),
+        "server_services": network.told(run.network, place),
+        **{f"firewall_{name}": rules for name, rules in firewall.items()},
     }
 
 

@@ -194,10 +194,14 @@ def copy_example(root: Path, profile: str) -> Path:
 def pages(tmp_path_factory, project) -> Iterator[Site]:
     """A site of pages on two machines. `project` deletes the cloud of both."""
     root = copy_example(tmp_path_factory.mktemp("project") / "pages", "static")
-    ports = "server: {firewall: {peer_ports: [6081]}}\n"
+    service = "  connects: [{to: nginx.check, each: true}]\n"
+    replace(
+        root / "applications" / "static" / "profile.yml",
+        {"    self_shutdown:\n": f"    self_shutdown:\n{service}"},
+    )
     replace(
         root / "environments" / "testing.yml",
-        {"instances: 1\n": "instances: 2\n", "release:\n": f"{ports}release:\n"},
+        {"instances: 1\n": "instances: 2\n"},
     )
     commit(root, "a site of pages")
     made = Site(root=root, variables={})

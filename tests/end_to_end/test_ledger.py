@@ -254,7 +254,7 @@ def test_both_strategies_record_the_same(site, ssh):
     played = ansible.play(
         "server",
         hosts=[host],
-        variables={**server.variables(run), **server.beside(infrastructure.existing(run))},
+        variables={**server.variables(run), **server.beside(run, infrastructure.existing(run))},
         strategy="linear",
         console=Console(io.StringIO()),
         log=None,

@@ -12,6 +12,7 @@ import pytest
 from tasks.hosts import ssh
 from tasks.release import history
 from tests.conftest import until
+from tests.end_to_end.test_network import tried
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 
@@ -105,34 +106,14 @@ def every(site, program):
         ssh.python(host, "release", program)
 
 
-LISTENS = """
-import socket
-listening = socket.create_server(("", 6081))
-listening.settimeout(30)
-print(listening.accept()[1][0])
-"""
-CONNECTS = """
-import socket, time
-end = time.monotonic() + 20
-while True:
-    try:
-        socket.create_connection((ADDRESS, 6081), timeout=2)
-        break
-    except OSError:
-        assert time.monotonic() < end
-        time.sleep(0.5)
-"""
-
-
 @pytest.mark.promise("hosts-purge-each-other")
-def test_a_port_for_the_other_machine_is_open_for_it_and_for_nobody_else(pair):
+def test_a_service_of_the_other_machine_is_open_for_it_and_for_nobody_else(pair):
     one, other = pair.hosts
-    with ThreadPoolExecutor() as pool:
-        came_from = pool.submit(ssh.python, one, "release", LISTENS)
-        with pytest.raises(TimeoutError):  # dropped, not refused by who does not listen
-            socket.create_connection((one.address, 6081), timeout=3)
-        ssh.python(other, "release", CONNECTS.replace("ADDRESS", repr(one.address)))
-        assert came_from.result().strip() == other.address
+    with pytest.raises(TimeoutError):  # dropped, not refused by who does not listen
+        socket.create_connection((one.address, 8090), timeout=2)
+    # the application's user, whose connection it is
+    ways = [(user, one.address, 8090) for user in (pair.run.pipeline.name, "root")]
+    assert tried(other, ways, rules=True) == [True, False]
 
 
 @pytest.mark.parametrize(

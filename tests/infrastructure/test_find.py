@@ -46,7 +46,9 @@ def test_everything_that_was_made_is_found(run):
     found = find.everything(run)
     assert found.key
     assert found.group
-    assert {port for port, _ in found.rules} == {22, 80, 443}
+    assert {port for port, _ in found.rules} == {22, 80}
+    ways = {(each.protocol, each.first) for each in found.outward}
+    assert ways == infrastructure.wanted(run, None).ways_out
     assert [each.tags for each in found.machines] == [find.tags(run)]
     assert found.records == {run.host_name: (found.machines[0].address,)}
     assert {each.rpartition("/")[0] for each in found.secrets} == {run.secrets_folder}

@@ -17,7 +17,8 @@ from tasks.infrastructure.plan import (
     DeleteSecret,
     EndMachine,
     Existing,
-    HandMade,
+    HoldBack,
+    LetOut,
     Machine,
     OpenPort,
     Point,
@@ -29,6 +30,7 @@ from tasks.infrastructure.plan import (
     TagMachine,
     Unpoint,
     Wanted,
+    WholeRule,
     key_mark,
     later,
     more_than_additions,
@@ -48,24 +50,40 @@ WANTED = Wanted(
     host_names=(NAME,),
     zone="shop.localhost",
     tags=TAGS,
+    ways_out=frozenset({("tcp", 443)}),
 )
+OUT = frozenset(WholeRule(protocol="tcp", first=443, last=443, source=each) for each in ("0.0.0.0/0", "::/0"))
 MACHINE = Machine(id="i-1", state="running", address="10.1.0.2", tags=TAGS)
 COMPLETE = {
     "key": key_mark(WANTED.public_key),
     "group": "sg-1",
     "rules": RULES,
+    "outward": OUT,
     "machines": (MACHINE,),
     "records": {NAME: ("10.1.0.2",)},
 }
 
 
-EVERYTHING = HandMade(protocol="-1", first=None, last=None, source="sg-9")
-RANGE = HandMade(protocol="udp", first=5000, last=5010, source="0.0.0.0/0")
-LISTED = HandMade(protocol="tcp", first=80, last=80, source="pl-1")
+EVERYTHING = WholeRule(protocol="-1", first=None, last=None, source="sg-9")
+RANGE = WholeRule(protocol="udp", first=5000, last=5010, source="0.0.0.0/0")
+LISTED = WholeRule(protocol="tcp", first=80, last=80, source="pl-1")
 
 
 def lines(changes):
     return [str(each) for each in changes]
+
+
+@pytest.mark.promise("the-group-holds-back")
+@pytest.mark.parametrize("stranger", [EVERYTHING, RANGE, LISTED])
+def test_what_the_group_lets_out_and_nobody_declares_is_held_back(stranger):
+    existing = Existing(**{**COMPLETE, "outward": OUT | {stranger}})
+    assert lines(plan(WANTED, existing)) == [f"hold back {stranger}"]
+    assert more_than_additions(plan(WANTED, existing))
+    # one that was made before anything was declared: what is needed is let out first
+    assert [type(each) for each in plan(WANTED, Existing(**{**COMPLETE, "outward": {stranger}}))] == [
+        LetOut,
+        HoldBack,
+    ]
 
 
 @pytest.mark.promise("branches-share-nothing-else")
@@ -75,6 +93,8 @@ def test_from_nothing_everything_is_made_but_the_record_waits_for_an_address():
         "create group shop-testing-1",
         "open port 22 for 10.0.0.0/8",
         "open port 80 for 0.0.0.0/0",
+        "let out tcp 443 for 0.0.0.0/0, tcp 443 for ::/0",
+        "hold back all traffic for 0.0.0.0/0",
         "create machine 1 of 1",
     ]
 
@@ -205,10 +225,11 @@ def test_several_machines_may_reach_the_ports_that_the_profile_names_on_each_oth
     assert plan(one, Existing(**COMPLETE)) == []
     both = Existing(**{**found, "machines": (MACHINE, other)})
     opened = [f"open port 6081 for 10.1.0.{each}/32" for each in (2, 3)]
-    assert lines(plan(two, both)) == opened
+    let_out = "let out tcp 6081 for 10.1.0.2/32, tcp 6081 for 10.1.0.3/32"
+    assert lines(plan(two, both)) == [*opened, let_out]
     rules = frozenset({*RULES, (6081, "10.1.0.2/32"), (6081, "10.1.0.9/32")})
     replaced = Existing(**{**found, "machines": (MACHINE, other), "rules": rules})
-    assert lines(plan(two, replaced)) == [opened[1], "close port 6081 for 10.1.0.9/32"]
+    assert lines(plan(two, replaced)) == [opened[1], "close port 6081 for 10.1.0.9/32", let_out]
     assert lines(plan(one, Existing(**{**COMPLETE, "rules": rules}))) == [
         f"close port 6081 for 10.1.0.{each}/32" for each in (2, 9)
     ]

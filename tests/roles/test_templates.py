@@ -33,17 +33,9 @@ def test_the_firewall_lets_in_what_is_named_and_nothing_else():
         "firewall",
         "nftables.conf.j2",
         firewall_ssh_from=["192.0.2.0/24", "2001:db8::/32"],
-        firewall_http_from=[],
-        firewall_peers=["198.51.100.2/32"],
-        firewall_peer_ports=[6081],
+        **configuration.SAMPLES,
     )
-    policy, *lines = configuration.chains(rules)["input"]
-    assert policy == "type filter hook input priority filter; policy drop;"
-    assert [line for line in lines if "dport" in line] == [
-        "ip saddr 192.0.2.0/24 tcp dport { 22 } accept",
-        "ip6 saddr 2001:db8::/32 tcp dport { 22 } accept",
-        "ip saddr 198.51.100.2/32 tcp dport { 6081 } accept",
-    ]
+    assert configuration.chains(rules) == configuration.CHAINS
 
 
 @pytest.mark.parametrize(
@@ -103,6 +95,7 @@ def test_a_worker_s_command_reaches_it_word_for_word():
         __workers_unit={"name": "queue", "command": ["php", "a b", 'say "%d"', "$HOME\\"]},
         workers_unless=".closed",
         workers_stop_seconds=9,
+        application_after=["mariadb.service"],
         application_name="shop",
         application_user="shop",
         application_path="/srv/shop",
@@ -110,6 +103,7 @@ def test_a_worker_s_command_reaches_it_word_for_word():
     assert r'ExecStart="php" "a b" "say \"%%d\"" "$$HOME\\"' in unit
     assert "ConditionPathExists=!/srv/shop/current/.closed" in unit
     assert "TimeoutStopSec=9" in unit
+    assert "After=network.target mariadb.service" in unit
 
 
 def test_the_target_wants_every_process_of_every_worker():
@@ -160,6 +154,7 @@ def test_a_shop_with_test_data_sends_no_mail(test_data, tmp_path):
         "inventory_hostname": "i-1",
         "application_stores": [],
         "application_host_names": ["x"],
+        "server_services": configuration.services(ROLES.parent, "magento2", {"nginx_page_cache": True}),
     }
     variables = {**dict.fromkeys(told, "x"), **hosts, "application_test_data": test_data}
     written.write_text(render_in(ROLES.parent / "applications" / "magento2", "env.php.j2", **variables))

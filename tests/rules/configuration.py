@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks import network
+from tasks.network import Network
+from tasks.profile import ProfileFile
+from tasks.settings import read, role, with_default
 from tests.rules import rendering, roles
 from tests.rules.roles import Finding
 
@@ -19,7 +23,6 @@ TEXTS = (
     *("search_user", "search_password", "release_administrator_password", "release_administrator_secret"),
 )
 """Variables that a configuration of the application carries as texts."""
-PROXY = "127.0.0.1:6081"
 HOSTS = [{"id": f"i-{number}", "address": f"203.0.113.{number}"} for number in (1, 2, 3)]
 PEERS = [f"{each['address']}/32" for each in HOSTS]
 
@@ -28,18 +31,13 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
     """What the roles of a profile are told: the defaults of their options, the profile's words, and samples for the rest."""
     said = roles.profiles(root)[profile]["server"]["roles"]
     known: dict[str, Any] = {}
-    for role, told in said.items():
-        specs = roles.load(root / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+    for name, told in said.items():
+        specs = roles.load(root / "roles" / name / "meta" / "argument_specs.yml")["argument_specs"]["main"]
         known |= {
-            name: option["default"]
-            for name, option in specs.get("options", {}).items()
-            if "default" in option
+            option: said["default"] for option, said in specs.get("options", {}).items() if "default" in said
         }
-        known |= {f"{role}_{name}": each for name, each in (told or {}).items()}
+        known |= {f"{name}_{option}": each for option, each in (told or {}).items()}
     return {
-        "firewall_ssh_from": ["192.0.2.0/24", "2001:db8::/32"],
-        "firewall_http_from": ["198.51.100.0/24"],
-        "firewall_peers": [],
         "self_shutdown_days": 14,
         "self_shutdown_idle_hours": 3,
         "application_name": "shop",
@@ -64,6 +62,7 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         ],
         "application_test_data": False,
         "application_hosts": HOSTS[:1],
+        "application_after": ["mariadb.service"],
         "inventory_hostname": "i-1",
         "database_name": "shop",
         "database_user": "shopper",
@@ -75,9 +74,49 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "release_administrator_password": "password",
         "release_administrator_secret": "secret",
         "release_profile": roles.profiles(root)[profile].get("release", {}),
+        "server_services": services(root, profile, {**known, **more}),
         **known,
         **more,
     }
+
+
+NETWORKS: dict[tuple[object, ...], Network] = {}
+"""What was read before, by the texts that say it."""
+
+
+def declared(root: Path, profile: str, **options: Any) -> Network:
+    """Who talks to whom on hosts of a profile. `options`: options of its roles that differ from the profile's."""
+    path = root / "applications" / profile / "profile.yml"
+    texts = [each.read_text() for each in (path, *sorted(root.glob("roles/*/meta/network.yml")))]
+    key = (profile, str(options), *texts)
+    if key not in NETWORKS:
+        file = read(ProfileFile, path, root)
+        told = {
+            name: {
+                **{option: each.default for option, each in with_default(role(root, name).type).items()},
+                **said,
+            }
+            for name, said in file.said.server.roles.items()
+        }
+        if options.get("nginx_page_cache"):
+            told.setdefault("varnish", {})
+        for name, value in options.items():
+            whose, _, option = name.partition("_")
+            told[whose][option] = value
+        NETWORKS[key] = network.of(root, told, file)
+    return NETWORKS[key]
+
+
+def services(root: Path, profile: str, known: Mapping[str, Any]) -> Any:
+    """The variable that has the services, for hosts as these variables have them."""
+    addresses = [each["address"] for each in known.get("application_hosts", HOSTS[:1])]
+    found = declared(root, profile, nginx_page_cache=known["nginx_page_cache"])
+    return network.told(
+        found,
+        network.Topology(
+            hosts=dict.fromkeys(roles.profiles(root)[profile]["server"]["roles"], addresses), here=addresses
+        ),
+    )
 
 
 def template(root: Path, path: str, profile: str = "magento2", **more: Any) -> str:
@@ -118,42 +157,94 @@ def chains(text: str) -> dict[str, list[str]]:
     return found
 
 
+SAMPLES: dict[str, list[dict[str, Any]]] = {
+    "firewall_admits": [
+        {"port": 22, "networks": ["192.0.2.0/24", "2001:db8::/32"]},
+        {"port": 6081, "networks": ["203.0.113.2/32"]},
+    ],
+    "firewall_lets_out": [
+        {"protocol": "tcp", "ports": [80, 443], "users": ["root", "_apt"], "networks": []},
+        {"protocol": "udp", "ports": [53], "users": [], "networks": []},
+        {"protocol": "tcp", "ports": [6081], "users": ["shopper"], "networks": ["203.0.113.2/32"]},
+    ],
+    "firewall_local": [{"port": 6379, "users": ["root", "shopper"]}],
+}
+CHAINS = {
+    "input": [
+        "type filter hook input priority filter; policy drop;",
+        *ALWAYS,
+        "ip saddr 192.0.2.0/24 tcp dport 22 accept",
+        "ip6 saddr 2001:db8::/32 tcp dport 22 accept",
+        "ip saddr 203.0.113.2/32 tcp dport 6081 accept",
+    ],
+    "forward": ["type filter hook forward priority filter; policy drop;"],
+    "output": [
+        "type filter hook output priority filter; policy drop;",
+        "ct state established,related accept",
+        "oif lo tcp dport 6379 meta skuid != { root, shopper } reject with tcp reset",
+        "oif lo accept",
+        "ip daddr 169.254.169.254 tcp dport 80 meta skuid != 0 reject",
+        "ip6 daddr fd00:ec2::254 tcp dport 80 meta skuid != 0 reject",
+        "icmpv6 type { 133, 135, 136, 143 } accept",
+        "tcp dport { 80, 443 } meta skuid { root, _apt } accept",
+        "udp dport { 53 } accept",
+        "ip daddr 203.0.113.2/32 tcp dport { 6081 } meta skuid { shopper } accept",
+        "reject with icmpx admin-prohibited",
+    ],
+}
+DECLARED = {"22": ["ssh_from"], "80": ["http_from"]}
+"""What may be reached from elsewhere, in every profile."""
+WAYS = {
+    "packages internet tcp 80 443 root _apt",
+    "packages internet udp 53 67",
+    "packages internet tcp 53",
+    "base internet udp 123",
+    "release bucket tcp root",
+    "application internet tcp 80 443 465 587 application",
+}
+"""Whom hosts may reach elsewhere, and as which users."""
+LOCAL = {
+    "mariadb.sql": ("application", "root"),
+    "redis.store": ("application", "root"),
+    "search.http": ("application", "root"),
+    "varnish.http": ("application", "root", "www-data"),
+    "varnish.admin": ("root",),
+    "nginx.check": ("root",),
+    "nginx.site": ("root", "vcache"),
+    "nginx.next": ("root", "www-data"),
+}
+"""Who on a host reaches what only it has."""
+
+
 def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
-    """Its chains drop what no line accepts, and each line is declared."""
+    """Its chains drop what no line accepts, each line is declared, and what is declared is what is meant."""
     path, found = "roles/firewall/templates/nftables.conf.j2", []
-    text = template(root, path)
-    read = chains(text)
+    text = template(root, path, **SAMPLES)
     if "flush ruleset" not in text.splitlines():
         found.append(f"{path}: the rules from before stay")
-    for name in ("input", "forward"):
-        first, *lines = read.get(name, [""])
-        if first != f"type filter hook {name} priority filter; policy drop;":
-            found.append(f"{path}: the chain {name} lets through what no line accepts ({first})")
-        admitted = [
-            *ALWAYS,
-            "ip saddr 192.0.2.0/24 tcp dport { 22 } accept",
-            "ip6 saddr 2001:db8::/32 tcp dport { 22 } accept",
-            "ip saddr 198.51.100.0/24 tcp dport { 80, 443 } accept",
-        ]
-        wanted = admitted if name == "input" else []
-        found += [f"{path}: the chain {name} has {line!r}" for line in lines if line not in wanted]
-        found += [f"{path}: the chain {name} lacks {line!r}" for line in wanted if line not in lines]
-    ports = {"firewall_peers": PEERS, "firewall_peer_ports": [6081, 9]}
-    admitted = [each for each in chains(template(root, path, **ports))["input"] if "203.0.113" in each]
-    if admitted != [f"ip saddr {each} tcp dport {{ 6081, 9 }} accept" for each in PEERS]:
-        found.append(f"{path}: lets hosts reach each other by {admitted}")
-    for line in chains(
-        template(
-            root,
-            path,
-            firewall_ssh_from=[],
-            firewall_http_from=[],
-            firewall_peers=PEERS,
-            firewall_peer_ports=[],
-        )
-    )["input"]:
-        if "dport" in line:
-            found.append(f"{path}: nobody is named, and still: {line}")
+    found += [
+        f"{path}: the chain {name} is {lines}"
+        for name, lines in chains(text).items()
+        if lines != CHAINS[name]
+    ]
+    for profile in roles.profiles(root):
+        network = declared(root, profile)
+        ways = {
+            " ".join(map(str, (role, each.to, each.protocol, *each.ports, *each.users)))
+            for role, each in network.outward
+        }
+        found += [f"{profile}: goes out by {each}" for each in ways - WAYS]
+        for each in network.services:
+            if list(each.open_to) != DECLARED.get(str(each.port), []):
+                found.append(f"roles/{each.role}/meta/network.yml: {each} is open to {each.open_to}")
+            wanted = () if each.open_to else LOCAL[str(each)]
+            if not {*each.users} <= {*wanted} or bool(wanted) != bool(each.users):
+                found.append(f"roles/{each.role}/meta/network.yml: {each} is reached by {each.users}")
+    between = [
+        str(each) for each in declared(root, "magento2").services if any(c.each for _, c in each.clients)
+    ]
+    if between != ["varnish.http"]:
+        found.append(f"applications/magento2/profile.yml: several hosts reach {between} on each other")
     return found
 
 
@@ -294,10 +385,10 @@ SITE = "the site"
 """In place of the profile's template, which is rendered alone: a lookup needs all of Ansible's plugins."""
 
 
-def web_servers(root: Path) -> Iterator[tuple[str, str, Directive]]:
+def web_servers(root: Path) -> Iterator[tuple[str, bool, Directive]]:
     """The configuration of every profile, before a page cache and alone: its file, what it is, the tree."""
     for profile, path in _sites(root):
-        for cache in ("", PROXY):
+        for cache in (False, True):
             # Magento's site is behind its page cache; others take either
             if cache or profile != "magento2":
                 text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE)
@@ -345,7 +436,7 @@ def _stores(http: Directive, site: Directive) -> Iterator[str]:
             yield f"does not tell the {name} of a store"
 
 
-def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
+def _common(tree: Directive, http: Directive, cache: bool) -> Iterator[str]:
     if int(tree.own("worker_rlimit_nofile")[0]) < 4 * int(tree.all("worker_connections")[0].values[0]):
         yield "may open fewer files than its connections need"
     if tree.own("user") != ["www-data"]:
@@ -370,7 +461,7 @@ def _common(tree: Directive, http: Directive, cache: str) -> Iterator[str]:
         yield "passes on any host name"
 
 
-def _site(http: Directive, site: Directive, cache: str) -> Iterator[str]:
+def _site(http: Directive, site: Directive, cache: bool) -> Iterator[str]:
     public = [
         each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")
     ]
@@ -495,7 +586,7 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
     options = re.findall(r"-(\w) ([^-\s]\S*)", command)
     wanted = {
         "a": r"127\.0\.0\.1:6081",
-        "T": r"(localhost|127\.0\.0\.1):\d+",
+        "T": r"127\.0\.0\.1:\d+",
         "S": "/etc/varnish/secret",
         "j": "unix,user=vcache",
         "s": r"malloc,\d+m",
@@ -505,7 +596,7 @@ def the_page_cache_is_local_and_keeps_no_visitor_s_page(root: Path) -> list[Find
         ("p", r"http_resp_hdr_len=(4[0-9]|[5-9]\d|\d{3,})k"),
         ("p", r"http_resp_size=\d{3,}k"),
     )
-    if " -a :6081 " not in template(root, path, application_hosts=HOSTS):
+    if " -a 0.0.0.0:6081 " not in template(root, path, application_hosts=HOSTS):
         found.append(f"{path}: does not hear the other hosts")
     found += [
         f"{path}: no -{name} is {pattern}"
@@ -702,13 +793,12 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_units": [{"name": "queue", "command": ["php"], "processes": 2}],
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
-        "search_port": 9200,
     }
     for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(
         root.glob("roles/*/templates/*.target.j2")
     ):
         shown = str(path.relative_to(root))
-        yield shown, unit(template(root, shown, "php", **more))
+        yield shown, unit(template(root, shown, "magento2" if "/search/" in shown else "php", **more))
     for path in sorted([*root.glob("roles/*/files/*.timer"), *root.glob("roles/*/files/*.service")]):
         yield str(path.relative_to(root)), unit(path.read_text())
 

@@ -79,6 +79,8 @@ HELD: Held = {
     # who may, by the tags of the thing: testing, staging, production, image, ours without environment, of another project or none
     "ec2:AuthorizeSecurityGroupIngress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
     "ec2:RevokeSecurityGroupIngress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:AuthorizeSecurityGroupEgress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:RevokeSecurityGroupEgress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
     "ec2:StartInstances": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
     "ec2:GetConsoleOutput": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
     "ec2:CreateTags": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),

@@ -52,6 +52,11 @@ class Embedded(Cloud):
         with self._lock:
             return self._find()
 
+    @property
+    def bucket_port(self) -> int:  # type: ignore[override]
+        """The cloud's own, at the network's gateway."""
+        return self._identity.port
+
     def _told_account(self) -> str:
         return ACCOUNT
 

@@ -1,0 +1,395 @@
+"""network: who talks to whom: what each role listens on and connects to, declared in `roles/ROLE/meta/network.yml` and nowhere else.
+
+The bindings and addresses in templates, the hosts' firewall, the security group, the start order and `doit graph server` are
+made of it.
+"""
+
+# without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks import forms
+from tasks.settings import OF_PLAYBOOKS, TOLD, Read, read, role, setting
+
+INTERNET, BUCKET = "internet", "bucket"
+"""Where a connection may go that is no service of a role."""
+APPLICATION = "application"
+"""In place of a user's name: the one that the role of that name makes."""
+FIREWALL = "firewall"
+LOOPBACK, ALL = "127.0.0.1", "0.0.0.0"  # noqa: S104  the firewall says who gets there
+OPEN_TO = ("ssh_from", "http_from")
+"""The settings that `open_to` may name."""
+HERE = ("", "stand-in", "localhost")
+"""What an option that may name another host has where the role itself serves."""
+
+# --- what network.yml may say ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """A TCP port that a role's service listens on, on loopback unless somebody from elsewhere may reach it."""
+
+    name: str = setting("its name within the role: it is the service ROLE.NAME", form=forms.FOLDER)
+    port: int = setting("the port; 0: `port_option` has it", 0, form=forms.between(0, 65535))
+    port_option: str = setting("the role's option that has the port", "")
+    open_to: tuple[Literal["ssh_from", "http_from"], ...] = setting(
+        "settings whose networks may reach it; beside them only the roles that connect to it", ()
+    )
+    when: str = setting("the role's option that must be set, else nothing listens; empty: always", "")
+    endpoint: str = setting("the role's option that may name another host, which has the service then", "")
+    unit: str = setting("the systemd unit that listens", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What a role, or the application, connects to. Nobody else gets there."""
+
+    to: str = setting(
+        "a service ROLE.NAME; `bucket`, which has the tarballs; or `internet`", form=forms.FILLED
+    )
+    ports: tuple[int, ...] = setting("ports of the internet", (), form=forms.between(1, 65535))
+    protocol: Literal["tcp", "udp"] = setting("the protocol, of the internet", "tcp")
+    users: tuple[str, ...] = setting(
+        "users of the host that connect, `application` for the application's; none: all of them",
+        (),
+        form=forms.USER,
+    )
+    each: bool = setting("on every host that has the service, not only on the nearest", False)
+    when: str = setting("the role's option that must be set, else it does not connect; empty: always", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFile:
+    """roles/ROLE/meta/network.yml: what a role listens on and connects to."""
+
+    listens: tuple[Listener, ...] = setting("what its service listens on", ())
+    connects: tuple[Connection, ...] = setting("what it connects to", ())
+
+
+# --- what a profile's roles make of it ------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A port that somebody listens on. `clients`: who connects, each with the role that does; `host`: the one elsewhere that has it."""
+
+    role: str
+    name: str
+    port: int
+    open_to: tuple[str, ...]
+    unit: str
+    host: str = ""
+    clients: tuple[tuple[str, Connection], ...] = ()
+
+    def __str__(self) -> str:
+        """As connections name it."""
+        return f"{self.role}.{self.name}"
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Who on its host may connect, beside root; none: everybody."""
+        if self.open_to or not all(each.users for _, each in self.clients):
+            return ()
+        return tuple(sorted({"root"}.union(*(each.users for _, each in self.clients))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The services of a profile's roles, and the ways out of its hosts: the role and its connection."""
+
+    services: tuple[Service, ...]
+    outward: tuple[tuple[str, Connection], ...]
+
+    @property
+    def between(self) -> tuple[int, ...]:
+        """Ports that several hosts of an environment reach on each other."""
+        return tuple(sorted({each.port for each in self.services if any(c.each for _, c in each.clients)}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listed:
+    """A role that hosts have: its file, and the values of its options that are settings or the profile's words."""
+
+    file: Read[NetworkFile]
+    options: Mapping[str, object]
+
+
+def of(root: Path, options: Mapping[str, Mapping[str, object]], profile: Read[Any]) -> Network:
+    """The network of hosts that have these roles, each with the values of its options. `profile`: its file.
+
+    Raises SettingWrong for what does not fit together.
+    """
+    found = {name: _listed(root, name, options.get(name, {})) for name in (*OF_PLAYBOOKS, *options)}
+    services = dict[str, Service]()
+    for name, listed in found.items():
+        for number, listener in enumerate(listed.file.said.listens):
+            if _is_set(listed, name, root, f"listens[{number}].when", listener.when):
+                service = _service(listed, name, root, number)
+                _accept_port(service, listed.file, f"listens[{number}]", services.values())
+                services[str(service)] = service
+    outward = list[tuple[str, Connection]]()
+    for client, file, key, each in _connections(found, root, profile):
+        _accept(each, file, key, services)
+        if wanted := services.get(each.to):
+            services[each.to] = replace(wanted, clients=(*wanted.clients, (client, each)))
+        if wanted is None or wanted.host:
+            outward.append((client, replace(each, ports=(wanted.port,)) if wanted else each))
+    made = Network(services=tuple(services.values()), outward=tuple(outward))
+    _accept_order(made, tuple(options), profile)
+    return made
+
+
+def _listed(root: Path, name: str, options: Mapping[str, object]) -> _Listed:
+    path = root / "roles" / name / "meta" / "network.yml"
+    if not path.exists():
+        return _Listed(file=Read(path=name, said=NetworkFile(), lines={}), options=options)
+    return _Listed(file=read(NetworkFile, path, root), options=options)
+
+
+def _is_set(listed: _Listed, name: str, root: Path, key: str, option: str) -> bool:
+    """Whether an option that the file names is set. Raises SettingWrong for one that the role does not have."""
+    if option and option not in (known := {*role(root, name).type, *TOLD.get(name, ())}):
+        raise listed.file.wrong(key, option, f"an option of the role {name}", sorted(known))
+    return not option or bool(listed.options.get(option))
+
+
+def _service(listed: _Listed, name: str, root: Path, number: int) -> Service:
+    said, key = listed.file.said.listens[number], f"listens[{number}]"
+    if bool(said.port) == bool(said.port_option):
+        raise listed.file.unfit(f"{key}.port", said.port, "the port, or `port_option` in its place", also=key)
+    _is_set(listed, name, root, f"{key}.port_option", said.port_option)
+    _is_set(listed, name, root, f"{key}.endpoint", said.endpoint)
+    host = str(listed.options.get(said.endpoint, ""))
+    return Service(
+        role=name,
+        name=said.name,
+        port=said.port or int(str(listed.options.get(said.port_option, 0))),
+        open_to=said.open_to,
+        unit=said.unit,
+        host="" if host in HERE or _is_loopback(host) else host,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _connections(
+    found: Mapping[str, _Listed], root: Path, profile: Read[Any]
+) -> Iterator[tuple[str, Read[Any], str, Connection]]:
+    """Every connection that is made: who makes it, and where it is declared."""
+    for name, listed in found.items():
+        for number, each in enumerate(listed.file.said.connects):
+            if _is_set(listed, name, root, f"connects[{number}].when", each.when):
+                yield name, listed.file, f"connects[{number}]", each
+    for number, each in enumerate(profile.said.server.connects):
+        yield APPLICATION, profile, f"server.connects[{number}]", replace(each, users=(APPLICATION,))
+
+
+def _accept_port(service: Service, file: Read[Any], key: str, others: Iterable[Service]) -> None:
+    """Raises SettingWrong for a port or a name that another service of the host has."""
+    for other in others:
+        if str(other) == str(service):
+            raise file.unfit(f"{key}.name", service.name, "a name that the role gives once")
+        if other.port == service.port and not (other.host or service.host):
+            expected = f"a port of its own: {other} listens on it"
+            raise file.unfit(f"{key}.port", service.port, expected, also=f"{key}.port_option")
+
+
+def _accept(connection: Connection, file: Read[Any], key: str, services: Mapping[str, Service]) -> None:
+    """Raises SettingWrong for a connection to what nobody listens on."""
+    to = connection.to
+    if to not in (*services, BUCKET, INTERNET):
+        raise file.wrong(f"{key}.to", to, "a service of the profile's roles", (*services, BUCKET, INTERNET))
+    if (to == INTERNET) != bool(connection.ports):
+        expected = "at least one port" if to == INTERNET else "left out: only `internet` has several"
+        raise file.unfit(f"{key}.ports", list(connection.ports), expected, also=f"{key}.to")
+
+
+def _accept_order(network: Network, roles: Sequence[str], profile: Read[Any]) -> None:
+    """Raises SettingWrong for a firewall that comes before the user whom its rules name."""
+    users = {user for service in network.services for user in service.users}
+    users.update(user for _, each in network.outward for user in each.users)
+    if FIREWALL in roles and APPLICATION in users:
+        before = roles[: roles.index(FIREWALL)]
+        if APPLICATION not in before:
+            expected = f"after {APPLICATION}, which makes the user that its rules name"
+            raise profile.unfit(f"server.roles.{FIREWALL}", "before it", expected, also="server.roles")
+
+
+# --- what hosts get of it -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Where the roles are: the addresses of the hosts that have each, and of those that are `here`."""
+
+    hosts: Mapping[str, Sequence[str]]
+    here: Sequence[str]
+
+    def clients(self, service: Service) -> list[str]:
+        """The addresses from which other hosts reach a service."""
+        own, found = self._of(service.role), set[str]()
+        for client, connection in service.clients:
+            theirs = self._of(client)
+            if connection.each and len({*own, *theirs}) > 1:
+                found.update(theirs)
+            elif not set(theirs) <= set(own):
+                found.update(set(theirs) - set(own))
+        return sorted(found)
+
+    def nearest(self, service: Service) -> list[str]:
+        """The addresses at which it is reached from here: loopback where each host here has it."""
+        own = self._of(service.role)
+        if service.host:
+            return [service.host]
+        return [LOOPBACK] if set(self.here) <= set(own) else list(own)
+
+    def away(self, service: Service, client: str, connection: Connection) -> list[str]:
+        """The addresses of other hosts at which a client here reaches it."""
+        if not self.has(client):
+            return []
+        own = self._of(service.role)
+        found = own if connection.each and len(own) > 1 else self.nearest(service)
+        return [address for address in found if address != LOOPBACK]
+
+    def has(self, role: str) -> bool:
+        """Whether a host here has a role."""
+        return not set(self.here).isdisjoint(self._of(role))
+
+    def _of(self, role: str) -> Sequence[str]:
+        """Those that have it; a role of every playbook is on all."""
+        return self.hosts.get(role, self.here)
+
+
+def told(network: Network, place: Topology) -> dict[str, dict[str, dict[str, object]]]:
+    """The services by role and name, as templates get them: what to bind to, and where to connect to."""
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    for each in network.services:
+        found.setdefault(each.role, {})[each.name] = {
+            "port": each.port,
+            "bind": ALL if each.open_to or place.clients(each) else LOOPBACK,
+            "address": place.nearest(each)[0],
+            "unit": each.unit,
+        }
+    return found
+
+
+Rule = dict[str, object]
+
+
+def firewall(
+    network: Network,
+    place: Topology,
+    *,
+    networks: Mapping[str, Sequence[str]],
+    user: str,
+    bucket: int,
+) -> dict[str, list[Rule]]:
+    """What the hosts' own firewall admits from elsewhere, lets out, and lets whom reach on its own host.
+
+    `networks`: those of each setting that `open_to` may name; `user`: the application's; `bucket`: the bucket's port.
+    """
+
+    def named(users: Iterable[str]) -> list[str]:
+        return [user if each == APPLICATION else each for each in users]
+
+    admits, lets_out, local = list[Rule](), list[Rule](), list[Rule]()
+    for each in network.services:
+        if each.host:
+            continue
+        sources = [one for setting in each.open_to for one in networks[setting]]
+        sources += map(_alone, place.clients(each))
+        if place.has(each.role):
+            admits += [{"port": each.port, "networks": sources}] if sources else []
+            local += [{"port": each.port, "users": named(each.users)}] if each.users else []
+        for client, connection in each.clients:
+            if away := place.away(each, client, connection):
+                way: Rule = {"protocol": "tcp", "ports": [each.port], "users": named(connection.users)}
+                lets_out.append({**way, "networks": list(map(_alone, away))})
+    for client, connection in network.outward:
+        if not place.has(client):
+            continue
+        ports = [bucket] if connection.to == BUCKET else list(connection.ports)
+        way = {"protocol": connection.protocol, "ports": ports, "users": named(connection.users)}
+        lets_out.append({**way, "networks": []})
+    return {"admits": admits, "lets_out": lets_out, "local": local}
+
+
+def outward(network: Network, bucket: int) -> frozenset[tuple[str, int]]:
+    """The protocols and ports by which hosts reach what is none of them. `bucket`: the bucket's port."""
+    return frozenset(
+        (each.protocol, port)
+        for _, each in network.outward
+        for port in ((bucket,) if each.to == BUCKET else each.ports)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReachableFrom:
+    """A row of the picture: where one gets, what listens there, and who may."""
+
+    to: str
+    port: str
+    bind: str
+    who: tuple[str, ...]
+
+
+def ways(network: Network, machines: int, networks: Mapping[str, Sequence[str]]) -> list[ReachableFrom]:
+    """All of it for people: into each service, then out of the hosts. Each of the `machines` has all roles."""
+    hosts = [f"machine {number}" for number in range(1, machines + 1)]
+    place = Topology(hosts={each.role: hosts for each in network.services} | {APPLICATION: hosts}, here=hosts)
+    bound, found = told(network, place), list[ReachableFrom]()
+    for each in network.services:
+        users = [f"{client} as {_as(connection.users)}" for client, connection in each.clients]
+        sources = [f"{name}: {', '.join(networks[name])}" for name in each.open_to]
+        others = ["the other machines"] if place.clients(each) else []
+        root = [] if each.open_to else ["root"]
+        bind = f"at {each.host}" if each.host else str(bound[each.role][each.name]["bind"])
+        found.append(
+            ReachableFrom(
+                to=str(each), port=str(each.port), bind=bind, who=(*sources, *others, *users, *root)
+            )
+        )
+    for client, way in network.outward:
+        ports = ", ".join(map(str, way.ports)) if way.to != BUCKET else "the bucket's"
+        who = f"{client} as {_as(way.users)}"
+        found.append(ReachableFrom(to=f"out: {way.to}", port=f"{way.protocol} {ports}", bind="", who=(who,)))
+    return found
+
+
+def _as(users: Sequence[str]) -> str:
+    return ", ".join(users) or "any user"
+
+
+def words(network: Network) -> list[str]:
+    """Everything that is declared, a line each: what a change of it changes."""
+    ways = [(each.to, each.protocol, *each.ports, *each.users) for _, each in network.outward]
+    return [
+        *(
+            f"{each}: {each.port} {' '.join((*each.open_to, *each.users))}".rstrip()
+            for each in network.services
+        ),
+        *(" ".join(map(str, each)) for each in ways),
+    ]
+
+
+def after(network: Network, client: str) -> list[str]:
+    """The units that start before what this role starts: those of the services that it connects to, where they are here."""
+    return [
+        each.unit
+        for each in network.services
+        if each.unit and not each.host and any(name == client for name, _ in each.clients)
+    ]
+
+
+def _alone(address: str) -> str:
+    """The network of one address."""
+    return f"{address}/{128 if ':' in address else 32}"

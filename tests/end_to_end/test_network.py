@@ -1,0 +1,142 @@
+"""Who talks to whom: a host has open what is declared, and its own firewall and its group hold back everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+
+import pytest
+
+from tasks import network
+from tasks.hosts import ssh
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]  # its host
+
+TRIES = """
+import json, os, pwd, socket, subprocess
+def reached(user, address, port):
+    os.seteuid(pwd.getpwnam(user).pw_uid)
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+    finally:
+        os.seteuid(0)
+try:
+    if not RULES:
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+    print(json.dumps([reached(*each) for each in TRIED]))
+finally:
+    subprocess.run(["nft", "-f", "/etc/nftables.conf"], check=True)
+"""
+LISTENS = """
+import socket
+listening = socket.create_server(("", 4001))
+print("listening", flush=True)
+listening.settimeout(20)
+try:
+    listening.accept()
+except TimeoutError:
+    pass
+"""
+
+
+ROUTE = "import subprocess; print(subprocess.check_output(['ip', 'route'], text=True))"
+
+
+def tried(host, ways, *, rules) -> list[bool]:
+    """Which of these ways lead somewhere on a host: user, address, port; with its rules, or with none."""
+    program = TRIES.replace("RULES", repr(rules)).replace("TRIED", repr([tuple(each) for each in ways]))
+    return json.loads(ssh.python(host, "release", program))
+
+
+@pytest.fixture
+def gateway(site):
+    """This machine's address in the host's network."""
+    return re.search(r"default via (\S+)", ssh.python(site.host, "release", ROUTE))[1]
+
+
+@pytest.fixture
+def outside(gateway):
+    """A listener of this machine at a port, which hosts reach at the gateway."""
+    with contextlib.ExitStack() as stack:
+        yield lambda port: stack.enter_context(socket.create_server((gateway, port)))
+
+
+@contextlib.contextmanager
+def let_out_by_hand(site, port):
+    """Somebody lets the host's group reach everything at a port."""
+    ec2 = site.run.cloud.client("ec2")
+    groups = ec2.describe_instances(InstanceIds=[site.host.name])["Reservations"][0]["Instances"][0]
+    group = groups["SecurityGroups"][0]["GroupId"]
+    rule = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[rule])
+    try:
+        yield
+    finally:
+        ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[rule])
+
+
+@pytest.mark.promise("what-listens-is-declared")
+def test_what_listens_on_a_host_is_what_is_declared(site):
+    said = ssh.python(
+        site.host,
+        "release",
+        "import subprocess; print(subprocess.check_output(['ss', '-tulpnH'], text=True))",
+    )
+    found = {
+        (line.split()[0], line.split()[4].replace("[::]", network.ALL)) for line in said.splitlines() if line
+    }
+    here = (site.host.address,)
+    place = network.Topology(hosts=dict.fromkeys(site.run.profile.server.roles, here), here=here)
+    services = network.told(site.run.network, place)
+    declared = [each for of_role in services.values() for each in of_role.values()]
+    assert found == {("tcp", f"{each['bind']}:{each['port']}") for each in declared}, said
+
+
+@pytest.mark.promise("only-declared-ports-are-open")
+def test_from_elsewhere_only_what_is_open_is_reached(site):
+    with ssh.login(site.host) as login:
+        listening = subprocess.Popen([*login, "python3", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            listening.stdin.write(LISTENS.encode())
+            listening.stdin.close()
+            assert listening.stdout.readline() == b"listening\n"
+            for service in site.run.network.services:
+                if service.open_to:
+                    socket.create_connection((site.host.address, service.port), timeout=5).close()
+            with pytest.raises(TimeoutError):  # dropped: a port that nobody listens on would refuse at once
+                socket.create_connection((site.host.address, 4001), timeout=2)
+        finally:
+            listening.kill()
+            listening.wait()
+
+
+@pytest.mark.promise("only-declared-ways-out")
+def test_a_host_reaches_what_is_declared_as_the_declared_user_and_nothing_else(site, gateway, outside):
+    user, users = site.run.pipeline.name, ("root", site.run.pipeline.name, "www-data")
+    outside(587)
+    outside(4000)
+    declared = [(each, gateway, 587) for each in users]
+    assert tried(site.host, declared, rules=False) == [True, True, True]
+    assert tried(site.host, declared, rules=True) == [each == user for each in users]
+    bucket = [(each, gateway, site.run.cloud.bucket_port) for each in users]
+    assert tried(site.host, bucket, rules=True) == [True, False, False]
+    undeclared = [(each, gateway, 4000) for each in users]
+    assert not any(tried(site.host, undeclared, rules=False)), "the group lets out what nobody declares"
+    with let_out_by_hand(site, 4000):
+        assert all(tried(site.host, undeclared, rules=False))
+        assert not any(tried(site.host, undeclared, rules=True)), "the host's own firewall does"
+
+
+@pytest.mark.promise("only-declared-ways-out")
+def test_on_the_host_only_who_is_declared_reaches_a_service(site):
+    services = site.run.network.services
+    ways = [(user, "127.0.0.1", each.port) for each in services for user in ("nobody", "root")]
+    assert all(tried(site.host, ways, rules=False))
+    wanted = [may for each in services for may in (bool(each.open_to), True)]
+    assert tried(site.host, ways, rules=True) == wanted
