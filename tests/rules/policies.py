@@ -249,7 +249,8 @@ def _tags(kind: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _resource(action: str) -> str:
     kind = next(
-        (kind for word, kind in KIND.items() if action.endswith((word, f"{word}Ingress"))), "instance"
+        (kind for word, kind in KIND.items() if action.endswith((word, f"{word}Ingress", f"{word}Egress"))),
+        "instance",
     )
     account = "" if kind in ("image", "snapshot") else "1"
     return f"arn:aws:ec2:eu-central-1:{account}:{kind}/x-1"
