@@ -18,6 +18,7 @@ import yaml
 from tasks import profile, settings
 from tasks.settings import Pipeline
 from tests.conftest import until
+from tests.rules import configuration
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "applications" / "magento2"
@@ -208,8 +209,14 @@ PASSWORD, SECRET = "not 'simple' \\ at all 1", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP
 
 @pytest.fixture
 def variables(services):
-    """What the pipeline tells the templates of the profile."""
+    """What the pipeline tells the templates of the profile; what listens on a port of its own here has that one."""
+    hosts = [{"id": "i-1", "address": "127.0.0.1"}]
+    known = {"application_hosts": hosts, "nginx_page_cache": True}
+    server_services = configuration.services(ROOT, PROFILE.name, known)
+    server_services["redis"]["store"]["port"] = services.redis_port
+    server_services["varnish"]["http"]["port"] = free_port()
     return {
+        "server_services": server_services,
         "database_host": f"{services.folder}/db.sock",
         "database_name": "shop",
         "database_user": "root",
@@ -219,7 +226,7 @@ def variables(services):
         "application_host_name": "localhost.example",
         "application_host_names": ["localhost.example"],
         "application_stores": [],
-        "application_hosts": [{"id": "i-1", "address": "127.0.0.1"}],
+        "application_hosts": hosts,
         "inventory_hostname": "i-1",
         "application_test_data": True,
         "search_host": "127.0.0.1",
@@ -253,19 +260,18 @@ def empty(source, services):
 
 
 @pytest.fixture
-def shop(empty, services, render):
+def shop(empty, services, variables, render):
     """The shop as the profile installs it, served over HTTP."""
     source = empty
     installed = source.php(render("install.php.j2"))
     assert installed.returncode == 0, installed.stderr
-    text = render("env.php.j2")
-    text = text.replace("'6379'", f"'{services.redis_port}'").replace("'6081'", f"'{free_port()}'")
-    (source.path / "app/etc/env.php").write_text(text)
+    (source.path / "app/etc/env.php").write_text(render("env.php.j2"))
     for name in ("second_factor.php.j2", "reindex.php.j2"):
         followed = source.php(render(name))
         assert followed.returncode == 0, followed.stderr
     assert source.magento("app:config:import").stdout == "Imported.\n"  # as a release does
     shop = Shop(path=source.path, port=free_port(), services=services)
+    variables["server_services"]["nginx"]["site"]["port"] = shop.port
     command = ["php", "-S", f"127.0.0.1:{shop.port}", "-t", "pub", str(Path(__file__).parent / "router.php")]
     services.start("http", ["env", "-C", str(shop.path), *command], lambda: listening(shop.port))
     yield shop

@@ -58,12 +58,12 @@ def cached(shop, services, render):
         path.write_text(path.read_text().replace("SECONDS = 1;", "SECONDS = 600;"))
     hosts = [{"id": "i-1", "address": "127.0.0.1"}, {"id": "i-2", "address": PEER}]
     text = render("varnish.vcl.j2", application_name="shop", application_hosts=hosts)
-    assert text.count('"8080"') == 2
+    assert text.count(f'.port = "{shop.port}";') == 2
     port = free_port()
     # not pytest's own folder: the path of a socket may have 107 characters
     with tempfile.TemporaryDirectory(prefix="varnish-") as folder:
         vcl = Path(folder) / "default.vcl"
-        vcl.write_text(text.replace('"8080"', f'"{shop.port}"'))
+        vcl.write_text(text)
         listens = ["-j", "none", "-F", "-n", f"{folder}/work", "-a", f":{port}"]
         sizes = ["-p", "http_resp_hdr_len=64k", "-p", "http_resp_size=128k", "-p", "workspace_backend=256k"]
         command = ["varnishd", *listens, "-f", str(vcl), "-s", "malloc,32m", *sizes]
