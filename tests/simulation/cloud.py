@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import format_datetime
+from functools import partial
 from types import SimpleNamespace
 
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -399,6 +400,43 @@ def _fits(filters, tags: dict[str, str], **facts: str) -> bool:
     return True
 
 
+WAYS = IN, OUT = "IpPermissions", "IpPermissionsEgress"
+SOURCES = {
+    "IpRanges": "CidrIp",
+    "Ipv6Ranges": "CidrIpv6",
+    "PrefixListIds": "PrefixListId",
+    "UserIdGroupPairs": "GroupId",
+}
+"""Where a permission lists its sources, and what each is called by."""
+
+Rule = tuple[str, int, int, str, str]
+"""A rule of a group: protocol, first and last port (-1: all), and where its source is listed, and which."""
+
+EVERYTHING: Rule = ("-1", -1, -1, "IpRanges", "0.0.0.0/0")
+"""What a new group lets out."""
+
+
+def _rules(permissions: list[dict]) -> set[Rule]:
+    return {
+        (each["IpProtocol"], each.get("FromPort", -1), each.get("ToPort", -1), kind, source[name])
+        for each in permissions
+        for kind, name in SOURCES.items()
+        for source in each.get(kind, ())
+    }
+
+
+def _permissions(rules: set[Rule]) -> list[dict]:
+    """As EC2 describes them: rules of the same ports together."""
+    found = []
+    for (protocol, first, last), same in itertools.groupby(sorted(rules), key=lambda rule: rule[:3]):
+        ports = {} if protocol == "-1" else {"FromPort": first, "ToPort": last}
+        sources: dict[str, list] = {kind: [] for kind in SOURCES}
+        for *_, kind, source in same:
+            sources[kind].append({SOURCES[kind]: source})
+        found.append({"IpProtocol": protocol, **ports, **sources})
+    return found
+
+
 class Ec2(Client):
     """Machines, groups and keys."""
 
@@ -456,15 +494,7 @@ class Ec2(Client):
                         "GroupId": each["id"],
                         "GroupName": each["name"],
                         "Tags": _listed(each["tags"]),
-                        "IpPermissions": [
-                            {
-                                "IpProtocol": "tcp",
-                                "FromPort": port,
-                                "ToPort": port,
-                                "IpRanges": [{"CidrIp": network}],
-                            }
-                            for port, network in sorted(each["rules"])
-                        ],
+                        **{way: _permissions(each[way]) for way in WAYS},
                     }
                     for each in found
                 ]
@@ -477,29 +507,47 @@ class Ec2(Client):
             if any(each["name"] == GroupName for each in self.world.groups.values()):
                 raise refused("InvalidGroup.Duplicate")
             id, tags = f"sg-{next(self.world.numbers)}", _tags(TagSpecifications)
-            self.world.groups[id] = {"id": id, "name": GroupName, "tags": tags, "rules": set()}
+            rules = dict(zip(WAYS, (set(), {EVERYTHING}), strict=True))
+            self.world.groups[id] = {"id": id, "name": GroupName, "tags": tags, **rules}
             self._made(tags)
             return {"GroupId": id}
 
         return self._call("create_security_group", effect, changes=True)
 
     def authorize_security_group_ingress(self, GroupId, IpPermissions):  # noqa: N803
-        def effect():
-            rule = IpPermissions[0]["FromPort"], IpPermissions[0]["IpRanges"][0]["CidrIp"]
-            if GroupId not in self.world.groups:
-                raise refused("InvalidGroup.NotFound")
-            if rule in self.world.groups[GroupId]["rules"]:
-                raise refused("InvalidPermission.Duplicate")
-            self.world.groups[GroupId]["rules"].add(rule)
-
+        effect = partial(self._authorize, GroupId, IN, _rules(IpPermissions))
         return self._call("authorize_security_group_ingress", effect, changes=True)
 
     def revoke_security_group_ingress(self, GroupId, IpPermissions):  # noqa: N803
-        def effect():
-            rule = IpPermissions[0]["FromPort"], IpPermissions[0]["IpRanges"][0]["CidrIp"]
-            self.world.groups[GroupId]["rules"].discard(rule)
-
+        effect = partial(self._revoke, GroupId, IN, _rules(IpPermissions))
         return self._call("revoke_security_group_ingress", effect, changes=True)
+
+    def authorize_security_group_egress(self, GroupId, IpPermissions):  # noqa: N803
+        effect = partial(self._authorize, GroupId, OUT, _rules(IpPermissions))
+        return self._call("authorize_security_group_egress", effect, changes=True)
+
+    def revoke_security_group_egress(self, GroupId, IpPermissions):  # noqa: N803
+        effect = partial(self._revoke, GroupId, OUT, _rules(IpPermissions))
+        return self._call("revoke_security_group_egress", effect, changes=True)
+
+    def _authorize(self, group: str, way: str, rules: set[Rule]) -> None:
+        """EC2 adds all of them, or none where one is there already."""
+        present = self._rules_of(group, way)
+        if rules & present:
+            raise refused("InvalidPermission.Duplicate")
+        present |= rules
+
+    def _revoke(self, group: str, way: str, rules: set[Rule]) -> None:
+        """EC2 removes all of them, or none where one is not there."""
+        present = self._rules_of(group, way)
+        if rules - present:
+            raise refused("InvalidPermission.NotFound")
+        present -= rules
+
+    def _rules_of(self, group: str, way: str) -> set[Rule]:
+        if group not in self.world.groups:
+            raise refused("InvalidGroup.NotFound")
+        return self.world.groups[group][way]
 
     def delete_security_group(self, GroupId):  # noqa: N803
         def effect():
