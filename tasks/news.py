@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tasks.ci import job_url
-from tasks.version import Version
+from tasks.version import Commit, Version
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -50,7 +50,7 @@ class Event:
     what: str
     name: str
     environment: str
-    commit: str
+    commit: Commit
     branch: str
     by: str
     subject: str
@@ -64,7 +64,9 @@ class Event:
     def text(self) -> str:
         """In a line."""
         after = f": {self.words}" if self.words else f" ({self.subject})" if self.subject else ""
-        return f"{self.name}: {self.commit[:7]} {SAID[self.what]} on {self.environment}, by {self.by}{after}"
+        return (
+            f"{self.name}: {self.commit.short} {SAID[self.what]} on {self.environment}, by {self.by}{after}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

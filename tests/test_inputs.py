@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from tasks.infrastructure import stage as infrastructure
 from tasks.server import stage as server
+from tasks.settings import SettingWrong
 from tasks.tarball.build import keys
 from tests.clouds import run_in
 from tests.conftest import ROOT
@@ -106,8 +108,8 @@ def test_what_an_action_can_reach_is_an_input_of_its_stage(graph, stages):
 def test_what_decides_about_bytes_is_part_of_every_layer_s_key(graph):
     # these carry bytes that a digest verifies
     carriers = ["tasks/bucket", "tasks/cloud"]
-    # these name a branch and a remote, which decide about no byte
-    names = ["tasks/ci.py", "tasks/remote.py"]
+    # these name a branch, a remote and who talks to whom, which decide about no byte
+    names = ["tasks/ci.py", "tasks/network.py", "tasks/remote.py"]
     assert missing(graph, "tasks.tarball.build.layers", [*keys.CODE, *carriers, *names]) == []
 
 
@@ -188,11 +190,11 @@ def test_a_setting_that_changes_what_a_stage_tells_is_among_its_parts(checkout, 
     with moto.mock_aws():
         run = run_in(checkout, Plain("eu-central-1"))
         told, depends = tells(run), parts(run)
-        found = {
-            path: parts(other) != depends
-            for path, environment in variants(run.environment)
-            for other in [dataclasses.replace(run, environment=environment)]
-            if tells(other) != told
-        }
+        found = {}
+        for path, environment in variants(run.environment):
+            other = dataclasses.replace(run, environment=environment)
+            with contextlib.suppress(SettingWrong):  # without a page cache nobody listens for it
+                if tells(other) != told:
+                    found[path] = parts(other) != depends
     assert len(found) > 5
     assert {path for path, declared in found.items() if not declared} == asked.get(stage, set())

@@ -12,6 +12,7 @@ import pytest
 from tasks import news
 from tasks.news import Deployment, Event, Marker, Secret, Teller, Webhook
 from tasks.settings import News as Settings
+from tasks.version import Commit
 from tests.conftest import copy_project, doit
 from tests.listener import listening
 
@@ -19,7 +20,7 @@ EVENT = Event(
     what="started",
     name="shop",
     environment="production",
-    commit="1a2b3c4d5e6f",
+    commit=Commit("1a2b3c4d5e6f"),
     branch="main",
     by="kim",
     subject="Prices <b> & more",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import re
 import subprocess
 import tempfile
 import threading
@@ -129,22 +128,23 @@ def test_ssh_offers_nothing_that_an_audit_has_something_against(host):
 
 
 @pytest.mark.promise("administrators-come-and-go")
-def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_neither(
-    site, administrators_key, tmp_path
-):
-    host = site.host
-    alice = dataclasses.replace(host, user="alice", key=administrators_key.read_text())
-    assert ssh.python(alice, "server", "import os; print(os.getuid())") == "0"
+def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_neither(site, tmp_path):
+    private, public = another_key(tmp_path)
+    alice = dataclasses.replace(site.host, user="alice", key=private)
     settings = site.root / "environments" / "testing.yml"
     said = settings.read_text()
-    settings.write_text(re.sub(r"administrators: \[.*?\]", "administrators: []", said))
+    listed = json.dumps(f"alice {public.strip()}")
+    settings.write_text(f"{said}server: {{base: {{administrators: [{listed}]}}}}\n")
     try:
         commit(site.root)
-        released = site.doit("server")
-        assert released.returncode == 0, released.stdout + released.stderr
-        with pytest.raises(LoginRefused, match="alice"):
-            ssh.python(alice, "server", "print(1)")
-        assert site.ssh("getent passwd alice || echo nobody", tmp=tmp_path) == "nobody"
+        added = site.doit("server")
+        assert added.returncode == 0, added.stdout + added.stderr
+        assert ssh.python(alice, "server", "import os; print(os.getuid())") == "0"
     finally:
         settings.write_text(said)
         commit(site.root)
+    removed = site.doit("server")
+    assert removed.returncode == 0, removed.stdout + removed.stderr
+    with pytest.raises(LoginRefused, match="alice"):
+        ssh.python(alice, "server", "print(1)")
+    assert site.ssh("getent passwd alice || echo nobody", tmp=tmp_path) == "nobody"

@@ -412,9 +412,9 @@ class Field:
         for each in UNUSED:
             shutil.rmtree(self.base / each)
         profile = self.base / "applications" / "magento2" / "profile.yml"
-        profile.write_text(
-            yaml.safe_dump({**yaml.safe_load(profile.read_text()), "layers": [LAYER]}, sort_keys=False)
-        )
+        said = {**yaml.safe_load(profile.read_text()), "layers": [LAYER]}
+        del said["server"]["roles"]["database"]  # with it an environment has one machine
+        profile.write_text(yaml.safe_dump(said, sort_keys=False))
         for path in ("app/pub/page.txt", "app/pub/other.txt", "app/dev/notes.txt"):
             (self.base / path).parent.mkdir(parents=True, exist_ok=True)
             (self.base / path).write_text("first\n")
