@@ -129,7 +129,8 @@ def test_ssh_offers_nothing_that_an_audit_has_something_against(host):
 
 @pytest.mark.promise("administrators-come-and-go")
 def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_neither(site, tmp_path):
-    private, public = another_key(tmp_path)
+    (tmp_path / "alice").mkdir()
+    private, public = another_key(tmp_path / "alice")
     alice = dataclasses.replace(site.host, user="alice", key=private)
     settings = site.root / "environments" / "testing.yml"
     said = settings.read_text()
