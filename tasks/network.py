@@ -6,7 +6,6 @@ made of it.
 
 # without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,6 +174,8 @@ def _service(listed: _Listed, name: str, root: Path, number: int) -> Service:
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress  # a millisecond to import, and most hosts are names
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -372,8 +372,10 @@ def later(wanted: Wanted, found: Existing, changes: Sequence[Change]) -> list[Ch
         if name not in found.foreign and (made or name not in found.records)
     ]
     ports = wanted.peer_ports if made and wanted.machines > 1 else ()
+    ways = tuple(_way("tcp", each, "its new machines") for each in ports)
     return [
         *(OpenPort(port=each, network="its new machines") for each in ports),
+        *([LetOut(rules=ways)] if ways else []),
         *points,
         *map(_unpoint, found.replaced),
     ]

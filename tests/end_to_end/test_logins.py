@@ -141,6 +141,13 @@ def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_nei
         added = site.doit("server")
         assert added.returncode == 0, added.stdout + added.stderr
         assert ssh.python(alice, "server", "import os; print(os.getuid())") == "0"
+        settings.write_text(
+            f"{said}server: {{base: {{administrators: [{listed.replace('alice', 'daemon', 1)}]}}}}\n"
+        )
+        commit(site.root)
+        refused = site.doit("server")
+        assert refused.returncode != 0
+        assert "base.administrators: daemon is a user of the host already" in refused.stdout + refused.stderr
     finally:
         settings.write_text(said)
         commit(site.root)

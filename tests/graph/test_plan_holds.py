@@ -38,7 +38,9 @@ FEEDS = {"server": (MACHINES,), "release": (MACHINES, PACK)}
 """The tasks whose outcome is an input of a task."""
 NEW_FACTS = ("create machine", "start machine", "end machine")
 """Changes that change what the stage `infrastructure` tells the others."""
-CHANGE = re.compile(r"(create|delete|open|close|start|end|tag|retag|protect|point|repoint|unpoint) ")
+CHANGE = re.compile(
+    r"(create|delete|open|close|let out|hold back|start|end|tag|retag|protect|point|repoint|unpoint) "
+)
 UNUSED = ("bench", "docs", "tests", "app/app", "app/packages")
 """Folders of the project that no step needs: git reads the others faster."""
 LAYER = {"name": "page", "files": ["pub/page.txt"], "commands": [["cp", "pub/page.txt", "pub/made.txt"]], "outputs": ["pub/made.txt"]}  # fmt: skip
@@ -174,7 +176,11 @@ def _judge_changes(seen: Seen) -> None:
     if any("its new machines" in each for each in foreseen):  # nobody knows their addresses
         foreseen, done = (
             {
-                re.sub(r"(point .* to|open port \d+ for) (its new machines|10\..*)", r"\1 …", each)
+                re.sub(
+                    r"(point .* to|open port \d+ for|let out tcp \d+ for) (its new machines|10\..*)",
+                    r"\1 …",
+                    each,
+                )
                 for each in some
             }
             for some in (foreseen, done)
@@ -302,10 +308,10 @@ class Shop:
             )["Reservations"]
             for each in reservation["Instances"]
         ]
-        web = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+        web = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
         opened = {**web, "FromPort": 8080, "ToPort": 8080}
-        if what == "close" and any(each["FromPort"] == 443 for each in _permissions(groups)):
-            kept = [each for each in _permissions(groups) if each["FromPort"] == 443]
+        if what == "close" and any(each["FromPort"] == 80 for each in _permissions(groups)):
+            kept = [each for each in _permissions(groups) if each["FromPort"] == 80]
             ec2.revoke_security_group_ingress(GroupId=groups[0]["GroupId"], IpPermissions=kept)
         elif what == "open" and groups and not any(each["FromPort"] == 8080 for each in _permissions(groups)):
             ec2.authorize_security_group_ingress(GroupId=groups[0]["GroupId"], IpPermissions=[opened])
