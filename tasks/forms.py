@@ -187,6 +187,13 @@ OF_ROLES = {
         "a name and an SSH public key such as alice ssh-ed25519 AAAA…",
         r"[a-z][a-z0-9_-]{0,30} (?:ssh-ed25519|sk-ssh-ed25519@openssh\.com|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]{40,}={0,3}(?: [ -~]*)?",
     ),
+    "name and port such as api.example.com:443": Form(
+        words="a name and a port such as api.example.com:443",
+        holds=lambda value: (
+            bool(re.fullmatch(rf"{LABEL}(?:\.{LABEL})+:[1-9][0-9]{{0,4}}", value))
+            and int(value.rpartition(":")[2]) < 65536
+        ),
+    ),
     "search engine": text(
         "stand-in, or a host such as search.example.com or https://search.example.com, or empty",
         rf"(?:(?:https?://)?{LABEL}(?:\.{LABEL})*)?",

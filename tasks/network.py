@@ -9,7 +9,7 @@ made of it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from tasks import forms
 from tasks.settings import OF_PLAYBOOKS, TOLD, Read, read, role, setting
@@ -18,7 +18,9 @@ INTERNET, BUCKET = "internet", "bucket"
 """Where a connection may go that is no service of a role."""
 APPLICATION = "application"
 """In place of a user's name: the one that the role of that name makes."""
-FIREWALL = "firewall"
+FIREWALL, PROXY, RESOLVER = "firewall", "proxy", "resolver"
+LISTED = "listed"
+"""The environment's `egress` with which hosts reach what is listed, through the proxy, and nothing else."""
 LOOPBACK, ALL = "127.0.0.1", "0.0.0.0"  # noqa: S104  the firewall says who gets there
 OPEN_TO = ("ssh_from", "http_from")
 """The settings that `open_to` may name."""
@@ -41,6 +43,8 @@ class Listener:
     when: str = setting("the role's option that must be set, else nothing listens; empty: always", "")
     endpoint: str = setting("the role's option that may name another host, which has the service then", "")
     unit: str = setting("the systemd unit that listens", "")
+    udp: bool = setting("whether it listens on the port's UDP as well", False)
+    egress: Literal["", "listed"] = setting("only where the environment's egress is so; empty: always", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,15 @@ class Connection:
     )
     each: bool = setting("on every host that has the service, not only on the nearest", False)
     when: str = setting("the role's option that must be set, else it does not connect; empty: always", "")
+    networks: tuple[str, ...] = setting(
+        "networks of the internet that a group does not filter, as they are the cloud's own; none: all of the internet",
+        (),
+        form=forms.NETWORK,
+    )
+    egress: Literal["", "open", "listed"] = setting(
+        "only where the environment's egress is so; empty: always, and through the proxy where it is listed",
+        "",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +96,7 @@ class Service:
     unit: str
     host: str = ""
     clients: tuple[tuple[str, Connection], ...] = ()
+    protocols: tuple[str, ...] = ("tcp",)
 
     def __str__(self) -> str:
         """As connections name it."""
@@ -98,10 +112,14 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """The services of a profile's roles, and the ways out of its hosts: the role and its connection."""
+    """The services of a profile's roles, and the ways out of its hosts: the role and its connection.
+
+    `listed`: each NAME:PORT to which the proxy leads, beside the bucket and where packages come from.
+    """
 
     services: tuple[Service, ...]
     outward: tuple[tuple[str, Connection], ...]
+    listed: tuple[str, ...] = ()
 
     @property
     def between(self) -> tuple[int, ...]:
@@ -117,27 +135,36 @@ class _Listed:
     options: Mapping[str, object]
 
 
-def of(root: Path, options: Mapping[str, Mapping[str, object]], profile: Read[Any]) -> Network:
-    """The network of hosts that have these roles, each with the values of its options. `profile`: its file.
+def of(
+    root: Path, options: Mapping[str, Mapping[str, object]], profile: Read[Any], egress: str = "open"
+) -> Network:
+    """The network of hosts that have these roles, each with the values of its options. `profile`: its file. `egress`: the environment's.
 
     Raises SettingWrong for what does not fit together.
     """
     found = {name: _listed(root, name, options.get(name, {})) for name in (*OF_PLAYBOOKS, *options)}
+    _accept_proxy(egress, options, profile)
     services = dict[str, Service]()
     for name, listed in found.items():
         for number, listener in enumerate(listed.file.said.listens):
-            if _is_set(listed, name, root, f"listens[{number}].when", listener.when):
+            if listener.egress in ("", egress) and _is_set(
+                listed, name, root, f"listens[{number}].when", listener.when
+            ):
                 service = _service(listed, name, root, number)
                 _accept_port(service, listed.file, f"listens[{number}]", services.values())
                 services[str(service)] = service
     outward = list[tuple[str, Connection]]()
     for client, file, key, each in _connections(found, root, profile):
+        if each.egress not in ("", egress):
+            continue
         _accept(each, file, key, services)
         if wanted := services.get(each.to):
             services[each.to] = replace(wanted, clients=(*wanted.clients, (client, each)))
         if wanted is None or wanted.host:
             outward.append((client, replace(each, ports=(wanted.port,)) if wanted else each))
     made = Network(services=tuple(services.values()), outward=tuple(outward))
+    if egress == LISTED:
+        made = _through_the_proxy(made, options[PROXY])
     _accept_order(made, tuple(options), profile)
     return made
 
@@ -170,6 +197,7 @@ def _service(listed: _Listed, name: str, root: Path, number: int) -> Service:
         open_to=said.open_to,
         unit=said.unit,
         host="" if host in HERE or _is_loopback(host) else host,
+        protocols=("tcp", "udp") if said.udp else ("tcp",),
     )
 
 
@@ -192,6 +220,37 @@ def _connections(
                 yield name, listed.file, f"connects[{number}]", each
     for number, each in enumerate(profile.said.server.connects):
         yield APPLICATION, profile, f"server.connects[{number}]", replace(each, users=(APPLICATION,))
+
+
+def _accept_proxy(egress: str, roles: Mapping[str, object], profile: Read[Any]) -> None:
+    """Raises SettingWrong for an environment that needs the proxy, and a profile without it."""
+    wanted = (PROXY, RESOLVER, FIREWALL) if roles and egress == LISTED else ()
+    if missing := [each for each in wanted if each not in roles]:
+        expected = f"a list with {' and '.join(missing)}, as the environment's egress is {LISTED}"
+        raise profile.unfit("server.roles", ", ".join(roles), expected)
+
+
+def _through_the_proxy(network: Network, options: Mapping[str, object]) -> Network:
+    """The same roles where nothing leaves but to what is listed: who connected to the outside by TCP connects to the proxy.
+
+    `options`: the proxy's. It gets out by the ports of what is listed; an endpoint of the settings is listed by being one.
+    """
+    listed = [str(each) for each in cast("Iterable[object]", options.get("allowed", ()))]
+    listed += [f"{each.host.rpartition('/')[2]}:{each.port}" for each in network.services if each.host]
+    ports = {int(each.rpartition(":")[2]) for each in listed}
+    outward, clients = list[tuple[str, Connection]](), list[tuple[str, Connection]]()
+    for client, each in network.outward:
+        if (client, each.to) == (PROXY, INTERNET):
+            outward.append((client, replace(each, ports=tuple(sorted(ports.union(each.ports))))))
+        elif each.egress:
+            outward.append((client, each))
+        elif each.protocol == "tcp":
+            clients.append((client, Connection(to=f"{PROXY}.http", users=each.users)))
+    services = (
+        replace(each, clients=(*each.clients, *clients)) if each.role == PROXY else each
+        for each in network.services
+    )
+    return Network(services=tuple(services), outward=tuple(outward), listed=tuple(dict.fromkeys(listed)))
 
 
 def _accept_port(service: Service, file: Read[Any], key: str, others: Iterable[Service]) -> None:
@@ -310,7 +369,11 @@ def firewall(
         sources += map(_alone, place.clients(each))
         if place.has(each.role):
             admits += [{"port": each.port, "networks": sources}] if sources else []
-            local += [{"port": each.port, "users": named(each.users)}] if each.users else []
+            local += [
+                {"protocol": protocol, "port": each.port, "users": named(each.users)}
+                for protocol in each.protocols
+                if each.users
+            ]
         for client, connection in each.clients:
             if away := place.away(each, client, connection):
                 way: Rule = {"protocol": "tcp", "ports": [each.port], "users": named(connection.users)}
@@ -320,7 +383,7 @@ def firewall(
             continue
         ports = [bucket] if connection.to == BUCKET else list(connection.ports)
         way = {"protocol": connection.protocol, "ports": ports, "users": named(connection.users)}
-        lets_out.append({**way, "networks": []})
+        lets_out.append({**way, "networks": list(connection.networks)})
     return {"admits": admits, "lets_out": lets_out, "local": local}
 
 
@@ -329,6 +392,7 @@ def outward(network: Network, bucket: int) -> frozenset[tuple[str, int]]:
     return frozenset(
         (each.protocol, port)
         for _, each in network.outward
+        if not each.networks
         for port in ((bucket,) if each.to == BUCKET else each.ports)
     )
 
@@ -362,7 +426,8 @@ def ways(network: Network, machines: int, networks: Mapping[str, Sequence[str]])
     for client, way in network.outward:
         ports = ", ".join(map(str, way.ports)) if way.to != BUCKET else "the bucket's"
         who = f"{client} as {_as(way.users)}"
-        found.append(ReachableFrom(to=f"out: {way.to}", port=f"{way.protocol} {ports}", bind="", who=(who,)))
+        to = f"out: {', '.join(way.networks) or way.to}"
+        found.append(ReachableFrom(to=to, port=f"{way.protocol} {ports}", bind="", who=(who,)))
     return found
 
 
@@ -372,7 +437,7 @@ def _as(users: Sequence[str]) -> str:
 
 def words(network: Network) -> list[str]:
     """Everything that is declared, a line each: what a change of it changes."""
-    ways = [(each.to, each.protocol, *each.ports, *each.users) for _, each in network.outward]
+    ways = [(each.to, each.protocol, *each.ports, *each.users, *each.networks) for _, each in network.outward]
     return [
         *(
             f"{each}: {each.port} {' '.join((*each.open_to, *each.users))}".rstrip()

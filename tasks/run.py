@@ -98,7 +98,7 @@ class Run:
         """Who talks to whom on the environment's hosts. Raises SettingWrong."""
         said, over = self.profile.server.roles, self.environment.server.roles
         options = {name: {**told, **over.get(name, {})} for name, told in said.items()}
-        return network.of(self.root, options, self.profile.file)
+        return network.of(self.root, options, self.profile.file, self.environment.egress)
 
     @cached_property
     def upstream(self) -> Run:

@@ -413,6 +413,10 @@ class Environment:
     signatures: Literal["optional", "required"] = setting(
         "whether a tarball needs a signature by one of `public_keys` to go live", "optional"
     )
+    egress: Literal["open", "listed"] = setting(
+        "what machines reach elsewhere: open, what roles and application declare; listed, the bucket, their packages and server.proxy.allowed, through a proxy",
+        "open",
+    )
     takes_from: str = setting(
         "environment on which a tarball must have been healthy before; empty: none",
         "",
@@ -518,6 +522,9 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
     if here.instances > 1 and "database" in roles:
         expected = "1: each machine of this profile has a database of its own, so that two would be two shops"
         raise file.unfit("infrastructure.instances", here.instances, expected)
+    if (here.ssh_through, file.said.egress) == ("session-manager", "listed"):
+        expected = "a jump host or empty: its agent on the machine asks AWS, and egress is listed"
+        raise file.unfit("infrastructure.ssh_through", here.ssh_through, expected, also="egress")
     _accept_stores(file)
 
 
@@ -636,7 +643,8 @@ TOLD = {
         "signatures",
     ),
     "database": ("name", "host", "user", "password"),
-    "firewall": ("ssh_from", "admits", "lets_out", "local"),
+    "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
+    "proxy": ("listed",),
     "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),
     "shared": ("crypt_key",),

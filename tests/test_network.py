@@ -90,6 +90,53 @@ def test_a_group_on_a_machine_of_its_own_is_a_line_of_where_the_roles_are():
     assert [admits in each["admits"] for each in rules] == [False, True]
 
 
+@pytest.mark.promise("nothing-leaves-a-testing-host")
+def test_where_egress_is_listed_only_proxy_and_resolver_get_out():
+    """Who connected to the outside connects to the proxy; an endpoint of the settings is listed, with its port."""
+    settings = {"proxy_allowed": ("api.example.com:8443",), "search_host": "https://search.example.com"}
+    found = declared(ROOT, "magento2", firewall_egress="listed", **settings)
+    assert found.listed == ("api.example.com:8443", "search.example.com:9200")
+    users = {user for _, each in found.outward if not each.networks for user in each.users or ["anybody"]}
+    assert users == {"proxy", "unbound"}
+    assert network.outward(found, 443) == {
+        *(("tcp", port) for port in (53, 80, 443, 8443, 9200)),
+        ("udp", 53),
+    }
+    services = {str(each): each.users for each in found.services}
+    assert services["proxy.http"] == ("_apt", "application", "root")
+    assert services["resolver.dns"] == ("proxy", "root")
+    rules = network.firewall(
+        found,
+        Topology(hosts={each.role: ["10.0.0.1"] for each in found.services}, here=["10.0.0.1"]),
+        networks={"ssh_from": ["0.0.0.0/0"], "http_from": ["0.0.0.0/0"]},
+        user="shop",
+        bucket=443,
+    )
+    local = {(each["protocol"], each["port"]): each["users"] for each in rules["local"]}
+    assert (local["tcp", 53], local["udp", 53]) == (["proxy", "root"], ["proxy", "root"])
+
+
+def test_where_egress_is_open_there_is_neither_proxy_nor_resolver():
+    found = declared(ROOT, "magento2")
+    assert not {"proxy.http", "resolver.dns"} & {str(each) for each in found.services}
+    assert found.listed == ()
+
+
+@pytest.mark.promise("the-network-is-declared-once")
+@pytest.mark.parametrize("role", ["proxy", "resolver"])
+def test_an_environment_that_needs_the_proxy_refuses_a_profile_without_it(root, role):
+    path = root / PHP
+    text = path.read_text()
+    line = next(each for each in text.splitlines(keepends=True) if each.startswith(f"    {role}:"))
+    path.write_text(text.replace(line, ""))
+    found = profile.load(root, Application(profile="php"))
+    assert network.of(root, found.server.roles, found.file)
+    with pytest.raises(
+        SettingWrong, match=rf"server\.roles: should be a list with {role}, as the environment's"
+    ):
+        network.of(root, found.server.roles, found.file, "listed")
+
+
 @pytest.mark.promise("the-network-is-drawn")
 def test_the_picture_says_who_may_reach_what():
     networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}

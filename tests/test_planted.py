@@ -38,6 +38,7 @@ ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failu
 ORDER, WHEN = release.phases_come_in_their_order, release.conditions_hold_when_they_should
 IMAGE = release.an_image_has_no_identity
 FIREWALL, SETTING = configuration.the_firewall_admits_what_is_declared, configuration.settings_are_as_wanted
+LISTS = configuration.what_is_listed_is_all_that_is_reached
 WEB, CACHE = (
     configuration.the_web_server_shows_what_is_meant_for_visitors,
     configuration.the_page_cache_is_local_and_keeps_no_visitor_s_page,
@@ -72,6 +73,7 @@ META = "roles/{}/meta/network.yml"
 NFT, NGINX = "roles/firewall/templates/nftables.conf.j2", "roles/nginx/templates/nginx.conf.j2"
 REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fpm.conf.j2"
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
+SQUID, UNBOUND = "roles/proxy/templates/squid.conf.j2", "roles/resolver/templates/{}.j2"
 SSHD = "roles/base/templates/sshd.conf.j2"
 JOB = "roles/cron/templates/cron_job.j2"
 WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
@@ -126,9 +128,16 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CHECKED, TASKS.format("nginx"), "rm /etc/nginx/candidate.conf; exit $result'", "rm /etc/nginx/candidate.conf'"),
     (CHECKED, TASKS.format("nginx"), "nginx -t -c", "nginx -c"),
     (CHECKED, TASKS.format("php"), '    validate: "env RELEASE=none GENERATION=0 php-fpm{{ php_version }} --test --fpm-config %s"\n', ""),
+    (CHECKED, TASKS.format("proxy"), "      validate: squid -k parse -f %s\n", ""),
+    (CHECKED, TASKS.format("resolver"), "unbound-checkconf %s", "test -s %s"),
     (CHECKED, TASKS.format("varnish"), "varnishd -j none -C -f %s", "test -s %s"),
     # handlers
     (READ, TASKS.format("redis"), "  notify: Restart Redis\n", ""),
+    (READ, TASKS.format("proxy"), "      notify: Reload the proxy\n", ""),
+    (READ, TASKS.format("resolver"), "      notify: Reload the resolver\n", ""),
+    (READ, "roles/resolver/handlers/main.yml", "state: reloaded", "state: started"),
+    (BOOT, TASKS.format("proxy"), "        enabled: true\n", ""),
+    (BOOT, TASKS.format("resolver"), "        enabled: true\n", ""),
     (READ, TASKS.format("firewall"), "  notify: Reload the firewall\n", ""),
     (READ, TASKS.format("php"), "  notify: Reload PHP-FPM\n", ""),
     (READ, TASKS.format("shared"), "  notify: The shared configuration has changed\n", ""),
@@ -165,6 +174,29 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (IMAGE, TASKS.format("image"), "      : > /etc/machine-id\n", ""),
     (IMAGE, TASKS.format("image"), "{{ path }} 0600 root", "{{ path }} 0644 root"),
     (IMAGE, "roles/varnish/vars/main.yml", "__varnish_secrets: [/etc/varnish/secret]\n", ""),
+    # ways out where egress is listed
+    (FIREWALL, NFT, "{% if firewall_egress == 'listed' %}", "{% if firewall_egress == 'shut' %}"),
+    (FIREWALL, NFT, "ip daddr 169.254.169.254 reject", "ip daddr 169.254.169.254 tcp dport 443 reject"),
+    (FIREWALL, NFT, "oif lo {{ each.protocol }} dport", "oif lo tcp dport"),
+    (FIREWALL, META.format("proxy"), "users: [proxy], egress: listed} # and", "egress: listed} # and"),
+    (FIREWALL, META.format("proxy"), "{to: bucket, users: [proxy],", "{to: bucket,"),
+    (FIREWALL, META.format("proxy"), "{to: resolver.dns, users: [proxy],", "{to: resolver.dns,"),
+    (FIREWALL, META.format("resolver"), "ports: [53], users: [unbound], egress: listed}\n", "ports: [53], egress: listed}\n"),
+    (FIREWALL, META.format("resolver"), "protocol: udp, ports: [53]", "protocol: udp, ports: [53, 443]"),
+    (FIREWALL, META.format("packages"), "networks: [255.255.255.255/32], ", ""),
+    (FIREWALL, META.format("packages"), "ports: [53], egress: open", "ports: [53], egress: listed"),
+    (FIREWALL, META.format("base"), "networks: [169.254.169.123/32], ", ""),
+    (LISTS, SQUID, "http_access deny all", "http_access allow all"),
+    (LISTS, SQUID, "http_access deny tunnel plain\n", ""),
+    (LISTS, SQUID, " port{{ loop.index }} !inside", " !inside"),
+    (LISTS, SQUID, " !inside\n", "\n"),
+    (LISTS, SQUID, "dstdomain -n {{", "dstdomain -n .{{"),
+    (LISTS, SQUID, "dns_nameservers {{ server_services.resolver.dns.address }}\n", ""),
+    (LISTS, SQUID, "http_port {{ server_services.proxy.http.bind }}:", "http_port "),
+    (LISTS, UNBOUND.format("listed.zone"), "*.{{ each }} CNAME .\n", ""),
+    (LISTS, UNBOUND.format("unbound.conf"), '    local-zone: "." refuse\n', ""),
+    (LISTS, UNBOUND.format("unbound.conf"), '"{{ each }}." transparent', '"." transparent'),
+    (LISTS, UNBOUND.format("unbound.conf"), '"respip iterator"', '"iterator"'),
     # the firewall
     (FIREWALL, NFT, "hook input priority filter; policy drop;", "hook input priority filter; policy accept;"),
     (FIREWALL, NFT, "hook forward priority filter; policy drop;", "hook forward priority filter; policy accept;"),
@@ -174,7 +206,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (FIREWALL, NFT, "address('saddr', network)", "address('saddr', '0.0.0.0/0')"),
     (FIREWALL, NFT, "address('daddr', network) if network", "''"),
     (FIREWALL, NFT, "'meta skuid ' ~ among(each.users) ~ ' ' if each.users", "''"),
-    (FIREWALL, NFT, "meta skuid != {{ among(each.users) }} reject with tcp reset", "accept"),
+    (FIREWALL, NFT, "meta skuid != {{ among(each.users) }} reject", "accept"),
     (FIREWALL, NFT, "        ip daddr 169.254.169.254 tcp dport 80 meta skuid != 0 reject\n", ""),
     (FIREWALL, META.format("redis"), "port: 6379,", "port: 6379, open_to: [http_from],"),
     (FIREWALL, META.format("provisioning_started"), "open_to: [ssh_from]", "open_to: [http_from]"),

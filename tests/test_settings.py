@@ -126,6 +126,10 @@ def test_a_wrong_environment_is_refused_where_it_is_wrong(tmp_path, text, refusa
         ("server: {base: {timezone: Mars/Olympus}}", "server.base.timezone: should be a time zone such as Europe/Berlin"),
         ("server: {base: {timezone: ../../etc/passwd}}", "server.base.timezone: should be a time zone"),
         ("server: {base: {reboot_at: '24:00'}}", "server.base.reboot_at: should be a time such as 04:30, or empty"),
+        *(
+            (f"server: {{proxy: {{allowed: ['{text}']}}}}", f"server.proxy.allowed[0]: should be a name and a port such as api.example.com:443, not '{text}'")
+            for text in ("api.example.com", "api.example.com:0", "api.example.com:65536", ".example.com:443", "*.example.com:443", "http://example.com:80", "a b.example.com:443")
+        ),
         ("server: {base: {administrators: [alice]}}", "server.base.administrators[0]: should be a name and an SSH public key such as alice ssh-ed25519"),
         (f"server: {{base: {{administrators: [../x ssh-ed25519 {'A' * 68}]}}}}", "server.base.administrators[0]: should be a name and an SSH public key"),
     ],
@@ -382,6 +386,7 @@ def test_a_zone_that_only_this_machine_resolves_is_refused_on_aws(tmp_path, zone
         ("infrastructure:\n  public_address: false", "testing.yml:2: infrastructure.public_address: should be true, or `subnets` those of a network"),
         ("infrastructure:\n  instances: 2", "testing.yml:2: infrastructure.instances: should be 1: each machine of this profile has a database of its own"),
         ("infrastructure:\n  spot: true", "testing.yml:2: infrastructure.spot: should be false: a spot instance may end at any time"),
+        ("egress: listed\ninfrastructure: {ssh_through: session-manager}", "testing.yml:2: infrastructure.ssh_through: should be a jump host or empty: its agent"),
         ("per_branch: true\ninfrastructure: {spot: true, termination_protection: true}", "testing.yml:2: infrastructure.spot: should be false"),
         ("stores: {-a: {code: german}}", "testing.yml:1: stores.-a: should be a DNS name"),
         ("host_name: WWW\nstores:\n  www: {code: german}", "testing.yml:3: stores.www: should be a host name that nothing else here has"),

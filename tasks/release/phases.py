@@ -48,6 +48,7 @@ LATER = (404, 429, 500, 502, 503, 504)
 """HTTP statuses that are asked again: the store is busy, or does not find a new tarball yet."""
 FETCHES, FETCH_PAUSE, SILENCE = 6, 2.0, 60.0
 """How often a tarball is asked for, seconds between, and seconds without a byte."""
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 CHECKS, CHECK_PAUSE = 6, 2.0
 """How often a release is checked before visitors get it, and seconds between."""
 AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 30.0
@@ -1024,6 +1025,8 @@ class HostRelease:
             "USER": name,
             "LOGNAME": name,
             "SHELL": "/bin/sh",
+            # how it gets out, where egress is listed
+            **{name: os.environ[name] for name in PROXIES if name in os.environ},
         }
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ def parts(run: Run) -> dict[str, object]:
         "infrastructure.idle_hours": run.environment.infrastructure.idle_hours,
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
+        "egress": run.environment.egress,
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
         "host name": run.host_name,
@@ -96,6 +98,7 @@ def variables(run: Run) -> dict[str, Any]:
         "self_shutdown_enabled": run.environment.infrastructure.ends_itself,
         "self_shutdown_days": run.environment.release.expires_after_days,
         "self_shutdown_idle_hours": run.environment.infrastructure.idle_hours,
+        "firewall_egress": run.environment.egress,
         "firewall_ssh_from": list(run.environment.infrastructure.ssh_from),
         **_application(run),
     }
@@ -114,11 +117,21 @@ def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
         bucket=run.cloud.bucket_port,
     )
     return {
+        "proxy_listed": [*_bucket(run), *run.network.listed],
         "application_hosts": [{"id": each.id, "address": each.address} for each in found],
         "application_after": network.after(run.network, network.APPLICATION),
         "server_services": network.told(run.network, place),
         **{f"firewall_{name}": rules for name, rules in firewall.items()},
     }
+
+
+def _bucket(run: Run) -> list[str]:
+    """NAME:PORT of where hosts fetch tarballs, where they reach only what is listed."""
+    if network.PROXY not in {each.role for each in run.network.services}:
+        return []
+    kept = run.tarballs
+    found = urllib.parse.urlsplit(kept.cloud.presigned_url(kept.bucket, "tarball", 1))
+    return [f"{found.hostname}:{found.port or kept.cloud.bucket_port}"]
 
 
 def declared(run: Run) -> Iterator[tuple[str, str, object]]:

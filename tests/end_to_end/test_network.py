@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -11,7 +14,14 @@ import subprocess
 import pytest
 
 from tasks import network
+from tasks.cloud.embedded import home
 from tasks.hosts import ssh
+from tasks.infrastructure import stage as infrastructure
+from tasks.refusal import Refusal
+from tasks.server import stage as server
+from tests.conftest import ROOT, until
+from tests.end_to_end.outside import LATE, LISTED, WAYS, outside
+from tests.rules import rendering
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]  # its host
 
@@ -27,8 +37,10 @@ def reached(user, address, port):
     finally:
         os.seteuid(0)
 try:
-    if not RULES:
+    if RULES is not True:
         subprocess.run(["nft", "flush", "ruleset"], check=True)
+    if RULES:
+        subprocess.run(["nft", "-f", "-" if RULES is not True else "/etc/nftables.conf"], input=RULES or None, text=True, check=True)
     print(json.dumps([reached(*each) for each in TRIED]))
 finally:
     subprocess.run(["nft", "-f", "/etc/nftables.conf"], check=True)
@@ -45,13 +57,22 @@ except TimeoutError:
 """
 
 
+BOOT = "print(open('/proc/sys/kernel/random/boot_id').read(), open('/proc/1/stat').read().split()[21])"
 ROUTE = "import subprocess; print(subprocess.check_output(['ip', 'route'], text=True))"
 
 
 def tried(host, ways, *, rules) -> list[bool]:
-    """Which of these ways lead somewhere on a host: user, address, port; with its rules, or with none."""
+    """Which of these ways lead somewhere on a host: user, address, port; with its rules, with none, or with others."""
     program = TRIES.replace("RULES", repr(rules)).replace("TRIED", repr([tuple(each) for each in ways]))
     return json.loads(ssh.python(host, "release", program))
+
+
+def rules_where_egress_is_open(site) -> str:
+    """The rules that the site's host would have with production's egress."""
+    run = site.run
+    run = dataclasses.replace(run, environment=dataclasses.replace(run.environment, egress="open"))
+    told = {**server.variables(run), **server.beside(run, infrastructure.existing(run))}
+    return rendering.rendered(ROOT / "roles" / "firewall" / "templates" / "nftables.conf.j2", told)
 
 
 @pytest.fixture
@@ -61,7 +82,7 @@ def gateway(site):
 
 
 @pytest.fixture
-def outside(gateway):
+def outside_at(gateway):
     """A listener of this machine at a port, which hosts reach at the gateway."""
     with contextlib.ExitStack() as stack:
         yield lambda port: stack.enter_context(socket.create_server((gateway, port)))
@@ -89,13 +110,18 @@ def test_what_listens_on_a_host_is_what_is_declared(site):
         "import subprocess; print(subprocess.check_output(['ss', '-tulpnH'], text=True))",
     )
     found = {
-        (line.split()[0], line.split()[4].replace("[::]", network.ALL)) for line in said.splitlines() if line
+        (line.split()[0], line.split()[4].replace("[::]", network.ALL))
+        for line in said.splitlines()
+        if not re.match(r"udp .* 127\.0\.0\.1:[3-6]\d{4} ", line)  # whence the proxy asks the resolver
     }
     here = (site.host.address,)
     place = network.Topology(hosts=dict.fromkeys(site.run.profile.server.roles, here), here=here)
     services = network.told(site.run.network, place)
-    declared = [each for of_role in services.values() for each in of_role.values()]
-    assert found == {("tcp", f"{each['bind']}:{each['port']}") for each in declared}, said
+    assert found == {
+        (protocol, f"{services[each.role][each.name]['bind']}:{each.port}")
+        for each in site.run.network.services
+        for protocol in each.protocols
+    }, said
 
 
 @pytest.mark.promise("only-declared-ports-are-open")
@@ -117,20 +143,56 @@ def test_from_elsewhere_only_what_is_open_is_reached(site):
 
 
 @pytest.mark.promise("only-declared-ways-out")
-def test_a_host_reaches_what_is_declared_as_the_declared_user_and_nothing_else(site, gateway, outside):
-    user, users = site.run.pipeline.name, ("root", site.run.pipeline.name, "www-data")
-    outside(587)
-    outside(4000)
-    declared = [(each, gateway, 587) for each in users]
-    assert tried(site.host, declared, rules=False) == [True, True, True]
-    assert tried(site.host, declared, rules=True) == [each == user for each in users]
-    bucket = [(each, gateway, site.run.cloud.bucket_port) for each in users]
-    assert tried(site.host, bucket, rules=True) == [True, False, False]
+def test_a_host_reaches_what_is_declared_as_the_declared_user_and_nothing_else(site, gateway, outside_at):
+    user, users = site.run.pipeline.name, ("root", site.run.pipeline.name, "www-data", "proxy")
+    outside_at(587)
+    outside_at(4000)
     undeclared = [(each, gateway, 4000) for each in users]
     assert not any(tried(site.host, undeclared, rules=False)), "the group lets out what nobody declares"
-    with let_out_by_hand(site, 4000):
-        assert all(tried(site.host, undeclared, rules=False))
-        assert not any(tried(site.host, undeclared, rules=True)), "the host's own firewall does"
+    opened, bucket = rules_where_egress_is_open(site), site.run.cloud.bucket_port
+    fetches = [(each, gateway, bucket) for each in users]
+    assert tried(site.host, fetches, rules=opened) == [each == "root" for each in users]
+    assert tried(site.host, fetches, rules=True) == [each == "proxy" for each in users]
+    with let_out_by_hand(site, 587), let_out_by_hand(site, 4000):
+        relays = [(each, gateway, 587) for each in users]
+        assert all(tried(site.host, [*relays, *undeclared], rules=False))
+        assert tried(site.host, relays, rules=opened) == [each == user for each in users]
+        assert not any(tried(site.host, relays, rules=True)), "egress is listed"
+        for rules in (opened, True):
+            assert not any(tried(site.host, undeclared, rules=rules)), "the host's own firewall does"
+
+
+@pytest.mark.promise("nothing-leaves-a-testing-host")
+def test_nothing_gets_out_of_a_testing_host_but_to_what_is_listed(site, tmp_path):
+    with outside(site.host, site.run.pipeline.name, home.of(os.environ).load(), tmp_path) as beyond:
+        assert beyond.reached(WAYS, rules=False) == [name for name, *_ in WAYS]
+        assert beyond.reached([*WAYS, LISTED], rules=True) == ["listed"]
+
+
+@pytest.mark.long(
+    short="tests/end_to_end/test_network.py::test_nothing_gets_out_of_a_testing_host_but_to_what_is_listed"
+)
+@pytest.mark.promise("nothing-leaves-a-testing-host")
+def test_nothing_gets_out_by_cron_or_after_a_reboot(site, tmp_path):
+    user, cloud = site.run.pipeline.name, home.of(os.environ).load()
+    with outside(site.host, user, cloud, tmp_path) as beyond:
+        assert beyond.reached(LATE, rules=False) == [name for name, *_ in LATE]
+        assert beyond.reached(LATE, rules=True) == []
+    boot = ssh.python(site.host, "release", BOOT)
+    site.run.cloud.client("ec2").reboot_instances(InstanceIds=[site.host.name])
+
+    def rebooted():
+        with contextlib.suppress(Refusal):
+            return ssh.python(site.host, "release", BOOT) != boot
+
+    def answers():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return site.get()[0] == 200
+
+    until(rebooted, 60)
+    until(answers)
+    with outside(site.host, user, cloud, tmp_path) as beyond:
+        assert beyond.reached([*WAYS, LISTED], rules=True) == ["listed"]
 
 
 @pytest.mark.promise("only-declared-ways-out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
             },
         ],
         "application_test_data": False,
+        "firewall_egress": "open",
         "application_hosts": HOSTS[:1],
         "application_after": ["mariadb.service"],
         "inventory_hostname": "i-1",
@@ -89,6 +91,7 @@ def declared(root: Path, profile: str, **options: Any) -> Network:
     path = root / "applications" / profile / "profile.yml"
     texts = [each.read_text() for each in (path, *sorted(root.glob("roles/*/meta/network.yml")))]
     key = (profile, str(options), *texts)
+    egress = options.pop("firewall_egress", "open")
     if key not in NETWORKS:
         file = read(ProfileFile, path, root)
         told = {
@@ -103,14 +106,17 @@ def declared(root: Path, profile: str, **options: Any) -> Network:
         for name, value in options.items():
             whose, _, option = name.partition("_")
             told[whose][option] = value
-        NETWORKS[key] = network.of(root, told, file)
+        NETWORKS[key] = network.of(root, told, file, egress)
     return NETWORKS[key]
 
 
 def services(root: Path, profile: str, known: Mapping[str, Any]) -> Any:
     """The variable that has the services, for hosts as these variables have them."""
     addresses = [each["address"] for each in known.get("application_hosts", HOSTS[:1])]
-    found = declared(root, profile, nginx_page_cache=known["nginx_page_cache"])
+    options = {"nginx_page_cache": known["nginx_page_cache"], "firewall_egress": "open", **known}
+    found = declared(
+        root, profile, **{name: options[name] for name in ("nginx_page_cache", "firewall_egress")}
+    )
     return network.told(
         found,
         network.Topology(
@@ -167,7 +173,10 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"protocol": "udp", "ports": [53], "users": [], "networks": []},
         {"protocol": "tcp", "ports": [6081], "users": ["shopper"], "networks": ["203.0.113.2/32"]},
     ],
-    "firewall_local": [{"port": 6379, "users": ["root", "shopper"]}],
+    "firewall_local": [
+        {"protocol": "tcp", "port": 6379, "users": ["root", "shopper"]},
+        {"protocol": "udp", "port": 53, "users": ["proxy", "root"]},
+    ],
 }
 CHAINS = {
     "input": [
@@ -182,6 +191,7 @@ CHAINS = {
         "type filter hook output priority filter; policy drop;",
         "ct state established,related accept",
         "oif lo tcp dport 6379 meta skuid != { root, shopper } reject with tcp reset",
+        "oif lo udp dport 53 meta skuid != { proxy, root } reject",
         "oif lo accept",
         "ip daddr 169.254.169.254 tcp dport 80 meta skuid != 0 reject",
         "ip6 daddr fd00:ec2::254 tcp dport 80 meta skuid != 0 reject",
@@ -192,6 +202,8 @@ CHAINS = {
         "reject with icmpx admin-prohibited",
     ],
 }
+OF_OPEN = CHAINS["output"][5:8]
+"""What the output of a host whose egress is listed does not say: anything but that nobody gets to the metadata service."""
 DECLARED = {"22": ["ssh_from"], "80": ["http_from"]}
 """What may be reached from elsewhere, in every profile."""
 WAYS = {
@@ -203,12 +215,23 @@ WAYS = {
     "application internet tcp 80 443 465 587 application",
 }
 """Whom hosts may reach elsewhere, and as which users."""
+WAYS_LISTED = {
+    "packages internet udp 67 255.255.255.255/32",
+    "base internet udp 123 169.254.169.123/32",
+    "proxy bucket tcp proxy",
+    "proxy internet tcp 80 443 8443 proxy",
+    "resolver internet tcp 53 unbound",
+    "resolver internet udp 53 unbound",
+}
+"""The same where egress is listed, and the proxy leads to one more port."""
 LOCAL = {
     "mariadb.sql": ("application", "root"),
     "redis.store": ("application", "root"),
     "search.http": ("application", "root"),
     "varnish.http": ("application", "root", "www-data"),
     "varnish.admin": ("root",),
+    "proxy.http": ("_apt", "application", "root"),
+    "resolver.dns": ("proxy", "root"),
     "nginx.check": ("root",),
     "nginx.site": ("root", "vcache"),
     "nginx.next": ("root", "www-data"),
@@ -222,18 +245,24 @@ def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
     text = template(root, path, **SAMPLES)
     if "flush ruleset" not in text.splitlines():
         found.append(f"{path}: the rules from before stay")
+    output = [line for line in CHAINS["output"] if line not in OF_OPEN]
+    output.insert(5, "ip daddr 169.254.169.254 reject")
+    listed = chains(template(root, path, **SAMPLES, firewall_egress="listed"))
     found += [
         f"{path}: the chain {name} is {lines}"
-        for name, lines in chains(text).items()
-        if lines != CHAINS[name]
+        for told, wanted in ((chains(text), CHAINS), (listed, {**CHAINS, "output": output}))
+        for name, lines in told.items()
+        if lines != wanted[name]
     ]
-    for profile in roles.profiles(root):
-        network = declared(root, profile)
+    for profile, egress in itertools.product(roles.profiles(root), ("open", "listed")):
+        more = {"firewall_egress": egress, "proxy_allowed": ["api.example.com:8443"]}
+        network = declared(root, profile, **more)
         ways = {
-            " ".join(map(str, (role, each.to, each.protocol, *each.ports, *each.users)))
+            " ".join(map(str, (role, each.to, each.protocol, *each.ports, *each.users, *each.networks)))
             for role, each in network.outward
         }
-        found += [f"{profile}: goes out by {each}" for each in ways - WAYS]
+        allowed = WAYS_LISTED if egress == "listed" else WAYS
+        found += [f"{profile}: where egress is {egress} it goes out by {each}" for each in ways - allowed]
         for each in network.services:
             if list(each.open_to) != DECLARED.get(str(each.port), []):
                 found.append(f"roles/{each.role}/meta/network.yml: {each} is open to {each.open_to}")
@@ -245,6 +274,61 @@ def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
     ]
     if between != ["varnish.http"]:
         found.append(f"applications/magento2/profile.yml: several hosts reach {between} on each other")
+    return found
+
+
+PROXY = [
+    "acl tunnel method CONNECT",
+    "acl plain port 80",
+    "acl inside dst 127.0.0.0/8 169.254.0.0/16 ::1 fe80::/10",
+    "http_access deny tunnel plain",
+    "acl name1 dstdomain -n api.example.com",
+    "acl port1 port 8443",
+    "http_access allow name1 port1 !inside",
+    "acl name2 dstdomain -n 192.0.2.1",
+    "acl port2 port 80",
+    "http_access allow name2 port2 !inside",
+    "http_access deny all",
+]
+POLICY = ["api.example.com CNAME rpz-passthru.", "*.api.example.com CNAME ."]
+ZONES = ['local-zone: "." refuse', 'local-zone: "api.example.com." transparent']
+
+
+def what_is_listed_is_all_that_is_reached(root: Path) -> list[Finding]:
+    """The proxy leads to each name at its own port; the resolver answers the same names, and refuses everything else."""
+    told: dict[str, Any] = {
+        "firewall_egress": "listed",
+        "proxy_reached": ["api.example.com:8443", "192.0.2.1:80"],
+        "__resolver_names": ["api.example.com"],
+        "__resolver_servers": ["192.0.2.53"],
+    }
+    texts = {
+        path: template(root, path, **told)
+        for path in (
+            "roles/proxy/templates/squid.conf.j2",
+            "roles/resolver/templates/listed.zone.j2",
+            "roles/resolver/templates/unbound.conf.j2",
+        )
+    }
+    lines = {path: [each.strip() for each in text.splitlines()] for path, text in texts.items()}
+    squid, zone, unbound = lines
+    found = []
+    access = [each for each in lines[squid] if re.match("acl |http_access ", each)]
+    if access != PROXY:
+        found.append(f"{squid}: leads to {access}")
+    if [each for each in lines[zone] if " CNAME " in each] != POLICY:
+        found.append(f"{zone}: does not refuse what is below a listed name")
+    if [each for each in lines[unbound] if each.startswith("local-zone:")] != ZONES:
+        found.append(f"{unbound}: does not refuse what is not listed")
+    for path, wanted in (
+        (squid, "http_port 127.0.0.1:3128"),
+        (squid, "dns_nameservers 127.0.0.1"),
+        (unbound, "interface: 127.0.0.1"),
+        (unbound, 'module-config: "respip iterator"'),
+        (unbound, "zonefile: /etc/unbound/listed.zone"),
+    ):
+        if wanted not in lines[path]:
+            found.append(f"{path}: does not say `{wanted}`")
     return found
 
 
@@ -909,6 +993,7 @@ def units_do_what_they_are_for(root: Path) -> list[Finding]:
 
 RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     the_firewall_admits_what_is_declared,
+    what_is_listed_is_all_that_is_reached,
     settings_are_as_wanted,
     the_web_server_shows_what_is_meant_for_visitors,
     the_page_cache_is_local_and_keeps_no_visitor_s_page,

@@ -409,6 +409,8 @@ CHECKED = {
     r"\.vcl$": r"^varnishd .*-C -f %s$",
     r"^/etc/sudoers": r"^visudo -cf %s$",
     r"^/etc/ssh/sshd_config": r"^sshd -t -f %s$",
+    r"^/etc/squid/": r"^squid -k parse -f %s$",
+    r"^/etc/unbound/unbound\.conf$": r"^unbound-checkconf %s$",
 }
 """Programs that check a file before it is put in place, by the file's path."""
 
@@ -430,7 +432,7 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|environment$|cloud/cloud\.cfg\.d)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {
@@ -440,6 +442,8 @@ HOW = {
     "ssh": "reloaded",
     "nginx": "reloaded",
     "nftables": "reloaded",
+    "squid": "reloaded",
+    "unbound": "reloaded",
 }
 """What makes a service read its configuration again; a reload of the first ones reads nothing."""
 AGAIN = {"restarted", "reloaded"}
