@@ -148,8 +148,10 @@ def test_every_room_that_is_unable_exists():
 # --- settings -------------------------------------------------------------------------------------
 
 
-def changed(value):
-    """Another value of the same type."""
+def changed(value, name=""):
+    """Another value of the same type. `name`: its option's, which may ask for another form."""
+    if name == "allowed":
+        return (*value, "api.example.com:8443")
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -165,7 +167,7 @@ def variants(settings, path=""):
             others = variants(value, f"{here}.")
         elif isinstance(value, Mapping):
             others = (
-                (f"{here}.{role}.{name}", {**value, role: {**told, name: changed(told[name])}})
+                (f"{here}.{role}.{name}", {**value, role: {**told, name: changed(told[name], name)}})
                 for role, told in value.items()
                 for name in told
             )

@@ -134,8 +134,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     # handlers
     (READ, TASKS.format("redis"), "  notify: Restart Redis\n", ""),
     (READ, TASKS.format("proxy"), "      notify: Reload the proxy\n", ""),
-    (READ, TASKS.format("resolver"), "      notify: Reload the resolver\n", ""),
-    (READ, "roles/resolver/handlers/main.yml", "state: reloaded", "state: started"),
+    (READ, TASKS.format("resolver"), "      notify: Restart the resolver\n", ""),
+    (READ, "roles/resolver/handlers/main.yml", "state: restarted", "state: reloaded"),
     (BOOT, TASKS.format("proxy"), "        enabled: true\n", ""),
     (BOOT, TASKS.format("resolver"), "        enabled: true\n", ""),
     (READ, TASKS.format("firewall"), "  notify: Reload the firewall\n", ""),

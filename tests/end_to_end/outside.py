@@ -176,8 +176,8 @@ finally:
     restart()
 """
 
-Way = tuple[object, ...]
-WAYS: tuple[Way, ...] = (
+WayOut = tuple[object, ...]
+WAYS: tuple[WayOut, ...] = (
     # its name, the user that tries it, how, and where to
     ("tcp-root", "root", "tcp", THERE, 443),
     ("tcp-application", "application", "tcp", THERE, 443),
@@ -216,9 +216,9 @@ WAYS: tuple[Way, ...] = (
     ("php-curl-proxy", "application", "php", "http://attacker.example", True),
     ("flush", "application", "flushed", THERE, 443),
 )
-LATE: tuple[Way, ...] = (("cron", "application", "cron", THERE, 443),)
+LATE: tuple[WayOut, ...] = (("cron", "application", "cron", THERE, 443),)
 """Those that take a minute."""
-LISTED: Way = ("listed", "application", "proxied", "MIRROR")
+LISTED: WayOut = ("listed", "application", "proxied", "MIRROR")
 """The way that is there."""
 
 
@@ -230,7 +230,7 @@ class Outside:
     user: str
     log: Path
 
-    def reached(self, ways: Sequence[Way], *, rules: bool) -> list[str]:
+    def reached(self, ways: Sequence[WayOut], *, rules: bool) -> list[str]:
         """The names of the ways that lead there; `rules`: with the host's rules and lists, or without any."""
         mark = f"{len(self.log.read_text()):x}"
         asked = repr((self.user, mark, not rules, list(ways)))

@@ -36,11 +36,10 @@ def reached(user, address, port):
         return False
     finally:
         os.seteuid(0)
+rules = RULES
 try:
-    if RULES is not True:
-        subprocess.run(["nft", "flush", "ruleset"], check=True)
-    if RULES:
-        subprocess.run(["nft", "-f", "-" if RULES is not True else "/etc/nftables.conf"], input=RULES or None, text=True, check=True)
+    if rules is not True: # flushed by what is read, if only by that
+        subprocess.run(["nft", "-f", "-"], input=rules or "flush ruleset", text=True, check=True)
     print(json.dumps([reached(*each) for each in TRIED]))
 finally:
     subprocess.run(["nft", "-f", "/etc/nftables.conf"], check=True)

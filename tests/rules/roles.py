@@ -443,7 +443,7 @@ HOW = {
     "nginx": "reloaded",
     "nftables": "reloaded",
     "squid": "reloaded",
-    "unbound": "reloaded",
+    "unbound": "restarted",
 }
 """What makes a service read its configuration again; a reload of the first ones reads nothing."""
 AGAIN = {"restarted", "reloaded"}
