@@ -644,7 +644,7 @@ TOLD = {
     ),
     "database": ("name", "host", "user", "password"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
-    "proxy": ("listed",),
+    "proxy": ("listed", "variables"),
     "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),
     "shared": ("crypt_key",),

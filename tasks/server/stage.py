@@ -108,6 +108,7 @@ def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
     """The variables that name the hosts to each other, and what of each other they reach: every one has all roles."""
     addresses = [each.address or "" for each in found]
     place = network.Topology(hosts=dict.fromkeys(run.profile.server.roles, addresses), here=addresses)
+    services = network.told(run.network, place)
     settings = run.environment.infrastructure
     firewall = network.firewall(
         run.network,
@@ -118,9 +119,10 @@ def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
     )
     return {
         "proxy_listed": [*_bucket(run), *run.network.listed],
+        "proxy_variables": _proxy(run, services, addresses),
         "application_hosts": [{"id": each.id, "address": each.address} for each in found],
         "application_after": network.after(run.network, network.APPLICATION),
-        "server_services": network.told(run.network, place),
+        "server_services": services,
         **{f"firewall_{name}": rules for name, rules in firewall.items()},
     }
 
@@ -132,6 +134,20 @@ def _bucket(run: Run) -> list[str]:
     kept = run.tarballs
     found = urllib.parse.urlsplit(kept.cloud.presigned_url(kept.bucket, "tarball", 1))
     return [f"{found.hostname}:{found.port or kept.cloud.bucket_port}"]
+
+
+def _proxy(
+    run: Run, services: Mapping[str, Mapping[str, Mapping[str, object]]], hosts: Sequence[str]
+) -> dict[str, str]:
+    """The environment variables by which programs on the hosts find the proxy, if there is one."""
+    if network.PROXY not in services:
+        return {}
+    found = services[network.PROXY]["http"]
+    url, direct = (
+        f"http://{found['address']}:{found['port']}",
+        ("localhost", network.LOOPBACK, *hosts, *run.host_names),
+    )
+    return {"http_proxy": url, "https_proxy": url, "no_proxy": ",".join(direct)}
 
 
 def declared(run: Run) -> Iterator[tuple[str, str, object]]:

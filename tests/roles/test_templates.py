@@ -32,6 +32,7 @@ def test_the_firewall_lets_in_what_is_named_and_nothing_else():
     rules = render(
         "firewall",
         "nftables.conf.j2",
+        firewall_egress="open",
         firewall_ssh_from=["192.0.2.0/24", "2001:db8::/32"],
         **configuration.SAMPLES,
     )

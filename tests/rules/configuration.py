@@ -63,6 +63,7 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         ],
         "application_test_data": False,
         "firewall_egress": "open",
+        "proxy_variables": {},
         "application_hosts": HOSTS[:1],
         "application_after": ["mariadb.service"],
         "inventory_hostname": "i-1",
@@ -298,7 +299,7 @@ def what_is_listed_is_all_that_is_reached(root: Path) -> list[Finding]:
     """The proxy leads to each name at its own port; the resolver answers the same names, and refuses everything else."""
     told: dict[str, Any] = {
         "firewall_egress": "listed",
-        "proxy_reached": ["api.example.com:8443", "192.0.2.1:80"],
+        "__proxy_reached": ["api.example.com:8443", "192.0.2.1:80"],
         "__resolver_names": ["api.example.com"],
         "__resolver_servers": ["192.0.2.53"],
     }
