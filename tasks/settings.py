@@ -345,6 +345,20 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Backups:
+    """When hosts back up, where the profile has the role `backup`, and which backups `doit backup --forget` keeps."""
+
+    at: str = setting(
+        "when hosts back up every day, in UTC; empty: they do not",
+        "",
+        form=forms.OF_ROLES["time such as 04:30, or empty"],
+    )
+    days: int = setting("days of which the newest backup is kept", 14, form=forms.at_least(1))
+    weeks: int = setting("weeks of which it is", 8, form=forms.at_least(0))
+    months: int = setting("months of which it is", 12, form=forms.at_least(0))
+
+
+@dataclass(frozen=True, kw_only=True)
 class News:
     """Who is told of releases. None of them can hold one up."""
 
@@ -431,6 +445,7 @@ class Environment:
     infrastructure: Infrastructure = section(Infrastructure)
     server: Server = section(Server)
     release: Release = section(Release)
+    backup: Backups = section(Backups)
     news: News = section(News)
 
     @property
@@ -518,6 +533,9 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
     if here.instances > 1 and "database" in roles:
         expected = "1: each machine of this profile has a database of its own, so that two would be two shops"
         raise file.unfit("infrastructure.instances", here.instances, expected)
+    if file.said.backup.at and file.said.has("teardown", offered=False):
+        expected = "empty where `stages` or `also` have teardown, which takes the backups' password along"
+        raise file.unfit("backup.at", file.said.backup.at, expected)
     _accept_stores(file)
 
 
@@ -621,6 +639,7 @@ def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
 OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
 """The roles that the playbooks name; a profile lists others."""
 TOLD = {
+    "backup": ("at", "repository", "region", "host", "password", "key_id", "key_secret"),
     "application": (
         "name",
         "path",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import network, search
+from tasks.backup import access
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
@@ -34,6 +35,7 @@ def parts(run: Run) -> dict[str, object]:
         "infrastructure.idle_hours": run.environment.infrastructure.idle_hours,
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
+        "backup.at": run.environment.backup.at,
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
         "host name": run.host_name,
@@ -141,8 +143,10 @@ def with_templates(value: Any, folder: Path) -> Any:
 
 def _application(run: Run) -> dict[str, Any]:
     """The variables that describe the application, with its secrets."""
-    name = run.pipeline.name
-    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, run.profile.server.roles)
+    name, roles = run.pipeline.name, set(run.profile.server.roles)
+    if not access.wanted(run):
+        roles -= {access.ROLE}
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, roles)
     return {
         "application_name": name,
         "application_user": name,
@@ -163,6 +167,7 @@ def _application(run: Run) -> dict[str, Any]:
         "database_password": known.database_password,
         "shared_crypt_key": known.crypt_key,
         "search_password": search.password(run, known.search_password),
+        **(access.variables(run, known) if access.ROLE in run.profile.server.roles else {}),
     }
 
 
@@ -177,6 +182,7 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "key": told["shared_crypt_key"],
         "search prefix": told.get("search_prefix", ""),
         "search password": told["search_password"],
+        **{f"backup {name}": told.get(f"backup_{name}", "") for name in ("host", *access.SECRET)},
     }
     found |= {
         f"address {number}": each["address"] for number, each in enumerate(told["application_hosts"], 1)

@@ -200,6 +200,7 @@ WAYS = {
     "packages internet tcp 53",
     "base internet udp 123",
     "release bucket tcp root",
+    "backup bucket tcp root",
     "application internet tcp 80 443 465 587 application",
 }
 """Whom hosts may reach elsewhere, and as which users."""
@@ -793,10 +794,10 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_units": [{"name": "queue", "command": ["php"], "processes": 2}],
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
+        "backup_at": "03:30",
     }
-    for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(
-        root.glob("roles/*/templates/*.target.j2")
-    ):
+    kinds = ("service", "target", "timer")
+    for path in [each for kind in kinds for each in sorted(root.glob(f"roles/*/templates/*.{kind}.j2"))]:
         shown = str(path.relative_to(root))
         yield shown, unit(template(root, shown, "magento2" if "/search/" in shown else "php", **more))
     for path in sorted([*root.glob("roles/*/files/*.timer"), *root.glob("roles/*/files/*.service")]):
@@ -856,6 +857,16 @@ UNITS = {
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
         "Type": "oneshot",
         "ExecStart": "/usr/local/sbin/self_shutdown 14 3 /srv/shop/current",
+    },
+    "roles/backup/files/backup.service": {
+        "Type": "oneshot",
+        "ExecStart": "/usr/local/sbin/backup now",
+        "Restart": "on-failure",
+    },
+    "roles/backup/templates/backup.timer.j2": {
+        "OnCalendar": "*-*-* 03:30:00 UTC",
+        "Persistent": "true",
+        "WantedBy": "timers.target",
     },
     "roles/self_shutdown/files/self_shutdown.timer": {
         "OnBootSec": "15min",

@@ -204,6 +204,7 @@ def _contents(root: Path, task: Task) -> set[str]:
 SECRET = {
     *("database_password", "shared_crypt_key", "shared_variables", "release_url"),
     *("search_password", "release_administrator_password", "release_administrator_secret"),
+    *("backup_password", "backup_key_secret"),
 }
 """Options that carry a password, a key, or an address with a signature."""
 
@@ -430,7 +431,7 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|backup\.json$)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {
