@@ -70,7 +70,8 @@ ENV_PHP, ENV, VCL = (
 SCRIPTS = "applications/magento2/{}.j2"
 META = "roles/{}/meta/network.yml"
 NFT, NGINX = "roles/firewall/templates/nftables.conf.j2", "roles/nginx/templates/nginx.conf.j2"
-REDIS, POOL = "roles/redis/templates/redis.conf.j2", "roles/php/templates/php-fpm.conf.j2"
+SESSIONS, CACHES = "roles/redis/templates/sessions.conf.j2", "roles/redis/templates/cache.conf.j2"
+POOL = "roles/php/templates/php-fpm.conf.j2"
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
 SSHD = "roles/base/templates/sshd.conf.j2"
 JOB = "roles/cron/templates/cron_job.j2"
@@ -126,9 +127,11 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CHECKED, TASKS.format("nginx"), "rm /etc/nginx/candidate.conf; exit $result'", "rm /etc/nginx/candidate.conf'"),
     (CHECKED, TASKS.format("nginx"), "nginx -t -c", "nginx -c"),
     (CHECKED, TASKS.format("php"), '    validate: "env RELEASE=none GENERATION=0 php-fpm{{ php_version }} --test --fpm-config %s"\n', ""),
+    (CHECKED, TASKS.format("redis"), '    validate: "{{ __redis_validate }}"\n', ""),
+    (CHECKED, TASKS.format("mariadb"), " | grep ERROR", ""),
     (CHECKED, TASKS.format("varnish"), "varnishd -j none -C -f %s", "test -s %s"),
     # handlers
-    (READ, TASKS.format("redis"), "  notify: Restart Redis\n", ""),
+    (READ, TASKS.format("redis"), "  notify: Restart Redis for caches\n", ""),
     (READ, TASKS.format("firewall"), "  notify: Reload the firewall\n", ""),
     (READ, TASKS.format("php"), "  notify: Reload PHP-FPM\n", ""),
     (READ, TASKS.format("shared"), "  notify: The shared configuration has changed\n", ""),
@@ -176,7 +179,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (FIREWALL, NFT, "'meta skuid ' ~ among(each.users) ~ ' ' if each.users", "''"),
     (FIREWALL, NFT, "meta skuid != {{ among(each.users) }} reject with tcp reset", "accept"),
     (FIREWALL, NFT, "        ip daddr 169.254.169.254 tcp dport 80 meta skuid != 0 reject\n", ""),
-    (FIREWALL, META.format("redis"), "port: 6379,", "port: 6379, open_to: [http_from],"),
+    (FIREWALL, META.format("redis"), "port: 6380,", "port: 6380, open_to: [http_from],"),
     (FIREWALL, META.format("provisioning_started"), "open_to: [ssh_from]", "open_to: [http_from]"),
     (FIREWALL, META.format("packages"), "ports: [80, 443], users: [root, _apt]", "ports: [80, 443]"),
     (FIREWALL, META.format("base"), "ports: [123]", "ports: [123, 4000]"),
@@ -187,11 +190,13 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (FIREWALL, NFT, "flush ruleset\n", ""),
     (FIREWALL, NFT, "'ip6' if ':' in network else 'ip'", "'ip'"),
     # services
-    (SETTING, REDIS, "{{ server_services.redis.store.bind }}", "0.0.0.0"),
-    (SETTING, REDIS, "bind {{ server_services.redis.store.bind }}\n", ""),
-    (SETTING, REDIS, "databases 16\n", "databases 16\nprotected-mode no\n"),
-    (SETTING, REDIS, "volatile-lru", "allkeys-lru"),
-    (SETTING, REDIS, "save 60 1", 'save ""'),
+    (SETTING, SESSIONS, "{{ server_services.redis.sessions.bind }}", "0.0.0.0"),
+    (SETTING, CACHES, "bind {{ server_services.redis.cache.bind }}\n", ""),
+    (SETTING, SESSIONS, "databases 16\n", "databases 16\nprotected-mode no\n"),
+    (SETTING, SESSIONS, "volatile-ttl", "noeviction"),
+    (SETTING, CACHES, "volatile-lru", "allkeys-lru"),
+    (SETTING, SESSIONS, "save 60 1", 'save ""'),
+    (SETTING, CACHES, 'save ""', "save 60 1"),
     (SETTING, "roles/mariadb/templates/server.cnf.j2", "{{ server_services.mariadb.sql.bind }}", "*"),
     (SETTING, "roles/mariadb/templates/server.cnf.j2", "[mariadbd]\n", "[mariadbd]\nskip-grant-tables\n"),
     (SETTING, POOL, "user = {{ application_user }}", "user = root"),
@@ -288,9 +293,10 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (VALUE, WORKER, ''' | replace("$", "$$")''', ""),
     (CAREFUL, ENV_PHP, "'MAGE_MODE' => 'production'", "'MAGE_MODE' => 'developer'"),
     (CAREFUL, ENV_PHP, "LOCAL_INFILE => false", "LOCAL_INFILE => true"),
-    (CAREFUL, ENV_PHP, "'host' => {{ php(server_services.redis.store.address) }}", "'host' => '10.0.0.5'"),
+    (CAREFUL, ENV_PHP, "'host' => {{ php(server_services.redis.sessions.address) }}", "'host' => '10.0.0.5'"),
     (CAREFUL, ENV_PHP, "                'id_prefix' => $prefix,\n", ""),
-    (CAREFUL, ENV_PHP, "'database' => '1'", "'database' => '2'"),
+    (CAREFUL, ENV_PHP, "'database' => '1'", "'database' => '0'"),
+    (CAREFUL, ENV_PHP, "'port' => '{{ server_services.redis.sessions.port }}'", "'port' => '{{ server_services.redis.cache.port }}'"),
     (CAREFUL, ENV_PHP, '"true" if application_test_data else "false"', '"true"'),
     # units, cron, logs
     (UNIT, WORKER, "User={{ application_user }}\n", ""),

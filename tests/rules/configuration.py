@@ -206,7 +206,8 @@ WAYS = {
 """Whom hosts may reach elsewhere, and as which users."""
 LOCAL = {
     "mariadb.sql": ("application", "root"),
-    "redis.store": ("application", "root"),
+    "redis.sessions": ("application", "root"),
+    "redis.cache": ("application", "root"),
     "search.http": ("application", "root"),
     "varnish.http": ("application", "root", "www-data"),
     "varnish.admin": ("root",),
@@ -253,13 +254,20 @@ def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
 
 WANTED: dict[str, dict[str, str]] = {
     # a template; the name of a setting, and the pattern that all of its values must match
-    "roles/redis/templates/redis.conf.j2": {
+    "roles/redis/templates/sessions.conf.j2": {
         "bind": r"127\.0\.0\.1|127\.0\.0\.1 -?::1",
         "port": "6379",
         "maxmemory": r"\d+[a-z]*",
-        "maxmemory-policy": "volatile-lru",  # sessions and cache share it: what never expires stays
+        "maxmemory-policy": "volatile-ttl",
         "save": r"60 1",
         "dir": "/var/lib/redis",
+    },
+    "roles/redis/templates/cache.conf.j2": {
+        "bind": r"127\.0\.0\.1|127\.0\.0\.1 -?::1",
+        "port": "6380",
+        "maxmemory": r"\d+[a-z]*",
+        "maxmemory-policy": "volatile-lru",  # lists of tags, which never expire, stay
+        "save": '""',
     },
     "roles/mariadb/templates/server.cnf.j2": {
         "bind-address": r"127\.0\.0\.1",
@@ -777,9 +785,9 @@ def the_application_is_told_to_be_careful(root: Path) -> list[Finding]:
     found += [f"{path}: asks {each}" for each in hosts if each not in ("'127.0.0.1'", "'localhost'")]
     if text.count("'id_prefix' => $prefix") != 2 or "defined('BP') ? BP : __DIR__" not in text:
         found.append(f"{path}: releases share keys of the cache")
-    databases = re.findall(r"'database' => '(\d+)'", text)
-    if len(set(databases)) != len(databases) or len(databases) != 3:
-        found.append(f"{path}: sessions and caches share a database of Redis ({databases})")
+    used = re.findall(r"'port' => '(\d+)',\s+'database' => '(\d+)'", text)
+    if [port for port, _ in used] != ["6379", "6380", "6380"] or len(set(used)) != len(used):
+        found.append(f"{path}: sessions or caches share a database of Redis, or their Redis ({used})")
     if "'test_data' => false" not in text:
         found.append(f"{path}: production is filled with test data")
     return found

@@ -410,6 +410,8 @@ CHECKED = {
     r"\.vcl$": r"^varnishd .*-C -f %s$",
     r"^/etc/sudoers": r"^visudo -cf %s$",
     r"^/etc/ssh/sshd_config": r"^sshd -t -f %s$",
+    r"^/etc/redis/": r"^\{\{ __redis_validate \}\}$",
+    r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
 }
 """Programs that check a file before it is put in place, by the file's path."""
 
@@ -424,7 +426,7 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
                 if not re.search(program, validate):
                     found.append(f"{task}: is put in place unchecked")
                 elif " sh -c " in f" {validate}" and not re.search(
-                    r"result=\$\?;.*exit \$result", validate, re.DOTALL
+                    r"result=\$\?;.*exit \$result|\| grep [^|]*$", validate, re.DOTALL
                 ):
                     found.append(f"{task}: the check's exit code is lost")
     return found
