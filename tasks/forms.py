@@ -187,6 +187,8 @@ OF_ROLES = {
         "a name and an SSH public key such as alice ssh-ed25519 AAAA…",
         r"[a-z][a-z0-9_-]{0,30} (?:ssh-ed25519|sk-ssh-ed25519@openssh\.com|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]{40,}={0,3}(?: [ -~]*)?",
     ),
+    "network such as 203.0.113.0/24": NETWORK,
+    "path such as /health, or empty": or_empty(text("a path such as /health", r"/[A-Za-z0-9._/-]*")),
     "search engine": text(
         "stand-in, or a host such as search.example.com or https://search.example.com, or empty",
         rf"(?:(?:https?://)?{LABEL}(?:\.{LABEL})*)?",

@@ -536,6 +536,9 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
     if file.said.backup.at and file.said.has("teardown", offered=False):
         expected = "empty where `stages` or `also` have teardown, which takes the backups' password along"
         raise file.unfit("backup.at", file.said.backup.at, expected)
+    if file.said.server.roles.get("nginx", {}).get("tls") and "certificates" not in roles:
+        expected = "false: the profile does not list the role certificates under server.roles"
+        raise file.unfit("server.nginx.tls", "true", expected)
     _accept_stores(file)
 
 
@@ -654,6 +657,7 @@ TOLD = {
         "public_keys",
         "signatures",
     ),
+    "certificates": ("site",),
     "database": ("name", "host", "user", "password"),
     "firewall": ("ssh_from", "admits", "lets_out", "local"),
     "search": ("password", "stand_in"),

@@ -94,7 +94,8 @@ def test_a_group_on_a_machine_of_its_own_is_a_line_of_where_the_roles_are():
 def test_the_picture_says_who_may_reach_what():
     networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}
     rows = {(each.to, each.port): each for each in network.ways(declared(ROOT, "magento2"), 2, networks)}
-    assert rows["nginx.http", "80"].who == ("http_from: 0.0.0.0/0",)
+    assert rows["nginx.http", "80"].who == ("http_from: 0.0.0.0/0", "nginx as www-data")
+    assert rows["nginx.https", "443"].who == ("http_from: 0.0.0.0/0",)
     assert rows["redis.cache", "6380"].who == ("application as application", "root")
     cache = rows["varnish.http", "6081"]
     assert (cache.bind, cache.who[0]) == (network.ALL, "the other machines")

@@ -29,7 +29,7 @@ def load(tmp_path, text, kind=settings.Environment):
         (
             "server:\n  nginx:\n    siez: 1",
             SettingUnknown,
-            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size, page_cache, files)",
+            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size, page_cache, files, tls, proxies, proxies_header, probe)",
         ),
         (
             "server: {php: {version: '8.3', memory_limit: 512}}",

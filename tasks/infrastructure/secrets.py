@@ -28,6 +28,9 @@ class Secrets:
     backup_password: str = field(default="", repr=False)
     backup_key_id: str = ""
     backup_key_secret: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
+    own_certificate: str = field(default="", repr=False)
+    certificate_authority: str = field(default="", repr=False)
 
 
 def _deploy_key() -> str:
@@ -83,10 +86,13 @@ OF_ROLES = {
 """The secrets that a role is told; `release` only where the application is installed, `backup` only where it backs up."""
 BACKUP_KEY = ("backup_key_id", "backup_key_secret")
 """The access key with which a host backs up: `tasks/backup` makes it, or an administrator."""
-BROUGHT = ("crypt_key", "search_password")
+BROUGHT = ("crypt_key", "search_password", "certificate")
 """Secrets that a person may bring: `doit secrets set NAME`. The pipeline makes a crypt key where nobody has brought one."""
+RENEWED = ("own_certificate", "certificate_authority")
+"""Those that `tasks/server/certificates.py` makes, and makes anew before they expire."""
 ONCE = ("crypt_key",)
 """Secrets with which data is encrypted: another one would make the data useless."""
+NAMES = tuple(dict.fromkeys((*MAKE, *BROUGHT, *BACKUP_KEY, *RENEWED)))
 
 
 def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
@@ -136,7 +142,7 @@ def known(ssm: Any, folder: str) -> Secrets | None:
 
 
 def _secrets(found: Made) -> Secrets:
-    return Secrets(**{name: found[name] for name in (*MAKE, *BROUGHT, *BACKUP_KEY) if name in found})
+    return Secrets(**{name: found[name] for name in NAMES if name in found})
 
 
 def names(ssm: Any, folder: str) -> list[str]:
@@ -146,7 +152,7 @@ def names(ssm: Any, folder: str) -> list[str]:
 
 def expected(folder: str, listed: Iterable[str]) -> tuple[str, ...]:
     """The full names of the parameters that a folder may have: those that are listed, and all that the pipeline knows."""
-    return tuple(sorted({*listed, *(f"{folder}/{name}" for name in (*MAKE, *BROUGHT, *BACKUP_KEY))}))
+    return tuple(sorted({*listed, *(f"{folder}/{name}" for name in NAMES)}))
 
 
 def public_key(deploy_key: str) -> str:

@@ -12,7 +12,7 @@ from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
-from tasks.server import ledger
+from tasks.server import certificates, ledger
 from tasks.settings import flat, plain
 
 if TYPE_CHECKING:
@@ -143,10 +143,20 @@ def with_templates(value: Any, folder: Path) -> Any:
 
 def _application(run: Run) -> dict[str, Any]:
     """The variables that describe the application, with its secrets."""
-    name, roles = run.pipeline.name, set(run.profile.server.roles)
+    name, ssm, roles = run.pipeline.name, run.cloud.client("ssm"), set(run.profile.server.roles)
     if not access.wanted(run):
         roles -= {access.ROLE}
-    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, roles)
+    known = secrets.ensure(ssm, run.secrets_folder, roles)
+    site = ""
+    if "certificates" in roles:
+        site = certificates.ensure(
+            ssm,
+            run.secrets_folder,
+            known,
+            names=run.host_names,
+            zone=run.pipeline.dns_zone,
+            now=run.clock.now(),
+        )
     return {
         "application_name": name,
         "application_user": name,
@@ -161,6 +171,7 @@ def _application(run: Run) -> dict[str, Any]:
         "application_signatures": run.environment.signatures,
         "application_public_keys": list(run.pipeline.public_keys),
         "application_test_data": run.environment.release.test_data,
+        "certificates_site": site,
         "database_name": name,
         "database_host": "localhost",
         "database_user": name,
@@ -183,6 +194,7 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "search prefix": told.get("search_prefix", ""),
         "search password": told["search_password"],
         **{f"backup {name}": told.get(f"backup_{name}", "") for name in ("host", *access.SECRET)},
+        "certificate": told["certificates_site"],
     }
     found |= {
         f"address {number}": each["address"] for number, each in enumerate(told["application_hosts"], 1)

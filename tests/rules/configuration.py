@@ -110,7 +110,8 @@ def declared(root: Path, profile: str, **options: Any) -> Network:
 def services(root: Path, profile: str, known: Mapping[str, Any]) -> Any:
     """The variable that has the services, for hosts as these variables have them."""
     addresses = [each["address"] for each in known.get("application_hosts", HOSTS[:1])]
-    found = declared(root, profile, nginx_page_cache=known["nginx_page_cache"])
+    nginx = {name: known[name] for name in ("nginx_page_cache", "nginx_tls", "nginx_probe") if name in known}
+    found = declared(root, profile, **nginx)
     return network.told(
         found,
         network.Topology(
@@ -192,7 +193,7 @@ CHAINS = {
         "reject with icmpx admin-prohibited",
     ],
 }
-DECLARED = {"22": ["ssh_from"], "80": ["http_from"]}
+DECLARED = {"22": ["ssh_from"], "80": ["http_from"], "443": ["http_from"]}
 """What may be reached from elsewhere, in every profile."""
 WAYS = {
     "packages internet tcp 80 443 root _apt",
@@ -390,6 +391,8 @@ def nginx(text: str) -> Directive:
 WEB = "roles/nginx/templates/nginx.conf.j2"
 SENT_ONCE = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
 NAMES = "shop.localhost de.shop.localhost at.shop.localhost"
+PROXIES = ["198.51.100.0/24", "2001:db8::/32"]
+PROBE = "/probe"
 SITE = "the site"
 """In place of the profile's template, which is rendered alone: a lookup needs all of Ansible's plugins."""
 
@@ -400,7 +403,8 @@ def web_servers(root: Path) -> Iterator[tuple[str, bool, Directive]]:
         for cache in (False, True):
             # Magento's site is behind its page cache; others take either
             if cache or profile != "magento2":
-                text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE)
+                front = {"nginx_proxies": PROXIES, "nginx_probe": PROBE}
+                text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE, **front)
                 text = text.replace(SITE, template(root, path, profile, nginx_page_cache=cache))
                 for name in variables(root, profile)["nginx_files"]:
                     files = f"applications/{profile}/{name}"
@@ -456,28 +460,70 @@ def _common(tree: Directive, http: Directive, cache: bool) -> Iterator[str]:
         yield "takes uploads of any size"
     servers = http.all("server")
     default = next((each for each in servers if "80 default_server" in each.own("listen")), None)
-    if default is None or default.own("return") != ["404"] or default.all("location"):
+    if default is None or default.own("listen")[1:] != ["443 ssl http2 default_server"]:
+        yield "another host name gets a site over TLS"
+    places = {each.values: each for each in default.all("location")} if default else {}
+    probe = places.pop(("=", PROBE), None)
+    if [*places] != [("/",)] or places["/",].own("return") != ["404"]:
         yield "another host name is answered"
+    if probe is None or "Host shop.localhost" not in probe.own("proxy_set_header"):
+        yield "a load balancer's health check is not answered by the site"
+    yield from _tls(http)
+    yield from _proxies(http)
     if not cache:
         return
     front = _public(http)
     headers = {each.values[0]: each.values[1] for each in front.all("proxy_set_header")}
     if headers.get("X-Forwarded-For") != "$remote_addr":
         yield "passes on what a visitor claims to be (X-Forwarded-For)"
-    if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$scheme":
+    if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$visitor_scheme":
         yield "does not say how it was asked"
     if front.own("server_name") != [NAMES]:
         yield "passes on any host name"
+
+
+def _tls(http: Directive) -> Iterator[str]:
+    """Protocols and ciphers that nothing is known against, and none of them slower than it must be."""
+    if http.own("ssl_protocols") != ["TLSv1.2 TLSv1.3"] or http.all("server")[0].all("ssl_protocols"):
+        yield f"speaks {http.own('ssl_protocols')}"
+    ciphers = ":".join(http.own("ssl_ciphers")).split(":")
+    if not all(
+        re.fullmatch(r"ECDHE-(ECDSA|RSA)-(AES\d+-GCM-SHA\d+|CHACHA20-POLY1305)", each) for each in ciphers
+    ):
+        yield f"encrypts with {ciphers}"
+    if http.own("ssl_session_tickets") != ["off"]:
+        yield "keeps the key of tickets for as long as it runs"
+    if [http.own(name) for name in ("ssl_certificate", "ssl_certificate_key")] != [["/etc/ssl/site.pem"]] * 2:
+        yield "has another certificate than that of the role certificates"
+
+
+def _proxies(http: Directive) -> Iterator[str]:
+    """What is said of a visitor counts where a proxy of the settings says it, and nowhere else."""
+    if http.own("set_real_ip_from") != PROXIES or http.own("real_ip_recursive") != ["on"]:
+        yield f"believes {http.own('set_real_ip_from')} who a visitor is"
+    if http.own("real_ip_header") != ["X-Forwarded-For"]:
+        yield f"takes a visitor's address from {http.own('real_ip_header')}"
+    tables = [*http.all("geo"), *http.all("map")]
+    said = {each.values: {one.name: one.values[0] for one in each.inner} for each in tables}
+    trusted = {"default": "0", "127.0.0.1/32": "1", **dict.fromkeys(PROXIES, "1")}
+    if said.get(("$realip_remote_addr", "$from_proxy")) != trusted:
+        yield "takes the scheme from others than its proxies"
+    if said.get(("$from_proxy:$http_x_forwarded_proto", "$visitor_scheme")) != {
+        "1:https": "https",
+        "1:http": "http",
+        "default": "$scheme",
+    }:
+        yield "does not know how a visitor came"
 
 
 def _site(http: Directive, site: Directive, cache: bool) -> Iterator[str]:
     public = [
         each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")
     ]
-    own = ["127.0.0.1:8080", "127.0.0.1:8091"] if cache else ["80", "127.0.0.1:8090"]
+    own = ["127.0.0.1:8080", "127.0.0.1:8091"] if cache else ["80", "443 ssl http2", "127.0.0.1:8090"]
     if site.own("listen") != own:
         yield f"listens on {site.own('listen')} {'behind a page cache' if cache else 'alone'}"
-    if len(public) != 2:
+    if public != ["80 default_server", "443 ssl http2 default_server", "80", "443 ssl http2"]:
         yield f"is public on {public}"
     if site.own("server_name") != [NAMES]:
         yield "answers to any host name"
@@ -514,7 +560,7 @@ def _site(http: Directive, site: Directive, cache: bool) -> Iterator[str]:
 
 def _public(http: Directive) -> Directive:
     """The server before the page cache."""
-    return next(each for each in http.all("server") if each.all("proxy_pass"))
+    return next(each for each in http.all("server") if "http://page_cache" in str(each.all("proxy_pass")))
 
 
 def _replaced(location: Directive, wanted: str) -> Iterator[str]:
@@ -578,6 +624,9 @@ def _php(http: Directive, site: Directive) -> Iterator[str]:
             yield "a release's PHP-FPM gets another one's files"
         if told.get("HTTP_PROXY") != '""':
             yield "a visitor's header `Proxy` becomes PHP's HTTP_PROXY"
+        said = (told.get("HTTP_X_FORWARDED_FOR"), told.get("HTTP_X_FORWARDED_PROTO"))
+        if "443 ssl http2" in site.own("listen") and said != ("$remote_addr", "$visitor_scheme"):
+            yield "a visitor's own X-Forwarded-For or X-Forwarded-Proto reaches the application"
     other = [each for each in site.inner if each.name == "location" and "phtml" in " ".join(each.values)]
     if not other or not all(
         each.own("deny") == ["all"] or each.own("rewrite") == ["^ /index.php last"] for each in other

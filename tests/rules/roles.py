@@ -205,6 +205,7 @@ SECRET = {
     *("database_password", "shared_crypt_key", "shared_variables", "release_url"),
     *("search_password", "release_administrator_password", "release_administrator_secret"),
     *("backup_password", "backup_key_secret"),
+    "certificates_site",
 }
 """Options that carry a password, a key, or an address with a signature."""
 
@@ -287,6 +288,8 @@ def _stated(root: Path, task: Task) -> Iterator[str]:
         return
     if int(mode, 8) & 0o022:
         yield f"others may write it ({mode})"
+    if task.target.endswith(".pem") and mode != "0600":
+        yield f"others than its owner may read a private key ({mode})"
     may_run = state == "directory" or "bin/" in task.target
     if may_run != bool(int(mode, 8) & 0o111):
         yield f"it {'cannot' if may_run else 'can'} be executed ({mode})"
@@ -412,6 +415,7 @@ CHECKED = {
     r"^/etc/ssh/sshd_config": r"^sshd -t -f %s$",
     r"^/etc/redis/": r"^\{\{ __redis_validate \}\}$",
     r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
+    r"^/etc/ssl/.*\.pem$": r'test "\$\(openssl pkey [^)]*\)" = "\$\(openssl x509 [^)]*\)"',
 }
 """Programs that check a file before it is put in place, by the file's path."""
 
