@@ -113,6 +113,7 @@ def task_server() -> Task:
             "playbooks/server.yml",
             *(f"roles/{role}" for role in server.roles(RUN)),
             PROFILE,
+            "tasks/backup/access.py",
             "tasks/server",
             "tasks/hosts",
             "tasks/infrastructure",
@@ -136,6 +137,7 @@ def task_release() -> Task:
             "roles/release",
             *hooks.inputs(RUN.root),
             "tasks/hooks.py",
+            "tasks/backup/access.py",
             "tasks/release",
             "tasks/server",
             "tasks/hosts",
@@ -178,6 +180,7 @@ def task_image() -> Task:
         inputs=[
             *image.paths(RUN),
             "tasks/image.py",
+            "tasks/backup/access.py",
             "tasks/hosts",
             "tasks/infrastructure",
             "tasks/search.py",

@@ -194,6 +194,8 @@ OF_ROLES = {
             and int(value.rpartition(":")[2]) < 65536
         ),
     ),
+    "network such as 203.0.113.0/24": NETWORK,
+    "path such as /health, or empty": or_empty(text("a path such as /health", r"/[A-Za-z0-9._/-]*")),
     "search engine": text(
         "stand-in, or a host such as search.example.com or https://search.example.com, or empty",
         rf"(?:(?:https?://)?{LABEL}(?:\.{LABEL})*)?",

@@ -345,6 +345,20 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Backups:
+    """When hosts back up, where the profile has the role `backup`, and which backups `doit backup --forget` keeps."""
+
+    at: str = setting(
+        "when hosts back up every day, in UTC; empty: they do not",
+        "",
+        form=forms.OF_ROLES["time such as 04:30, or empty"],
+    )
+    days: int = setting("days of which the newest backup is kept", 14, form=forms.at_least(1))
+    weeks: int = setting("weeks of which it is", 8, form=forms.at_least(0))
+    months: int = setting("months of which it is", 12, form=forms.at_least(0))
+
+
+@dataclass(frozen=True, kw_only=True)
 class News:
     """Who is told of releases. None of them can hold one up."""
 
@@ -435,6 +449,7 @@ class Environment:
     infrastructure: Infrastructure = section(Infrastructure)
     server: Server = section(Server)
     release: Release = section(Release)
+    backup: Backups = section(Backups)
     news: News = section(News)
 
     @property
@@ -525,6 +540,15 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
     if (here.ssh_through, file.said.egress) == ("session-manager", "listed"):
         expected = "a jump host or empty: its agent on the machine asks AWS, and egress is listed"
         raise file.unfit("infrastructure.ssh_through", here.ssh_through, expected, also="egress")
+    if file.said.backup.at and file.said.egress == "listed":
+        expected = "empty where egress is listed: backups go to the bucket directly"
+        raise file.unfit("backup.at", file.said.backup.at, expected)
+    if file.said.backup.at and file.said.has("teardown", offered=False):
+        expected = "empty where `stages` or `also` have teardown, which takes the backups' password along"
+        raise file.unfit("backup.at", file.said.backup.at, expected)
+    if file.said.server.roles.get("nginx", {}).get("tls") and "certificates" not in roles:
+        expected = "false: the profile does not list the role certificates under server.roles"
+        raise file.unfit("server.nginx.tls", "true", expected)
     _accept_stores(file)
 
 
@@ -628,6 +652,7 @@ def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
 OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
 """The roles that the playbooks name; a profile lists others."""
 TOLD = {
+    "backup": ("at", "repository", "region", "host", "password", "key_id", "key_secret"),
     "application": (
         "name",
         "path",
@@ -642,6 +667,7 @@ TOLD = {
         "public_keys",
         "signatures",
     ),
+    "certificates": ("site",),
     "database": ("name", "host", "user", "password"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
     "proxy": ("listed", "variables"),

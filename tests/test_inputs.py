@@ -176,8 +176,13 @@ def variants(settings, path=""):
         yield from ((name, dataclasses.replace(settings, **{each.name: other})) for name, other in others)
 
 
+def variables(run):
+    """Without the certificate: for the names of a variant, which are among these variables, another one is made."""
+    return {name: value for name, value in server.variables(run).items() if name != "certificates_site"}
+
+
 TELLS = {
-    "server": (server.variables, server.parts),
+    "server": (variables, server.parts),
     "infrastructure": (lambda run: infrastructure.wanted(run, None), infrastructure.parts),
 }
 """What a stage tells the machines or the cloud, and what it says that it depends on."""

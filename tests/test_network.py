@@ -40,7 +40,7 @@ WRONG = [
     (NGINX, "when: page_cache", "when: page_cash", r"listens\[2\].when: should be an option of the role nginx \(did you mean page_cache"),
     (NGINX, "[http_from]", "[everybody]", r"listens\[0\].open_to\[0\]: should be"),
     (PHP, "to: mariadb.sql", "to: mysql.sql", r"server.connects\[0\].to: should be a service of the profile's roles"),
-    (PHP, "to: mariadb.sql", "to: redis.store", r"server.connects\[0\].to: should be a service of the profile's roles"),
+    (PHP, "to: mariadb.sql", "to: redis.cache", r"server.connects\[0\].to: should be a service of the profile's roles"),
     (PHP, ", ports: [80, 443, 465, 587]", "", r"server.connects\[1\].ports: should be at least one port"),
     (PHP, "to: mariadb.sql", "{to: mariadb.sql, ports: [1]}", r"server.connects\[0\].ports: should be left out"),
 ]  # fmt: skip
@@ -141,8 +141,9 @@ def test_an_environment_that_needs_the_proxy_refuses_a_profile_without_it(root, 
 def test_the_picture_says_who_may_reach_what():
     networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}
     rows = {(each.to, each.port): each for each in network.ways(declared(ROOT, "magento2"), 2, networks)}
-    assert rows["nginx.http", "80"].who == ("http_from: 0.0.0.0/0",)
-    assert rows["redis.store", "6379"].who == ("application as application", "root")
+    assert rows["nginx.http", "80"].who == ("http_from: 0.0.0.0/0", "nginx as www-data")
+    assert rows["nginx.https", "443"].who == ("http_from: 0.0.0.0/0",)
+    assert rows["redis.cache", "6380"].who == ("application as application", "root")
     cache = rows["varnish.http", "6081"]
     assert (cache.bind, cache.who[0]) == (network.ALL, "the other machines")
     assert rows["out: internet", "udp 123"].who == ("base as any user",)

@@ -29,7 +29,7 @@ def load(tmp_path, text, kind=settings.Environment):
         (
             "server:\n  nginx:\n    siez: 1",
             SettingUnknown,
-            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size, page_cache, files)",
+            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size, page_cache, files, tls, proxies, proxies_header, probe)",
         ),
         (
             "server: {php: {version: '8.3', memory_limit: 512}}",
@@ -39,7 +39,7 @@ def load(tmp_path, text, kind=settings.Environment):
         (
             "server:\n  varnis: {}",
             SettingUnknown,
-            "testing.yml:2: server.varnis: unknown key (did you mean varnish? known: leftovers, base, ",
+            "testing.yml:2: server.varnis: unknown key (did you mean varnish? known: leftovers, backup, base, ",
         ),
         ("server: {roles: {}}", SettingUnknown, "testing.yml:1: server.roles: unknown key"),
         ("server: {php: 8.2}", SettingWrong, "testing.yml:1: server.php: should be a mapping of names"),

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tasks import trust
+from tasks.backup import access
 from tasks.bootstrap import policies
 from tasks.bucket import create
+from tasks.run import environment
+from tasks.settings import of_pipeline, same_place
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -24,6 +27,15 @@ class Role:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackupUser:
+    """A user of one environment's hosts, with a key in the environment's secrets, in `folder`."""
+
+    name: str
+    folder: str
+    policy: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Account:
     """Everything that is wanted. Without `provider` CI has no roles; without `mail` there is no alarm."""
 
@@ -35,6 +47,7 @@ class Account:
     provider: str = ""
     audience: str = ""
     roles: tuple[Role, ...] = field(default=())
+    users: tuple[BackupUser, ...] = field(default=())
     month: int = 0
     mail: str = ""
 
@@ -61,6 +74,19 @@ def wanted(run: Run) -> Account:
         )
         for role in (trust.ROLES if has_ci else ())
     ]
+    files = {
+        path.stem: environment(run.root, path.stem, run.profile.settings)
+        for path in sorted((run.root / "environments").glob("*.yml"))
+    }
+    users = [
+        BackupUser(
+            name=access.user(settings.name, name),
+            folder=f"/{settings.name}/{name}",
+            policy=access.policy(run.bucket, name, account),
+        )
+        for name, each in files.items()
+        if access.wanted(run, each) and same_place(of_pipeline(run.root), each, run.environment)
+    ]
     return Account(
         id=account,
         project=settings.name,
@@ -70,6 +96,7 @@ def wanted(run: Run) -> Account:
         provider=trust.provider(settings.ci) if has_ci else "",
         audience=trust.audience(settings.ci) if has_ci else "",
         roles=tuple(roles),
+        users=tuple(users),
         month=settings.spending.month,
         mail=settings.spending.mail,
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tasks.bootstrap.account import Account, Role, budget, notifications, tags
+from tasks.backup import access
+from tasks.bootstrap.account import Account, BackupUser, Role, budget, notifications, tags
 from tasks.bucket import create
 from tasks.cloud.errors import code
-from tasks.infrastructure import zone
+from tasks.infrastructure import secrets, zone
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
@@ -33,6 +34,7 @@ def missing(account: Account, cloud: Cloud, store: Store) -> list[MissingThing]:
         *_zone(account, cloud),
         *(_provider(account, cloud.client("iam")) if account.provider else ()),
         *(step for role in account.roles for step in _role(account, role, cloud.client("iam"))),
+        *(step for user in account.users for step in _user(account, user, cloud)),
         *(_budget(account, cloud.client("budgets")) if account.mail else ()),
     ]
 
@@ -89,6 +91,24 @@ def _role(account: Account, role: Role, iam: Any) -> Iterator[MissingThing]:
                 words=f"give role {role.name} the policy {name}",
                 do=partial(put, PolicyDocument=json.dumps(policy)),
             )
+
+
+def _user(account: Account, user: BackupUser, cloud: Cloud) -> Iterator[MissingThing]:
+    iam, ssm = cloud.client("iam"), cloud.client("ssm")
+    ask = partial(iam.get_user_policy, UserName=user.name, PolicyName=access.ROLE)
+    if not secrets.has_backup_key(ssm, user.folder) or _asked(lambda: ask()["PolicyDocument"]) != user.policy:
+        yield MissingThing(
+            words=f"make user {user.name} and its key, which adds backups and removes none",
+            do=partial(
+                access.make,
+                iam,
+                ssm,
+                name=user.name,
+                folder=user.folder,
+                allowed=user.policy,
+                project=account.project,
+            ),
+        )
 
 
 def _budget(account: Account, budgets: Any) -> Iterator[MissingThing]:

@@ -34,7 +34,7 @@ RecordKind = Literal["layers", "keys", "commits"]
 BlobKind = Literal["layers", "tarballs"]
 """Content, by its own digest."""
 Kind = Literal[
-    "state", "lease", "machines", "ledger", "history", "run", "current run", "sightings", "undone", "record", "blob", "beside"
+    "state", "lease", "machines", "ledger", "history", "run", "current run", "sightings", "undone", "record", "blob", "beside", "restored"
 ]  # fmt: skip
 
 TRUSTED: Zone = "trusted"
@@ -101,6 +101,16 @@ def history(identity: str) -> str:
     return f"history/{identity}.json"
 
 
+def restored(identity: str) -> str:
+    """The key of the record of an environment's newest backup that was restored."""
+    return f"restored/{identity}.json"
+
+
+def backups(identity: str, part: str = "") -> str:
+    """The prefix of an environment's repository of restic, or of a part of it such as `snapshots/`. No key in it is ours."""
+    return f"backups/{identity}/{part}"
+
+
 def below(kind: Literal["history", "machines"]) -> str:
     """The prefix of the documents of a kind, of all environments."""
     return f"{kind}/"
@@ -154,6 +164,7 @@ _PATTERNS: dict[Kind, str] = {
     "machines": r"machines/(?P<identity>[^/]+)\.json",
     "ledger": r"ledgers/(?P<identity>[^/]+)/(?P<host>[^/]+)/(?P<name>[^/]+)\.json",
     "history": r"history/(?P<identity>[^/]+)\.json",
+    "restored": r"restored/(?P<identity>[^/]+)\.json",
     "current run": re.escape(CURRENT_RUN),
     "run": r"runs/(?P<name>[^/.]+)\.json",
     "sightings": re.escape(SIGHTINGS),

@@ -159,6 +159,18 @@ class Cloud(ABC):
         url: str = self._signer().generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
         return url
 
+    @property
+    def s3_endpoint(self) -> str:
+        """Where hosts reach S3, as a URL."""
+        return str(self._signer().meta.endpoint_url)
+
+    def credentials(self) -> dict[str, str]:
+        """The variables by which another program asks as this run does, while its session lasts."""
+        found = self._session.get_credentials().get_frozen_credentials()
+        keys = (found.access_key, found.secret_key, found.token or "")
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        return {name: value for name, value in zip(names, keys, strict=True) if value}
+
     def dns_poll(self) -> float:
         """Seconds between two looks whether a name is in sync."""
         return DNS_POLL

@@ -44,6 +44,8 @@ COMMANDS = {
     "history": "status:HistoryCommand",
     "open": "open:OpenCommand",
     "secrets": "secrets:SecretsCommand",
+    "backup": "backup:BackupCommand",
+    "restore": "backup:RestoreCommand",
     "ssh": "open:SshCommand",
     "logs": "open:LogsCommand",
     "sweep": "sweep:SweepCommand",

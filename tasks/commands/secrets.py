@@ -9,6 +9,7 @@ from tasks import administrator
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
 from tasks.infrastructure import secrets
 from tasks.refusal import UNKNOWN, Refusal
+from tasks.server import certificates
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -83,5 +84,7 @@ class SecretsCommand(Command):
         value = sys.stdin.read().strip()
         if not value:
             raise SecretEmpty(name=name)
+        if name == "certificate":
+            certificates.accept(value, run.host_names, run.clock.now())
         secrets.bring(run.cloud.client("ssm"), run.secrets_folder, name, value)
         self.console.line(f"{name} is kept: the next provisioning of {run.identity} takes it")

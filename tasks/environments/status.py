@@ -12,6 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.backup import access
+from tasks.backup import age as backups
+from tasks.backup.age import BackupAge
 from tasks.bucket import layout, lease
 from tasks.digest import Digest
 from tasks.environments import cost, inventory
@@ -49,6 +52,8 @@ class EnvironmentStatus:
     busy: str = ""
     url: str = ""
     health: str = ""
+    backup: BackupAge | None = None
+    """None where nothing is backed up."""
 
 
 def look(run: Run) -> list[EnvironmentStatus]:
@@ -68,13 +73,15 @@ def look(run: Run) -> list[EnvironmentStatus]:
         answers = pool.submit(health, run, list(known.values()))
         last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
         holders = pool.map(lambda name: _holder(run.store, name), known)
-        rows = zip(known.items(), last, holders, strict=True)
+        ages = pool.map(lambda name: _backup(run, found, name), known)
+        rows = zip(known.items(), last, holders, ages, strict=True)
         return [
             dataclasses.replace(
                 _status(run, found.environments[name], site, release, holder, answers.result()),
                 cost=round(cost.of(found.environments[name], found.at, prices).money, 2),
+                backup=backup,
             )
-            for (name, site), release, holder in rows
+            for (name, site), release, holder, backup in rows
         ]
 
 
@@ -112,6 +119,7 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
         "age",
         "machine",
         "health",
+        "backup",
         "owner",
         cost.prices().currency,
         "",
@@ -125,6 +133,7 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
             age(each.since, now),
             ", ".join(each.machines) or "none",
             each.health,
+            backed_up(each.backup, now),
             each.owner,
             f"{each.cost:.2f}",
             f"held by {each.busy}" if each.busy else each.url,
@@ -132,6 +141,18 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
         for each in found
     ]
     return columns([head, *rows]) if rows else ["there is no environment"]
+
+
+def backed_up(found: BackupAge | None, now: datetime.datetime) -> str:
+    """The ages of the newest backup and of the newest restored one. What was never restored counts as none."""
+    if found is None:
+        return ""
+    if not found.newest:
+        return "none"
+    newest = age(found.newest, now)
+    return (
+        f"{newest}, restored: {age(found.restored, now)}" if found.restored else f"none restored ({newest})"
+    )
 
 
 def columns(rows: list[tuple[str, ...]]) -> list[str]:
@@ -195,6 +216,11 @@ def _ask(run: Run, name: str, said: dict[str, str]) -> None:
         said[name] = f"{words}: {status} in {time.monotonic() - begun:.2f} s"
     finally:
         connection.close()
+
+
+def _backup(run: Run, found: Inventory, identity: str) -> BackupAge | None:
+    name = found.names.environment(identity)
+    return backups.look(run.store, identity) if name and access.wanted(run, found.settings[name]) else None
 
 
 def _holder(store: Store, identity: str) -> str:

@@ -25,6 +25,12 @@ class Secrets:
     administrator_password: str = field(default="", repr=False)
     administrator_secret: str = field(default="", repr=False)
     search_password: str = field(default="", repr=False)
+    backup_password: str = field(default="", repr=False)
+    backup_key_id: str = ""
+    backup_key_secret: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
+    own_certificate: str = field(default="", repr=False)
+    certificate_authority: str = field(default="", repr=False)
 
 
 def _deploy_key() -> str:
@@ -67,6 +73,7 @@ MAKE: dict[str, Callable[[Made], str]] = {
     "administrator_password": lambda made: f"{secrets.token_urlsafe(24)}a1",
     # base32: the codes of six digits are computed from it
     "administrator_secret": lambda made: base64.b32encode(secrets.token_bytes(20)).decode(),
+    "backup_password": lambda made: secrets.token_urlsafe(32),
 }
 """How each secret is made; it may use those before it."""
 ALWAYS = ("deploy_key", "deploy_key_public")
@@ -74,12 +81,18 @@ OF_ROLES = {
     "database": ("database_password",),
     "shared": ("crypt_key",),
     "release": ("administrator_password", "administrator_secret"),
+    "backup": ("backup_password",),
 }
-"""The secrets that a role is told; `release` only where the application is installed."""
-BROUGHT = ("crypt_key", "search_password")
+"""The secrets that a role is told; `release` only where the application is installed, `backup` only where it backs up."""
+BACKUP_KEY = ("backup_key_id", "backup_key_secret")
+"""The access key with which a host backs up: `tasks/backup` makes it, or an administrator."""
+BROUGHT = ("crypt_key", "search_password", "certificate")
 """Secrets that a person may bring: `doit secrets set NAME`. The pipeline makes a crypt key where nobody has brought one."""
+RENEWED = ("own_certificate", "certificate_authority")
+"""Those that `tasks/server/certificates.py` makes, and makes anew before they expire."""
 ONCE = ("crypt_key",)
 """Secrets with which data is encrypted: another one would make the data useless."""
+NAMES = tuple(dict.fromkeys((*MAKE, *BROUGHT, *BACKUP_KEY, *RENEWED)))
 
 
 def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
@@ -111,6 +124,17 @@ def bring(ssm: Any, folder: str, name: str, value: str) -> None:
         raise SecretExists(name=name)
 
 
+def keep(ssm: Any, folder: str, values: Mapping[str, str]) -> None:
+    """Write secrets that were made elsewhere, in place of those that are there."""
+    for name, value in values.items():
+        _put(ssm, folder, name, value, overwrite=True)
+
+
+def has_backup_key(ssm: Any, folder: str) -> bool:
+    """Whether the folder has the access key with which a host backs up."""
+    return _read(ssm, folder).keys() >= set(BACKUP_KEY)
+
+
 def known(ssm: Any, folder: str) -> Secrets | None:
     """The secrets in a folder, or None if there is no deploy key yet. Makes none."""
     found = _read(ssm, folder)
@@ -118,7 +142,7 @@ def known(ssm: Any, folder: str) -> Secrets | None:
 
 
 def _secrets(found: Made) -> Secrets:
-    return Secrets(**{name: found[name] for name in (*MAKE, *BROUGHT) if name in found})
+    return Secrets(**{name: found[name] for name in NAMES if name in found})
 
 
 def names(ssm: Any, folder: str) -> list[str]:
@@ -128,7 +152,7 @@ def names(ssm: Any, folder: str) -> list[str]:
 
 def expected(folder: str, listed: Iterable[str]) -> tuple[str, ...]:
     """The full names of the parameters that a folder may have: those that are listed, and all that the pipeline knows."""
-    return tuple(sorted({*listed, *(f"{folder}/{name}" for name in (*MAKE, *BROUGHT))}))
+    return tuple(sorted({*listed, *(f"{folder}/{name}" for name in NAMES)}))
 
 
 def public_key(deploy_key: str) -> str:

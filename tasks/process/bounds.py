@@ -20,6 +20,8 @@ LOGIN = 60.0
 """A login to a host, and the question for its keys."""
 HOST = 1800.0
 """A program on a host: the ledger, which may remove packages, and the end of a former run's sessions."""
+BACKUP = 14400.0
+"""A backup or a restore on a host, and the removal of old backups. A large shop's media may take hours."""
 PLAY = 14400.0
 """A whole playbook. A migration of a large database may take hours."""
 HOOK = 600.0

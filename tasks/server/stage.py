@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import network, search
+from tasks.backup import access
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
-from tasks.server import ledger
+from tasks.server import certificates, ledger
 from tasks.settings import flat, plain
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
         "egress": run.environment.egress,
+        "backup.at": run.environment.backup.at,
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
         "host name": run.host_name,
@@ -170,8 +172,20 @@ def with_templates(value: Any, folder: Path) -> Any:
 
 def _application(run: Run) -> dict[str, Any]:
     """The variables that describe the application, with its secrets."""
-    name = run.pipeline.name
-    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, run.profile.server.roles)
+    name, ssm, roles = run.pipeline.name, run.cloud.client("ssm"), set(run.profile.server.roles)
+    if not access.wanted(run):
+        roles -= {access.ROLE}
+    known = secrets.ensure(ssm, run.secrets_folder, roles)
+    site = ""
+    if "certificates" in roles:
+        site = certificates.ensure(
+            ssm,
+            run.secrets_folder,
+            known,
+            names=run.host_names,
+            zone=run.pipeline.dns_zone,
+            now=run.clock.now(),
+        )
     return {
         "application_name": name,
         "application_user": name,
@@ -186,12 +200,14 @@ def _application(run: Run) -> dict[str, Any]:
         "application_signatures": run.environment.signatures,
         "application_public_keys": list(run.pipeline.public_keys),
         "application_test_data": run.environment.release.test_data,
+        "certificates_site": site,
         "database_name": name,
         "database_host": "localhost",
         "database_user": name,
         "database_password": known.database_password,
         "shared_crypt_key": known.crypt_key,
         "search_password": search.password(run, known.search_password),
+        **(access.variables(run, known) if access.ROLE in run.profile.server.roles else {}),
     }
 
 
@@ -206,6 +222,8 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "key": told["shared_crypt_key"],
         "search prefix": told.get("search_prefix", ""),
         "search password": told["search_password"],
+        **{f"backup {name}": told.get(f"backup_{name}", "") for name in ("host", *access.SECRET)},
+        "certificate": told["certificates_site"],
     }
     found |= {
         f"address {number}": each["address"] for number, each in enumerate(told["application_hosts"], 1)

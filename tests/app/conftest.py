@@ -89,11 +89,11 @@ def free_port():
 
 
 class Services:
-    """MariaDB on a socket, Redis and PHP's server on free ports of loopback."""
+    """MariaDB on a socket; Redis for sessions, Redis for caches and PHP's server on free ports of loopback."""
 
     def __init__(self, folder):
         self.folder = folder
-        self.redis_port, self.search_port = free_port(), free_port()
+        self.sessions_port, self.cache_port, self.search_port = free_port(), free_port(), free_port()
         self.running = {}
 
     def start(self, name, command, ready):
@@ -155,11 +155,17 @@ class Services:
             "search", ["python3", str(program), str(self.search_port)], lambda: listening(self.search_port)
         )
 
-    def redis(self):
+    def sessions(self):
+        self.redis("sessions", self.sessions_port)
+
+    def cache(self):
+        self.redis("cache", self.cache_port)
+
+    def redis(self, name, port):
         command = [
             "redis-server",
             "--port",
-            str(self.redis_port),
+            str(port),
             "--bind",
             "127.0.0.1",
             "--save",
@@ -167,7 +173,7 @@ class Services:
             "--dir",
             str(self.folder),
         ]
-        self.start("redis", command, lambda: listening(self.redis_port))
+        self.start(name, command, lambda: listening(port))
 
 
 def listening(port):
@@ -183,7 +189,8 @@ def services():
     services = Services(folder)
     try:
         services.mariadb()
-        services.redis()
+        services.sessions()
+        services.cache()
         services.search()
         yield services
     finally:
@@ -213,7 +220,8 @@ def variables(services):
     hosts = [{"id": "i-1", "address": "127.0.0.1"}]
     known = {"application_hosts": hosts, "nginx_page_cache": True}
     server_services = configuration.services(ROOT, PROFILE.name, known)
-    server_services["redis"]["store"]["port"] = services.redis_port
+    server_services["redis"]["sessions"]["port"] = services.sessions_port
+    server_services["redis"]["cache"]["port"] = services.cache_port
     server_services["varnish"]["http"]["port"] = free_port()
     return {
         "server_services": server_services,

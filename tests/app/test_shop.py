@@ -145,7 +145,9 @@ def test_maintenance_closes_the_shop_but_not_its_health_check(shop):
     assert "not active" in shop.magento("maintenance:status").stdout
 
 
-@pytest.mark.parametrize(("service", "failing"), [("mariadb", ["database"]), ("redis", ["cache", "session"])])
+@pytest.mark.parametrize(
+    ("service", "failing"), [("mariadb", ["database"]), ("cache", ["cache"]), ("sessions", ["session"])]
+)
 @pytest.mark.promise("health-names-what-fails")
 def test_health_check_names_what_is_down(shop, service, failing):
     answer, _ = shop.get("/health_check.php")
@@ -179,9 +181,9 @@ def test_housekeeping(shop):
     flushed = shop.magento("cache:flush")
     assert (flushed.returncode, flushed.stdout) == (0, "Flushed cache: redis, pages\n")
     assert "was not purged" in flushed.stderr
-    shop.services.stop("redis")
+    shop.services.stop("cache")
     try:
         assert "€14.90" in shop.get("/")[1]
         assert shop.magento("cache:flush").returncode == 1
     finally:
-        shop.services.redis()
+        shop.services.cache()

@@ -111,6 +111,16 @@ def _change_one_at_a_time(run):
             RoleName="shop-builder",
             PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [anybody]}),
         ),
+        "make user shop-backup-staging and its key, which adds backups and removes none": lambda: (
+            run.cloud.client("ssm").delete_parameter(Name="/shop/staging/backup_key_id")
+        ),
+        "make user shop-backup-production and its key, which adds backups and removes none": lambda: (
+            iam.put_user_policy(
+                UserName="shop-backup-production",
+                PolicyName="backup",
+                PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [rule]}),
+            )
+        ),
         f"deny plain HTTP to bucket {run.bucket}": lambda: s3.delete_bucket_policy(Bucket=run.bucket),
     }
     for named, change in changes.items():
@@ -121,9 +131,12 @@ def _change_one_at_a_time(run):
 
 
 @pytest.mark.promise("on-aws-only-bootstrap-makes")
-def test_without_ci_and_mail_only_bucket_and_zone_are_wanted(run):
+def test_without_ci_and_mail_only_bucket_and_zone_and_who_backs_up_are_wanted(run):
     settings = dataclasses.replace(run.pipeline, ci=Ci(), spending=Spending())
-    assert len(words(dataclasses.replace(run, pipeline=settings))) == 2
+    assert words(dataclasses.replace(run, pipeline=settings))[2:] == [
+        f"make user shop-backup-{name} and its key, which adds backups and removes none"
+        for name in ("production", "staging")
+    ]
 
 
 @pytest.mark.promise("bootstrap-is-the-administrator-s")

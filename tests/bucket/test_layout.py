@@ -27,6 +27,7 @@ def made():
         yield layout.lease(each), Key(kind="lease", identity=each)
         yield layout.machines(each), Key(kind="machines", identity=each)
         yield layout.history(each), Key(kind="history", identity=each)
+        yield layout.restored(each), Key(kind="restored", identity=each)
         for task in TASKS:
             yield layout.state(each, task), Key(kind="state", identity=each, name=task)
         for host in ("i-1", "i-0a.b"):

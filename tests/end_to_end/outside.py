@@ -223,7 +223,7 @@ LISTED: WayOut = ("listed", "application", "proxied", "MIRROR")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outside:
+class NetworkOutside:
     """The network beyond a host. `log`: what was heard there."""
 
     host: Host
@@ -240,7 +240,7 @@ class Outside:
 
 
 @contextlib.contextmanager
-def outside(host: Host, user: str, cloud: home.CloudIdentity, folder: Path) -> Iterator[Outside]:
+def outside(host: Host, user: str, cloud: home.CloudIdentity, folder: Path) -> Iterator[NetworkOutside]:
     """Plug the cable in; it is gone with the network, and with the host when that reboots."""
     log = folder / "heard"
     container = podman("inspect", "--format", "{{.State.Pid}}", Containers(cloud.id).name(host.name)).strip()
@@ -266,7 +266,7 @@ def outside(host: Host, user: str, cloud: home.CloudIdentity, folder: Path) -> I
         assert listener.stdin
         listener.stdin.write(b"\n")
         listener.stdin.flush()
-        yield Outside(host=host, user=user, log=log)
+        yield NetworkOutside(host=host, user=user, log=log)
     finally:
         listener.kill()
         listener.wait()

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+import subprocess
+import threading
+
 import pytest
+
+from tasks.cloud.embedded import home
+from tasks.infrastructure import secrets as stored
+from tasks.server import certificates
+from tests.conftest import DOIT
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 
 
+SSL_FAILED = 35
+"""How curl ends where there is no handshake."""
+
+
+@pytest.mark.promise("proxies-alone-are-believed")
 def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     first = pages.stages("release")
     assert {first[each] for each in ("infrastructure", "tarball", "server", "release")} == {"done"}
@@ -24,14 +42,116 @@ def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     assert (changed["tarball"], changed["release"]) == ("done", "done")
     assert "<h1>About us</h1>" in pages.get("/about")[1]
 
+    served_over_tls(pages, tmp_path)
+    behind_a_load_balancer(pages, tmp_path)
+
     selected = pages.ssh("dpkg --get-selections", tmp=tmp_path).splitlines()
     packages = [line.split()[0] for line in selected if line.endswith("\tinstall")]
     assert "nginx" in packages
     assert [each for each in packages if each.startswith(("php", "mariadb", "varnish", "redis"))] == []
     listening = pages.ssh("ss --listening --tcp --numeric --no-header", tmp=tmp_path).splitlines()
-    assert {line.split()[3].rpartition(":")[2] for line in listening} == {"22", "80", "8090"}
+    assert {line.split()[3].rpartition(":")[2] for line in listening} == {"22", "80", "443", "8090"}
     secrets = pages.run.cloud.client("ssm").get_parameters_by_path(Path=pages.run.secrets_folder)[
         "Parameters"
     ]
-    assert sorted(each["Name"].rpartition("/")[2] for each in secrets) == ["deploy_key", "deploy_key_public"]
+    names = ["certificate", "certificate_authority", "deploy_key", "deploy_key_public", "own_certificate"]
+    assert sorted(each["Name"].rpartition("/")[2] for each in secrets) == names
     assert "pages" not in pages.ssh("ls /etc/logrotate.d /etc/cron.d", tmp=tmp_path).split()
+
+
+class Visitor:
+    """Somebody who comes over TLS and trusts the environment's authority alone."""
+
+    def __init__(self, site, folder):
+        run = site.run
+        self.name, self.place = run.host_name, run.cloud.http_address(run.host_name)
+        self.authority = stored.known(run.cloud.client("ssm"), run.secrets_folder).certificate_authority
+        self.root = folder / "root.pem"
+        self.root.write_text(certificates.root_of(self.authority))
+
+    def curl(self, *more, host=""):
+        (address, port), host = self.place, host or self.name
+        words = ["curl", "--silent", "--noproxy", "*", "--cacert", str(self.root), "--max-time", "20"]
+        words += ["--resolve", f"{host}:{port}:{address}", *more, f"https://{host}:{port}/about"]
+        return subprocess.run(words, capture_output=True, text=True)
+
+    def serial(self):
+        """Of the certificate that the host shows now."""
+        context = ssl.create_default_context(cafile=self.root)
+        with (
+            socket.create_connection(self.place, timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname=self.name) as visit,
+        ):
+            visit.sendall(f"GET /about HTTP/1.1\r\nHost: {self.name}\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: visit.recv(1 << 16), b""))
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            return visit.getpeercert()["serialNumber"]
+
+    @contextlib.contextmanager
+    def coming(self):
+        """They come one after the other, as long as the block lasts: what each of them got."""
+        over, seen = threading.Event(), []
+
+        def come():
+            while not over.wait(0.02):
+                try:
+                    seen.append(self.serial())
+                except (OSError, AssertionError) as error:
+                    seen.append(repr(error))
+
+        thread = threading.Thread(target=come)
+        thread.start()
+        yield seen
+        over.set()
+        thread.join()
+
+
+def served_over_tls(pages, tmp_path):
+    """The host's own certificate, by name through the cloud's port for sites; HTTP/2; no protocol that is too old."""
+    visitor = Visitor(pages, tmp_path)
+    said = visitor.curl("--write-out", "%{http_version} %{http_code} %{ssl_verify_result}")
+    assert "<h1>About us</h1>" in said.stdout
+    assert said.stdout.splitlines()[-1] == "2 200 0"
+    assert visitor.curl("--tls-max", "1.1").returncode == SSL_FAILED
+    assert visitor.curl(host=f"x.{visitor.name}").returncode == SSL_FAILED, "the cloud knows no such name"
+    assert pages.ssh("stat --format=%a:%U /etc/ssl/site.pem", tmp=tmp_path).strip() == "600:root"
+
+
+def behind_a_load_balancer(pages, tmp_path):
+    """Its word counts once it is named; its health check names no host; another certificate comes while people visit."""
+    visitor, run = Visitor(pages, tmp_path), pages.run
+    here = home.of(os.environ).load().gateway
+    asked = http.client.HTTPConnection(pages.host.address, 80, timeout=20)
+
+    def logged():
+        """The address of a visitor who says that it is another one."""
+        asked.request("GET", "/about", headers={"Host": visitor.name, "X-Forwarded-For": "203.0.113.9"})
+        asked.getresponse().read()
+        asked.close()  # a reload closes what is idle
+        return pages.ssh("tail --lines=1 /var/log/nginx/access.log", tmp=tmp_path).split()[0]
+
+    assert logged() == here, "nobody's word counts yet"
+    before = visitor.serial()
+    another = certificates.issue(visitor.authority, run.host_names, run.clock.now())
+    kept = doit_with(pages, another, "secrets", "set", "certificate")
+    assert "certificate is kept" in kept.stdout, kept.stderr
+    settings = pages.root / "environments" / "testing.yml"
+    settings.write_text(f"{settings.read_text()}server: {{nginx: {{proxies: [{here}/32], probe: /about}}}}\n")
+    with visitor.coming() as seen:
+        assert pages.stages("server")["server"] == "done"
+        after = visitor.serial()
+    assert {before, after} == set(seen)
+    assert before != after
+    assert logged() == "203.0.113.9"
+    for path, status in (("/about", 200), ("/", 404)):
+        asked.request("GET", path)  # the name that it gives is the address
+        answer = asked.getresponse()
+        assert (answer.status, "About us" in answer.read().decode()) == (status, status == 200)
+
+
+def doit_with(site, text, *arguments):
+    """Run doit with a text on its standard input."""
+    environ = {**os.environ, "PYTHONPATH": str(site.root)}
+    return subprocess.run(
+        [DOIT, *arguments], cwd=site.root, env=environ, input=text, capture_output=True, text=True
+    )

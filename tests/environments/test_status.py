@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from tasks.backup.age import BackupAge
 from tasks.bucket import lease
 from tasks.digest import Digest
 from tasks.environments import status
@@ -146,14 +147,32 @@ def test_an_age_is_shown_in_its_largest_unit(since, shown):
 def test_a_line_for_each_environment_in_columns():
     found = [
         status.EnvironmentStatus(environment="staging", branch="main", commit=Version("3fa9c2e71"), digest=Digest("5d8c"), machines=("i-1 running",),
-                      since="2026-11-24T07:00:00+00:00", owner="web", cost=0.21, health="healthy: 200 in 0.02 s", url="http://staging/"),
+                      since="2026-11-24T07:00:00+00:00", owner="web", cost=0.21, health="healthy: 200 in 0.02 s", url="http://staging/",
+                      backup=BackupAge(newest="2026-11-24T09:00:00+00:00")),
         status.EnvironmentStatus(environment="testing-0d6e4079e3"),
     ]  # fmt: skip
     assert status.lines(found, NOW) == [
-        "environment         branch  commit   release  age  machine      health                  owner  USD",
-        "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  web    0.21  http://staging/",
-        "testing-0d6e4079e3  -       -        -        -    none         -                       -      0.00",
+        "environment         branch  commit   release  age  machine      health                  backup               owner  USD",
+        "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  none restored (3 h)  web    0.21  http://staging/",
+        "testing-0d6e4079e3  -       -        -        -    none         -                       -                    -      0.00",
     ]
+
+
+@pytest.mark.parametrize(
+    ("backup", "shown"),
+    [
+        (None, ""),
+        (BackupAge(), "none"),
+        (BackupAge(newest="2026-11-24T09:00:00+00:00"), "none restored (3 h)"),
+        (
+            BackupAge(newest="2026-11-24T09:00:00+00:00", restored="2026-11-20T09:00:00+00:00"),
+            "3 h, restored: 4 d",
+        ),
+    ],
+)
+@pytest.mark.promise("unrestored-counts-as-none")
+def test_a_backup_that_was_not_restored_counts_as_none(backup, shown):
+    assert status.backed_up(backup, NOW) == shown
 
 
 @pytest.mark.promise("json-for-programs")

@@ -114,10 +114,8 @@ def declared(root: Path, profile: str, **options: Any) -> Network:
 def services(root: Path, profile: str, known: Mapping[str, Any]) -> Any:
     """The variable that has the services, for hosts as these variables have them."""
     addresses = [each["address"] for each in known.get("application_hosts", HOSTS[:1])]
-    options = {"nginx_page_cache": known["nginx_page_cache"], "firewall_egress": "open", **known}
-    found = declared(
-        root, profile, **{name: options[name] for name in ("nginx_page_cache", "firewall_egress")}
-    )
+    names = ("nginx_page_cache", "nginx_tls", "nginx_probe", "firewall_egress")
+    found = declared(root, profile, **{name: known[name] for name in names if name in known})
     return network.told(
         found,
         network.Topology(
@@ -205,7 +203,7 @@ CHAINS = {
 }
 OF_OPEN = CHAINS["output"][5:8]
 """What the output of a host whose egress is listed does not say: anything but that nobody gets to the metadata service."""
-DECLARED = {"22": ["ssh_from"], "80": ["http_from"]}
+DECLARED = {"22": ["ssh_from"], "80": ["http_from"], "443": ["http_from"]}
 """What may be reached from elsewhere, in every profile."""
 WAYS = {
     "packages internet tcp 80 443 root _apt",
@@ -213,6 +211,7 @@ WAYS = {
     "packages internet tcp 53",
     "base internet udp 123",
     "release bucket tcp root",
+    "backup bucket tcp root",
     "application internet tcp 80 443 465 587 application",
 }
 """Whom hosts may reach elsewhere, and as which users."""
@@ -227,7 +226,8 @@ WAYS_LISTED = {
 """The same where egress is listed, and the proxy leads to one more port."""
 LOCAL = {
     "mariadb.sql": ("application", "root"),
-    "redis.store": ("application", "root"),
+    "redis.sessions": ("application", "root"),
+    "redis.cache": ("application", "root"),
     "search.http": ("application", "root"),
     "varnish.http": ("application", "root", "www-data"),
     "varnish.admin": ("root",),
@@ -337,13 +337,20 @@ def what_is_listed_is_all_that_is_reached(root: Path) -> list[Finding]:
 
 WANTED: dict[str, dict[str, str]] = {
     # a template; the name of a setting, and the pattern that all of its values must match
-    "roles/redis/templates/redis.conf.j2": {
+    "roles/redis/templates/sessions.conf.j2": {
         "bind": r"127\.0\.0\.1|127\.0\.0\.1 -?::1",
         "port": "6379",
         "maxmemory": r"\d+[a-z]*",
-        "maxmemory-policy": "volatile-lru",  # sessions and cache share it: what never expires stays
+        "maxmemory-policy": "volatile-ttl",
         "save": r"60 1",
         "dir": "/var/lib/redis",
+    },
+    "roles/redis/templates/cache.conf.j2": {
+        "bind": r"127\.0\.0\.1|127\.0\.0\.1 -?::1",
+        "port": "6380",
+        "maxmemory": r"\d+[a-z]*",
+        "maxmemory-policy": "volatile-lru",  # lists of tags, which never expire, stay
+        "save": '""',
     },
     "roles/mariadb/templates/server.cnf.j2": {
         "bind-address": r"127\.0\.0\.1",
@@ -466,6 +473,8 @@ def nginx(text: str) -> Directive:
 WEB = "roles/nginx/templates/nginx.conf.j2"
 SENT_ONCE = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
 NAMES = "shop.localhost de.shop.localhost at.shop.localhost"
+PROXIES = ["198.51.100.0/24", "2001:db8::/32"]
+PROBE = "/probe"
 SITE = "the site"
 """In place of the profile's template, which is rendered alone: a lookup needs all of Ansible's plugins."""
 
@@ -476,7 +485,8 @@ def web_servers(root: Path) -> Iterator[tuple[str, bool, Directive]]:
         for cache in (False, True):
             # Magento's site is behind its page cache; others take either
             if cache or profile != "magento2":
-                text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE)
+                front = {"nginx_proxies": PROXIES, "nginx_probe": PROBE}
+                text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE, **front)
                 text = text.replace(SITE, template(root, path, profile, nginx_page_cache=cache))
                 for name in variables(root, profile)["nginx_files"]:
                     files = f"applications/{profile}/{name}"
@@ -532,28 +542,70 @@ def _common(tree: Directive, http: Directive, cache: bool) -> Iterator[str]:
         yield "takes uploads of any size"
     servers = http.all("server")
     default = next((each for each in servers if "80 default_server" in each.own("listen")), None)
-    if default is None or default.own("return") != ["404"] or default.all("location"):
+    if default is None or default.own("listen")[1:] != ["443 ssl http2 default_server"]:
+        yield "another host name gets a site over TLS"
+    places = {each.values: each for each in default.all("location")} if default else {}
+    probe = places.pop(("=", PROBE), None)
+    if [*places] != [("/",)] or places["/",].own("return") != ["404"]:
         yield "another host name is answered"
+    if probe is None or "Host shop.localhost" not in probe.own("proxy_set_header"):
+        yield "a load balancer's health check is not answered by the site"
+    yield from _tls(http)
+    yield from _proxies(http)
     if not cache:
         return
     front = _public(http)
     headers = {each.values[0]: each.values[1] for each in front.all("proxy_set_header")}
     if headers.get("X-Forwarded-For") != "$remote_addr":
         yield "passes on what a visitor claims to be (X-Forwarded-For)"
-    if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$scheme":
+    if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$visitor_scheme":
         yield "does not say how it was asked"
     if front.own("server_name") != [NAMES]:
         yield "passes on any host name"
+
+
+def _tls(http: Directive) -> Iterator[str]:
+    """Protocols and ciphers that nothing is known against, and none of them slower than it must be."""
+    if http.own("ssl_protocols") != ["TLSv1.2 TLSv1.3"] or http.all("server")[0].all("ssl_protocols"):
+        yield f"speaks {http.own('ssl_protocols')}"
+    ciphers = ":".join(http.own("ssl_ciphers")).split(":")
+    if not all(
+        re.fullmatch(r"ECDHE-(ECDSA|RSA)-(AES\d+-GCM-SHA\d+|CHACHA20-POLY1305)", each) for each in ciphers
+    ):
+        yield f"encrypts with {ciphers}"
+    if http.own("ssl_session_tickets") != ["off"]:
+        yield "keeps the key of tickets for as long as it runs"
+    if [http.own(name) for name in ("ssl_certificate", "ssl_certificate_key")] != [["/etc/ssl/site.pem"]] * 2:
+        yield "has another certificate than that of the role certificates"
+
+
+def _proxies(http: Directive) -> Iterator[str]:
+    """What is said of a visitor counts where a proxy of the settings says it, and nowhere else."""
+    if http.own("set_real_ip_from") != PROXIES or http.own("real_ip_recursive") != ["on"]:
+        yield f"believes {http.own('set_real_ip_from')} who a visitor is"
+    if http.own("real_ip_header") != ["X-Forwarded-For"]:
+        yield f"takes a visitor's address from {http.own('real_ip_header')}"
+    tables = [*http.all("geo"), *http.all("map")]
+    said = {each.values: {one.name: one.values[0] for one in each.inner} for each in tables}
+    trusted = {"default": "0", "127.0.0.1/32": "1", **dict.fromkeys(PROXIES, "1")}
+    if said.get(("$realip_remote_addr", "$from_proxy")) != trusted:
+        yield "takes the scheme from others than its proxies"
+    if said.get(("$from_proxy:$http_x_forwarded_proto", "$visitor_scheme")) != {
+        "1:https": "https",
+        "1:http": "http",
+        "default": "$scheme",
+    }:
+        yield "does not know how a visitor came"
 
 
 def _site(http: Directive, site: Directive, cache: bool) -> Iterator[str]:
     public = [
         each for server in http.all("server") for each in server.own("listen") if not each.startswith("127.")
     ]
-    own = ["127.0.0.1:8080", "127.0.0.1:8091"] if cache else ["80", "127.0.0.1:8090"]
+    own = ["127.0.0.1:8080", "127.0.0.1:8091"] if cache else ["80", "443 ssl http2", "127.0.0.1:8090"]
     if site.own("listen") != own:
         yield f"listens on {site.own('listen')} {'behind a page cache' if cache else 'alone'}"
-    if len(public) != 2:
+    if public != ["80 default_server", "443 ssl http2 default_server", "80", "443 ssl http2"]:
         yield f"is public on {public}"
     if site.own("server_name") != [NAMES]:
         yield "answers to any host name"
@@ -590,7 +642,7 @@ def _site(http: Directive, site: Directive, cache: bool) -> Iterator[str]:
 
 def _public(http: Directive) -> Directive:
     """The server before the page cache."""
-    return next(each for each in http.all("server") if each.all("proxy_pass"))
+    return next(each for each in http.all("server") if "http://page_cache" in str(each.all("proxy_pass")))
 
 
 def _replaced(location: Directive, wanted: str) -> Iterator[str]:
@@ -654,6 +706,9 @@ def _php(http: Directive, site: Directive) -> Iterator[str]:
             yield "a release's PHP-FPM gets another one's files"
         if told.get("HTTP_PROXY") != '""':
             yield "a visitor's header `Proxy` becomes PHP's HTTP_PROXY"
+        said = (told.get("HTTP_X_FORWARDED_FOR"), told.get("HTTP_X_FORWARDED_PROTO"))
+        if "443 ssl http2" in site.own("listen") and said != ("$remote_addr", "$visitor_scheme"):
+            yield "a visitor's own X-Forwarded-For or X-Forwarded-Proto reaches the application"
     other = [each for each in site.inner if each.name == "location" and "phtml" in " ".join(each.values)]
     if not other or not all(
         each.own("deny") == ["all"] or each.own("rewrite") == ["^ /index.php last"] for each in other
@@ -861,9 +916,9 @@ def the_application_is_told_to_be_careful(root: Path) -> list[Finding]:
     found += [f"{path}: asks {each}" for each in hosts if each not in ("'127.0.0.1'", "'localhost'")]
     if text.count("'id_prefix' => $prefix") != 2 or "defined('BP') ? BP : __DIR__" not in text:
         found.append(f"{path}: releases share keys of the cache")
-    databases = re.findall(r"'database' => '(\d+)'", text)
-    if len(set(databases)) != len(databases) or len(databases) != 3:
-        found.append(f"{path}: sessions and caches share a database of Redis ({databases})")
+    used = re.findall(r"'port' => '(\d+)',\s+'database' => '(\d+)'", text)
+    if [port for port, _ in used] != ["6379", "6380", "6380"] or len(set(used)) != len(used):
+        found.append(f"{path}: sessions or caches share a database of Redis, or their Redis ({used})")
     if "'test_data' => false" not in text:
         found.append(f"{path}: production is filled with test data")
     return found
@@ -878,10 +933,10 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_units": [{"name": "queue", "command": ["php"], "processes": 2}],
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
+        "backup_at": "03:30",
     }
-    for path in sorted(root.glob("roles/*/templates/*.service.j2")) + sorted(
-        root.glob("roles/*/templates/*.target.j2")
-    ):
+    kinds = ("service", "target", "timer")
+    for path in [each for kind in kinds for each in sorted(root.glob(f"roles/*/templates/*.{kind}.j2"))]:
         shown = str(path.relative_to(root))
         yield shown, unit(template(root, shown, "magento2" if "/search/" in shown else "php", **more))
     for path in sorted([*root.glob("roles/*/files/*.timer"), *root.glob("roles/*/files/*.service")]):
@@ -941,6 +996,16 @@ UNITS = {
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
         "Type": "oneshot",
         "ExecStart": "/usr/local/sbin/self_shutdown 14 3 /srv/shop/current",
+    },
+    "roles/backup/files/backup.service": {
+        "Type": "oneshot",
+        "ExecStart": "/usr/local/sbin/backup now",
+        "Restart": "on-failure",
+    },
+    "roles/backup/templates/backup.timer.j2": {
+        "OnCalendar": "*-*-* 03:30:00 UTC",
+        "Persistent": "true",
+        "WantedBy": "timers.target",
     },
     "roles/self_shutdown/files/self_shutdown.timer": {
         "OnBootSec": "15min",

@@ -37,6 +37,8 @@ KEYS = {
     "undone/branches": [layout.undone("branches", DIGEST)],
     "runs": [layout.commit_run("c" * 40), layout.CURRENT_RUN],
     "sweep": [layout.SIGHTINGS],
+    "restored": [layout.restored(STAGING)],
+    "backups": [f"{layout.backups(STAGING, 'snapshots/')}{DIGEST}", layout.backups(STAGING, "config")],
 }
 """Keys that no environment owns, by their folder."""
 READERS = {**dict.fromkeys(layout.ZONES, EVERYBODY), "undone/branches": TEAM}
@@ -62,6 +64,8 @@ WRITERS = {
     "undone/branches": ("branch", "sweeper"),
     "runs": ("builder releaser", "builder releaser sweeper"),
     "sweep": ("sweeper", ""),
+    "restored": ("", ""),
+    "backups": ("", ""),
 }
 KEEPERS = {
     # an environment: who puts and deletes what it owns
@@ -198,7 +202,7 @@ def _compared(root: Path, said: Iterable[Row]) -> list[Finding]:
 
 def the_bucket_is_written_by_whom_it_should(root: Path) -> list[Finding]:
     """Every kind of key, of every environment: who reads, puts and deletes it."""
-    seen = {layout.parse(key).kind for keys in KEYS.values() for key in keys}
+    seen = {found.kind for keys in KEYS.values() for key in keys if (found := layout.parse(key))}
     seen |= {layout.parse(key).kind for key in of_environment(STAGING).values()}
     return _compared(root, _of_the_bucket()) + [
         f"tests/rules/policies.py: has no row for a key of {each}"

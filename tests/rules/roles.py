@@ -204,6 +204,8 @@ def _contents(root: Path, task: Task) -> set[str]:
 SECRET = {
     *("database_password", "shared_crypt_key", "shared_variables", "release_url"),
     *("search_password", "release_administrator_password", "release_administrator_secret"),
+    *("backup_password", "backup_key_secret"),
+    "certificates_site",
 }
 """Options that carry a password, a key, or an address with a signature."""
 
@@ -286,6 +288,8 @@ def _stated(root: Path, task: Task) -> Iterator[str]:
         return
     if int(mode, 8) & 0o022:
         yield f"others may write it ({mode})"
+    if task.target.endswith(".pem") and mode != "0600":
+        yield f"others than its owner may read a private key ({mode})"
     may_run = state == "directory" or "bin/" in task.target
     if may_run != bool(int(mode, 8) & 0o111):
         yield f"it {'cannot' if may_run else 'can'} be executed ({mode})"
@@ -411,6 +415,9 @@ CHECKED = {
     r"^/etc/ssh/sshd_config": r"^sshd -t -f %s$",
     r"^/etc/squid/": r"^squid -k parse -f %s$",
     r"^/etc/unbound/unbound\.conf$": r"^unbound-checkconf %s$",
+    r"^/etc/redis/": r"^\{\{ __redis_validate \}\}$",
+    r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
+    r"^/etc/ssl/.*\.pem$": r'test "\$\(openssl pkey [^)]*\)" = "\$\(openssl x509 [^)]*\)"',
 }
 """Programs that check a file before it is put in place, by the file's path."""
 
@@ -425,14 +432,14 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
                 if not re.search(program, validate):
                     found.append(f"{task}: is put in place unchecked")
                 elif " sh -c " in f" {validate}" and not re.search(
-                    r"result=\$\?;.*exit \$result", validate, re.DOTALL
+                    r"result=\$\?;.*exit \$result|\| grep [^|]*$", validate, re.DOTALL
                 ):
                     found.append(f"{task}: the check's exit code is lost")
     return found
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|environment$|cloud/cloud\.cfg\.d)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|environment$|cloud/cloud\.cfg\.d|backup\.json$)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {

@@ -119,14 +119,21 @@ class Access:
             environ.pop("HTTP_X_AMZ_TARGET", None)
         return caller
 
-    def accept(self, caller: Principal, environ: Mapping[str, Any], body: bytes) -> None:
-        """Raises Refused unless the body is the one that the caller has signed."""
+    def accept(self, caller: Principal, environ: Mapping[str, Any], body: bytes) -> bytes:
+        """The content of the body, if it is the one that the caller has signed. Raises Refused."""
         signature = _signature(environ)
+        said = signatures.digest_said(signature, environ)
         if signature.service != "s3":
             _verify(signature, environ, signatures.digest_of(body), caller)
-        elif not signatures.fits(signatures.digest_said(signature, environ), body):
+        elif said == signatures.STREAMED:
+            content = signatures.joined(signature, body, caller.secret)
+            if content is None:
+                raise Refused("signature", "The signature of a chunk does not match.")
+            return content
+        elif not signatures.fits(said, body):
             words = "The provided 'x-amz-content-sha256' header does not match what was computed."
             raise Refused("body", words)
+        return body
 
     def _presigner(self, key: str) -> Principal:
         """The administrator has a key for URLs alone: the hosts' logs show it."""

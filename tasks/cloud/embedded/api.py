@@ -30,6 +30,7 @@ from tasks.cloud.embedded.errors import Answer, xml_error
 from tasks.cloud.embedded.instances import Instances
 from tasks.cloud.embedded.objects import SMALL, written_ahead
 from tasks.cloud.embedded.principals import Principal
+from tasks.cloud.embedded.signatures import UNSIGNED
 from tasks.full_disk import DiskFull, full_disk
 
 SERVICES = ("ec2", "s3", "route53", "ssm", "sts", "iam", "service-quotas", "budgets")
@@ -110,6 +111,15 @@ class Request:
         """The content of an S3 object or of a part of one."""
         return self.body if (self.service, self.method) == ("s3", "PUT") else b""
 
+    def unwrap(self, environ: dict[str, Any], content: bytes) -> None:
+        """Set the content of a body that was signed in chunks."""
+        if content is self.body:
+            return
+        self.body = content
+        environ |= {"wsgi.input": io.BytesIO(content), "CONTENT_LENGTH": str(len(content))}
+        environ["HTTP_X_AMZ_CONTENT_SHA256"] = UNSIGNED[0]
+        environ.pop("HTTP_X_AMZ_DECODED_CONTENT_LENGTH", None)
+
     def replace(self, environ: dict[str, Any], **values: object) -> None:
         """Set values in a JSON body."""
         self.body = json.dumps({**json.loads(self.body), **values}).encode()
@@ -157,7 +167,7 @@ class WsgiApplication:
             return elsewhere
         request.read(environ)  # before anything is locked: an upload may be slow
         if caller:
-            self.access.accept(caller, environ, request.body)
+            request.unwrap(environ, self.access.accept(caller, environ, request.body))
         elif calls.form(request.body).get("Action") == WEB_IDENTITY:
             request.service = "sts"
         else:
@@ -172,12 +182,16 @@ class WsgiApplication:
         if request.path.startswith(NOT_SERVED):
             raise Refused("unsigned", "There is nothing here")
         presigned = "X-Amz-Signature" in request.query and "HTTP_AUTHORIZATION" not in environ
-        if environ.get("cloud.hosts") and not presigned:
-            raise Refused("unsigned", "Hosts of this cloud only fetch presigned URLs")
+        by_key = environ.get("cloud.hosts") and not presigned
+        if by_key and request.service != "s3":
+            raise Refused("unsigned", "Hosts of this cloud reach its buckets only")
         if request.may_have_token:
             return None
         with self.lock:
-            return self.access.authenticate(environ, time.time())
+            caller = self.access.authenticate(environ, time.time())
+        if by_key and caller.administrator:
+            raise Refused("unsigned", "No host has this key")
+        return caller
 
     def answer(self, request: Request, environ: dict[str, Any], caller: Principal | None) -> Answer:
         """Let moto answer, and store what that changed. Raises Refused."""
@@ -284,6 +298,6 @@ def serve(application: WsgiApplication, listener: socket.socket, allowed: ipaddr
         return application(environ, start_response)
 
     if not ipaddress.ip_address(address).is_loopback:
-        server.app = for_hosts  # hosts may use presigned URLs and nothing else
+        server.app = for_hosts  # hosts may use presigned URLs, and S3 with a user's key
     server.verify_request = verify_request
     server.serve_forever()

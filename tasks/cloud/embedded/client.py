@@ -104,6 +104,11 @@ class Embedded(Cloud):
         """The administrator's; whoever has a role signs everything with its own, as on AWS."""
         return {} if self._job or self.role else {"aws_access_key_id": key, "aws_secret_access_key": secret}
 
+    def credentials(self) -> dict[str, str]:
+        """The administrator's, or those of the role."""
+        keys = self._keys(self._identity.key, self._identity.secret)
+        return {name.upper(): value for name, value in keys.items()} or super().credentials()
+
     def _connect(self, service: str) -> Any:
         identity = self._identity
         keys = self._keys(identity.key or "nobody", identity.secret or "nobody")

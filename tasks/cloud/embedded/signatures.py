@@ -18,6 +18,8 @@ SKEW = 900
 """Seconds that a signer's clock may differ."""
 UNSIGNED = ("UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
 """Bodies that S3 takes without their digest in the signature."""
+STREAMED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+"""A body in chunks, each with a signature: what S3 clients such as restic send over plain HTTP."""
 LONGEST = 7 * 24 * 3600
 """Seconds that a presigned URL may last."""
 
@@ -118,10 +120,38 @@ def verified(signature: Signature, environ: Mapping[str, Any], digest: str, secr
     )
     request = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
     text = "\n".join((ALGORITHM, signature.stamp, signature.scope, request))
+    return hmac.compare_digest(_signed(signature, text, secret), signature.value)
+
+
+def _signed(signature: Signature, text: str, secret: str) -> str:
+    """The signature of a text, for the same day, region and service."""
     key = f"AWS4{secret}".encode()
     for part in signature.scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return hmac.compare_digest(hmac.digest(key, text.encode(), "sha256").hex(), signature.value)
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def joined(signature: Signature, body: bytes, secret: str) -> bytes | None:
+    """The content of a body in chunks; None if one is missing, changed or not signed: each signature covers the one before."""
+    chunks, former, at = list[bytes](), signature.value, 0
+    while head := re.compile(rb"([0-9a-fA-F]{1,8});chunk-signature=([0-9a-f]{64})\r\n").match(body, at):
+        chunk = body[head.end() : head.end() + int(head[1], 16)]
+        at = head.end() + int(head[1], 16) + 2
+        text = (
+            f"{ALGORITHM}-PAYLOAD",
+            signature.stamp,
+            signature.scope,
+            former,
+            digest_of(b""),
+            digest_of(chunk),
+        )
+        former = _signed(signature, "\n".join(text), secret)
+        if body[at - 2 : at] != b"\r\n" or not hmac.compare_digest(former, head[2].decode()):
+            return None
+        if not chunk:  # the last one
+            return b"".join(chunks) if at == len(body) else None
+        chunks.append(chunk)
+    return None
 
 
 def _path(signature: Signature, environ: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -371,6 +372,29 @@ def test_a_host_fetches_from_the_store_by_a_presigned_url(cloud, host):
     asked = f"-H 'Authorization: {credential}' -H 'X-Amz-Target: AmazonSSM.GetParametersByPath'"
     address = url.split("?")[0].rsplit("/", 2)[0]
     assert host.ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {asked} -d '{{}}' {address}/") == "403"
+    # a user's key opens what the user may see, and no other service; the cloud's own opens nothing from here
+    iam = cloud.client("iam")
+    iam.create_user(UserName="reader")
+    allowed = {"Effect": "Allow", "Action": ["s3:GetObject", "iam:*"], "Resource": "*"}
+    iam.put_user_policy(
+        UserName="reader",
+        PolicyName="r",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}),
+    )
+    made = iam.create_access_key(UserName="reader")["AccessKey"]
+    theirs, ours = (
+        f"{made['AccessKeyId']}:{made['SecretAccessKey']}",
+        f"{key}:{cloud._identity.secret}",
+    )
+
+    def status(keys: str, service: str, path: str) -> str:
+        signed = f"--aws-sigv4 aws:amz:{REGION}:{service} --user '{keys}'"
+        digest = "-H x-amz-content-sha256:UNSIGNED-PAYLOAD" if service == "s3" else ""
+        return host.ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {signed} {digest} '{address}{path}'")
+
+    assert status(theirs, "s3", f"/{name}/k") == "200"
+    assert status(ours, "s3", f"/{name}/k") == "403"
+    assert status(theirs, "iam", "/?Action=ListUsers&Version=2010-05-08") == "403"
 
 
 def reaches(host: Host, address: str, port: int) -> bool:

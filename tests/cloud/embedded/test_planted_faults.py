@@ -38,6 +38,8 @@ def _effect(judge_anew, policies, request, **more):
 def verified_wrong():
     """What is changed after signing and yet verified, and what is signed well and not."""
     found = [(kind, each) for kind in test_signatures.SIGNERS for each in test_signatures.admitted(kind)]
+    found += test_signatures.chunks_admitted()
+    found += [] if test_signatures.joined(b"".join(test_signatures.CHUNKS)) else ["chunks"]
     for kind in test_signatures.SIGNERS:
         for path in test_signatures.PATHS:
             environ = test_signatures.environ_of(kind, path, "b=2&a=1")
@@ -80,6 +82,10 @@ FAULTS = [
     (verified_wrong, Planted("the body is anybody's", f"{SIGNATURES}:fits", "return said in UNSIGNED or", "return True or")),
     (verified_wrong, Planted("every path is encoded twice", f"{SIGNATURES}:_path", 'if signature.service == "s3" else', "if False else")),
     (verified_wrong, Planted("parameters are not sorted", f"{SIGNATURES}:_query", "own = sorted(", "own = list(")),
+    (verified_wrong, Planted("a chunk is anybody's", f"{SIGNATURES}:joined", "or not hmac.compare_digest(former, head[2].decode())", "")),
+    (verified_wrong, Planted("chunks have any order", f"{SIGNATURES}:joined", "not hmac.compare_digest(former", "not hmac.compare_digest(head[2].decode()")),
+    (verified_wrong, Planted("what comes behind the last chunk is passed over", f"{SIGNATURES}:joined", "if at == len(body) else None", "")),
+    (verified_wrong, Planted("the last chunk may be missing", f"{SIGNATURES}:joined", "    return None\n", '    return b"".join(chunks)\n')),
     (believed_wrong, Planted("a token's end is not looked at", f"{TOKENS}:claims", "if now > ends:", "if False:")),
     (believed_wrong, Planted("a token ends a second early", f"{TOKENS}:claims", "now > ends", "now >= ends")),
     (believed_wrong, Planted("a token's begin is not looked at", f"{TOKENS}:claims", "if now < begins - LEEWAY:", "if False:")),

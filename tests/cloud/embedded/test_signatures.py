@@ -109,6 +109,45 @@ def test_what_is_changed_after_signing_is_refused(kind):
     assert admitted(kind) == []
 
 
+# the example of AWS's page on signatures of chunks
+SEED = signatures.Signature(
+    key="AKIAIOSFODNN7EXAMPLE",
+    scope="20130524/us-east-1/s3/aws4_request",
+    stamp="20130524T000000Z",
+    headers=("host",),
+    value="4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9",
+)
+CHUNKS = [
+    b"10000;chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648\r\n" + b"a" * 65536 + b"\r\n",
+    b"400;chunk-signature=0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497\r\n" + b"a" * 1024 + b"\r\n",
+    b"0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9\r\n\r\n",
+]  # fmt: skip
+BROKEN = {
+    "a changed byte": b"".join(CHUNKS).replace(b"aa\r\n0;", b"ab\r\n0;"),
+    "no last chunk": b"".join(CHUNKS[:2]),
+    "a missing chunk": CHUNKS[0] + CHUNKS[2],
+    "another order": CHUNKS[1] + CHUNKS[0] + CHUNKS[2],
+    "more behind the last": b"".join(CHUNKS) + CHUNKS[2],
+    "no chunk": b"",
+}
+
+
+def joined(body, secret="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"):
+    return signatures.joined(SEED, body, secret)
+
+
+def chunks_admitted():
+    """Bodies in chunks that are taken, of those that were changed after signing."""
+    return [name for name, body in BROKEN.items() if joined(body) is not None]
+
+
+@pytest.mark.promise("every-signature-is-verified")
+def test_a_body_in_chunks_is_the_one_that_was_signed():
+    assert joined(b"".join(CHUNKS)) == b"a" * 66560
+    assert joined(b"".join(CHUNKS), secret="another") is None
+    assert chunks_admitted() == []
+
+
 UNREADABLE = (
     "",
     "AWS key:signature",

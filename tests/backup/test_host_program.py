@@ -1,0 +1,343 @@
+"""A host's program, with restic and the key that a host has, and a bucket of the embedded cloud. Its database is a file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from tasks.backup import access, age, retention
+from tasks.backup.host import BackupFailed, record
+from tasks.bucket import create, layout
+from tasks.cloud.embedded.home import Home
+from tasks.infrastructure import secrets
+from tasks.settings import Backups
+from tests.cloud.embedded.conftest import REGION, Server
+from tests.clouds import QuietCloud, run_in
+from tests.conftest import ROOT, until
+
+PROGRAM = ROOT / "roles" / "backup" / "files" / "backup.py"
+COPY = """#!/bin/sh
+set -e
+case "$1" in
+dump) cat "$0.data" ;;
+restore) cp "$0.data" "$3" && cp "$2" "$0.data" ;;
+esac
+"""
+"""Stands in for `database_copy`: the database is a file beside it."""
+
+
+def program():
+    """The program as a module."""
+    specification = importlib.util.spec_from_file_location("backup_program", PROGRAM)
+    made = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(made)
+    return made
+
+
+class Machine:
+    """What a host has: the program's settings, a database, shared files, a release."""
+
+    def __init__(self, folder: Path, told: dict[str, str]) -> None:
+        self.folder, self.database = folder, folder / "copy.data"
+        for each in ("shared/media", "current/var", "releases", "state", "aside"):
+            (folder / each).mkdir(parents=True)
+        (folder / "copy").write_text(COPY)
+        (folder / "copy").chmod(0o755)
+        self.database.write_text("CREATE TABLE one;\n")
+        (folder / "shared" / "media" / "a.jpg").write_text("a")
+        self.settings = {
+            **{name.removeprefix("backup_"): value for name, value in told.items()},
+            **{name: str(folder / name) for name in ("shared", "current", "state", "aside", "trial")},
+            "copy": [str(folder / "copy")],
+            "database": "",
+            "paths": ["media", "none"],
+            "user": "root",
+            "close": "var/closed",
+            "pause": [],
+            "after": [["touch", "flushed"]],
+            "aside_days": 14,
+            "jobs": str(folder / "releases"),
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start the program."""
+        (self.folder / "settings").write_text(json.dumps(self.settings))
+        return subprocess.Popen(
+            [sys.executable, PROGRAM, *words],
+            env={**os.environ, "BACKUP_SETTINGS": str(self.folder / "settings")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str) -> str:
+        """What the program prints."""
+        child = self.start(*words)
+        output, complaints = child.communicate(timeout=120)
+        assert child.returncode == 0, complaints
+        return output
+
+    def refused(self, *words: str) -> str:
+        """The sentence with which the program fails."""
+        child = self.start(*words)
+        output, complaints = child.communicate(timeout=120)
+        assert (child.returncode, output) == (1, ""), complaints
+        return complaints.strip().removeprefix("backup: ")
+
+    def state(self) -> tuple[str, dict[str, str]]:
+        """The database, and the files."""
+        media = self.folder / "shared" / "media"
+        return self.database.read_text(), {each.name: each.read_text() for each in media.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    made = Server(Home(folder=tmp_path_factory.mktemp("state") / "cloud"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def run(checkout, server, request):
+    """Staging, in a bucket of its own for each test."""
+    cloud = QuietCloud(REGION, server.home.load())
+    made = run_in(checkout, cloud, environment="staging", branch="main")
+    name = f"shop-{abs(hash(request.node.name))}"
+    made = dataclasses.replace(made, store=dataclasses.replace(made.store, chosen=name))
+    create.make_bucket(made.store, "shop", REGION)
+    return made
+
+
+@pytest.fixture
+def machine(run, tmp_path):
+    """A host that was provisioned. It reaches the server at loopback."""
+    with contextlib.suppress(ClientError):  # of the test before, whose bucket it may write to
+        run.cloud.client("ssm").delete_parameter(Name=f"{run.secrets_folder}/backup_key_secret")
+    known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, ["backup"])
+    told = access.variables(run, known)
+    endpoint = run.cloud.client("s3").meta.endpoint_url
+    return Machine(tmp_path / "machine", {**told, "backup_repository": access.repository(run, endpoint)})
+
+
+def keys(run, part: str) -> list[str]:
+    return list(run.store.keys(layout.backups("staging", part)))
+
+
+@pytest.mark.promise(
+    "a-restore-brings-all-back",
+    "a-restore-keeps-what-was-there",
+    "unrestored-counts-as-none",
+    "a-trial-touches-nothing",
+)
+def test_what_was_backed_up_is_as_it_was_again(run, machine):
+    assert age.look(run.store, "staging") == age.BackupAge()
+    machine.run("now")
+    first, (one,) = machine.state(), json.loads(machine.run("list"))
+    machine.database.write_text("CREATE TABLE two;\n")
+    (machine.folder / "shared" / "media" / "b.jpg").write_text("b")
+    machine.run("now")
+    second = machine.state()
+    machine.database.write_text("broken")
+    (machine.folder / "shared" / "media" / "a.jpg").unlink()
+    broken = machine.state()
+
+    seen = age.look(run.store, "staging")
+    assert (bool(seen.newest), seen.restored) == (True, "")
+    said, told = machine.run("restore", "newest").splitlines()
+    assert machine.state() == second
+    assert (machine.folder / "current" / "flushed").exists()
+    assert not (machine.folder / "current" / "var" / "closed").exists()
+    (aside,) = (machine.folder / "aside").iterdir()
+    assert str(aside) in said
+    assert (aside / "database.sql.zst").read_text() == broken[0]
+    assert {each.name: each.read_text() for each in (aside / "media").iterdir()} == broken[1]
+
+    record(run, json.loads(told))
+    assert age.look(run.store, "staging").restored == f"{json.loads(told)['time']}+00:00"
+
+    (machine.folder / "trial" / "fetched").mkdir(parents=True)  # of one that was killed
+    said, tried = machine.run("try", "newest").splitlines()
+    assert said.startswith(f"{json.loads(told)['snapshot'][:8]} of ")
+    assert json.loads(tried)["files"] == {"media": 2, "none": 0}
+    assert (machine.state(), (machine.folder / "trial").exists()) == (second, False)
+    _, older = machine.run("restore", one["id"][:8]).splitlines()
+    assert machine.state() == first
+    record(run, {**json.loads(older), "time": "2000-01-01T00:00:00"})
+    assert age.look(run.store, "staging").restored == f"{json.loads(told)['time']}+00:00"
+
+
+@pytest.mark.promise("a-host-destroys-no-backup", "retention-by-settings")
+def test_who_has_a_host_destroys_no_backup_and_the_settings_say_which_go(run, machine):
+    for _ in range(2):
+        machine.run("now")
+    assert keys(run, "locks/") == []
+    (data, *_), (snapshot, *_) = keys(run, "data/"), keys(run, "snapshots/")
+    theirs = boto3.client(
+        "s3",
+        region_name=REGION,
+        endpoint_url=run.cloud.client("s3").meta.endpoint_url,
+        aws_access_key_id=machine.settings["key_id"],
+        aws_secret_access_key=machine.settings["key_secret"],
+    )
+
+    def code(call, **more):
+        with pytest.raises(ClientError) as caught:
+            getattr(theirs, call)(Bucket=run.bucket, **more)
+        return caught.value.response["Error"]["Code"]
+
+    run.store.put("history/staging.json", b"{}")
+    for key in (data, snapshot, layout.backups("staging", "config"), "history/staging.json"):
+        assert code("delete_object", Key=key) == "AccessDenied"
+    assert code("get_object", Key="history/staging.json") == "AccessDenied"
+    assert code("put_object", Key=layout.backups("production", "config"), Body=b"") == "AccessDenied"
+    # what it overwrites is there in the version before, which it may not delete
+    before = run.store.client.get_object(Bucket=run.bucket, Key=snapshot)
+    theirs.put_object(Bucket=run.bucket, Key=snapshot, Body=b"rubbish")
+    assert code("delete_object", Key=snapshot, VersionId=before["VersionId"]) == "AccessDenied"
+    kept = run.store.client.get_object(Bucket=run.bucket, Key=snapshot, VersionId=before["VersionId"])
+    good = before["Body"].read()
+    assert kept["Body"].read() == good != b"rubbish"
+    run.store.client.put_object(Bucket=run.bucket, Key=snapshot, Body=good)
+
+    assert len(keys(run, "snapshots/")) == 2
+    assert retention.forget(run) == "1 backups are left of staging"
+    assert len(keys(run, "snapshots/")) == 1
+    machine.run("restore", "newest")
+
+
+def test_an_interrupted_backup_leaves_nothing_in_the_way_of_the_next(run, machine):
+    (machine.folder / "shared" / "media" / "large").write_bytes(os.urandom(40 << 20))
+    child = machine.start("now")
+    until(lambda: keys(run, "data/") and keys(run, "locks/"))
+    assert machine.refused("now") == "another backup or restore is under way on this host"
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert (len(keys(run, "locks/")), keys(run, "snapshots/")) == (1, [])
+    until(lambda: subprocess.run(["pgrep", "--parent", "1", "--exact", "restic"]).returncode == 1)
+    machine.run("now")
+    assert (keys(run, "locks/"), len(keys(run, "snapshots/"))) == ([], 1)
+    assert list((machine.folder / "state").glob("dump")) == []
+    before = machine.database.read_text(), (machine.folder / "shared" / "media" / "large").read_bytes()
+    (machine.folder / "shared" / "media" / "large").unlink()
+    machine.run("restore", "newest")
+    assert (
+        machine.database.read_text(),
+        (machine.folder / "shared" / "media" / "large").read_bytes(),
+    ) == before
+
+
+@pytest.mark.promise("a-failed-backup-is-a-sentence")
+def test_what_fails_is_said_in_a_sentence_and_touches_nothing(run, machine):
+    place = machine.settings["repository"]
+    assert machine.refused("restore", "newest") == f"there is no repository at {place}"
+    machine.run("now")
+    before = machine.state()
+
+    good = dict(machine.settings)
+    machine.settings["password"] = "another"
+    for words in (["now"], ["restore", "newest"], ["list"]):
+        assert machine.refused(*words) == f"the password does not open {place}"
+    machine.settings = {**good, "key_secret": "x" * 40}
+    assert machine.refused("now") == f"the bucket refuses this host's key for {place}"
+    machine.settings = {**good, "repository": f"{place}-other"}
+    assert machine.refused("restore", "newest") == f"the bucket refuses this host's key for {place}-other"
+    machine.settings = good
+    assert "restore" not in machine.refused("restore", "2000-01-01")
+    (machine.folder / "copy").write_text("#!/bin/sh\necho 'Lost connection' >&2; exit 3\n")
+    assert machine.refused("now") == "the database was not copied: Lost connection"
+    (machine.folder / "copy").write_text(COPY.replace('cp "$2"', 'false "$2"'))
+    said = machine.refused("restore", "newest")
+    assert "the site stays closed; what was there until now is in" in said
+    assert "the database was not restored" in said
+    assert (machine.folder / "current" / "var" / "closed").exists()
+    assert machine.state() == before
+    (machine.folder / "copy").write_text(COPY)
+    (machine.folder / "current" / "var" / "closed").unlink()
+
+    run.store.delete_all(keys(run, ""))
+    said = machine.refused("now")
+    assert said.startswith(f"there is no repository at {place} any more, and this host has backed up there")
+    with pytest.raises(BackupFailed, match="The specified key does not exist"):
+        retention.forget(run)
+
+
+def test_a_full_disk_is_said_and_nothing_of_the_attempt_stays(machine):
+    machine.run("now")
+    state = machine.folder / "state"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", state], check=True)
+    try:
+        machine.database.write_bytes(b"x" * (2 << 20))
+        assert machine.refused("now") == "the database was not copied: the disk of this host is full"
+        assert not (state / "dump").exists()
+    finally:
+        subprocess.run(["umount", state], check=True)
+
+
+FOUND = [
+    {"id": "aaaaaaaa1", "time": "2026-11-26T03:30:09"},
+    {"id": "bbbbbbbb2", "time": "2026-11-27T03:30:11"},
+    {"id": "bbbbbbbc3", "time": "2026-11-28T03:30:10"},
+]
+
+
+@pytest.mark.parametrize(
+    ("when", "meant"),
+    [
+        ("newest", "bbbbbbbc3"),
+        ("aaaaaaaa", "aaaaaaaa1"),
+        ("bbbbbbbb2", "bbbbbbbb2"),
+        ("2026-11-27", "bbbbbbbb2"),
+        ("2026-11-27T03:30", "bbbbbbbb2"),
+        ("2026-11-27 03:30:10", "aaaaaaaa1"),
+        ("2027-01-01", "bbbbbbbc3"),
+    ],
+)
+def test_when_names_a_backup(when, meant):
+    assert program().chosen(FOUND, when)["id"] == meant
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("2026-11-25", "no backup is from 2026-11-25 or before: the oldest is from 2026-11-26T03:30:09"),
+        ("yesterday", "yesterday is neither"),
+        ("cccccccc", "cccccccc is neither"),
+    ],
+)
+def test_what_names_none_is_a_sentence(when, words):
+    made = program()
+    with pytest.raises(made.Refused, match=f"^{words}"):
+        made.chosen(FOUND, when)
+
+
+def test_what_restores_have_put_aside_goes_after_its_days(machine):
+    for name, days in (("old", 15), ("young", 13)):
+        (machine.folder / "aside" / name / "media").mkdir(parents=True)
+        at = Path(machine.folder / "aside" / name).stat().st_mtime - days * 86400
+        os.utime(machine.folder / "aside" / name, (at, at))
+    program().forget_aside(type("Told", (), {"aside": str(machine.folder / "aside"), "aside_days": 14}))
+    assert [each.name for each in (machine.folder / "aside").iterdir()] == ["young"]
+
+
+@pytest.mark.parametrize(
+    ("days", "weeks", "months", "flags"),
+    [
+        (14, 8, 12, ["--keep-daily=14", "--keep-weekly=8", "--keep-monthly=12"]),
+        (1, 0, 0, ["--keep-daily=1"]),
+    ],
+)
+@pytest.mark.promise("retention-by-settings")
+def test_the_settings_say_what_is_kept(days, weeks, months, flags):
+    assert retention.kept(Backups(days=days, weeks=weeks, months=months))[2:] == flags
