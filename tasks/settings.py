@@ -625,6 +625,7 @@ TOLD = {
         "name",
         "path",
         "user",
+        "web_user",
         "host_name",
         "host_names",
         "base_url",
@@ -639,7 +640,7 @@ TOLD = {
     "firewall": ("ssh_from", "admits", "lets_out", "local"),
     "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),
-    "shared": ("crypt_key",),
+    "shared": ("crypt_key", "writable"),
 }
 """The options of each role that the pipeline itself tells: neither settings nor a matter of profiles."""
 

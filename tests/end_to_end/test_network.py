@@ -12,6 +12,7 @@ import pytest
 
 from tasks import network
 from tasks.hosts import ssh
+from tasks.server import stage as server
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]  # its host
 
@@ -118,14 +119,15 @@ def test_from_elsewhere_only_what_is_open_is_reached(site):
 
 @pytest.mark.promise("only-declared-ways-out")
 def test_a_host_reaches_what_is_declared_as_the_declared_user_and_nothing_else(site, gateway, outside):
-    user, users = site.run.pipeline.name, ("root", site.run.pipeline.name, "www-data")
+    own = (site.run.pipeline.name, server.web_user(site.run))
+    users = ("root", *own, "www-data")
     outside(587)
     outside(4000)
     declared = [(each, gateway, 587) for each in users]
-    assert tried(site.host, declared, rules=False) == [True, True, True]
-    assert tried(site.host, declared, rules=True) == [each == user for each in users]
+    assert tried(site.host, declared, rules=False) == [True, True, True, True]
+    assert tried(site.host, declared, rules=True) == [each in own for each in users]
     bucket = [(each, gateway, site.run.cloud.bucket_port) for each in users]
-    assert tried(site.host, bucket, rules=True) == [True, False, False]
+    assert tried(site.host, bucket, rules=True) == [True, False, False, False]
     undeclared = [(each, gateway, 4000) for each in users]
     assert not any(tried(site.host, undeclared, rules=False)), "the group lets out what nobody declares"
     with let_out_by_hand(site, 4000):
