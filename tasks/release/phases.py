@@ -686,14 +686,14 @@ class HostRelease:
             f"--regid={self.account.pw_gid}",
             "--init-groups",
         ]
-        script = f'"$@" > {shlex.quote(str(output))} 2>&1; echo $? > {shlex.quote(str(code))}'
+        # its output is root's alone
+        script = f'umask 077; exec > {shlex.quote(str(output))} 2>&1; umask {SHARED:03o}; "$@"; echo $? > {shlex.quote(str(code))}'
         settings = [f"--setenv={name}={value}" for name, value in self.environment().items()]
         start = [
             "systemd-run",
             "--quiet",
             "--collect",
             f"--unit={self.unit}",
-            f"--property=UMask={SHARED:04o}",
             f"--working-directory={self.folder}",
         ]
         words = ["sh", "-c", script, "sh", *user, *command]

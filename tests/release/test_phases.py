@@ -54,8 +54,6 @@ while words[0].startswith("--"):
     name, _, value = words.pop(0).partition("=")
     if name == "--working-directory":
         os.chdir(value)
-    if name == "--property" and value.startswith("UMask="):
-        os.umask(int(value[6:], 8))
 said = [each.replace("$$", "$") for each in words if not each.startswith("$") or each.startswith("$$")]
 open("$LOG.active", "x").close()
 if os.fork() == 0:
