@@ -654,8 +654,9 @@ class HostRelease:
         """In place of the link to the shared configuration, nothing or an empty file of the commands' user, which pages read too."""
         remove(place)
         if empty:
-            place.touch(mode=0o640, exist_ok=False)
+            place.touch(mode=0o600, exist_ok=False)
             self.give(place, self.group)
+            place.chmod(0o640)
 
     def share_again(self) -> None:
         """What was lent is as it was released, and the shared configuration is linked, whatever was there."""

@@ -170,7 +170,7 @@ def test_a_line_for_each_environment_in_columns():
         "environment         branch  commit   release  age  machine      health                  owner  USD",
         "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  web    0.21  http://staging/",
         "testing-0d6e4079e3  -       -        -        -    none         -                       -      0.00",
-        "  a store                                                       -                                   http://de/",
+        "  a store                                                       -                                    http://de/",
     ]
 
 

@@ -100,7 +100,10 @@ def test_what_was_live_before_is_not_removed():
     [
         (DOWN, str(DOWN)),
         (OSError("no room"), "this machine: no room"),
-        (TypeError("no digest"), r"tests/\S+: this is a bug of the pipeline: TypeError: no digest"),
+        (
+            TypeError("no digest"),
+            r"tasks/release/ahead.py:\d+: this is a bug of the pipeline: TypeError: no digest",
+        ),
     ],
 )
 def test_what_cannot_be_brought_is_told_and_refuses_nothing(problem, told):
