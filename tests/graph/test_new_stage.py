@@ -134,7 +134,7 @@ def test_an_input_that_changed_is_marked_with_its_former_id(project):
 def test_the_contract_of_the_layers_and_the_test_of_inputs_hold_with_it(project):
     for command in (
         ["lint-imports", "--no-cache"],
-        ["pytest", "-q", "-p", "no:cacheprovider", "tests/test_inputs.py"],
+        ["pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_inputs.py"],
     ):
         answered = subprocess.run(
             [DOIT.parent / command[0], *command[1:]],

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tasks.process import behind
+from tasks.process import behind, children
 
 
 def test_nobody_waits_for_it_but_who_asks_and_the_end():
@@ -47,3 +47,14 @@ def test_the_end_does_not_wait_for_what_is_not_awaited():
     assert not begun.done()
     go.set()
     assert begun.result()
+
+
+def test_a_kind_command_is_kind_to_other_sessions_too():
+    said = children.run([*behind.KINDLY, "sh", "-c", "nice; cat /proc/self/autogroup"])
+    assert said.splitlines()[0] == "19"
+    assert said.splitlines()[1].endswith(" nice 19")
+
+
+def test_it_runs_also_where_sessions_share_the_processor_in_another_way():
+    words = [word.replace("/proc/self/autogroup", "/proc/none") for word in behind.KINDLY]
+    assert children.run([*words, "echo", "a  b"]) == "a  b"

@@ -22,7 +22,7 @@ from tasks.bucket.store import BucketForbidden, BucketMissing
 from tasks.digest import Digest
 from tasks.process import behind, children
 from tasks.profile import Layer, filled
-from tasks.tarball.build import archive, keys, overlay, sandbox, tar, turns, unpacked
+from tasks.tarball.build import archive, keys, overlay, packing, sandbox, tar, turns, unpacked
 from tasks.tarball.build.conditions import USUAL, Conditions
 from tasks.tarball.build.sandbox import Allowed, Sandbox
 
@@ -253,15 +253,17 @@ def _make(build: Build, name: str, instead: cache.FoundRecord | None) -> BegunLa
         folder, settled = build_below(build, name, _place(build))
     if _is_below(build, name):
         build.folders[name] = folder
-    stored = behind.begin(name, functools.partial(_store, build, name, folder, instead))
+    stored = behind.begin(name, functools.partial(_store, build, name, folder, settled.content_size, instead))
     return BegunLayer(files=settled.files, content_size=settled.content_size, stored=stored)
 
 
-def _store(build: Build, name: str, folder: Path, instead: cache.FoundRecord | None) -> BuiltLayer:
+def _store(
+    build: Build, name: str, folder: Path, content_size: int, instead: cache.FoundRecord | None
+) -> BuiltLayer:
     """Pack what a layer has made, and store it."""
     kept, part = cache.of(build.run), _shelf(build) / f".{name}.{build.run.id}"
     try:
-        packed = archive.pack(tar.of_folder(folder), part)
+        packed = packing.pack(folder, part, content_size)
         path = part.rename(_shelf(build) / f"{packed.digest}{layout.ARCHIVE}")
     finally:
         part.unlink(missing_ok=True)

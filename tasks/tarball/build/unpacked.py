@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.digest import Digest
-from tasks.process import children, private
+from tasks.process import behind, children, private
 
 DAYS, ROOM = 7, 6 << 30
 """A folder is removed when nothing has needed it for so long, or when those that were needed later take so many bytes."""
 SEAL, GONE = ".json", ".gone"
-REMOVE = ("nice", "-n", "19", "rm", "-rf", "--")
+REMOVE = (*behind.KINDLY, "rm", "-rf", "--")
 
 
 @dataclass(frozen=True, kw_only=True)
