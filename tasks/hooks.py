@@ -67,7 +67,8 @@ def inputs(root: Path) -> list[str]:
 
 def found(root: Path, stages: Iterable[str]) -> list[Hook]:
     """The hooks of a repository, those of one phase by name. `stages`: those that hooks may name. Raises HookUnknown."""
-    return [_hook(each, tuple(stages)) for each in _files(root)]
+    known = _names(tuple(stages))
+    return [_hook(each, tuple(stages)) for each in _files(root) if _is_meant(each.name, known)]
 
 
 def _files(root: Path) -> list[Path]:
@@ -75,9 +76,17 @@ def _files(root: Path) -> list[Path]:
     return sorted(each for each in (root / FOLDER).glob("*") if each.suffix != ".md")
 
 
+def _names(stages: tuple[str, ...]) -> list[str]:
+    return [f"{when}-{of}" for when in ("before", "after") for of in (*PHASES, *stages)]
+
+
+def _is_meant(name: str, known: Iterable[str]) -> bool:
+    """Whether a name is a hook's, or a misspelt one. A team may have its own files there, such as git's hooks."""
+    return name.startswith(("before-", "after-")) or nearest(name, known) is not None
+
+
 def _hook(path: Path, stages: tuple[str, ...]) -> Hook:
-    known = [f"{when}-{of}" for when in ("before", "after") for of in (*PHASES, *stages)]
-    said = NAME.fullmatch(path.name)
+    known, said = _names(stages), NAME.fullmatch(path.name)
     name = f"{said['when']}-{said['of']}" if said else path.name
     if not said or name not in known:
         right = nearest(name, known)

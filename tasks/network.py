@@ -17,7 +17,7 @@ from tasks.settings import OF_PLAYBOOKS, TOLD, Read, read, role, setting
 INTERNET, BUCKET = "internet", "bucket"
 """Where a connection may go that is no service of a role."""
 APPLICATION = "application"
-"""In place of a user's name: the one that the role of that name makes."""
+"""In place of a user's name: those that the role of that name makes."""
 FIREWALL, PROXY, RESOLVER = "firewall", "proxy", "resolver"
 LISTED = "listed"
 """The environment's `egress` with which hosts reach what is listed, through the proxy, and nothing else."""
@@ -57,7 +57,7 @@ class Connection:
     ports: tuple[int, ...] = setting("ports of the internet", (), form=forms.between(1, 65535))
     protocol: Literal["tcp", "udp"] = setting("the protocol, of the internet", "tcp")
     users: tuple[str, ...] = setting(
-        "users of the host that connect, `application` for the application's; none: all of them",
+        "users of the host that connect, `application` for both of the application's; none: all of them",
         (),
         form=forms.USER,
     )
@@ -350,16 +350,16 @@ def firewall(
     place: Topology,
     *,
     networks: Mapping[str, Sequence[str]],
-    user: str,
+    users: Sequence[str],
     bucket: int,
 ) -> dict[str, list[Rule]]:
     """What the hosts' own firewall admits from elsewhere, lets out, and lets whom reach on its own host.
 
-    `networks`: those of each setting that `open_to` may name; `user`: the application's; `bucket`: the bucket's port.
+    `networks`: those of each setting that `open_to` may name; `users`: the application's; `bucket`: the bucket's port.
     """
 
-    def named(users: Iterable[str]) -> list[str]:
-        return [user if each == APPLICATION else each for each in users]
+    def named(declared: Iterable[str]) -> list[str]:
+        return [name for each in declared for name in (users if each == APPLICATION else (each,))]
 
     admits, lets_out, local = list[Rule](), list[Rule](), list[Rule]()
     for each in network.services:

@@ -187,7 +187,7 @@ class GoingLive:
         "which files are kept for `release.static_hours`, by version and outside of the releases", None
     )
     writable: Words = setting(
-        "folders inside a release that the application's user may write in, beside those that releases share; all else is root's",
+        "folders inside a release that commands and pages write in, beside those that releases share; all else is root's",
         (),
     )
     lent: Words = setting(

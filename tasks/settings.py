@@ -657,6 +657,7 @@ TOLD = {
         "name",
         "path",
         "user",
+        "web_user",
         "host_name",
         "host_names",
         "base_url",
@@ -673,7 +674,7 @@ TOLD = {
     "proxy": ("listed", "variables"),
     "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),
-    "shared": ("crypt_key",),
+    "shared": ("crypt_key", "writable"),
 }
 """The options of each role that the pipeline itself tells: neither settings nor a matter of profiles."""
 

@@ -33,6 +33,13 @@ def test_a_repository_without_hooks_has_none(tmp_path):
     assert (hooks.found(tmp_path, STAGES), hooks.for_hosts(tmp_path), hooks.inputs(tmp_path)) == ([], [], [])
 
 
+@pytest.mark.parametrize("name", ["pre-commit", "lib.sh", "useCart.ts", "prepare-commit-msg"])
+def test_a_team_s_own_files_are_left_alone(tmp_path, name):
+    written(tmp_path, name, "anything")
+    (tmp_path / "hooks/own").mkdir()
+    assert (hooks.found(tmp_path, STAGES), hooks.for_hosts(tmp_path)) == ([], [])
+
+
 def test_a_name_says_when_where_and_as_whom(tmp_path):
     for name in ("before-live", "after-open.root.must", "after-server", "README.md"):
         written(tmp_path, name)
@@ -51,6 +58,8 @@ def test_a_name_says_when_where_and_as_whom(tmp_path):
     [
         ("before-lvie", SCRIPT, "did you mean before-live? known: before- or after-, and one of bring, live"),
         ("live", SCRIPT, "is no hook"),
+        ("befor-live", SCRIPT, "did you mean before-live?"),
+        ("before-work", SCRIPT, "is no hook"),
         ("before-live.sh", SCRIPT, "sh cannot be said of it (can: root)"),
         ("before-live.must", SCRIPT, "must cannot be said of it (can: root)"),
         ("after-settle.must", SCRIPT, "must cannot be said of it (can: root)"),

@@ -82,9 +82,10 @@ def test_a_group_on_a_machine_of_its_own_is_a_line_of_where_the_roles_are():
     assert network.told(found, data)["mariadb"]["sql"]["bind"] == network.ALL
     networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}
     rules = [
-        network.firewall(found, each, networks=networks, user="shop", bucket=443) for each in (app, data)
+        network.firewall(found, each, networks=networks, users=["web-shop", "shop"], bucket=443)
+        for each in (app, data)
     ]
-    way = {"protocol": "tcp", "ports": [3306], "users": ["shop"], "networks": ["10.0.0.2/32"]}
+    way = {"protocol": "tcp", "ports": [3306], "users": ["web-shop", "shop"], "networks": ["10.0.0.2/32"]}
     assert [way in each["lets_out"] for each in rules] == [True, False]
     admits = {"port": 3306, "networks": ["10.0.0.1/32"]}
     assert [admits in each["admits"] for each in rules] == [False, True]

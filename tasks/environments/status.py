@@ -7,9 +7,9 @@ import datetime
 import http.client
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tasks.backup import access
@@ -20,11 +20,13 @@ from tasks.digest import Digest
 from tasks.environments import cost, inventory
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
 from tasks.release import history
+from tasks.run import full_host_name, full_store_names
 from tasks.version import Version
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
     from tasks.run import Run
+    from tasks.settings import Environment
 
 PATIENCE = 1.5
 """Seconds that a site has to answer; all sites are asked in parallel."""
@@ -35,7 +37,7 @@ NO_VERSION, NO_DIGEST = Version(), Digest()
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentStatus:
-    """One environment. `health`: what its site answered just now; `busy`: who holds its lease."""
+    """One environment. `health`: what its site answered just now; `stores`: the same of its other host names, by URL; `busy`: who holds its lease."""
 
     environment: str
     branch: str = ""
@@ -54,6 +56,7 @@ class EnvironmentStatus:
     health: str = ""
     backup: BackupAge | None = None
     """None where nothing is backed up."""
+    stores: Mapping[str, str] = field(default_factory=dict)
 
 
 def look(run: Run) -> list[EnvironmentStatus]:
@@ -62,7 +65,7 @@ def look(run: Run) -> list[EnvironmentStatus]:
     found = survey(run, [layout.below("history"), layout.below("machines")])
     # an environment with neither a machine nor a history is left to the sweep
     known = {
-        name: host_name(run, found, name)
+        name: site_names(run, found.settings[environment], name)
         for name, own in found.environments.items()
         if (environment := found.names.environment(name))
         and environment not in found.elsewhere
@@ -70,18 +73,18 @@ def look(run: Run) -> list[EnvironmentStatus]:
     }
     prices = cost.prices()
     with ThreadPoolExecutor(max_workers=8) as pool:
-        answers = pool.submit(health, run, list(known.values()))
+        answers = pool.submit(health, run, [each for names in known.values() for each in names])
         last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
         holders = pool.map(lambda name: _holder(run.store, name), known)
         ages = pool.map(lambda name: _backup(run, found, name), known)
         rows = zip(known.items(), last, holders, ages, strict=True)
         return [
             dataclasses.replace(
-                _status(run, found.environments[name], site, release, holder, answers.result()),
+                _status(run, found.environments[name], sites, release, holder, answers.result()),
                 cost=round(cost.of(found.environments[name], found.at, prices).money, 2),
                 backup=backup,
             )
-            for (name, site), release, holder, backup in rows
+            for (name, sites), release, holder, backup in rows
         ]
 
 
@@ -91,10 +94,10 @@ def elsewhere(run: Run) -> list[str]:
     return [f"{name} is elsewhere: doit environment={name} status" for name in names]
 
 
-def host_name(run: Run, found: Inventory, identity: str) -> str:
-    """The host name of an environment's site."""
-    name = found.names.environment(identity)
-    return f"{(name and found.settings[name].host_name) or identity}.{run.pipeline.dns_zone}".lower()
+def site_names(run: Run, found: Environment, identity: str) -> list[str]:
+    """The host names of an environment's site: its own first, then those of its stores."""
+    zone = run.pipeline.dns_zone
+    return [full_host_name(found, identity, zone), *full_store_names(found, identity, zone)]
 
 
 def health(run: Run, names: Iterable[str]) -> dict[str, str]:
@@ -110,7 +113,7 @@ def health(run: Run, names: Iterable[str]) -> dict[str, str]:
 
 
 def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[str]:
-    """A line for each environment, in columns."""
+    """A line for each environment, in columns, and one for each host name of a store."""
     head = (
         "environment",
         "branch",
@@ -125,20 +128,24 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
         "",
     )
     rows = [
-        (
-            each.environment,
-            each.branch,
-            each.commit.marked,
-            each.digest.id,
-            age(each.since, now),
-            ", ".join(each.machines) or "none",
-            each.health,
-            backed_up(each.backup, now),
-            each.owner,
-            f"{each.cost:.2f}",
-            f"held by {each.busy}" if each.busy else each.url,
-        )
+        row
         for each in found
+        for row in (
+            (
+                each.environment,
+                each.branch,
+                each.commit.marked,
+                each.digest.id,
+                age(each.since, now),
+                ", ".join(each.machines) or "none",
+                each.health,
+                backed_up(each.backup, now),
+                each.owner,
+                f"{each.cost:.2f}",
+                f"held by {each.busy}" if each.busy else each.url,
+            ),
+            *(("  a store", *[" "] * 5, health, " ", " ", " ", url) for url, health in each.stores.items()),
+        )
     ]
     return columns([head, *rows]) if rows else ["there is no environment"]
 
@@ -177,13 +184,18 @@ def age(since: str, now: datetime.datetime) -> str:
 def _status(
     run: Run,
     own: EnvironmentInventory,
-    site: str,
+    sites: Sequence[str],
     release: history.LiveRelease | None,
     holder: str,
     answers: Mapping[str, str],
 ) -> EnvironmentStatus:
     tags, machines = own.tags, own.instances
     running = any(each.state == "running" for each in machines)
+    found = {
+        run.cloud.url(each): answers.get(each, f"unreachable: no answer in {PATIENCE} s") if running else ""
+        for each in sites
+    }
+    (url, health), *stores = found.items()
     return EnvironmentStatus(
         environment=own.identity,
         branch=release.branch if release else tags.get("branch", ""),
@@ -196,8 +208,9 @@ def _status(
         owner=tags.get("owner", ""),
         expires=tags.get("expires", ""),
         busy=holder,
-        url=run.cloud.url(site),
-        health=answers.get(site, f"unreachable: no answer in {PATIENCE} s") if running else "",
+        url=url,
+        health=health,
+        stores=dict(stores),
     )
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tasks import boundary
 from tasks.console.console import Console
 from tasks.infrastructure import hosts
 from tasks.release import history, stage
@@ -42,7 +43,7 @@ def _bring(run: Run) -> None:
     try:
         answers = _perform(run, AHEAD, stage.variables(run, stored.existing(run)))
     except Exception as problem:
-        run.console.event("release", f"not ready ahead: {problem}")
+        run.console.event("release", f"not ready ahead: {_told(run, problem)}")
         return
     if any(each.changed for each in answers):
         seconds = max(sum(seconds for _, seconds in each.steps) for each in answers)
@@ -57,7 +58,12 @@ def _discard(run: Run) -> None:
             _perform(run, AWAY, stage.variables_here(run, digest))
     except Exception as problem:
         # a host that does not answer, a lost lease: what is complete there is used or removed by a later release
-        run.console.event("release", f"what is ready ahead stays there: {problem}")
+        run.console.event("release", f"what is ready ahead stays there: {_told(run, problem)}")
+
+
+def _told(run: Run, problem: Exception) -> str:
+    """What failed. A bug of the pipeline is told as one, and its traceback is kept."""
+    return boundary.told(problem, run.root / boundary.ERRORS).told(run.variables)
 
 
 def _perform(run: Run, phases: Sequence[str], told: Mapping[str, object]) -> list[Answer]:

@@ -73,6 +73,8 @@ PR_SET_PDEATHSIG = 1
 """Of `linux/prctl.h`."""
 OUTPUT = 20_000
 """Characters of a failed command's output that are told."""
+SHARED = 0o002
+"""What commands write, pages may change: the umask. By their folders it has the group of both."""
 HOOK_SECONDS = 600.0
 """Seconds that a script of the repository has."""
 
@@ -88,7 +90,7 @@ class Failure(Exception):
 class HostRelease:
     """A release on this host: the plan, what is under way, and what was done.
 
-    The plan's words: `path`, `user`, `host_names` of the application; `shared`, `configured`: paths that releases share, and
+    The plan's words: `path`, `user` (of commands), `group` (of what they and pages write), `host_names` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature` of the tarball;
     `keep`, `static_hours`, `job_seconds`; `migrations`: patterns of files that change the database; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
     `hooks`: the scripts of the repository, each with `name`, `when`, `phase`, `root`, `must` and `text`; `commit`, `environment`, `host` for them.
@@ -339,16 +341,18 @@ class HostRelease:
             place = inside(part, str(Path(each).parent)) / Path(each).name
             place.parent.mkdir(parents=True, exist_ok=True)
             if not self.linked("current") and each not in self.plan["configured"] and os.path.lexists(place):
-                # as the user, whose the shared folder is
-                to = f"{(shared / each).parent}/"
-                self.must(["cp", "--archive", "--no-clobber", each, to], cwd=part)
+                # as the user, whose the shared folder is, and with its group: both write there
+                if not place.is_symlink():
+                    self.must(["chmod", "--recursive", "g+w", str(place)], root=True, cwd=part)
+                copy = ["cp", "--recursive", "--no-dereference", "--preserve=timestamps", "--no-clobber"]
+                self.must([*copy, each, f"{(shared / each).parent}/"], cwd=part)
             remove(place)
             place.symlink_to(shared / each)
         # last: what the user may write leads root nowhere
         for each in self.profile.get("writable", ()):
             place = inside(part, each)
             place.mkdir(parents=True, exist_ok=True)
-            self.give(place)
+            self.share(place)
         tree = manifest(unpacked.lines(self.plan["shared"], self.profile.get("writable", ())))
         verified = {"sha256": self.plan["sha256"], "signer": self.signer, "tree": tree}
         replace(part / ".verified", json.dumps(verified) + "\n")
@@ -356,10 +360,23 @@ class HostRelease:
         replace(self.marker, self.plan["sha256"] + "\n")
         shutil.rmtree(self.tarball.parent)
 
-    def give(self, path: Path) -> None:
-        """To the application's user, with all that is in it. Where links lead is left alone."""
-        owner = f"{self.account.pw_uid}:{self.account.pw_gid}"
+    def give(self, path: Path, group: int | None = None) -> None:
+        """To the commands' user, with all that is in it. Where links lead is left alone."""
+        owner = f"{self.account.pw_uid}:{self.account.pw_gid if group is None else group}"
         self.must(["chown", "--no-dereference", "--recursive", owner, str(path)], root=True, cwd=self.root)
+
+    def share(self, path: Path) -> None:
+        """The same, for commands and pages: what one of them makes there, the other may change and replace."""
+        self.give(path, self.group)
+        self.must(["chmod", "--recursive", "g+rwX", str(path)], root=True, cwd=self.root)
+        self.must(
+            ["find", str(path), "-type", "d", "-exec", "chmod", "g+s", "{}", "+"], root=True, cwd=self.root
+        )
+
+    @property
+    def group(self) -> int:
+        """That of what commands and pages write; `server` makes it."""
+        return grp.getgrnam(self.plan["group"]).gr_gid
 
     @property
     def static(self) -> Path:
@@ -618,10 +635,10 @@ class HostRelease:
                 place = inside(self.folder, each)
                 remove(part)
                 self.must(["cp", "--archive", str(place), str(part)], root=True)
+                self.give(part)
                 for one in self.plan["configured"]:
                     if Path(one).is_relative_to(each):
                         self.configure(part / Path(one).relative_to(each), empty=configured)
-                self.give(part)
                 mine.mkdir(parents=True, exist_ok=True)
                 place.replace(mine / urllib.parse.quote(each, safe=""))
                 part.replace(place)
@@ -635,11 +652,12 @@ class HostRelease:
             self.share_again()
 
     def configure(self, place: Path, *, empty: bool) -> None:
-        """In place of the link to the shared configuration, nothing or an empty file of the application's user."""
+        """In place of the link to the shared configuration, nothing or an empty file of the commands' user, which pages read too."""
         remove(place)
         if empty:
             place.touch(mode=0o600, exist_ok=False)
-            self.give(place)
+            self.give(place, self.group)
+            place.chmod(0o640)
 
     def share_again(self) -> None:
         """What was lent is as it was released, and the shared configuration is linked, whatever was there."""
@@ -670,7 +688,8 @@ class HostRelease:
             f"--regid={self.account.pw_gid}",
             "--init-groups",
         ]
-        script = f'"$@" > {shlex.quote(str(output))} 2>&1; echo $? > {shlex.quote(str(code))}'
+        # its output is root's alone
+        script = f'umask 077; exec > {shlex.quote(str(output))} 2>&1; umask {SHARED:03o}; "$@"; echo $? > {shlex.quote(str(code))}'
         settings = [f"--setenv={name}={value}" for name, value in self.environment().items()]
         start = [
             "systemd-run",
@@ -1016,7 +1035,7 @@ class HostRelease:
             self.steps[-1] = (name, round(time.monotonic() - begun, 2))
 
     def environment(self) -> dict[str, str]:
-        """What a login of the application's user would have."""
+        """What a login of the commands' user would have."""
         name = self.account.pw_name
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -1033,7 +1052,7 @@ class HostRelease:
     def started(
         self, command: Sequence[str], *, cwd: Path | None = None, root: bool = False, **how: Any
     ) -> Iterator[subprocess.Popen[str]]:
-        """A command of the application's user, in the release's folder. It is ended where the block fails."""
+        """A command of the commands' user, in the release's folder. It is ended where the block fails."""
         account = self.account
         if not root and os.geteuid() == 0:
             groups = [each.gr_gid for each in grp.getgrall() if account.pw_name in each.gr_mem]
@@ -1042,7 +1061,7 @@ class HostRelease:
             child = subprocess.Popen(
                 list(command),
                 cwd=cwd or self.folder,
-                umask=0o022,
+                umask=0o022 if root else SHARED,
                 process_group=0,
                 preexec_fn=end_with_parent,
                 text=True,

@@ -283,6 +283,7 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
     )
     return {
         **{name: told[f"application_{name}"] for name in ("path", "user", "host_names")},
+        "group": told["application_web_user"],
         **{name: told[f"release_{name}"] for name in names},
         "shared": [*dict.fromkeys([*shared, *configured])],
         "configured": configured,

@@ -42,7 +42,7 @@ def parts(run: Run) -> dict[str, object]:
         "public_keys": list(run.pipeline.public_keys),
         "host name": run.host_name,
         "stores": {name: plain(each) for name, each in run.stores.items()},
-        "profile": plain(run.profile.server),
+        "profile": {**plain(run.profile.server), "writable": list(run.profile.release.writable)},
     }
 
 
@@ -116,7 +116,7 @@ def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
         run.network,
         place,
         networks={name: getattr(settings, name) for name in network.OPEN_TO},
-        user=run.pipeline.name,
+        users=[web_user(run), run.pipeline.name],
         bucket=run.cloud.bucket_port,
     )
     return {
@@ -189,6 +189,7 @@ def _application(run: Run) -> dict[str, Any]:
     return {
         "application_name": name,
         "application_user": name,
+        "application_web_user": web_user(run),
         "application_path": f"/srv/{name}",
         "application_host_name": run.host_name,
         "application_host_names": list(run.host_names),
@@ -206,9 +207,15 @@ def _application(run: Run) -> dict[str, Any]:
         "database_user": name,
         "database_password": known.database_password,
         "shared_crypt_key": known.crypt_key,
+        "shared_writable": list(run.profile.release.writable),
         "search_password": search.password(run, known.search_password),
         **(access.variables(run, known) if access.ROLE in run.profile.server.roles else {}),
     }
+
+
+def web_user(run: Run) -> str:
+    """The user that answers visitors. Linux knows 32 characters of a name."""
+    return f"web-{run.pipeline.name}"[:32]
 
 
 def own(told: Mapping[str, Any]) -> dict[str, str]:

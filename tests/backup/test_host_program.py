@@ -63,6 +63,7 @@ class Machine:
             "database": "",
             "paths": ["media", "none"],
             "user": "root",
+            "group": "root",
             "close": "var/closed",
             "pause": [],
             "after": [["touch", "flushed"]],

@@ -118,8 +118,8 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     for path in ("/uploads/.hidden", "/.env", "/..%2f.env", "/../.env"):
         assert visitor.ask(path)[0] in (400, 404), path
 
-    # the environment file: settings and secrets, root's, for the application's user to read
-    assert on_host("stat -c %a.%U.%G /srv/board/shared/.env").strip() == "640.root.board"
+    # the environment file: settings and secrets, root's, for pages and commands to read
+    assert on_host("stat -c %a.%U.%G /srv/board/shared/.env").strip() == "640.root.web-board"
     assert on_host("readlink /srv/board/current/.env").strip() == "/srv/board/shared/.env"
     assert r'GREETING="\"5 \$\" for = \\"' in on_host("cat /srv/board/shared/.env")
 

@@ -87,7 +87,7 @@ def test_a_request_that_would_write_into_the_configuration_leaves_no_drift(site,
     status, answer = site.get("/graphql", "{}")
     assert (status, json.loads(answer)["data"]["products"]["total_count"]) == (200, 9)
     owned = site.ssh("stat -c %U:%G:%a /srv/shop/shared/app/etc/env.php", tmp=tmp_path)
-    assert owned.strip() == "root:shop:640"
+    assert owned.strip() == "root:web-shop:640"
     assert site.stages("release") == UNCHANGED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import json
 import threading
 import time
 
@@ -50,6 +51,31 @@ for _ in range(100):
 else:
     raise SystemExit("no consumer has read it")
 """
+
+
+PAGE = """
+import pathlib, socket, struct, time
+
+def record(kind, body=b""):
+    return struct.pack("!BBHHBB", 1, kind, 1, len(body), 0, 0) + body
+
+script = pathlib.Path(f"/tmp/{{time.time_ns()}}.php")  # PHP-FPM looks at no file again
+script.write_text("<?php chdir('/srv/shop/current');" + {php!r})
+script.chmod(0o644)
+release = pathlib.Path("/srv/shop/current").resolve().name
+told = {{b"SCRIPT_FILENAME": bytes(script), b"SCRIPT_NAME": b"/page.php", b"REQUEST_METHOD": b"GET"}}
+words = b"".join(bytes((len(name), len(value))) + name + value for name, value in told.items())
+said = b""
+with socket.socket(socket.AF_UNIX) as asked:
+    asked.connect(f"/run/php/shop-{{release}}.sock")
+    asked.sendall(record(1, struct.pack("!HB5x", 1, 0)) + record(4, words) + record(4) + record(5))
+    with asked.makefile("rb") as answer:
+        while (head := answer.read(8)) and head[1] != 3:
+            size, padding = struct.unpack("!4xHBx", head)
+            said += answer.read(size + padding)[:size]
+print(said.decode().partition("\\r\\n\\r\\n")[2])
+"""
+"""A PHP script, answered by PHP-FPM of the live release as a page is."""
 
 
 EXPORTS = """
@@ -435,14 +461,82 @@ def test_neither_the_web_server_nor_the_application_writes_into_released_code(go
 
     places = f"{folder}/releases/guarded {folder}/static {folder}/shared/app"
     assert writable("www-data", places) == []
-    assert {each.split("/")[5] for each in writable(user, places)} == {"var"}
-    assert (
-        writable(
-            user,
-            f"{folder} -maxdepth 2 -path {folder}/copies -prune -false -o -not -path {folder}/shared/\\*",
+    above = f"{folder} -maxdepth 2 -path {folder}/copies -prune -false -o -not -path {folder}/shared/\\*"
+    assert writable(user, above) == []
+    web, shared = application["application_web_user"], site.run.profile.server.roles["shared"]["directories"]
+    for each in (user, web):
+        assert {path.split("/")[5] for path in writable(each, places)} == {"var"}
+    brought = [path.removeprefix(f"{folder}/shared/") for path in writable(web, f"{folder}/shared")]
+    assert {*shared} <= {*brought}
+    assert [path for path in brought if not path.startswith(tuple(shared))] == []
+
+
+@pytest.mark.promise("both-replace-what-the-other-makes", "pages-are-no-commands")
+def test_pages_and_commands_replace_each_other_s_files_and_pages_get_no_further(go_live, site, tmp_path):
+    application = server.variables(site.run)
+    user, web = application["application_user"], application["application_web_user"]
+    go_live("shares")
+
+    def page(php):
+        return json.loads(shell.python(site.host, "release", PAGE.format(php=php)))
+
+    def job(script):
+        run = f"systemd-run --quiet --wait --uid={user} /usr/local/sbin/cron_job"
+        site.ssh(f'{run} sh -ec "{script}"', tmp=tmp_path)
+
+    for place in ("var/mixed", "pub/media/mixed"):
+        job(f"mkdir -p {place}/cron; cd {place}/cron; echo cron > one; echo cron > two")
+        did = page(
+            f"chdir('{place}/cron'); echo json_encode([file_put_contents('one', 'page', FILE_APPEND), "
+            "file_put_contents('new', 'page'), rename('new', 'two'), mkdir('../page'), "
+            "file_put_contents('../page/one', 'page'), file_put_contents('../page/two', 'page')]);"
         )
-        == []
-    )
+        assert did == [4, 4, True, True, 4, 4]
+        job(f"cd {place}/page; echo cron >> one; echo cron > new; mv new two; rm -r ../cron")
+        left = site.ssh(f"cd /srv/shop/current/{place} && ls && cat page/one page/two", tmp=tmp_path)
+        assert left.split() == ["page", "pagecron", "cron"]
+        site.ssh(f"rm -r /srv/shop/current/{place}", tmp=tmp_path)
+
+    # a worker is a command that runs
+    worker = "systemctl show --property=MainPID --value worker-product_action_attribute.update@1"
+    until(lambda: int(site.ssh(worker, tmp=tmp_path)))
+    pid = int(site.ssh(worker, tmp=tmp_path))
+    assert page(
+        f"$may = ['environ' => @file_get_contents('/proc/{pid}/environ'), 'memory' => (bool) @fopen('/proc/{pid}/mem', 'r'), "
+        f"'signal' => posix_kill({pid}, 0), 'code' => @file_put_contents('pub/index.php', '', FILE_APPEND), "
+        "'beside' => @file_put_contents('pub/new.php', ''), 'link' => @symlink('/tmp', '/srv/shop/current.new'), "
+        "'write' => is_writable('app/etc/env.php'), 'read' => is_readable('app/etc/env.php')];"
+        "exec('flock --nonblock /srv/shop true', $said, $may['lock']); exec('id -un; umask', $may['who']);"
+        "$may['limits'] = array_map(ini_get(...), ['memory_limit', 'max_input_vars', 'max_execution_time']);"
+        "echo json_encode($may);"
+    ) == {
+        **dict.fromkeys(("environ", "memory", "signal", "code", "beside", "link", "write"), False),
+        "read": True,
+        "lock": 66,  # it cannot open the folder
+        "who": [web, "0002"],
+        "limits": ["512M", "10000", "600"],
+    }
+    said = site.ssh("php -i", tmp=tmp_path)
+    for limit in ("memory_limit => 2G", "max_input_vars => 1000000", "max_execution_time => 0"):
+        assert limit in said
+
+
+def test_logs_of_pages_and_of_commands_are_rotated_together(site, tmp_path):
+    application = server.variables(site.run)
+    log = "/srv/shop/shared/var/log"
+    for name in ("application_user", "application_web_user"):
+        write = f"umask 0002; echo line > {log}/{name}.log"
+        site.ssh(f'runuser -u {application[name]} -- sh -c "{write}"', tmp=tmp_path)
+    # as /etc/logrotate.conf of Debian has it
+    site.ssh("(echo weekly; echo create; echo include /etc/logrotate.d/shop) > /tmp/rotate", tmp=tmp_path)
+    for _ in range(2):
+        site.ssh("logrotate --force --state /tmp/rotated /tmp/rotate", tmp=tmp_path)
+        for name in ("application_user", "application_web_user"):
+            site.ssh(f"echo more >> {log}/{name}.log", tmp=tmp_path)
+    found = site.ssh(f"ls {log}", tmp=tmp_path).split()
+    for name in ("application_user", "application_web_user"):
+        assert {f"{name}.log", f"{name}.log.1", f"{name}.log.2.gz"} <= {*found}
+        site.ssh(f"rm {log}/{name}.*", tmp=tmp_path)
 
 
 @pytest.mark.promise("the-one-before-stays")

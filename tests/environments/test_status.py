@@ -95,6 +95,23 @@ def test_the_status_of_ten_environments_does_not_wait_for_one_that_is_silent(run
     assert status.PATIENCE == 1.5
 
 
+@pytest.mark.promise("status-of-every-environment")
+def test_each_store_s_own_host_name_is_asked_and_shown(run, sites):
+    file = run.root / "environments/testing.yml"
+    file.write_text(file.read_text() + "stores:\n  de: {code: german}\n  fr: {code: french}\n")
+    made = environment(run, "stores")
+    sites.ill = f"de.{made.host_name}"
+    (found,) = [each for each in status.look(made) if each.environment == made.identity]
+    german, french = (f"http://{each}.{made.host_name}" for each in ("de", "fr"))
+    assert {url.rpartition(":")[0]: health.partition(":")[0] for url, health in found.stores.items()} == {
+        german: "ill",
+        french: "healthy",
+    }
+    assert found.health.startswith("healthy")
+    told = status.lines([found], NOW)
+    assert [german in each for each in told] == [False, False, True, False]
+
+
 @pytest.mark.promise("ill-and-unreachable")
 def test_a_host_that_refuses_connections_is_unreachable(run):
     made = environment(run, "main")
@@ -149,12 +166,13 @@ def test_a_line_for_each_environment_in_columns():
         status.EnvironmentStatus(environment="staging", branch="main", commit=Version("3fa9c2e71"), digest=Digest("5d8c"), machines=("i-1 running",),
                       since="2026-11-24T07:00:00+00:00", owner="web", cost=0.21, health="healthy: 200 in 0.02 s", url="http://staging/",
                       backup=BackupAge(newest="2026-11-24T09:00:00+00:00")),
-        status.EnvironmentStatus(environment="testing-0d6e4079e3"),
+        status.EnvironmentStatus(environment="testing-0d6e4079e3", stores={"http://de/": ""}),
     ]  # fmt: skip
     assert status.lines(found, NOW) == [
         "environment         branch  commit   release  age  machine      health                  backup               owner  USD",
         "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  none restored (3 h)  web    0.21  http://staging/",
         "testing-0d6e4079e3  -       -        -        -    none         -                       -                    -      0.00",
+        "  a store                                                       -                                                         http://de/",
     ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
@@ -93,11 +95,26 @@ def test_what_was_live_before_is_not_removed():
 
 
 @pytest.mark.promise("bringing-ahead-refuses-nothing")
-@pytest.mark.parametrize("problem", [DOWN, OSError("no room")])
-def test_what_cannot_be_brought_is_told_and_refuses_nothing(problem):
-    asked, said = decided(yes=True, bring=problem)
-    assert (asked, said) == ([BRING], [f"not ready ahead: {problem}"])
-    assert decided(yes=False, bring=problem) == ([BRING, DISCARD], said)
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (DOWN, str(DOWN)),
+        (OSError("no room"), "this machine: no room"),
+        (
+            TypeError("no digest"),
+            r"tasks/release/ahead.py:\d+: this is a bug of the pipeline: TypeError: no digest",
+        ),
+    ],
+)
+def test_what_cannot_be_brought_is_told_and_refuses_nothing(problem, told):
+    asked, (said,) = decided(yes=True, bring=problem)
+    assert asked == [BRING]
+    assert re.match(f"not ready ahead: {told if isinstance(problem, TypeError) else re.escape(told)}", said)
+    if problem is not DOWN:
+        kept = Path(said.rpartition("cat ")[2]).read_text()
+        assert kept.startswith("Traceback")
+        assert str(problem) in kept
+    assert decided(yes=False, bring=problem)[0] == [BRING, DISCARD]
 
 
 def test_what_cannot_be_removed_is_told():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import grp
 import http.server
 import io
 import json
@@ -48,6 +49,7 @@ UNIT = {"unit": "php@.service"}
 SYSTEMD_RUN = f"""#!{sys.executable}
 import os, subprocess, sys
 words = sys.argv[1:]
+os.umask(0o022)
 while words[0].startswith("--"):
     name, _, value = words.pop(0).partition("=")
     if name == "--working-directory":
@@ -125,7 +127,7 @@ class Host:
         self.units = folder / "log.units"
         self.units.mkdir()
         self.asked: list[tuple[str, str]] = []
-        self.user = getpass.getuser()
+        self.user, self.group = getpass.getuser(), grp.getgrgid(os.getegid()).gr_name
         self.knows()
         self.server, self.next = (self.serve(link) for link in ("current", "next"))
 
@@ -174,6 +176,7 @@ class Host:
             "phases": ALL,
             "path": str(self.root),
             "user": self.user,
+            "group": self.group,
             "host_names": ["shop.localhost", "de.shop.localhost"],
             "ports": {"80": self.server.server_port, "8090": self.next.server_port},
             "id": name,
@@ -283,10 +286,11 @@ def guarded(monkeypatch):
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone
         Path(folder).chmod(0o755)
         made = Host(Path(folder))
-        made.user = "nobody"
+        made.user, made.group = "nobody", "games"
         for each in ("media", "etc/env"):
-            shutil.chown(made.root / "shared" / each, "nobody")
-        (made.root / "shared/etc/env").chmod(0o600)
+            shutil.chown(made.root / "shared" / each, "nobody", "games")
+        (made.root / "shared/etc/env").chmod(0o640)
+        (made.root / "shared/media").chmod(0o2775)
         yield from started(made, monkeypatch)
 
 
@@ -589,9 +593,9 @@ def test_a_release_of_another_tarball_of_the_same_name_is_fetched_again(host):
 # --- whose it is -----------------------------------------------------------------------------------------
 
 
-def as_user(host, *command):
-    """What a command of the application's user prints."""
-    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+def as_user(host, *command, name="nobody", group="nogroup"):
+    """What a command of that user prints."""
+    user = ["setpriv", f"--reuid={name}", f"--regid={group}", "--clear-groups", *command]
     return subprocess.run(user, capture_output=True, text=True, cwd=host.root, check=True).stdout.split()
 
 
@@ -599,7 +603,8 @@ def as_user(host, *command):
 def test_code_is_root_s_and_the_application_writes_where_its_profile_says(guarded):
     guarded.tarball()
     tree = guarded.folder / "tree"
-    plan = guarded.plan("one", files={"bin/run": "run", "var/kept/file": "x"}, profile={"writable": ["var"]})
+    files = {"bin/run": "run", "var/kept/file": "x", "media/sub/icon": "i"}
+    plan = guarded.plan("one", files=files, profile={"writable": ["var"]})
     (tree / "bin/run").chmod(0o6777)
     (tree / "bin").chmod(0o2777)
     shutil.chown(tree / "bin/run", "nobody")
@@ -613,7 +618,26 @@ def test_code_is_root_s_and_the_application_writes_where_its_profile_says(guarde
     assert set(told.stdout.split()) == var
     assert set(as_user(guarded, "find", str(folder), "-writable", "-not", "-type", "l")) == var
     assert (folder / "bin/run").stat().st_mode & 0o7777 == 0o755
-    assert (guarded.root / "shared/media/logo").owner() == "nobody"  # the first release's own files
+    page = partial(as_user, guarded, name="games", group="games")  # who answers visitors
+    assert set(page("find", str(folder), "-writable", "-not", "-type", "l")) == var
+    media = guarded.root / "shared/media"  # with the first release's own files
+    files = {media, *(media / each for each in ("logo", "sub", "sub/icon"))}
+    assert {each.owner() for each in files} == {"nobody"}
+    assert set(page("find", str(media), "-writable")) == set(map(str, files))
+    page("sh", "-c", f"touch {media}/sub/other")
+    assert (media / "sub/other").group() == "games"
+
+
+@pytest.mark.promise("both-replace-what-the-other-makes")
+def test_what_a_migration_writes_pages_may_read_and_change(guarded):
+    writes = ["sh", "-ec", "mkdir var/made && echo x > var/made/file && stat -c '%a %U %G' etc/env > var/env"]
+    guarded.live("one", profile={**migration(writes), "writable": ["var"]})
+    made = guarded.root / "releases/one/var/made"
+    page = partial(as_user, guarded, name="games", group="games")
+    page("sh", "-ec", f"cd {made}; echo page >> file; mv file other")
+    assert as_user(guarded, "sh", "-ec", f"cd {made}; cat other; rm other") == ["x", "page"]
+    # the copy of the configuration, while it is lent
+    assert (made.parent / "env").read_text() == "640 nobody games\n"
 
 
 def test_no_link_of_the_tarball_leads_root_to_what_is_not_the_release_s(guarded):
@@ -1196,7 +1220,7 @@ def test_a_command_runs_as_the_application_s_user_who_can_read_its_script(host):
     release = phases.HostRelease({**host.plan("new"), "user": "nobody"})
     script = 'id -un; id -gn; echo "$HOME $USER $LOGNAME"; umask'
     ran = release.run(["sh", "/dev/stdin"], cwd=Path("/"), stdin=script)
-    assert ran.stdout.split("\n") == ["nobody", "nogroup", "/nonexistent nobody nobody", "0022", ""], ran
+    assert ran.stdout.split("\n") == ["nobody", "nogroup", "/nonexistent nobody nobody", "0002", ""], ran
     assert release.run(["id", "-un"], cwd=Path("/"), root=True).stdout.strip() == "root"
     assert release.run(["cat"], cwd=Path("/"), stdin=script).stdout == script
 

@@ -79,6 +79,7 @@ def test_all_shared_logs_are_rotated_by_one_entry():
         "shared",
         "logrotate.j2",
         application_user="shop",
+        application_web_user="web-shop",
         application_path="/srv/shop",
         shared_directories=["var/log", "var/report"],
     )

@@ -43,6 +43,8 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "self_shutdown_idle_hours": 3,
         "application_name": "shop",
         "application_user": "shopper",
+        "application_web_user": "web",
+        "shared_writable": ["var"],
         "application_path": "/srv/shop",
         "application_host_name": "shop.localhost",
         "application_host_names": ["shop.localhost", "de.shop.localhost", "at.shop.localhost"],
@@ -359,8 +361,8 @@ WANTED: dict[str, dict[str, str]] = {
         "collation-server": "utf8mb4_.*",
     },
     "roles/php/templates/php-fpm.conf.j2": {
-        "user": "shopper",
-        "group": "shopper",
+        "user": "web",  # no command's: it can neither signal nor read one
+        "group": "web",
         "listen": r"/run/php/shop-\$\{RELEASE\}\.\$\{GENERATION\}\.sock",  # each release has its own
         "listen.owner": "www-data",
         "listen.group": "www-data",
@@ -952,6 +954,7 @@ UNITS = {
     "roles/php/templates/php@.service.j2": {
         "Type": "notify",  # who starts it knows when it takes requests
         "Environment": "RELEASE=%i",
+        "UMask": "0002",  # commands change what it writes
         "WorkingDirectory": "/srv/shop/releases/%i",
         "KillSignal": "SIGQUIT",
         "KillMode": "mixed",
@@ -970,6 +973,7 @@ UNITS = {
     "roles/workers/templates/worker.service.j2": {
         "User": "shopper",
         "Group": "shopper",
+        "UMask": "0002",
         "WorkingDirectory": "/srv/shop/current",
         "PartOf": "workers.target",
         "Restart": "always",
@@ -1037,6 +1041,7 @@ def units_do_what_they_are_for(root: Path) -> list[Finding]:
     path = "roles/cron/templates/cron_job.j2"
     program = template(root, path, cron_unless="var/closed")
     steps = [
+        "umask 0002",
         "cd /srv/shop/current",
         "systemd-cat",
         "flock --shared /srv/shop/releases",
@@ -1045,11 +1050,11 @@ def units_do_what_they_are_for(root: Path) -> list[Finding]:
     ]
     if sorted(steps, key=program.find) != steps or min(map(program.find, steps)) < 0:
         found.append(
-            f"{path}: a job begins in maintenance, is not known to a release, or is lost where it fails"
+            f"{path}: a job begins in maintenance, is not known to a release, writes for itself alone, or is lost where it fails"
         )
     path = "roles/shared/templates/logrotate.j2"
     entry = template(root, path)
-    for wanted in ("su shopper shopper", "missingok", "compress"):
+    for wanted in ("su shopper web", "missingok", "compress"):
         if wanted not in [line.strip() for line in entry.splitlines()]:
             found.append(f"{path}: does not say `{wanted}`")
     if not re.search(r"(?m)^ +rotate [1-9]\d?$", entry):

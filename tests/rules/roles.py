@@ -264,9 +264,16 @@ OWNERS = {
     # the application reads its configuration, and writes no word into it
     "{{ application_path }}/shared/{{ __shared_file": {
         "owner": "root",
-        "group": "{{ application_user }}",
+        "group": "{{ application_web_user }}",
     },
     "{{ application_path }}/shared/{{ __shared_place": "root",
+    # what commands and pages write
+    "{{ application_path }}/shared/{{ __shared_directory": {
+        "owner": "{{ application_user }}",
+        "group": "{{ application_web_user }}",
+    },
+    # commands lock them, and pages cannot
+    "{{ application_path }}{{ __application_folder": {"owner": "root", "group": "{{ application_user }}"},
     "{{ application_path }}/shared/": "{{ application_user }}",
     "/etc/redis/": "redis",
 }
@@ -283,10 +290,12 @@ def _stated(root: Path, task: Task) -> Iterator[str]:
     if task.module not in WRITERS or (task.module == "file" and state in ("absent", "link")):
         return
     mode = task.arguments.get("mode")
-    if not isinstance(mode, str) or not re.fullmatch("0[0-7]{3}", mode):
-        yield f"the mode {mode!r} is not four digits in quotes"
+    # where its group writes, what is made in it has the group too
+    for_two = state == "directory" and task.arguments.get("group") == "{{ application_web_user }}"
+    if not isinstance(mode, str) or not re.fullmatch(f"{2 if for_two else 0}[0-7]{{3}}", mode):
+        yield f"the mode {mode!r} is not four digits in quotes, with the group's bit where two users write"
         return
-    if int(mode, 8) & 0o022:
+    if bool(int(mode, 8) & 0o020) != for_two or int(mode, 8) & 0o002:
         yield f"others may write it ({mode})"
     if task.target.endswith(".pem") and mode != "0600":
         yield f"others than its owner may read a private key ({mode})"
@@ -400,9 +409,12 @@ def the_application_s_commands_run_as_its_user(root: Path) -> list[Finding]:
         wanted = {"system": True, "create_home": False, "shell": "/usr/sbin/nologin"}
         told = {name: task.arguments.get(name) for name in wanted}
         found += [f"{task}: {name} is {told[name]}" for name in wanted if told[name] != wanted[name]]
-        found += [
-            f"{task}: belongs to other groups" for name in ("groups", "password") if name in task.arguments
-        ]
+        commands = task.arguments.get("name") == "{{ application_user }}"
+        groups = {"groups": ["{{ application_web_user }}"]} if commands else {}
+        if {
+            each: task.arguments[each] for each in ("groups", "password") if each in task.arguments
+        } != groups:
+            found.append(f"{task}: is in other groups than {groups}, or has a password")
     return found
 
 

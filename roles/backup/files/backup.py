@@ -53,7 +53,8 @@ class Settings:
         self.repository, self.region, self.host = said["repository"], said["region"], said["host"]
         self.password, self.key_id, self.key_secret = said["password"], said["key_id"], said["key_secret"]
         self.copy, self.database, self.paths = said["copy"], said["database"], said["paths"]
-        self.shared, self.current, self.user = said["shared"], said["current"], said["user"]
+        self.shared, self.current = said["shared"], said["current"]
+        self.user, self.group = said["user"], said["group"]
         self.state = said["state"]
         self.close, self.pause, self.after = said["close"], said["pause"], said["after"]
         self.trial = said["trial"]
@@ -403,8 +404,10 @@ def replaced(settings, dump, aside):
 
 
 def exchange(settings, new, place, aside):
-    """Put a fetched folder or file in place; what is there goes aside."""
-    run(["chown", "--recursive", "--no-dereference", f"{settings.user}:", new])
+    """Put a fetched folder or file in place, for commands and pages to write; what is there goes aside."""
+    run(["chown", "--recursive", "--no-dereference", f"{settings.user}:{settings.group}", new])
+    run(["chmod", "--recursive", "g+rwX", new])
+    run(["find", new, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"])
     os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
     if os.path.lexists(place):
         os.rename(place, aside)

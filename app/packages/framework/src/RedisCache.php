@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 namespace Shop\Framework;
 
-/** The cache in Redis; each release has its own prefix there, from env.php. */
+/** The cache in Redis; each release has its own prefix there, from env.php. And a copy in files, which commands and pages write in turn. */
 final class RedisCache implements Cache
 {
     public function __construct(private readonly Configuration $configuration, private readonly Log $log)
@@ -21,7 +21,9 @@ final class RedisCache implements Cache
                 return json_decode($found, true);
             }
             $value = $make();
-            $redis->set($key, json_encode($value, JSON_THROW_ON_ERROR), ['ex' => $seconds]);
+            $text = json_encode($value, JSON_THROW_ON_ERROR);
+            Folder::rewrite("{$this->configuration->root}/var/cache/" . hash('sha256', $key), $text);
+            $redis->set($key, $text, ['ex' => $seconds]);
             return $value;
         } catch (\RedisException $problem) {
             $this->log->write('system', "cache: {$problem->getMessage()}");
@@ -31,6 +33,7 @@ final class RedisCache implements Cache
 
     public function flush(): void
     {
+        Folder::empty("{$this->configuration->root}/var/cache");
         foreach (array_keys($this->configuration->need('cache/frontend')) as $frontend) {
             try {
                 $this->connect($frontend)->flushDB();
