@@ -110,7 +110,7 @@ def test_where_egress_is_listed_only_proxy_and_resolver_get_out():
         found,
         Topology(hosts={each.role: ["10.0.0.1"] for each in found.services}, here=["10.0.0.1"]),
         networks={"ssh_from": ["0.0.0.0/0"], "http_from": ["0.0.0.0/0"]},
-        user="shop",
+        users=["shop"],
         bucket=443,
     )
     local = {(each["protocol"], each["port"]): each["users"] for each in rules["local"]}

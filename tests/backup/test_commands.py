@@ -71,6 +71,6 @@ def test_staging_is_restored_without_a_confirmation(typed):
 @pytest.mark.promise("no-backup-where-teardown-is")
 def test_what_a_teardown_would_make_unreadable_is_not_backed_up(typed, checkout):
     path = checkout / "environments" / "testing.yml"
-    path.write_text(f'{path.read_text()}backup: {{at: "03:30"}}\n')
+    path.write_text(path.read_text().replace("egress: listed", 'egress: open\nbackup: {at: "03:30"}'))
     with pytest.raises(SettingWrong, match=r"backup.at: should be empty where `stages` or `also`"):
         typed(BackupCommand, environment="testing")

@@ -258,7 +258,7 @@ def restore(settings, when):
             )
         told = measured(settings, settings.shared)
         for command in settings.after if os.path.exists(settings.current) else ():
-            run(["runuser", "--user", settings.user, "--", *command], cwd=settings.current)
+            run(["runuser", "--user", settings.user, "--", *command], cwd=settings.current, umask=0o002)
     shutil.rmtree(fetched)
     print(
         f"restored {meant['id'][:8]} of {meant['time']} UTC; what was there is in {aside} for {settings.aside_days} days"
@@ -369,7 +369,7 @@ def closed(settings, aside):
     jobs = os.open(settings.jobs, os.O_RDONLY)
     try:
         if flag:
-            run(["runuser", "--user", settings.user, "--", "touch", flag])
+            run(["runuser", "--user", settings.user, "--", "touch", flag], umask=0o002)
         if settings.pause:
             run(["systemctl", "stop", *settings.pause])
         # jobs of cron hold it while they run; one that does not end is not waited for
