@@ -163,7 +163,7 @@ def of(
         if wanted is None or wanted.host:
             outward.append((client, replace(each, ports=(wanted.port,)) if wanted else each))
     made = Network(services=tuple(services.values()), outward=tuple(outward))
-    if egress == LISTED:
+    if egress == LISTED and options:  # what has no roles has no firewall either
         made = _through_the_proxy(made, options[PROXY])
     _accept_order(made, tuple(options), profile)
     return made

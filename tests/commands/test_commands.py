@@ -123,7 +123,7 @@ def test_the_list_shows_each_path_with_its_git_id_below_its_folder(project):
         row = next(line for line in rows if line.split()[0] == name)
         assert row.split() == [name, git(project, "rev-parse", f"HEAD:{path}")[:12]]
     assert [line for line in listed[:tarball] if line.endswith("/")] == [
-        f"    {folder}/" for folder in ("applications", "playbooks", "roles", "tasks")
+        f"    {folder}/" for folder in ("applications", "playbooks", "roles", "tasks", "tasks/backup")
     ]
 
 

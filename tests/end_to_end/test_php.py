@@ -229,7 +229,15 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     # the clock, and what the machine has
     until(lambda: "notes, http://" in on_host("cat /srv/board/shared/var/log/schedule.log || true"), 90)
     listening = on_host("ss --listening --tcp --numeric --no-header").splitlines()
-    assert {line.split()[3].rpartition(":")[2] for line in listening} == {"22", "80", "443", "3306", "8090"}
+    assert {line.split()[3].rpartition(":")[2] for line in listening} == {
+        "22",
+        "53",
+        "80",
+        "443",
+        "3128",
+        "3306",
+        "8090",
+    }
     selected = on_host("dpkg --get-selections").splitlines()
     packages = [line.split()[0] for line in selected if line.endswith("\tinstall")]
     assert {"nginx", "php8.2-fpm", "cron"} <= set(packages)

@@ -50,7 +50,14 @@ def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     assert "nginx" in packages
     assert [each for each in packages if each.startswith(("php", "mariadb", "varnish", "redis"))] == []
     listening = pages.ssh("ss --listening --tcp --numeric --no-header", tmp=tmp_path).splitlines()
-    assert {line.split()[3].rpartition(":")[2] for line in listening} == {"22", "80", "443", "8090"}
+    assert {line.split()[3].rpartition(":")[2] for line in listening} == {
+        "22",
+        "53",
+        "80",
+        "443",
+        "3128",
+        "8090",
+    }
     secrets = pages.run.cloud.client("ssm").get_parameters_by_path(Path=pages.run.secrets_folder)[
         "Parameters"
     ]

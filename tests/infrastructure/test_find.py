@@ -46,7 +46,7 @@ def test_everything_that_was_made_is_found(run):
     found = find.everything(run)
     assert found.key
     assert found.group
-    assert {port for port, _ in found.rules} == {22, 80}
+    assert {port for port, _ in found.rules} == {22, 80, 443}
     ways = {(each.protocol, each.first) for each in found.outward}
     assert ways == infrastructure.wanted(run, None).ways_out
     assert [each.tags for each in found.machines] == [find.tags(run)]

@@ -705,9 +705,9 @@ class Ssm(Client):
             "describe_parameters", lambda: {"Parameters": [{"Name": each} for each in self.world.parameters]}
         )
 
-    def put_parameter(self, Name, Value, Type):  # noqa: N803
+    def put_parameter(self, Name, Value, Type, Overwrite=False):  # noqa: N803
         def effect():
-            if Name in self.world.parameters:
+            if Name in self.world.parameters and not Overwrite:
                 raise refused("ParameterAlreadyExists")
             self.world.parameters[Name] = Value
             self.world.truth.made(self.process, Name.split("/")[2])
