@@ -63,7 +63,7 @@ class Machine:
             "database": "",
             "paths": ["media", "none"],
             "user": "root",
-            "group": "root",
+            "group": "games",
             "close": "var/closed",
             "pause": [],
             "after": [["touch", "flushed"]],
@@ -158,6 +158,9 @@ def test_what_was_backed_up_is_as_it_was_again(run, machine):
     assert (bool(seen.newest), seen.restored) == (True, "")
     said, told = machine.run("restore", "newest").splitlines()
     assert machine.state() == second
+    media = machine.folder / "shared" / "media"  # which commands and pages write
+    shared = [(each.group(), oct(each.stat().st_mode & 0o7070)) for each in (media, media / "a.jpg")]
+    assert shared == [("games", "0o2070"), ("games", "0o60")]
     assert (machine.folder / "current" / "flushed").exists()
     assert not (machine.folder / "current" / "var" / "closed").exists()
     (aside,) = (machine.folder / "aside").iterdir()

@@ -406,8 +406,9 @@ def replaced(settings, dump, aside):
 def exchange(settings, new, place, aside):
     """Put a fetched folder or file in place, for commands and pages to write; what is there goes aside."""
     run(["chown", "--recursive", "--no-dereference", f"{settings.user}:{settings.group}", new])
-    run(["chmod", "--recursive", "g+rwX", new])
-    run(["find", new, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"])
+    if not os.path.islink(new):
+        run(["chmod", "--recursive", "g+rwX", new])
+        run(["find", new, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"])
     os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
     if os.path.lexists(place):
         os.rename(place, aside)
