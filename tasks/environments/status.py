@@ -59,7 +59,7 @@ class EnvironmentStatus:
     stores: Mapping[str, str] = field(default_factory=dict)
 
 
-def look(run: Run) -> list[EnvironmentStatus]:
+def look(run: Run, patience: float = PATIENCE) -> list[EnvironmentStatus]:
     """The status of every environment, by name."""
     # neither tarballs nor layers, of which there are thousands
     found = survey(run, [layout.below("history"), layout.below("machines")])
@@ -73,14 +73,14 @@ def look(run: Run) -> list[EnvironmentStatus]:
     }
     prices = cost.prices()
     with ThreadPoolExecutor(max_workers=8) as pool:
-        answers = pool.submit(health, run, [each for names in known.values() for each in names])
+        answers = pool.submit(health, run, [each for names in known.values() for each in names], patience)
         last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
         holders = pool.map(lambda name: _holder(run.store, name), known)
         ages = pool.map(lambda name: _backup(run, found, name), known)
         rows = zip(known.items(), last, holders, ages, strict=True)
         return [
             dataclasses.replace(
-                _status(run, found.environments[name], sites, release, holder, answers.result()),
+                _status(run, found.environments[name], sites, release, holder, answers.result(), patience),
                 cost=round(cost.of(found.environments[name], found.at, prices).money, 2),
                 backup=backup,
             )
@@ -100,13 +100,13 @@ def site_names(run: Run, found: Environment, identity: str) -> list[str]:
     return [full_host_name(found, identity, zone), *full_store_names(found, identity, zone)]
 
 
-def health(run: Run, names: Iterable[str]) -> dict[str, str]:
+def health(run: Run, names: Iterable[str], patience: float) -> dict[str, str]:
     """What each site answers: `healthy: 200 in 0.02 s`. A site that is too slow is left out."""
     said: dict[str, str] = {}
-    threads = [threading.Thread(target=_ask, args=(run, name, said), daemon=True) for name in names]
+    threads = [threading.Thread(target=_ask, args=(run, name, said, patience), daemon=True) for name in names]
     for each in threads:
         each.start()
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     for each in threads:
         each.join(max(0.0, end - time.monotonic()))
     return dict(said)
@@ -188,11 +188,12 @@ def _status(
     release: history.LiveRelease | None,
     holder: str,
     answers: Mapping[str, str],
+    patience: float,
 ) -> EnvironmentStatus:
     tags, machines = own.tags, own.instances
     running = any(each.state == "running" for each in machines)
     found = {
-        run.cloud.url(each): answers.get(each, f"unreachable: no answer in {PATIENCE} s") if running else ""
+        run.cloud.url(each): answers.get(each, f"unreachable: no answer in {patience:g} s") if running else ""
         for each in sites
     }
     (url, health), *stores = found.items()
@@ -214,9 +215,9 @@ def _status(
     )
 
 
-def _ask(run: Run, name: str, said: dict[str, str]) -> None:
+def _ask(run: Run, name: str, said: dict[str, str], patience: float) -> None:
     begun = time.monotonic()
-    connection = http.client.HTTPConnection(*run.cloud.http_address(name), timeout=PATIENCE)
+    connection = http.client.HTTPConnection(*run.cloud.http_address(name), timeout=patience)
     try:
         connection.request(
             "GET", run.profile.release.health_path, headers={"Host": name, "Connection": "close"}
