@@ -35,6 +35,7 @@ class OpenCommand(Command):
     doc_usage = "[admin | STORE]"
     doc_description = (
         "admin: the administrator's page instead of the visitors'; `doit secrets show admin` says how to sign in. "
+        "`doit secrets show authority` prints the certificate that a browser must trust once, or it warns. "
         "STORE: a store with a host name of its own, as `stores` has it in the environment's file."
     )
     cmd_options = (AS_JSON,)
@@ -48,7 +49,7 @@ class OpenCommand(Command):
             case ["admin"]:
                 url = administrator.page(run)
             case [name] if name in stores:
-                url = run.cloud.url(stores[name])
+                url = run.url_of(stores[name])
             case _:
                 raise self.misread(pos_args or [])
         if as_json:

@@ -18,9 +18,11 @@ from tasks.infrastructure import apply, find
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
 from tasks.release import stage as release
+from tasks.server import certificates
 from tasks.version import Version
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
+from tests.tls import secure
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 
@@ -56,8 +58,9 @@ def run(checkout, server, sites):  # noqa: F811
     settings = checkout / "pipeline.yml"
     settings.write_text(settings.read_text().replace("name: shop", f"name: shop{sites.server_port}"))
     cloud = QuietCloud(REGION, server.home.load())
-    cloud.http_address = lambda name: ("127.0.0.1", sites.server_port)
+    cloud.http_address = lambda name, https: ("127.0.0.1", sites.server_port)
     made = run_in(checkout, cloud, branch="main")
+    secure(sites, cloud.client("ssm"), made.authority_folder, made.pipeline.dns_zone)
     infrastructure.share(made)
     return made
 
@@ -104,7 +107,7 @@ def test_each_store_s_own_host_name_is_asked_and_shown(run, sites):
     made = environment(run, "stores")
     sites.ill = f"de.{made.host_name}"
     (found,) = [each for each in status.look(made) if each.environment == made.identity]
-    german, french = (f"http://{each}.{made.host_name}" for each in ("de", "fr"))
+    german, french = (f"https://{each}.{made.host_name}" for each in ("de", "fr"))
     assert {url.rpartition(":")[0]: health.partition(":")[0] for url, health in found.stores.items()} == {
         german: "ill",
         french: "healthy",
@@ -119,9 +122,23 @@ def test_a_host_that_refuses_connections_is_unreachable(run):
     made = environment(run, "main")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        run.cloud.http_address = lambda name: free.getsockname()
+        run.cloud.http_address = lambda name, https: free.getsockname()
         (found,) = [each for each in status.look(run) if each.environment == made.identity]
     assert found.health.startswith("unreachable: ")
+
+
+@pytest.mark.promise("ill-and-unreachable")
+def test_a_site_of_whose_certificate_browsers_warn_is_ill(run):
+    made = environment(run, "warned")
+    another = certificates.make_authority("another", run.pipeline.dns_zone, run.clock.now())
+    run.cloud.client("ssm").put_parameter(
+        Name=f"{run.authority_folder}/certificate_authority",
+        Value=another,
+        Type="SecureString",
+        Overwrite=True,
+    )
+    (found,) = [each for each in status.look(run) if each.environment == made.identity]
+    assert found.health.startswith("ill: browsers warn of its certificate: ")
 
 
 @pytest.mark.promise("status-of-every-environment")
