@@ -294,7 +294,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, NGINX, "add_header Strict-Transport-Security $own_strict_transport_security always;", ""),
     (WEB, STATIC, "    add_header Strict-Transport-Security $own_strict_transport_security always;\n", ""),
     (WEB, PHP, "    add_header X-Robots-Tag $own_x_robots_tag always;\n", ""),
-    (WEB, PHP, "    location @unavailable {\n", "    location @elsewhere {\n"),
+    (WEB, PHP, "    location = /.unavailable {\n", "    location = /.elsewhere {\n"),
     (WEB, NGINX, "        \"~:127\\.0\\.0\\.1$\" 0;\n", ""),
     (WEB, NGINX, "        100 \"{{ application_name }}\";", "        101 \"{{ application_name }}\";"),
     (WEB, NGINX, "        \"~*^Bearer .\" 1;", "        \"~*Bearer\" 1;"),

@@ -614,7 +614,7 @@ def _insists(http: Directive) -> Iterator[str]:
             if one is each or (said_here and not any("no-store" in value for value in said_here)):
                 yield from (f"{one} lacks {header}" for header in (STRICT, ROBOTS) if header not in said_here)
         places = {one.values for one in each.all("location")}
-        if (each.all("proxy_pass") or each.all("fastcgi_pass")) and ("@unavailable",) not in places:
+        if (each.all("proxy_pass") or each.all("fastcgi_pass")) and ("=", "/.unavailable") not in places:
             yield "has no page for when nothing behind answers"
     if not secure:
         yield "has no site on the port of TLS"
@@ -725,7 +725,7 @@ def _replaced(location: Directive, wanted: str) -> Iterator[str]:
 
 def _front(front: Directive) -> Iterator[str]:
     """What is served before the page cache: folders of files, and none that is hidden or a program."""
-    own = (("/",), ("@unavailable",))
+    own = (("/",), ("=", "/.unavailable"))
     places = [each for each in front.inner if each.name == "location" and each.values not in own]
     denied = [each for each in places if each.own("deny") == ["all"] and "php|phtml" in each.values[-1]]
     for each in places:
