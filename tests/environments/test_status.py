@@ -14,7 +14,7 @@ from tasks.backup.age import BackupAge
 from tasks.bucket import lease
 from tasks.digest import Digest
 from tasks.environments import status
-from tasks.infrastructure import apply, find
+from tasks.infrastructure import apply, find, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
 from tasks.release import stage as release
@@ -60,7 +60,6 @@ def run(checkout, server, sites):  # noqa: F811
     cloud = QuietCloud(REGION, server.home.load())
     cloud.http_address = lambda name, https: ("127.0.0.1", sites.server_port)
     made = run_in(checkout, cloud, branch="main")
-    secure(sites, cloud.client("ssm"), made.authority_folder, made.pipeline.dns_zone)
     infrastructure.share(made)
     return made
 
@@ -107,7 +106,7 @@ def test_each_store_s_own_host_name_is_asked_and_shown(run, sites):
     made = environment(run, "stores")
     sites.ill = f"de.{made.host_name}"
     (found,) = [each for each in status.look(made) if each.environment == made.identity]
-    german, french = (f"https://{each}.{made.host_name}" for each in ("de", "fr"))
+    german, french = (f"http://{each}.{made.host_name}" for each in ("de", "fr"))
     assert {url.rpartition(":")[0]: health.partition(":")[0] for url, health in found.stores.items()} == {
         german: "ill",
         french: "healthy",
@@ -128,17 +127,14 @@ def test_a_host_that_refuses_connections_is_unreachable(run):
 
 
 @pytest.mark.promise("ill-and-unreachable")
-def test_a_site_of_whose_certificate_browsers_warn_is_ill(run):
-    made = environment(run, "warned")
+def test_a_site_of_whose_certificate_browsers_warn_is_ill(run, sites):
+    ssm, name = run.cloud.client("ssm"), f"a.{run.pipeline.dns_zone}"
+    secure(sites, ssm, run.authority_folder, run.pipeline.dns_zone)
+    asked = [status.Sites(of="testing", https=True, names=(name,))]
+    assert status.health(run, asked, 9)[name].startswith("healthy: 200 ")
     another = certificates.make_authority("another", run.pipeline.dns_zone, run.clock.now())
-    run.cloud.client("ssm").put_parameter(
-        Name=f"{run.authority_folder}/certificate_authority",
-        Value=another,
-        Type="SecureString",
-        Overwrite=True,
-    )
-    (found,) = [each for each in status.look(run) if each.environment == made.identity]
-    assert found.health.startswith("ill: browsers warn of its certificate: ")
+    secrets.found_authority(ssm, run.authority_folder, another, instead=True)
+    assert status.health(run, asked, 9)[name].startswith("ill: browsers warn of its certificate: ")
 
 
 @pytest.mark.promise("status-of-every-environment")
