@@ -1,4 +1,4 @@
-"""secrets: `doit secrets`: show how the administrator signs in, and bring a secret that somebody has."""
+"""secrets: `doit secrets`: show how the administrator signs in, and who reads caught mail, and bring a secret that somebody has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tasks import administrator
+from tasks import administrator, mail
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
 from tasks.infrastructure import secrets
 from tasks.refusal import UNKNOWN, Refusal
@@ -57,13 +57,16 @@ class NoAuthority(Refusal):
 
 
 class SecretsCommand(Command):
-    """`doit secrets show admin`, `doit secrets show site`, `doit secrets show authority`, `doit secrets set NAME`."""
+    """`doit secrets show admin`, `doit secrets show mail`, `doit secrets show site`, `doit secrets show authority`, `doit secrets set NAME`."""
 
     name = "secrets"
-    doc_purpose = "show how the administrator signs in; bring a secret"
-    doc_usage = "show admin | show site | show authority | set NAME"
+    doc_purpose = (
+        "show how the administrator signs in, who reads caught mail, and what visitors need; bring a secret"
+    )
+    doc_usage = "show admin | show mail | show site | show authority | set NAME"
     doc_description = (
-        "show admin: user, password, the code of six digits for now, and the page. show site: user and password of "
+        "show admin: user, password, the code of six digits for now, and the page. show mail: user and password of the page of "
+        "caught mail. show site: user and password of "
         "visitors, where `server.nginx.protected` asks for them. show authority: the certificate of the authority "
         "that vouches for the hosts, for a browser to trust. set NAME: keep what the standard input "
         f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)})."
@@ -78,6 +81,8 @@ class SecretsCommand(Command):
             self._show_site(run, as_json)
         elif words == ["show", "authority"]:
             self._show_authority(run, as_json)
+        elif words == ["show", "mail"]:
+            self._show_mail(run, as_json)
         elif len(words) == 2 and words[0] == "set":
             self._set(run, words[1])
         else:
@@ -117,6 +122,14 @@ class SecretsCommand(Command):
         if not root:
             raise NoAuthority(environment=run.environment_name)
         self.console.line(json_of({"authority": root}) if as_json else root.rstrip())
+
+    def _show_mail(self, run: Run, as_json: bool) -> None:
+        page = mail.page(run)
+        known = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
+        if not known or not known.mail_password:
+            raise mail.MailPageMissing(environment=run.identity)
+        shown = {"user": mail.USER, "password": known.mail_password, "page": page}
+        self._tell(shown, as_json)
 
     def _set(self, run: Run, name: str) -> None:
         if name not in secrets.BROUGHT:
