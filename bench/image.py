@@ -5,7 +5,6 @@ Prints Markdown. Runs in a copy of the checkout and in a cloud of its own, which
 
 from __future__ import annotations
 
-import http.client
 import statistics
 import sys
 import time
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.release import doit, once, project
 from tasks.commands import command_line
+from tasks.release import outside
 
 BRANCHES = 3
 
@@ -43,8 +43,9 @@ def branch(root: Path, name: str) -> float:
     begun = time.monotonic()
     doit(root, f"branch={name}", "release")
     here = command_line.read(root, {"branch": name})
-    connection = http.client.HTTPConnection(*here.cloud.http_address(here.host_name), timeout=20)
-    connection.request("GET", "/", headers={"Host": here.host_name})
+    site = outside.site(here, here.host_name, outside.visitor(here))
+    connection = site.connection(20)
+    connection.request("GET", "/", headers=site.headers)
     if connection.getresponse().status != 200:
         sys.exit(f"{here.url} does not answer as it should")
     seconds = time.monotonic() - begun

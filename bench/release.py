@@ -32,8 +32,9 @@ from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
+from tasks.release import outside
 from tasks.release import stage as release
-from tasks.release.phases import PUBLIC, Site
+from tasks.release.phases import PUBLIC
 from tasks.run import Run
 from tasks.server import stage as server
 from tasks.tarball import stored
@@ -334,7 +335,7 @@ def after_a_yes(root: Path) -> None:
     doit(root, "start")
     doit(root, "continue", "--yes")
     run, page = command_line.read(root, {"environment": "production"}), root / PAGE
-    shop, taken = Site(run.host_name, *run.cloud.http_address(run.host_name)), []
+    shop, taken = outside.site(run, run.host_name, outside.visitor(run)), []
     for number in range(ANSWERS):
         mark = f"<p>yes {number}</p>"
         page.write_text(page.read_text().replace("</body>", f"{mark}\n</body>"))

@@ -104,6 +104,13 @@ def _normal_network(value: str) -> str:
     return str(ipaddress.ip_network(value, strict=False))
 
 
+def _requests(value: str) -> None:
+    """Raises ValueError for what would end the word in the web server's configuration."""
+    if not value.isprintable() or '"' in value or value != value.strip() or not value:
+        raise ValueError
+    re.compile(value)
+
+
 def _time_zone(value: str) -> None:
     if re.fullmatch(r"\w+(?:[/+-]\w+)*", value) and (ZONES / value).is_file():
         return
@@ -202,6 +209,11 @@ OF_ROLES = {
     ),
     "network such as 203.0.113.0/24": NETWORK,
     "path such as /health, or empty": or_empty(text("a path such as /health", r"/[A-Za-z0-9._/-]*")),
+    "name such as login": text("a name such as login", r"[a-z][a-z0-9_]*"),
+    "requests such as POST /login$": readable("a regular expression such as POST /login$", _requests),
+    "file such as errors/unavailable.html, or empty": or_empty(
+        text("a file such as errors/unavailable.html", r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._/-]*")
+    ),
     "search engine": text(
         "stand-in, or a host such as search.example.com or https://search.example.com, or empty",
         rf"(?:(?:https?://)?{LABEL}(?:\.{LABEL})*)?",

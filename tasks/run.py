@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tasks.process.threads import Threads
 
 DEFAULT_ENVIRONMENT = "testing"
+AUTHORITY = "-authority"
+"""How the folder of an authority ends, and no environment's."""
 
 
 class UnknownEnvironment(Refusal):
@@ -152,9 +154,28 @@ class Run:
         return (self.host_name, *self.stores)
 
     @property
+    def https(self) -> bool:
+        """Whether visitors come over TLS."""
+        return over_https(self.profile, self.environment)
+
+    @property
+    def protected(self) -> bool:
+        """Whether visitors are asked for a password."""
+        return bool(web_server(self.profile, self.environment).get("protected"))
+
+    @property
     def url(self) -> str:
         """The address of the site."""
-        return self.cloud.url(self.host_name)
+        return self.url_of(self.host_name)
+
+    def url_of(self, host_name: str) -> str:
+        """The address under one of its host names."""
+        return self.cloud.url(host_name, https=self.https)
+
+    @property
+    def authority_folder(self) -> str:
+        """The folder of the parameter store that holds the authority of every environment of this name, whatever its branch."""
+        return authority_folder(self.pipeline, self.environment_name)
 
     @property
     def bucket(self) -> str:
@@ -193,6 +214,22 @@ class Run:
     def log(self, stage: str) -> Path:
         """The file for the whole output of a stage."""
         return self.console.logs(self.logs) / f"{stage}.log"
+
+
+def web_server(said: profile.Profile, found: settings.Environment) -> dict[str, object]:
+    """What profile and environment tell the web server. Empty where there is none."""
+    return {**said.server.roles.get("nginx", {}), **found.server.roles.get("nginx", {})}
+
+
+def over_https(said: profile.Profile, found: settings.Environment) -> bool:
+    """Whether visitors of an environment come over TLS, which its hosts end, or the load balancers before them."""
+    told = web_server(said, found)
+    return bool(told.get("tls") or told.get("proxies"))
+
+
+def authority_folder(project: settings.Pipeline, environment_name: str) -> str:
+    """Beside the environments' own: the rights to `testing-*`, `staging*` and `production*` count for it."""
+    return f"/{project.name}/{environment_name}{AUTHORITY}"
 
 
 def branch_identity(environment: str, branch: str) -> str:

@@ -29,11 +29,11 @@ class Plain(Cloud):
         self.dies_after: int | None = None
         self.later = 0.0
 
-    def url(self, host_name: str) -> str:
-        return f"http://{host_name}/"
+    def url(self, host_name: str, *, https: bool) -> str:
+        return f"{'https' if https else 'http'}://{host_name}/"
 
-    def http_address(self, host_name: str) -> tuple[str, int]:
-        return host_name, 80
+    def http_address(self, host_name: str, *, https: bool) -> tuple[str, int]:
+        return host_name, 443 if https else 80
 
     def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance["PrivateIpAddress"])

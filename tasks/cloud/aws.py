@@ -61,13 +61,13 @@ class Aws(Cloud):
     def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance.get("PublicIpAddress") or instance["PrivateIpAddress"])
 
-    def url(self, host_name: str) -> str:
+    def url(self, host_name: str, *, https: bool) -> str:
         """The name alone: DNS resolves it."""
-        return f"http://{host_name}/"
+        return f"{'https' if https else 'http'}://{host_name}/"
 
-    def http_address(self, host_name: str) -> tuple[str, int]:
-        """Port 80 of the name."""
-        return host_name, 80
+    def http_address(self, host_name: str, *, https: bool) -> tuple[str, int]:
+        """The scheme's own port of the name."""
+        return host_name, 443 if https else 80
 
     def _needs_crt(self) -> bool:
         """Only the profiles of `aws login` need it."""

@@ -240,11 +240,11 @@ class Cloud(ABC):
     def _address(self, instance: Mapping[str, Any]) -> str: ...
 
     @abstractmethod
-    def url(self, host_name: str) -> str:
+    def url(self, host_name: str, *, https: bool) -> str:
         """The URL of a site."""
 
     @abstractmethod
-    def http_address(self, host_name: str) -> tuple[str, int]:
+    def http_address(self, host_name: str, *, https: bool) -> tuple[str, int]:
         """Address and port behind that URL; the name goes into the Host header."""
 
     @abstractmethod

@@ -35,6 +35,7 @@ class OpenCommand(Command):
     doc_usage = "[admin | mail | STORE]"
     doc_description = (
         "admin: the administrator's page instead of the visitors'; `doit secrets show admin` says how to sign in. "
+        "`doit secrets show authority` prints the certificate that a browser must trust once, or it warns. "
         "mail: the mail that was caught; `doit secrets show mail` has user and password. "
         "STORE: a store with a host name of its own, as `stores` has it in the environment's file."
     )
@@ -51,7 +52,7 @@ class OpenCommand(Command):
             case ["mail"]:
                 url = mail.page(run)
             case [name] if name in stores:
-                url = run.cloud.url(stores[name])
+                url = run.url_of(stores[name])
             case _:
                 raise self.misread(pos_args or [])
         if as_json:

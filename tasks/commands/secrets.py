@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tasks import administrator, mail
@@ -13,6 +15,9 @@ from tasks.server import certificates
 
 if TYPE_CHECKING:
     from tasks.run import Run
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class SecretUnknown(Refusal):
@@ -37,14 +42,33 @@ class NotInstalled(Refusal):
     remedy = "doit release"
 
 
+class NotProtected(Refusal):
+    """The environment's site asks no visitor for a password, or was not provisioned since it is to do so."""
+
+    sentence = "secrets: {environment} asks visitors for no password"
+    remedy = "doit server  # once environments/NAME.yml has server.nginx.protected: true"
+
+
+class NoAuthority(Refusal):
+    """No host of an environment of this name has got a certificate of the pipeline's own yet."""
+
+    sentence = "secrets: {environment} has no authority of its own yet"
+    remedy = "doit server"
+
+
 class SecretsCommand(Command):
-    """`doit secrets show admin`, `doit secrets show mail`, `doit secrets set NAME`."""
+    """`doit secrets show admin`, `doit secrets show mail`, `doit secrets show site`, `doit secrets show authority`, `doit secrets set NAME`."""
 
     name = "secrets"
-    doc_purpose = "show how the administrator signs in, or who reads caught mail; bring a secret"
-    doc_usage = "show admin | show mail | set NAME"
+    doc_purpose = (
+        "show how the administrator signs in, who reads caught mail, and what visitors need; bring a secret"
+    )
+    doc_usage = "show admin | show mail | show site | show authority | set NAME"
     doc_description = (
-        "show admin: user, password, the code of six digits for now, and the page. show mail: user and password of the page of caught mail. set NAME: keep what the standard input "
+        "show admin: user, password, the code of six digits for now, and the page. show mail: user and password of the page of "
+        "caught mail. show site: user and password of "
+        "visitors, where `server.nginx.protected` asks for them. show authority: the certificate of the authority "
+        "that vouches for the hosts, for a browser to trust. set NAME: keep what the standard input "
         f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)})."
     )
     cmd_options = (AS_JSON,)
@@ -53,6 +77,10 @@ class SecretsCommand(Command):
         words, run = pos_args or [], run_of(self.task_list)
         if words == ["show", "admin"]:
             self._show(run, as_json)
+        elif words == ["show", "site"]:
+            self._show_site(run, as_json)
+        elif words == ["show", "authority"]:
+            self._show_authority(run, as_json)
         elif words == ["show", "mail"]:
             self._show_mail(run, as_json)
         elif len(words) == 2 and words[0] == "set":
@@ -73,12 +101,27 @@ class SecretsCommand(Command):
             "code": administrator.code(known.administrator_secret, now),
             "page": administrator.page(run),
         }
+        left = f"  for {administrator.STEP - int(now) % administrator.STEP} s"
+        self._tell(shown, as_json, {"code": left})
+
+    def _tell(self, shown: Mapping[str, str], as_json: bool, after: Mapping[str, str] = NOTHING) -> None:
         if as_json:
             self.console.line(json_of(shown))
             return
         for name, value in shown.items():
-            left = f"  for {administrator.STEP - int(now) % administrator.STEP} s" if name == "code" else ""
-            self.console.line(f"{name:<9} {value}{left}")
+            self.console.line(f"{name:<9} {value}{after.get(name, '')}")
+
+    def _show_site(self, run: Run, as_json: bool) -> None:
+        known = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
+        if not run.protected or not known or not known.site_password:
+            raise NotProtected(environment=run.identity)
+        self._tell({"user": run.pipeline.name, "password": known.site_password, "page": run.url}, as_json)
+
+    def _show_authority(self, run: Run, as_json: bool) -> None:
+        root = certificates.root(run.cloud.client("ssm"), run.authority_folder)
+        if not root:
+            raise NoAuthority(environment=run.environment_name)
+        self.console.line(json_of({"authority": root}) if as_json else root.rstrip())
 
     def _show_mail(self, run: Run, as_json: bool) -> None:
         page = mail.page(run)
@@ -86,11 +129,7 @@ class SecretsCommand(Command):
         if not known or not known.mail_password:
             raise mail.MailPageMissing(environment=run.identity)
         shown = {"user": mail.USER, "password": known.mail_password, "page": page}
-        if as_json:
-            self.console.line(json_of(shown))
-            return
-        for name, value in shown.items():
-            self.console.line(f"{name:<9} {value}")
+        self._tell(shown, as_json)
 
     def _set(self, run: Run, name: str) -> None:
         if name not in secrets.BROUGHT:

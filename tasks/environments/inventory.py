@@ -13,7 +13,7 @@ from tasks.bucket import create, layout
 from tasks.bucket.layout import Key
 from tasks.infrastructure import memory
 from tasks.infrastructure.zone import zone_id
-from tasks.run import branch_identity
+from tasks.run import AUTHORITY, branch_identity
 from tasks.settings import Environment, load, of_pipeline, same_place
 
 if TYPE_CHECKING:
@@ -283,6 +283,8 @@ def _secrets(run: Run) -> Iterator[Resource]:
     for page in pages.paginate(ParameterFilters=[below], PaginationConfig={"PageSize": 50}):
         for each in page["Parameters"]:
             identity = each["Name"].split("/")[2] if each["Name"].count("/") > 2 else ""
+            if identity.endswith(AUTHORITY):
+                identity = ""  # many environments have it
             yield Resource(
                 kind="secret", id=each["Name"], identity=identity, made=each.get("LastModifiedDate")
             )

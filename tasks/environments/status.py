@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import http.client
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +18,13 @@ from tasks.backup import access
 from tasks.backup import age as backups
 from tasks.backup.age import BackupAge
 from tasks.bucket import layout, lease
+from tasks.cloud.errors import denied
 from tasks.digest import Digest
 from tasks.environments import cost, inventory
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
-from tasks.release import history
-from tasks.run import full_host_name, full_store_names
+from tasks.release import history, outside
+from tasks.release.phases import Site, Visitor
+from tasks.run import full_host_name, full_store_names, over_https
 from tasks.version import Version
 
 if TYPE_CHECKING:
@@ -32,6 +36,8 @@ PATIENCE = 1.5
 """Seconds that a site has to answer; all sites are asked in parallel."""
 
 
+WORDS = {200: "healthy", 401: "asks for a password", 502: "unreachable", 504: "unreachable"}
+"""What a status of the site means; every other one means ill."""
 NO_VERSION, NO_DIGEST = Version(), Digest()
 
 
@@ -65,7 +71,7 @@ def look(run: Run, patience: float = PATIENCE) -> list[EnvironmentStatus]:
     found = survey(run, [layout.below("history"), layout.below("machines")])
     # an environment with neither a machine nor a history is left to the sweep
     known = {
-        name: site_names(run, found.settings[environment], name)
+        name: sites_of(run, found.settings[environment], environment, name)
         for name, own in found.environments.items()
         if (environment := found.names.environment(name))
         and environment not in found.elsewhere
@@ -73,7 +79,7 @@ def look(run: Run, patience: float = PATIENCE) -> list[EnvironmentStatus]:
     }
     prices = cost.prices()
     with ThreadPoolExecutor(max_workers=8) as pool:
-        answers = pool.submit(health, run, [each for names in known.values() for each in names], patience)
+        answers = pool.submit(health, run, list(known.values()), patience)
         last = pool.map(lambda name: next(reversed(history.read(run.store, name)), None), known)
         holders = pool.map(lambda name: _holder(run.store, name), known)
         ages = pool.map(lambda name: _backup(run, found, name), known)
@@ -94,16 +100,37 @@ def elsewhere(run: Run) -> list[str]:
     return [f"{name} is elsewhere: doit environment={name} status" for name in names]
 
 
-def site_names(run: Run, found: Environment, identity: str) -> list[str]:
-    """The host names of an environment's site: its own first, then those of its stores."""
+@dataclass(frozen=True, kw_only=True)
+class Sites:
+    """The host names of an environment's site: its own first, then those of its stores. `of`: the name of the environment's file."""
+
+    of: str
+    https: bool
+    names: tuple[str, ...]
+
+
+def sites_of(run: Run, found: Environment, name: str, identity: str) -> Sites:
+    """The sites of an environment."""
     zone = run.pipeline.dns_zone
-    return [full_host_name(found, identity, zone), *full_store_names(found, identity, zone)]
+    names = (full_host_name(found, identity, zone), *full_store_names(found, identity, zone))
+    return Sites(of=name, https=over_https(run.profile, found), names=names)
 
 
-def health(run: Run, names: Iterable[str], patience: float) -> dict[str, str]:
+def health(run: Run, asked: Sequence[Sites], patience: float) -> dict[str, str]:
     """What each site answers: `healthy: 200 in 0.02 s`. A site that is too slow is left out."""
     said: dict[str, str] = {}
-    threads = [threading.Thread(target=_ask, args=(run, name, said, patience), daemon=True) for name in names]
+    secure = {each.of for each in asked if each.https}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        trusted = dict(zip(secure, pool.map(lambda name: _trust(run, name), secure), strict=True))
+    threads = [
+        threading.Thread(
+            target=_ask,
+            args=(run, name, trusted[each.of] if each.https else None, said, patience),
+            daemon=True,
+        )
+        for each in asked
+        for name in each.names
+    ]
     for each in threads:
         each.start()
     end = time.monotonic() + patience
@@ -184,7 +211,7 @@ def age(since: str, now: datetime.datetime) -> str:
 def _status(
     run: Run,
     own: EnvironmentInventory,
-    sites: Sequence[str],
+    sites: Sites,
     release: history.LiveRelease | None,
     holder: str,
     answers: Mapping[str, str],
@@ -193,8 +220,10 @@ def _status(
     tags, machines = own.tags, own.instances
     running = any(each.state == "running" for each in machines)
     found = {
-        run.cloud.url(each): answers.get(each, f"unreachable: no answer in {patience:g} s") if running else ""
-        for each in sites
+        run.cloud.url(each, https=sites.https): answers.get(each, f"unreachable: no answer in {patience:g} s")
+        if running
+        else ""
+        for each in sites.names
     }
     (url, health), *stores = found.items()
     return EnvironmentStatus(
@@ -215,21 +244,34 @@ def _status(
     )
 
 
-def _ask(run: Run, name: str, said: dict[str, str], patience: float) -> None:
-    begun = time.monotonic()
-    connection = http.client.HTTPConnection(*run.cloud.http_address(name), timeout=patience)
+def _trust(run: Run, name: str) -> ssl.SSLContext:
     try:
-        connection.request(
-            "GET", run.profile.release.health_path, headers={"Host": name, "Connection": "close"}
-        )
-        status = connection.getresponse().status
+        return outside.trust(run, name)
+    except Exception as error:
+        if not denied(error):
+            raise
+    # whoever may not read its authority sees whether the site answers, and not whether browsers are warned of it
+    made = ssl.create_default_context()
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    return made
+
+
+def _ask(run: Run, name: str, tls: ssl.SSLContext | None, said: dict[str, str], patience: float) -> None:
+    begun, https = time.monotonic(), tls is not None
+    site = Site(name, *run.cloud.http_address(name, https=https), Visitor(https=https, tls=tls))
+    try:
+        with contextlib.closing(site.connection(patience)) as connection:
+            connection.request(
+                "GET", run.profile.release.health_path, headers={**site.headers, "Connection": "close"}
+            )
+            status = connection.getresponse().status
+    except ssl.SSLCertVerificationError as error:
+        said[name] = f"ill: browsers warn of its certificate: {error.verify_message}"
     except (OSError, http.client.HTTPException) as error:
         said[name] = f"unreachable: {error or type(error).__name__}"
     else:
-        words = "healthy" if status == 200 else "unreachable" if status in (502, 504) else "ill"
+        words = WORDS.get(status, "ill")
         said[name] = f"{words}: {status} in {time.monotonic() - begun:.2f} s"
-    finally:
-        connection.close()
 
 
 def _backup(run: Run, found: Inventory, identity: str) -> BackupAge | None:

@@ -138,7 +138,7 @@ class Stages:
         seconds = time.monotonic() - self.begun
         verb = "released" if self.changed else "nothing to do"
         for name in self.run.host_names:
-            self.console.line(self.run.cloud.url(name))
+            self.console.line(self.run.url_of(name))
         self.console.line(f"{verb} in {_seconds(seconds)} (budget {self.run.pipeline.budget} s)")
 
     def _tell_begin(self) -> None:

@@ -26,13 +26,13 @@ class Secrets:
     administrator_secret: str = field(default="", repr=False)
     search_password: str = field(default="", repr=False)
     backup_password: str = field(default="", repr=False)
+    site_password: str = field(default="", repr=False)
     backup_key_id: str = ""
     backup_key_secret: str = field(default="", repr=False)
     mail_password: str = field(default="", repr=False)
     relay_password: str = field(default="", repr=False)
     certificate: str = field(default="", repr=False)
     own_certificate: str = field(default="", repr=False)
-    certificate_authority: str = field(default="", repr=False)
 
 
 def _deploy_key() -> str:
@@ -76,6 +76,7 @@ MAKE: dict[str, Callable[[Made], str]] = {
     # base32: the codes of six digits are computed from it
     "administrator_secret": lambda made: base64.b32encode(secrets.token_bytes(20)).decode(),
     "backup_password": lambda made: secrets.token_urlsafe(32),
+    "site_password": lambda made: secrets.token_urlsafe(18),
     "mail_password": lambda made: secrets.token_urlsafe(24),
 }
 """How each secret is made; it may use those before it."""
@@ -85,15 +86,19 @@ OF_ROLES = {
     "shared": ("crypt_key",),
     "release": ("administrator_password", "administrator_secret"),
     "backup": ("backup_password",),
+    "nginx": ("site_password",),
     "mail": ("mail_password",),
 }
-"""The secrets that a role is told; `release` only where the application is installed, `backup` where it backs up, `mail` where it catches."""
+"""The secrets that a role is told; `release` only where the application is installed, `backup` where it backs up, `nginx` where visitors
+are asked for a password, `mail` where it catches."""
 BACKUP_KEY = ("backup_key_id", "backup_key_secret")
 """The access key with which a host backs up: `tasks/backup` makes it, or an administrator."""
 BROUGHT = ("crypt_key", "search_password", "relay_password", "certificate")
 """Secrets that a person may bring: `doit secrets set NAME`. The pipeline makes a crypt key where nobody has brought one."""
-RENEWED = ("own_certificate", "certificate_authority")
+RENEWED = ("own_certificate",)
 """Those that `tasks/server/certificates.py` makes, and makes anew before they expire."""
+AUTHORITY = "certificate_authority"
+"""What it makes once for all environments of a name, in a folder of its own."""
 ONCE = ("crypt_key",)
 """Secrets with which data is encrypted: another one would make the data useless."""
 NAMES = tuple(dict.fromkeys((*MAKE, *BROUGHT, *BACKUP_KEY, *RENEWED)))
@@ -132,6 +137,16 @@ def keep(ssm: Any, folder: str, values: Mapping[str, str]) -> None:
     """Write secrets that were made elsewhere, in place of those that are there."""
     for name, value in values.items():
         _put(ssm, folder, name, value, overwrite=True)
+
+
+def authority(ssm: Any, folder: str) -> str:
+    """The authority in a folder; empty where there is none yet."""
+    return _read(ssm, folder).get(AUTHORITY, "")
+
+
+def found_authority(ssm: Any, folder: str, value: str, *, instead: bool) -> str:
+    """Write an authority, and return the one that counts: several branches may make the first one at once."""
+    return _put(ssm, folder, AUTHORITY, value, overwrite=instead)
 
 
 def has_backup_key(ssm: Any, folder: str) -> bool:

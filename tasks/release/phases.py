@@ -32,6 +32,7 @@ import select
 import shlex
 import shutil
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -53,7 +54,7 @@ CHECKS, CHECK_PAUSE = 6, 2.0
 """How often a release is checked before visitors get it, and seconds between."""
 AGAIN, AGAIN_PAUSE, ANSWER = 2, 0.5, 30.0
 """The same once they get it: what was well before is not waited for. And seconds for an answer: caches may be empty."""
-PUBLIC, NEXT = 80, 8090
+PUBLIC, PUBLIC_TLS, NEXT = 80, 443, 8090
 """Ports of the host's web server: what visitors get, and what the link `next` names, which nobody else can ask for."""
 WARM, WARMINGS = 0.5, 5
 """Seconds in which a warm page answers, and how often pages are asked for until they do."""
@@ -94,6 +95,7 @@ class HostRelease:
 
     The plan's words: `path`, `user` (of commands), `group` (of what they and pages write), `host_names` of the application; `shared`, `configured`: paths that releases share, and
     those of them that are written on the host; `id`, `url`, `sha256`, `signature` of the tarball;
+    `https`: whether visitors come over TLS; `certificate`: the file of what this host speaks it with, empty where another one does;
     `keep`, `static_hours`, `job_seconds`; `migrations`: patterns of files that change the database; `why` a release is undone; `profile`: the section `release` of the profile; `scripts`: the texts of its scripts by name.
     `hooks`: the scripts of the repository, each with `name`, `when`, `phase`, `root`, `must` and `text`; `commit`, `environment`, `host` for them.
     Of a rollback alone `undoes`: the release that it undoes, `undoes_online`: whether what that has migrated, the code before knows;
@@ -749,12 +751,11 @@ class HostRelease:
 
     def warm(self) -> None:
         """Ask for the profile's pages again until each answers at once, or often enough."""
-        to = ("127.0.0.1", self.plan.get("ports", {}).get(str(NEXT), NEXT))
         for name in self.plan["host_names"]:
             for page in self.pages():
                 for _ in range(WARMINGS):
                     begun = time.monotonic()
-                    Site(name, *to).get(page)
+                    self.site(name, NEXT).get(page)
                     if time.monotonic() - begun < WARM:
                         break
 
@@ -767,12 +768,11 @@ class HostRelease:
 
     def check(self, port: int, attempts: int, pause: float, *, pages: bool = True) -> bool:
         """Health, the profile's pages, and what these name, within some attempts. False if nobody listens for the link `next`."""
-        to = ("127.0.0.1", self.plan.get("ports", {}).get(str(port), port))
         paths = self.pages() if pages else ()
         for left in reversed(range(attempts)):
             try:
                 for name in self.plan["host_names"]:
-                    Site(name, *to).check(self.profile["health_path"], paths)
+                    self.site(name, port).check(self.profile["health_path"], paths)
                 return True
             except ConnectionRefusedError:
                 if port == NEXT:
@@ -788,6 +788,14 @@ class HostRelease:
             if left:
                 time.sleep(pause)
         raise problem
+
+    def site(self, name: str, port: int) -> Site:
+        """The site as this host shows it to itself, whatever its names lead to: over TLS where visitors get it so."""
+        told, tls = self.plan.get("ports", {}), None
+        if port == PUBLIC and (certificate := self.plan["certificate"]):
+            port, tls = PUBLIC_TLS, shows(certificate)
+        visitor = Visitor(https=self.plan["https"], tls=tls)
+        return Site(name, "127.0.0.1", told.get(str(port), port), visitor)
 
     def pages(self) -> Sequence[str]:
         """The profile's pages. Closed by hand, they have nothing to show."""
@@ -1295,11 +1303,40 @@ class PageFiles(html.parser.HTMLParser):
             self.found[name.strip()] = None
 
 
+def shows(certificate: str) -> ssl.SSLContext:
+    """Trust in the certificate of a file alone, whoever vouches for it: whether visitors trust that one was looked at when it came."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.load_verify_locations(certificate)
+    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return made
+
+
+class Visitor:
+    """Who asks a site. `https`: whether visitors come over TLS; `tls`: whom this one trusts; `authorization`: where a password is asked for.
+
+    Without `tls` a site of `https` is asked as by a load balancer, which has ended it.
+    """
+
+    def __init__(
+        self, *, https: bool = False, tls: ssl.SSLContext | None = None, authorization: str = ""
+    ) -> None:
+        self.https, self.tls, self.authorization = https, tls, authorization
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of every request."""
+        ended = {"X-Forwarded-Proto": "https"} if self.https and not self.tls else {}
+        return {**ended, **({"Authorization": self.authorization} if self.authorization else {})}
+
+
+PLAIN = Visitor()
+
+
 class Site:
     """A site, as visitors see it; `address`, `port`: where it is asked."""
 
-    def __init__(self, host_name: str, address: str, port: int) -> None:
-        self.host_name, self.address, self.port = host_name, address, port
+    def __init__(self, host_name: str, address: str, port: int, visitor: Visitor = PLAIN) -> None:
+        self.host_name, self.address, self.port, self.visitor = host_name, address, port, visitor
 
     def check(self, health: str, pages: Sequence[str]) -> None:
         """Health and pages answer 200, and so does every file of the site that a page names. Raises Failure or OSError."""
@@ -1318,12 +1355,25 @@ class Site:
         query = f"?{found.query}" if found.query else ""
         return urllib.parse.quote(found.path, safe="/%") + query if found.hostname == self.host_name else ""
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of every request: by address alone, another site would answer."""
+        return {"Host": self.host_name, **self.visitor.headers}
+
+    def connection(self, patience: float = ANSWER) -> http.client.HTTPConnection:
+        """An open connection: by the address, and over TLS under the site's own name. Raises OSError."""
+        made = http.client.HTTPConnection(self.address, self.port, timeout=patience)
+        made.connect()
+        if self.visitor.tls:
+            made.sock = self.visitor.tls.wrap_socket(made.sock, server_hostname=self.host_name)
+        return made
+
     def get(self, path: str, words: str = "") -> str:
-        """What the site answers, with its own host name: by address alone, another site would answer."""
+        """What the site answers."""
         words = words or f"{self.host_name}{path}"
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=ANSWER)
+        connection = self.connection()
         try:
-            connection.request("GET", path, headers={"Host": self.host_name})
+            connection.request("GET", path, headers=self.headers)
             answer = connection.getresponse()
             said = answer.read().decode(errors="replace")
         except http.client.HTTPException as error:

@@ -20,8 +20,8 @@ from tasks.infrastructure import hosts, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
 from tasks.refusal import UNKNOWN, Refusal
-from tasks.release import history, probe, undone
-from tasks.release.phases import Failure, Site
+from tasks.release import history, outside, probe, undone
+from tasks.release.phases import Failure
 from tasks.release.probe import Probe
 from tasks.server import stage as server
 from tasks.settings import plain
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 LINK_SECONDS = 3600
 """Seconds in which a machine must begin its download."""
+CERTIFICATE = "/etc/ssl/site.pem"
+"""The file of the role `certificates`."""
 JOB_SECONDS = 300
 """Seconds that a release which changes data waits for a job of cron."""
 
@@ -132,7 +134,7 @@ def watched(run: Run, known: Document) -> Iterator[Probe | None]:
         yield None
         return
     said = run.profile.release
-    site = Site(run.host_name, *run.cloud.http_address(run.host_name))
+    site = outside.site(run, run.host_name, outside.visitor(run))
     watch = Probe(site, [said.health_path, *said.pages[:1]])
     try:
         yield watch
@@ -155,7 +157,7 @@ def put_live(
 
     answers = perform(run, "release", UP, reached, plan)
     looks = any(each.changed for each in answers) and not any(each.closed for each in answers)
-    if looks and (wrong := seen_wrong(run)):
+    if looks and (wrong := seen_wrong(run, watch)):
         perform(run, "release", DOWN, reached, {**plan, "why": wrong})
     if watch:
         watch.stop()
@@ -198,12 +200,13 @@ def measured(answers: Sequence[Answer], watch: Probe | None = None) -> history.M
     )
 
 
-def seen_wrong(run: Run) -> str:
+def seen_wrong(run: Run, watch: Probe | None = None) -> str:
     """What is wrong with the site as visitors see it; empty if nothing is, or if it cannot be asked from here, which is said."""
     said = run.profile.release
     try:
+        visitor = watch.site.visitor if watch else outside.visitor(run)
         for name in run.host_names:
-            Site(name, *run.cloud.http_address(name)).check(said.health_path, said.pages)
+            outside.site(run, name, visitor).check(said.health_path, said.pages)
     except Failure as failure:
         return f"from outside, {failure}"
     except OSError as error:
@@ -284,6 +287,8 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: told[f"application_{name}"] for name in ("path", "user", "host_names")},
         "group": told["application_web_user"],
+        "https": told["application_base_url"].startswith("https:"),
+        "certificate": CERTIFICATE if told.get("nginx_tls") else "",
         **{name: told[f"release_{name}"] for name in names},
         "shared": [*dict.fromkeys([*shared, *configured])],
         "configured": configured,

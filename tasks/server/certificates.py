@@ -1,7 +1,8 @@
 """certificates: the key and the certificate with which the hosts speak TLS: somebody's who brought them, or made here.
 
-An environment has an authority of its own, which can vouch for names in the project's zone and no others. What is kept, and what
-the hosts get, is one text of PEM: the private key, the certificate, and those that vouch for it.
+All environments of a name, such as those of all branches, have one authority: who trusts it, trusts it once. It can vouch for names in
+the project's zone and no others. What is kept, and what the hosts get, is one text of PEM: the private key, the certificate, and those
+that vouch for it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import datetime
 import itertools
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.infrastructure import secrets
@@ -38,22 +40,48 @@ class CertificateWrong(Refusal):
     remedy = "doit secrets set certificate < FILE  # key, certificate, chain: one text of PEM"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where the parameter store has an environment's secrets, and the authority that it shares."""
+
+    own: str
+    authority: str
+
+
 def ensure(
-    ssm: Any, folder: str, known: secrets.Secrets, *, names: Sequence[str], zone: str, now: datetime.datetime
+    ssm: Any,
+    folders: Folders,
+    known: secrets.Secrets,
+    *,
+    names: Sequence[str],
+    zone: str,
+    now: datetime.datetime,
 ) -> str:
     """What the hosts get. `names`: the site's host names, its own first. Raises CertificateWrong for what was brought."""
     if known.certificate:
         accept(known.certificate, names, now)
         return f"{known.certificate}\n"
-    authority = known.certificate_authority
-    if not authority or problem(authority, [f".{zone}"], now + LASTS):
-        authority = make_authority(folder.strip("/"), zone, now)
-        secrets.keep(ssm, folder, {"certificate_authority": authority})
+    authority = ensure_authority(ssm, folders.authority, zone, now)
     site = known.own_certificate
     if not site or root_of(authority) not in site or problem(site, names, now + RENEWED):
         site = issue(authority, names, now)
-        secrets.keep(ssm, folder, {"own_certificate": site})
+        secrets.keep(ssm, folders.own, {"own_certificate": site})
     return site
+
+
+def ensure_authority(ssm: Any, folder: str, zone: str, now: datetime.datetime) -> str:
+    """The authority, made at first use, and anew where it would not outlast a certificate or is one of another zone."""
+    found = secrets.authority(ssm, folder)
+    if found and not problem(found, [f".{zone}"], now + LASTS):
+        return found
+    made = make_authority(folder.strip("/"), zone, now)
+    return secrets.found_authority(ssm, folder, made, instead=bool(found))
+
+
+def root(ssm: Any, folder: str) -> str:
+    """The certificate of the authority in a folder, for those who are to trust it; empty where there is none."""
+    found = secrets.authority(ssm, folder)
+    return root_of(found) if found else ""
 
 
 def accept(text: str, names: Sequence[str], now: datetime.datetime) -> None:

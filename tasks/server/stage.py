@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -176,6 +178,8 @@ def _application(run: Run) -> dict[str, Any]:
     name, ssm, roles = run.pipeline.name, run.cloud.client("ssm"), set(run.profile.server.roles)
     if not access.wanted(run):
         roles -= {access.ROLE}
+    if not run.protected:
+        roles -= {"nginx"}
     if not mail.caught(run):
         roles -= {mail.ROLE}
     known = secrets.ensure(ssm, run.secrets_folder, roles)
@@ -183,7 +187,7 @@ def _application(run: Run) -> dict[str, Any]:
     if "certificates" in roles:
         site = certificates.ensure(
             ssm,
-            run.secrets_folder,
+            certificates.Folders(own=run.secrets_folder, authority=run.authority_folder),
             known,
             names=run.host_names,
             zone=run.pipeline.dns_zone,
@@ -198,13 +202,15 @@ def _application(run: Run) -> dict[str, Any]:
         "application_host_names": list(run.host_names),
         "application_base_url": run.url,
         "application_stores": [
-            {"host_name": name, "base_url": run.cloud.url(name), **plain(each)}
+            {"host_name": name, "base_url": run.url_of(name), **plain(each)}
             for name, each in run.stores.items()
         ],
         "application_signatures": run.environment.signatures,
         "application_public_keys": list(run.pipeline.public_keys),
         "application_test_data": run.environment.release.test_data,
+        "certificates_own": bool(site) and not known.certificate,
         "certificates_site": site,
+        "nginx_visitor": password_line(name, known.site_password) if run.protected else "",
         "database_name": name,
         "database_host": "localhost",
         "database_user": name,
@@ -215,6 +221,13 @@ def _application(run: Run) -> dict[str, Any]:
         **mail.variables(run, known),
         **(access.variables(run, known) if access.ROLE in run.profile.server.roles else {}),
     }
+
+
+def password_line(user: str, password: str) -> str:
+    """A line of nginx's password file. The password is too long to be guessed, and nginx looks at it with each request: the hash is a fast one."""
+    salt = hashlib.sha256(f"salt {password}".encode()).digest()[:8]  # the same each time
+    digest = hashlib.sha1(password.encode() + salt, usedforsecurity=False).digest()
+    return f"{user}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n"
 
 
 def web_user(run: Run) -> str:
@@ -235,6 +248,7 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "search password": told["search_password"],
         **{f"backup {name}": told.get(f"backup_{name}", "") for name in ("host", *access.SECRET)},
         "certificate": told["certificates_site"],
+        "password of visitors": told["nginx_visitor"],
         "mail password": told.get("mail_password", ""),
         "relay password": told.get("mail_relay_password", ""),
     }

@@ -90,6 +90,25 @@ def test_a_store_and_a_website_are_shown_under_host_names_of_their_own(variables
     assert shop.get("/", Host="de.localhost", **{"Test-Run-Code": "none"})[0].status == 404
 
 
+@pytest.mark.promise("urls-are-https")
+def test_a_shop_whose_address_is_https_shows_no_page_without_tls_and_marks_its_cookies(variables, request):
+    variables["application_base_url"] = "https://localhost/"
+    shop = request.getfixturevalue("shop")
+    answer, _ = shop.get("/spring-mug.html")
+    assert (answer.status, answer.headers["Location"]) == (302, "https://localhost/spring-mug.html")
+    assert shop.get("/health_check.php")[0].status == 200
+    answer, _ = shop.get(
+        "/checkout/cart/add",
+        "POST",
+        "sku=mug-spring",
+        **{"Content-Type": "application/x-www-form-urlencoded", "X-Forwarded-Proto": "https"},
+    )
+    cookies = answer.headers.get_all("Set-Cookie")
+    assert cookies
+    assert all("; secure" in each.lower() for each in cookies)
+    assert shop.get("/", **{"X-Forwarded-Proto": "https"})[0].status == 200
+
+
 def test_no_page_is_answered_until_a_changed_configuration_is_imported(shop):
     file = shop.path / "app/etc/env.php"
     file.write_text(file.read_text().replace("'use_rewrites' => '1'", "'use_rewrites' => '0'"))

@@ -10,10 +10,11 @@ import pytest
 
 from tasks import administrator
 from tasks.commands.base import WordsNotTaken
-from tasks.commands.secrets import NotInstalled, SecretEmpty, SecretsCommand, SecretUnknown
+from tasks.commands.secrets import NoAuthority, NotInstalled, SecretEmpty, SecretsCommand, SecretUnknown
 from tasks.console.console import Console
 from tasks.infrastructure import secrets
 from tasks.infrastructure.secrets import SecretExists
+from tasks.server import certificates
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixture)
 from tests.clouds import IdleHosts, QuietCloud, run_in, secrets_of
 
@@ -54,6 +55,17 @@ def test_user_password_code_and_page_are_shown_once_they_are_made(run, type_word
     assert len(shown["code"]) == 6
 
 
+@pytest.mark.promise("trusted-once")
+def test_the_certificate_of_the_authority_is_shown_without_its_key(run, type_words, told):
+    with pytest.raises(NoAuthority, match="testing has no authority of its own yet\n    doit server"):
+        type_words("show", "authority")
+    ssm = run.cloud.client("ssm")
+    certificates.ensure_authority(ssm, run.authority_folder, run.pipeline.dns_zone, run.clock.now())
+    type_words("show", "authority")
+    assert told.getvalue() == certificates.root(ssm, run.authority_folder)
+    assert "PRIVATE" not in told.getvalue()
+
+
 @pytest.mark.promise("what-is-brought-counts")
 def test_a_crypt_key_is_brought_before_the_first_release_and_no_other_one_after_it(run, type_words):
     type_words("set", "crypt_key", said="key-of-the-old-shop\n")
@@ -70,7 +82,7 @@ def test_a_crypt_key_is_brought_before_the_first_release_and_no_other_one_after_
     [
         (["set", "deploy_key"], SecretUnknown, r"deploy_key is no secret .*\(known: crypt_key, search_password, relay_password, certificate\)"),
         (["set", "crypt_key"], SecretEmpty, "the standard input has no crypt_key"),
-        (["show", "all"], WordsNotTaken, "the command is doit secrets show admin | show mail | set NAME"),
+        (["show", "all"], WordsNotTaken, "the command is doit secrets show admin | show mail | show site | show authority | set NAME"),
         ([], WordsNotTaken, "the command is doit secrets"),
     ],
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import http.client
 import os
 import re
 import shutil
@@ -23,7 +22,9 @@ from tasks.hosts.ssh import Host, options
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
+from tasks.release import outside, phases
 from tests.conftest import EXAMPLE, ROOT, baking, commit, copy_project, doit
+from tests.end_to_end.crowd import Crowd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +68,24 @@ class Site:
 
     def get(self, path: str = "/", form: str = "", *, host_name: str = "") -> tuple[int, str]:
         """Status and body of a page, asked as a browser would: through the forwarder, by name. `form`: what is posted."""
-        run = self.run
-        name = host_name or run.host_name
-        connection = http.client.HTTPConnection(*run.cloud.http_address(name), timeout=20)
+        shown = self.shown(host_name)
         kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
-        connection.request("POST" if form else "GET", path, form or None, {"Host": name, **kind})
+        connection = shown.connection(20)
+        connection.request("POST" if form else "GET", path, form or None, {**shown.headers, **kind})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+
+    def shown(self, host_name: str = "") -> phases.Site:
+        """The site as browsers get it that trust its authority."""
+        run = self.run
+        return outside.site(run, host_name or run.host_name, outside.visitor(run))
+
+    def crowd(self, **more) -> Crowd:
+        """Visitors who ask its machine itself, so that the cloud does not count."""
+        run = self.run
+        return Crowd(
+            (self.host.address, 443 if run.https else 80), run.host_name, tls=outside.visitor(run).tls, **more
+        )
 
     def ssh(self, *command: str, tmp: Path) -> str:
         """Run a command on the machine as root."""

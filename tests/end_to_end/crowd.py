@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import random
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,12 +55,13 @@ class Crowd:
         address: tuple[str, int],
         host_name: str,
         *,
+        tls: ssl.SSLContext | None = None,
         pages: tuple[str, ...] = PAGES,
         long: str = "",
         patience: float = PATIENCE,
     ) -> None:
         self.address, self.host_name, self.pages, self.long = address, host_name, pages, long
-        self.patience = patience
+        self.patience, self.tls = patience, tls
         self.words = itertools.count(time.monotonic_ns())
         self.assets: dict[str, str] = {}
         self.visits: list[Visit] = []
@@ -132,7 +134,9 @@ class Crowd:
         """Status and body of an answer that came whole, and what is wrong with it."""
         try:
             async with asyncio.timeout(self.patience):
-                reader, writer = await asyncio.open_connection(*self.address)
+                reader, writer = await asyncio.open_connection(
+                    *self.address, ssl=self.tls, server_hostname=self.host_name if self.tls else None
+                )
                 with contextlib.closing(writer):
                     head = f"GET {path} HTTP/1.1\r\nHost: {self.host_name}\r\nConnection: close\r\n\r\n"
                     writer.write(head.encode())

@@ -21,7 +21,7 @@ def test_one_runner_starts_what_another_one_stops(project, tmp_path, provider):
     first = Runner(tmp_path / "first", project, provider, f"ci/{provider}", **output)
     started = first.type(line(provider, "start", role))
     assert started.returncode == 0, started.stderr
-    url = next(each for each in started.stdout.splitlines() if each.startswith("http://"))
+    url = next(each for each in started.stdout.splitlines() if each.startswith("https://"))
     assert (first.root / ".run" / "report.env").read_text() == f"URL={url}\n"
     assert not output or (tmp_path / "output").read_text() == f"url={url}\n"
     report = (first.root / ".run" / "report.md").read_text()

@@ -18,7 +18,7 @@ from tasks.hosts import ssh as shell
 from tasks.hosts.phased import PhaseFailed
 from tasks.infrastructure import stage as infrastructure
 from tests.conftest import DOIT, commit, until
-from tests.end_to_end.crowd import CLOSED, Crowd
+from tests.end_to_end.crowd import CLOSED
 from tests.end_to_end.test_rollback import (  # noqa: F401  (fixtures)
     BROKEN,
     DUE,
@@ -83,7 +83,7 @@ MOMENTS = (1.6, 2.2, 2.8, 3.4, 4.0)
 @pytest.fixture
 def crowd(site):
     """Visitors of the shop."""
-    return Crowd((site.host.address, 80), site.run.host_name)
+    return site.crowd()
 
 
 def well(site) -> None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tasks.release import phases
 from tests.conftest import until
 from tests.end_to_end.crowd import NAMED, Crowd, statuses
 
@@ -19,12 +20,13 @@ PATIENCE = 8
 @pytest.fixture
 def crowd(site) -> Crowd:
     """Visitors who want an answer soon."""
-    return Crowd((site.host.address, 80), site.run.host_name, patience=PATIENCE)
+    return site.crowd(patience=PATIENCE)
 
 
 def headers(crowd: Crowd, path: str) -> http.client.HTTPMessage:
-    connection = http.client.HTTPConnection(*crowd.address, timeout=PATIENCE)
-    connection.request("GET", path, headers={"Host": crowd.host_name})
+    site = phases.Site(crowd.host_name, *crowd.address, phases.Visitor(https=True, tls=crowd.tls))
+    connection = site.connection(PATIENCE)
+    connection.request("GET", path, headers=site.headers)
     return connection.getresponse().headers
 
 
@@ -48,7 +50,9 @@ def test_a_page_with_12_kb_of_tags_is_kept_and_has_the_menu_that_comes_by_itself
     assert "esi:include" not in page
 
 
-@pytest.mark.promise("php-stuck-takes-nothing-else-down", "headers-come-once")
+@pytest.mark.promise(
+    "php-stuck-takes-nothing-else-down", "headers-come-once", "a-page-while-nothing-answers", "limits"
+)
 def test_pages_of_the_cache_and_files_are_answered_while_php_is_busy_and_while_it_is_stuck(
     site, crowd, tmp_path
 ):
@@ -62,16 +66,25 @@ def test_pages_of_the_cache_and_files_are_answered_while_php_is_busy_and_while_i
         assert age(crowd, "/") < 3  # while PHP answers, no page is older
         site.ssh('systemctl kill --signal=STOP "php@*.service"', tmp=tmp_path)
         try:
-            with crowd.visiting(search=100) as stuck:
+            with crowd.visiting(cart=100) as stuck:
                 time.sleep(7)
+                told = site.get("/checkout/cart/?visitor=0")
         finally:
             site.ssh('systemctl kill --signal=CONT "php@*.service"', tmp=tmp_path)
     assert {kind: list(each) for kind, each in statuses(seen).items()} == {"page": [200], "asset": [200]}
-    assert statuses(stuck)["search"][503] > 600, statuses(stuck)  # told at once, not kept waiting
+    assert statuses(stuck)["cart"][503] > 600, statuses(stuck)  # told at once, not kept waiting
+    assert (told[0], "will be back in a moment" in told[1]) == (503, True), told
 
     def served() -> bool:
         with crowd.visiting(search=5) as after:
             time.sleep(1)
         return set(statuses(after)["search"]) == {200}
 
+    until(served)
+    with crowd.visiting(search=80, page=5) as eager:
+        time.sleep(2)
+    assert {kind: set(each) for kind, each in statuses(eager).items()} == {
+        "search": {200, 429},
+        "page": {200},
+    }
     until(served)

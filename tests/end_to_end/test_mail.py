@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime
 import html
-import http.client
 import json
 import re
 from urllib.parse import urlencode
@@ -120,7 +119,7 @@ print(json.dumps(said))
 def ask(site, path, form=None, **headers):
     """A page, asked as a browser would."""
     name = site.run.host_name
-    connection = http.client.HTTPConnection(*site.run.cloud.http_address(name), timeout=20)
+    connection = site.shown(name).connection(20)
     kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
     connection.request(
         "POST" if form else "GET", path, urlencode(form) if form else None, {"Host": name, **kind, **headers}

@@ -35,12 +35,11 @@ class Visitor:
     """Somebody at the site's address, which is asked for once."""
 
     def __init__(self, site: Site) -> None:
-        self.name = site.run.host_name
-        self.address = site.run.cloud.http_address(self.name)
+        self.site = site.shown()
 
     def ask(self, path: str = "/", method: str = "GET", seconds: int = 20, **form: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(*self.address, timeout=seconds)
-        headers = {"Host": self.name, "Content-Type": "application/x-www-form-urlencoded"}
+        connection = self.site.connection(seconds)
+        headers = {**self.site.headers, "Content-Type": "application/x-www-form-urlencoded"}
         connection.request(method, path, urlencode(form), headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
@@ -227,7 +226,7 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     assert visitor.write("fifth") == current()
 
     # the clock, and what the machine has
-    until(lambda: "notes, http://" in on_host("cat /srv/board/shared/var/log/schedule.log || true"), 90)
+    until(lambda: "notes, https://" in on_host("cat /srv/board/shared/var/log/schedule.log || true"), 90)
     listening = on_host("ss --listening --tcp --numeric --no-header").splitlines()
     assert {line.split()[3].rpartition(":")[2] for line in listening} == {
         "22",

@@ -16,7 +16,7 @@ from bench import yes
 from tasks.infrastructure import find
 from tasks.infrastructure.plan import Existing
 from tasks.promotion import record as promotion_record
-from tasks.release import history, phases
+from tasks.release import history, outside
 from tests.conftest import DOIT, commit, copy_project, doit, git
 from tests.end_to_end.conftest import Site
 
@@ -146,7 +146,7 @@ def test_from_three_branches_at_once_to_production_under_load(root, record_prope
     new = change(root, PAGE, mark(" and more"))
     said(doit(root, "start"))
     run = site["production"].run
-    shop = phases.Site(run.host_name, *run.cloud.http_address(run.host_name))
+    shop = outside.site(run, run.host_name, outside.visitor(run))
     with visited(site["production"]) as answers:
         seconds = yes.seconds_to_visitors(
             [DOIT, "continue"],

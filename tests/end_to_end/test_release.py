@@ -79,7 +79,7 @@ def test_a_store_is_shown_under_its_own_host_name(site):
     assert "Frühlingsbecher" in site.get("/spring-mug.html", host_name=german)[1]
     assert "Spring Mug" in site.get("/spring-mug.html")[1]
     assert site.get("/de/")[0] == 302  # to the store's own name
-    assert site.doit("open", "de").stdout == f"{site.run.cloud.url(german)}\n"
+    assert site.doit("open", "de").stdout == f"{site.run.url_of(german)}\n"
 
 
 @pytest.mark.promise("the-template-says-all")
@@ -267,7 +267,7 @@ def test_an_interruption_ends_everything(site, number):
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], said
     assert "Traceback" not in said
     assert "released in" not in said
-    assert "http://" not in said
+    assert "https://" not in said
     until(lambda: processes_of(site.root) == [])  # the watcher looks three times whether anything is left
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
 
@@ -286,7 +286,8 @@ def test_teardown_leaves_nothing_and_a_release_makes_it_anew(site):
     assert set(states) <= {"terminated"}
     assert not ec2.describe_key_pairs()["KeyPairs"]
     assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
-    assert not run.cloud.client("ssm").describe_parameters()["Parameters"]
+    kept = run.cloud.client("ssm").describe_parameters()["Parameters"]
+    assert {each["Name"].rpartition("/")[0] for each in kept} <= {run.authority_folder}, "of all branches"
     answered = site.doit("release")
     assert answered.returncode == 0, answered.stderr
     assert site.get()[0] == 200

@@ -26,7 +26,7 @@ from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
 from tests.conftest import commit, until
-from tests.end_to_end.crowd import Crowd, statuses
+from tests.end_to_end.crowd import statuses
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -182,7 +182,7 @@ def visited(site):
 def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
     for name in ("before", "between"):
         go_live(name)
-    crowd = Crowd((site.host.address, 80), site.run.host_name)
+    crowd = site.crowd()
     with crowd.visiting(page=10, asset=5, search=5) as visits:
         go_live("after", release_keep=1)  # removes old ones as well
         time.sleep(2)

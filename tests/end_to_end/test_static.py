@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
+import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -20,11 +23,12 @@ from tests.conftest import DOIT
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 
 
+FRONT = "proxies: [{}/32], probe: /about, protected: true, noindex: true"
 SSL_FAILED = 35
 """How curl ends where there is no handshake."""
 
 
-@pytest.mark.promise("proxies-alone-are-believed")
+@pytest.mark.promise("proxies-alone-are-believed", "urls-are-https", "the-site-is-protected")
 def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     first = pages.stages("release")
     assert {first[each] for each in ("infrastructure", "tarball", "server", "release")} == {"done"}
@@ -43,6 +47,7 @@ def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     assert "<h1>About us</h1>" in pages.get("/about")[1]
 
     served_over_tls(pages, tmp_path)
+    sent_to_https(pages)
     behind_a_load_balancer(pages, tmp_path)
 
     selected = pages.ssh("dpkg --get-selections", tmp=tmp_path).splitlines()
@@ -61,7 +66,7 @@ def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     secrets = pages.run.cloud.client("ssm").get_parameters_by_path(Path=pages.run.secrets_folder)[
         "Parameters"
     ]
-    names = ["certificate", "certificate_authority", "deploy_key", "deploy_key_public", "own_certificate"]
+    names = ["certificate", "deploy_key", "deploy_key_public", "own_certificate", "site_password"]
     assert sorted(each["Name"].rpartition("/")[2] for each in secrets) == names
     assert "pages" not in pages.ssh("ls /etc/logrotate.d /etc/cron.d", tmp=tmp_path).split()
 
@@ -71,8 +76,8 @@ class Visitor:
 
     def __init__(self, site, folder):
         run = site.run
-        self.name, self.place = run.host_name, run.cloud.http_address(run.host_name)
-        self.authority = stored.known(run.cloud.client("ssm"), run.secrets_folder).certificate_authority
+        self.name, self.place = run.host_name, run.cloud.http_address(run.host_name, https=True)
+        self.authority = stored.authority(run.cloud.client("ssm"), run.authority_folder)
         self.root = folder / "root.pem"
         self.root.write_text(certificates.root_of(self.authority))
 
@@ -124,6 +129,25 @@ def served_over_tls(pages, tmp_path):
     assert pages.ssh("stat --format=%a:%U /etc/ssl/site.pem", tmp=tmp_path).strip() == "600:root"
 
 
+def asked_plainly(pages, path, method="GET", **headers):
+    """Status and `Location` of an answer on port 80 of the host itself."""
+    connection = http.client.HTTPConnection(pages.host.address, 80, timeout=20)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, headers={"Host": pages.run.host_name, **named})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, answer.headers.get("Location", "")
+
+
+def sent_to_https(pages):
+    """Who comes without TLS, by whatever he says of himself; what he posts is posted there."""
+    url = pages.run.url
+    assert url.startswith("https://")
+    for more in ({}, {"method": "POST"}, {"X_Forwarded_Proto": "https"}):
+        assert asked_plainly(pages, "/about?a=%20b", **more) == (308, f"{url}about?a=%20b")
+
+
 def behind_a_load_balancer(pages, tmp_path):
     """Its word counts once it is named; its health check names no host; another certificate comes while people visit."""
     visitor, run = Visitor(pages, tmp_path), pages.run
@@ -137,19 +161,40 @@ def behind_a_load_balancer(pages, tmp_path):
         asked.close()  # a reload closes what is idle
         return pages.ssh("tail --lines=1 /var/log/nginx/access.log", tmp=tmp_path).split()[0]
 
+    def told(header):
+        """Each time that an answer over TLS has a header."""
+        said = visitor.curl("--dump-header", "-", "--output", "/dev/null").stdout.lower()
+        return re.findall(rf"(?m)^{header}: (.*?)\r?$", said)
+
     assert logged() == here, "nobody's word counts yet"
+    assert told("strict-transport-security") == [], "browsers do not know its authority"
+    assert told("x-robots-tag") == []
     before = visitor.serial()
     another = certificates.issue(visitor.authority, run.host_names, run.clock.now())
     kept = doit_with(pages, another, "secrets", "set", "certificate")
     assert "certificate is kept" in kept.stdout, kept.stderr
     settings = pages.root / "environments" / "testing.yml"
-    settings.write_text(f"{settings.read_text()}server: {{nginx: {{proxies: [{here}/32], probe: /about}}}}\n")
+    settings.write_text(f"{settings.read_text()}server: {{nginx: {{{FRONT.format(here)}}}}}\n")
     with visitor.coming() as seen:
         assert pages.stages("server")["server"] == "done"
         after = visitor.serial()
     assert {before, after} == set(seen)
     assert before != after
     assert logged() == "203.0.113.9"
+    assert told("strict-transport-security") == ["max-age=31536000"]
+    assert told("x-robots-tag") == ["noindex, nofollow"]
+    for path, scheme, status in (("/about", "http", 200), ("/", "http", 308), ("/", "https", 401)):
+        assert asked_plainly(pages, path, X_Forwarded_Proto=scheme)[0] == status
+    shown = json.loads(pages.doit("secrets", "--json", "show", "site").stdout)
+    right, wrong = (
+        f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+        for user in [shown["user"]]
+        for password in (shown["password"], "a guess")
+    )
+    for authorization, status in ((right, 200), (wrong, 401), ("Bearer of-the-application", 200)):
+        said = asked_plainly(pages, "/", X_Forwarded_Proto="https", Authorization=authorization)
+        assert said[0] == status, authorization
+    assert pages.get()[0] == 200, "the pipeline has the password"
     for path, status in (("/about", 200), ("/", 404)):
         asked.request("GET", path)  # the name that it gives is the address
         answer = asked.getresponse()

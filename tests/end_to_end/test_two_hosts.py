@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 SEEN = """
 import pathlib, urllib.request
 print(pathlib.Path("/srv/pages/current/.complete").read_text())
-asked = urllib.request.Request("http://127.0.0.1/about", headers={"Host": HOST})
+asked = urllib.request.Request("http://127.0.0.1/about", headers={"Host": HOST, "X-Forwarded-Proto": "https"})
 print(urllib.request.urlopen(asked, timeout=10).read().decode())
 """
 """Prints the digest of the release that a host runs, and the page that it shows."""

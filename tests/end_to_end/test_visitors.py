@@ -67,11 +67,7 @@ def crowd(site):
         replace(search, {"usleep(self::MICROSECONDS);": WAITS})
         commit(site.root, "a search that takes as long as it is asked to")
         release(site)
-    return Crowd(
-        (site.host.address, 80),
-        site.run.host_name,
-        long="/catalogsearch/result/?q=mug&seconds=20",
-    )
+    return site.crowd(long="/catalogsearch/result/?q=mug&seconds=20")
 
 
 def told(crowd: Crowd, alone: float, releases: list[Released]) -> dict[str, object]:

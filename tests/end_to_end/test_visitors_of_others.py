@@ -48,7 +48,7 @@ class Other:
 
     def crowd(self) -> Crowd:
         """Its visitors."""
-        return Crowd((self.site.host.address, 80), self.site.run.host_name, pages=self.paths)
+        return self.site.crowd(pages=self.paths)
 
 
 @pytest.fixture(

@@ -14,13 +14,15 @@ from tasks.backup.age import BackupAge
 from tasks.bucket import lease
 from tasks.digest import Digest
 from tasks.environments import status
-from tasks.infrastructure import apply, find
+from tasks.infrastructure import apply, find, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history
 from tasks.release import stage as release
+from tasks.server import certificates
 from tasks.version import Version
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
+from tests.tls import secure
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 
@@ -56,7 +58,7 @@ def run(checkout, server, sites):  # noqa: F811
     settings = checkout / "pipeline.yml"
     settings.write_text(settings.read_text().replace("name: shop", f"name: shop{sites.server_port}"))
     cloud = QuietCloud(REGION, server.home.load())
-    cloud.http_address = lambda name: ("127.0.0.1", sites.server_port)
+    cloud.http_address = lambda name, https: ("127.0.0.1", sites.server_port)
     made = run_in(checkout, cloud, branch="main")
     infrastructure.share(made)
     return made
@@ -119,9 +121,20 @@ def test_a_host_that_refuses_connections_is_unreachable(run):
     made = environment(run, "main")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        run.cloud.http_address = lambda name: free.getsockname()
+        run.cloud.http_address = lambda name, https: free.getsockname()
         (found,) = [each for each in status.look(run) if each.environment == made.identity]
     assert found.health.startswith("unreachable: ")
+
+
+@pytest.mark.promise("ill-and-unreachable")
+def test_a_site_of_whose_certificate_browsers_warn_is_ill(run, sites):
+    ssm, name = run.cloud.client("ssm"), f"a.{run.pipeline.dns_zone}"
+    secure(sites, ssm, run.authority_folder, run.pipeline.dns_zone)
+    asked = [status.Sites(of="testing", https=True, names=(name,))]
+    assert status.health(run, asked, 9)[name].startswith("healthy: 200 ")
+    another = certificates.make_authority("another", run.pipeline.dns_zone, run.clock.now())
+    secrets.found_authority(ssm, run.authority_folder, another, instead=True)
+    assert status.health(run, asked, 9)[name].startswith("ill: browsers warn of its certificate: ")
 
 
 @pytest.mark.promise("status-of-every-environment")

@@ -13,6 +13,8 @@ from tasks.console.console import Console
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.phased import Answer, PhaseFailed
 from tasks.release.stage import put_live
+from tests.infrastructure.test_secrets_alone import Parameters
+from tests.tls import secure
 
 
 class Front(http.server.BaseHTTPRequestHandler):
@@ -62,7 +64,9 @@ def run_on(hosts, port, tmp_path):
         console=Console(io.StringIO()),
         log=lambda stage: tmp_path / stage,
         profile=SimpleNamespace(release=release),
-        cloud=SimpleNamespace(http_address=lambda name: ("127.0.0.1", port)),
+        https=False,
+        protected=False,
+        cloud=SimpleNamespace(http_address=lambda name, https: ("127.0.0.1", port)),
         host_names=("shop.localhost",),
         url="http://shop.localhost/",
     )
@@ -99,6 +103,22 @@ def test_what_visitors_would_not_get_goes_back(front, tmp_path, path, why):
 def test_a_site_that_did_not_change_or_that_is_closed_is_not_looked_at(front, tmp_path, answer):
     put_live(run_on(hosts := Told(**answer), front.server_port, tmp_path), [], {})
     assert (hosts.asked, front.asked) == ([UP, END], [])
+
+
+@pytest.mark.promise("urls-are-https")
+def test_over_tls_it_is_asked_by_name_and_a_certificate_of_somebody_else_s_is_said(front, tmp_path):
+    store, zone = Parameters(), "shop.localhost"
+    secure(front, store, "/shop/testing-authority", zone)
+    for trusted in (True, False):
+        run = run_on(hosts := Told(changed=True), front.server_port, tmp_path)
+        run.https, run.environment_name, run.host_names = True, "testing", (f"a.{zone}",)
+        run.pipeline, run.cloud.client = SimpleNamespace(name="shop"), lambda service: store
+        if not trusted:
+            store.kept.clear()
+        put_live(run, [], {})
+        assert hosts.asked == [UP, END]
+        assert ("CERTIFICATE_VERIFY_FAILED" in run.console.stream.getvalue()) is not trusted
+    assert front.asked == [(f"a.{zone}", path) for path in ("/health", "/", "/a.js")]
 
 
 @pytest.mark.promise("the-site-is-seen-from-outside")

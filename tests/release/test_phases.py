@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import getpass
 import grp
 import http.server
@@ -27,9 +28,12 @@ from tasks.release import phases
 from tasks.release.ahead import AHEAD, AWAY
 from tasks.release.rollback import BACK
 from tasks.release.stage import END, PROGRAM, UP
+from tasks.server import certificates
 from tests.conftest import until
+from tests.tls import context_of, wrap
 
 ALL = (*UP, *END)
+NOW = datetime.datetime.now(datetime.UTC)  # OpenSSL looks at the clock
 DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
@@ -95,7 +99,9 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.send_error(502)
             return
         health, page = release / "page", release / self.path.partition("?")[0].lstrip("/")
-        if self.headers["Host"] not in self.server.names:
+        if not (self.server.tls or self.headers["X-Forwarded-Proto"] == "https"):
+            status, body = 308, b"over TLS"
+        elif self.headers["Host"] not in self.server.names:
             status, body = 404, b"another site"
         elif self.path == "/health":
             ill = not health.exists() or health.read_text() in ("ill", f"ill as {self.server.link}")
@@ -141,7 +147,7 @@ class Host:
         """A server for the release that a link names."""
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
         server.root, server.link, server.asked, server.says = self.root, link, self.asked, {"tarball": []}
-        server.units, server.in_units = self.units, False
+        server.units, server.in_units, server.tls = self.units, False, False
         server.names = ["shop.localhost", "de.shop.localhost"]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
@@ -178,6 +184,8 @@ class Host:
             "user": self.user,
             "group": self.group,
             "host_names": ["shop.localhost", "de.shop.localhost"],
+            "https": True,
+            "certificate": "",
             "ports": {"80": self.server.server_port, "8090": self.next.server_port},
             "id": name,
             "url": f"http://127.0.0.1:{self.server.server_port}/tarball?signature=secret",
@@ -247,7 +255,7 @@ class Host:
         def visit():
             while not over.is_set():
                 try:
-                    seen.add(phases.Site(*to).get("/health"))
+                    seen.add(phases.Site(*to, phases.Visitor(https=True)).get("/health"))
                 except (OSError, phases.Failure) as problem:
                     seen.add(str(problem))
 
@@ -834,6 +842,30 @@ def test_each_host_name_of_the_site_is_asked(host):
     host.live("old")
     host.next.names = ["shop.localhost"]
     assert "sees it: de.shop.localhost/health answers 404, not 200" in host.fails("new")
+
+
+@pytest.mark.promise("urls-are-https")
+def test_after_the_switch_it_is_asked_over_tls_and_shows_the_certificate_that_the_host_was_given(host):
+    authority = certificates.make_authority("shop", "shop.localhost", NOW)
+    given, another = (
+        certificates.issue(authority, names, NOW)
+        for names in (["shop.localhost", "de.shop.localhost"], ["shop.localhost"])
+    )
+    file = host.folder / "site.pem"
+    file.write_text(given)
+    for shown, says in ((given, ""), (another, "certificate")):
+        front = host.serve("current")
+        front.tls = True
+        wrap(front, context_of(shown))
+        ports = {"443": front.server_port, "8090": host.next.server_port}
+        plan = {"certificate": str(file), "ports": ports, "files": {"page": f"new {says}"}}
+        if not says:
+            host.live("new", **plan)
+            assert ("current", "/health") in host.asked
+            continue
+        assert "the web server does not answer: [SSL: CERTIFICATE_VERIFY_FAILED]" in host.fails("two", **plan)
+        file.write_text(another)  # given to it, but without a name of the site
+        assert "Hostname mismatch" in host.fails("three", **plan)
 
 
 def test_where_nobody_listens_for_the_next_release_it_is_checked_after_the_switch(host):

@@ -159,7 +159,9 @@ def test_before_the_first_release_nothing_is_asked(site, quick):
     run = SimpleNamespace(
         profile=SimpleNamespace(release=release),
         host_name="shop.localhost",
-        cloud=SimpleNamespace(http_address=lambda name: ("127.0.0.1", site.port)),
+        https=False,
+        protected=False,
+        cloud=SimpleNamespace(http_address=lambda name, https: ("127.0.0.1", site.port)),
     )
     with stage.watched(run, Document(value={"releases": []}, etag="", age=0.0)) as watch:
         assert watch is None

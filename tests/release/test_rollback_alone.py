@@ -21,6 +21,7 @@ from tasks.version import Version
 from tests.release.test_outside import front  # noqa: F401  (a fixture)
 from tests.simulation.alone import Alone
 from tests.simulation.controllers import COMMITS, TESTING, pack
+from tests.tls import secure
 
 OLD, NEW, OLDER = (Digest(each * 64) for each in "abc")
 
@@ -192,7 +193,8 @@ def test_a_site_that_is_ill_from_outside_is_told_and_stays_as_it_is(front):  # n
 
     def act(run):
         old, _ = released(run)
-        run.cloud.http_address = lambda name: ("127.0.0.1", front.server_port)
+        run.cloud.http_address = lambda name, https: ("127.0.0.1", front.server_port)
+        secure(front, run.cloud.client("ssm"), run.authority_folder, run.pipeline.dns_zone)
         front.statuses["/"] = 502
         rollback.go_back(dataclasses.replace(at(run, 1), console=told))
         (machine,) = run.cloud.world.instances.values()

@@ -130,7 +130,7 @@ def test_an_environment_file_quotes_values_and_its_variables_come_last():
     lines = render_in(
         ROLES.parent / "applications" / "php",
         "env.j2",
-        application_base_url="http://shop.localhost/",
+        application_base_url="https://shop.localhost/",
         application_test_data=True,
         database_host="localhost",
         database_name="shop",

@@ -48,17 +48,17 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "application_path": "/srv/shop",
         "application_host_name": "shop.localhost",
         "application_host_names": ["shop.localhost", "de.shop.localhost", "at.shop.localhost"],
-        "application_base_url": "http://shop.localhost/",
+        "application_base_url": "https://shop.localhost/",
         "application_stores": [
             {
                 "host_name": "de.shop.localhost",
-                "base_url": "http://de.shop.localhost/",
+                "base_url": "https://de.shop.localhost/",
                 "code": "german",
                 "type": "store",
             },
             {
                 "host_name": "at.shop.localhost",
-                "base_url": "http://at.shop.localhost/",
+                "base_url": "https://at.shop.localhost/",
                 "code": "alps",
                 "type": "website",
             },
@@ -504,7 +504,8 @@ def web_servers(root: Path) -> Iterator[tuple[str, bool, Directive]]:
         for cache in (False, True):
             # Magento's site is behind its page cache; others take either
             if cache or profile != "magento2":
-                front = {"nginx_proxies": PROXIES, "nginx_probe": PROBE}
+                front = {"nginx_proxies": PROXIES, "nginx_probe": PROBE, "nginx_protected": True}
+                front |= {"nginx_noindex": True, "nginx_unavailable": "unavailable.html"}
                 text = template(root, WEB, profile, nginx_page_cache=cache, nginx_site=SITE, **front)
                 text = text.replace(SITE, template(root, path, profile, nginx_page_cache=cache))
                 for name in variables(root, profile)["nginx_files"]:
@@ -570,6 +571,8 @@ def _common(tree: Directive, http: Directive, cache: bool) -> Iterator[str]:
     if probe is None or "Host shop.localhost" not in probe.own("proxy_set_header"):
         yield "a load balancer's health check is not answered by the site"
     yield from _tls(http)
+    yield from _insists(http)
+    yield from _guards(http)
     yield from _proxies(http)
     if not cache:
         return
@@ -579,6 +582,8 @@ def _common(tree: Directive, http: Directive, cache: bool) -> Iterator[str]:
         yield "passes on what a visitor claims to be (X-Forwarded-For)"
     if headers.get("Host") != "$http_host" or headers.get("X-Forwarded-Proto") != "$visitor_scheme":
         yield "does not say how it was asked"
+    if headers.get("Authorization") != "$passed_authorization":
+        yield "passes on the password of visitors"
     if front.own("server_name") != [NAMES]:
         yield "passes on any host name"
 
@@ -596,6 +601,70 @@ def _tls(http: Directive) -> Iterator[str]:
         yield "keeps the key of tickets for as long as it runs"
     if [http.own(name) for name in ("ssl_certificate", "ssl_certificate_key")] != [["/etc/ssl/site.pem"]] * 2:
         yield "has another certificate than that of the role certificates"
+
+
+def _insists(http: Directive) -> Iterator[str]:
+    """Who comes without TLS is sent to the same page over TLS, but for health checks; a browser is told to come so at once."""
+    said = {each.values: {one.name: one.values[0] for one in each.inner} for each in http.all("map")}
+    if said.get(("$host", "$site_url")) != {
+        "default": '""',
+        **{each: f"https://{each}" for each in NAMES.split()},
+    }:
+        yield "sends who comes without TLS elsewhere"
+    if said.get(("$server_port:$visitor_scheme:$uri", "$to_https")) != {
+        "default": '""',
+        f'"80:http:{PROBE}"': '""',
+        '"~^80:http:"': "1",
+    }:
+        yield "sends others to https than those who come without TLS, or a health check"
+    secure = [
+        each
+        for each in http.all("server")
+        if "443 ssl http2" in each.own("listen") and each.own("server_name")
+    ]
+    for each in secure:
+        insisting = [one.own("return") for one in each.all("if") if one.values == ("($to_https)",)]
+        if insisting != [["308 $site_url$request_uri"]]:
+            yield "shows pages without TLS"
+        for one in [each, *each.all("location")]:
+            said_here = one.own("add_header")
+            if one is each or (said_here and not any("no-store" in value for value in said_here)):
+                yield from (f"{one} lacks {header}" for header in (STRICT, ROBOTS) if header not in said_here)
+        places = {one.values for one in each.all("location")}
+        if (each.all("proxy_pass") or each.all("fastcgi_pass")) and ("=", "/.unavailable") not in places:
+            yield "has no page for when nothing behind answers"
+    if not secure:
+        yield "has no site on the port of TLS"
+
+
+STRICT = "Strict-Transport-Security $own_strict_transport_security always"
+ROBOTS = "X-Robots-Tag $own_x_robots_tag always"
+
+
+def _guards(http: Directive) -> Iterator[str]:
+    """The password and the limits are for visitors: not for the host itself, what a page cache asks, or a health check."""
+    said = {each.values: {one.name: one.values[0] for one in each.inner} for each in http.all("map")}
+    if list(said.get(("$server_port:$realip_remote_addr", "$visit"), {}).items()) != [
+        ("default", "0"),
+        (r'"~:127\.0\.0\.1$"', "0"),
+        ('"~^(80|443):"', "1"),
+    ]:
+        yield "takes others for visitors than those who come from outside"
+    if said.get(("$visit$has_token$is_probe", "$realm")) != {"default": "off", "100": '"shop"'}:
+        yield "asks others for a password than visitors"
+    if said.get(("$uri", "$is_probe")) != {"default": "0", f'"{PROBE}"': "1"}:
+        yield "asks a health check for a password"
+    if said.get(("$http_authorization", "$has_token")) != {"default": "0", '"~*^Bearer ."': "1"}:
+        yield "takes something else for a token"
+    if (http.own("auth_basic"), http.own("auth_basic_user_file")) != (["$realm"], ["/etc/nginx/visitors"]):
+        yield "asks nobody for a password"
+    for each in http.own("limit_req_zone"):
+        table = said.get(('"$visit $request_method $uri"', each.split()[0]), {})
+        keys = [name for name in table if name != "default"]
+        if table.get("default") != '""' or not keys or not all(one.startswith('"~^1 ') for one in keys):
+            yield f"{each} limits the host itself"
+    if http.own("limit_req_status") != ["429"]:
+        yield "does not say that it was asked too often"
 
 
 def _proxies(http: Directive) -> Iterator[str]:
@@ -666,14 +735,15 @@ def _public(http: Directive) -> Directive:
 
 def _replaced(location: Directive, wanted: str) -> Iterator[str]:
     told = location.own("add_header")
-    kept_closed = [value for value in told if value.endswith(" always")]
+    kept_closed = [value for value in told if value.endswith(" always") and value not in (STRICT, ROBOTS)]
     if told and wanted not in told and not kept_closed:  # its own headers replace the outer ones
         yield f"{location} lacks {wanted}"
 
 
 def _front(front: Directive) -> Iterator[str]:
     """What is served before the page cache: folders of files, and none that is hidden or a program."""
-    places = [each for each in front.inner if each.name == "location" and each.values != ("/",)]
+    own = (("/",), ("=", "/.unavailable"))
+    places = [each for each in front.inner if each.name == "location" and each.values not in own]
     denied = [each for each in places if each.own("deny") == ["all"] and "php|phtml" in each.values[-1]]
     for each in places:
         if "static_version" in each.values[-1]:

@@ -205,7 +205,7 @@ SECRET = {
     *("database_password", "shared_crypt_key", "shared_variables", "release_url"),
     *("search_password", "release_administrator_password", "release_administrator_secret"),
     *("backup_password", "backup_key_secret"),
-    "certificates_site",
+    *("certificates_site", "nginx_visitor"),
     *("mail_password", "mail_relay_password"),
 }
 """Options that carry a password, a key, or an address with a signature."""
@@ -262,6 +262,7 @@ def _shown(root: Path, task: Task, known: set[str]) -> Iterator[str]:
 
 
 OWNERS = {
+    "/etc/nginx/visitors": "www-data",  # which reads it with each request
     # the application reads its configuration, and writes no word into it
     "{{ application_path }}/shared/{{ __shared_file": {
         "owner": "root",
@@ -456,7 +457,7 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|environment$|cloud/cloud\.cfg\.d|backup\.json$)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|environment$|cloud/cloud\.cfg\.d|backup\.json$|nginx/visitors$)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {

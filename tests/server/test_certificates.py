@@ -13,18 +13,19 @@ import pytest
 from tasks.cloud.embedded import forwarder
 from tasks.infrastructure import secrets
 from tasks.server import certificates
-from tasks.server.certificates import KEY, CertificateWrong
+from tasks.server.certificates import KEY, CertificateWrong, Folders
 from tests.infrastructure.test_secrets_alone import Parameters
 
 FOLDER, ZONE = "/shop/staging", "shop.localhost"
+AUTHORITY = "/shop/staging-authority"
 NAMES = ("staging.shop.localhost", "de.shop.localhost")
 NOW = datetime.datetime.now(datetime.UTC)  # OpenSSL looks at the clock
 DAY = datetime.timedelta(days=1)
 
 
-def ensured(store, names=NAMES, now=NOW):
-    known = secrets.ensure(store, FOLDER)
-    return certificates.ensure(store, FOLDER, known, names=names, zone=ZONE, now=now)
+def ensured(store, names=NAMES, now=NOW, folder=FOLDER):
+    known, folders = secrets.ensure(store, folder), Folders(own=folder, authority=AUTHORITY)
+    return certificates.ensure(store, folders, known, names=names, zone=ZONE, now=now)
 
 
 def verified(text, authority, name):
@@ -42,7 +43,7 @@ def made(tmp_path):
     store = Parameters()
     site = ensured(store)
     (tmp_path / "site.pem").write_text(KEY.sub("", site))
-    (tmp_path / "root.pem").write_text(certificates.root_of(store.kept[f"{FOLDER}/certificate_authority"]))
+    (tmp_path / "root.pem").write_text(certificates.root(store, AUTHORITY))
     return store, site
 
 
@@ -60,7 +61,7 @@ def test_the_certificate_is_one_for_every_name_and_is_kept(made, tmp_path):
 @pytest.mark.promise("an-authority-of-one-zone")
 def test_who_has_the_authority_s_key_can_pretend_to_be_no_other_site(made, tmp_path):
     store, _ = made
-    authority = store.kept[f"{FOLDER}/certificate_authority"]
+    authority = secrets.authority(store, AUTHORITY)
     for name, code in (("other.shop.localhost", 0), ("bank.example", 2)):
         (tmp_path / "made.pem").write_text(KEY.sub("", certificates.issue(authority, [name], NOW)))
         said = verified(tmp_path / "made.pem", tmp_path / "root.pem", name)
@@ -79,10 +80,24 @@ def test_who_has_the_authority_s_key_can_pretend_to_be_no_other_site(made, tmp_p
 )
 def test_it_is_made_anew_for_another_name_and_before_it_expires(made, names, later, renews, authority):
     store, site = made
-    before = store.kept[f"{FOLDER}/certificate_authority"]
+    before = secrets.authority(store, AUTHORITY)
     again = ensured(store, names, NOW + later)
-    assert (again != site, store.kept[f"{FOLDER}/certificate_authority"] != before) == (renews, authority)
+    assert (again != site, secrets.authority(store, AUTHORITY) != before) == (renews, authority)
     assert certificates.problem(again, names, NOW + later) == ""
+
+
+@pytest.mark.promise("trusted-once")
+def test_environments_of_a_name_share_an_authority_also_if_two_make_it_at_once(tmp_path):
+    store = Parameters()
+    one, two = (ensured(store, [f"{each}.{ZONE}"], folder=f"/shop/{each}") for each in ("one", "two"))
+    root = certificates.root(store, AUTHORITY)
+    assert (one != two, one.endswith(root), two.endswith(root)) == (True, True, True)
+    assert [each for each in store.kept if each.endswith("authority")] == [
+        f"{AUTHORITY}/certificate_authority"
+    ]
+    theirs = certificates.make_authority("of another run", ZONE, NOW)
+    store = Parameters(others={"certificate_authority": theirs})
+    assert ensured(store).endswith(certificates.root_of(theirs))
 
 
 def test_a_certificate_that_is_brought_counts_and_is_replaced(made):

@@ -743,11 +743,11 @@ class SimulatedCloud(Cloud):
     def presigned_url(self, bucket, key, seconds):
         return key
 
-    def url(self, host_name):
-        return f"http://{host_name}/"
+    def url(self, host_name, *, https):
+        return f"{'https' if https else 'http'}://{host_name}/"
 
-    def http_address(self, host_name):
-        return host_name, 80
+    def http_address(self, host_name, *, https):
+        return host_name, 443 if https else 80
 
     def _address(self, instance):
         return str(instance["PrivateIpAddress"])

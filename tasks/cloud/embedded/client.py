@@ -63,12 +63,12 @@ class Embedded(Cloud):
     def _address(self, instance: Mapping[str, Any]) -> str:
         return str(instance["PrivateIpAddress"])  # of a running host: podman has confirmed it
 
-    def url(self, host_name: str) -> str:
+    def url(self, host_name: str, *, https: bool) -> str:
         """The name and the forwarder's port; `*.localhost` is loopback to every browser."""
-        return f"http://{host_name}:{self._identity.forward_port}/"
+        return f"{'https' if https else 'http'}://{host_name}:{self._identity.forward_port}/"
 
-    def http_address(self, host_name: str) -> tuple[str, int]:
-        """The forwarder."""
+    def http_address(self, host_name: str, *, https: bool) -> tuple[str, int]:
+        """The forwarder, whose port takes either."""
         return LOOPBACK, self._identity.forward_port
 
     def _prepare(self, session: Any) -> None:

@@ -490,8 +490,8 @@ def test_a_name_leads_to_its_host(cloud, key):
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=changes)
 
     def get(path: str = "/") -> bytes:
-        address, port = cloud.http_address("b-1.shop.localhost")
-        assert cloud.url("b-1.shop.localhost") == f"http://b-1.shop.localhost:{port}/"
+        address, port = cloud.http_address("b-1.shop.localhost", https=False)
+        assert cloud.url("b-1.shop.localhost", https=False) == f"http://b-1.shop.localhost:{port}/"
         named = {"Host": f"b-1.shop.localhost:{port}"}
         request = urllib.request.Request(f"http://{address}:{port}{path}", headers=named)
         return urllib.request.urlopen(request, timeout=5).read()

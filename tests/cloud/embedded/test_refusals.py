@@ -159,7 +159,8 @@ def test_no_credentials_for_aws(tmp_path, monkeypatch, quiet):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     aws = connect.to("aws", "eu-central-1", quiet)
-    assert aws.url("www.example.org") == "http://www.example.org/"
-    assert aws.http_address("www.example.org") == ("www.example.org", 80)
+    for https, scheme, port in ((False, "http", 80), (True, "https", 443)):
+        assert aws.url("www.example.org", https=https) == f"{scheme}://www.example.org/"
+        assert aws.http_address("www.example.org", https=https) == ("www.example.org", port)
     with pytest.raises(CredentialsMissing, match="no credentials for AWS"):
         aws.client("s3")

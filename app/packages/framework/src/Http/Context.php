@@ -32,7 +32,7 @@ final class Context
         $vary = $group === '' ? '' : hash('sha256', $group . $this->configuration->need('crypt/key'));
         $sent = $_COOKIE[self::COOKIE] ?? '';
         if ($vary !== $sent) {
-            setcookie(self::COOKIE, $vary, ['path' => '/', 'httponly' => true, 'samesite' => 'Lax', 'expires' => $vary === '' ? 1 : 0]);
+            setcookie(self::COOKIE, $vary, ['path' => '/', 'httponly' => true, 'samesite' => 'Lax', 'secure' => $this->session->secure(), 'expires' => $vary === '' ? 1 : 0]);
         }
         // asked for with the cookie of another group, the page would be kept for that group
         return $sent === '' || $vary === $sent ? $response : $response->uncached();

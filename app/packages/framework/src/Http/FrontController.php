@@ -42,7 +42,9 @@ final class FrontController
         $group = $this->context->group($request);
         $page = $this->pages->create(['store' => $store, 'group' => $group]);
         $base = (string) $this->configuration->ofStore($store, 'web/unsecure/base_url');
-        if ($request->method === 'GET' && parse_url($base, PHP_URL_HOST) !== $request->host) {
+        // as Magento does where the base URL is https
+        $plain = parse_url($base, PHP_URL_SCHEME) === 'https' && !$request->secure;
+        if ($request->method === 'GET' && ($plain || parse_url($base, PHP_URL_HOST) !== $request->host)) {
             return Response::redirect(rtrim($base, '/') . $path, 302);
         }
         foreach ($this->routes as $pattern => $controller) {

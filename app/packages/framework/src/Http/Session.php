@@ -31,7 +31,13 @@ final class Session
         $this->open();
         $_SESSION[$key] = $value;
         // tells the scripts of cached pages that there is something of the visitor's own to ask for
-        setcookie('private_content_version', bin2hex(random_bytes(8)), ['path' => '/', 'samesite' => 'Lax']);
+        setcookie('private_content_version', bin2hex(random_bytes(8)), ['path' => '/', 'samesite' => 'Lax', 'secure' => $this->secure()]);
+    }
+
+    /** Whether a browser sends the cookies over TLS alone. */
+    public function secure(): bool
+    {
+        return str_starts_with((string) $this->configuration->get('system/default/web/unsecure/base_url'), 'https:');
     }
 
     private function open(): void
@@ -48,9 +54,10 @@ final class Session
             'cache_limiter' => '',
             'cookie_httponly' => true,
             'cookie_samesite' => 'Lax',
+            'cookie_secure' => $this->secure(),
             'use_strict_mode' => true,
         ]);
         // as Magento does with each answer: the cookie lives on
-        setcookie(session_name(), session_id(), ['path' => '/', 'httponly' => true, 'samesite' => 'Lax']);
+        setcookie(session_name(), session_id(), ['path' => '/', 'httponly' => true, 'samesite' => 'Lax', 'secure' => $this->secure()]);
     }
 }
