@@ -1,4 +1,4 @@
-"""secrets: `doit secrets`: show how the administrator signs in, and bring a secret that somebody has."""
+"""secrets: `doit secrets`: list them, give them another value, bring one that somebody has, and how the administrator signs in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 from tasks import administrator
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
+from tasks.graph import plan
 from tasks.infrastructure import secrets
+from tasks.promotion import rules
 from tasks.refusal import UNKNOWN, Refusal
+from tasks.rotation import known, rotate
 from tasks.server import certificates
 
 if TYPE_CHECKING:
     from tasks.run import Run
+
+SHOWN = 3
+"""Changed inputs that a refusal names."""
 
 
 class SecretUnknown(Refusal):
@@ -37,21 +43,36 @@ class NotInstalled(Refusal):
     remedy = "doit release"
 
 
+class HostsBehind(Refusal):
+    """A rotation provisions the hosts. By other roles or settings than theirs it would change more than a secret, past all controls."""
+
+    sentence = "secrets: the hosts of {environment} were provisioned by other roles or settings than are checked out: {changed}"
+    remedy = "doit plan server"
+
+
 class SecretsCommand(Command):
-    """`doit secrets show admin`, `doit secrets set NAME`."""
+    """`doit secrets`, `doit secrets rotate NAME`, `doit secrets set NAME`, `doit secrets show admin`."""
 
     name = "secrets"
-    doc_purpose = "show how the administrator signs in; bring a secret"
-    doc_usage = "show admin | set NAME"
+    doc_purpose = "list the environment's secrets, rotate and bring them; how the administrator signs in"
+    doc_usage = "[rotate NAME | rotate --all | set NAME | show admin]"
     doc_description = (
-        "show admin: user, password, the code of six digits for now, and the page. set NAME: keep what the standard input "
-        f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)})."
+        "Without a word: each secret with its age and who uses it; no value is shown. rotate NAME: another value, while visitors "
+        "are served; what was valid before is refused afterwards. rotate --all: all of them; typed again, it goes on where it was cut off. "
+        f"NAME is one of {', '.join(known.ROTATABLE)}. "
+        "set NAME: keep what the standard input "
+        f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)}). "
+        "show admin: user, password, the code of six digits for now, and the page."
     )
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False, pos_args: list[str] | None = None) -> int:
         words, run = pos_args or [], run_of(self.task_list)
-        if words == ["show", "admin"]:
+        if not words:
+            self._list(run, as_json)
+        elif words[0] == "rotate" and len(words) == 2:
+            self._rotate(run, words[1])
+        elif words == ["show", "admin"]:
             self._show(run, as_json)
         elif len(words) == 2 and words[0] == "set":
             self._set(run, words[1])
@@ -59,16 +80,51 @@ class SecretsCommand(Command):
             raise self.misread(words)
         return 0
 
+    def _list(self, run: Run, as_json: bool) -> None:
+        found = known.listed(run)
+        if as_json:
+            self.console.line(json_of(found))
+            return
+        now = run.clock.now()
+        rows = [("SECRET", "AGE", "USED BY", "ANOTHER VALUE")]
+        for each in found:
+            age = f"{(now - each.changed).days} days" if each.changed else "as its host"
+            notes = [
+                *([f"older than {run.environment.secrets.days}"] if each.stale else ()),
+                *([f"by {each.by}"] if each.by else ()),
+            ]
+            way = each.way if each.way != known.ROTATED else f"{known.ROTATED} {each.name}"
+            if each.unfinished:
+                way = f"not finished: {way}"
+            rows.append((each.name, ", ".join([age, *notes]), each.users, way))
+        widths = [max(len(row[at]) for row in rows) for at in range(3)]
+        for row in rows:
+            self.console.line("  ".join([*(f"{row[at]:<{widths[at]}}" for at in range(3)), row[3]]))
+
+    def _rotate(self, run: Run, name: str) -> None:
+        if run.environment.takes_from and (
+            refused := rules.frozen(self.name, run.environment_name, run.environment, run.clock.now())
+        ):
+            raise refused
+        provisioning = next((each for each in self.task_list if each.name == "server"), None)
+        if provisioning and (name == "--all" or name in rotate.PROVISIONED):
+            changed = plan.changed_inputs(provisioning, self.dep_manager)
+            if changed:
+                more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+                raise HostsBehind(environment=run.identity, changed=f"{'; '.join(changed[:SHOWN])}{more}")
+        for line in rotate.rotate_all(run) if name == "--all" else rotate.rotate(run, name):
+            self.console.line(line)
+
     def _show(self, run: Run, as_json: bool) -> None:
         install = administrator.of(run)
-        known = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
-        if not known or not known.administrator_password:
+        made = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
+        if not made or not made.administrator_password:
             raise NotInstalled(environment=run.identity)
         now = run.clock.now().timestamp()
         shown = {
             "user": install.administrator,
-            "password": known.administrator_password,
-            "code": administrator.code(known.administrator_secret, now),
+            "password": made.administrator_password,
+            "code": administrator.code(made.administrator_secret, now),
             "page": administrator.page(run),
         }
         if as_json:
