@@ -1,11 +1,11 @@
-"""secrets: `doit secrets`: list them, give them another value, bring one that somebody has, and how the administrator signs in."""
+"""secrets: `doit secrets`: list them, give them another value, bring one that somebody has; how the administrator and who reads caught mail sign in."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import administrator
+from tasks import administrator, mail
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
 from tasks.graph import plan
 from tasks.infrastructure import secrets
@@ -51,18 +51,18 @@ class HostsBehind(Refusal):
 
 
 class SecretsCommand(Command):
-    """`doit secrets`, `doit secrets rotate NAME`, `doit secrets set NAME`, `doit secrets show admin`."""
+    """`doit secrets`, `doit secrets rotate NAME`, `doit secrets set NAME`, `doit secrets show admin`, `doit secrets show mail`."""
 
     name = "secrets"
-    doc_purpose = "list the environment's secrets, rotate and bring them; how the administrator signs in"
-    doc_usage = "[rotate NAME | rotate --all | set NAME | show admin]"
+    doc_purpose = "list the environment's secrets, rotate and bring them; how the administrator signs in, or who reads caught mail"
+    doc_usage = "[rotate NAME | rotate --all | set NAME | show admin | show mail]"
     doc_description = (
         "Without a word: each secret with its age and who uses it; no value is shown. rotate NAME: another value, while visitors "
         "are served; what was valid before is refused afterwards. rotate --all: all of them; typed again, it goes on where it was cut off. "
         f"NAME is one of {', '.join(known.ROTATABLE)}. "
         "set NAME: keep what the standard input "
         f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)}). "
-        "show admin: user, password, the code of six digits for now, and the page."
+        "show admin: user, password, the code of six digits for now, and the page. show mail: user and password of the page of caught mail."
     )
     cmd_options = (AS_JSON,)
 
@@ -74,6 +74,8 @@ class SecretsCommand(Command):
             self._rotate(run, words[1])
         elif words == ["show", "admin"]:
             self._show(run, as_json)
+        elif words == ["show", "mail"]:
+            self._show_mail(run, as_json)
         elif len(words) == 2 and words[0] == "set":
             self._set(run, words[1])
         else:
@@ -133,6 +135,18 @@ class SecretsCommand(Command):
         for name, value in shown.items():
             left = f"  for {administrator.STEP - int(now) % administrator.STEP} s" if name == "code" else ""
             self.console.line(f"{name:<9} {value}{left}")
+
+    def _show_mail(self, run: Run, as_json: bool) -> None:
+        page = mail.page(run)
+        made = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
+        if not made or not made.mail_password:
+            raise mail.MailPageMissing(environment=run.identity)
+        shown = {"user": mail.USER, "password": made.mail_password, "page": page}
+        if as_json:
+            self.console.line(json_of(shown))
+            return
+        for name, value in shown.items():
+            self.console.line(f"{name:<9} {value}")
 
     def _set(self, run: Run, name: str) -> None:
         if name not in secrets.BROUGHT:

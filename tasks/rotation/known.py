@@ -48,6 +48,11 @@ KNOWN = (
         users="the role certificates, and whoever trusts the environment's authority",
     ),
     KeptSecret(
+        name="mail_password",
+        parameters=("mail_password",),
+        users="the role mail, and who reads caught mail (doit secrets show mail)",
+    ),
+    KeptSecret(
         name="deploy_key", parameters=secrets.ALWAYS, users="the pipeline, which logs in to the hosts"
     ),
     KeptSecret(name=HOST_KEYS, parameters=(), users="sshd on the hosts, which keep them"),
@@ -69,6 +74,12 @@ KNOWN = (
         parameters=("search_password",),
         users="the role search, and the application's configuration (shared)",
         way="doit secrets set search_password",
+    ),
+    KeptSecret(
+        name="relay_password",
+        parameters=("relay_password",),
+        users="the role mail, for the relay",
+        way="doit secrets set relay_password",
     ),
     KeptSecret(
         name="certificate",

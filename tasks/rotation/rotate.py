@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasks import mail
 from tasks.backup import access, repository
 from tasks.bucket import lease
 from tasks.graph.state import BucketState, Records
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 STAGE = "secrets"
-PROVISIONED = ("database_password", "backup_password", "backup_key", "own_certificate")
+PROVISIONED = ("database_password", "backup_password", "backup_key", "own_certificate", "mail_password")
 """Those that hosts are told by provisioning."""
 JOB_SECONDS = 300
 """Seconds that jobs of cron have to end, which have read the former password."""
@@ -103,6 +104,7 @@ def hindered(run: Run, name: str) -> str:
         "backup_password": not access.wanted(run) and "it backs nothing up",
         "backup_key": not access.wanted(run) and "it backs nothing up",
         "own_certificate": "certificates" not in roles and "the profile has no role certificates",
+        "mail_password": not mail.caught(run) and "it catches no mail",
         HOST_KEYS: "base" not in roles and "the profile has no role base, which says what sshd shows",
         SIGNING: not run.pipeline.public_keys and "pipeline.yml names no public_keys, so nothing is signed",
     }
@@ -223,6 +225,14 @@ def _own_certificate(run: Run) -> str:
     secrets.settle(run.cloud.client("ssm"), run.secrets_folder, dict.fromkeys(secrets.RENEWED))
     server.provision(run)
     return "another authority, and a certificate of its own; who trusts the authority is given the new one"
+
+
+def _mail_password(run: Run) -> str:
+    """Who reads caught mail asks for the new one."""
+    changed = {"mail_password": secrets.made("mail_password")}
+    secrets.settle(run.cloud.client("ssm"), run.secrets_folder, changed)
+    server.provision(run)
+    return "another one: doit secrets show mail"
 
 
 # --- SSH ----------------------------------------------------------------------------------------------
@@ -374,6 +384,7 @@ WAYS: Mapping[str, Callable[[Run], str]] = {
     "backup_password": _backup_password,
     "backup_key": _backup_key,
     "own_certificate": _own_certificate,
+    "mail_password": _mail_password,
     "deploy_key": _deploy_key,
     HOST_KEYS: _host_keys,
     SIGNING: _signing_key,

@@ -126,9 +126,9 @@ def test_a_crypt_key_is_brought_before_the_first_release_and_no_other_one_after_
 @pytest.mark.parametrize(
     ("words", "refusal", "sentence"),
     [
-        (["set", "deploy_key"], SecretUnknown, r"deploy_key is no secret .*\(known: crypt_key, search_password, certificate\)"),
+        (["set", "deploy_key"], SecretUnknown, r"deploy_key is no secret .*\(known: crypt_key, search_password, relay_password, certificate\)"),
         (["set", "crypt_key"], SecretEmpty, "the standard input has no crypt_key"),
-        (["show", "all"], WordsNotTaken, r"the command is doit secrets \[rotate NAME \| rotate --all \| set NAME \| show admin\]"),
+        (["show", "all"], WordsNotTaken, r"the command is doit secrets \[rotate NAME \| rotate --all \| set NAME \| show admin \| show mail\]"),
         (["rotate"], WordsNotTaken, "the command is doit secrets"),
         (["rotate", "crypt_key"], NotRotated, "crypt_key is not rotated in testing-.*: not here"),
     ],

@@ -121,7 +121,13 @@ def test_all_are_rotated_and_one_that_was_cut_off_goes_on_where_it_was(run, host
     assert said["backup_password"] == said["backup_key"] == "it backs nothing up"
     assert said["signing_key"].startswith("pipeline.yml names no public_keys")
     after = kept(run)
-    for name in ("database_password", "deploy_key", "own_certificate", "certificate_authority"):
+    for name in (
+        "database_password",
+        "deploy_key",
+        "own_certificate",
+        "certificate_authority",
+        "mail_password",
+    ):
         assert getattr(after, name) not in ("", getattr(before, name)), name
     assert after.crypt_key == before.crypt_key
     assert "database_password: another one" in "".join(rotate.rotate_all(run)), "the next one begins anew"
