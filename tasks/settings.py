@@ -359,6 +359,15 @@ class Backups:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecretAges:
+    """How old an environment's secrets may become."""
+
+    days: int = setting(
+        "days after which `doit secrets` calls a secret old; 0: never", 365, form=forms.at_least(0)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class News:
     """Who is told of releases. None of them can hold one up."""
 
@@ -454,6 +463,7 @@ class Environment:
     server: Server = section(Server)
     release: Release = section(Release)
     backup: Backups = section(Backups)
+    secrets: SecretAges = section(SecretAges)
     news: News = section(News)
 
     @property
@@ -688,7 +698,7 @@ TOLD = {
         "signatures",
     ),
     "certificates": ("own", "site"),
-    "database": ("name", "host", "user", "password"),
+    "database": ("name", "host", "user", "password", "password_before"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
     "mail": ("catch", "path", "password", "relay_password"),
     "nginx": ("visitor",),

@@ -63,6 +63,11 @@ def secrets_of(run: Run) -> secrets.Secrets:
     return secrets.ensure(run.cloud.client("ssm"), run.secrets_folder, secrets.OF_ROLES)
 
 
+def authority_of(run: Run) -> str:
+    """The authority that vouches for the run's hosts, with its key; empty where there is none yet."""
+    return secrets.authority(run.cloud.client("ssm"), run.authority_folder)
+
+
 def with_search_engine(checkout: Path) -> None:
     """The checkout's testing environments and staging name a search engine, as an account that others use too wants it."""
     for name in ("testing", "staging"):

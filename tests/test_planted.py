@@ -392,7 +392,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (VALUE, QUOTE, ''' | replace("'", "''")''', ""),
     (VALUE, QUOTE, r''' | replace("\\", "\\\\")''', ""),
     (VALUE, QUOTE, ''' | replace("`", "``")''', ""),
-    (VALUE, SQL, "{{ quote.text(database_password) }}", "'{{ database_password }}'"),
+    (VALUE, QUOTE, "PASSWORD({{ text(one) }})", "PASSWORD('{{ one }}')"),
     (VALUE, SQL, "{{ quote.name(database_name) }};", "{{ database_name }};"),
     (VALUE, "roles/database/templates/database_ready.sql.j2", "{{ quote.text(database_name) }}", "'{{ database_name }}'"),
     (VALUE, ENV_PHP, "{{ php(database_password) }}", "'{{ database_password }}'"),

@@ -58,16 +58,37 @@ def policy(bucket: str, identity: str, account: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
+def remake(run: Run) -> None:
+    """Put a second key of the user into the environment's secrets. A third one, which a rotation that was cut off has left, ends."""
+    iam, name = run.cloud.client("iam"), user(run.pipeline.name, run.identity)
+    end_others(run)
+    _kept(run.cloud.client("ssm"), run.secrets_folder, iam.create_access_key(UserName=name)["AccessKey"])
+
+
+def end_others(run: Run) -> None:
+    """End the user's keys, but for the one in the environment's secrets."""
+    iam, name = run.cloud.client("iam"), user(run.pipeline.name, run.identity)
+    _end(iam, name, secrets.ensure(run.cloud.client("ssm"), run.secrets_folder).backup_key_id)
+
+
+def _end(iam: Any, name: str, but: str = "") -> None:
+    for each in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+        if each["AccessKeyId"] != but:
+            iam.delete_access_key(UserName=name, AccessKeyId=each["AccessKeyId"])
+
+
+def _kept(ssm: Any, folder: str, key: Mapping[str, str]) -> None:
+    values = (key["AccessKeyId"], key["SecretAccessKey"])
+    secrets.settle(ssm, folder, dict(zip(secrets.BACKUP_KEY, values, strict=True)))
+
+
 def make(iam: Any, ssm: Any, *, name: str, folder: str, allowed: Mapping[str, Any], project: str) -> None:
     """Make the user, and put a new key of its into the environment's secrets; keys that it had before end."""
     with already("EntityAlreadyExists"):
         iam.create_user(UserName=name, Tags=[{"Key": "project", "Value": project}])
     iam.put_user_policy(UserName=name, PolicyName=ROLE, PolicyDocument=json.dumps(allowed))
-    for each in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
-        iam.delete_access_key(UserName=name, AccessKeyId=each["AccessKeyId"])
-    made = iam.create_access_key(UserName=name)["AccessKey"]
-    values = (made["AccessKeyId"], made["SecretAccessKey"])
-    secrets.keep(ssm, folder, dict(zip(secrets.BACKUP_KEY, values, strict=True)))
+    _end(iam, name)
+    _kept(ssm, folder, iam.create_access_key(UserName=name)["AccessKey"])
 
 
 def variables(run: Run, known: Secrets) -> dict[str, str]:

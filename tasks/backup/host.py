@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks.backup import access
-from tasks.bucket import layout
-from tasks.bucket.lease import Lease
+from tasks.bucket import layout, lease
 from tasks.bucket.store import NotADocument
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
-from tasks.process import bounds, children
+from tasks.process import bounds
 from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -87,12 +86,8 @@ def record(run: Run, told: dict[str, Any]) -> None:
 def _alone(run: Run, verb: str) -> Iterator[None]:
     """Under the environment's lease: a release would change what is copied."""
     _accept(run, verb)
-    lease = Lease(run, on_lost=children.interrupt)
-    lease.take(say=run.console.say(verb))
-    try:
+    with lease.held(run, verb):
         yield
-    finally:
-        lease.free()
 
 
 def _accept(run: Run, verb: str) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tasks import environ
-from tasks.backup import access
-from tasks.backup.host import BackupFailed, BackupOff
+from tasks.backup import access, repository
+from tasks.backup.host import BackupOff
 from tasks.infrastructure import secrets
-from tasks.process import bounds, children
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -21,22 +19,11 @@ def forget(run: Run) -> str:
     if not access.wanted(run):
         raise BackupOff(verb="backup", environment=run.environment_name)
     known = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
-    repository = access.repository(run, run.cloud.client("s3").meta.endpoint_url)
-    given = {
-        **environ.of(),
-        **run.cloud.credentials(),
-        "AWS_DEFAULT_REGION": run.pipeline.region,
-        "RESTIC_REPOSITORY": repository,
-        "RESTIC_PASSWORD": known.backup_password if known else "",
-    }
-    command = ["restic", "-o", f"s3.region={run.pipeline.region}", "-o", "s3.layout=default", "--no-cache"]
+    password = known.backup_password if known else ""
     removal = ["forget", "--quiet", "--prune", *kept(run.environment.backup)]
-    output = b""
-    for words in (["unlock"], removal, ["snapshots", "--json", "--no-lock"]):
-        code, output, said = children.ask([*command, *words], env=given, seconds=bounds.BACKUP)
-        if code:
-            problem = " ".join(said.decode(errors="replace").split())[-300:]
-            raise BackupFailed(verb="backup", host=repository, problem=problem)
+    for words in (["unlock"], removal):
+        repository.restic(run, password, *words)
+    output = repository.restic(run, password, "snapshots", "--json", "--no-lock")
     return f"{len(json.loads(output) or [])} backups are left of {run.identity}"
 
 

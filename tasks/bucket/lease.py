@@ -13,13 +13,14 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import create, layout
 from tasks.bucket.store import BucketMissing, Document, NotADocument, RecordTaken, Store
+from tasks.process import children
 from tasks.process.life import started_at, this_boot
 from tasks.refusal import Refusal
 
@@ -133,6 +134,17 @@ def look(store: Store, identity: str) -> LeaseState:
     except NotADocument as found:
         return LeaseState(etag=found.etag, age=found.age, readable=False)
     return _found(document) if document else LeaseState()
+
+
+@contextlib.contextmanager
+def held(run: Run, verb: str) -> Iterator[None]:
+    """A block of a command under the environment's lease; who loses it is interrupted. Raises as `Lease.take`."""
+    lease = Lease(run, on_lost=children.interrupt)
+    lease.take(say=run.console.say(verb))
+    try:
+        yield
+    finally:
+        lease.free()
 
 
 class Lease:

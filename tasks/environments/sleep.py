@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tasks import image
-from tasks.bucket.lease import Lease
+from tasks.bucket import lease
 from tasks.environments import cost, expiry, inventory
 from tasks.hosts import ssh
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, hosts, waiting
 from tasks.infrastructure import stage as infrastructure
-from tasks.process import children
 from tasks.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -90,9 +89,5 @@ def _alone(run: Run, verb: str) -> Iterator[None]:
         raise SleepForbidden(verb=verb, environment=run.environment_name)
     if run.environment.infrastructure.spot:
         raise SpotCannotSleep(verb=verb, environment=run.environment_name)
-    lease = Lease(run, on_lost=children.interrupt)
-    lease.take(say=run.console.say(verb))
-    try:
+    with lease.held(run, verb):
         yield
-    finally:
-        lease.free()

@@ -114,6 +114,20 @@ def why(task: Any, dep_manager: Any) -> list[str]:
     return found or [ALWAYS]
 
 
+def changed_inputs(task: Any, dep_manager: Any) -> list[str]:
+    """Which inputs of a task are others than at its last success. Neither the cloud nor a host is asked."""
+    backend, values = dep_manager.backend, dep_manager.get_values(task.name)
+    found = [
+        f"{path} changed"
+        for path in sorted(task.file_dep)
+        if backend.get(task.name, path) != dep_manager.checker.id(path)
+    ]
+    for check, *_ in task.uptodate:
+        if isinstance(check, Named) and not check(task, values):
+            found += check.changed
+    return found
+
+
 def expectation(tasks: dict[str, Any], found: list[Verdict]) -> str:
     """How long the work will take, in words: tasks wait for their upstreams, the others run in parallel."""
     due = {each.task: each for each in found if each.what not in IDLE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ class Secrets:
     relay_password: str = field(default="", repr=False)
     certificate: str = field(default="", repr=False)
     own_certificate: str = field(default="", repr=False)
+    database_password_before: str = field(default="", repr=False)
+    backup_password_next: str = field(default="", repr=False)
+    deploy_key_next: str = field(default="", repr=False)
+    deploy_key_before: str = ""
 
 
 def _deploy_key() -> str:
@@ -101,7 +106,9 @@ AUTHORITY = "certificate_authority"
 """What it makes once for all environments of a name, in a folder of its own."""
 ONCE = ("crypt_key",)
 """Secrets with which data is encrypted: another one would make the data useless."""
-NAMES = tuple(dict.fromkeys((*MAKE, *BROUGHT, *BACKUP_KEY, *RENEWED)))
+ROTATING = ("database_password_before", "backup_password_next", "deploy_key_next", "deploy_key_before")
+"""Those that are there as long as a rotation is not finished: the value that ends, or the one that comes; of a deploy key that ends, its public half."""
+NAMES = tuple(dict.fromkeys((*MAKE, *BROUGHT, *BACKUP_KEY, *RENEWED, *ROTATING)))
 
 
 def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
@@ -112,6 +119,11 @@ def ensure(ssm: Any, folder: str, roles: Iterable[str] = ()) -> Secrets:
         if name in wanted - found.keys():
             found[name] = _put(ssm, folder, name, make(found))
     return _secrets(found)
+
+
+def made(name: str) -> str:
+    """Another value of a secret that needs no other one."""
+    return MAKE[name]({})
 
 
 def _put(ssm: Any, folder: str, name: str, value: str, *, overwrite: bool = False) -> str:
@@ -147,6 +159,33 @@ def authority(ssm: Any, folder: str) -> str:
 def found_authority(ssm: Any, folder: str, value: str, *, instead: bool) -> str:
     """Write an authority, and return the one that counts: several branches may make the first one at once."""
     return _put(ssm, folder, AUTHORITY, value, overwrite=instead)
+
+
+def settle(ssm: Any, folder: str, values: Mapping[str, str | None]) -> None:
+    """Write these, remove those of None, and wait until a list shows all of it: who reads an old one would act on it.
+
+    Raises SecretNotListed.
+    """
+    keep(ssm, folder, {name: value for name, value in values.items() if value is not None})
+    for name in (name for name, value in values.items() if value is None):
+        with already("ParameterNotFound"):
+            ssm.delete_parameter(Name=f"{folder}/{name}")
+    for _ in range(READS):
+        found = _read(ssm, folder)
+        if all(found.get(name) == value for name, value in values.items()):
+            return
+        children.wait(POLL, stage="secrets")
+    raise SecretNotListed(name=f"{folder}/{', '.join(values)}")
+
+
+def changed(ssm: Any, folder: str) -> dict[str, datetime.datetime]:
+    """When each parameter of a folder, and of those below it, was written last; its value is not asked for."""
+    pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=folder, Recursive=True)
+    return {
+        each["Name"].removeprefix(f"{folder}/"): each["LastModifiedDate"]
+        for page in pages
+        for each in page["Parameters"]
+    }
 
 
 def has_backup_key(ssm: Any, folder: str) -> bool:

@@ -74,8 +74,12 @@ def ensure_authority(ssm: Any, folder: str, zone: str, now: datetime.datetime) -
     found = secrets.authority(ssm, folder)
     if found and not problem(found, [f".{zone}"], now + LASTS):
         return found
-    made = make_authority(folder.strip("/"), zone, now)
-    return secrets.found_authority(ssm, folder, made, instead=bool(found))
+    return another_authority(ssm, folder, zone, now, instead=bool(found))
+
+
+def another_authority(ssm: Any, folder: str, zone: str, now: datetime.datetime, *, instead: bool) -> str:
+    """A new authority, or the one that another branch has made at the same time. `instead`: of one that is there."""
+    return secrets.found_authority(ssm, folder, make_authority(folder.strip("/"), zone, now), instead=instead)
 
 
 def root(ssm: Any, folder: str) -> str:

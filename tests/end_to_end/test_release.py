@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests import leaks
+from tests.clouds import authority_of, secrets_of
 from tests.conftest import DOIT, commit, git, until
 from tests.end_to_end.conftest import Site
 
@@ -196,13 +198,17 @@ def test_a_changed_configuration_is_imported_into_the_live_release(site, tmp_pat
     assert site.get("/?q=never-asked-for-before")[0] == 200
 
 
-@pytest.mark.promise("provisioning-again-changes-nothing")
-def test_provisioning_again_changes_nothing(site):
+@pytest.mark.promise("provisioning-again-changes-nothing", "passwords-are-no-arguments")
+def test_provisioning_again_changes_nothing_and_no_secret_is_in_a_process_list(site):
     assert site.doit("forget", "server").returncode == 0
-    answered = site.doit("release")
+    with leaks.ProcessLists().watching() as lists:
+        answered = site.doit("release")
     assert answered.returncode == 0, answered.stderr
     (line,) = [line for line in answered.stdout.splitlines() if line.startswith("server ")]
     assert " 0 changed" in line
+    ran = b"\n".join(lists.seen)
+    assert b"sudo" in ran
+    assert not leaks.leaked(leaks.words(secrets_of(site.run), authority_of(site.run)), ran)
 
 
 @pytest.mark.promise("uncommitted-only-where-allowed")
@@ -227,22 +233,18 @@ def test_the_tarball_prints_its_digest_also_when_unchanged(site):
 
 
 @pytest.mark.promise("secrets-are-nowhere-else", "no-secret-in-records")
-def test_no_secret_is_in_the_checkout_the_bucket_or_a_log(site):
-    from tests.clouds import secrets_of
-
+def test_no_secret_is_in_the_checkout_the_bucket_a_tarball_a_log_or_a_journal(site, tmp_path):
     run = site.run
-    known = secrets_of(run)
-    hidden = [
-        *(known.database_password, known.crypt_key, known.deploy_key.splitlines()[2]),
-        *(known.administrator_password, known.administrator_secret),
-    ]
+    hidden = leaks.words(secrets_of(run), authority_of(run))
     for path in site.root.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
-            assert not any(each.encode() in data for each in hidden), path
-    for key in run.store.keys(""):
+            assert not leaks.leaked(hidden, path.read_bytes()), path
+    keys = list(run.store.keys(""))
+    assert any(each.endswith(".tar.zst") for each in keys)
+    for key in keys:
         data = run.cloud.client("s3").get_object(Bucket=run.bucket, Key=key)["Body"].read()
-        assert not any(each.encode() in data for each in hidden), key
+        assert not leaks.leaked(hidden, data), key
+    assert not leaks.leaked(hidden, site.ssh("journalctl --no-pager", tmp=tmp_path).encode())
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])

@@ -37,7 +37,7 @@ def signed(site):
     return pair.public_key.to_base64().decode(), bytes(pair.secret_key.sign(content)).decode() + "\n"
 
 
-@pytest.mark.promise("hosts-check-signatures", "keys-are-the-host-s")
+@pytest.mark.promise("hosts-check-signatures", "keys-are-the-host-s", "the-former-signature-ends")
 def test_a_host_unpacks_what_a_known_key_has_signed_and_nothing_else(go_live, current, signed, site):  # noqa: F811
     key, signature = signed
     other = minisign.KeyPair.generate().public_key.to_base64().decode()

@@ -202,7 +202,7 @@ def _contents(root: Path, task: Task) -> set[str]:
 
 
 SECRET = {
-    *("database_password", "shared_crypt_key", "shared_variables", "release_url"),
+    *("database_password", "database_password_before", "shared_crypt_key", "shared_variables", "release_url"),
     *("search_password", "release_administrator_password", "release_administrator_secret"),
     *("backup_password", "backup_key_secret"),
     *("certificates_site", "nginx_visitor"),
