@@ -99,8 +99,10 @@ import pathlib, subprocess
 keys = "sntrup761x25519-sha512@openssh.com,curve25519-sha256,ecdh-sha2-nistp256"
 pathlib.Path("/etc/ssh/sshd_config.d/00-bench.conf").write_text(f"KexAlgorithms {keys}\\n")
 subprocess.run(["systemctl", "reload", "ssh"], check=True)
+rule = ["insert", "rule", "inet", "filter", "output", "meta", "skuid", told["login"], "accept"]
+subprocess.run(["nft", *rule], check=True)
 """
-"""On the host: sshd accepts a key exchange that Debian's Capistrano knows. It knows none of those that a hardened sshd has."""
+"""On the host: sshd accepts a key exchange that Debian's Capistrano knows: it knows none of those that a hardened sshd has. And the peers' user may fetch."""
 PREPARE = """
 import pathlib, shutil
 root = pathlib.Path(told["path"])
@@ -159,8 +161,8 @@ def ways(folder: Path, host: Host, **told: Any) -> Iterator[Peer]:
     known.write_text(ssh.known_hosts([host]))
     login = {"address": host.address, "login": host.user, "ssh_port": host.port}
     whole = {**told, **login, "key": str(key), "known_hosts": str(known)}
+    on_host(host, ADMIT, **login)
     if shutil.which("cap"):
-        on_host(host, ADMIT)
         deploy = ("cap", "peer", "deploy")
         yield _way(f"Capistrano {_version()}", folder / "capistrano", host, CAPISTRANO, deploy, whole)
     else:

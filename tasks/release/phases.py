@@ -42,7 +42,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 LATER = (404, 429, 500, 502, 503, 504)
 """HTTP statuses that are asked again: the store is busy, or does not find a new tarball yet."""
@@ -63,6 +63,8 @@ RESERVE, RESERVE_BYTES = 0.1, 2 << 30
 """What a release leaves free: this share of the disk's blocks and inodes; of the blocks never more than so many bytes."""
 LOOK_EVERY, ASK_EVERY = 0.05, 0.2
 """Seconds between two looks at the disk while it is written to, and at a command that nobody waits for."""
+BURST = 0.02
+"""Seconds in which what tar says comes together. Who reads each line at once is woken up for each, and tar waits for that."""
 LATE = 600.0
 """Seconds that all commands have which come late."""
 VERSION = re.compile(r"[\w-][\w.-]*", re.ASCII)
@@ -295,7 +297,7 @@ class HostRelease:
         with os.fdopen(os.memfd_create("complaints"), "w+") as complaints:
             command = [*tar_it, "--file", str(self.tarball)]
             with self.started(command, cwd=part, root=True, stderr=complaints) as tar:
-                unpacked = Unpacked(part, tar.stdout or ())
+                unpacked = Unpacked(part, in_bursts(tar.stdout) if tar.stdout else ())
                 unpacked.start()
                 while unpacked.is_alive():
                     self.refuse_to_fill()
@@ -1207,7 +1209,7 @@ class Unpacked(threading.Thread):
         for each in itertools.chain(self.said, [""]):
             if before:
                 self.see(before)
-            before = each.rstrip("\n").removeprefix("./").rstrip("/")
+            before = each.removeprefix("./").rstrip("/")
 
     def see(self, name: str) -> None:
         """Keep the lines of a name and of its folders; none of what tar may still change: it ends with the rights of the folders that it names, and with links, for which empty files stand."""
@@ -1239,6 +1241,17 @@ class Unpacked(threading.Thread):
             if all(lines.get(each, "4").startswith("4") for each in self.folders.difference(linked)):
                 return [*lines.values()]
         return [looked_at(self.folder, each) for each in names_in(self.folder, writable)]
+
+
+def in_bursts(pipe: IO[str]) -> Iterator[str]:
+    """The lines that a process says, some time after it has said them."""
+    rest = b""
+    while chunk := os.read(pipe.fileno(), 1 << 20):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (each.decode(errors="replace") for each in lines)
+        time.sleep(BURST)
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def parents(name: str, known: set[str]) -> Iterator[str]:

@@ -135,7 +135,8 @@ def test_a_holder_killed_on_this_machine_is_followed_at_once(run, server):
     with pytest.raises(EnvironmentHeld):
         Lease(run).take(0)
     holder.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and not waited for: the zombie has its process id
+    # dead, and not waited for: the zombie has its process id
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     follower = Lease(run)
     follower.take(0)  # a living holder would be waited for
     assert follower.unclean
