@@ -276,6 +276,7 @@ OWNERS = {
     "{{ application_path }}{{ __application_folder": {"owner": "root", "group": "{{ application_user }}"},
     "{{ application_path }}/shared/": "{{ application_user }}",
     "/etc/redis/": "redis",
+    "/var/log/mysql": "mysql",
 }
 """Whose files are not root's, by the beginning of their paths."""
 
