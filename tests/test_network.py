@@ -41,7 +41,7 @@ WRONG = [
     (NGINX, "[http_from]", "[everybody]", r"listens\[0\].open_to\[0\]: should be"),
     (PHP, "to: mariadb.sql", "to: mysql.sql", r"server.connects\[0\].to: should be a service of the profile's roles"),
     (PHP, "to: mariadb.sql", "to: redis.cache", r"server.connects\[0\].to: should be a service of the profile's roles"),
-    (PHP, ", ports: [80, 443, 465, 587]", "", r"server.connects\[1\].ports: should be at least one port"),
+    (PHP, ", ports: [80, 443, 465, 587]", "", r"server.connects\[2\].ports: should be at least one port"),
     (PHP, "to: mariadb.sql", "{to: mariadb.sql, ports: [1]}", r"server.connects\[0\].ports: should be left out"),
 ]  # fmt: skip
 

@@ -206,6 +206,7 @@ SECRET = {
     *("search_password", "release_administrator_password", "release_administrator_secret"),
     *("backup_password", "backup_key_secret"),
     "certificates_site",
+    *("mail_password", "mail_relay_password"),
 }
 """Options that carry a password, a key, or an address with a signature."""
 
@@ -277,6 +278,9 @@ OWNERS = {
     "{{ application_path }}/shared/": "{{ application_user }}",
     "/etc/redis/": "redis",
     "/var/log/mysql": "mysql",
+    # who shows what was caught reads the page's password, and writes nothing but mail
+    "/etc/caught_mail.json": {"owner": "root", "group": "{{ __mail_user }}"},
+    "{{ __mail_folder }}": "{{ __mail_user }}",
 }
 """Whose files are not root's, by the beginning of their paths."""
 
@@ -431,6 +435,7 @@ CHECKED = {
     r"^/etc/chrony/": r"^chronyd -p -f %s$",
     r"^/etc/needrestart/": r"^perl -c %s$",
     r"^/etc/redis/": r"redis-server %s --taken yes .*\| grep --quiet taken\"$",
+    r"^/etc/postfix/.*\.cf$": r"^\{\{ __mail_validate \}\} sh %s (main|master)\.cf$",
     r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
     r"^/etc/ssl/.*\.pem$": r'test "\$\(openssl pkey [^)]*\)" = "\$\(openssl x509 [^)]*\)"',
 }
@@ -467,6 +472,7 @@ HOW = {
     "ssh": "reloaded",
     "nginx": "reloaded",
     "nftables": "reloaded",
+    "postfix": "restarted",
     "squid": "reloaded",
     "unbound": "restarted",
 }
@@ -518,7 +524,8 @@ def _topics(handler: Task) -> list[str]:
 
 def _again(handler: Task, handlers: Mapping[str, Task]) -> bool:
     if handler.module in COMMANDS:
-        if "SET GLOBAL" in str(handler.arguments.get("stdin")):  # a file that only says what can be set without a restart
+        # a file that only says what can be set without a restart
+        if "SET GLOBAL" in str(handler.arguments.get("stdin")):
             return "'mariadb'" in str(handler.arguments.get("argv"))
         return bool(
             re.search(
