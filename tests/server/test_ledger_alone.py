@@ -124,7 +124,7 @@ def test_a_host_is_asked_with_all_that_decides_what_is_left_over(world, root):
 def test_what_no_role_names_is_not_declared(world, root):
     hosts = Answers(i_1=settled())
     kept(world, root, hosts)
-    (_, _, _, request, _) = hosts.asked[0]
+    (_, _, _, request) = hosts.asked[0]
     assert not [each for each in request["declared"] if "Other" in each]
     assert (request["things"], request["whole"], request["previous"]) == ({}, [], None), (
         "nothing was recorded"
