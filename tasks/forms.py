@@ -26,6 +26,12 @@ class Form:
     holds: Callable[[Any], bool]
     normal: Callable[[Any], Any] | None = None
     """Makes of a value that holds the one that is meant."""
+    memory: str = ""
+    """Of a size of memory: KEPT or EACH."""
+
+
+KEPT, EACH = "kept", "each"
+"""Whether a service keeps so much of a machine's memory, or each of several programs may have so much."""
 
 
 def at_least(least: int) -> Form:
@@ -180,10 +186,17 @@ SECRET_PLACE = text(
     "the NAME of an environment variable, or /NAME of a parameter", r"[A-Z][A-Z0-9_]*|/[A-Za-z0-9_.-]+"
 )
 URL_PATH = text("a path that begins with /", r"/[!-~]*")
+SIZE = text("a size such as 512M", r"[1-9][0-9]*[kKmMgG]")
 
 OF_ROLES = {
-    "size such as 512M": text("a size such as 512M", r"[1-9][0-9]*[kKmMgG]"),
-    "size such as 128mb": text("a size such as 128mb", r"[1-9][0-9]*(?:[kKmMgG][bB])"),
+    "size such as 512M": SIZE,
+    "memory of each such as 512M": dataclasses.replace(SIZE, memory=EACH),
+    "memory such as 512M": dataclasses.replace(SIZE, memory=KEPT),
+    "memory such as 512M, or empty": dataclasses.replace(or_empty(SIZE), memory=KEPT),
+    "memory such as 128mb": dataclasses.replace(
+        text("a size such as 128mb", r"[1-9][0-9]*(?:[kKmMgG][bB])"), memory=KEPT
+    ),
+    "size such as 512M, 0, or empty": text("a size such as 512M, 0, or empty", r"(?:[1-9][0-9]*[kKmMgG]|0)?"),
     "time zone": readable("a time zone such as Europe/Berlin", _time_zone),
     "version such as 8.2": text("a version such as 8.2", r"[0-9]+\.[0-9]+"),
     "version such as 2.19, or empty": or_empty(text("a version such as 2.19", r"[0-9]+(?:\.[0-9]+)*")),

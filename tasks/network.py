@@ -242,7 +242,7 @@ def _through_the_proxy(network: Network, options: Mapping[str, object]) -> Netwo
     for client, each in network.outward:
         if (client, each.to) == (PROXY, INTERNET):
             outward.append((client, replace(each, ports=tuple(sorted(ports.union(each.ports))))))
-        elif each.egress:
+        elif each.egress or each.networks:  # the link is no way out
             outward.append((client, each))
         elif each.protocol == "tcp":
             clients.append((client, Connection(to=f"{PROXY}.http", users=each.users)))

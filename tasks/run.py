@@ -302,6 +302,8 @@ def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings
     if upstream and upstream not in (others := [each for each in known if each != name]):
         raise file.wrong("takes_from", upstream, "another environment", others)
     settings.accept_environment(file, roles)
+    pipeline = settings.of_pipeline(root)
     if any(file.said.place):
-        settings.accept_place(file, settings.of_pipeline(root))
+        settings.accept_place(file, pipeline)
+    settings.accept_ssh_from(file, pipeline)
     return file.said

@@ -533,6 +533,14 @@ def accept_place(file: "Read[Environment]", pipeline: Pipeline) -> None:
         raise file.unfit("stages", list(said.stages), expected, also="takes_from")
 
 
+def accept_ssh_from(file: "Read[Environment]", pipeline: Pipeline) -> None:
+    """Raises SettingWrong for machines on AWS, other than those of branches, to which nobody has said who may log in."""
+    said = "infrastructure.ssh_from"
+    if pipeline.cloud == "aws" and not file.said.per_branch and said not in file.lines:
+        expected = "given, the networks of who provisions: as cloud is aws, everybody reaches these machines"
+        raise file.unfit(said, "left out", expected, also="infrastructure")
+
+
 def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> None:
     """Raises SettingWrong for what does not fit together. `roles`: those that a machine has."""
     here, release = file.said.infrastructure, file.said.release

@@ -56,7 +56,7 @@ class PaperHosts(Hosts):
             self.play(stage, variables={"release_sha256": plan["sha256"]})
         return []
 
-    def python(self, host, stage, program, *, quick=False):
+    def python(self, host, stage, program):
         """The digest of what is live, or what `ledger_host` answers for a host that has nothing."""
         if program.endswith(LIVE.partition("{name}")[2]):
             return self.live

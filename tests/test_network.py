@@ -147,4 +147,4 @@ def test_the_picture_says_who_may_reach_what():
     assert rows["redis.cache", "6380"].who == ("application as application", "root")
     cache = rows["varnish.http", "6081"]
     assert (cache.bind, cache.who[0]) == (network.ALL, "the other machines")
-    assert rows["out: internet", "udp 123"].who == ("base as any user",)
+    assert rows["out: 169.254.169.123/32", "udp 123"].who == ("base as any user",)

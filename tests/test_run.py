@@ -33,6 +33,7 @@ ARN = "arn:aws:iam::210987654321:role/releases"
         ("", f"role: {ARN}\naccount: '123456789012'", "1: role: should be a role in the account 123456789012 (account), not"),
         ("", "role: a role", "1: role: should be a role's name, or its ARN, or empty, not 'a role'"),
         ("cloud: aws\ndns_zone: shop.example.com\n", "dns_zone: live.localhost", "1: dns_zone: should be a zone that others resolve, as cloud is aws, not 'live.localhost'"),
+        ("cloud: aws\ndns_zone: shop.example.com\n", "stages: [server]\ninfrastructure: {instances: 1}", "2: infrastructure.ssh_from: should be given, the networks of who provisions: as cloud is aws, everybody reaches these machines, not left out"),
         ("bucket: shop\n", "stages: [server]\nregion: eu-west-1", "2: bucket: should be a bucket there: shop of pipeline.yml is in another region, not empty"),
         ("bucket: shop\naccount: '123456789012'\n", f"role: {ARN}", "1: bucket: should be a bucket there: shop of pipeline.yml is in another account"),
         ("", "role: x\ninfrastructure:\n  ssh_through: session-manager", "3: infrastructure.ssh_through: should be a jump host or empty"),

@@ -93,4 +93,4 @@ def tell(run: Run) -> None:
     folder, _, _ = TOLD.rpartition("/")
     program = TELL.format(folder=folder, file=TOLD, seconds=int(until.timestamp()))
     for host in hosts.reachable(run, infrastructure.existing(run)):
-        run.hosts.python(host, "keep", program, quick=True)
+        run.hosts.python(host, "keep", program)

@@ -77,7 +77,7 @@ def look(run: Run) -> list[KeptRelease]:
     reached = hosts.reachable(run, infrastructure.existing(run))
     program = HAS.format(name=run.pipeline.name)
     with run.threads.pool(len(reached) or 1) as pool:
-        said = list(pool.map(lambda host: run.hosts.python(host, "releases", program, quick=True), reached))
+        said = list(pool.map(lambda host: run.hosts.python(host, "releases", program), reached))
     there = [HostReleases.of(host.name, each) for host, each in zip(reached, said, strict=True)]
     known = history.read(run.store, run.identity)
     marked = {each for one in there for each in one.complete if undone.of(run, Digest(each))}

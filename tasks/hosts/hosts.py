@@ -57,8 +57,6 @@ class Hosts:
         """The public SSH keys that whatever answers at an address offers. Nobody vouches for them."""
         return ssh.offered(address, proxy=proxy)
 
-    def python(
-        self, host: Host, stage: str, program: str, *, quick: bool = False, seconds: float = bounds.HOST
-    ) -> str:
+    def python(self, host: Host, stage: str, program: str, *, seconds: float = bounds.HOST) -> str:
         """Run a Python program on the host as root; return what it prints. Raises a refusal of SSH, or CommandFailed."""
-        return ssh.python(host, stage, program, quick=quick, seconds=seconds)
+        return ssh.python(host, stage, program, seconds=seconds)

@@ -183,20 +183,17 @@ def python(
     stage: str,
     program: str,
     *,
-    quick: bool = False,
     say: Callable[[str], None] | None = None,
     seconds: float = bounds.HOST,
 ) -> str:
     """Run a program by the host's Python as root; return what it prints. One connection; nothing is left on the host.
 
-    `quick`: nothing secret passes, so the key exchange is curve25519, a quarter of a second faster than the
-    post-quantum one. `say` gets each line as it comes. `seconds`: its bound.
+    `say` gets each line as it comes. `seconds`: its bound.
     Raises HostUnreachable, HostKeyChanged, LoginRefused, or CommandFailed with the program's output.
     """
     try:
         with login(host) as command:
-            exchange = ["-o", "KexAlgorithms=^curve25519-sha256"] if quick else []
-            command = [command[0], *exchange, *command[1:], "sudo", "-n", "python3", "-IS", "-"]
+            command = [*command, "sudo", "-n", "python3", "-IS", "-"]
             return children.run(command, stdin=program.encode(), say=say, seconds=seconds)
     except CommandFailed as failed:
         raise refusal(stage, host) or failed from None

@@ -53,14 +53,23 @@ class Described:
 
 def architecture(ec2: Any, type: str, region: str) -> str:
     """The processor of a type of machines, as images name it: x86_64 or arm64. Raises TypeUnknown."""
+    known = _of_type(ec2, type, region)["ProcessorInfo"]["SupportedArchitectures"]
+    return "arm64" if "arm64" in known else "x86_64"
+
+
+def memory(ec2: Any, type: str, region: str) -> int:
+    """The MiB of memory of a type of machines. Raises TypeUnknown."""
+    return int(_of_type(ec2, type, region)["MemoryInfo"]["SizeInMiB"])
+
+
+def _of_type(ec2: Any, type: str, region: str) -> dict[str, Any]:
     try:
         (found,) = ec2.describe_instance_types(InstanceTypes=[type])["InstanceTypes"]
     except ec2.exceptions.ClientError as error:
         if code(error) not in ("InvalidInstanceType", "InvalidParameterValue"):
             raise
         raise TypeUnknown(type=type, region=region) from None
-    known = found["ProcessorInfo"]["SupportedArchitectures"]
-    return "arm64" if "arm64" in known else "x86_64"
+    return dict(found)
 
 
 def named(run: Run, ec2: Any, type: str, say: Callable[[str], None]) -> str:

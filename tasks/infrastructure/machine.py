@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasks import demands
 from tasks.infrastructure import images
 from tasks.refusal import Refusal
 
@@ -34,6 +36,19 @@ class NetworksDiffer(Refusal):
 def size(run: Run) -> str:
     """The instance type of the environment's machines."""
     return run.environment.infrastructure.instance_type or run.pipeline.instance_type
+
+
+def memory(run: Run, ids: Sequence[str] = ()) -> int:
+    """The MiB of memory of the smallest of these machines, and of those that are to be made. Raises TypeUnknown or what `demands` refuses."""
+    ec2 = run.cloud.client("ec2")
+    filters = [{"Name": "instance-id", "Values": list(ids)}]  # a list may not have a new one yet
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=filters) if ids else ()
+    found = [one for page in pages for each in page["Reservations"] for one in each["Instances"]]
+    types = {str(each["InstanceType"]) for each in found} if len(found) == len(ids) > 0 else {size(run)}
+    known = {each: images.memory(ec2, each, run.pipeline.region) for each in sorted(types)}
+    smallest = min(known, key=known.__getitem__)
+    demands.accept(run, known[smallest], smallest)
+    return known[smallest]
 
 
 def request(

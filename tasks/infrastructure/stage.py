@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tasks import mail, network, search
 from tasks.bucket import create
 from tasks.graph.stage import Foreseen, Outcome
-from tasks.infrastructure import delegation, find, hosts, memory, name_servers, secrets, zone
+from tasks.infrastructure import delegation, find, hosts, machine, memory, name_servers, secrets, zone
 from tasks.infrastructure.apply import Baked, apply, settle
 from tasks.infrastructure.delegation import Ask
 from tasks.infrastructure.hosts import MachineFacts
@@ -199,8 +199,9 @@ def converge(
     manage = run.environment.infrastructure.manage
     if manage == "plan":
         return _only_planned(run, named)
-    if run.environment.has("server"):
-        search.has_stand_in(run)  # what provisioning would refuse is refused before there is a machine
+    if run.environment.has("server"):  # what provisioning would refuse is refused before there is a machine
+        search.has_stand_in(run)
+        machine.memory(run)
     made: list[Change] = []
     lacks: Callable[[], list[str]] | None = None
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)

@@ -226,7 +226,7 @@ def read_back(
     """Ask every host which release it runs. Raises NotLive, or a refusal of SSH."""
     program = LIVE.format(name=name)
     with threads.pool(len(reached) or 1) as pool:
-        answers = list(pool.map(lambda host: ask.python(host, stage, program, quick=True).strip(), reached))
+        answers = list(pool.map(lambda host: ask.python(host, stage, program).strip(), reached))
     for host, answer in zip(reached, answers, strict=True):
         if answer != digest:
             found = Digest(answer).id if answer else "no complete release"

@@ -101,7 +101,7 @@ class AsRecorded:
 
     def _probe(self, run: Run, host: Host, known: Ledger) -> tuple[list[str], list[str]]:
         request = {"names": list(known.resources), "folders": known.folders, "files": known.files}
-        answer = ledger.ask(run.hosts, host, self.playbook, ledger_host.probe, request, quick=True)
+        answer = ledger.ask(run.hosts, host, self.playbook, ledger_host.probe, request)
         drifted = ledger.differences(known.resources, answer["facts"])
         return [f"host drifted: {each}" for each in drifted], answer["strange"]
 

@@ -125,19 +125,11 @@ def forget(store: Store, keys: Collection[str], *, but: Collection[str] = ()) ->
             store.delete(key)
 
 
-def ask(
-    hosts: Hosts,
-    host: ssh.Host,
-    stage: str,
-    function: Any,
-    request: Mapping[str, Any],
-    *,
-    quick: bool = False,
-) -> Any:
+def ask(hosts: Hosts, host: ssh.Host, stage: str, function: Any, request: Mapping[str, Any]) -> Any:
     """Call a function of `ledger_host` on the host, in one round trip and without Ansible."""
     program = Path(ledger_host.__file__).read_text()
     call = f"print(json.dumps({function.__name__}(json.loads({json.dumps(request)!r}))))\n"
-    return json.loads(hosts.python(host, stage, f"{program}\n\n{call}", quick=quick).splitlines()[-1])
+    return json.loads(hosts.python(host, stage, f"{program}\n\n{call}").splitlines()[-1])
 
 
 def differences(resources: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import mail, network, search
+from tasks import demands, mail, network, search
 from tasks.backup import access
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
-from tasks.infrastructure import hosts, secrets
+from tasks.infrastructure import hosts, machine, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.server import certificates, ledger
 from tasks.settings import flat, plain
@@ -123,6 +123,7 @@ def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
         bucket=run.cloud.bucket_port,
     )
     return {
+        **demands.variables(run, machine.memory(run, [each.id for each in found])),
         "proxy_listed": [*_bucket(run), *run.network.listed],
         "proxy_variables": _proxy(run, services, addresses),
         "application_hosts": [{"id": each.id, "address": each.address} for each in found],

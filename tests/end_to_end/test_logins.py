@@ -116,15 +116,14 @@ def test_a_host_is_known_and_logged_in_to_through_a_relay(host, tmp_path):
 
 @pytest.mark.promise("ssh-is-hardened")
 def test_ssh_offers_nothing_that_an_audit_has_something_against(host):
-    """But for the quick key exchange, which it warns of as somebody may record it and break it one day."""
     audited = subprocess.run(
         ["ssh-audit", "--json", "--skip-rate-test", host.address], capture_output=True, text=True
     )
     said = json.loads(audited.stdout)
     offered = [each for kind in ("kex", "key", "enc", "mac") for each in said[kind]]
     against = [each["algorithm"] for each in offered if each["notes"].keys() & {"fail", "warn"}]
-    assert against == ["curve25519-sha256"]
-    assert len(offered) > len(against)
+    assert against == []
+    assert len(offered) > 6
 
 
 @pytest.mark.promise("administrators-come-and-go")

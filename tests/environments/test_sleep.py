@@ -25,7 +25,7 @@ class Hearing(IdleHosts):
     def __init__(self):
         self.heard = []
 
-    def python(self, host, stage, program, *, quick=False):
+    def python(self, host, stage, program):
         self.heard.append(program)
         return ""
 

@@ -172,7 +172,7 @@ def test_a_host_that_runs_something_else_is_no_success_and_nothing_is_written():
         def __getattr__(self, name):
             return getattr(self.real, name)
 
-        def python(self, host, stage, program, *, quick=False):
+        def python(self, host, stage, program):
             return NEW
 
     def act(run):

@@ -29,7 +29,7 @@ class Machines(Hosts):
     def __init__(self, folder):
         self.folder = folder
 
-    def python(self, host, stage, program, *, quick=False):
+    def python(self, host, stage, program):
         printed = io.StringIO()
         names = {"print": functools.partial(print, file=printed)}  # hosts are asked at the same time
         exec(program.replace("/srv/shop", f"{self.folder}/{host.name}"), names)
@@ -77,7 +77,7 @@ def test_a_host_that_runs_nothing_that_is_complete_is_named(machines, gone):
 @pytest.mark.promise("every-host-is-asked")
 def test_a_host_that_cannot_be_asked_is_no_success():
     class Silent(Hosts):
-        def python(self, host, stage, program, *, quick=False):
+        def python(self, host, stage, program):
             raise HostUnreachable(stage=stage, host=host.name, address="", port=22)
 
     with pytest.raises(HostUnreachable):

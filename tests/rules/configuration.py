@@ -86,6 +86,7 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "release_profile": roles.profiles(root)[profile].get("release", {}),
         "server_services": services(root, profile, {**known, **more}),
         **known,
+        "mariadb_buffer_pool": "512M",
         **more,
     }
 
@@ -223,7 +224,7 @@ WAYS = {
     "packages internet tcp 80 443 root _apt",
     "packages internet udp 53 67",
     "packages internet tcp 53",
-    "base internet udp 123",
+    "base internet udp 123 169.254.169.123/32",
     "release bucket tcp root",
     "backup bucket tcp root",
     "mail mail.relay tcp 587 postfix",
@@ -374,10 +375,21 @@ WANTED: dict[str, dict[str, str]] = {
     },
     "roles/mariadb/templates/server.cnf.j2": {
         "bind-address": r"127\.0\.0\.1",
-        "innodb_buffer_pool_size": r"\d+[MG]",
         "character-set-server": "utf8mb4",
         "collation-server": "utf8mb4_.*",
+        "log_bin": "binlog",
+        "loose_innodb_buffer_pool_size_max": "256G",
     },
+    "roles/mariadb/templates/tuning.cnf.j2": {
+        "innodb_buffer_pool_size": "536870912",
+        "binlog_format": "'ROW'",
+        "binlog_expire_logs_seconds": "259200",
+        "log_bin_trust_function_creators": "1",  # else who may not everything makes no trigger
+        "slow_query_log": "1",
+        "slow_query_log_file": "'/var/log/mysql/slow.log'",  # Debian rotates what is there
+    },
+    "roles/base/templates/chrony.conf.j2": {"port": "0", "cmdport": "0", "makestep": "1 3"},
+    "roles/base/templates/needrestart.conf.j2": {"$nrconf{restart}": "'l';"},
     "roles/php/templates/php-fpm.conf.j2": {
         "user": "web",  # no command's: it can neither signal nor read one
         "group": "web",
@@ -406,6 +418,7 @@ WANTED: dict[str, dict[str, str]] = {
         "AuthorizedKeysFile": r"\.ssh/authorized_keys /etc/ssh/keys/%u",
         "AllowTcpForwarding": "local",
         "AllowAgentForwarding": "no",
+        "KexAlgorithms": "sntrup761x25519-sha512@openssh.com",
     },
     "roles/base/templates/upgrades.conf.j2": {
         "Unattended-Upgrade::Automatic-Reboot": '"false";',
@@ -1107,6 +1120,8 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
         "backup_at": "03:30",
+        "base_reboot_at": "04:30",
+        "base_swap": "512m",
         "__mail_user": "caught-mail",
     }
     kinds = ("service", "target", "timer")
@@ -1179,6 +1194,20 @@ UNITS = {
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
         "Type": "oneshot",
         "ExecStart": "/usr/local/sbin/self_shutdown 14 3 /srv/shop/current",
+    },
+    "roles/base/files/outdated.service": {
+        "Type": "oneshot",
+        "ExecStart": "/usr/sbin/needrestart -l -r a",
+    },
+    "roles/base/templates/outdated.timer.j2": {
+        "OnCalendar": "*-*-* 04:30:00",
+        "WantedBy": "timers.target",
+    },
+    "roles/base/templates/swapfile.service.j2": {
+        "Type": "oneshot",
+        "ConditionVirtualization": "!container",
+        "ExecStart": "/usr/local/sbin/swapfile /swapfile 512M",
+        "WantedBy": "multi-user.target",
     },
     "roles/backup/files/backup.service": {
         "Type": "oneshot",

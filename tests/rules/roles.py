@@ -278,6 +278,7 @@ OWNERS = {
     "{{ application_path }}{{ __application_folder": {"owner": "root", "group": "{{ application_user }}"},
     "{{ application_path }}/shared/": "{{ application_user }}",
     "/etc/redis/": "redis",
+    "/var/log/mysql": "mysql",
     # who shows what was caught reads the page's password, and writes nothing but mail
     "/etc/caught_mail.json": {"owner": "root", "group": "{{ __mail_user }}"},
     "{{ __mail_folder }}": "{{ __mail_user }}",
@@ -432,7 +433,9 @@ CHECKED = {
     r"^/etc/ssh/sshd_config": r"^sshd -t -f %s$",
     r"^/etc/squid/": r"^squid -k parse -f %s$",
     r"^/etc/unbound/unbound\.conf$": r"^unbound-checkconf %s$",
-    r"^/etc/redis/": r"^\{\{ __redis_validate \}\}$",
+    r"^/etc/chrony/": r"^chronyd -p -f %s$",
+    r"^/etc/needrestart/": r"^perl -c %s$",
+    r"^/etc/redis/": r"redis-server %s --taken yes .*\| grep --quiet taken\"$",
     r"^/etc/postfix/.*\.cf$": r"^\{\{ __mail_validate \}\} sh %s (main|master)\.cf$",
     r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
     r"^/etc/ssl/.*\.pem$": r'test "\$\(openssl pkey [^)]*\)" = "\$\(openssl x509 [^)]*\)"',
@@ -445,6 +448,8 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
     found = []
     for task in tasks(root):
         validate = str(task.arguments.get("validate", ""))
+        if named := re.fullmatch(r"\{\{ (\w+) \}\}", validate):
+            validate = str(variables(root, task.role)[named[1]])
         for path, program in CHECKED.items():
             if task.module in WRITERS and re.search(path, task.target):
                 if not re.search(program, validate):
@@ -457,12 +462,13 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|environment$|cloud/cloud\.cfg\.d|backup\.json$|nginx/visitors$)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|security/limits\.d|modprobe\.d|needrestart/|environment$|cloud/cloud\.cfg\.d|backup\.json$|nginx/visitors$)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {
     "redis": "restarted",
     "mariadb": "restarted",
+    "chrony": "restarted",
     "systemd-journald": "restarted",
     "ssh": "reloaded",
     "nginx": "reloaded",
@@ -519,6 +525,9 @@ def _topics(handler: Task) -> list[str]:
 
 def _again(handler: Task, handlers: Mapping[str, Task]) -> bool:
     if handler.module in COMMANDS:
+        # a file that only says what can be set without a restart
+        if "SET GLOBAL" in str(handler.arguments.get("stdin")):
+            return "'mariadb'" in str(handler.arguments.get("argv"))
         return bool(
             re.search(
                 r"'(reload|try-reload-or-restart|restart|stop|--load)'", str(handler.arguments.get("argv"))

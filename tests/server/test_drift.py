@@ -23,7 +23,7 @@ class ThisMachine(Hosts):
     def __init__(self):
         self.asked, self.silent = [], False
 
-    def python(self, host, stage, program, *, quick=False):
+    def python(self, host, stage, program):
         self.asked.append(host.name)
         if self.silent:
             raise HostUnreachable(stage=stage, host=host.name, address=host.address, port=host.port)

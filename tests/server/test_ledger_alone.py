@@ -39,12 +39,12 @@ class Answers:
     def __init__(self, **answers):
         self.answers, self.asked = answers, []
 
-    def python(self, host, stage, program, *, quick):
+    def python(self, host, stage, program):
         *_, call = program.splitlines()
         assert program == f"{Path(ledger_host.__file__).read_text()}\n\n{call}\n"
         (function,) = ast.parse(call).body[0].value.args[0].args
         request = json.loads(function.args[0].args[0].value)
-        self.asked.append((host.name, stage, function.func.id, request, quick))
+        self.asked.append((host.name, stage, function.func.id, request))
         return f"a banner\n{json.dumps(self.answers[host.name.replace('-', '_')])}\n"
 
 
@@ -100,8 +100,8 @@ def test_a_host_is_asked_with_all_that_decides_what_is_left_over(world, root):
         )
     }
     kept(world, root, hosts, recorded=recorded)
-    ((name, stage, function, request, quick),) = hosts.asked
-    assert (name, stage, function, quick) == ("i-1", "server", "settle", False)
+    ((name, stage, function, request),) = hosts.asked
+    assert (name, stage, function) == ("i-1", "server", "settle")
     assert {r"web:\ Write", r"told:\ Tell"} <= {
         each.replace(": ", r":\ ") for each in request.pop("declared")
     }
@@ -124,7 +124,7 @@ def test_a_host_is_asked_with_all_that_decides_what_is_left_over(world, root):
 def test_what_no_role_names_is_not_declared(world, root):
     hosts = Answers(i_1=settled())
     kept(world, root, hosts)
-    (_, _, _, request, _) = hosts.asked[0]
+    (_, _, _, request) = hosts.asked[0]
     assert not [each for each in request["declared"] if "Other" in each]
     assert (request["things"], request["whole"], request["previous"]) == ({}, [], None), (
         "nothing was recorded"
@@ -218,8 +218,8 @@ def test_all_ledgers_of_an_environment_are_found_and_forgotten(world):
 class Python:
     """A host whose Python is this one, as `ssh.python` starts it."""
 
-    def python(self, host, stage, program, *, quick):
-        assert (host.name, stage, quick) == ("i-1", "server", True)
+    def python(self, host, stage, program):
+        assert (host.name, stage) == ("i-1", "server")
         command = [sys.executable, "-IS", "-"]
         return subprocess.run(command, input=program, capture_output=True, text=True, check=True).stdout
 
@@ -228,7 +228,7 @@ def test_a_function_is_called_on_the_host_with_its_request(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "it's").write_text("")
     request = {"names": [], "folders": [str(tmp_path / "new")], "files": []}
-    answer = ledger.ask(Python(), host("i-1"), "server", ledger_host.probe, request, quick=True)
+    answer = ledger.ask(Python(), host("i-1"), "server", ledger_host.probe, request)
     assert answer == {"facts": {}, "strange": [str(tmp_path / "new" / "it's")]}
 
 

@@ -451,7 +451,8 @@ class Ec2(Client):
         return self._call("describe_images", lambda: {"Images": [] if Owners == ["self"] else [found]})
 
     def describe_instance_types(self, InstanceTypes):  # noqa: N803
-        found = [{"ProcessorInfo": {"SupportedArchitectures": ["x86_64"]}} for _ in InstanceTypes]
+        told = {"ProcessorInfo": {"SupportedArchitectures": ["x86_64"]}, "MemoryInfo": {"SizeInMiB": 4096}}
+        found = [told for _ in InstanceTypes]
         return self._call("describe_instance_types", lambda: {"InstanceTypes": found})
 
     def describe_snapshots(self, Filters, OwnerIds):  # noqa: N803
@@ -803,7 +804,7 @@ class SimulatedHosts(Hosts):
         self.play(stage, hosts=hosts, variables=told)
         return []
 
-    def python(self, host, stage, program, *, quick=False):
+    def python(self, host, stage, program):
         self.world.scheduler.pause(TAKES)
         assert program == LIVE.format(name="shop")
         return self.world.instances[host.name].live
