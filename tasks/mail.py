@@ -73,7 +73,6 @@ def variables(run: Run, known: Secrets) -> dict[str, object]:
         return {}
     return {
         "mail_catch": caught(run),
-        "mail_path": PATH,
         "mail_password": known.mail_password if caught(run) else "",
         "mail_relay_password": relay_password(run, known.relay_password),
     }

@@ -202,6 +202,7 @@ def _application(run: Run) -> dict[str, Any]:
         "application_host_name": run.host_name,
         "application_host_names": list(run.host_names),
         "application_base_url": run.url,
+        "application_mail_path": mail.PATH,
         "application_stores": [
             {"host_name": name, "base_url": run.url_of(name), **plain(each)}
             for name, each in run.stores.items()

@@ -231,6 +231,7 @@ def variables(services):
         "database_password": "",
         "shared_crypt_key": "k" * 32,
         "application_base_url": "http://localhost/",
+        "application_mail_path": "/caught-mail/",
         "application_host_name": "localhost.example",
         "application_host_names": ["localhost.example"],
         "application_stores": [],

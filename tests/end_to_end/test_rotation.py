@@ -12,7 +12,6 @@ from tasks.hosts.ssh import HostKeyChanged, LoginRefused
 from tasks.infrastructure import secrets
 from tests import leaks
 from tests.clouds import authority_of, secrets_of
-from tests.end_to_end.crowd import Crowd
 
 pytestmark = [
     pytest.mark.end_to_end,
@@ -39,7 +38,7 @@ for each in told:
 )
 def test_visitors_notice_nothing_and_what_was_valid_is_refused(site):
     before, former, vouched = secrets_of(site.run), site.host, authority_of(site.run)
-    crowd = Crowd((former.address, 80), site.run.host_name)
+    crowd = site.crowd()
     with leaks.ProcessLists().watching() as lists, crowd.visiting(page=4, cart=2, search=1) as seen:
         answered = site.doit("secrets", "rotate", "--all")
     assert answered.returncode == 0, answered.stdout + answered.stderr

@@ -78,7 +78,7 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "search_password": "password",
         "search_stand_in": True,
         "mail_catch": False,
-        "mail_path": "/caught-mail/",
+        "application_mail_path": "/caught-mail/",
         "mail_password": "password",
         "mail_relay_password": "password",
         "release_administrator_password": "password",
