@@ -1047,7 +1047,7 @@ def postfix(root: Path, **more: Any) -> list[str]:
     """Postfix's main.cf and master.cf, for hosts with these options of the role."""
     known = variables(root, "magento2", **more)
     made = roles.variables(root, "mail")
-    names = ("__mail_relay", "__mail_off", "__mail_folder")
+    names = ("__mail_off", "__mail_folder")
     known |= {name: rendering.value(name, known, made) for name in names}
     known["__mail_owner"] = {"uid": 999, "group": 998}
     return [
