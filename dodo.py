@@ -38,6 +38,7 @@ SHARED = [
     "tasks/digest.py",
     "tasks/environ.py",
     "tasks/network.py",
+    "tasks/placement.py",
     "tasks/remote.py",
     "tasks/source.py",
     "tasks/version.py",
@@ -111,6 +112,7 @@ def task_server() -> Task:
         server.provision,
         inputs=[
             "playbooks/server.yml",
+            "playbooks/tasks",
             *(f"roles/{role}" for role in server.roles(RUN)),
             PROFILE,
             "tasks/backup/access.py",

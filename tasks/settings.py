@@ -256,8 +256,14 @@ class Infrastructure:
     instances: int = setting(
         "number of machines; 1 where the profile has the role database", 1, form=forms.at_least(1)
     )
+    placement: Options = setting(
+        "the machines by name, each with those of the profile's groups of roles that it has, such as `{web: [ingress, cache], app: [app], data: [data]}`; "
+        "none: every machine has all",
+        {},
+    )
     scale_down: bool = setting(
-        "whether a lower number of `instances` ends the newest machines and deletes their disks", False
+        "whether a lower number of `instances`, or a name less in `placement`, ends machines and deletes their disks",
+        False,
     )
     instance_type: str = setting(
         "size of a machine; empty: the one of pipeline.yml", "", form=forms.or_empty(forms.CLOUD_NAME)
@@ -669,7 +675,7 @@ TOLD = {
         "signatures",
     ),
     "certificates": ("site",),
-    "database": ("name", "host", "user", "password"),
+    "database": ("name", "host", "clients", "user", "password"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
     "proxy": ("listed", "variables"),
     "search": ("password", "stand_in"),

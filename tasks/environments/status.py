@@ -19,6 +19,7 @@ from tasks.bucket import layout, lease
 from tasks.digest import Digest
 from tasks.environments import cost, inventory
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
+from tasks.placement import TAG
 from tasks.release import history
 from tasks.run import full_host_name, full_store_names
 from tasks.version import Version
@@ -204,7 +205,9 @@ def _status(
         digest=release.digest if release else NO_DIGEST,
         released=release.at if release else "",
         by=release.by if release else "",
-        machines=tuple(f"{each.id} {each.state}" for each in machines),
+        machines=tuple(
+            " ".join(filter(None, (each.tags.get(TAG), each.id, each.state))) for each in machines
+        ),
         since=min((each.made.isoformat() for each in machines if each.made), default=""),
         owner=tags.get("owner", ""),
         expires=tags.get("expires", ""),
