@@ -37,6 +37,7 @@ SHARED = [
     "tasks/cloud",
     "tasks/digest.py",
     "tasks/environ.py",
+    "tasks/mail.py",
     "tasks/network.py",
     "tasks/placement.py",
     "tasks/remote.py",

@@ -194,6 +194,12 @@ OF_ROLES = {
             and int(value.rpartition(":")[2]) < 65536
         ),
     ),
+    "host such as smtp.example.com, or empty": or_empty(
+        text("a host such as smtp.example.com", rf"{LABEL}(?:\.{LABEL})*")
+    ),
+    "user such as shop or shop@example.com, or empty": or_empty(
+        text("a user such as shop or shop@example.com", r"[!-9;-~]+")
+    ),
     "network such as 203.0.113.0/24": NETWORK,
     "path such as /health, or empty": or_empty(text("a path such as /health", r"/[A-Za-z0-9._/-]*")),
     "search engine": text(

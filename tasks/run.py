@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import forms, network, placement, profile, settings, source
+from tasks import forms, mail, network, placement, profile, settings, source
 from tasks.clock import SYSTEM, Clock
 from tasks.forms import is_branch, is_text
 from tasks.nearest import meant, nearest, retyped
@@ -99,6 +99,8 @@ class Run:
         """Who talks to whom on the environment's hosts. Raises SettingWrong."""
         said, over = self.profile.server.roles, self.environment.server.roles
         options = {name: {**told, **over.get(name, {})} for name, told in said.items()}
+        if mail.ROLE in options:
+            options[mail.ROLE]["catch"] = mail.caught(self)
         return network.of(self.root, options, self.profile.file, self.environment.egress)
 
     @cached_property

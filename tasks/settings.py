@@ -437,6 +437,10 @@ class Environment:
         "what machines reach elsewhere: open, what roles and application declare; listed, the bucket, their packages and server.proxy.allowed, through a proxy",
         "open",
     )
+    mail: Literal["relayed", "caught"] = setting(
+        "what becomes of mail where the profile has the role `mail`: relayed, to server.mail.relay_host, and refused while that is empty; caught, on the host, whatever its recipient: `doit open mail`",
+        "relayed",
+    )
     takes_from: str = setting(
         "environment on which a tarball must have been healthy before; empty: none",
         "",
@@ -555,7 +559,22 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
     if file.said.server.roles.get("nginx", {}).get("tls") and "certificates" not in roles:
         expected = "false: the profile does not list the role certificates under server.roles"
         raise file.unfit("server.nginx.tls", "true", expected)
+    _accept_mail(file)
     _accept_stores(file)
+
+
+def _accept_mail(file: "Read[Environment]") -> None:
+    """A copy of the shop mails nobody, and who waits for mail from the others gets it."""
+    said, relay = file.said, file.said.server.roles.get("mail", {})
+    if said.mail == "caught" and not said.per_branch:
+        expected = "relayed: mail is caught in environments of branches (per_branch), elsewhere somebody waits for it"
+        raise file.unfit("mail", said.mail, expected, also="per_branch")
+    if relay.get("relay_host") and (said.per_branch or said.egress == "listed"):
+        expected = "empty in an environment of branches, and where egress is listed: no mail leaves it"
+        raise file.unfit("server.mail.relay_host", relay["relay_host"], expected, also="per_branch")
+    if relay.get("relay_user") and not relay.get("relay_host"):
+        expected = "empty, as there is no relay (server.mail.relay_host)"
+        raise file.unfit("server.mail.relay_user", relay["relay_user"], expected)
 
 
 def _accept_stores(file: "Read[Environment]") -> None:
@@ -677,6 +696,7 @@ TOLD = {
     "certificates": ("site",),
     "database": ("name", "host", "clients", "user", "password"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
+    "mail": ("catch", "path", "password", "relay_password"),
     "proxy": ("listed", "variables"),
     "search": ("password", "stand_in"),
     "self_shutdown": ("enabled", "days", "idle_hours"),

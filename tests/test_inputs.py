@@ -16,6 +16,7 @@ import grimp
 import moto
 import pytest
 
+from tasks.infrastructure import secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.server import stage as server
 from tasks.settings import SettingWrong
@@ -196,6 +197,7 @@ def test_a_setting_that_changes_what_a_stage_tells_is_among_its_parts(checkout, 
     asked = {"infrastructure": {"host_name", "per_branch"}}
     with moto.mock_aws():
         run = run_in(checkout, Plain("eu-central-1"))
+        secrets.bring(run.cloud.client("ssm"), run.secrets_folder, "relay_password", "of a user who is named")
         told, depends = tells(run), parts(run)
         found = {}
         for path, environment in variants(run.environment):

@@ -43,7 +43,7 @@ WRONG = [
     (NGINX, "[http_from]", "[everybody]", r"listens\[0\].open_to\[0\]: should be"),
     (PHP, "to: mariadb.sql", "to: mysql.sql", r"server.connects\[0\].to: should be a service of the profile's roles"),
     (PHP, "to: mariadb.sql", "to: redis.cache", r"server.connects\[0\].to: should be a service of the profile's roles"),
-    (PHP, ", ports: [80, 443, 465, 587]", "", r"server.connects\[1\].ports: should be at least one port"),
+    (PHP, ", ports: [80, 443, 465, 587]", "", r"server.connects\[2\].ports: should be at least one port"),
     (PHP, "to: mariadb.sql", "{to: mariadb.sql, ports: [1]}", r"server.connects\[0\].ports: should be left out"),
 ]  # fmt: skip
 
@@ -140,10 +140,11 @@ def test_a_service_is_told_where_it_is_for_each_machine(apart):
         for name, said in told.items()
     }
     own = ["provisioning_started.ssh"]
+    mail = "mail.smtp"  # of no group: on every machine
     assert here == {
-        "web": ["nginx.http", "nginx.https", *own, "varnish.admin", "varnish.http"],
-        "app": ["nginx.check", "nginx.next", "nginx.site", *own, "search.http"],
-        "data": ["mariadb.sql", *own, "redis.cache", "redis.sessions"],
+        "web": [mail, "nginx.http", "nginx.https", *own, "varnish.admin", "varnish.http"],
+        "app": [mail, "nginx.check", "nginx.next", "nginx.site", *own, "search.http"],
+        "data": [mail, "mariadb.sql", *own, "redis.cache", "redis.sessions"],
     }
     site = {name: said["nginx"]["site"] for name, said in told.items()}
     assert (site["web"]["address"], site["app"]["bind"], site["app"]["clients"]) == (
@@ -155,7 +156,10 @@ def test_a_service_is_told_where_it_is_for_each_machine(apart):
         told["app"]["nginx"]["check"]["bind"] == told["web"]["varnish"]["admin"]["bind"] == network.LOOPBACK
     )
     assert told["app"]["varnish"]["http"]["addresses"] == ["10.0.0.1"]
-    assert network.after(found, places["app"], network.APPLICATION) == ["search_stand_in.service"]
+    assert network.after(found, places["app"], network.APPLICATION) == [
+        "search_stand_in.service",
+        "postfix@-.service",
+    ]
     assert network.elsewhere(found, places["app"]) == [
         "mariadb.service",
         "redis-server.service",
@@ -187,7 +191,7 @@ def test_a_machine_s_own_firewall_knows_which_machine_comes_and_which_user_goes(
         "data": {**ssh, **{key: ["10.0.0.2/32"] for key in (3306, 6379, 6380)}},
     }
     among = {each["port"]: each["users"] for each in rules["data"]["local"]}
-    assert among == {key: ["root"] for key in (3306, 6379, 6380)}, "no user of another machine is named"
+    assert among == {key: ["root"] for key in (25, 3306, 6379, 6380)}, "no user of another machine is named"
     inner = {
         name: {
             (port, *each["users"])

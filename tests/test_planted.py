@@ -44,6 +44,7 @@ WEB, CACHE = (
     configuration.the_page_cache_is_local_and_keeps_no_visitor_s_page,
 )
 VALUE, CAREFUL = configuration.values_stay_values, configuration.the_application_is_told_to_be_careful
+MAIL = configuration.mail_goes_where_it_should
 UNIT = configuration.units_do_what_they_are_for
 BUCKET, MACHINE = (
     policies.the_bucket_is_written_by_whom_it_should,
@@ -75,6 +76,7 @@ SESSIONS, CACHES = "roles/redis/templates/sessions.conf.j2", "roles/redis/templa
 POOL = "roles/php/templates/php-fpm.conf.j2"
 SQL, QUOTE = "roles/database/templates/database.sql.j2", "roles/database/templates/quote.j2"
 SQUID, UNBOUND = "roles/proxy/templates/squid.conf.j2", "roles/resolver/templates/{}.j2"
+POSTFIX, MASTER = (f"roles/mail/templates/{name}.cf.j2" for name in ("main", "master"))
 SSHD = "roles/base/templates/sshd.conf.j2"
 JOB = "roles/cron/templates/cron_job.j2"
 WORKER, CRON = "roles/workers/templates/worker.service.j2", "roles/cron/templates/cron.j2"
@@ -180,6 +182,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (FAILED, "playbooks/release.yml", "  become: true\n", "  become: true\n  ignore_errors: true\n"),
     # a release: order, digest, signature, conditions
     (IMAGE, TASKS.format("image"), "/etc/ssh/ssh_host_* ", ""),
+    (IMAGE, TASKS.format("image"), "/etc/ssl/private/* ", ""),
     (IMAGE, TASKS.format("image"), "/home/*/.ssh ", ""),
     (IMAGE, TASKS.format("image"), "      : > /etc/machine-id\n", ""),
     (IMAGE, TASKS.format("image"), "{{ path }} 0600 root", "{{ path }} 0644 root"),
@@ -293,6 +296,35 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, PHP, "        fastcgi_param HTTP_X_FORWARDED_FOR $remote_addr;\n", ""),
     (WEB, PHP, "        fastcgi_param HTTP_X_FORWARDED_PROTO $visitor_scheme;\n", ""),
     (WEB, NGINX, "            proxy_set_header Host {{ application_host_name }};\n", ""),
+    # mail
+    (MAIL, MASTER, "if mail_relay_host and not mail_catch else", "if mail_relay_host or mail_catch else"),
+    (MAIL, MASTER, "if mail_relay_host and not mail_catch else", "if true else"),
+    (MAIL, MASTER, "virtual   unix  - n n -     - {{ caught }}", "virtual   unix  - n n -     - pipe"),
+    (MAIL, MASTER, "{{ server_services.mail.smtp.bind }}:{{ server_services.mail.smtp.port }}", "smtp"),
+    (MAIL, MASTER, "anvil     unix  - - n -     1 anvil", "2525 inet n - n - - smtpd\nanvil     unix  - - n -     1 anvil"),
+    (MAIL, POSTFIX, "{% if mail_catch %}", "{% if mail_catch and not mail_relay_host %}"),
+    *((MAIL, POSTFIX, f"{each}_transport = virtual\n", "") for each in ("relay", "local", "virtual")),
+    (MAIL, POSTFIX, "default_transport = virtual\n", "default_transport = smtp\n"),
+    (MAIL, POSTFIX, "static:{{ __mail_folder | basename }}/", "hash:/etc/postfix/mailboxes"),
+    (MAIL, POSTFIX, "smtp_tls_security_level = secure", "smtp_tls_security_level = encrypt"),
+    (MAIL, POSTFIX, "smtp_tls_security_level = secure", "smtp_tls_security_level = may"),
+    (MAIL, POSTFIX, "'yes' if mail_relay_port == 465", "'yes' if false"),
+    (MAIL, POSTFIX, "smtp_sasl_security_options = noanonymous\n", ""),
+    (MAIL, POSTFIX, "default_transport = error:{{ __mail_off }}", "default_transport = smtp"),
+    (MAIL, POSTFIX, "authorized_submit_users =\n", ""),
+    (MAIL, POSTFIX, "static:{554 5.3.2", "static:{250 5.3.2"),
+    (MAIL, POSTFIX, "mynetworks = 127.0.0.0/8", "mynetworks = 0.0.0.0/0"),
+    (MAIL, POSTFIX, "permit_mynetworks, reject", "permit"),
+    (MAIL, POSTFIX, "mydestination =\n", "mydestination = $myhostname\n"),
+    (SHOWN, TASKS.format("mail"), "  diff: false\n", ""),
+    (SHOWN, TASKS.format("mail"), 'mode: "0640"', 'mode: "0644"'),
+    (OWNED, TASKS.format("mail"), '    owner: root # Postfix', '    owner: postfix # Postfix'),
+    (OWNED, TASKS.format("mail"), '        owner: "{{ __mail_user }}"\n', ""),
+    (CHECKED, TASKS.format("mail"), '    validate: "{{ __mail_validate }} sh %s main.cf"\n', ""),
+    (READ, TASKS.format("mail"), "sh %s master.cf\"\n  notify: Restart Postfix\n", "sh %s master.cf\"\n"),
+    (FIREWALL, META.format("mail"), "users: [www-data], when: catch", "when: catch"),
+    (FIREWALL, META.format("mail"), "port: 25, ", "port: 25, open_to: [http_from], "),
+    (UNIT, "roles/mail/templates/caught_mail.service.j2", "User={{ __mail_user }}\n", ""),
     (OWNED, TASKS.format("certificates"), '"0600"', '"0640"'),
     (SHOWN, TASKS.format("certificates"), "  no_log: true\n", ""),
     (CHECKED, TASKS.format("certificates"), '= "$(openssl x509 -in "$1" -noout -pubkey)"', '= x'),

@@ -6,7 +6,7 @@ import sys
 import webbrowser
 from typing import TYPE_CHECKING
 
-from tasks import administrator
+from tasks import administrator, mail
 from tasks.commands.base import AS_JSON, Command, flag, json_of, run_of
 from tasks.hosts import logs, ssh
 from tasks.hosts.ssh import Host
@@ -28,13 +28,14 @@ class HostUnknown(Refusal):
 
 
 class OpenCommand(Command):
-    """`doit open [admin | STORE]`: opens the site in a browser, if there is one, the administrator's page or a store."""
+    """`doit open [admin | mail | STORE]`: opens the site in a browser, if there is one, the administrator's page, the caught mail or a store."""
 
     name = "open"
     doc_purpose = "open the site in a browser, and print its address"
-    doc_usage = "[admin | STORE]"
+    doc_usage = "[admin | mail | STORE]"
     doc_description = (
         "admin: the administrator's page instead of the visitors'; `doit secrets show admin` says how to sign in. "
+        "mail: the mail that was caught; `doit secrets show mail` has user and password. "
         "STORE: a store with a host name of its own, as `stores` has it in the environment's file."
     )
     cmd_options = (AS_JSON,)
@@ -47,6 +48,8 @@ class OpenCommand(Command):
                 url = run.url
             case ["admin"]:
                 url = administrator.page(run)
+            case ["mail"]:
+                url = mail.page(run)
             case [name] if name in stores:
                 url = run.cloud.url(stores[name])
             case _:

@@ -1,11 +1,11 @@
-"""secrets: `doit secrets`: show how the administrator signs in, and bring a secret that somebody has."""
+"""secrets: `doit secrets`: show how the administrator signs in, and who reads caught mail, and bring a secret that somebody has."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import administrator
+from tasks import administrator, mail
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
 from tasks.infrastructure import secrets
 from tasks.refusal import UNKNOWN, Refusal
@@ -38,13 +38,13 @@ class NotInstalled(Refusal):
 
 
 class SecretsCommand(Command):
-    """`doit secrets show admin`, `doit secrets set NAME`."""
+    """`doit secrets show admin`, `doit secrets show mail`, `doit secrets set NAME`."""
 
     name = "secrets"
-    doc_purpose = "show how the administrator signs in; bring a secret"
-    doc_usage = "show admin | set NAME"
+    doc_purpose = "show how the administrator signs in, or who reads caught mail; bring a secret"
+    doc_usage = "show admin | show mail | set NAME"
     doc_description = (
-        "show admin: user, password, the code of six digits for now, and the page. set NAME: keep what the standard input "
+        "show admin: user, password, the code of six digits for now, and the page. show mail: user and password of the page of caught mail. set NAME: keep what the standard input "
         f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)})."
     )
     cmd_options = (AS_JSON,)
@@ -53,6 +53,8 @@ class SecretsCommand(Command):
         words, run = pos_args or [], run_of(self.task_list)
         if words == ["show", "admin"]:
             self._show(run, as_json)
+        elif words == ["show", "mail"]:
+            self._show_mail(run, as_json)
         elif len(words) == 2 and words[0] == "set":
             self._set(run, words[1])
         else:
@@ -77,6 +79,18 @@ class SecretsCommand(Command):
         for name, value in shown.items():
             left = f"  for {administrator.STEP - int(now) % administrator.STEP} s" if name == "code" else ""
             self.console.line(f"{name:<9} {value}{left}")
+
+    def _show_mail(self, run: Run, as_json: bool) -> None:
+        page = mail.page(run)
+        known = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
+        if not known or not known.mail_password:
+            raise mail.MailPageMissing(environment=run.identity)
+        shown = {"user": mail.USER, "password": known.mail_password, "page": page}
+        if as_json:
+            self.console.line(json_of(shown))
+            return
+        for name, value in shown.items():
+            self.console.line(f"{name:<9} {value}")
 
     def _set(self, run: Run, name: str) -> None:
         if name not in secrets.BROUGHT:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks import search
+from tasks import mail, search
 from tasks.bucket import create
 from tasks.bucket.store import Store
 from tasks.cloud.caller import Caller
@@ -98,6 +98,13 @@ def search_password(run: Run, ssm: Any, user: str) -> str:
     """Whether the password of the search engine's user was brought. Raises SearchPasswordMissing."""
     name = f"{run.secrets_folder}/search_password"
     search.password(run, name if name in secrets.names(ssm, run.secrets_folder) else "")
+    return f"of {user}"
+
+
+def relay_password(run: Run, ssm: Any, user: str) -> str:
+    """Whether the password of the user who logs in to the relay of mail was brought. Raises RelayPasswordMissing."""
+    name = f"{run.secrets_folder}/relay_password"
+    mail.relay_password(run, name if name in secrets.names(ssm, run.secrets_folder) else "")
     return f"of {user}"
 
 

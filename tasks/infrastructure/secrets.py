@@ -28,6 +28,8 @@ class Secrets:
     backup_password: str = field(default="", repr=False)
     backup_key_id: str = ""
     backup_key_secret: str = field(default="", repr=False)
+    mail_password: str = field(default="", repr=False)
+    relay_password: str = field(default="", repr=False)
     certificate: str = field(default="", repr=False)
     own_certificate: str = field(default="", repr=False)
     certificate_authority: str = field(default="", repr=False)
@@ -74,6 +76,7 @@ MAKE: dict[str, Callable[[Made], str]] = {
     # base32: the codes of six digits are computed from it
     "administrator_secret": lambda made: base64.b32encode(secrets.token_bytes(20)).decode(),
     "backup_password": lambda made: secrets.token_urlsafe(32),
+    "mail_password": lambda made: secrets.token_urlsafe(24),
 }
 """How each secret is made; it may use those before it."""
 ALWAYS = ("deploy_key", "deploy_key_public")
@@ -82,11 +85,12 @@ OF_ROLES = {
     "shared": ("crypt_key",),
     "release": ("administrator_password", "administrator_secret"),
     "backup": ("backup_password",),
+    "mail": ("mail_password",),
 }
-"""The secrets that a role is told; `release` only where the application is installed, `backup` only where it backs up."""
+"""The secrets that a role is told; `release` only where the application is installed, `backup` where it backs up, `mail` where it catches."""
 BACKUP_KEY = ("backup_key_id", "backup_key_secret")
 """The access key with which a host backs up: `tasks/backup` makes it, or an administrator."""
-BROUGHT = ("crypt_key", "search_password", "certificate")
+BROUGHT = ("crypt_key", "search_password", "relay_password", "certificate")
 """Secrets that a person may bring: `doit secrets set NAME`. The pipeline makes a crypt key where nobody has brought one."""
 RENEWED = ("own_certificate", "certificate_authority")
 """Those that `tasks/server/certificates.py` makes, and makes anew before they expire."""

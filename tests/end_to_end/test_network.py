@@ -21,7 +21,7 @@ from tasks.placement import ALIKE
 from tasks.refusal import Refusal
 from tasks.server import stage as server
 from tests.conftest import ROOT, until
-from tests.end_to_end.outside import LATE, LISTED, WAYS, outside
+from tests.end_to_end.outside import LATE, LISTED, MAILS, WAYS, outside
 from tests.rules import rendering
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]  # its host
@@ -57,6 +57,13 @@ except TimeoutError:
 """
 
 
+CAUGHT = """
+import email, pathlib
+for each in pathlib.Path("/var/mail/caught/new").iterdir():
+    mail = email.message_from_bytes(each.read_bytes())
+    if mail["Subject"].startswith("mail-"):
+        print(mail["Delivered-To"])
+"""
 BOOT = "print(open('/proc/sys/kernel/random/boot_id').read(), open('/proc/1/stat').read().split()[21])"
 ROUTE = "import subprocess; print(subprocess.check_output(['ip', 'route'], text=True))"
 
@@ -164,11 +171,13 @@ def test_a_host_reaches_what_is_declared_as_the_declared_user_and_nothing_else(s
             assert not any(tried(site.host, undeclared, rules=rules)), "the host's own firewall does"
 
 
-@pytest.mark.promise("nothing-leaves-a-testing-host")
+@pytest.mark.promise("nothing-leaves-a-testing-host", "no-mail-leaves-a-testing-host")
 def test_nothing_gets_out_of_a_testing_host_but_to_what_is_listed(site, tmp_path):
     with outside(site.host, site.run.pipeline.name, home.of(os.environ).load(), tmp_path) as beyond:
-        assert beyond.reached(WAYS, rules=False) == [name for name, *_ in WAYS]
-        assert beyond.reached([*WAYS, LISTED], rules=True) == ["listed"]
+        assert beyond.reached([*WAYS, *MAILS], rules=False) == [name for name, *_ in WAYS]
+        assert beyond.reached([*WAYS, *MAILS, LISTED], rules=True) == ["listed"]
+    found = ssh.python(site.host, "release", CAUGHT)
+    assert sorted(found.split()) == sorted(2 * [str(to) for _, _, _, to, _ in MAILS])
 
 
 @pytest.mark.long(

@@ -53,7 +53,7 @@ def test_each_secret_is_made_encrypted_in_the_environment_s_folder():
     store = Parameters()
     made = secrets.ensure(store, FOLDER, secrets.OF_ROLES)
     names = ["deploy_key", "deploy_key_public", "database_password", "crypt_key"]
-    names += ["administrator_password", "administrator_secret", "backup_password"]
+    names += ["administrator_password", "administrator_secret", "backup_password", "mail_password"]
     assert [each["Name"] for each in store.written] == [f"{FOLDER}/{each}" for each in names]
     assert {each["Type"] for each in store.written} == {"SecureString"}
     assert [each["Value"] for each in store.written] == [getattr(made, each) for each in names]

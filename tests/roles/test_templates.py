@@ -138,15 +138,26 @@ def test_an_environment_file_quotes_values_and_its_variables_come_last():
         database_password=r'p"@$\ss',
         shared_crypt_key="key",
         shared_variables=["MAIL=a=b c", "APP_DEBUG=1"],
+        server_services={"mail": {"smtp": {"address": "127.0.0.1", "port": 25}}},
     ).splitlines()
+    assert 'MAILER_DSN="smtp://127.0.0.1:25"' in lines
     assert r'DB_PASSWORD="p\"@\$\\ss"' in lines
     assert 'DATABASE_URL="mysql://shop:p%22%40%24%5Css@localhost/shop?charset=utf8mb4"' in lines
     assert lines[-2:] == ['MAIL="a=b c"', 'APP_DEBUG="1"']
 
 
 @pytest.mark.promise("no-mail-of-test-data")
-@pytest.mark.parametrize("test_data", [True, False])
-def test_a_shop_with_test_data_sends_no_mail(test_data, tmp_path):
+@pytest.mark.parametrize(
+    ("test_data", "catch", "smtp"),
+    [
+        (True, False, {"disable": "1"}),
+        (False, False, {"disable": "0"}),
+        # to the host itself, whatever relay the shop's own settings name
+        (True, True, {"disable": "0", "transport": "sendmail"}),
+        (False, True, {"disable": "0", "transport": "sendmail"}),
+    ],
+)
+def test_a_shop_with_test_data_sends_no_mail_unless_it_is_caught(test_data, catch, smtp, tmp_path):
     written = tmp_path / "env.php"
     told = ("database_host", "database_name", "database_user", "database_password", "shared_crypt_key")
     told += ("search_host", "search_port", "search_prefix", "search_user", "search_password")
@@ -158,11 +169,11 @@ def test_a_shop_with_test_data_sends_no_mail(test_data, tmp_path):
         "application_host_names": ["x"],
         "server_services": configuration.services(ROLES.parent, "magento2", {"nginx_page_cache": True}),
     }
-    variables = {**dict.fromkeys(told, "x"), **hosts, "application_test_data": test_data}
+    variables = {**dict.fromkeys(told, "x"), **hosts, "application_test_data": test_data, "mail_catch": catch}
     written.write_text(render_in(ROLES.parent / "applications" / "magento2", "env.php.j2", **variables))
     script = f"echo json_encode((include '{written}')['system']['default']['system']);"
     said = subprocess.run(["php", "-r", script], check=True, capture_output=True, text=True).stdout
     assert json.loads(said) == {
         "full_page_cache": {"caching_application": "2"},
-        "smtp": {"disable": "1" if test_data else "0"},
+        "smtp": smtp,
     }

@@ -77,6 +77,10 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "shared_crypt_key": "key",
         "search_password": "password",
         "search_stand_in": True,
+        "mail_catch": False,
+        "mail_path": "/caught-mail/",
+        "mail_password": "password",
+        "mail_relay_password": "password",
         "release_administrator_password": "password",
         "release_administrator_secret": "secret",
         "release_profile": roles.profiles(root)[profile].get("release", {}),
@@ -117,7 +121,14 @@ def declared(root: Path, profile: str, **options: Any) -> Network:
 def services(root: Path, profile: str, known: Mapping[str, Any]) -> Any:
     """The variable that has the services, for hosts as these variables have them."""
     addresses = [each["address"] for each in known.get("application_hosts", HOSTS[:1])]
-    names = ("nginx_page_cache", "nginx_tls", "nginx_probe", "firewall_egress")
+    names = (
+        "nginx_page_cache",
+        "nginx_tls",
+        "nginx_probe",
+        "firewall_egress",
+        "mail_catch",
+        "mail_relay_host",
+    )
     found = declared(root, profile, **{name: known[name] for name in names if name in known})
     return network.told(
         found,
@@ -216,6 +227,7 @@ WAYS = {
     "base internet udp 123",
     "release bucket tcp root",
     "backup bucket tcp root",
+    "mail mail.relay tcp 587 postfix",
     "application internet tcp 80 443 465 587 application",
 }
 """Whom hosts may reach elsewhere, and as which users."""
@@ -237,6 +249,9 @@ LOCAL = {
     "varnish.admin": ("root",),
     "proxy.http": ("_apt", "application", "root"),
     "resolver.dns": ("proxy", "root"),
+    "mail.smtp": ("application", "root"),
+    "mail.page": ("root", "www-data"),
+    "mail.relay": ("postfix", "root"),
     "nginx.check": ("root",),
     "nginx.site": ("root", "vcache"),
     "nginx.next": ("root", "www-data"),
@@ -260,7 +275,9 @@ def the_firewall_admits_what_is_declared(root: Path) -> list[Finding]:
         if lines != wanted[name]
     ]
     for profile, egress in itertools.product(roles.profiles(root), ("open", "listed")):
-        more = {"firewall_egress": egress, "proxy_allowed": ["api.example.com:8443"]}
+        more: dict[str, Any] = {"firewall_egress": egress, "proxy_allowed": ["api.example.com:8443"]}
+        if "mail" in roles.profiles(root)[profile]["server"]["roles"]:
+            more |= {"mail_catch": True} if egress == "listed" else {"mail_relay_host": "smtp.example.com"}
         network = declared(root, profile, **more)
         ways = {
             " ".join(map(str, (role, each.to, each.protocol, *each.ports, *each.users, *each.networks)))
@@ -928,6 +945,88 @@ def the_application_is_told_to_be_careful(root: Path) -> list[Finding]:
     return found
 
 
+# --- mail -----------------------------------------------------------------------------------------------
+
+RELAYED = {
+    "default_transport": "smtp",
+    "relayhost": "[smtp.example.com]:587",
+    "smtp_tls_security_level": "secure",
+    "smtp_tls_wrappermode": "no",
+    "smtp_sasl_password_maps": "texthash:/etc/postfix/relay_password",
+    "smtp_sasl_security_options": "noanonymous",
+}
+TRANSPORTS = ("default_transport", "relay_transport", "local_transport", "virtual_transport")
+WAY_OUT = {"smtp", "lmtp", "pipe", "local", "spawn"}
+"""Programs of Postfix that hand mail to somebody else."""
+
+
+def postfix(root: Path, **more: Any) -> list[str]:
+    """Postfix's main.cf and master.cf, for hosts with these options of the role."""
+    known = variables(root, "magento2", **more)
+    made = roles.variables(root, "mail")
+    names = ("__mail_relay", "__mail_off", "__mail_folder")
+    known |= {name: rendering.value(name, known, made) for name in names}
+    known["__mail_owner"] = {"uid": 999, "group": 998}
+    return [
+        rendering.rendered(root / f"roles/mail/templates/{name}.cf.j2", known) for name in ("main", "master")
+    ]
+
+
+def mail(root: Path, **more: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Postfix's settings, and the program of each of its services."""
+    main, master = postfix(root, **more)
+    settings = dict(re.findall(r"(?m)^(\w+) = ?(.*)$", main))
+    return settings, {
+        line.split()[0]: line.split()[7] for line in master.splitlines() if " " in line and line[0] != "#"
+    }
+
+
+def mail_goes_where_it_should(root: Path) -> list[Finding]:
+    """Caught, nothing runs that could hand it on; relayed, to the relay alone, by TLS that is verified; else nobody takes it."""
+    main, master = (f"roles/mail/templates/{name}.cf.j2" for name in ("main", "master"))
+    relay = {"mail_relay_host": "smtp.example.com", "mail_relay_port": 587, "mail_relay_user": "shop"}
+    found = []
+    for more in ({}, relay):
+        said, programs = mail(root, mail_catch=True, **more)
+        found += [f"{master}: where mail is caught, {each} runs" for each in WAY_OUT & {*programs.values()}]
+        found += [
+            f"{main}: where mail is caught, {each} is {said.get(each)}"
+            for each in TRANSPORTS
+            if said.get(each) != "virtual"
+        ]
+        if "relayhost" in said or said.get("virtual_mailbox_maps") != "static:caught/":
+            found.append(f"{main}: where mail is caught, it is not in one folder")
+    said, programs = mail(root, **relay)
+    found += [
+        f"{main}: {name} is {said.get(name)}" for name, wanted in RELAYED.items() if said.get(name) != wanted
+    ]
+    if {name for name, each in programs.items() if each in WAY_OUT} != {"smtp", "relay"}:
+        found.append(f"{master}: more than a relay gets mail: {programs}")
+    if mail(root, **{**relay, "mail_relay_port": 465})[0]["smtp_tls_wrappermode"] != "yes":
+        found.append(f"{main}: TLS does not begin at once at port 465")
+    said, programs = mail(root)
+    if WAY_OUT & {*programs.values()} or not said["default_transport"].startswith("error:"):
+        found.append(f"{main}: without a relay mail goes by {said['default_transport']}")
+    if said.get("authorized_submit_users") != "" or not said.get("smtpd_client_restrictions", "").startswith(
+        "check_client_access static:{554 "
+    ):
+        found.append(f"{main}: without a relay mail is taken")
+    for told in ({"mail_catch": True}, relay, {}):
+        said, programs = mail(root, **told)
+        if programs.get("127.0.0.1:25") != "smtpd" or "smtpd" in [
+            programs[each] for each in programs if each != "127.0.0.1:25"
+        ]:
+            found.append(f"{master}: it listens elsewhere than on loopback")
+        if (
+            said["smtpd_relay_restrictions"] != "permit_mynetworks, reject"
+            or said["mynetworks"] != "127.0.0.0/8"
+        ):
+            found.append(f"{main}: others may send")
+        if said["mydestination"] or said["relay_domains"] or said["alias_maps"]:
+            found.append(f"{main}: a mailbox is here")
+    return found
+
+
 # --- units, cron, logs ----------------------------------------------------------------------------------
 
 
@@ -938,6 +1037,7 @@ def _units(root: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "workers_unless": ".closed",
         "workers_stop_seconds": 30,
         "backup_at": "03:30",
+        "__mail_user": "caught-mail",
     }
     kinds = ("service", "target", "timer")
     for path in [each for kind in kinds for each in sorted(root.glob(f"roles/*/templates/*.{kind}.j2"))]:
@@ -992,6 +1092,13 @@ UNITS = {
         "Group": "shopper",
         "StateDirectory": "search_stand_in",
         "Restart": "always",
+        "WantedBy": "multi-user.target",
+    },
+    "roles/mail/templates/caught_mail.service.j2": {
+        "User": "caught-mail",
+        "UMask": "0077",
+        "ExecStart": "/usr/local/sbin/caught_mail /etc/caught_mail.json",
+        "Restart": "on-failure",
         "WantedBy": "multi-user.target",
     },
     "roles/workers/files/workers_again.service": {
@@ -1072,5 +1179,6 @@ RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     the_page_cache_is_local_and_keeps_no_visitor_s_page,
     values_stay_values,
     the_application_is_told_to_be_careful,
+    mail_goes_where_it_should,
     units_do_what_they_are_for,
 )

@@ -93,6 +93,7 @@ def _list(value: Any) -> list[str]:
 IDENTITY = (
     *("/etc/ssh/ssh_host_*", "/root/.ssh", "/home/*/.ssh", "/root/.ansible", "/home/*/.ansible"),
     *("/root/.bash_history", "/home/*/.bash_history", "/var/lib/cloud/instance", "/var/lib/cloud/data"),
+    "/etc/ssl/private/*",
     *("/var/log/journal/*", "/var/lib/systemd/random-seed", "/var/lib/dbus/machine-id"),
 )
 

@@ -206,6 +206,7 @@ SECRET = {
     *("search_password", "release_administrator_password", "release_administrator_secret"),
     *("backup_password", "backup_key_secret"),
     "certificates_site",
+    *("mail_password", "mail_relay_password"),
 }
 """Options that carry a password, a key, or an address with a signature."""
 
@@ -276,6 +277,9 @@ OWNERS = {
     "{{ application_path }}{{ __application_folder": {"owner": "root", "group": "{{ application_user }}"},
     "{{ application_path }}/shared/": "{{ application_user }}",
     "/etc/redis/": "redis",
+    # who shows what was caught reads the page's password, and writes nothing but mail
+    "/etc/caught_mail.json": {"owner": "root", "group": "{{ __mail_user }}"},
+    "{{ __mail_folder }}": "{{ __mail_user }}",
 }
 """Whose files are not root's, by the beginning of their paths."""
 
@@ -428,6 +432,7 @@ CHECKED = {
     r"^/etc/squid/": r"^squid -k parse -f %s$",
     r"^/etc/unbound/unbound\.conf$": r"^unbound-checkconf %s$",
     r"^/etc/redis/": r"^\{\{ __redis_validate \}\}$",
+    r"^/etc/postfix/.*\.cf$": r"^\{\{ __mail_validate \}\} sh %s (main|master)\.cf$",
     r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
     r"^/etc/ssl/.*\.pem$": r'test "\$\(openssl pkey [^)]*\)" = "\$\(openssl x509 [^)]*\)"',
 }
@@ -461,6 +466,7 @@ HOW = {
     "ssh": "reloaded",
     "nginx": "reloaded",
     "nftables": "reloaded",
+    "postfix": "restarted",
     "squid": "reloaded",
     "unbound": "restarted",
 }
