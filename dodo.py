@@ -39,6 +39,7 @@ SHARED = [
     "tasks/environ.py",
     "tasks/mail.py",
     "tasks/network.py",
+    "tasks/placement.py",
     "tasks/remote.py",
     "tasks/source.py",
     "tasks/version.py",
@@ -119,6 +120,7 @@ def task_server() -> Task:
         server.provision,
         inputs=[
             "playbooks/server.yml",
+            "playbooks/tasks",
             *(f"roles/{role}" for role in server.roles(RUN)),
             PROFILE,
             "tasks/backup/access.py",

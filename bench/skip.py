@@ -55,8 +55,9 @@ def table(root: Path) -> None:
 def again(root: Path, folder: Path, strategy: str) -> float:
     """Seconds of the playbook on a host where it has nothing to change; fails if it changes something."""
     here = command_line.read(root, {})
-    reached = hosts.reachable(here, infrastructure.existing(here))
-    inventory = ansible._inventory(folder, reached, server.variables(here))
+    found = infrastructure.existing(here)
+    own = {each.id: server.beside(here, found, each) for each in found}
+    inventory = ansible._inventory(folder, hosts.reachable(here, found), server.variables(here), own)
     environ = {**os.environ, **ansible._environment(folder, strategy)}
     play = [str(DOIT.parent / "ansible-playbook"), "-i", str(inventory)]
     begun = time.monotonic()

@@ -200,6 +200,7 @@ def _builder(run: Run) -> Run:
     lone = dataclasses.replace(
         run.environment.infrastructure,
         instances=1,
+        placement={},
         termination_protection=False,
         http_from=(),
         spot=False,

@@ -7,11 +7,12 @@ made of it.
 # without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from tasks import forms
+from tasks.placement import Placement
 from tasks.settings import OF_PLAYBOOKS, TOLD, Read, read, role, setting
 
 INTERNET, BUCKET = "internet", "bucket"
@@ -45,6 +46,9 @@ class Listener:
     unit: str = setting("the systemd unit that listens", "")
     udp: bool = setting("whether it listens on the port's UDP as well", False)
     egress: Literal["", "listed"] = setting("only where the environment's egress is so; empty: always", "")
+    group: str = setting(
+        "of the groups of its role, the one whose machines have it; empty, or none of them: all", ""
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,9 @@ class Connection:
         "only where the environment's egress is so; empty: always, and through the proxy where it is listed",
         "",
     )
+    group: str = setting(
+        "of the groups of its role, the one whose machines connect; empty, or none of them: all", ""
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +104,7 @@ class Service:
     host: str = ""
     clients: tuple[tuple[str, Connection], ...] = ()
     protocols: tuple[str, ...] = ("tcp",)
+    group: str = ""
 
     def __str__(self) -> str:
         """As connections name it."""
@@ -104,10 +112,15 @@ class Service:
 
     @property
     def users(self) -> tuple[str, ...]:
-        """Who on its host may connect, beside root; none: everybody."""
-        if self.open_to or not all(each.users for _, each in self.clients):
+        """Who on its host may connect, beside root, where all roles are on one; none: everybody."""
+        return self.users_among(each for _, each in self.clients)
+
+    def users_among(self, clients: Iterable[Connection]) -> tuple[str, ...]:
+        """Who on its host may connect, beside root, if these are its clients there; none: everybody."""
+        clients = list(clients)
+        if self.open_to or not all(each.users for each in clients):
             return ()
-        return tuple(sorted({"root"}.union(*(each.users for _, each in self.clients))))
+        return tuple(sorted({"root"}.union(*(each.users for each in clients))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +134,6 @@ class Network:
     outward: tuple[tuple[str, Connection], ...]
     listed: tuple[str, ...] = ()
 
-    @property
-    def between(self) -> tuple[int, ...]:
-        """Ports that several hosts of an environment reach on each other."""
-        return tuple(sorted({each.port for each in self.services if any(c.each for _, c in each.clients)}))
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Listed:
@@ -133,6 +141,11 @@ class _Listed:
 
     file: Read[NetworkFile]
     options: Mapping[str, object]
+    groups: frozenset[str] = frozenset()
+
+    def group(self, said: str) -> str:
+        """A group that the file names, if it is one of the role's."""
+        return said if said in self.groups else ""
 
 
 def of(
@@ -142,7 +155,13 @@ def of(
 
     Raises SettingWrong for what does not fit together.
     """
-    found = {name: _listed(root, name, options.get(name, {})) for name in (*OF_PLAYBOOKS, *options)}
+    groups = profile.said.server.groups
+    found = {
+        name: _listed(
+            root, name, options.get(name, {}), {each for each, has in groups.items() if name in has}
+        )
+        for name in (*OF_PLAYBOOKS, *options)
+    }
     _accept_proxy(egress, options, profile)
     services = dict[str, Service]()
     for name, listed in found.items():
@@ -169,11 +188,11 @@ def of(
     return made
 
 
-def _listed(root: Path, name: str, options: Mapping[str, object]) -> _Listed:
-    path = root / "roles" / name / "meta" / "network.yml"
-    if not path.exists():
-        return _Listed(file=Read(path=name, said=NetworkFile(), lines={}), options=options)
-    return _Listed(file=read(NetworkFile, path, root), options=options)
+def _listed(root: Path, name: str, options: Mapping[str, object], groups: Iterable[str]) -> _Listed:
+    path, groups = root / "roles" / name / "meta" / "network.yml", frozenset(groups)
+    none = Read(path=name, said=NetworkFile(), lines={})
+    file = read(NetworkFile, path, root) if path.exists() else none
+    return _Listed(file=file, options=options, groups=groups)
 
 
 def _is_set(listed: _Listed, name: str, root: Path, key: str, option: str) -> bool:
@@ -198,6 +217,7 @@ def _service(listed: _Listed, name: str, root: Path, number: int) -> Service:
         unit=said.unit,
         host="" if host in HERE or _is_loopback(host) else host,
         protocols=("tcp", "udp") if said.udp else ("tcp",),
+        group=listed.group(said.group),
     )
 
 
@@ -217,7 +237,7 @@ def _connections(
     for name, listed in found.items():
         for number, each in enumerate(listed.file.said.connects):
             if _is_set(listed, name, root, f"connects[{number}].when", each.when):
-                yield name, listed.file, f"connects[{number}]", each
+                yield name, listed.file, f"connects[{number}]", replace(each, group=listed.group(each.group))
     for number, each in enumerate(profile.said.server.connects):
         yield APPLICATION, profile, f"server.connects[{number}]", replace(each, users=(APPLICATION,))
 
@@ -289,54 +309,71 @@ def _accept_order(network: Network, roles: Sequence[str], profile: Read[Any]) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """Where the roles are: the addresses of the hosts that have each, and of those that are `here`."""
+    """Where the roles are: the addresses of the hosts that have each role and are of each group, and of those that are `here`."""
 
     hosts: Mapping[str, Sequence[str]]
     here: Sequence[str]
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def clients(self, service: Service) -> list[str]:
         """The addresses from which other hosts reach a service."""
-        own, found = self._of(service.role), set[str]()
+        own, found = self.servers(service), set[str]()
         for client, connection in service.clients:
-            theirs = self._of(client)
+            theirs = self._of(client, connection.group)
             if connection.each and len({*own, *theirs}) > 1:
                 found.update(theirs)
             elif not set(theirs) <= set(own):
                 found.update(set(theirs) - set(own))
         return sorted(found)
 
+    def servers(self, service: Service) -> Sequence[str]:
+        """The addresses of the hosts that have a service."""
+        return self._of(service.role, service.group)
+
     def nearest(self, service: Service) -> list[str]:
         """The addresses at which it is reached from here: loopback where each host here has it."""
-        own = self._of(service.role)
+        own = self.servers(service)
         if service.host:
             return [service.host]
         return [LOOPBACK] if set(self.here) <= set(own) else list(own)
 
+    def addresses(self, service: Service) -> list[str]:
+        """All addresses at which it is reached from here."""
+        return [LOOPBACK if each in self.here else each for each in self.servers(service)]
+
     def away(self, service: Service, client: str, connection: Connection) -> list[str]:
         """The addresses of other hosts at which a client here reaches it."""
-        if not self.has(client):
+        if not self.has(client, connection.group):
             return []
-        own = self._of(service.role)
+        own = self.servers(service)
         found = own if connection.each and len(own) > 1 else self.nearest(service)
         return [address for address in found if address != LOOPBACK]
 
-    def has(self, role: str) -> bool:
-        """Whether a host here has a role."""
-        return not set(self.here).isdisjoint(self._of(role))
+    def serves(self, service: Service) -> bool:
+        """Whether a host here has a service."""
+        return not service.host and self.has(service.role, service.group)
 
-    def _of(self, role: str) -> Sequence[str]:
+    def has(self, role: str, group: str = "") -> bool:
+        """Whether a host here has a role, or is of its group."""
+        return not set(self.here).isdisjoint(self._of(role, group))
+
+    def _of(self, role: str, group: str = "") -> Sequence[str]:
         """Those that have it; a role of every playbook is on all."""
-        return self.hosts.get(role, self.here)
+        found = self.hosts.get(role, self.here)
+        return [each for each in found if each in self.groups[group]] if group in self.groups else found
 
 
 def told(network: Network, place: Topology) -> dict[str, dict[str, dict[str, object]]]:
-    """The services by role and name, as templates get them: what to bind to, and where to connect to."""
+    """The services by role and name, as templates get them: what to bind to, where to connect to, and who comes from elsewhere."""
     found: dict[str, dict[str, dict[str, object]]] = {}
     for each in network.services:
         found.setdefault(each.role, {})[each.name] = {
             "port": each.port,
             "bind": ALL if each.open_to or place.clients(each) else LOOPBACK,
             "address": place.nearest(each)[0],
+            "addresses": place.addresses(each),
+            "here": place.serves(each),
+            "clients": place.clients(each),
             "unit": each.unit,
         }
     return found
@@ -365,26 +402,64 @@ def firewall(
     for each in network.services:
         if each.host:
             continue
-        sources = [one for setting in each.open_to for one in networks[setting]]
-        sources += map(_alone, place.clients(each))
-        if place.has(each.role):
+        if place.serves(each):
+            sources = [one for setting in each.open_to for one in networks[setting]]
+            sources += map(_alone, place.clients(each))
             admits += [{"port": each.port, "networks": sources}] if sources else []
+            ours = each.users_among(way for client, way in each.clients if place.has(client, way.group))
             local += [
-                {"protocol": protocol, "port": each.port, "users": named(each.users)}
+                {"protocol": protocol, "port": each.port, "users": named(ours)}
                 for protocol in each.protocols
-                if each.users
+                if ours
             ]
         for client, connection in each.clients:
             if away := place.away(each, client, connection):
                 way: Rule = {"protocol": "tcp", "ports": [each.port], "users": named(connection.users)}
                 lets_out.append({**way, "networks": list(map(_alone, away))})
     for client, connection in network.outward:
-        if not place.has(client):
+        if not place.has(client, connection.group):
             continue
         ports = [bucket] if connection.to == BUCKET else list(connection.ports)
         way = {"protocol": connection.protocol, "ports": ports, "users": named(connection.users)}
         lets_out.append({**way, "networks": list(connection.networks)})
     return {"admits": admits, "lets_out": lets_out, "local": local}
+
+
+Peers = frozenset[tuple[int, str, str]]
+"""Ports that machines of an environment reach on each other: the port, who reaches it, and where, by the machines' names."""
+
+
+def topology(placement: Placement, found: Sequence[tuple[str, str]], here: Sequence[str]) -> Topology:
+    """Where the roles are. `found`: each machine's name and its address; `here`: addresses."""
+    roles = {role for own in placement.roles.values() for role in own}
+    groups = {group for own in placement.groups.values() for group in own}
+    return Topology(
+        hosts={role: [at for name, at in found if role in placement.roles[name]] for role in roles},
+        groups={group: [at for name, at in found if group in placement.groups[name]] for group in groups},
+        here=here,
+    )
+
+
+def between(network: Network, placement: Placement, instances: int) -> Peers:
+    """The ports that an environment's machines reach on each other; of those that are alike there are several, or one."""
+    found = [(name, f"{name} {number}") for name in placement.groups for number in range(instances)]
+    names = {address: name for name, address in found}
+    place = topology(placement, found, list(names))
+    return frozenset(
+        (each.port, names[client], names[server])
+        for each in network.services
+        if not each.host
+        for client in place.clients(each)
+        for server in place.servers(each)
+        if client != server
+    )
+
+
+def visited(network: Network, placement: Placement) -> frozenset[str]:
+    """The names of the machines that visitors reach."""
+    place = topology(placement, [(name, name) for name in placement.groups], ())
+    found = (place.servers(each) for each in network.services if "http_from" in each.open_to)
+    return frozenset(name for names in found for name in names) or frozenset(placement.groups)
 
 
 def outward(network: Network, bucket: int) -> frozenset[tuple[str, int]]:
@@ -399,36 +474,48 @@ def outward(network: Network, bucket: int) -> frozenset[tuple[str, int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class ReachableFrom:
-    """A row of the picture: where one gets, what listens there, and who may."""
+    """A row of the picture: where one gets, what listens there and on which machines, and who may."""
 
     to: str
     port: str
     bind: str
     who: tuple[str, ...]
+    on: tuple[str, ...] = ()
 
 
-def ways(network: Network, machines: int, networks: Mapping[str, Sequence[str]]) -> list[ReachableFrom]:
-    """All of it for people: into each service, then out of the hosts. Each of the `machines` has all roles."""
-    hosts = [f"machine {number}" for number in range(1, machines + 1)]
-    place = Topology(hosts={each.role: hosts for each in network.services} | {APPLICATION: hosts}, here=hosts)
-    bound, found = told(network, place), list[ReachableFrom]()
+def ways(
+    network: Network, placement: Placement, instances: int, networks: Mapping[str, Sequence[str]]
+) -> list[ReachableFrom]:
+    """All of it for people: into each service, then out of the hosts. `instances`: how many machines are alike."""
+    found = [(name, f"{name} {number}") for name in placement.groups for number in range(instances)]
+    names = {address: name for name, address in found}
+    place, rows = topology(placement, found, list(names)), list[ReachableFrom]()
+
+    def on(addresses: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted({names[each] for each in addresses if placement.apart}))
+
     for each in network.services:
         users = [f"{client} as {_as(connection.users)}" for client, connection in each.clients]
         sources = [f"{name}: {', '.join(networks[name])}" for name in each.open_to]
-        others = ["the other machines"] if place.clients(each) else []
+        others = [f"machine {name}" for name in on(place.clients(each))]
+        others = others or (["the other machines"] if place.clients(each) else [])
         root = [] if each.open_to else ["root"]
-        bind = f"at {each.host}" if each.host else str(bound[each.role][each.name]["bind"])
-        found.append(
+        bind = ALL if each.open_to or others else LOOPBACK
+        rows.append(
             ReachableFrom(
-                to=str(each), port=str(each.port), bind=bind, who=(*sources, *others, *users, *root)
+                to=str(each),
+                port=str(each.port),
+                bind=f"at {each.host}" if each.host else bind,
+                who=(*sources, *others, *users, *root),
+                on=() if each.host else on(place.servers(each)),
             )
         )
     for client, way in network.outward:
         ports = ", ".join(map(str, way.ports)) if way.to != BUCKET else "the bucket's"
         who = f"{client} as {_as(way.users)}"
         to = f"out: {', '.join(way.networks) or way.to}"
-        found.append(ReachableFrom(to=to, port=f"{way.protocol} {ports}", bind="", who=(who,)))
-    return found
+        rows.append(ReachableFrom(to=to, port=f"{way.protocol} {ports}", bind="", who=(who,)))
+    return rows
 
 
 def _as(users: Sequence[str]) -> str:
@@ -447,13 +534,19 @@ def words(network: Network) -> list[str]:
     ]
 
 
-def after(network: Network, client: str) -> list[str]:
+def after(network: Network, place: Topology, client: str) -> list[str]:
     """The units that start before what this role starts: those of the services that it connects to, where they are here."""
     return [
         each.unit
         for each in network.services
-        if each.unit and not each.host and any(name == client for name, _ in each.clients)
+        if each.unit and place.serves(each) and any(name == client for name, _ in each.clients)
     ]
+
+
+def elsewhere(network: Network, place: Topology) -> list[str]:
+    """The units that hosts here do not need: they have none of the services of that role."""
+    here = {each.role for each in network.services if place.serves(each)}
+    return sorted({each.unit for each in network.services if each.unit and each.role not in here})
 
 
 def _alone(address: str) -> str:

@@ -107,6 +107,10 @@ class Serving:
         "the roles of a machine in this order, each with what it is told: options of "
         "`roles/ROLE/meta/argument_specs.yml`; one with a default is the setting `server.ROLE.NAME` too"
     )
+    groups: Options = setting(
+        "roles that may have a machine of their own, by the group's name; the others are on every machine: `infrastructure.placement` says which groups are where",
+        {},
+    )
     connects: tuple[Connection, ...] = setting(
         "what the application connects to, as its user: `users` and `when` are for roles", ()
     )
@@ -386,6 +390,8 @@ def check_names(file: Read[ProfileFile]) -> None:
         above.append(layer.name)
     for path, names in said.stamps.items():
         _check_list(file, f"stamps.{path}", names, "a layer", above)
+    for name, grouped in said.server.groups.items():
+        _check_list(file, f"server.groups.{name}", grouped, "a role of server.roles", said.server.roles)
     placeholders = list(dict.fromkeys(name for layer in said.layers for name in layer.for_each))
     for name in said.inherits:
         if name not in placeholders:

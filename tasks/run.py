@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import os
 import secrets
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import forms, mail, network, profile, settings, source
+from tasks import forms, mail, network, placement, profile, settings, source
 from tasks.clock import SYSTEM, Clock
 from tasks.forms import is_branch, is_text
 from tasks.nearest import meant, nearest, retyped
@@ -103,6 +104,12 @@ class Run:
         if mail.ROLE in options:
             options[mail.ROLE]["catch"] = mail.caught(self)
         return network.of(self.root, options, self.profile.file, self.environment.egress)
+
+    @cached_property
+    def placement(self) -> placement.Placement:
+        """Which machines the environment has, and which roles each of them."""
+        server = self.profile.server
+        return placement.of(server.roles, server.groups, self.environment.infrastructure.placement)
 
     @cached_property
     def upstream(self) -> Run:
@@ -265,7 +272,7 @@ def elsewhere(run: Run, name: str) -> Run:
 
     Raises UnknownEnvironment or a setting's refusal.
     """
-    found = environment(run.root, name, run.profile.settings)
+    found = environment(run.root, name, run.profile.settings, run.profile.server.groups)
     there = dataclasses.replace(run, environment=found, environment_name=name)
     return there if found.place == run.environment.place else moved(there, settings.of_pipeline(run.root))
 
@@ -287,8 +294,10 @@ def without_role(run: Run) -> Run:
     return dataclasses.replace(run, cloud=cloud, store=dataclasses.replace(run.store, cloud=cloud))
 
 
-def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings.Environment:
-    """The settings of an environment, with those of the roles that its machines have.
+def environment(
+    root: Path, name: str, roles: settings.RoleSettings, groups: placement.Groups = types.MappingProxyType({})
+) -> settings.Environment:
+    """The settings of an environment, with those of the roles that its machines have, and the profile's groups of them.
 
     Raises UnknownEnvironment or a setting's refusal."""
     known = sorted(each.stem for each in (root / "environments").glob("*.yml"))
@@ -303,6 +312,7 @@ def environment(root: Path, name: str, roles: settings.RoleSettings) -> settings
         raise file.wrong("takes_from", upstream, "another environment", others)
     settings.accept_environment(file, roles)
     pipeline = settings.of_pipeline(root)
+    placement.accept(file, groups)
     if any(file.said.place):
         settings.accept_place(file, pipeline)
     settings.accept_ssh_from(file, pipeline)

@@ -256,8 +256,14 @@ class Infrastructure:
     instances: int = setting(
         "number of machines; 1 where the profile has the role database", 1, form=forms.at_least(1)
     )
+    placement: Options = setting(
+        "the machines by name, each with those of the profile's groups of roles that it has, such as `{web: [ingress, cache], app: [app], data: [data]}`; "
+        "none: every machine has all",
+        {},
+    )
     scale_down: bool = setting(
-        "whether a lower number of `instances` ends the newest machines and deletes their disks", False
+        "whether a lower number of `instances`, or a name less in `placement`, ends machines and deletes their disks",
+        False,
     )
     instance_type: str = setting(
         "size of a machine; empty: the one of pipeline.yml", "", form=forms.or_empty(forms.CLOUD_NAME)
@@ -707,7 +713,7 @@ TOLD = {
         "signatures",
     ),
     "certificates": ("own", "site"),
-    "database": ("name", "host", "user", "password", "password_before"),
+    "database": ("name", "host", "clients", "user", "password", "password_before"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
     "mail": ("catch", "password", "relay_password"),
     "nginx": ("visitor",),

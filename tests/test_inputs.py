@@ -110,7 +110,7 @@ def test_what_decides_about_bytes_is_part_of_every_layer_s_key(graph):
     # these carry bytes that a digest verifies
     carriers = ["tasks/bucket", "tasks/cloud"]
     # these name a branch, a remote and who talks to whom, which decide about no byte
-    names = ["tasks/ci.py", "tasks/network.py", "tasks/remote.py"]
+    names = ["tasks/ci.py", "tasks/network.py", "tasks/placement.py", "tasks/remote.py"]
     assert missing(graph, "tasks.tarball.build.layers", [*keys.CODE, *carriers, *names]) == []
 
 

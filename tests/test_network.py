@@ -6,11 +6,13 @@ import shutil
 
 import pytest
 
-from tasks import network, profile
+from tasks import network, placement, profile
+from tasks.graph import diagram
 from tasks.network import Topology
 from tasks.release import phases
 from tasks.settings import Application, SettingWrong
 from tests.conftest import ROOT
+from tests.rules import configuration, rendering
 from tests.rules.configuration import declared
 
 
@@ -91,6 +93,157 @@ def test_a_group_on_a_machine_of_its_own_is_a_line_of_where_the_roles_are():
     assert [admits in each["admits"] for each in rules] == [False, True]
 
 
+def roles(name):
+    return profile.load(ROOT, Application(profile=name)).server.roles
+
+
+FOUND = {"web": "10.0.0.1", "app": "10.0.0.2", "data": "10.0.0.3"}
+
+
+@pytest.fixture
+def apart():
+    """The shop on three machines: what each is told, and its rules."""
+    found, server = (
+        declared(ROOT, "magento2", nginx_tls=True),
+        profile.load(ROOT, Application(profile="magento2")).server,
+    )
+    placed = {"web": ("ingress", "cache"), "app": ("app",), "data": ("data",)}
+    where = placement.of(server.roles, server.groups, placed)
+    places = {name: network.topology(where, [*FOUND.items()], [at]) for name, at in FOUND.items()}
+    return found, where, places
+
+
+@pytest.mark.promise("groups-have-machines")
+def test_machines_reach_each_other_where_a_role_says_so_and_nowhere_else(apart):
+    found, where, _ = apart
+    assert network.between(found, where, 1) == {
+        (6081, "app", "web"),  # it purges the page cache
+        (8080, "web", "app"),
+        (3306, "app", "data"),
+        (6379, "app", "data"),
+        (6380, "app", "data"),
+    }
+    assert network.visited(found, where) == {"web"}
+    alike = placement.of(where.roles["app"], {}, {})
+    assert network.between(found, alike, 1) == set()
+    assert network.visited(found, alike) == {placement.ALIKE}
+
+
+@pytest.mark.promise("groups-have-machines")
+def test_a_service_is_told_where_it_is_for_each_machine(apart):
+    found, _, places = apart
+    told = {name: network.told(found, place) for name, place in places.items()}
+    here = {
+        name: sorted(
+            f"{role}.{each}" for role, those in said.items() for each, one in those.items() if one["here"]
+        )
+        for name, said in told.items()
+    }
+    own = ["provisioning_started.ssh"]
+    mail = "mail.smtp"  # of no group: on every machine
+    assert here == {
+        "web": [mail, "nginx.http", "nginx.https", *own, "varnish.admin", "varnish.http"],
+        "app": [mail, "nginx.check", "nginx.next", "nginx.site", *own, "search.http"],
+        "data": [mail, "mariadb.sql", *own, "redis.cache", "redis.sessions"],
+    }
+    site = {name: said["nginx"]["site"] for name, said in told.items()}
+    assert (site["web"]["address"], site["app"]["bind"], site["app"]["clients"]) == (
+        "10.0.0.2",
+        network.ALL,
+        ["10.0.0.1"],
+    )
+    assert (
+        told["app"]["nginx"]["check"]["bind"] == told["web"]["varnish"]["admin"]["bind"] == network.LOOPBACK
+    )
+    assert told["app"]["varnish"]["http"]["addresses"] == ["10.0.0.1"]
+    assert network.after(found, places["app"], network.APPLICATION) == [
+        "search_stand_in.service",
+        "postfix@-.service",
+    ]
+    assert network.elsewhere(found, places["app"]) == [
+        "mariadb.service",
+        "redis-server.service",
+        "redis-server@cache.service",
+        "varnish.service",
+    ]
+    assert network.elsewhere(found, places["data"]) == [
+        "nginx.service",
+        "search_stand_in.service",
+        "varnish.service",
+    ]
+
+
+@pytest.mark.promise("groups-have-machines")
+def test_a_machine_s_own_firewall_knows_which_machine_comes_and_which_user_goes(apart):
+    found, _, places = apart
+    networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}
+    rules = {
+        name: network.firewall(found, place, networks=networks, users=["web", "shop"], bucket=443)
+        for name, place in places.items()
+    }
+    admitted = {
+        name: {each["port"]: each["networks"] for each in said["admits"]} for name, said in rules.items()
+    }
+    everybody, ssh = ["0.0.0.0/0"], {22: ["192.0.2.0/24"]}
+    assert admitted == {
+        "web": {**ssh, 80: everybody, 443: everybody, 6081: ["10.0.0.2/32"]},
+        "app": {**ssh, 8080: ["10.0.0.1/32"]},
+        "data": {**ssh, **{key: ["10.0.0.2/32"] for key in (3306, 6379, 6380)}},
+    }
+    among = {each["port"]: each["users"] for each in rules["data"]["local"]}
+    assert among == {key: ["root"] for key in (25, 3306, 6379, 6380)}, "no user of another machine is named"
+    inner = {
+        name: {
+            (port, *each["users"])
+            for each in said["lets_out"]
+            if {*each["networks"]} & {f"{at}/32" for at in FOUND.values()}
+            for port in each["ports"]
+        }
+        for name, said in rules.items()
+    }
+    assert inner == {
+        "web": {(8080, "vcache")},
+        "app": {
+            (3306, "web", "shop"),
+            (3306, "root"),
+            *((port, "web", "shop") for port in (6379, 6380, 6081)),
+        },
+        "data": set(),
+    }
+
+
+@pytest.mark.promise("groups-have-machines")
+def test_the_web_server_of_each_machine_is_its_part_of_one(apart):
+    found, _, places = apart
+    told = {
+        name: configuration.variables(
+            ROOT, "magento2", server_services=network.told(found, place), nginx_site="SITE"
+        )
+        for name, place in places.items()
+    }
+    path = ROOT / "roles" / "nginx" / "templates" / "nginx.conf.j2"
+    web, app = (rendering.rendered(path, told[name]) for name in ("web", "app"))
+    for words in ("listen 80 default_server", "ssl_certificate ", "upstream page_cache"):
+        assert (words in web, words in app) == (True, False)
+    for words in ("SITE", "listen 127.0.0.1:8090"):
+        assert (words in web, words in app) == (False, True)
+    site = rendering.rendered(ROOT / "applications" / "magento2" / "nginx.conf.j2", told["app"])
+    assert site.count("root /srv/shop/$release/pub;") == 1
+    assert "try_files $uri @page_cache;" in site, "it has the files that the other web server has not"
+    for words in ("allow 10.0.0.1;", "set_real_ip_from 10.0.0.1;"):
+        assert words in site
+
+
+@pytest.mark.promise("the-network-is-drawn")
+def test_the_picture_says_on_which_machine_a_service_is(apart):
+    found, where, _ = apart
+    networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}
+    rows = {each.to: each for each in network.ways(found, where, 1, networks)}
+    assert (rows["mariadb.sql"].on, rows["mariadb.sql"].who[0]) == (("data",), "machine app")
+    assert "0.0.0.0 on data" in diagram.table(rows.values())
+    assert ("machine app", "mariadb.sql 3306 on data") in diagram.reach(rows.values()).edges
+
+
 @pytest.mark.promise("nothing-leaves-a-testing-host")
 def test_where_egress_is_listed_only_proxy_and_resolver_get_out():
     """Who connected to the outside connects to the proxy; an endpoint of the settings is listed, with its port."""
@@ -141,7 +294,9 @@ def test_an_environment_that_needs_the_proxy_refuses_a_profile_without_it(root, 
 @pytest.mark.promise("the-network-is-drawn")
 def test_the_picture_says_who_may_reach_what():
     networks = {"ssh_from": ["192.0.2.0/24"], "http_from": ["0.0.0.0/0"]}
-    rows = {(each.to, each.port): each for each in network.ways(declared(ROOT, "magento2"), 2, networks)}
+    alike = placement.of(roles("magento2"), {}, {})
+    ways = network.ways(declared(ROOT, "magento2"), alike, 2, networks)
+    rows = {(each.to, each.port): each for each in ways}
     assert rows["nginx.http", "80"].who == ("http_from: 0.0.0.0/0", "nginx as www-data")
     assert rows["nginx.https", "443"].who == ("http_from: 0.0.0.0/0",)
     assert rows["redis.cache", "6380"].who == ("application as application", "root")

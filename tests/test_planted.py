@@ -89,8 +89,8 @@ SPECS = "roles/{}/meta/argument_specs.yml"
 FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     # the rule that reports it; a file; what it says; what it says then
     # secrets: logs, differences, process lists, files
-    (SHOWN, TASKS.format("database"), "  check_mode: false\n  no_log: true\n", "  check_mode: false\n"),
-    (SHOWN, TASKS.format("database"), "  changed_when: true\n  no_log: true\n", "  changed_when: true\n"),
+    (SHOWN, TASKS.format("database"), "check_mode: false\n      no_log: true\n", "check_mode: false\n"),
+    (SHOWN, TASKS.format("database"), "changed_when: true\n      no_log: true\n", "changed_when: true\n"),
     (SHOWN, TASKS.format("database"), "  no_log: true", "  no_log: false"),
     (SHOWN, TASKS.format("database"), "argv: [mariadb, --batch]", 'argv: [mariadb, "-p{{ database_password }}"]'),
     (SHOWN, TASKS.format("shared"), "  diff: false # it holds passwords\n", ""),
@@ -275,7 +275,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CACHE, VCL, 'bereq.http.Cookie !~ "X-Magento-Vary=" && beresp', "beresp"),
     (CACHE, VARNISH, "-a {{ server_services.varnish.http.bind }}", "-a 127.0.0.1"),
     (CACHE, VARNISH, "-a {{ server_services.varnish.http.bind }}", "-a 0.0.0.0"),
-    (CAREFUL, ENV_PHP, "{% for each in application_hosts %}", "{% for each in application_hosts[:1] %}"),
+    (CAREFUL, ENV_PHP, "varnish.http.addresses %}", "varnish.http.addresses[:1] %}"),
     (CACHE, VCL, "client.ip !~ purge || ", ""),
     (CACHE, VCL, "one visitor's session\n    unset beresp.http.Set-Cookie;\n", ""),
     (CACHE, VCL, "private|no-store|no-cache", "no-store|no-cache"),
@@ -357,7 +357,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, NGINX, "{{ nginx_client_max_body_size }}", "0"),
     (WEB, SHOP, "listen {{ server_services.nginx.site.bind }}:", "listen "),
     (WEB, SHOP, "autoindex off", "autoindex on"),
-    (WEB, SHOP, "set_real_ip_from 127.0.0.1", "set_real_ip_from 0.0.0.0/0"),
+    (WEB, SHOP, "set_real_ip_from {{ each }}", "set_real_ip_from 0.0.0.0/0"),
     (WEB, SHOP, "~ ^/(index|health_check|get|static|errors/(report|404|503))\\.php$", "~ \\.php$"),
     (WEB, SHOP, 'fastcgi_param HTTP_PROXY "";', ""),
     (WEB, SHOP, "SCRIPT_FILENAME {{ application_path }}/releases/$release_id/{{ application_web_root }}$fastcgi", "SCRIPT_FILENAME $document_root$fastcgi"),
@@ -376,7 +376,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, NGINX, "$upstream_http_x_frame_options $own_x_frame_options", "$upstream_http_x_frame_options $own"),
     (WEB, SHOP, "X-Frame-Options $own_x_frame_options", "X-Frame-Options SAMEORIGIN"),
     (WEB, SHOP, "        limit_conn php {{ php_max_children + php_queue }};\n", ""),
-    (WEB, SHOP, "        allow 127.0.0.1;\n", ""),
+    (WEB, SHOP, "        allow {{ each }};\n", ""),
     (WEB, PHP, "        limit_conn php {{ php_max_children + php_queue }};\n", ""),
     (WEB, SHOP, "(php|phtml|phar|htaccess", "(phar|htaccess"),
     (WEB, PHP, "location ~ /\\.(?!well-known/)", "location ~ /\\.git/"),

@@ -97,7 +97,8 @@ def _accept(run: Run, verb: str) -> None:
 
 def _on_host(run: Run, verb: str, *words: str) -> list[str]:
     """The lines that the host's program prints. Raises BackupFailed."""
-    host = hosts.reachable(run, infrastructure.existing(run))[0]
+    found = (each for each in infrastructure.existing(run) if run.placement.has(each.name, access.ROLE))
+    host = hosts.reachable(run, found)[0]
     printed = run.hosts.python(host, verb, PROGRAM.format(words=list(words)), seconds=bounds.BACKUP)
     code, output, complaints = json.loads(printed.splitlines()[-1])
     said = [line.removeprefix("backup: ") for line in complaints.splitlines() if line]

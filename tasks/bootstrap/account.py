@@ -75,7 +75,7 @@ def wanted(run: Run) -> Account:
         for role in (trust.ROLES if has_ci else ())
     ]
     files = {
-        path.stem: environment(run.root, path.stem, run.profile.settings)
+        path.stem: environment(run.root, path.stem, run.profile.settings, run.profile.server.groups)
         for path in sorted((run.root / "environments").glob("*.yml"))
     }
     users = [

@@ -77,7 +77,7 @@ def read(
     name = variables.get("environment") or DEFAULT_ENVIRONMENT
     pipeline = settings.of_pipeline(root)
     kind = profile.load(root, pipeline.application)
-    found = environment(root, name, kind.settings)
+    found = environment(root, name, kind.settings, kind.server.groups)
     accept_names(settings.at(pipeline, found), found, name)
     console = console or Console()
     cloud = cloud or connect.to(pipeline.cloud, pipeline.region, console.say("cloud"))

@@ -55,7 +55,7 @@ class GraphCommand(Command):
         run = run_of(self.task_list)
         settings = run.environment.infrastructure
         networks = {name: getattr(settings, name) for name in network.OPEN_TO}
-        found = network.ways(run.network, settings.instances, networks)
+        found = network.ways(run.network, run.placement, settings.instances, networks)
         if as_json:
             return json_of(found) + "\n"
         return diagram.svg(diagram.reach(found)) if svg else diagram.table(found)

@@ -70,9 +70,7 @@ class SshCommand(Command):
     passes_words_on = True
     doc_purpose = "log in to a host, or run a command on it"
     doc_usage = "[HOST] [COMMAND ...]"
-    doc_description = (
-        "HOST: an instance id; without it, the environment's first host. The exit code is the command's."
-    )
+    doc_description = "HOST: an instance id, or a machine's name; without it, the environment's first host. The exit code is the command's."
     cmd_options = (AS_JSON,)
 
     def _execute(self, as_json: bool = False, pos_args: list[str] | None = None) -> int:
@@ -123,10 +121,11 @@ class LogsCommand(Command):
 
 def _hosts(run: Run, words: list[str]) -> tuple[list[Host], list[str]]:
     """The chosen hosts and the other words. Raises HostUnknown or NoMachine."""
-    reached = hosts.reachable(run, infrastructure.existing(run))
-    if not words or not words[0].startswith("i-"):
+    found = infrastructure.existing(run)
+    reached, names = hosts.reachable(run, found), {each.id: each.name for each in found}
+    if not words or not (words[0].startswith("i-") or words[0] in filter(None, names.values())):
         return reached, words
-    named = [each for each in reached if each.name == words[0]]
+    named = [each for each in reached if words[0] in (each.name, names[each.name])]
     if not named:
         raise HostUnknown(host=words[0], known=", ".join(each.name for each in reached))
     return named, words[1:]

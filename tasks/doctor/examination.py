@@ -92,7 +92,7 @@ def _wanted(run: Run, existing: int) -> Counter[str]:
     settings = run.environment.infrastructure
     if settings.manage == "plan" or settings.spot:  # spot instances have a quota of their own
         return Counter()
-    return Counter({size(run): max(0, settings.instances - existing)})
+    return Counter({size(run): max(0, settings.instances * len(run.placement.groups) - existing)})
 
 
 def _signed(run: Run) -> list[str]:

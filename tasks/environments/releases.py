@@ -13,6 +13,7 @@ from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.release import history, undone
 from tasks.release.history import LiveRelease
+from tasks.server import stage as server
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -74,7 +75,7 @@ class KeptRelease:
 
 def look(run: Run) -> list[KeptRelease]:
     """What the machines have, the newest last. Raises a refusal of SSH."""
-    reached = hosts.reachable(run, infrastructure.existing(run))
+    reached = hosts.reachable(run, server.released(run, infrastructure.existing(run), "releases"))
     program = HAS.format(name=run.pipeline.name)
     with run.threads.pool(len(reached) or 1) as pool:
         said = list(pool.map(lambda host: run.hosts.python(host, "releases", program), reached))

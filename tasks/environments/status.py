@@ -22,6 +22,7 @@ from tasks.cloud.errors import denied
 from tasks.digest import Digest
 from tasks.environments import cost, inventory
 from tasks.environments.inventory import EnvironmentInventory, Inventory, survey
+from tasks.placement import TAG
 from tasks.release import history, outside
 from tasks.release.phases import Site, Visitor
 from tasks.run import full_host_name, full_store_names, over_https
@@ -233,7 +234,9 @@ def _status(
         digest=release.digest if release else NO_DIGEST,
         released=release.at if release else "",
         by=release.by if release else "",
-        machines=tuple(f"{each.id} {each.state}" for each in machines),
+        machines=tuple(
+            " ".join(filter(None, (each.tags.get(TAG), each.id, each.state))) for each in machines
+        ),
         since=min((each.made.isoformat() for each in machines if each.made), default=""),
         owner=tags.get("owner", ""),
         expires=tags.get("expires", ""),

@@ -60,19 +60,23 @@ def svg(drawn: Diagram) -> str:
 
 def reach(ways: Iterable[Any]) -> Diagram:
     """Who may reach what: an edge from each of `who` to where one gets."""
-    edges = tuple((who, f"{each.to} {each.port}") for each in ways for who in each.who)
+    edges = tuple((who, f"{each.to} {each.port}{_on(each)}") for each in ways for who in each.who)
     return Diagram(nodes=tuple(dict.fromkeys(name for edge in edges for name in edge)), edges=edges)
 
 
 def table(ways: Iterable[Any]) -> str:
     """The same as text."""
     rows = [("SERVICE", "PORT", "LISTENS ON", "WHO MAY REACH IT")]
-    rows += [(each.to, each.port, each.bind, "; ".join(each.who)) for each in ways]
+    rows += [(each.to, each.port, f"{each.bind}{_on(each)}", "; ".join(each.who)) for each in ways]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
         for row in rows
     )
+
+
+def _on(each: Any) -> str:
+    return f" on {', '.join(each.on)}" if each.on else ""
 
 
 def _id(name: str) -> str:

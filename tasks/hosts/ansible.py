@@ -54,6 +54,10 @@ class Recap:
     recorded: Mapping[str, Managed] = field(default_factory=dict)
 
 
+Own = Mapping[str, Mapping[str, object]]
+"""Variables that a host alone has, by the host's name."""
+
+
 def play(
     playbook: str,
     *,
@@ -62,6 +66,7 @@ def play(
     strategy: str,
     console: Console,
     log: Path | None,
+    own: Own | None = None,
     seconds: float = bounds.PLAY,
 ) -> Recap:
     """Play `playbooks/PLAYBOOK.yml` on the hosts; `log` gets everything that Ansible prints. Raises PlaySilent, or why it failed."""
@@ -69,11 +74,11 @@ def play(
     if strategy != PLAIN and not mitogen():
         console.once(playbook, f"mitogen is not installed: plays with {PLAIN}, slower")
         strategy = PLAIN
-    status, story = _play(playbook, hosts, variables, strategy, say, log, seconds)
+    status, story = _play(playbook, hosts, variables, own, strategy, say, log, seconds)
     if status == "failed" and not story.begun and strategy != PLAIN and not children.cancelled():
         # nothing was changed, so it can be played again: mitogen may not support this Ansible
         console.once(playbook, f"{strategy} did not get to a first task: plays with {PLAIN}, slower")
-        status, story = _play(playbook, hosts, variables, PLAIN, say, log, seconds)
+        status, story = _play(playbook, hosts, variables, own, PLAIN, say, log, seconds)
     for note in story.notes:
         console.once(playbook, note)
     accept(status, story, playbook, hosts)
@@ -91,12 +96,13 @@ def preview(
     hosts: Sequence[Host],
     variables: Mapping[str, object],
     say: Callable[[str], None],
+    own: Own | None = None,
 ) -> list[str]:
     """What a play would change, as Ansible's check mode prints it with `--diff`; it changes nothing."""
     with private.folder("preview") as folder:
         log = folder / "log"
         # linear: not all of mitogen's modules support check mode
-        status, story = _play(playbook, hosts, variables, PLAIN, say, log, check=True)
+        status, story = _play(playbook, hosts, variables, own, PLAIN, say, log, check=True)
         accept(status, story, playbook, hosts)
         return log.read_text().splitlines()
 
@@ -119,6 +125,7 @@ def _play(
     playbook: str,
     hosts: Sequence[Host],
     variables: Mapping[str, object],
+    own: Own | None,
     strategy: str,
     say: Callable[[str], None],
     log: Path | None,
@@ -132,7 +139,7 @@ def _play(
             status = _run(
                 folder,
                 playbook=ROOT / "playbooks" / f"{playbook}.yml",
-                inventory=_inventory(folder, hosts, variables),
+                inventory=_inventory(folder, hosts, variables, own or {}),
                 environment=children.marked(
                     {**_environment(folder, strategy), **(CHANGES_ONLY if check else {})}
                 ),
@@ -198,13 +205,14 @@ def _run(
             _end_all(folder)
 
 
-def _inventory(folder: Path, hosts: Sequence[Host], variables: Mapping[str, object]) -> Path:
+def _inventory(folder: Path, hosts: Sequence[Host], variables: Mapping[str, object], own: Own) -> Path:
     """Write hosts and variables to a file that only this user can read; no secret is an argument."""
     _write(folder / "known_hosts", known_hosts(hosts))
     entries = {}
     for number, host in enumerate(hosts):
         key = _write(folder / f"key-{number}", host.key.rstrip("\n") + "\n")
         entries[host.name] = {
+            **own.get(host.name, {}),
             "ansible_host": host.address,
             "ansible_port": host.port,
             "ansible_user": host.user,

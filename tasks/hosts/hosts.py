@@ -25,10 +25,11 @@ class Hosts:
         strategy: str,
         console: Console,
         log: Path | None,
+        own: ansible.Own | None = None,
     ) -> Recap:
-        """Play `playbooks/PLAYBOOK.yml`. Raises a refusal of the play, or of SSH."""
+        """Play `playbooks/PLAYBOOK.yml`. `own`: variables that each host alone has. Raises a refusal of the play, or of SSH."""
         return ansible.play(
-            playbook, hosts=hosts, variables=variables, strategy=strategy, console=console, log=log
+            playbook, hosts=hosts, variables=variables, own=own, strategy=strategy, console=console, log=log
         )
 
     def phases(

@@ -239,7 +239,7 @@ def _listed_group(run: Run, ec2: Any) -> str:
 
 
 def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked | None) -> str:
-    number, request = str(change.number), _request(run, ec2, change.number, baked)
+    number, request = str(change.number), _request(run, ec2, change, baked)
     token = launches.token(run.store, run.identity, number)
     try:
         launched = ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
@@ -254,12 +254,12 @@ def _create_machine(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked
     return id
 
 
-def _request(run: Run, ec2: Any, number: int, baked: Baked | None) -> dict[str, Any]:
+def _request(run: Run, ec2: Any, change: plan.CreateMachine, baked: Baked | None) -> dict[str, Any]:
     """The parameters of a new machine, for `RunInstances`."""
-    tags, type = find.tags(run), machine.size(run)
+    tags, type = {**find.tags(run), **run.placement.tags(change.name)}, machine.size(run)
     image = images.described(ec2, (baked(run) if baked else None) or _bare_image(run, ec2, type))
     return {
-        **machine.request(run.environment.infrastructure, image, type, _group_id(run, ec2), number),
+        **machine.request(run.environment.infrastructure, image, type, _group_id(run, ec2), change.number),
         "KeyName": run.name,
         "UserData": _user_data(run.cloud.login_user, _deploy_key(run)),
         "TagSpecifications": [*_tagged("instance", tags), *_tagged("volume", tags)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.cloud.host_keys import made
@@ -80,6 +80,7 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
     group = next(iter(asked_groups.result()), None)
     present = asked_machines.result()
     members = _own(run, present, asked_document.result())
+    known = {each.id for each in members}
     permissions = set(_permissions(group or {}, "IpPermissions"))
     found = Existing(
         key=asked_key.result(),
@@ -92,7 +93,7 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
         hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
         outward=frozenset(_permissions(group or {}, "IpPermissionsEgress")),
         machines=tuple(members),
-        strangers=tuple(each for each in present if each not in members),
+        strangers=tuple(each for each in present if each.id not in known),
         records={name: asked.result()[0] for name, asked in asked_names.items() if asked.result()[0]},
         foreign={name: asked.result()[1] for name, asked in asked_names.items() if asked.result()[1]},
         replaced=tuple(replaced),
@@ -113,6 +114,7 @@ def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:
             tags=_tags_of(each),
             launched=made(each).isoformat(),
             token=each.get("ClientToken", ""),
+            private=each.get("PrivateIpAddress"),
         )
         for page in pages
         for reservation in page["Reservations"]
@@ -132,10 +134,16 @@ def _own(run: Run, present: list[Machine], document: Mapping[str, Any]) -> list[
 
     In an environment that all branches share that is what the settings list, and what its records know; no branch writes either.
     """
+    present = named(run, present)
     if run.environment.per_branch:
         return present
     listed, is_own = run.environment.infrastructure.machines, memory.is_own(document)
     return [each for each in present if each.id in listed or is_own(each.id, each.token)]
+
+
+def named(run: Run, machines: Sequence[Machine]) -> list[Machine]:
+    """The machines with their names in the placement."""
+    return [dataclasses.replace(each, name=run.placement.named(each.tags)) for each in machines]
 
 
 def groups(ec2: Any, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from tasks.hosts import proxy, ssh
 from tasks.hosts.ssh import Host
 from tasks.infrastructure import find, memory, secrets
 from tasks.infrastructure.plan import Machine
+from tasks.placement import ALIKE
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Store
@@ -26,16 +27,27 @@ class MachineFacts:
     id: str
     address: str | None
     host_keys: tuple[str, ...]
+    within: str = ""
+    """The address by which the environment's other machines reach it."""
+    name: str = ALIKE
+    """Its name in the placement."""
 
     def __str__(self) -> str:
-        return f"{self.id} at {self.address}"
+        return f"{f'{self.name} ' if self.name else ''}{self.id} at {self.address}"
 
 
 def facts(machines: Iterable[MachineFacts]) -> dict[str, list[dict[str, object]]]:
     """The facts that the stage passes to others; doit stores them as JSON."""
     return {
         "hosts": [
-            {"id": each.id, "address": each.address, "host_keys": list(each.host_keys)} for each in machines
+            {
+                "id": each.id,
+                "address": each.address,
+                "host_keys": list(each.host_keys),
+                **({"within": each.within} if each.within != each.address else {}),
+                **({"name": each.name} if each.name else {}),
+            }
+            for each in machines
         ]
     }
 
@@ -43,7 +55,13 @@ def facts(machines: Iterable[MachineFacts]) -> dict[str, list[dict[str, object]]
 def parsed(values: Mapping[str, Any]) -> list[MachineFacts]:
     """The machines of such facts; an empty list where the stage has no facts."""
     return [
-        MachineFacts(id=each["id"], address=each["address"], host_keys=tuple(each["host_keys"]))
+        MachineFacts(
+            id=each["id"],
+            address=each["address"],
+            host_keys=tuple(each["host_keys"]),
+            within=each.get("within", each["address"]),
+            name=each.get("name", ALIKE),
+        )
         for each in values.get("hosts", ())
     ]
 
@@ -54,7 +72,7 @@ def pinned(run: Run, machines: Iterable[Machine]) -> list[MachineFacts]:
     A key of the settings' fingerprints counts, else what the console shows. Raises HostKeysMissing.
     """
     known = host_keys(run.store, run.identity)
-    machines = sorted(machines, key=lambda each: each.id)
+    machines = sorted(machines, key=lambda each: (each.name, each.id))
     new = {each.id: _first_keys(run, each.id) for each in machines if each.id not in known}
     if new:
         pin(run, new)
@@ -87,7 +105,7 @@ def _first_keys(run: Run, id: str) -> list[str]:
 def known(run: Run, *, also_stopped: bool = False) -> list[MachineFacts]:
     """The running machines whose host keys are known. No playbook has run on any other machine."""
     pins = host_keys(run.store, run.identity)
-    machines = find.machines(run.cloud.client("ec2"), find.of(run))
+    machines = find.named(run, find.machines(run.cloud.client("ec2"), find.of(run)))
     return [
         _with_keys(each, pins[each.id])
         for each in machines
@@ -120,4 +138,10 @@ def _proxy(run: Run, id: str) -> str:
 
 
 def _with_keys(machine: Machine, keys: Iterable[str]) -> MachineFacts:
-    return MachineFacts(id=machine.id, address=machine.address, host_keys=tuple(keys))
+    return MachineFacts(
+        id=machine.id,
+        address=machine.address,
+        host_keys=tuple(keys),
+        within=machine.within or "",
+        name=machine.name,
+    )

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from tasks.placement import ALIKE
+
 Rules = frozenset[tuple[int, str]]
 """Open TCP ports, each with the network (CIDR) that may reach it."""
 
@@ -48,6 +50,15 @@ class Machine:
     """Whether it has termination protection; None if that was not asked."""
     token: str = ""
     """The token that it was launched with."""
+    private: str | None = None
+    """Its address in the cloud's network, where that is another one."""
+    name: str = ALIKE
+    """Its name in the placement."""
+
+    @property
+    def within(self) -> str | None:
+        """The address by which the environment's other machines reach it."""
+        return self.private or self.address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +69,24 @@ class Wanted:
     public_key: str
     rules: Rules
     machines: int
+    """How many there are of each name."""
     host_names: tuple[str, ...]
     zone: str
     tags: dict[str, str]
     protected: bool = False
-    peer_ports: tuple[int, ...] = ()
-    """Ports that several machines may reach on each other."""
+    named: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {ALIKE: {}})
+    """The names of the machines, each with the tags that it alone has."""
+    visited: frozenset[str] = frozenset({ALIKE})
+    """The names of those that visitors reach."""
+    peers: frozenset[tuple[int, str, str]] = frozenset()
+    """Ports that machines may reach on each other: the port, who reaches it, and where."""
     ways_out: frozenset[tuple[str, int]] = frozenset()
     """Protocols and ports by which the machines reach everything else."""
+
+    @property
+    def total(self) -> int:
+        """How many machines there are."""
+        return self.machines * len(self.named)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,12 +266,18 @@ class HoldBackNew(HoldBack):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateMachine(_Kind):
-    """Create machine `number` of `of`, counted from 1."""
+    """Create machine `number` of `of`, counted from 1. `name`: its name, if machines differ."""
 
-    words = "create machine {0.number} of {0.of}"
+    words = "create machine {0.number} of {0.of}{0.called}"
     adds = True
     number: int
     of: int
+    name: str = ALIKE
+
+    @property
+    def called(self) -> str:
+        """Its name, for people."""
+        return f", {self.name}" if self.name else ""
 
 
 class StartMachine(_OfMachine):
@@ -340,22 +367,28 @@ Change = (
 def plan(wanted: Wanted, found: Existing) -> list[Change]:
     """The changes that turn what is found into what is wanted, in the order in which they are made.
 
-    Of too many machines the newest are ended: the oldest one holds the data. An id says nothing about age.
+    Of too many machines of a name the newest are ended: the oldest one holds the data. An id says nothing about age.
     """
     present = sorted(found.machines, key=lambda each: (each.launched, each.id))
-    kept, spare = present[: wanted.machines], present[wanted.machines :]
+    called = {name: [each for each in present if each.name == name] for name in wanted.named}
+    kept = [each for those in called.values() for each in those[: wanted.machines]]
+    spare = [each for each in present if each not in kept]
     return [
         *_key(wanted, found),
         *_firewall(wanted, found, kept),
         *(StartMachine(id=each.id) for each in present if each.state == "stopped"),
-        *(
-            CreateMachine(number=number, of=wanted.machines)
-            for number in range(len(present) + 1, wanted.machines + 1)
-        ),
+        *_creations(wanted, called),
         *(EndMachine(id=each.id) for each in spare),
         *(change for each in kept for change in _of_machine(wanted, each)),
         *_names(wanted, found, kept),
     ]
+
+
+def _creations(wanted: Wanted, called: Mapping[str, Sequence[Machine]]) -> Iterator[Change]:
+    """Every machine that there is not, numbered through all names."""
+    for place, (name, present) in enumerate(called.items()):
+        for number in range(len(present) + 1, wanted.machines + 1):
+            yield CreateMachine(number=place * wanted.machines + number, of=wanted.total, name=name)
 
 
 def later(wanted: Wanted, found: Existing, changes: Sequence[Change]) -> list[Change]:
@@ -371,7 +404,7 @@ def later(wanted: Wanted, found: Existing, changes: Sequence[Change]) -> list[Ch
         for name in wanted.host_names
         if name not in found.foreign and (made or name not in found.records)
     ]
-    ports = wanted.peer_ports if made and wanted.machines > 1 else ()
+    ports = sorted({port for port, *_ in wanted.peers}) if made and wanted.total > 1 else ()
     ways = tuple(_way("tcp", each, "its new machines") for each in ports)
     return [
         *(OpenPort(port=each, network="its new machines") for each in ports),
@@ -419,15 +452,15 @@ def _key(wanted: Wanted, found: Existing) -> Iterator[Change]:
 def _firewall(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[Change]:
     if not found.group:
         yield CreateGroup(name=wanted.name)
-    peers = [f"{each.address}/32" for each in kept if each.address and wanted.machines > 1]
-    rules = wanted.rules | {(port, peer) for port in wanted.peer_ports for peer in peers}
+    peers = [each for each in kept if wanted.total > 1]
+    rules = wanted.rules | {(port, at) for port, client, _ in wanted.peers for at in _networks(peers, client)}
     for port, network in sorted(rules - found.rules):
         yield OpenPort(port=port, network=network)
     for port, network in sorted(found.rules - rules):
         yield ClosePort(port=port, network=network)
     yield from (CloseRule(rule=each) for each in found.hand_made)
     ours = {_way(protocol, port, network) for protocol, port in wanted.ways_out for network in ANYWHERE}
-    ours |= {_way("tcp", port, peer) for port in wanted.peer_ports for peer in peers}
+    ours |= {_way("tcp", port, at) for port, _, server in wanted.peers for at in _networks(peers, server)}
     outward = found.outward if found.group else EVERYTHING
     if missing := ours - outward:
         yield LetOut(rules=tuple(sorted(missing)))
@@ -436,14 +469,20 @@ def _firewall(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Itera
         yield kind(rules=tuple(sorted(more, key=str)))
 
 
+def _networks(machines: Sequence[Machine], name: str) -> list[str]:
+    """Those of the machines of a name, as networks of one address."""
+    return [f"{each.within}/32" for each in machines if each.within and each.name == name]
+
+
 def _way(protocol: str, port: int, network: str) -> WholeRule:
     return WholeRule(protocol=protocol, first=port, last=port, source=network)
 
 
 def _of_machine(wanted: Wanted, machine: Machine) -> Iterator[Change]:
-    if missing := {k: v for k, v in wanted.tags.items() if k not in machine.tags}:
+    tags = {**wanted.tags, **wanted.named[machine.name]}
+    if missing := {k: v for k, v in tags.items() if k not in machine.tags}:
         yield TagMachine(id=machine.id, tags=missing)
-    if other := {k: v for k, v in wanted.tags.items() if machine.tags.get(k, v) != v}:
+    if other := {k: v for k, v in tags.items() if machine.tags.get(k, v) != v}:
         yield RetagMachine(id=machine.id, tags=other)
     if wanted.protected and machine.protected is False:
         yield ProtectMachine(id=machine.id)
@@ -451,8 +490,8 @@ def _of_machine(wanted: Wanted, machine: Machine) -> Iterator[Change]:
 
 def _names(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Iterator[Change]:
     """The names are set when every machine runs: before that, not all addresses are known."""
-    addresses = tuple(sorted(each.address for each in kept if each.address))
-    ready = len(kept) == wanted.machines and all(each.state == "running" for each in kept)
+    addresses = tuple(sorted(each.address for each in kept if each.address and each.name in wanted.visited))
+    ready = len(kept) == wanted.total and all(each.state == "running" for each in kept)
     if not ready:
         return
     for name in wanted.host_names:

@@ -63,10 +63,10 @@ class OnlyAdditive(Refusal):
 
 
 class ScaleDownRefused(Refusal):
-    """`instances` is lower than the number of machines, and the environment does not allow to end any. No change is made."""
+    """The settings have fewer machines, or other names of them, and the environment does not allow to end any. No change is made."""
 
-    sentence = "infrastructure: {environment} has more machines than `infrastructure.instances`, and may end none: {changes}"
-    remedy = "$EDITOR environments/{environment}.yml  # infrastructure.scale_down: true, or more instances"
+    sentence = "infrastructure: {environment} has machines that `infrastructure.instances` and `placement` do not have, and may end none: {changes}"
+    remedy = "$EDITOR environments/{environment}.yml  # infrastructure.scale_down: true, or the machines as they are"
 
 
 def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
@@ -86,7 +86,9 @@ def wanted(run: Run, known: secrets.Secrets | None) -> Wanted:
         zone=run.pipeline.dns_zone,
         tags=find.tags(run),
         protected=settings.termination_protection,
-        peer_ports=run.network.between,
+        named={name: run.placement.tags(name) for name in run.placement.groups},
+        visited=network.visited(run.network, run.placement),
+        peers=network.between(run.network, run.placement, settings.instances),
         ways_out=network.outward(run.network, run.cloud.bucket_port),
     )
 

@@ -68,9 +68,11 @@ def _told(run: Run, problem: Exception) -> str:
 
 def _perform(run: Run, phases: Sequence[str], told: Mapping[str, object]) -> list[Answer]:
     """Run the phases without a word, as somebody is being asked, on the machines that a playbook may run on."""
-    if not (reached := hosts.reachable(run, hosts.known(run))):
+    found = hosts.known(run)
+    released = server.released(run, found, "release") if found else []
+    if not (reached := hosts.reachable(run, released)):
         return []
-    plan, log = stage.plan({**server.variables(run), **told}), run.log("release")
+    plan, log = stage.plan({**told, **stage.here(run, found, released)}), run.log("release")
     quiet = Console(io.StringIO())
     return run.hosts.phases(
         stage.PROGRAM, phases, stage="release", hosts=reached, plan=plan, console=quiet, log=log

@@ -72,8 +72,9 @@ def go_back(run: Run) -> Outcome:
     document, begun = history.known(run.store, run.identity), run.clock.monotonic()
     way = way_back(run.identity, history.of(document.value))
     found = infrastructure.existing(run)
-    reached = hosts.reachable(run, found)
-    told = {**server.variables(run), **release.variables_here(run, way.to.digest)}
+    released = server.released(run, found, "rollback")
+    reached = hosts.reachable(run, released)
+    told = {**release.variables_here(run, way.to.digest), **release.here(run, found, released)}
     told["release_commit"] = way.to.commit
     undoes = {"undoes": way.undoes.digest.id, "undoes_online": way.online, "instead": way.instead}
     plan = {**release.plan(told), **undoes}

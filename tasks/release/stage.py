@@ -29,6 +29,7 @@ from tasks.tarball import signature, stored
 
 if TYPE_CHECKING:
     from tasks.bucket.store import Document
+    from tasks.infrastructure.hosts import MachineFacts
     from tasks.process.threads import Threads
     from tasks.run import Run
     from tasks.version import Version
@@ -57,6 +58,8 @@ PROGRAM = Program(
 """What a release does on a host. Whoever plays playbooks/release.yml runs the same."""
 UP, DOWN, END = ("bring", "live", "open"), ("undo",), ("settle",)
 """Its phases: what visitors get, the way back, and what comes once the site was seen from outside."""
+PUBLIC = "80"
+"""The port at which a release is checked where visitors get it; a machine that they do not reach has another one."""
 
 
 class NotLive(Refusal):
@@ -104,10 +107,11 @@ def go_live(
     digest = Digest(tarball["digest"]) if tarball else stored.existing(run)
     undone.accept(run, digest)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached = hosts.reachable(run, found)
+    released = server.released(run, found, "release")
+    reached = hosts.reachable(run, released)
     before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
     try:
-        told = plan({**server.variables(run), **variables(run, digest)})
+        told = plan({**variables(run, digest), **here(run, found, released)})
         with watched(run, before) as watch:
             answers = put_live(run, reached, told, watch)
         read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
@@ -125,6 +129,17 @@ def go_live(
         done=f"{digest.id} is live",
         unchanged=f"{digest.id} is live since {run.clock.stamp()}",
     )
+
+
+def here(run: Run, found: Sequence[MachineFacts], released: Sequence[MachineFacts]) -> dict[str, Any]:
+    """The variables of the server's roles on the machines that get releases: where what they need is, and where they are checked."""
+    told = server.variables(run)
+    if not run.placement.apart:
+        return told
+    told |= server.beside(run, found, released[0])
+    services = told["server_services"].get("nginx", {})
+    site = services.get("site") if services and not services["http"]["here"] else None
+    return {**told, **({"release_ports": {PUBLIC: site["port"]}} if site else {})}
 
 
 @contextlib.contextmanager
@@ -256,6 +271,7 @@ def variables_here(run: Run, digest: Digest) -> dict[str, object]:
         "release_job_seconds": JOB_SECONDS,
         "release_migrations": [*run.profile.migrations],
         **_administrator(run),
+        "release_ports": {},
         "release_commit": run.commit,
         "release_environment": run.identity,
         "release_hooks": hooks.for_hosts(run.root),
@@ -283,12 +299,13 @@ def plan(told: Mapping[str, Any]) -> dict[str, Any]:
         "environment",
         "hooks",
         "profile",
+        "ports",
     )
     return {
         **{name: told[f"application_{name}"] for name in ("path", "user", "host_names")},
         "group": told["application_web_user"],
         "https": told["application_base_url"].startswith("https:"),
-        "certificate": CERTIFICATE if told.get("nginx_tls") else "",
+        "certificate": CERTIFICATE if told.get("nginx_tls") and not told["release_ports"] else "",
         **{name: told[f"release_{name}"] for name in names},
         "shared": [*dict.fromkeys([*shared, *configured])],
         "configured": configured,

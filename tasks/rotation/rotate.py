@@ -101,7 +101,8 @@ def hindered(run: Run, name: str) -> str:
     roles = run.profile.server.roles
     known = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
     lacking = {
-        "database_password": "database" not in roles and "the profile has no role database",
+        "database_password": ("database" not in roles and "the profile has no role database")
+        or (run.placement.apart and "its database is on a machine of its own"),
         "backup_password": not access.wanted(run) and "it backs nothing up",
         "backup_key": not access.wanted(run) and "it backs nothing up",
         "own_certificate": "certificates" not in roles and "the profile has no role certificates",

@@ -72,7 +72,7 @@ def keep(
     playbook: str,
     *,
     hosts: Sequence[ssh.Host],
-    roles: Sequence[str],
+    roles: Mapping[str, Sequence[str]],
     recorded: Mapping[str, Managed],
     seconds: float,
     own: Mapping[str, str],
@@ -80,9 +80,9 @@ def keep(
 ) -> None:
     """Write the ledgers after a provisioning that ran whole and succeeded, and remove its leftovers.
 
-    `own`: values that only this environment has. Comparisons leave them out, and no ledger contains them.
+    `roles`: those of each host. `own`: values that only this environment has. Comparisons leave them out, and no ledger contains them.
     """
-    declared = managed.declared(run.root, playbook, roles)
+    declared = {each: managed.declared(run.root, playbook, each) for each in set(map(tuple, roles.values()))}
     for host in hosts:
         known = recorded.get(host.name) or managed.Managed()
         previous = read(run.store, run.identity, host.name, playbook)
@@ -96,7 +96,7 @@ def keep(
                 "previous": previous.as_dict() if previous else None,
                 "things": known.resources,
                 "whole": sorted(known.whole),
-                "declared": declared,
+                "declared": declared[tuple(roles[host.name])],
                 "data": [f"/srv/{run.pipeline.name}"],
                 "mode": run.environment.server.leftovers,
                 "own": dict(own),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import demands, mail, network, search
+from tasks import demands, mail, network, placement, search
 from tasks.backup import access
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 
-def roles(run: Run) -> tuple[str, ...]:
-    """The roles of playbooks/server.yml: its own, and around them those of the profile."""
-    return ("provisioning_started", "packages", *run.profile.server.roles, "provisioning_finished")
+Services = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""The services by role and name, as templates get them."""
+
+
+def roles(run: Run, name: str | None = None) -> tuple[str, ...]:
+    """The roles of playbooks/server.yml, on a machine of this name or on any: its own, and around them those of the profile."""
+    of_profile = run.profile.server.roles if name is None else run.placement.roles[name]
+    return ("provisioning_started", "packages", *of_profile, "provisioning_finished")
 
 
 def parts(run: Run) -> dict[str, object]:
@@ -39,6 +44,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
         "egress": run.environment.egress,
+        **({"placement": plain(run.placement.groups)} if run.placement.apart else {}),
         "mail": run.environment.mail,
         "backup.at": run.environment.backup.at,
         "signatures": run.environment.signatures,
@@ -52,11 +58,13 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
-    reached, told = hosts.reachable(run, found), {**variables(run), **beside(run, found)}
+    reached, told = hosts.reachable(run, found), variables(run)
+    theirs = {each.id: beside(run, found, each) for each in found}
     recap = run.hosts.play(
         "server",
         hosts=reached,
         variables=told,
+        own=theirs,
         strategy=run.environment.strategy,
         console=run.console,
         log=run.log("server"),
@@ -65,10 +73,10 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
         run,
         "server",
         hosts=reached,
-        roles=roles(run),
+        roles={each.id: roles(run, each.name) for each in found},
         recorded=recap.recorded,
         seconds=recap.seconds,
-        own=own(told),
+        own=own({**told, **theirs[found[0].id]}),
         settings={
             name: value
             for name, value in parts(run).items()
@@ -89,7 +97,8 @@ def preview(run: Run) -> list[str]:
     return ansible.preview(
         "server",
         hosts=hosts.reachable(run, found),
-        variables={**variables(run), **beside(run, found)},
+        variables=variables(run),
+        own={each.id: beside(run, found, each) for each in found},
         say=run.console.say("server"),
     )
 
@@ -98,6 +107,8 @@ def variables(run: Run) -> dict[str, Any]:
     """The variables of the roles: the setting `server.ROLE.NAME` becomes ROLE_NAME, as what the profile tells ROLE."""
     return {
         "server_roles": list(run.profile.server.roles),
+        "server_units_elsewhere": [],
+        "server_in_turn": list(run.profile.server.roles) if run.placement.apart else [],
         **{f"{role}_{name}": value for role, name, value in declared(run)},
         **search.variables(run),
         "self_shutdown_enabled": run.environment.infrastructure.ends_itself,
@@ -109,10 +120,10 @@ def variables(run: Run) -> dict[str, Any]:
     }
 
 
-def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
-    """The variables that name the hosts to each other, and what of each other they reach: every one has all roles."""
-    addresses = [each.address or "" for each in found]
-    place = network.Topology(hosts=dict.fromkeys(run.profile.server.roles, addresses), here=addresses)
+def beside(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> dict[str, Any]:
+    """The variables of a host that name the others to it, and what of each other they reach. Raises Misplaced."""
+    placement.accept_found(run.placement, [each.name for each in found], "server")
+    place = network.topology(run.placement, [(each.name, each.within) for each in found], [here.within])
     services = network.told(run.network, place)
     settings = run.environment.infrastructure
     firewall = network.firewall(
@@ -125,10 +136,13 @@ def beside(run: Run, found: Sequence[MachineFacts]) -> dict[str, Any]:
     return {
         **demands.variables(run, machine.memory(run, [each.id for each in found])),
         "proxy_listed": [*_bucket(run), *run.network.listed],
-        "proxy_variables": _proxy(run, services, addresses),
-        "application_hosts": [{"id": each.id, "address": each.address} for each in found],
-        "application_after": network.after(run.network, network.APPLICATION),
+        "proxy_variables": _proxy(run, services, [each.within for each in found]),
+        "application_hosts": [{"id": each.id, "address": each.within} for each in found],
+        "application_after": network.after(run.network, place, network.APPLICATION),
+        "server_roles": list(run.placement.roles[here.name]),
+        "server_units_elsewhere": network.elsewhere(run.network, place),
         "server_services": services,
+        **_database(run, place),
         **{f"firewall_{name}": rules for name, rules in firewall.items()},
     }
 
@@ -142,9 +156,25 @@ def _bucket(run: Run) -> list[str]:
     return [f"{found.hostname}:{found.port or kept.cloud.bucket_port}"]
 
 
-def _proxy(
-    run: Run, services: Mapping[str, Mapping[str, Mapping[str, object]]], hosts: Sequence[str]
-) -> dict[str, str]:
+def _database(run: Run, place: network.Topology) -> dict[str, Any]:
+    """Where the database is, and from where it is reached, unless that is by its socket: it is what its role connects to."""
+    found = dict[str, Any]()
+    for each in run.network.services:
+        if any(client == "database" for client, _ in each.clients):
+            found |= {} if place.serves(each) else {"database_host": place.nearest(each)[0]}
+            found |= {"database_clients": clients} if (clients := place.clients(each)) else {}
+    return found
+
+
+def released(run: Run, found: Sequence[MachineFacts], stage: str) -> list[MachineFacts]:
+    """Those of the machines that releases go to. Raises Misplaced."""
+    placement.accept_found(run.placement, [each.name for each in found], stage)
+    if not run.placement.apart:
+        return list(found)
+    return [each for each in found if run.placement.has(each.name, network.APPLICATION)]
+
+
+def _proxy(run: Run, services: Services, hosts: Sequence[str]) -> dict[str, str]:
     """The environment variables by which programs on the hosts find the proxy, if there is one."""
     if network.PROXY not in services:
         return {}
@@ -214,7 +244,9 @@ def _application(run: Run) -> dict[str, Any]:
         "certificates_site": site,
         "nginx_visitor": password_line(name, known.site_password) if run.protected else "",
         "database_name": name,
+        # on this machine; `beside` says so where it is on another
         "database_host": "localhost",
+        "database_clients": ["localhost"],
         "database_user": name,
         "database_password": known.database_password,
         "database_password_before": known.database_password_before,

@@ -248,7 +248,8 @@ def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
 @pytest.mark.promise("both-strategies-record-the-same")
 def test_both_strategies_record_the_same(site):
     run, host = site.run, site.host
-    told = {**server.variables(run), **server.beside(run, infrastructure.existing(run))}
+    (machine,) = infrastructure.existing(run)
+    told = {**server.variables(run), **server.beside(run, [machine], machine)}
     first, second = (
         ansible.play(
             "server",

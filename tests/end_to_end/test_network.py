@@ -17,6 +17,7 @@ from tasks import network
 from tasks.cloud.embedded import home
 from tasks.hosts import ssh
 from tasks.infrastructure import stage as infrastructure
+from tasks.placement import ALIKE
 from tasks.refusal import Refusal
 from tasks.server import stage as server
 from tests.conftest import ROOT, until
@@ -77,7 +78,8 @@ def rules_where_egress_is_open(site) -> str:
     """The rules that the site's host would have with production's egress."""
     run = site.run
     run = dataclasses.replace(run, environment=dataclasses.replace(run.environment, egress="open"))
-    told = {**server.variables(run), **server.beside(run, infrastructure.existing(run))}
+    (found,) = infrastructure.existing(run)
+    told = {**server.variables(run), **server.beside(run, [found], found)}
     return rendering.rendered(ROOT / "roles" / "firewall" / "templates" / "nftables.conf.j2", told)
 
 
@@ -121,7 +123,7 @@ def test_what_listens_on_a_host_is_what_is_declared(site):
         if not re.match(r"udp .* 127\.0\.0\.1:[3-6]\d{4} ", line)  # whence the proxy asks the resolver
     }
     here = (site.host.address,)
-    place = network.Topology(hosts=dict.fromkeys(site.run.profile.server.roles, here), here=here)
+    place = network.topology(site.run.placement, [(ALIKE, site.host.address)], here)
     services = network.told(site.run.network, place)
     assert found == {
         (protocol, f"{services[each.role][each.name]['bind']}:{each.port}")

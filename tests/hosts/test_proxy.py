@@ -26,7 +26,7 @@ THROUGH = {
 @pytest.mark.promise("ssh-through")
 def test_a_login_and_a_play_go_through_what_the_settings_name(tmp_path, through):
     host = dataclasses.replace(HOST, proxy=proxy.command(through, "i-1", REGION))
-    inventory = ansible._inventory(tmp_path, [host], {})
+    inventory = ansible._inventory(tmp_path, [host], {}, {})
     told = ansible.json.loads(inventory.read_text())["all"]["hosts"]["i-1"]
     with ssh.login(host) as command:
         for words in (command, ["ssh", *shlex.split(told["ansible_ssh_common_args"]), "127.0.0.1"]):

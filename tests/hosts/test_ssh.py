@@ -71,7 +71,7 @@ def test_a_login_reads_its_own_files_whatever_the_folder_is_called(folder):
 
 
 def test_a_play_s_ssh_reads_its_own_files_whatever_the_folder_is_called(folder):
-    inventory = ansible._inventory(folder, [HOST], {})
+    inventory = ansible._inventory(folder, [HOST], {}, {})
     assert {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()} == dict.fromkeys(
         ("inventory.json", "known_hosts", "key-0"), 0o600
     )
@@ -112,7 +112,7 @@ def test_a_login_does_not_wait_for_a_host_that_has_fallen_silent():
 
 def test_a_play_does_not_either_whatever_its_strategy_is(tmp_path):
     """mitogen tells OpenSSH signs of life of its own, before our options, and OpenSSH takes the first."""
-    inventory = ansible._inventory(tmp_path, [HOST], {})
+    inventory = ansible._inventory(tmp_path, [HOST], {}, {})
     told = ansible.json.loads(inventory.read_text())["all"]["hosts"]["i-1"]
     assert (told["mitogen_ssh_keepalive_interval"], told["mitogen_ssh_keepalive_count"]) == (15, 4)
     shown = subprocess.run(
@@ -136,7 +136,7 @@ STRICT = {
 
 @pytest.mark.promise("host-keys-are-pinned")
 def test_only_the_known_key_and_our_own_are_trusted(tmp_path):
-    told = ansible.json.loads(ansible._inventory(tmp_path, [HOST], {}).read_text())["all"]["hosts"]["i-1"]
+    told = ansible.json.loads(ansible._inventory(tmp_path, [HOST], {}, {}).read_text())["all"]["hosts"]["i-1"]
     with ssh.login(HOST) as command:
         for words in (command, ["ssh", *shlex.split(told["ansible_ssh_common_args"]), "127.0.0.1"]):
             shown = subprocess.run(
@@ -151,7 +151,7 @@ def test_only_the_known_key_and_our_own_are_trusted(tmp_path):
 def test_a_key_is_for_its_owner_alone_from_the_beginning(tmp_path):
     before = os.umask(0)
     try:
-        ansible._inventory(tmp_path, [HOST], {})
+        ansible._inventory(tmp_path, [HOST], {}, {})
         with ssh.login(HOST) as command:
             (key,) = understood(command)["identityfile"]
             assert Path(key).stat().st_mode & 0o777 == 0o600

@@ -31,6 +31,7 @@ from tasks.infrastructure.plan import (
     Unpoint,
     Wanted,
     WholeRule,
+    endings,
     key_mark,
     later,
     more_than_additions,
@@ -219,7 +220,7 @@ def test_each_host_name_is_set_changed_and_deleted_for_itself():
 @pytest.mark.promise("hosts-purge-each-other")
 def test_several_machines_may_reach_the_ports_that_the_profile_names_on_each_other():
     other = dataclasses.replace(MACHINE, id="i-2", address="10.1.0.3")
-    one = dataclasses.replace(WANTED, peer_ports=(6081,))
+    one = dataclasses.replace(WANTED, peers=frozenset({(6081, "", "")}))
     two = dataclasses.replace(one, machines=2)
     found = {**COMPLETE, "records": {NAME: ("10.1.0.2", "10.1.0.3")}}
     assert plan(one, Existing(**COMPLETE)) == []
@@ -235,6 +236,50 @@ def test_several_machines_may_reach_the_ports_that_the_profile_names_on_each_oth
     ]
     alone = Existing(**COMPLETE)
     assert lines(later(two, alone, plan(two, alone)))[0] == "open port 6081 for its new machines"
+
+
+WEB = Machine(
+    id="i-1",
+    name="web",
+    state="running",
+    address="198.51.100.1",
+    private="10.1.0.1",
+    tags={**TAGS, "machine": "web"},
+)
+DATA = dataclasses.replace(
+    WEB, id="i-2", name="data", address="198.51.100.2", private="10.1.0.2", tags={**TAGS, "machine": "data"}
+)
+APART = dataclasses.replace(
+    WANTED,
+    named={"web": {"machine": "web"}, "data": {"machine": "data"}},
+    visited=frozenset({"web"}),
+    peers=frozenset({(3306, "web", "data")}),
+)
+
+
+@pytest.mark.promise("groups-have-machines")
+def test_machines_that_differ_are_made_pointed_to_and_opened_by_their_names():
+    alone = Existing(**{**COMPLETE, "records": {}, "machines": (WEB,)})
+    assert lines(plan(APART, Existing()))[-2:] == [
+        "create machine 1 of 2, web",
+        "create machine 2 of 2, data",
+    ]
+    assert "create machine 2 of 2, data" in lines(plan(APART, alone))
+    both = Existing(**{**COMPLETE, "records": {}, "machines": (WEB, DATA)})
+    assert lines(plan(APART, both)) == [
+        "open port 3306 for 10.1.0.1/32",
+        "let out tcp 3306 for 10.1.0.2/32",
+        f"point {NAME} to 198.51.100.1",
+    ]
+    named = {**APART.named, "data": {"machine": "data", "groups": "data"}}
+    assert "tag machine i-2" in lines(plan(dataclasses.replace(APART, named=named), both))
+
+
+@pytest.mark.promise("groups-have-machines")
+def test_a_machine_without_a_name_of_the_placement_is_one_too_many():
+    former = dataclasses.replace(WEB, id="i-0", name="", tags=TAGS)
+    found = Existing(**{**COMPLETE, "machines": (former, WEB, DATA)})
+    assert [str(each) for each in endings(plan(APART, found))] == ["end machine i-0"]
 
 
 def test_a_change_says_all_that_is_needed_to_make_it():

@@ -12,6 +12,7 @@ import yaml
 from jinja2 import nodes
 
 from tasks import image, profile, settings
+from tasks.infrastructure.hosts import MachineFacts
 from tasks.server import stage as server
 from tests import clouds, plain
 
@@ -24,6 +25,8 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 EXPRESSIONS = {"when", "that", "until", "failed_when", "changed_when"}
 """Keys whose values are Jinja without braces."""
+OF_THE_PLAYBOOK = {"server_roles", "server_in_turn", "server_units_elsewhere", "server_services"}
+"""Variables that are no role's."""
 
 
 def options(role):
@@ -227,11 +230,13 @@ def test_what_restarts_a_service_does_so_after_an_interrupted_provisioning():
 def test_the_pipeline_tells_what_it_says_it_tells(stage, checkout):
     with moto.mock_aws():
         run = clouds.run_in(checkout, plain.Plain("eu-central-1"))
-        told = set(stage(run)) | (set(server.beside(run, [])) if stage is server.variables else set())
+        machine = MachineFacts(id="i-1", address="10.0.0.1", host_keys=(), within="10.0.0.1")
+        beside = server.beside(run, [machine], machine)
+        told = set(stage(run)) | (set(beside) if stage is server.variables else set())
     required = {f"{role}_{name}" for role, names in settings.TOLD.items() for name in names}
     if stage is server.variables:
         assert required <= told
         roles = [options(role) for role in run.profile.server.roles]
-        assert {name for each in roles for name in each} == told - {"server_roles", "server_services"}
+        assert {name for each in roles for name in each} == told - OF_THE_PLAYBOOK
     else:
         assert told == {"server_roles", "php_version", "php_extensions"}

@@ -72,6 +72,7 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "database_name": "shop",
         "database_user": "shopper",
         "database_host": "localhost",
+        "database_clients": ["localhost"],
         "database_password": "password",
         "database_password_before": "",
         "shared_crypt_key": "key",
@@ -134,7 +135,8 @@ def services(root: Path, profile: str, known: Mapping[str, Any]) -> Any:
     return network.told(
         found,
         network.Topology(
-            hosts=dict.fromkeys(roles.profiles(root)[profile]["server"]["roles"], addresses), here=addresses
+            hosts=dict.fromkeys(roles.profiles(root)[profile]["server"]["roles"], addresses),
+            here=addresses[:1],
         ),
     )
 

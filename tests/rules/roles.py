@@ -462,7 +462,7 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|security/limits\.d|modprobe\.d|needrestart/|environment$|cloud/cloud\.cfg\.d|backup\.json$|nginx/visitors$)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|security/limits\.d|modprobe\.d|needrestart/|environment$|cloud/cloud\.cfg\.d|backup\.json$|database_copy\.cnf$|nginx/visitors$)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {

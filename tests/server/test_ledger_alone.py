@@ -78,7 +78,7 @@ def kept(world, root, hosts, names=("i-1",), recorded=None):
             run,
             "server",
             hosts=[host(each) for each in names],
-            roles=["told"],
+            roles={key: ["told"] for key in names},
             recorded=recorded or {},
             seconds=7.5,
             own={"password": "s3cret"},
