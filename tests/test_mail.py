@@ -72,7 +72,6 @@ def test_this_repository_catches_in_testing_and_nowhere_else():
 def test_the_role_is_told_the_passwords_that_it_needs():
     assert mail.variables(run("caught"), KNOWN) == {
         "mail_catch": True,
-        "application_mail_path": "/caught-mail/",
         "mail_password": "page",
         "mail_relay_password": "",
     }

@@ -227,6 +227,7 @@ def test_the_web_server_of_each_machine_is_its_part_of_one(apart):
         assert (words in web, words in app) == (True, False)
     for words in ("SITE", "listen 127.0.0.1:8090"):
         assert (words in web, words in app) == (False, True)
+    assert "10.0.0.1/32 1;" in app, "the page cache on another machine says how a visitor came"
     site = rendering.rendered(ROOT / "applications" / "magento2" / "nginx.conf.j2", told["app"])
     assert site.count("root /srv/shop/$release/pub;") == 1
     assert "try_files $uri @page_cache;" in site, "it has the files that the other web server has not"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tasks import placement
 from tasks.backup import access
 from tasks.bucket import layout, lease
 from tasks.bucket.store import NotADocument
@@ -97,7 +98,9 @@ def _accept(run: Run, verb: str) -> None:
 
 def _on_host(run: Run, verb: str, *words: str) -> list[str]:
     """The lines that the host's program prints. Raises BackupFailed."""
-    found = (each for each in infrastructure.existing(run) if run.placement.has(each.name, access.ROLE))
+    machines = infrastructure.existing(run)
+    placement.accept_found(run.placement, [each.name for each in machines], verb)
+    found = (each for each in machines if run.placement.has(each.name, access.ROLE))
     host = hosts.reachable(run, found)[0]
     printed = run.hosts.python(host, verb, PROGRAM.format(words=list(words)), seconds=bounds.BACKUP)
     code, output, complaints = json.loads(printed.splitlines()[-1])

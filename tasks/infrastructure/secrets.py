@@ -70,6 +70,8 @@ class SecretExists(Refusal):
 Made = Mapping[str, str]
 READS = 20
 """Lists that a secret of another run may be missing from."""
+SURE = 2
+"""Lists in a row that show what was written: the one after the first may be behind again."""
 MAKE: dict[str, Callable[[Made], str]] = {
     "deploy_key": lambda made: _deploy_key(),
     # stored as well, so that reading it does not load a library for keys
@@ -157,8 +159,14 @@ def authority(ssm: Any, folder: str) -> str:
 
 
 def found_authority(ssm: Any, folder: str, value: str, *, instead: bool) -> str:
-    """Write an authority, and return the one that counts: several branches may make the first one at once."""
-    return _put(ssm, folder, AUTHORITY, value, overwrite=instead)
+    """Write an authority, and return the one that counts: several branches may make the first one at once.
+
+    Raises SecretNotListed.
+    """
+    if instead:
+        settle(ssm, folder, {AUTHORITY: value})
+        return value
+    return _put(ssm, folder, AUTHORITY, value)
 
 
 def settle(ssm: Any, folder: str, values: Mapping[str, str | None]) -> None:
@@ -170,11 +178,14 @@ def settle(ssm: Any, folder: str, values: Mapping[str, str | None]) -> None:
     for name in (name for name, value in values.items() if value is None):
         with already("ParameterNotFound"):
             ssm.delete_parameter(Name=f"{folder}/{name}")
+    seen = 0
     for _ in range(READS):
         found = _read(ssm, folder)
-        if all(found.get(name) == value for name, value in values.items()):
+        seen = seen + 1 if all(found.get(name) == value for name, value in values.items()) else 0
+        if seen == SURE:
             return
-        children.wait(POLL, stage="secrets")
+        if not seen:
+            children.wait(POLL, stage="secrets")
     raise SecretNotListed(name=f"{folder}/{', '.join(values)}")
 
 

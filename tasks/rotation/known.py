@@ -53,6 +53,11 @@ KNOWN = (
         users="the role mail, and who reads caught mail (doit secrets show mail)",
     ),
     KeptSecret(
+        name="site_password",
+        parameters=("site_password",),
+        users="the role nginx, and visitors (doit secrets show site)",
+    ),
+    KeptSecret(
         name="deploy_key", parameters=secrets.ALWAYS, users="the pipeline, which logs in to the hosts"
     ),
     KeptSecret(name=HOST_KEYS, parameters=(), users="sshd on the hosts, which keep them"),

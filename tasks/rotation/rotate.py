@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from tasks.run import Run
 
 STAGE = "secrets"
-PROVISIONED = ("database_password", "backup_password", "backup_key", "own_certificate", "mail_password")
+PROVISIONED = (
+    "database_password",
+    "backup_password",
+    "backup_key",
+    "own_certificate",
+    "mail_password",
+    "site_password",
+)
 """Those that hosts are told by provisioning."""
 JOB_SECONDS = 300
 """Seconds that jobs of cron have to end, which have read the former password."""
@@ -107,6 +114,7 @@ def hindered(run: Run, name: str) -> str:
         "backup_key": not access.wanted(run) and "it backs nothing up",
         "own_certificate": "certificates" not in roles and "the profile has no role certificates",
         "mail_password": not mail.caught(run) and "it catches no mail",
+        "site_password": not run.protected and "it asks visitors for no password",
         HOST_KEYS: "base" not in roles and "the profile has no role base, which says what sshd shows",
         SIGNING: not run.pipeline.public_keys and "pipeline.yml names no public_keys, so nothing is signed",
     }
@@ -152,9 +160,10 @@ def _database_password(run: Run) -> str:
     old = known.database_password_before or known.database_password
     if not known.database_password_before:
         secrets.settle(ssm, folder, {"database_password_before": old})
-    if known.database_password == old:
-        secrets.settle(ssm, folder, {"database_password": secrets.made(name)})
-    new = secrets.ensure(ssm, folder).database_password
+    new = known.database_password
+    if new == old:
+        new = secrets.made(name)
+        secrets.settle(ssm, folder, {"database_password": new})
     # both are accepted before the configuration changes: the role database comes before shared
     server.provision(run)
     told, program = server.variables(run), (run.root / DATABASE).read_text()
@@ -178,7 +187,7 @@ def _database_password(run: Run) -> str:
     if history.read(run.store, run.identity) and (wrong := release.seen_wrong(run)):
         raise RotationFailed(name=name, where=run.url, problem=wrong)
     template = run.root / "roles/database/templates/database.sql.j2"
-    sql = release.rendered(template, {**told, "database_password_before": ""})
+    sql = release.rendered(template, {**told, "database_password": new, "database_password_before": ""})
     for host in machines:
         said = _on_host(
             run, host, program, {**ask, "sql": sql, "passwords": {"new": new, "old": old}, "jobs": ""}
@@ -228,7 +237,7 @@ def _own_certificate(run: Run) -> str:
     certificates.another_authority(ssm, run.authority_folder, zone, run.clock.now(), instead=True)
     secrets.settle(ssm, run.secrets_folder, dict.fromkeys(secrets.RENEWED))
     server.provision(run)
-    return "another one, by another authority: doit secrets show authority. Other branches follow with their next doit server"
+    return "another one, by another authority: doit secrets show authority. Other branches follow with: doit forget server, doit server"
 
 
 def _mail_password(run: Run) -> str:
@@ -237,6 +246,14 @@ def _mail_password(run: Run) -> str:
     secrets.settle(run.cloud.client("ssm"), run.secrets_folder, changed)
     server.provision(run)
     return "another one: doit secrets show mail"
+
+
+def _site_password(run: Run) -> str:
+    """Visitors are asked for the new one."""
+    changed = {"site_password": secrets.made("site_password")}
+    secrets.settle(run.cloud.client("ssm"), run.secrets_folder, changed)
+    server.provision(run)
+    return "another one: doit secrets show site"
 
 
 # --- SSH ----------------------------------------------------------------------------------------------
@@ -389,6 +406,7 @@ WAYS: Mapping[str, Callable[[Run], str]] = {
     "backup_key": _backup_key,
     "own_certificate": _own_certificate,
     "mail_password": _mail_password,
+    "site_password": _site_password,
     "deploy_key": _deploy_key,
     HOST_KEYS: _host_keys,
     SIGNING: _signing_key,

@@ -230,11 +230,13 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     listening = on_host("ss --listening --tcp --numeric --no-header").splitlines()
     assert {line.split()[3].rpartition(":")[2] for line in listening} == {
         "22",
+        "25",
         "53",
         "80",
         "443",
         "3128",
         "3306",
+        "8025",
         "8090",
     }
     selected = on_host("dpkg --get-selections").splitlines()

@@ -68,7 +68,7 @@ def test_each_secret_is_listed_with_its_age_and_who_uses_it_and_no_value_is_aske
     lines = told.getvalue().splitlines()
     rows = {line.split()[0]: line for line in lines[1:]}
     assert [*rows] == [
-        *("database_password", "backup_password", "mail_password", "deploy_key"),
+        *("database_password", "backup_password", "mail_password", "site_password", "deploy_key"),
         *("crypt_key", "administrator"),
     ]
     assert "400 days, older than 365" in rows["database_password"]

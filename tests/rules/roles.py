@@ -433,7 +433,7 @@ CHECKED = {
     r"^/etc/ssh/sshd_config": r"^sshd -t -f %s$",
     r"^/etc/squid/": r"^squid -k parse -f %s$",
     r"^/etc/unbound/unbound\.conf$": r"^unbound-checkconf %s$",
-    r"^/etc/chrony/": r"^chronyd -p -f %s$",
+    r"^/etc/chrony/": r"^sh -c '.*chronyd -p -f /etc/chrony/new;",
     r"^/etc/needrestart/": r"^perl -c %s$",
     r"^/etc/redis/": r"redis-server %s --taken yes .*\| grep --quiet taken\"$",
     r"^/etc/postfix/.*\.cf$": r"^\{\{ __mail_validate \}\} sh %s (main|master)\.cf$",
