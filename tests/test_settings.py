@@ -29,7 +29,7 @@ def load(tmp_path, text, kind=settings.Environment):
         (
             "server:\n  nginx:\n    siez: 1",
             SettingUnknown,
-            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size, page_cache, files, tls, proxies, proxies_header, probe)",
+            "testing.yml:3: server.nginx.siez: unknown key (known: client_max_body_size, page_cache, limits, noindex, protected, unavailable, files, tls, hsts, proxies, proxies_header, probe)",
         ),
         (
             "server: {php: {version: '8.3', memory_limit: 512}}",
@@ -244,7 +244,8 @@ def test_values_reach_their_setting(tmp_path):
 def test_flat_names_every_setting_by_its_path(tmp_path):
     flat = settings.flat(load(tmp_path, "stores: {NAME: {code: x}}"))
     declared = {path for path, *_ in settings.declared(settings.Environment, ROLES)}
-    assert {"stores", "infrastructure.placement", *flat} == declared  # both are empty by default
+    limits = {f"server.nginx.limits[].{each}" for each in ("name", "requests", "per_minute", "burst")}
+    assert {"stores", "infrastructure.placement", *limits, *flat} == declared  # all are empty by default
     assert flat["server.php.version"] == "8.2"
 
 
