@@ -181,7 +181,7 @@ def survey(run: Run, prefixes: Sequence[str] = EVERYTHING) -> Inventory:
 def files(run: Run) -> dict[str, Environment]:
     """The environments' files, by name."""
     found = sorted((run.root / "environments").glob("*.yml"))
-    return {path.stem: load(Environment, path, run.root) for path in found}
+    return {path.stem: load(Environment, path, run.root, run.profile.settings) for path in found}
 
 
 def elsewhere(run: Run, found: Mapping[str, Environment]) -> frozenset[str]:

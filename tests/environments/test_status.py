@@ -61,6 +61,7 @@ def run(checkout, server, sites):  # noqa: F811
     cloud.http_address = lambda name, https: ("127.0.0.1", sites.server_port)
     made = run_in(checkout, cloud, branch="main")
     infrastructure.share(made)
+    secure(sites, made.cloud.client("ssm"), made.authority_folder, made.pipeline.dns_zone)
     return made
 
 
@@ -106,7 +107,7 @@ def test_each_store_s_own_host_name_is_asked_and_shown(run, sites):
     made = environment(run, "stores")
     sites.ill = f"de.{made.host_name}"
     (found,) = [each for each in status.look(made) if each.environment == made.identity]
-    german, french = (f"http://{each}.{made.host_name}" for each in ("de", "fr"))
+    german, french = (f"https://{each}.{made.host_name}" for each in ("de", "fr"))
     assert {url.rpartition(":")[0]: health.partition(":")[0] for url, health in found.stores.items()} == {
         german: "ill",
         french: "healthy",
@@ -127,9 +128,8 @@ def test_a_host_that_refuses_connections_is_unreachable(run):
 
 
 @pytest.mark.promise("ill-and-unreachable")
-def test_a_site_of_whose_certificate_browsers_warn_is_ill(run, sites):
+def test_a_site_of_whose_certificate_browsers_warn_is_ill(run):
     ssm, name = run.cloud.client("ssm"), f"a.{run.pipeline.dns_zone}"
-    secure(sites, ssm, run.authority_folder, run.pipeline.dns_zone)
     asked = [status.Sites(of="testing", https=True, names=(name,))]
     assert status.health(run, asked, 9)[name].startswith("healthy: 200 ")
     another = certificates.make_authority("another", run.pipeline.dns_zone, run.clock.now())
