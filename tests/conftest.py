@@ -152,7 +152,7 @@ def begin(root: Path, message: str) -> None:
     """Commit a folder, on branch main of a new repository that is quick to copy: one file has all objects."""
     git(root, "init", "-qb", "main", "--template=")
     commit(root, message)
-    git(root, "gc", "-q")
+    git(root, "-c", "gc.packRefs=false", "gc", "-q")
 
 
 def doit(

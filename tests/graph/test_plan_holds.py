@@ -419,7 +419,10 @@ class Field:
             shutil.rmtree(self.base / each)
         profile = self.base / "applications" / "magento2" / "profile.yml"
         said = {**yaml.safe_load(profile.read_text()), "layers": [LAYER]}
-        del said["server"]["roles"]["database"]  # with it an environment has one machine
+        del (
+            said["server"]["roles"]["database"],
+            said["server"]["groups"],
+        )  # with it an environment has one machine
         profile.write_text(yaml.safe_dump(said, sort_keys=False))
         for path in ("app/pub/page.txt", "app/pub/other.txt", "app/dev/notes.txt"):
             (self.base / path).parent.mkdir(parents=True, exist_ok=True)

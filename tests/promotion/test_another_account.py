@@ -147,7 +147,7 @@ def test_what_staging_has_proved_goes_live_in_another_account(live):
     staging, production = live
     assert (staging.cloud.caller().account, production.cloud.caller().account) == (STAGING_S, PRODUCTION_S)
     assert (machines(staging), machines(production)) == (["staging"], ["production"])
-    assert production.url == "http://production.live.localhost/"
+    assert production.url == "https://production.live.localhost/"
     zones = production.cloud.client("route53").list_hosted_zones()["HostedZones"]
     assert [each["Name"] for each in zones] == ["live.localhost."]
     own = set(production.store.keys(""))
@@ -328,7 +328,7 @@ def test_status_shows_an_environment_where_it_is_and_names_it_elsewhere(live):
     assert (shown.environment, shown.digest, shown.url) == (
         "production",
         DIGEST,
-        "http://production.live.localhost/",
+        "https://production.live.localhost/",
     )
 
 
