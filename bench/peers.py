@@ -65,6 +65,7 @@ after "deploy:published", "deploy:restart_php" do
   on release_roles(:all) do
     execute :sudo, "systemctl", "restart", TOLD["unit"].shellescape
     execute :curl, "--fail --silent --show-error --output /dev/null",
+            "--header", "X-Forwarded-Proto:https", # or it is sent to the site's own address
             "--header", "Host: #{TOLD["host_name"]}".shellescape, TOLD["health"].shellescape
   end
 end
@@ -92,7 +93,7 @@ PLAYBOOK = """
     - ansible.builtin.file: {src: "{{ folder }}", dest: "{{ path }}/current", state: link}
     - ansible.builtin.systemd_service: {name: "{{ unit }}", state: restarted}
       become: true
-    - ansible.builtin.uri: {url: "{{ health }}", headers: {Host: "{{ host_name }}"}}
+    - ansible.builtin.uri: {url: "{{ health }}", headers: {Host: "{{ host_name }}", X-Forwarded-Proto: https}}
 """
 ADMIT = """
 import pathlib, subprocess

@@ -21,6 +21,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.process.children import Cancelled
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history, outside, probe, undone
+from tasks.release import phases as on_host
 from tasks.release.phases import Failure
 from tasks.release.probe import Probe
 from tasks.server import stage as server
@@ -58,7 +59,7 @@ PROGRAM = Program(
 """What a release does on a host. Whoever plays playbooks/release.yml runs the same."""
 UP, DOWN, END = ("bring", "live", "open"), ("undo",), ("settle",)
 """Its phases: what visitors get, the way back, and what comes once the site was seen from outside."""
-PUBLIC = "80"
+PUBLIC = str(on_host.PUBLIC)
 """The port at which a release is checked where visitors get it; a machine that they do not reach has another one."""
 
 
