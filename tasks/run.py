@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tasks.process.threads import Threads
 
 DEFAULT_ENVIRONMENT = "testing"
+DRILL = "drill-"
+"""How the identity of a restore drill's throw-away host begins; behind it stands the environment's."""
 AUTHORITY = "-authority"
 """How the folder of an authority ends, and no environment's."""
 
@@ -61,7 +63,7 @@ class Run:
 
     `id`: names the run in its lease, records and processes. `who`: the person who runs it, for display. `variables`: the
     `name=value` on the command line. `began`: the clock's monotonic time at the start. `named_identity`: of an environment
-    whose branch is not known.
+    whose branch is not known. `expires`: of a throw-away host, when it may be ended by anybody.
     """
 
     root: Path
@@ -81,6 +83,7 @@ class Run:
     clock: Clock = SYSTEM
     id: str = field(default_factory=_new_id)
     began: float = 0.0
+    expires: str = ""
 
     @cached_property
     def branch(self) -> str:

@@ -359,6 +359,9 @@ class Backups:
         "",
         form=forms.OF_ROLES["time such as 04:30, or empty"],
     )
+    drill_days: int = setting(
+        "days after which `doit status` calls the last restore of a backup too old", 7, form=forms.at_least(1)
+    )
     days: int = setting("days of which the newest backup is kept", 14, form=forms.at_least(1))
     weeks: int = setting("weeks of which it is", 8, form=forms.at_least(0))
     months: int = setting("months of which it is", 12, form=forms.at_least(0))
@@ -568,9 +571,6 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
     if (here.ssh_through, file.said.egress) == ("session-manager", "listed"):
         expected = "a jump host or empty: its agent on the machine asks AWS, and egress is listed"
         raise file.unfit("infrastructure.ssh_through", here.ssh_through, expected, also="egress")
-    if file.said.backup.at and file.said.egress == "listed":
-        expected = "empty where egress is listed: backups go to the bucket directly"
-        raise file.unfit("backup.at", file.said.backup.at, expected)
     if file.said.backup.at and file.said.has("teardown", offered=False):
         expected = "empty where `stages` or `also` have teardown, which takes the backups' password along"
         raise file.unfit("backup.at", file.said.backup.at, expected)
@@ -695,7 +695,7 @@ def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
 OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
 """The roles that the playbooks name; a profile lists others."""
 TOLD = {
-    "backup": ("at", "repository", "region", "host", "password", "key_id", "key_secret"),
+    "backup": ("at", "repository", "region", "host", "password", "key_id", "key_secret", "key_token"),
     "application": (
         "name",
         "path",

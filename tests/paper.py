@@ -68,6 +68,34 @@ class PaperHosts(Hosts):
         return json.dumps({"ledger": ledger, "done": {}, "stays": {}, "facts": facts, "strange": []})
 
 
+class RestoringHosts(PaperHosts):
+    """Hosts whose program of backups answers `said`: exit code, output, complaints. `played`: the variables of the last play."""
+
+    MEASURES: ClassVar[dict] = {
+        "snapshot": "0123456789abcdef",
+        "time": "2026-11-28T03:30:09",
+        "seconds": 12.5,
+        "tables": {"odd": [3000, "digest"]},
+        "files": {"pub/media": 51},
+        "compared": True,
+    }
+
+    def __init__(self, code=0, complaints="", **more):
+        measures = json.dumps({**self.MEASURES, **more})
+        self.said = [code, "" if code else f"01234567 can be restored\n{measures}\n", complaints]
+        self.played = {}
+
+    def play(self, playbook, *, hosts, variables, own=None, **more):
+        (host,) = hosts
+        self.played = {**variables, **(own or {}).get(host.name, {})}
+        return super().play(playbook, hosts=hosts, variables=variables, **more)
+
+    def python(self, host, stage, program, **more):
+        if "/usr/local/sbin/backup" in program:
+            return json.dumps(self.said)
+        return super().python(host, stage, program)
+
+
 class PaperCloud(client.Embedded):
     """The user's embedded cloud, whose machines have no console. PERSON names the caller."""
 

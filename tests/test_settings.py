@@ -387,7 +387,6 @@ def test_a_zone_that_only_this_machine_resolves_is_refused_on_aws(tmp_path, zone
         ("infrastructure:\n  public_address: false", "testing.yml:2: infrastructure.public_address: should be true, or `subnets` those of a network"),
         ("infrastructure:\n  instances: 2", "testing.yml:2: infrastructure.instances: should be 1: each machine of this profile has a database of its own"),
         ("infrastructure:\n  spot: true", "testing.yml:2: infrastructure.spot: should be false: a spot instance may end at any time"),
-        ("egress: listed\nbackup: {at: '03:30'}", "testing.yml:2: backup.at: should be empty where egress is listed"),
         ("mail: caught", "testing.yml:1: mail: should be relayed: mail is caught in environments of branches (per_branch)"),
         ("egress: listed\ninfrastructure: {ssh_through: session-manager}", "testing.yml:2: infrastructure.ssh_through: should be a jump host or empty: its agent"),
         ("per_branch: true\ninfrastructure: {spot: true, termination_protection: true}", "testing.yml:2: infrastructure.spot: should be false"),

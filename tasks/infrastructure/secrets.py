@@ -189,6 +189,13 @@ def settle(ssm: Any, folder: str, values: Mapping[str, str | None]) -> None:
     raise SecretNotListed(name=f"{folder}/{', '.join(values)}")
 
 
+def one(ssm: Any, folder: str, name: str) -> str:
+    """A secret of a folder of which the caller may read no other one; empty where there is none."""
+    with already("ParameterNotFound"):
+        return str(ssm.get_parameter(Name=f"{folder}/{name}", WithDecryption=True)["Parameter"]["Value"])
+    return ""
+
+
 def changed(ssm: Any, folder: str) -> dict[str, datetime.datetime]:
     """When each parameter of a folder, and of those below it, was written last; its value is not asked for."""
     pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=folder, Recursive=True)

@@ -39,7 +39,7 @@ KNOWN = (
     KeptSecret(
         name="backup_password",
         parameters=("backup_password",),
-        users="the role backup, and doit backup --forget",
+        users="the role backup, doit backup --forget and doit drill",
     ),
     KeptSecret(name="backup_key", parameters=secrets.BACKUP_KEY, users="the role backup, for the bucket"),
     KeptSecret(

@@ -7,6 +7,7 @@ import hashlib
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tasks import demands, mail, network, placement, search
@@ -55,11 +56,16 @@ def parts(run: Run) -> dict[str, object]:
     }
 
 
-def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
-    """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
+def provision(
+    run: Run, machines: Mapping[str, Any] | None = None, more: Mapping[str, Any] = MappingProxyType({})
+) -> Outcome:
+    """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines.
+
+    `more`: variables that a host of another kind has in place of those of the settings.
+    """
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     reached, told = hosts.reachable(run, found), variables(run)
-    theirs = {each.id: beside(run, found, each) for each in found}
+    theirs = {each.id: {**beside(run, found, each), **more} for each in found}
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -148,12 +154,14 @@ def beside(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> dict[
 
 
 def _bucket(run: Run) -> list[str]:
-    """NAME:PORT of where hosts fetch tarballs, where they reach only what is listed."""
+    """NAME:PORT of where hosts fetch tarballs and back up, where they reach only what is listed."""
     if network.PROXY not in {each.role for each in run.network.services}:
         return []
     kept = run.tarballs
     found = urllib.parse.urlsplit(kept.cloud.presigned_url(kept.bucket, "tarball", 1))
-    return [f"{found.hostname}:{found.port or kept.cloud.bucket_port}"]
+    tarballs = f"{found.hostname}:{found.port or kept.cloud.bucket_port}"
+    backups = access.names(run) if access.ROLE in run.profile.server.roles else []
+    return list(dict.fromkeys([tarballs, *(f"{each}:{run.cloud.bucket_port}" for each in backups)]))
 
 
 def _database(run: Run, place: network.Topology) -> dict[str, Any]:
