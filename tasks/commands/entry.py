@@ -49,6 +49,7 @@ COMMANDS = {
     "drill": "drill:DrillCommand",
     "ssh": "open:SshCommand",
     "logs": "open:LogsCommand",
+    "certificates": "certificates:CertificatesCommand",
     "sweep": "sweep:SweepCommand",
     "keep": "keep:KeepCommand",
     "pin": "pin:PinCommand",

@@ -25,13 +25,14 @@ ROLES = {
     ("stop", DEFAULT): "RELEASER_ROLE",
     ("stop", BRANCH): "BRANCH_ROLE",
     ("sweep --yes", DEFAULT): "SWEEPER_ROLE",
+    ("certificates", DEFAULT): "RELEASER_ROLE",
     ("drill", DEFAULT): "DRILLER_ROLE",
     ("backup --forget", DEFAULT): "PRUNER_ROLE",
     ("image", DEFAULT): "BUILDER_ROLE",
     ("verify", BRANCH): "PULL_REQUEST_ROLE",
 }
 """Whose rights a control has, by where it runs."""
-BY_PERMISSION = ("continue", "rollback", "sweep --yes", "drill", "backup --forget", "image")
+BY_PERMISSION = ("continue", "rollback", "sweep --yes", "certificates", "drill", "backup --forget", "image")
 """Controls whose custom pipelines of Bitbucket run where the permissions of their environment say."""
 KEPT = re.compile(r"(checkout/)?\.run/(logs/?(\*\*)?|report\.md|report\.env)")
 """What a job may keep: the rest of .run/ has its token."""

@@ -161,6 +161,9 @@ NAMES = {
     "de.staging.shop.localhost": ANYTHING,
     "production.shop.localhost": ANYTHING,
     "image.shop.localhost": f"{ANYTHING} sweeper",
+    f"{TESTING}.branches.shop.localhost": f"{ANYTHING} branch sweeper",
+    "_acme-challenge.branches.shop.localhost": ANYTHING,
+    "_acme-challenge.production.shop.localhost": ANYTHING,
     f"{DRILL}.shop.localhost": f"{ANYTHING} sweeper driller",
     "shop.localhost": "",
     "another.localhost": "",
@@ -356,6 +359,9 @@ def _of_names_and_secrets() -> Iterator[Row]:
         for other in ("shop/other/x", "another/staging", "shop-signing", "shop-signing/key"):
             signs = action == "ssm:GetParameter" and other == "shop-signing/key"
             yield _row("builder" if signs else "", action, f"{parameter}/{other}")
+        for account in ("shop-acme", "shop-acme/testing"):
+            yield _row("" if action == "ssm:GetParameter" else ANYTHING, action, f"{parameter}/{account}")
+        yield _row("", action, f"{parameter}/shop-acme-2/testing")
     for name in (STAGING, PRODUCTION):  # by its name: no other secret of theirs is a drill's
         yield _row("driller pruner", "ssm:GetParameter", f"{parameter}/shop/{name}/backup_password")
         yield _row("", "ssm:GetParameter", f"{parameter}/shop/{name}/backup_key_secret")
