@@ -106,8 +106,10 @@ def test_staging_is_backed_up_damaged_and_restored_row_by_row_and_file_by_file(s
         "smtp",
         "secure",
     ]
-    assert on_host("stat -c %U:%G:%a /etc/postfix/relay_password") == "root:root:600\n"
-    assert on_host("cat /etc/postfix/relay_password") == f"[smtp.example.com]:587 shop:{RELAY_PASSWORD}\n"
+    assert on_host("stat -c %U:%G:%a /etc/postfix/relay_password").strip() == "root:root:600"
+    assert (
+        on_host("cat /etc/postfix/relay_password").strip() == f"[smtp.example.com]:587 shop:{RELAY_PASSWORD}"
+    )
     assert on_host("systemctl is-active postfix caught_mail || true").split() == ["active", "inactive"]
     assert RELAY_PASSWORD not in on_host(
         "journalctl --no-pager; cat /var/lib/release-pipeline/ledger/server.json"
