@@ -27,7 +27,12 @@ def another_key(folder):
 
 
 def attempt(host, strategy):
-    enough = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
+    enough = {
+        "base_timezone": "UTC",
+        "php_version": "8.2",
+        "php_extensions": [],
+        "server_facts": False,
+    }
     play(
         "server", hosts=[host], variables=enough, strategy=strategy, console=Console(io.StringIO()), log=None
     )
