@@ -358,10 +358,10 @@ def median(root: Path, command: str) -> float:
     return statistics.median(once(root, command) for _ in range(TIMES))
 
 
-def once(root: Path, command: str) -> float:
+def once(root: Path, *command: str) -> float:
     """Seconds of a command."""
     begun = time.monotonic()
-    doit(root, command)
+    doit(root, *command)
     return time.monotonic() - begun
 
 

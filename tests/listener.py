@@ -67,7 +67,7 @@ def listening() -> Iterator[Listener]:
     server.daemon_threads = True
     told = Listener(port=server.server_port)
     told.held.set()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield told
     finally:

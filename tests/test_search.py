@@ -147,7 +147,7 @@ def engine():
     """The port of an engine of version 2."""
     stand_in.Handler.store = stand_in.Store("")
     serving = stand_in.ThreadingHTTPServer(("127.0.0.1", 0), stand_in.Handler)
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
     yield serving.server_port
     serving.shutdown()
     serving.server_close()

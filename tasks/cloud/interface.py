@@ -206,10 +206,10 @@ class Cloud(ABC):
         import boto3
         import botocore.session
 
-        from tasks.cloud.loader import Loader  # start-up time: it loads botocore
+        from tasks.cloud import loader  # start-up time: it loads botocore
 
         session = botocore.session.Session()
-        session.register_component("data_loader", Loader())
+        session.register_component("data_loader", loader.shared())
         self._prepare(session)
         if self.role:
             assumed_role.register(session, "assume-role", self._assume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
 from typing import Any
@@ -35,3 +36,9 @@ class Loader(botocore.loaders.Loader):
     def list_available_services(self, type_name: str) -> list[str]:
         """The names of the services."""
         return SERVICES
+
+
+@functools.cache
+def shared() -> Loader:
+    """The one of this process: it keeps what it has read, 10 to 100 ms for each service and each cloud."""
+    return Loader()

@@ -45,3 +45,13 @@ def test_a_presigned_url_names_the_regions_own_endpoint_and_is_of_version_4(key,
 
 def test_botocore_lists_the_regions_of_every_partition():
     assert {"eu-central-1", "us-east-1", "cn-north-1", "us-gov-west-1", "ap-east-1"} <= set(REGIONS)
+
+
+def test_of_several_accounts_each_description_of_a_service_is_read_once(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "made-up")
+    own = Aws("eu-central-1")
+    other = own.at(region="eu-west-1", role="", account="")
+    models = [each.client("ec2").meta.service_model for each in (own, other)]
+    assert models[0]._service_description is models[1]._service_description
+    assert [each.client("ec2").meta.region_name for each in (own, other)] == ["eu-central-1", "eu-west-1"]

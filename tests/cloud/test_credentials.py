@@ -110,7 +110,7 @@ def _keys(name: str, **more) -> dict:
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     with Provider() as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
         yield made
         made.shutdown()
 

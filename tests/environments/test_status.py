@@ -47,7 +47,7 @@ def sites():
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     made.daemon_threads, made.silent, made.ill, made.over = True, "", "", threading.Event()
     made.together = None
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     yield made
     made.over.set()
     made.shutdown()

@@ -52,7 +52,7 @@ class Told(Hosts):
 def front():
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front)
     made.asked, made.statuses = [], {}
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     yield made
     made.shutdown()
 

@@ -149,7 +149,7 @@ class Host:
         server.root, server.link, server.asked, server.says = self.root, link, self.asked, {"tarball": []}
         server.units, server.in_units, server.tls = self.units, False, False
         server.names = ["shop.localhost", "de.shop.localhost"]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return server
 
     def tarball(self, **files: str) -> str:

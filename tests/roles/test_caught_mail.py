@@ -46,7 +46,7 @@ def ask(caught_mail, folder):
     server = caught_mail.Server(
         {"folder": str(folder), "path": PATH, "password": PASSWORD, "address": "127.0.0.1", "port": 0}
     )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
     def ask(path="", *, says=f"mail:{PASSWORD}", below=PATH):
         connection = http.client.HTTPConnection(*server.server_address, timeout=10)

@@ -52,7 +52,7 @@ def registry():
             pass
 
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
     yield f"127.0.0.1:{serving.server_port}", hashlib.sha1(content).hexdigest(), asked
     serving.shutdown()
     serving.server_close()
