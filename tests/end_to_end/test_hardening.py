@@ -19,6 +19,7 @@ os.umask(0o077)
 apt = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
 def run(*words):
     return subprocess.run(words, env=apt, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+run("apt-get", "update", "--quiet")
 installed = run("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "lynis")
 assert installed.returncode == 0, installed.stdout
 profile, log, report = map(pathlib.Path, ("/run/lynis.prf", "/run/lynis.log", "/run/lynis.dat"))

@@ -254,6 +254,7 @@ def test_a_role_of_others_is_provisioned_once_and_goes_with_its_line(site, ssh, 
     finally:
         for each, text in zip(files, before, strict=True):
             each.write_text(text)
+        fetch(site.root)
         commit(site.root, "back")
         left = site.doit("server")
     assert "leftover file /etc/greeting: removed" in left.stdout, left.stdout + left.stderr

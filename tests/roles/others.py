@@ -70,7 +70,7 @@ def shelf(folder: Path) -> Iterator[Shelf]:
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
     )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield Shelf(url=f"http://127.0.0.1:{server.server_port}", folder=folder)
     finally:
