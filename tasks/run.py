@@ -185,6 +185,11 @@ class Run:
         return authority_folder(self.pipeline, self.environment_name)
 
     @property
+    def accounts_folder(self) -> str:
+        """The folder that holds the keys of the accounts with ACME authorities. It is no branch's to read: who has one has what it has proved."""
+        return f"/{self.pipeline.name}-acme"
+
+    @property
     def bucket(self) -> str:
         """The name of the bucket for tarballs and records."""
         return self.store.bucket
@@ -316,4 +321,5 @@ def environment(
     if any(file.said.place):
         settings.accept_place(file, pipeline)
     settings.accept_ssh_from(file, pipeline)
+    settings.accept_certificates(file, pipeline)
     return file.said

@@ -173,6 +173,18 @@ class Spending:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Acme:
+    """The authority of environments whose file has `certificates: acme`; who names one accepts its terms."""
+
+    directory: str = setting(
+        "address of its directory", "https://acme-v02.api.letsencrypt.org/directory", form=forms.URL
+    )
+    contact: str = setting(
+        "mail address to which it may write; empty: none", "", form=forms.or_empty(forms.MAIL)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """When orphans and old objects are deleted."""
 
@@ -225,6 +237,7 @@ class Pipeline:
     budget: int = setting(
         "seconds that a release may take; printed, not enforced", 300, form=forms.at_least(1)
     )
+    acme: Acme = section(Acme)
     sweep: Sweep = section(Sweep)
     spending: Spending = section(Spending)
     ci: Ci = section(Ci)
@@ -455,6 +468,11 @@ class Environment:
         "what becomes of mail where the profile has the role `mail`: relayed, to server.mail.relay_host, and refused while that is empty; caught, on the host, whatever its recipient: `doit open mail`",
         "relayed",
     )
+    certificates: Literal["own", "acme"] = setting(
+        "who vouches for hosts to which nobody has brought a certificate: own, an authority that the pipeline makes; acme, the one of pipeline.yml, "
+        "which asks DNS: one certificate for all branches",
+        "own",
+    )
     takes_from: str = setting(
         "environment on which a tarball must have been healthy before; empty: none",
         "",
@@ -542,6 +560,29 @@ def accept_place(file: "Read[Environment]", pipeline: Pipeline) -> None:
     if said.takes_from and said.has("tarball") and (said.role, said.region, said.bucket) != ("", "", ""):
         expected = f"a list without tarball: what {said.takes_from} has built is in another bucket"
         raise file.unfit("stages", list(said.stages), expected, also="takes_from")
+
+
+def accept_certificates(file: "Read[Environment]", pipeline: Pipeline) -> None:
+    """Raises SettingWrong where an ACME authority could vouch for nobody, or its certificate for too much. `pipeline`: pipeline.yml."""
+    said, zone = file.said, at(pipeline, file.said).dns_zone
+    if said.certificates != "acme":
+        return
+    if is_local(zone):
+        raise file.unfit("certificates", said.certificates, f"own: nobody else resolves {zone} (dns_zone)")
+    if not said.server.roles.get("nginx", {}).get("tls"):
+        expected = "own where no host speaks TLS (server.nginx.tls)"
+        raise file.unfit("certificates", said.certificates, expected)
+    if said.per_branch and zone == pipeline.dns_zone:
+        expected = (
+            f"a zone of the branches' own, such as branches.{zone}, as certificates is acme: "
+            f"their jobs read the key of its wildcard, which would be one for every site of {zone}"
+        )
+        raise file.unfit("dns_zone", repr(said.dns_zone), expected, also="certificates")
+    if said.per_branch and said.stores:
+        expected = (
+            "none where certificates is acme: a wildcard is for one label, and stores of a branch have two"
+        )
+        raise file.unfit("stores", ", ".join(said.stores), expected)
 
 
 def accept_ssh_from(file: "Read[Environment]", pipeline: Pipeline) -> None:

@@ -51,7 +51,17 @@ def test_every_line_is_a_control_and_each_provider_has_all_of_them(path):
         typed = re.fullmatch(rf'(?:AWS_ROLE_ARN="\$\w+" )?{CONTROL}', each)
         assert typed or re.fullmatch(CLONE, each), each
         controls |= {typed[1]} if typed else set()
-    assert controls == {"tarball", "start", "continue", "rollback", "stop", "sweep --yes", "image", "verify"}
+    assert controls == {
+        "tarball",
+        "start",
+        "continue",
+        "rollback",
+        "stop",
+        "sweep --yes",
+        "certificates",
+        "image",
+        "verify",
+    }
 
 
 @pytest.mark.parametrize("path", FILES.values())

@@ -497,6 +497,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (NAME, IAM.format("releaser"), '"*.shop.localhost"', '"*"'),
     (NAME, IAM.format("branch"), "parameter/shop/testing-*", "parameter/shop/*"),
     (NAME, IAM.format("builder"), "parameter/shop-signing/key", "parameter/shop*"),
+    (NAME, IAM.format("releaser"), "parameter/shop-acme/*", "parameter/shop-acme*"),
     (NAME, IAM.format("sweeper"), '"ssm:GetParametersByPath"\n', '"ssm:GetParametersByPath",\n        "ssm:PutParameter"\n'),
     (MACHINE, IAM.format("branch"), "role/shop-machine-testing*", "role/shop-machine-*"),
     (MACHINE, IAM.format("releaser"), "role/shop-machine-*", "role/*"),

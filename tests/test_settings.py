@@ -407,6 +407,38 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path, text, sentence)
     assert sentence in caught.value.text
 
 
+TLS = {"nginx": {"tls": settings.Setting(type=bool, help="", default=True)}}
+"""The setting of a role, as the profiles have it."""
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "sentence"),
+    [
+        ("certificates: acme", "shop.localhost", "testing.yml:1: certificates: should be own: nobody else resolves shop.localhost (dns_zone), not acme"),
+        ("certificates: acme\nserver: {nginx: {tls: false}}", "shop.example", "testing.yml:1: certificates: should be own where no host speaks TLS (server.nginx.tls)"),
+        ("per_branch: true\ncertificates: acme", "shop.example", "testing.yml:2: dns_zone: should be a zone of the branches' own, such as branches.shop.example"),
+        ("per_branch: true\ncertificates: acme\ndns_zone: shop.example", "shop.example", "testing.yml:3: dns_zone: should be a zone of the branches' own"),
+        ("per_branch: true\ncertificates: acme\ndns_zone: b.shop.example\nstores: {de: {code: x}}", "shop.example", "testing.yml:4: stores: should be none where certificates is acme: a wildcard"),
+        ("per_branch: true\ncertificates: acme\ndns_zone: b.shop.example", "shop.example", ""),
+        ("certificates: acme\nstores: {de: {code: x}}", "shop.example", ""),
+        ("per_branch: true\nserver: {nginx: {tls: false}}", "shop.localhost", ""),
+    ],
+)  # fmt: skip
+@pytest.mark.promise("a-wildcard-is-the-branches-own")
+def test_an_authority_is_asked_only_for_what_it_can_vouch_and_branches_may_have(
+    tmp_path, text, zone, sentence
+):
+    (tmp_path / "testing.yml").write_text(text)
+    file = settings.read(settings.Environment, tmp_path / "testing.yml", tmp_path, TLS)
+    pipeline = settings.Pipeline(name="shop", application=settings.Application(profile="php"), dns_zone=zone)
+    if not sentence:
+        settings.accept_certificates(file, pipeline)
+        return
+    with pytest.raises(SettingWrong) as caught:
+        settings.accept_certificates(file, pipeline)
+    assert sentence in caught.value.text
+
+
 @pytest.mark.parametrize(
     "text", ["", "stores: {de: {code: x}, at: {code: x, type: website}}", "per_branch: true\nstores: {testing: {code: x}}", "per_branch: true\ninfrastructure: {spot: true}", "infrastructure: {public_address: false, subnets: [subnet-0123abcd]}"]
 )  # fmt: skip

@@ -48,6 +48,7 @@ COMMANDS = {
     "restore": "backup:RestoreCommand",
     "ssh": "open:SshCommand",
     "logs": "open:LogsCommand",
+    "certificates": "certificates:CertificatesCommand",
     "sweep": "sweep:SweepCommand",
     "keep": "keep:KeepCommand",
     "pin": "pin:PinCommand",

@@ -198,6 +198,13 @@ def own(run: Run) -> EnvironmentInventory:
     return EnvironmentInventory(identity=run.identity, resources=found)
 
 
+def running(run: Run) -> list[str]:
+    """The environments of the run's name that have a running machine, by identity: those of branches too. One request."""
+    names = EnvironmentNames({run.environment_name: run.environment})
+    found = {each.identity for each in _instances(run) if each.state == "running"}
+    return sorted(each for each in found if names.environment(each))
+
+
 def _instances(run: Run) -> Iterator[Resource]:
     for each in _pages(run, "describe_instances", "Reservations", "Instances"):
         if each["State"]["Name"] not in ENDED:

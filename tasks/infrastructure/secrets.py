@@ -106,6 +106,8 @@ RENEWED = ("own_certificate",)
 """Those that `tasks/server/certificates.py` makes, and makes anew before they expire."""
 AUTHORITY = "certificate_authority"
 """What it makes once for all environments of a name, in a folder of its own."""
+ORDERED = "acme_certificate"
+"""What an ACME authority has issued for all environments of a name, beside that."""
 ONCE = ("crypt_key",)
 """Secrets with which data is encrypted: another one would make the data useless."""
 ROTATING = ("database_password_before", "backup_password_next", "deploy_key_next", "deploy_key_before")
@@ -131,7 +133,9 @@ def made(name: str) -> str:
 def _put(ssm: Any, folder: str, name: str, value: str, *, overwrite: bool = False) -> str:
     """Write a secret, and return the one that counts: what was written, as a list shows it late, or another run's."""
     with already("ParameterAlreadyExists"):
-        more = {"Overwrite": True} if overwrite else {}
+        more: dict[str, Any] = {"Overwrite": True} if overwrite else {}
+        if name == ORDERED:  # a chain may be longer than the 4096 characters that cost nothing
+            more["Tier"] = "Intelligent-Tiering"
         ssm.put_parameter(Name=f"{folder}/{name}", Value=value, Type="SecureString", **more)
         return value
     for _ in range(READS):  # another run was faster
@@ -167,6 +171,16 @@ def found_authority(ssm: Any, folder: str, value: str, *, instead: bool) -> str:
         settle(ssm, folder, {AUTHORITY: value})
         return value
     return _put(ssm, folder, AUTHORITY, value)
+
+
+def ordered(ssm: Any, folder: str) -> str:
+    """What an ACME authority has issued, with what the run has noted of it; empty where there is none yet."""
+    return _read(ssm, folder).get(ORDERED, "")
+
+
+def account_key(ssm: Any, folder: str, name: str, make: Callable[[], str]) -> str:
+    """The key of the account that an environment's name has with ACME authorities; it is made at first use. Raises SecretNotListed."""
+    return _read(ssm, folder).get(name) or _put(ssm, folder, name, make())
 
 
 def settle(ssm: Any, folder: str, values: Mapping[str, str | None]) -> None:

@@ -1213,6 +1213,7 @@ class Unpacked(threading.Thread):
         self.folder, self.said = folder, said
         self.found: dict[str, str] = {}
         self.folders: set[str] = set()
+        self.inside: list[str] = []  # folders that tar has named, each in the one before it
         self.odd = False
 
     def run(self) -> None:
@@ -1220,22 +1221,34 @@ class Unpacked(threading.Thread):
         before = ""
         for each in itertools.chain(self.said, [""]):
             if before:
-                self.see(before)
-            before = each.removeprefix("./").rstrip("/")
+                self.see(before.rstrip("/"), is_folder=before.endswith("/"))
+            before = each.removeprefix("./")
 
-    def see(self, name: str) -> None:
-        """Keep the lines of a name and of its folders; none of what tar may still change: it ends with the rights of the folders that it names, and with links, for which empty files stand."""
+    def see(self, name: str, *, is_folder: bool) -> None:
+        """Keep the lines of a name and of its folders; none of what tar may still change: links, for which empty files stand until its end."""
         if os.path.normpath(name) != name or name.startswith("/"):
             self.odd = True
         try:
             for folder in parents(name, self.folders):
-                self.found.setdefault(folder, looked_at(self.folder, folder))
+                if folder not in self.found:
+                    self.found[folder] = looked_at(self.folder, folder)
+            self.leave(name)
+            if is_folder:
+                self.inside.append(name)
+                self.found[name] = ""
+                return
             path = f"{self.folder}/{name}"
             found = os.lstat(path)
             whole = stat.S_ISREG(found.st_mode) and found.st_size
             self.found[name] = line(path, name, found) if whole else ""
         except OSError:  # tar writes some characters in another way
             self.odd = True
+
+    def leave(self, name: str) -> None:
+        """Look at the folders that a name is not in: tar gives a folder its rights before it extracts what is elsewhere."""
+        while self.inside and not name.startswith(f"{self.inside[-1]}/"):
+            left = self.inside.pop()
+            self.found[left] = looked_at(self.folder, left)
 
     def lines(self, shared: Sequence[str], writable: Sequence[str]) -> list[str]:
         """The manifest's lines of what was unpacked, and of what was linked since. All folders are gone through where a name is odd."""

@@ -23,7 +23,7 @@ from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history
 from tasks.release import stage as release
 from tasks.rotation.known import HOST_KEYS, KNOWN, ROTATABLE, ROTATED, SIGNING
-from tasks.server import certificates
+from tasks.server import certificates, renewal
 from tasks.server import stage as server
 from tasks.tarball import signature
 
@@ -126,6 +126,8 @@ def hindered(run: Run, name: str) -> str:
         return "nothing was made yet"
     if name == "own_certificate" and known and known.certificate:
         return "a certificate was brought: doit secrets set certificate"
+    if name == "own_certificate" and renewal.wanted(run):
+        return "an ACME authority issues it: doit certificates --anew"
     return ""
 
 

@@ -89,8 +89,9 @@ def root(ssm: Any, folder: str) -> str:
 
 
 def accept(text: str, names: Sequence[str], now: datetime.datetime) -> None:
-    """Raises CertificateWrong for what hosts could not serve the names with."""
-    if wrong := problem(text, names, now):
+    """Raises CertificateWrong for what hosts could not serve the names with, and what the store does not keep."""
+    long = f"is {len(text)} characters long, and the parameter store keeps {MOST}: leave out the root"
+    if wrong := long if len(text) > MOST else problem(text, names, now):
         raise CertificateWrong(name=names[0], problem=wrong)
 
 
@@ -109,8 +110,6 @@ def problem(text: str, names: Iterable[str], at: datetime.datetime) -> str:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
-    if len(text) > MOST:
-        return f"is {len(text)} characters long, and the parameter store keeps {MOST}: leave out the root"
     found = KEY.search(text)
     try:
         key = serialization.load_pem_private_key(found[0].encode(), None) if found else None
@@ -138,6 +137,14 @@ def problem(text: str, names: Iterable[str], at: datetime.datetime) -> str:
     named = _named(own)
     lacking = [each for each in names if not any(covers(one, each) for one in named)]
     return f"does not have the name {', '.join(lacking)} (it has: {', '.join(named)})" if lacking else ""
+
+
+def span(text: str) -> tuple[datetime.datetime, datetime.datetime]:
+    """From when to when a certificate is valid that can be read."""
+    from cryptography import x509  # as above
+
+    own = x509.load_pem_x509_certificate(root_of(text).encode())
+    return own.not_valid_before_utc, own.not_valid_after_utc
 
 
 def _named(certificate: x509.Certificate) -> list[str]:

@@ -16,7 +16,7 @@ from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.hosts import MachineFacts
 from tasks.refusal import Refusal
-from tasks.server import ledger, ledger_host
+from tasks.server import ledger, ledger_host, renewal
 
 if TYPE_CHECKING:
     from tasks.hosts.ssh import Host
@@ -27,7 +27,7 @@ UPSTREAM = "infrastructure:environment"
 
 
 class AsRecorded:
-    """A stage's `world`: compares every host with what the last provisioning left.
+    """A stage's `world`: compares every host with what the last provisioning left, and its certificate with the one that is kept.
 
     `begin` asks in a thread, so that the answer is there when it is needed. `unknown_files`: files in folders that the roles
     fill, which neither a role nor a package has written.
@@ -62,7 +62,7 @@ class AsRecorded:
         for each in self.unknown_files:
             run.console.event(self.playbook, f"not ours: {each}, in a folder that the roles fill")
         reasons = [each for answer in answers.values() for each in answer[0]]
-        return reasons if found else ["there is no machine yet"]
+        return reasons + renewal.differences(run) if found else ["there is no machine yet"]
 
     def _ahead(self, run: Run, early: Future[tuple[list[str], Answers]]) -> None:
         try:

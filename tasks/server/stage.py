@@ -16,7 +16,7 @@ from tasks.hosts import ansible
 from tasks.infrastructure import hosts, machine, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.required_roles import accept
-from tasks.server import certificates, ledger
+from tasks.server import certificates, ledger, renewal
 from tasks.settings import flat, plain, required_roles
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def parts(run: Run) -> dict[str, object]:
         "release.expires_after_days": run.environment.release.expires_after_days,
         "release.test_data": run.environment.release.test_data,
         "egress": run.environment.egress,
+        **({"certificates": renewal.ORDERED} if renewal.wanted(run) else {}),
         **({"placement": plain(run.placement.groups)} if run.placement.apart else {}),
         "mail": run.environment.mail,
         "backup.at": run.environment.backup.at,
@@ -65,6 +66,7 @@ def parts(run: Run) -> dict[str, object]:
 def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
+    renewal.ensure(run)
     reached, told = hosts.reachable(run, found), variables(run)
     theirs = {each.id: beside(run, found, each) for each in found}
     recap = run.hosts.play(
@@ -91,8 +93,9 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
         },
     )
     ids = [each.id for each in found]
+    given = {"certificate": renewal.mark(told["certificates_site"])} if renewal.wanted(run) else {}
     return Outcome(
-        facts={"machines": ids},
+        facts={"machines": ids, **given},
         done=f"{recap.ok} tasks on {', '.join(ids)}, {recap.changed} changed",
         unchanged=f"roles, settings and machines as on {run.clock.stamp()}",
     )
@@ -222,8 +225,10 @@ def _application(run: Run) -> dict[str, Any]:
     if not mail.caught(run):
         roles -= {mail.ROLE}
     known = secrets.ensure(ssm, run.secrets_folder, roles)
-    site = ""
-    if "certificates" in roles:
+    site, ordered = "", renewal.wanted(run) and not known.certificate
+    if ordered:
+        site = renewal.usable(run)
+    elif "certificates" in roles:
         site = certificates.ensure(
             ssm,
             certificates.Folders(own=run.secrets_folder, authority=run.authority_folder),
@@ -248,7 +253,7 @@ def _application(run: Run) -> dict[str, Any]:
         "application_signatures": run.environment.signatures,
         "application_public_keys": list(run.pipeline.public_keys),
         "application_test_data": run.environment.release.test_data,
-        "certificates_own": bool(site) and not known.certificate,
+        "certificates_own": bool(site) and not known.certificate and not ordered,
         "certificates_site": site,
         "nginx_visitor": password_line(name, known.site_password) if run.protected else "",
         "database_name": name,

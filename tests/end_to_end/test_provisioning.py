@@ -28,9 +28,9 @@ pytestmark = [
 RATES = {"page": 20, "asset": 20, "cart": 2, "search": 2}
 MISSING = "needrestart"
 """A package that provisioning installs, and without which a host serves."""
-CUT = "add table inet cut; add chain inet cut all { type filter hook input priority -300; policy drop; }"
-NO_MIRROR = """add table inet cut; add chain inet cut all { type filter hook output priority -300; };
-add rule inet cut all meta skuid proxy oifname != lo ip daddr != 127.0.0.0/8 counter reject"""
+CUT = "add table inet cut; add chain inet cut ways { type filter hook input priority -300; policy drop; }"
+NO_MIRROR = """add table inet cut; add chain inet cut ways { type filter hook output priority -300; };
+add rule inet cut ways meta skuid proxy oifname != lo ip daddr != 127.0.0.0/8 counter reject"""
 HOLDS = "import fcntl, time; held = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(held, fcntl.LOCK_EX); time.sleep(600)"
 """As somebody's own `apt-get` that waits for an answer."""
 SHORT, PATIENT = 20, 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -16,8 +17,9 @@ import threading
 import pytest
 
 from tasks.cloud.embedded import home
+from tasks.infrastructure import hosts
 from tasks.infrastructure import secrets as stored
-from tasks.server import certificates
+from tasks.server import certificates, renewal
 from tests.conftest import DOIT
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
@@ -28,7 +30,9 @@ SSL_FAILED = 35
 """How curl ends where there is no handshake."""
 
 
-@pytest.mark.promise("proxies-alone-are-believed", "urls-are-https", "the-site-is-protected")
+@pytest.mark.promise(
+    "proxies-alone-are-believed", "urls-are-https", "the-site-is-protected", "the-scheduled-job-brings-it"
+)
 def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     first = pages.stages("release")
     assert {first[each] for each in ("infrastructure", "tarball", "server", "release")} == {"done"}
@@ -48,6 +52,7 @@ def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
 
     served_over_tls(pages, tmp_path)
     sent_to_https(pages)
+    brought_by_the_scheduled_job(pages, tmp_path)
     behind_a_load_balancer(pages, tmp_path)
 
     selected = pages.ssh("dpkg --get-selections", tmp=tmp_path).splitlines()
@@ -146,6 +151,22 @@ def sent_to_https(pages):
     assert url.startswith("https://")
     for more in ({}, {"method": "POST"}, {"X_Forwarded_Proto": "https"}):
         assert asked_plainly(pages, "/about?a=%20b", **more) == (308, f"{url}about?a=%20b")
+
+
+def brought_by_the_scheduled_job(pages, tmp_path):
+    """A certificate that was ordered comes while people visit, without a provisioning; a host that has it gets nothing."""
+    visitor, run = Visitor(pages, tmp_path), pages.run
+    run = dataclasses.replace(run, environment=dataclasses.replace(run.environment, certificates="acme"))
+    pem = certificates.issue(visitor.authority, run.host_names, run.clock.now())
+    document = json.dumps({"directory": run.pipeline.acme.directory, "pem": pem})
+    stored.settle(run.cloud.client("ssm"), run.authority_folder, {stored.ORDERED: document})
+    with visitor.coming() as seen:
+        before = visitor.serial()
+        assert list(renewal.deliver(run)) == [each.id for each in hosts.known(run)]
+        after = visitor.serial()
+    assert ({before, after}, before != after) == (set(seen), True)
+    assert list(renewal.deliver(run)) == []
+    stored.settle(run.cloud.client("ssm"), run.authority_folder, {stored.ORDERED: None})
 
 
 def behind_a_load_balancer(pages, tmp_path):

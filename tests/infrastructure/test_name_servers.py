@@ -12,6 +12,7 @@ import dns.rrset
 import pytest
 
 from tasks.infrastructure import name_servers
+from tests.zones import ZoneServer
 
 ZONE = "shop.example.com"
 
@@ -72,3 +73,39 @@ def test_a_zone_that_nobody_delegates_has_none(ask, rcode):
 def test_where_no_resolver_answers_nobody_guesses(ask, make):
     with pytest.raises(OSError, match=r"^DNS has no answer for shop.example.com: "):
         ask(make)
+
+
+class OneZone:
+    """A Route 53 with one zone, whose name has a TXT of these values."""
+
+    def __init__(self, *values):
+        self.values = [{"Value": each} for each in values]
+
+    def list_hosted_zones(self):
+        return {"HostedZones": [{"Name": f"{ZONE}.", "Id": "Z1"}]}
+
+    def list_resource_record_sets(self, HostedZoneId):  # noqa: N803
+        return {"ResourceRecordSets": [{"Name": f"a.{ZONE}.", "Type": "TXT", "ResourceRecords": self.values}]}
+
+
+@pytest.mark.parametrize("values", [(), ('"one"',), ('"one"', '"two" "halves"')])
+def test_what_each_name_server_of_a_zone_has_as_text(tmp_path, values):
+    zones = ZoneServer(OneZone(*values), tmp_path)
+    try:
+        said = name_servers.texts(f"a.{ZONE}", ["ns1.aws.com", "ns2.aws.com"], zones.resolvers, zones.port)
+    finally:
+        zones.close()
+    plain = {each.replace('" "', "").strip('"') for each in values}
+    assert said == {"ns1.aws.com": plain, "ns2.aws.com": plain}
+    assert zones.asked == [
+        (f"{each}.aws.com", "A") if kind == "A" else (f"a.{ZONE}", "TXT")
+        for each in ("ns1", "ns2")
+        for kind in ("A", "TXT")
+    ]
+
+
+def test_a_name_server_that_does_not_answer_is_said(tmp_path):
+    resolvers = tmp_path / "resolv.conf"
+    resolvers.write_text("nameserver 127.0.0.1\n")
+    with pytest.raises(OSError, match=r"^the name servers of a\.shop\.example\.com do not answer: "):
+        name_servers.texts(f"a.{ZONE}", ["ns1.aws.com"], resolvers, 9, within=0.4)

@@ -543,11 +543,14 @@ def test_a_release_that_is_here_and_is_not_what_was_unpacked_is_fetched_again(ho
     assert (host.root / "current/lib/code").read_text() == "a"
 
 
-LINK, SAME = tarfile.SYMTYPE, tarfile.LNKTYPE
+LINK, SAME, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 MEMBERS = [
     [("bin/up", LINK, "../lib/code"), ("bin/away", LINK, "/etc/passwd"), ("empty", "", ""), ("lib/code", "", "a")],
     [("lib/code", "", "a"), ("lib/same", SAME, "lib/code"), ("twice", "", "a"), ("twice", "", "bc")],
     [("var/log/old", "", "a"), ("var/more", "", "a"), ("media/deep/logo", "", "a"), (".verified", "", "mine")],
+    [("shut", FOLDER, "500"), ("shut/in", FOLDER, "700"), ("shut/in/file", "", "a"), ("shuttle", "", "a"), ("shut/on", "", "a")],
+    [("one", FOLDER, "700"), ("two", FOLDER, "711"), ("one/file", "", "a"), ("two/file", "", "a"), ("one", FOLDER, "500")],
+    [("late/in/file", "", "a"), ("late", FOLDER, "700"), ("end", "", "a"), ("late/in", FOLDER, "711"), ("var/x", FOLDER, "700")],
     [("real/file", "", "a"), ("link", LINK, "real"), ("link/more", "", "a")],
     *([(name, "", "a")] for name in ("a b", "gr\u00fcn", "line\nbreak", "back\\slash", "./dot", "two//a", "/root")),
 ]  # fmt: skip
@@ -560,7 +563,9 @@ def test_whatever_a_tarball_has_is_known_again(host, members):
     with tarfile.open(host.folder / "plain", "w") as archive:
         for name, kind, text in [("page", "", "fine"), *members]:
             member = tarfile.TarInfo(name)
-            if kind:
+            if kind == FOLDER:
+                member.type, member.mode = kind, int(text, 8)
+            elif kind:
                 member.type, member.linkname = kind, text
             else:
                 member.size = len(text)
@@ -571,6 +576,22 @@ def test_whatever_a_tarball_has_is_known_again(host, members):
     host.live("two")
     again = phases.perform({**plan, "url": ""})
     assert (again["failed"], again["notes"]) == (None, [])
+
+
+def test_a_folder_has_the_rights_that_tar_gives_it_when_it_leaves_it(tmp_path):
+    def tar_says():
+        yield "shut/"
+        (tmp_path / "shut").mkdir(0o755)
+        yield "shut/file"
+        (tmp_path / "shut/file").write_text("a")
+        yield "shuttle"
+        (tmp_path / "shut").chmod(0o500)
+        (tmp_path / "shuttle").write_text("a")
+
+    unpacked = phases.Unpacked(tmp_path, tar_says())
+    unpacked.run()
+    found = sorted(phases.looked_at(tmp_path, each) for each in phases.names_in(tmp_path, ()))
+    assert (unpacked.odd, sorted(unpacked.lines((), ()))) == (False, found)
 
 
 @pytest.mark.promise("verified-again-before-the-switch")

@@ -25,6 +25,7 @@ ROLES = {
     ("stop", DEFAULT): "RELEASER_ROLE",
     ("stop", BRANCH): "BRANCH_ROLE",
     ("sweep --yes", DEFAULT): "SWEEPER_ROLE",
+    ("certificates", DEFAULT): "RELEASER_ROLE",
     ("image", DEFAULT): "BUILDER_ROLE",
     ("verify", BRANCH): "PULL_REQUEST_ROLE",
 }
@@ -125,7 +126,8 @@ def jobs(root: Path) -> list[Job]:
         # a custom pipeline runs where somebody starts it: of these the environment's permissions name the branch
         there = (
             DEFAULT
-            if control in ("continue", "rollback", "sweep --yes", "image") or "branch=main" in str(step)
+            if control in ("continue", "rollback", "sweep --yes", "certificates", "image")
+            or "branch=main" in str(step)
             else place
         )
         found.append(
@@ -198,7 +200,10 @@ def a_job_has_an_end_and_waits_for_its_like(root: Path) -> list[Finding]:
     for _, name, step in bitbucket(root):
         control = _control(step)
         alone = "deployment" in step or "concurrency-group" in step
-        if control in ("tarball", "continue", "rollback", "sweep --yes", "image") and not alone:
+        if (
+            control in ("tarball", "continue", "rollback", "sweep --yes", "certificates", "image")
+            and not alone
+        ):
             found.append(f"{BITBUCKET}: {name}: runs beside its like")
     return found
 

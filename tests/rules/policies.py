@@ -139,6 +139,9 @@ NAMES = {
     "de.staging.shop.localhost": ANYTHING,
     "production.shop.localhost": ANYTHING,
     "image.shop.localhost": f"{ANYTHING} sweeper",
+    f"{TESTING}.branches.shop.localhost": f"{ANYTHING} branch sweeper",
+    "_acme-challenge.branches.shop.localhost": ANYTHING,
+    "_acme-challenge.production.shop.localhost": ANYTHING,
     "shop.localhost": "",
     "another.localhost": "",
     "testing-1.shop.localhost.example": "",
@@ -331,6 +334,9 @@ def _of_names_and_secrets() -> Iterator[Row]:
         for other in ("shop/other/x", "another/staging", "shop-signing", "shop-signing/key"):
             signs = action == "ssm:GetParameter" and other == "shop-signing/key"
             yield _row("builder" if signs else "", action, f"{parameter}/{other}")
+        for account in ("shop-acme", "shop-acme/testing"):
+            yield _row("" if action == "ssm:GetParameter" else ANYTHING, action, f"{parameter}/{account}")
+        yield _row("", action, f"{parameter}/shop-acme-2/testing")
     zone, change = "arn:aws:route53:::hostedzone/Z1", "route53:ChangeResourceRecordSets"
     for name, wanted in NAMES.items():
         record = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
