@@ -24,6 +24,7 @@ from tasks.infrastructure.plan import Change, teardown_plan
 from tasks.process import children
 from tasks.process.children import Cancelled
 from tasks.server import stage as server
+from tasks.settings import required_roles
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -68,7 +69,9 @@ def paths(run: Run) -> tuple[str, ...]:
     """The files that an image is made from."""
     return (
         "playbooks/image.yml",
-        *(f"roles/{role}" for role in ("image", "packages", *run.profile.server.roles)),
+        "roles/image",
+        "roles/packages",
+        *(f"roles/{role}" for role in run.profile.server.roles if role not in required_roles(run.root)),
     )
 
 
