@@ -41,6 +41,7 @@ SHARED = [
     "tasks/network.py",
     "tasks/placement.py",
     "tasks/remote.py",
+    "tasks/required_roles.py",
     "tasks/source.py",
     "tasks/version.py",
 ]
@@ -121,7 +122,7 @@ def task_server() -> Task:
         inputs=[
             "playbooks/server.yml",
             "playbooks/tasks",
-            *(f"roles/{role}" for role in server.roles(RUN)),
+            *server.folders(RUN),
             PROFILE,
             "tasks/backup/access.py",
             "tasks/server",

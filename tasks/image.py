@@ -21,6 +21,7 @@ from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.apply import ChangeRefused
 from tasks.process import children
 from tasks.server import stage as server
+from tasks.settings import required_roles
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -63,7 +64,9 @@ def paths(run: Run) -> tuple[str, ...]:
     """The files that an image is made from."""
     return (
         "playbooks/image.yml",
-        *(f"roles/{role}" for role in ("image", "packages", *run.profile.server.roles)),
+        "roles/image",
+        "roles/packages",
+        *(f"roles/{role}" for role in run.profile.server.roles if role not in required_roles(run.root)),
     )
 
 

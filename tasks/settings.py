@@ -4,6 +4,7 @@
 
 import dataclasses
 import functools
+import json
 import re
 import types
 import typing
@@ -104,6 +105,10 @@ class Setting:
 
 class Section(dict[str, Setting]):
     """The type of a section whose keys a role declares."""
+
+
+class Undeclared(Section):
+    """The type of a section whose keys nobody here declares: what a role of others is told."""
 
 
 RoleSettings = Mapping[str, Mapping[str, Setting]]
@@ -731,6 +736,54 @@ def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
         raise SettingsBroken(path=shown, line=1, problem="is YAML that cannot be read") from None
 
 
+# --- roles of others ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequiredRole:
+    """A role of others."""
+
+    name: str = setting(
+        "its name here: a profile lists it under that, and the option X that it is told there is its variable NAME_X",
+        form=forms.ROLE_NAME,
+    )
+    version: str = setting("its version", form=forms.ROLE_VERSION)
+    src: str = setting("URL of its tarball; `{version}` in it is the version", form=forms.URL)
+    sha256: str = setting("SHA-256 of that tarball", form=forms.SHA256)
+
+    @property
+    def url(self) -> str:
+        """Where its tarball is."""
+        return self.src.replace("{version}", self.version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """requirements.yml: roles of others, which `build/ci/run roles` fetches."""
+
+    roles: tuple[RequiredRole, ...] = setting("roles of others that hosts get", ())
+
+
+REQUIREMENTS = "requirements.yml"
+
+
+@functools.cache
+def required_roles(root: Path) -> Mapping[str, RequiredRole]:
+    """The roles of others by name; none where there is no such file. Raises what `read` raises, and SettingWrong for a name that is taken."""
+    path, found = root / REQUIREMENTS, dict[str, RequiredRole]()
+    if not path.exists():
+        return found
+    file = read(Requirements, path, root)
+    for number, each in enumerate(file.said.roles):
+        if each.name in found or (root / "roles" / each.name).exists():
+            expected = "a name that no other role has, here or in roles/"
+            raise file.unfit(f"roles[{number}].name", repr(each.name), expected)
+        if each.sha256 in {one.sha256 for one in found.values()}:
+            raise file.unfit(f"roles[{number}].sha256", each.sha256, "a tarball that no other role has")
+        found[each.name] = each
+    return found
+
+
 # --- what the roles declare -----------------------------------------------------------------------
 
 OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
@@ -777,8 +830,10 @@ def role_names(root: Path) -> tuple[str, ...]:
 def role(root: Path, name: str) -> Setting:
     """A role as a section: its options from its argument specs, without those that the pipeline tells.
 
-    Raises SettingsBroken.
+    One of others declares none here, and may be told anything. Raises SettingsBroken.
     """
+    if name in required_roles(root):
+        return Setting(type=Undeclared(), help="", default=None)
     path = f"roles/{name}/meta/argument_specs.yml"
     text, document = _parsed(root / path, path, lambda text: (text, yaml.load(text, Loader=LOADER)))  # noqa: S506  a safe one
     spec = _main(path, document)
@@ -1038,7 +1093,7 @@ class _Reader:
 
     def _told(self, node: yaml.Node, key: str) -> dict[str, Any]:
         """What the file tells each role that it lists."""
-        known, values = role_names(self.root), {}
+        known, values = (*role_names(self.root), *required_roles(self.root)), {}
         for name, line, child in self._entries(node, f"{key}."):
             if name not in known:
                 raise self._unknown(name, line, f"{key}.", known)
@@ -1066,6 +1121,10 @@ class _Reader:
         if dataclasses.is_dataclass(kind):
             return self.section(typing.cast("type[object]", kind), node, f"{key}.")
         node = typing.cast("yaml.Node", node)  # only a section can be left out
+        if isinstance(kind, Undeclared):
+            return {
+                name: self._any(child, f"{key}.{name}") for name, _, child in self._entries(node, f"{key}.")
+            }
         if isinstance(kind, Section):
             return self._settings(kind, node, f"{key}.")
         if kind is RolesTold:
@@ -1078,6 +1137,15 @@ class _Reader:
         if typing.get_origin(kind) is tuple:
             return self._list(kind, node, key, form)
         return self._scalar(kind, node, key, form)
+
+    def _any(self, node: yaml.Node, key: str) -> object:
+        """A value that nobody here declares."""
+        try:
+            value = self.yaml.construct_object(node, deep=True)
+            json.dumps(value)
+        except Exception:  # as in `_scalar`
+            raise self._wrong(node, key, "a value that JSON has") from None
+        return value
 
     def _list(self, kind: Any, node: yaml.Node, key: str, form: Form | None) -> tuple[object, ...]:
         if not isinstance(node, yaml.SequenceNode):

@@ -16,8 +16,9 @@ from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, machine, secrets
 from tasks.infrastructure import stage as infrastructure
+from tasks.required_roles import accept
 from tasks.server import certificates, ledger, renewal
-from tasks.settings import flat, plain
+from tasks.settings import flat, plain, required_roles
 
 if TYPE_CHECKING:
     from tasks.infrastructure.hosts import MachineFacts
@@ -34,9 +35,15 @@ def roles(run: Run, name: str | None = None) -> tuple[str, ...]:
     return ("provisioning_started", "packages", *of_profile, "provisioning_finished")
 
 
+def folders(run: Run) -> list[str]:
+    """The folders of these roles that are the repository's: `parts` has the others."""
+    return [f"roles/{each}" for each in roles(run) if each not in required_roles(run.root)]
+
+
 def parts(run: Run) -> dict[str, object]:
-    """The settings that this stage reads, by name."""
+    """The settings that this stage reads, by name, and the roles of others. Raises RoleNotFetched."""
     return {
+        **{f"role {name}": digest for name, digest in accept(run.root).items()},
         **{f"server.{name}": value for name, value in flat(run.environment.server).items()},
         "infrastructure.ssh_from": list(run.environment.infrastructure.ssh_from),
         "infrastructure.http_from": list(run.environment.infrastructure.http_from),
@@ -117,6 +124,7 @@ def variables(run: Run) -> dict[str, Any]:
     return {
         "server_roles": list(run.profile.server.roles),
         "server_units_elsewhere": [],
+        "server_facts": bool(required_roles(run.root)),
         "server_in_turn": list(run.profile.server.roles) if run.placement.apart else [],
         **{f"{role}_{name}": value for role, name, value in declared(run)},
         **search.variables(run),

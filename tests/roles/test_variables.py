@@ -25,7 +25,13 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 EXPRESSIONS = {"when", "that", "until", "failed_when", "changed_when"}
 """Keys whose values are Jinja without braces."""
-OF_THE_PLAYBOOK = {"server_roles", "server_in_turn", "server_units_elsewhere", "server_services"}
+OF_THE_PLAYBOOK = {
+    "server_facts",
+    "server_roles",
+    "server_in_turn",
+    "server_units_elsewhere",
+    "server_services",
+}
 """Variables that are no role's."""
 
 
