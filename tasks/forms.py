@@ -117,6 +117,17 @@ def _requests(value: str) -> None:
     re.compile(value)
 
 
+def _certificates(value: str) -> None:
+    """Raises ValueError for what has no certificate, or anything beside them that is no comment."""
+    import ssl  # costs start-up time, and most files have none
+
+    found = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", value, re.DOTALL)
+    for each in found:
+        ssl.create_default_context(cadata=each)
+    if not found or "PRIVATE KEY" in value:
+        raise ValueError
+
+
 def _time_zone(value: str) -> None:
     if re.fullmatch(r"\w+(?:[/+-]\w+)*", value) and (ZONES / value).is_file():
         return
@@ -191,6 +202,16 @@ SECRET_PLACE = text(
 URL_PATH = text("a path that begins with /", r"/[!-~]*")
 SIZE = text("a size such as 512M", r"[1-9][0-9]*[kKmMgG]")
 
+ENDPOINT = or_empty(
+    Form(
+        words="an endpoint such as db.example.com:3306",
+        holds=lambda value: (
+            bool(re.fullmatch(rf"{LABEL}(?:\.{LABEL})+:[1-9][0-9]{{0,4}}", value))
+            and int(value.rpartition(":")[2]) < 65536
+        ),
+    )
+)
+
 OF_ROLES = {
     "size such as 512M": SIZE,
     "memory of each such as 512M": dataclasses.replace(SIZE, memory=EACH),
@@ -217,6 +238,8 @@ OF_ROLES = {
             and int(value.rpartition(":")[2]) < 65536
         ),
     ),
+    "endpoint such as db.example.com:3306, or empty": ENDPOINT,
+    "certificates in PEM, or empty": or_empty(readable("certificates in PEM", _certificates)),
     "host such as smtp.example.com, or empty": or_empty(
         text("a host such as smtp.example.com", rf"{LABEL}(?:\.{LABEL})*")
     ),

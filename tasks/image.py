@@ -72,11 +72,11 @@ def paths(run: Run) -> tuple[str, ...]:
 
 def variables(run: Run) -> dict[str, object]:
     """The variables of the playbook: the roles, and what the lists of their packages name."""
-    roles = run.profile.server.roles
+    roles = [each for each in run.profile.server.roles if each not in run.network.absent]
     files = [run.root / "roles" / role / "vars" / "main.yml" for role in roles]
     named = set(re.findall(r"\w+", " ".join(file.read_text() for file in files if file.exists())))
     told = {f"{role}_{name}": value for role, name, value in server.declared(run)}
-    return {"server_roles": list(roles), **{name: told[name] for name in sorted(named & told.keys())}}
+    return {"server_roles": roles, **{name: told[name] for name in sorted(named & told.keys())}}
 
 
 def fingerprint(run: Run) -> str:

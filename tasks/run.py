@@ -112,7 +112,8 @@ class Run:
     def placement(self) -> placement.Placement:
         """Which machines the environment has, and which roles each of them."""
         server = self.profile.server
-        return placement.of(server.roles, server.groups, self.environment.infrastructure.placement)
+        roles = [each for each in server.roles if each not in self.network.absent]
+        return placement.of(roles, server.groups, self.environment.infrastructure.placement)
 
     @cached_property
     def upstream(self) -> Run:
@@ -318,7 +319,8 @@ def environment(
     upstream = file.said.takes_from
     if upstream and upstream not in (others := [each for each in known if each != name]):
         raise file.wrong("takes_from", upstream, "another environment", others)
-    settings.accept_environment(file, roles)
+    beside = [root / "environments" / f"{each}.yml" for each in known if each != name]
+    settings.accept_environment(file, roles, beside)
     pipeline = settings.of_pipeline(root)
     placement.accept(file, groups)
     if any(file.said.place):

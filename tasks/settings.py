@@ -596,8 +596,10 @@ def accept_ssh_from(file: "Read[Environment]", pipeline: Pipeline) -> None:
         raise file.unfit(said, "left out", expected, also="infrastructure")
 
 
-def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> None:
-    """Raises SettingWrong for what does not fit together. `roles`: those that a machine has."""
+def accept_environment(
+    file: "Read[Environment]", roles: RoleSettings = types.MappingProxyType({}), others: Iterable[Path] = ()
+) -> None:
+    """Raises SettingWrong for what does not fit together. `roles`: those that a machine has. `others`: the other environments' files."""
     here, release = file.said.infrastructure, file.said.release
     needed = SYSTEM_GB + RELEASE_GB * (release.keep + 1)  # one more is unpacked beside them
     if here.disk_gb < needed:
@@ -612,7 +614,7 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
         )
         raise file.unfit("infrastructure.spot", "true", expected)
     if here.instances > 1 and "database" in roles:
-        expected = "1: each machine of this profile has a database of its own, so that two would be two shops"
+        expected = "1: each machine of this profile has its own media, jobs and database, so that two would be two shops"
         raise file.unfit("infrastructure.instances", here.instances, expected)
     if (here.ssh_through, file.said.egress) == ("session-manager", "listed"):
         expected = "a jump host or empty: its agent on the machine asks AWS, and egress is listed"
@@ -624,6 +626,7 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
         expected = "false: the profile does not list the role certificates under server.roles"
         raise file.unfit("server.nginx.tls", "true", expected)
     _accept_mail(file)
+    _accept_endpoints(file, roles, others)
     _accept_stores(file)
 
 
@@ -639,6 +642,39 @@ def _accept_mail(file: "Read[Environment]") -> None:
     if relay.get("relay_user") and not relay.get("relay_host"):
         expected = "empty, as there is no relay (server.mail.relay_host)"
         raise file.unfit("server.mail.relay_user", relay["relay_user"], expected)
+
+
+def _accept_endpoints(file: "Read[Environment]", roles: RoleSettings, others: Iterable[Path]) -> None:
+    """One service elsewhere is one environment's, whose hosts reach it directly, and replaces a role as a whole."""
+    said = file.said
+    for role, known in roles.items():
+        named = [name for name, each in known.items() if each.form is forms.ENDPOINT]
+        given = [name for name in named if said.server.roles[role][name]]
+        for name in given:
+            key, value = f"server.{role}.{name}", said.server.roles[role][name]
+            if key not in file.lines:  # a drill and a branch would take the data of others for theirs
+                raise file.unfit(key, value, "given by environments' files, each its own, not by the profile")
+            if said.per_branch:
+                expected = "empty in environments of branches, which would all use the same one"
+                raise file.unfit(key, value, expected, also="per_branch")
+            if said.egress == "listed":
+                expected = "empty where egress is listed: the proxy leads to the web alone"
+                raise file.unfit(key, value, expected, also="egress")
+            if shared := [each.stem for each in others if _says(each, role, value)]:
+                raise file.unfit(key, value, f"another one than that of {shared[0]}, whose data are there")
+        if given and (missing := [name for name in named if name not in given]):
+            expected = f"given, as {given[0]} is: of the services of a role all are elsewhere, or none"
+            raise file.unfit(
+                f"server.{role}.{missing[0]}", "empty", expected, also=f"server.{role}.{given[0]}"
+            )
+
+
+def _says(path: Path, role: str, value: object) -> bool:
+    """Whether another environment's file gives a role this value. What is wrong in that file is refused where it is used."""
+    try:
+        return value in yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)["server"][role].values()  # noqa: S506  a safe one
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return False
 
 
 def _accept_stores(file: "Read[Environment]") -> None:
@@ -807,6 +843,7 @@ TOLD = {
         "signatures",
     ),
     "certificates": ("own", "site"),
+    "endpoints": ("asked", "passwords"),
     "database": ("name", "host", "clients", "user", "password", "password_before"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
     "mail": ("catch", "password", "relay_password"),
@@ -837,10 +874,16 @@ def role(root: Path, name: str) -> Setting:
     path = f"roles/{name}/meta/argument_specs.yml"
     text, document = _parsed(root / path, path, lambda text: (text, yaml.load(text, Loader=LOADER)))  # noqa: S506  a safe one
     spec = _main(path, document)
-    told = TOLD.get(name, ())
+    told = {*TOLD.get(name, ()), *_passwords(name, spec["options"])}
     options = {full.removeprefix(f"{name}_"): (full, each) for full, each in spec["options"].items()}
     keys = {each: _of_option(path, text, *option) for each, option in options.items() if each not in told}
     return Setting(type=Section(keys), help=spec.get("short_description", ""), default=None)
+
+
+def _passwords(role: str, options: Mapping[str, Any]) -> set[str]:
+    """Options of a role that the pipeline tells because no file may say them: those that must be given, and are secret."""
+    secret = (full for full, each in options.items() if each.get("no_log") and each.get("required"))
+    return {full.removeprefix(f"{role}_") for full in secret}
 
 
 def every_role(root: Path) -> Section:

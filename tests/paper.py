@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import yaml
 
+from tasks import endpoints
 from tasks.cloud.caller import Caller
 from tasks.cloud.embedded import client, home
 from tasks.cloud.embedded.home import Home
@@ -20,10 +21,11 @@ from tasks.hosts.hosts import Hosts
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.release.stage import LIVE
 from tests.cloud.embedded.conftest import Server
-from tests.conftest import commit, copy_project
+from tests.conftest import ROOT, commit, copy_project
 
 RUN = "command_line.this_run(Path.cwd())"
 MOTD = "file /etc/motd"
+ASK = (ROOT / endpoints.PROGRAM).read_text()
 
 
 class PaperHosts(Hosts):
@@ -57,7 +59,9 @@ class PaperHosts(Hosts):
         return []
 
     def python(self, host, stage, program):
-        """The digest of what is live, or what `ledger_host` answers for a host that has nothing."""
+        """The digest of what is live, or what `ledger_host` answers for a host that has nothing. Services elsewhere answer it."""
+        if program.endswith(ASK):
+            return "[]"
         if program.endswith(LIVE.partition("{name}")[2]):
             return self.live
         asked = re.search(r'json\.loads\((".*")\)\)\)\)$', program.rstrip().splitlines()[-1])

@@ -38,6 +38,12 @@ class Secrets:
     backup_password_next: str = field(default="", repr=False)
     deploy_key_next: str = field(default="", repr=False)
     deploy_key_before: str = ""
+    others: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What somebody has brought for services elsewhere, by the names that roles give it (meta/network.yml)."""
+
+    def value(self, name: str) -> str:
+        """The secret of that name; empty where there is none."""
+        return str(self.others.get(name, "") or getattr(self, name, ""))
 
 
 def _deploy_key() -> str:
@@ -232,7 +238,8 @@ def known(ssm: Any, folder: str) -> Secrets | None:
 
 
 def _secrets(found: Made) -> Secrets:
-    return Secrets(**{name: found[name] for name in NAMES if name in found})
+    known = {name: found[name] for name in NAMES if name in found}
+    return Secrets(**known, others={name: each for name, each in found.items() if name not in NAMES})
 
 
 def names(ssm: Any, folder: str) -> list[str]:

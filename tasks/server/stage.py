@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tasks import demands, mail, network, placement, search
+from tasks import demands, endpoints, mail, network, placement, search
 from tasks.backup import access
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
@@ -75,6 +75,10 @@ def provision(
     renewal.ensure(run)
     reached, told = hosts.reachable(run, found), variables(run)
     theirs = {each.id: {**beside(run, found, each), **more} for each in found}
+    for host in reached:  # before anything is changed there
+        if asked := theirs[host.name]["endpoints_asked"]:
+            printed = run.hosts.python(host, "server", endpoints.program(run, asked, told))
+            endpoints.accept(run, host.name, printed)
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -91,7 +95,7 @@ def provision(
         roles={each.id: roles(run, each.name) for each in found},
         recorded=recap.recorded,
         seconds=recap.seconds,
-        own=own({**told, **theirs[found[0].id]}),
+        own=own({**told, **theirs[found[0].id]}) | {each: told[each] for each in endpoints.brought(run)},
         settings={
             name: value
             for name, value in parts(run).items()
@@ -140,28 +144,39 @@ def variables(run: Run) -> dict[str, Any]:
 def beside(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> dict[str, Any]:
     """The variables of a host that name the others to it, and what of each other they reach. Raises Misplaced."""
     placement.accept_found(run.placement, [each.name for each in found], "server")
-    place = network.topology(run.placement, [(each.name, each.within) for each in found], [here.within])
-    services = network.told(run.network, place)
+    place = _place(run, found, here)
+    within = reached_from(run, found, here)
     settings = run.environment.infrastructure
+    users = [web_user(run), run.pipeline.name]
     firewall = network.firewall(
         run.network,
         place,
         networks={name: getattr(settings, name) for name in network.OPEN_TO},
-        users=[web_user(run), run.pipeline.name],
+        users=users,
         bucket=run.cloud.bucket_port,
     )
     return {
         **demands.variables(run, machine.memory(run, [each.id for each in found])),
         "proxy_listed": [*_bucket(run), *run.network.listed],
-        "proxy_variables": _proxy(run, services, [each.within for each in found]),
+        "proxy_variables": _proxy(run, within["server_services"], [each.within for each in found]),
         "application_hosts": [{"id": each.id, "address": each.within} for each in found],
         "application_after": network.after(run.network, place, network.APPLICATION),
         "server_roles": list(run.placement.roles[here.name]),
         "server_units_elsewhere": network.elsewhere(run.network, place),
-        "server_services": services,
-        **_database(run, place),
+        **within,
+        "endpoints_asked": endpoints.asked(run, place, users[0]),
         **{f"firewall_{name}": rules for name, rules in firewall.items()},
     }
+
+
+def reached_from(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> dict[str, Any]:
+    """Those of them that say where services are, as a host reaches them. Asks no cloud."""
+    place = _place(run, found, here)
+    return {"server_services": network.told(run.network, place), **_database(run, place)}
+
+
+def _place(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> network.Topology:
+    return network.topology(run.placement, [(each.name, each.within) for each in found], [here.within])
 
 
 def _bucket(run: Run) -> list[str]:
@@ -232,6 +247,8 @@ def _application(run: Run) -> dict[str, Any]:
         roles -= {"nginx"}
     if not mail.caught(run):
         roles -= {mail.ROLE}
+    if "database_password" in endpoints.brought(run):
+        roles -= {"database"}
     known = secrets.ensure(ssm, run.secrets_folder, roles)
     site, ordered = "", renewal.wanted(run) and not known.certificate
     if ordered:
@@ -246,6 +263,8 @@ def _application(run: Run) -> dict[str, Any]:
             now=run.clock.now(),
         )
     return {
+        **(passwords := endpoints.passwords(run, known.value)),
+        "endpoints_passwords": passwords,
         "application_name": name,
         "application_user": name,
         "application_web_user": web_user(run),

@@ -81,6 +81,13 @@ def read_by(role):
     return read(documents(role)).union(*(names(path.read_text()) for path in templates))
 
 
+def read_by_the_network(role):
+    """Options by which its network.yml says where a service is."""
+    file = ROOT / "roles" / role / "meta" / "network.yml"
+    said = yaml.safe_load(file.read_text()).get("listens", ()) if file.exists() else ()
+    return {f"{role}_{each['endpoint']}" for each in said if "endpoint" in each}
+
+
 def read_by_profiles():
     return set().union(*(names(path.read_text()) for path in ROOT.glob("applications/*/*.j2")))
 
@@ -134,7 +141,8 @@ def test_a_role_with_variables_lists_its_packages():
 
 
 def test_a_declared_variable_is_read():
-    assert set().union(read_by_profiles(), *map(read_by, ROLES)) >= DECLARED
+    of_roles = (*map(read_by, ROLES), *map(read_by_the_network, ROLES))
+    assert set().union(read_by_profiles(), *of_roles) >= DECLARED
 
 
 @pytest.mark.promise("a-default-is-a-setting")

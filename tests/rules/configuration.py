@@ -76,6 +76,8 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "database_clients": ["localhost"],
         "database_password": "password",
         "database_password_before": "",
+        "redis_sessions_password": "",
+        "redis_cache_password": "",
         "shared_crypt_key": "key",
         "search_password": "password",
         "search_stand_in": True,

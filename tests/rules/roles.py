@@ -207,6 +207,7 @@ SECRET = {
     *("backup_password", "backup_key_secret"),
     *("certificates_site", "nginx_visitor"),
     *("mail_password", "mail_relay_password"),
+    *("redis_sessions_password", "redis_cache_password", "endpoints_passwords"),
 }
 """Options that carry a password, a key, or an address with a signature."""
 
@@ -531,7 +532,8 @@ def _again(handler: Task, handlers: Mapping[str, Task]) -> bool:
             return "'mariadb'" in str(handler.arguments.get("argv"))
         return bool(
             re.search(
-                r"'(reload|try-reload-or-restart|restart|stop|--load)'", str(handler.arguments.get("argv"))
+                r"'(reload|try-reload-or-restart|restart|stop|--load|update-ca-certificates)'",
+                str(handler.arguments.get("argv")),
             )
         )
     if handler.arguments.get("state") == "stopped":  # what is no longer listed must not start again
