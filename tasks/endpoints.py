@@ -102,11 +102,15 @@ def program(run: Run, asked: list[dict[str, Any]], variables: Mapping[str, Any])
         "passwords": variables["endpoints_passwords"],
         "authorities": variables.get("endpoints_authorities", ""),
         "provisioned": False,
+        "live": f"{variables['application_path']}/current",
     }
     return f"TOLD = {json.dumps(told)!r}\n{(run.root / PROGRAM).read_text()}"
 
 
 def accept(run: Run, host: str, printed: str) -> None:
     """Raises EndpointUnusable for the problems that a host has printed."""
-    if problems := json.loads(printed.splitlines()[-1]):
+    found = json.loads(printed.splitlines()[-1])
+    for note in found["notes"]:
+        run.console.say("server")(f"{note}, as {host} sees it")
+    if problems := found["problems"]:
         raise EndpointUnusable(problem="; ".join(problems), host=host, environment=run.environment_name)

@@ -72,7 +72,7 @@ def paths(run: Run) -> tuple[str, ...]:
 
 def variables(run: Run) -> dict[str, object]:
     """The variables of the playbook: the roles, and what the lists of their packages name."""
-    roles = [each for each in run.profile.server.roles if each not in run.network.absent]
+    roles = list(run.profile.server.roles)  # one image for all, wherever their services are
     files = [run.root / "roles" / role / "vars" / "main.yml" for role in roles]
     named = set(re.findall(r"\w+", " ".join(file.read_text() for file in files if file.exists())))
     told = {f"{role}_{name}": value for role, name, value in server.declared(run)}
@@ -205,7 +205,12 @@ def _builder(run: Run) -> Run:
         disk_gb=BAKE_GB,
     )
     environment = dataclasses.replace(
-        run.environment, per_branch=False, host_name="", stores={}, infrastructure=lone
+        run.environment,
+        per_branch=False,
+        host_name="",
+        stores={},
+        stages=("infrastructure",),  # no server: nobody brings this identity a password
+        infrastructure=lone,
     )
     return dataclasses.replace(run, environment=environment, environment_name=NAME)
 

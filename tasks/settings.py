@@ -657,6 +657,14 @@ def _accept_endpoints(file: "Read[Environment]", roles: RoleSettings, others: It
             if said.per_branch:
                 expected = "empty in environments of branches, which would all use the same one"
                 raise file.unfit(key, value, expected, also="per_branch")
+            if "endpoints" not in roles:
+                expected = (
+                    "empty: the profile does not list the role endpoints, which asks it, under server.roles"
+                )
+                raise file.unfit(key, value, expected)
+            if said.infrastructure.placement:
+                expected = "empty where machines have names: their firewalls change before it is asked"
+                raise file.unfit(key, value, expected, also="infrastructure.placement")
             if said.egress == "listed":
                 expected = "empty where egress is listed: the proxy leads to the web alone"
                 raise file.unfit(key, value, expected, also="egress")

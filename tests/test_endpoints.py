@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import socketserver
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -96,7 +98,6 @@ def test_a_service_elsewhere_is_on_no_host_and_has_a_way_out_and_no_other(run):
     here = server.roles(run, "")
     assert {"mariadb", "redis"}.isdisjoint(here)
     assert {"database", "search", "mail", "endpoints"} <= set(here)
-    assert {"mariadb", "redis"}.isdisjoint(image.variables(run)["server_roles"])
     assert not {"mariadb", "redis"} & {name.split("_")[0] for name in demands.variables(run, 4096)}
     place = network.topology(run.placement, [("", "10.0.0.1")], ["10.0.0.1"])
     gone = {"mariadb.service", "redis-server.service", "redis-server@cache.service"}
@@ -148,6 +149,30 @@ def test_a_profile_names_no_endpoint(checkout):
         SettingWrong, match=r"server\.mariadb\.endpoint: should be given by environments' files"
     ):
         command_line.read(staging(checkout, ""), {"environment": "staging"})
+
+
+def test_the_same_image_serves_with_an_endpoint_and_is_made_without_its_password(run, checkout):
+    own = command_line.read(checkout, {"environment": "testing", "branch": checkout.parent.name})
+    assert image.variables(run) == image.variables(own)
+    assert "mariadb" in image.variables(run)["server_roles"]
+    assert not image._builder(run).environment.has("server")
+
+
+def test_an_endpoint_is_of_environments_whose_machines_have_no_names(checkout):
+    path = checkout / "environments" / "staging.yml"
+    placement = "infrastructure:\n  placement: {web: [ingress, cache, app], data: [data]}\n"
+    path.write_text(path.read_text().replace("infrastructure:\n", placement, 1))
+    with pytest.raises(
+        SettingWrong, match=r"server.mariadb.endpoint: should be empty where machines have names"
+    ):
+        command_line.read(staging(checkout, f"server: {{{DATABASE}}}"), {"environment": "staging"})
+
+
+def test_a_profile_whose_hosts_ask_nothing_has_no_endpoint(checkout):
+    path = checkout / "applications" / "magento2" / "profile.yml"
+    path.write_text(re.sub(r"\n    endpoints:.*", "", path.read_text()))
+    with pytest.raises(SettingWrong, match="the profile does not list the role endpoints"):
+        command_line.read(staging(checkout, f"server: {{{DATABASE}}}"), {"environment": "staging"})
 
 
 def test_without_an_endpoint_everything_is_on_the_hosts(checkout):
@@ -376,7 +401,7 @@ def elsewhere():
         yield found
 
 
-def ask(authorities, provisioned=True, password=PASSWORD, **said):
+def ask(authorities, provisioned=True, password=PASSWORD, live="/no/live", client="/no/client", **said):
     """What the role's program says of one service."""
     about = {
         "service": "redis.cache",
@@ -392,12 +417,19 @@ def ask(authorities, provisioned=True, password=PASSWORD, **said):
         "passwords": {"x": password},
         "authorities": authorities,
         "provisioned": provisioned,
+        "live": str(live),
     }
-    program = f"TOLD = {json.dumps(told)!r}\n{(ROOT / endpoints.PROGRAM).read_text()}"
+    text = (ROOT / endpoints.PROGRAM).read_text().replace("TRIES, PAUSE = 3, 1", "TRIES, PAUSE = 3, 0.01")
+    text = text.replace("/etc/database_copy.cnf", str(client))
+    program = f"TOLD = {json.dumps(told)!r}\n{text}"
     ran = subprocess.run([sys.executable, "-IS", "-"], input=program, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert password not in ran.stdout
-    return " ".join(json.loads(ran.stdout))
+    found = json.loads(ran.stdout)
+    assert not found["notes" if about["secret"] else "problems"], (
+        "what needs no password keeps no host from a provisioning"
+    )
+    return " ".join(found["problems"] + found["notes"])
 
 
 @pytest.mark.promise("a-service-is-a-role-or-an-endpoint")
@@ -425,6 +457,46 @@ def test_a_service_that_does_not_answer_as_it_should_is_named_and_its_password_i
         (trusted, {**redis, "host": "no.such.invalid"}, "cannot be used: "),
     ):
         assert problem in ask(authorities, **said)
+
+
+def test_a_live_release_is_not_moved_to_a_database_without_its_data(elsewhere, tmp_path):
+    def said(live=ROOT, **more):
+        return ask(elsewhere.ca.read_text(), speaks="mysql", port=elsewhere.sql, live=live, **more)
+
+    def sql(text):
+        command = ["mariadb", "--user=root", f"--socket={elsewhere.ca.with_name('s')}", "shop"]
+        subprocess.run(command, input=text, text=True, check=True)
+
+    sql("DROP DATABASE shop; CREATE DATABASE shop")
+    client = tmp_path / "client.cnf"
+    assert "it has no tables, and the live release" in said()
+    client.write_text(f"[client]\nhost = other.example.com\nport = {elsewhere.sql}\n")
+    assert "it has no tables" in said(client=client), "from one endpoint to another"
+    client.write_text(f"[client]\nhost = 127.0.0.1\nport = {elsewhere.sql}\n")
+    assert said(client=client) == "", "it is where it was"
+    assert said(live="/no/live") == ""
+    sql("CREATE TABLE moved (a INT)")
+    assert said() == ""
+    sql("DROP TABLE moved")
+
+
+def test_a_service_that_answers_a_moment_later_is_waited_for():
+    def serve(late):
+        for left in (2, 1, 0):
+            connection, _ = late.accept()
+            if left:  # it is reset
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                connection.recv(200)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as late:
+        thread = threading.Thread(target=serve, args=[late], daemon=True)
+        thread.start()
+        assert ask("", speaks="http", secret="", port=late.getsockname()[1]) == ""
+        thread.join(10)
+        assert not thread.is_alive(), "it is asked three times"
 
 
 class Relay(socketserver.StreamRequestHandler):
@@ -480,6 +552,7 @@ def test_only_the_firewall_of_earlier_settings_is_waited_for():
     text = (
         (ROOT / endpoints.PROGRAM)
         .read_text()
+        .replace("PAUSE = 3, 1", "PAUSE = 3, 0.01")
         .replace(
             "def wrong",
             "def held(*_, **__):\n    raise OSError(errno.EHOSTUNREACH, 'No route to host')\n\n\nsocket.create_connection = held\n\n\ndef wrong",
@@ -489,26 +562,34 @@ def test_only_the_firewall_of_earlier_settings_is_waited_for():
 
     def said(firewall, provisioned):
         told = {
-            "asked": [{"service": "a", "speaks": "redis", "host": "b", "port": 1, "as": "root"}],
+            "asked": [
+                {"service": "a", "secret": "x", "speaks": "redis", "host": "b", "port": 1, "as": "root"}
+            ],
             "authorities": "",
             "provisioned": provisioned,
+            "live": "/no/live",
         }
         program = f"TOLD = {json.dumps(told)!r}\n{text.replace('/etc/nftables.conf', firewall)}"
         return subprocess.run(
             [sys.executable, "-IS", "-"], input=program, capture_output=True, text=True, check=True
         ).stdout
 
-    assert said(str(ROOT / "README.md"), False) == "[]\n"
+    assert said(str(ROOT / "README.md"), False) == '{"problems": [], "notes": []}\n'
     assert (
         said(str(ROOT / "README.md"), True)
         == said("/no/file", False)
-        == '["a at b:1 cannot be used: No route to host"]\n'
+        == '{"problems": ["a at b:1 cannot be used: No route to host"], "notes": []}\n'
     )
 
 
 def played(told, tmp_path):
     """What Ansible says of the role on this machine."""
-    told = {"ansible_python_interpreter": sys.executable, "endpoints_authorities": "", **told}
+    told = {
+        "ansible_python_interpreter": sys.executable,
+        "endpoints_authorities": "",
+        "application_path": "/srv/none",
+        **told,
+    }
     tasks = [{"ansible.builtin.include_role": {"name": "endpoints", "tasks_from": "main"}}]
     (tmp_path / "play.yml").write_text(
         json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks, "vars": told}])
@@ -614,12 +695,68 @@ def test_the_database_is_copied_and_brought_back_over_it(elsewhere, client, tmp_
     assert (tmp_path / "aside").stat().st_size
 
 
+MADE = """DROP DATABASE shop; CREATE DATABASE shop; USE shop;
+CREATE USER IF NOT EXISTS own@localhost;
+CREATE TABLE a (b TEXT);
+INSERT INTO a VALUES ('x\\nCREATE DEFINER=`root`@`localhost` PROCEDURE \\n/*!50003 CREATE*/ /*!50017 DEFINER=`u`@`h`*/ /*!50003 TRIGGER ');
+CREATE DEFINER=own@localhost TRIGGER t BEFORE INSERT ON a FOR EACH ROW SET NEW.b = CONCAT(NEW.b, '!');
+CREATE DEFINER=own@localhost VIEW v AS SELECT b FROM a;
+CREATE DEFINER=own@localhost PROCEDURE p() SELECT 1;
+CREATE DEFINER=own@localhost FUNCTION f() RETURNS INT RETURN 2;
+CREATE DEFINER=own@localhost EVENT e ON SCHEDULE EVERY 1 YEAR DO SELECT 1;
+"""
+DEFINERS = """SELECT CONCAT(MIN(d), ' ', MAX(d), ' ', COUNT(*)) FROM (
+SELECT definer d FROM information_schema.triggers WHERE trigger_schema = 'shop'
+UNION ALL SELECT definer FROM information_schema.views WHERE table_schema = 'shop'
+UNION ALL SELECT definer FROM information_schema.routines WHERE routine_schema = 'shop'
+UNION ALL SELECT definer FROM information_schema.events WHERE event_schema = 'shop') AS every"""
+
+
+@pytest.mark.promise("backups-work-over-an-endpoint")
+def test_a_copy_is_brought_back_where_the_user_is_another(elsewhere, client, tmp_path):
+    """From a host's own database to an endpoint, and back."""
+    root = ["--user=root", f"--socket={elsewhere.ca.with_name('s')}"]
+
+    def sql(text):
+        command = ["mariadb", *root, "--batch", "--skip-column-names", "--raw", "shop"]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+    sql(MADE)
+    everything = ["--routines", "--triggers", "--events", "--add-drop-database", "--databases", "shop"]
+    old = subprocess.run(["mariadb-dump", *root, *everything], capture_output=True, check=True).stdout
+    assert old.count(b"DEFINER=`own`@`localhost`") >= 5, "as of a host, by a pipeline before this one"
+    (tmp_path / "old.sql").write_bytes(old)
+    kept = sql("SELECT b FROM a")
+    sql("DROP DATABASE shop; CREATE DATABASE shop")
+    there = rendering_of_the_copy(elsewhere).replace("/etc/database_copy.cnf", str(client()))
+    here = there.replace(f" --defaults-extra-file={client()}", " ".join(["", *root]))
+    here = here.replace("definers ''", "definers '`own`@`localhost`'")
+    for program, file, definer in ((there, "old.sql", "shop@%"), (here, "new.sql", "own@localhost")):
+        (tmp_path / "copy").write_text(program)
+        command = ["bash", tmp_path / "copy", "restore", tmp_path / file, tmp_path / "aside"]
+        back = subprocess.run(command, capture_output=True, text=True)
+        assert back.returncode == 0, back.stderr
+        assert sql(DEFINERS) == f"{definer} {definer} 5\n"
+        assert sql("SELECT b FROM v") == kept
+        assert (
+            sql(
+                "INSERT INTO a VALUES ('y'); SELECT b FROM a WHERE b LIKE 'y%'; DELETE FROM a WHERE b LIKE 'y%'"
+            )
+            == "y!\n"
+        )
+        new = subprocess.run(["bash", tmp_path / "copy", "dump"], capture_output=True, check=True).stdout
+        assert b"DEFINER=`shop`@" not in new
+        (tmp_path / "new.sql").write_bytes(new)
+    sql("DROP DATABASE shop; CREATE DATABASE shop")
+
+
 def rendering_of_the_copy(elsewhere):
     told = variables(elsewhere, database_name="shop")
     said = rendering.value(
         (ROOT / "roles/database/vars/main.yml")
         .read_text()
         .partition("__database_server:")[2]
+        .partition("\n")[0]
         .strip()
         .strip('"')
         .removeprefix("{{")
@@ -629,7 +766,11 @@ def rendering_of_the_copy(elsewhere):
     )
     assert said.strip() == "--defaults-extra-file=/etc/database_copy.cnf"
     return configuration.template(
-        ROOT, "roles/database/templates/database_copy.j2", **told, __database_server=said
+        ROOT,
+        "roles/database/templates/database_copy.j2",
+        **told,
+        __database_server=said,
+        __database_definer="",
     )
 
 
@@ -691,4 +832,6 @@ def test_another_application_of_php_does_too(elsewhere, tmp_path):
 
     assert said(elsewhere.ca) == "TLSv1.3"
     assert said(CA) == "refused"
+    slashes = configuration.template(ROOT, "applications/php/env.j2", **{**told, "database_password": "a/b"})
+    assert "//shop:a%2Fb@127" in slashes, "a / ends what comes before the host"
     assert f"@127.0.0.1:{elsewhere.sql}/shop?" in text

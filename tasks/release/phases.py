@@ -525,7 +525,9 @@ class HostRelease:
         return found
 
     def installs(self) -> bool:
-        """Whether the application is to be installed."""
+        """Whether the application is to be installed: never where a release is live, whose database is then another one."""
+        if self.linked("current"):
+            return False
         said = self.profile.get("install")
         return bool(said) and self.asks(
             said["interpreter"], said["due_exit"], self.plan["scripts"][said["due"]]

@@ -322,6 +322,10 @@ def trial(settings, when):
 
     Raises Refused where it is not what was backed up.
     """
+    if settings.database and not shutil.which("mariadbd"):
+        raise Refused(
+            "this host has no database server to try a backup in, as its database is elsewhere: doit drill"
+        )
     begun = time.monotonic()
     shutil.rmtree(settings.trial, ignore_errors=True)  # of one that was killed
     fetched = f"{settings.trial}/fetched"

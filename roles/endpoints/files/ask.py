@@ -1,4 +1,4 @@
-"""ask: on a host: asks each service that is elsewhere, as the user that will, by TLS. It prints what is wrong with each, without a password."""
+"""ask: on a host: asks each service that is elsewhere, as the user that will, by TLS. It prints what is wrong with them, without a password: problems, and notes of what is not asked for its password."""
 
 import contextlib
 import errno
@@ -10,8 +10,11 @@ import smtplib
 import socket
 import ssl
 import struct
+import time
 
 SECONDS = 5
+TRIES, PAUSE = 3, 1
+CLIENT = "/etc/database_copy.cnf"  # of roles/database, where the database is not on this host
 FIREWALL = "/etc/nftables.conf"
 told = json.loads(TOLD)  # noqa: F821  a line before this program
 context = ssl.create_default_context()
@@ -63,6 +66,26 @@ def mysql(connection, each):
         answer = packet()
     if answer[0] == 0xFF:
         raise ValueError(f"it answers: {answer[9:].decode(errors='replace')}")
+    if answer[0] == 0 and moves(each):
+        send(0, b"\3SELECT 1 FROM information_schema.tables WHERE table_schema = '%b' LIMIT 1" % user)
+        sequence = [packet() for _ in range(4)]  # one column, what it is, an end, a row or the end of all
+        if sequence[3][0] == 0xFE:
+            raise ValueError(
+                f"it has no tables, and the live release {told['live']} has its data in another database:"
+                " close the site and copy them to it (docs/server.md, Data are not moved)"
+            )
+
+
+def moves(each):
+    """Whether a release is live whose database is another one than this."""
+    if not os.path.lexists(told["live"]):
+        return False
+    try:
+        with open(CLIENT) as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return True
+    return not {f"host = {each['host']}", f"port = {each['port']}"} <= set(lines)
 
 
 def redis(connection, each):
@@ -115,7 +138,10 @@ def user(name):
 
 
 def wrong(each):
-    """What is wrong with a service; empty if nothing is, or if only the firewall of earlier settings is in between."""
+    """What is wrong with a service; empty if nothing is, or if only the firewall of earlier settings is in between.
+
+    Raises OSError where it may answer a moment later.
+    """
     host = each["host"].rpartition("://")[2]
     try:
         with user(each["as"]):
@@ -129,15 +155,29 @@ def wrong(each):
         held = problem.errno in (errno.EHOSTUNREACH, errno.EACCES) and os.path.exists(FIREWALL)
         if held and not told["provisioned"]:
             return ""  # the role asks again behind the firewall of these settings
-        return problem.strerror or str(problem)
+        raise
     except (ValueError, IndexError, smtplib.SMTPException) as problem:
         return str(problem)
     return ""
 
 
-problems = []
+def patiently(each):
+    """The same, of a service that is asked several times."""
+    left = TRIES
+    while True:
+        try:
+            return wrong(each)
+        except OSError as problem:
+            left -= 1
+            if not left:
+                return problem.strerror or str(problem)
+            time.sleep(PAUSE)
+
+
+found = {"problems": [], "notes": []}
 for each in told["asked"]:
-    if problem := wrong(each):
-        port = f":{each['port']}"
-        problems.append(f"{each['service']} at {each['host']}{port} cannot be used: {problem}")
-print(json.dumps(problems))
+    if problem := patiently(each):
+        # hosts live without a relay or a search engine for a while, and are not kept from a provisioning
+        kind = "problems" if each["secret"] else "notes"
+        found[kind].append(f"{each['service']} at {each['host']}:{each['port']} cannot be used: {problem}")
+print(json.dumps(found))
