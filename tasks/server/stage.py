@@ -69,8 +69,9 @@ def provision(
 ) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines.
 
-    `more`: variables that a host of another kind has in place of those of the settings.
+    `more`: variables that a host of another kind has in place of those of the settings. Raises RoleNotFetched.
     """
+    accept(run.root)  # what is noted of the play below names them
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     renewal.ensure(run)
     reached, told = hosts.reachable(run, found), variables(run)
