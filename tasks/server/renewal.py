@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from doit import Globals
 
-from tasks import boundary
 from tasks.bucket.lease import Lease
-from tasks.cloud.errors import denied
+from tasks.cloud.errors import denied, refusal_of
 from tasks.infrastructure import hosts, name_servers, secrets
 from tasks.process import children
 from tasks.refusal import Refusal
@@ -130,7 +129,7 @@ def ensure(run: Run, look: Look = name_servers.texts) -> None:
         if useless(run, found):
             raise said from None
         run.console.event(STAGE, "no other certificate was ordered, so hosts keep the one that there is:")
-        run.console.line(boundary.told(said).text)
+        run.console.line(str(said if isinstance(said, Refusal) else refusal_of(said) or repr(said)))
 
 
 def order(run: Run, share: float, look: Look = name_servers.texts, *, anew: bool = False) -> str:
