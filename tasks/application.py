@@ -30,6 +30,7 @@ OWN = (
     "requirements-mutate.lock",
     "requirements-new.lock",
     "requirements-test.lock",
+    "requirements.yml",
     # what CI and checks read: no server does
     ".ansible-lint",
     ".ci",

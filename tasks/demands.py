@@ -78,6 +78,7 @@ def _said(run: Run, what: str) -> dict[tuple[str, str], str]:
     return {
         (role, name): str(said[role][name])
         for role, settings in run.profile.settings.items()
+        if role not in run.network.absent
         for name, each in settings.items()
         if each.form and each.form.memory == what
         if what == KEPT or said[role][name] != each.default  # a default is no wish

@@ -92,6 +92,7 @@ def all_settings() -> str:
     for title, kind in (
         ("pipeline.yml", settings.Pipeline),
         ("environments/NAME.yml", settings.Environment),
+        (settings.REQUIREMENTS, settings.Requirements),
     ):
         lines += [f"## {title}\n", *HEAD, *_rows(kind), ""]
     return "\n".join(lines)

@@ -117,6 +117,17 @@ def _requests(value: str) -> None:
     re.compile(value)
 
 
+def _certificates(value: str) -> None:
+    """Raises ValueError for what has no certificate, or anything beside them that is no comment."""
+    import ssl  # costs start-up time, and most files have none
+
+    found = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", value, re.DOTALL)
+    for each in found:
+        ssl.create_default_context(cadata=each)
+    if not found or "PRIVATE KEY" in value:
+        raise ValueError
+
+
 def _time_zone(value: str) -> None:
     if re.fullmatch(r"\w+(?:[/+-]\w+)*", value) and (ZONES / value).is_file():
         return
@@ -164,6 +175,9 @@ ROLE = text(
 )
 REPOSITORY = text("a name without spaces, quotes and wildcards", r"[A-Za-z0-9{}][A-Za-z0-9{}./_-]*")
 UUID = text("a UUID", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ROLE_NAME = text("a role's name of lower-case letters, digits and underscores", r"[a-z][a-z0-9_]*")
+ROLE_VERSION = text("a version such as 1.2.0, in quotes", r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+SHA256 = text("a SHA-256 of 64 lower-case hex digits, in quotes", r"[0-9a-f]{64}")
 USER = text("the name of a system user", r"[a-z_][a-z0-9_-]{0,31}")
 MAIL = text("a mail address", r"[^@\s]+@[^@\s]+")
 INSTANCE = text("an instance's id such as i-0123456789abcdef0", r"i-[0-9a-f]{8,17}")
@@ -187,6 +201,16 @@ SECRET_PLACE = text(
 )
 URL_PATH = text("a path that begins with /", r"/[!-~]*")
 SIZE = text("a size such as 512M", r"[1-9][0-9]*[kKmMgG]")
+
+ENDPOINT = or_empty(
+    Form(
+        words="an endpoint such as db.example.com:3306",
+        holds=lambda value: (
+            bool(re.fullmatch(rf"{LABEL}(?:\.{LABEL})+:[1-9][0-9]{{0,4}}", value))
+            and int(value.rpartition(":")[2]) < 65536
+        ),
+    )
+)
 
 OF_ROLES = {
     "size such as 512M": SIZE,
@@ -214,6 +238,8 @@ OF_ROLES = {
             and int(value.rpartition(":")[2]) < 65536
         ),
     ),
+    "endpoint such as db.example.com:3306, or empty": ENDPOINT,
+    "certificates in PEM, or empty": or_empty(readable("certificates in PEM", _certificates)),
     "host such as smtp.example.com, or empty": or_empty(
         text("a host such as smtp.example.com", rf"{LABEL}(?:\.{LABEL})*")
     ),

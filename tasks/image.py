@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,13 +16,12 @@ from tasks.cloud.errors import already
 from tasks.digest import Digest
 from tasks.graph.stage import Outcome
 from tasks.infrastructure import apply as ec2
-from tasks.infrastructure import find, hosts, images, machine, memory, waiting
+from tasks.infrastructure import hosts, images, machine, throw_away, waiting
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.apply import ChangeRefused
-from tasks.infrastructure.plan import Change, teardown_plan
 from tasks.process import children
-from tasks.process.children import Cancelled
 from tasks.server import stage as server
+from tasks.settings import required_roles
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -38,8 +36,6 @@ BAKE_GB = 10
 """GB of the throw-away host's disk: the least that a machine of the settings may have."""
 PATIENCE = 1800.0
 """Seconds for the cloud to copy a disk."""
-LAST_MOMENT = 3.0
-"""Seconds that an interrupted bake has to remove its host; the next bake removes what is left."""
 SPENT = ("failed", "error", "invalid", "deregistered")
 """States of an image from which no machine can start any more."""
 
@@ -68,17 +64,19 @@ def paths(run: Run) -> tuple[str, ...]:
     """The files that an image is made from."""
     return (
         "playbooks/image.yml",
-        *(f"roles/{role}" for role in ("image", "packages", *run.profile.server.roles)),
+        "roles/image",
+        "roles/packages",
+        *(f"roles/{role}" for role in run.profile.server.roles if role not in required_roles(run.root)),
     )
 
 
 def variables(run: Run) -> dict[str, object]:
     """The variables of the playbook: the roles, and what the lists of their packages name."""
-    roles = run.profile.server.roles
+    roles = [each for each in run.profile.server.roles if each not in run.network.absent]
     files = [run.root / "roles" / role / "vars" / "main.yml" for role in roles]
     named = set(re.findall(r"\w+", " ".join(file.read_text() for file in files if file.exists())))
     told = {f"{role}_{name}": value for role, name, value in server.declared(run)}
-    return {"server_roles": list(roles), **{name: told[name] for name in sorted(named & told.keys())}}
+    return {"server_roles": roles, **{name: told[name] for name in sorted(named & told.keys())}}
 
 
 def fingerprint(run: Run) -> str:
@@ -247,22 +245,7 @@ def _await(run: Run, id: str) -> None:
 
 
 def _end(builder: Run) -> None:
-    """Remove the host and all that belongs to it; after an interruption, for `LAST_MOMENT` seconds."""
-    deadline = time.monotonic() + LAST_MOMENT
-    while changes := _left(builder):
-        for change in changes:
-            builder.console.event(NAME, str(change))
-            with contextlib.suppress(Cancelled):
-                ec2.apply(builder, change)
-        if children.cancelled() and time.monotonic() > deadline:
-            return
-        time.sleep(waiting.POLL if children.cancelled() else 0)
-    memory.forget(builder.store, builder.identity, memory.version(builder.store, builder.identity))
-
-
-def _left(builder: Run) -> list[Change]:
-    found = find.everything(builder)
-    return teardown_plan(builder.name, builder.pipeline.dns_zone, found)
+    throw_away.end(builder, NAME)
 
 
 def _sweep(run: Run) -> int:

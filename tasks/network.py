@@ -42,7 +42,17 @@ class Listener:
         "settings whose networks may reach it; beside them only the roles that connect to it", ()
     )
     when: str = setting("the role's option that must be set, else nothing listens; empty: always", "")
-    endpoint: str = setting("the role's option that may name another host, which has the service then", "")
+    endpoint: str = setting(
+        "the role's option that may name another host, or HOST:PORT, which has the service then", ""
+    )
+    secret: str = setting(
+        "the secret with which clients log in to that host: somebody brings it, and the variable of its name has it; empty: none",
+        "",
+    )
+    speaks: str = setting(
+        "how that host is asked whether it answers, a function of roles/endpoints/files/ask.py; empty: it is not asked",
+        "",
+    )
     unit: str = setting("the systemd unit that listens", "")
     udp: bool = setting("whether it listens on the port's UDP as well", False)
     egress: Literal["", "listed"] = setting("only where the environment's egress is so; empty: always", "")
@@ -94,7 +104,10 @@ class NetworkFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A port that somebody listens on. `clients`: who connects, each with the role that does; `host`: the one elsewhere that has it."""
+    """A port that somebody listens on. `clients`: who connects, each with the role that does; `host`: the one elsewhere that has it.
+
+    `endpoint`: the role's option that may name that host; `secret` and `speaks`: how clients log in there, and what is spoken.
+    """
 
     role: str
     name: str
@@ -102,6 +115,9 @@ class Service:
     open_to: tuple[str, ...]
     unit: str
     host: str = ""
+    endpoint: str = ""
+    secret: str = ""
+    speaks: str = ""
     clients: tuple[tuple[str, Connection], ...] = ()
     protocols: tuple[str, ...] = ("tcp",)
     group: str = ""
@@ -133,6 +149,14 @@ class Network:
     services: tuple[Service, ...]
     outward: tuple[tuple[str, Connection], ...]
     listed: tuple[str, ...] = ()
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """Roles that no machine has: other hosts have all of their services, and they connect to nothing themselves."""
+        needed = {client for each in self.services for client, _ in each.clients}
+        needed |= {client for client, _ in self.outward}
+        needed |= {each.role for each in self.services if not each.host}
+        return frozenset(each.role for each in self.services) - needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,17 +232,26 @@ def _service(listed: _Listed, name: str, root: Path, number: int) -> Service:
         raise listed.file.unfit(f"{key}.port", said.port, "the port, or `port_option` in its place", also=key)
     _is_set(listed, name, root, f"{key}.port_option", said.port_option)
     _is_set(listed, name, root, f"{key}.endpoint", said.endpoint)
-    host = str(listed.options.get(said.endpoint, ""))
+    host, port = _endpoint(str(listed.options.get(said.endpoint, "")))
     return Service(
         role=name,
         name=said.name,
-        port=said.port or int(str(listed.options.get(said.port_option, 0))),
+        port=port or said.port or int(str(listed.options.get(said.port_option, 0))),
         open_to=said.open_to,
         unit=said.unit,
         host="" if host in HERE or _is_loopback(host) else host,
+        endpoint=said.endpoint,
+        secret=said.secret,
+        speaks=said.speaks,
         protocols=("tcp", "udp") if said.udp else ("tcp",),
         group=listed.group(said.group),
     )
+
+
+def _endpoint(said: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT; 0 where it names no port."""
+    host, _, port = said.rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else (said, 0)
 
 
 def _is_loopback(host: str) -> bool:
@@ -373,6 +406,7 @@ def told(network: Network, place: Topology) -> dict[str, dict[str, dict[str, obj
             "address": place.nearest(each)[0],
             "addresses": place.addresses(each),
             "here": place.serves(each),
+            "elsewhere": bool(each.host),
             "clients": place.clients(each),
             "unit": each.unit,
         }

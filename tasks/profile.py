@@ -111,6 +111,9 @@ class Serving:
         "roles that may have a machine of their own, by the group's name; the others are on every machine: `infrastructure.placement` says which groups are where",
         {},
     )
+    tried_with: Words = setting(
+        "those of `roles` without which a backup cannot be tried on a host of its own: `doit drill`", ()
+    )
     connects: tuple[Connection, ...] = setting(
         "what the application connects to, as its user: `users` and `when` are for roles", ()
     )
@@ -390,6 +393,9 @@ def check_names(file: Read[ProfileFile]) -> None:
         above.append(layer.name)
     for path, names in said.stamps.items():
         _check_list(file, f"stamps.{path}", names, "a layer", above)
+    _check_list(
+        file, "server.tried_with", said.server.tried_with, "a role of server.roles", said.server.roles
+    )
     for name, grouped in said.server.groups.items():
         _check_list(file, f"server.groups.{name}", grouped, "a role of server.roles", said.server.roles)
     placeholders = list(dict.fromkeys(name for layer in said.layers for name in layer.for_each))

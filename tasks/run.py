@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tasks.process.threads import Threads
 
 DEFAULT_ENVIRONMENT = "testing"
+DRILL = "drill-"
+"""How the identity of a restore drill's throw-away host begins; behind it stands the environment's."""
 AUTHORITY = "-authority"
 """How the folder of an authority ends, and no environment's."""
 
@@ -61,7 +63,7 @@ class Run:
 
     `id`: names the run in its lease, records and processes. `who`: the person who runs it, for display. `variables`: the
     `name=value` on the command line. `began`: the clock's monotonic time at the start. `named_identity`: of an environment
-    whose branch is not known.
+    whose branch is not known. `expires`: of a throw-away host, when it may be ended by anybody.
     """
 
     root: Path
@@ -81,6 +83,7 @@ class Run:
     clock: Clock = SYSTEM
     id: str = field(default_factory=_new_id)
     began: float = 0.0
+    expires: str = ""
 
     @cached_property
     def branch(self) -> str:
@@ -109,7 +112,8 @@ class Run:
     def placement(self) -> placement.Placement:
         """Which machines the environment has, and which roles each of them."""
         server = self.profile.server
-        return placement.of(server.roles, server.groups, self.environment.infrastructure.placement)
+        roles = [each for each in server.roles if each not in self.network.absent]
+        return placement.of(roles, server.groups, self.environment.infrastructure.placement)
 
     @cached_property
     def upstream(self) -> Run:
@@ -315,7 +319,8 @@ def environment(
     upstream = file.said.takes_from
     if upstream and upstream not in (others := [each for each in known if each != name]):
         raise file.wrong("takes_from", upstream, "another environment", others)
-    settings.accept_environment(file, roles)
+    beside = [root / "environments" / f"{each}.yml" for each in known if each != name]
+    settings.accept_environment(file, roles, beside)
     pipeline = settings.of_pipeline(root)
     placement.accept(file, groups)
     if any(file.said.place):

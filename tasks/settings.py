@@ -5,6 +5,7 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import re
 import types
 import typing
@@ -105,6 +106,10 @@ class Setting:
 
 class Section(dict[str, Setting]):
     """The type of a section whose keys a role declares."""
+
+
+class Undeclared(Section):
+    """The type of a section whose keys nobody here declares: what a role of others is told."""
 
 
 RoleSettings = Mapping[str, Mapping[str, Setting]]
@@ -373,6 +378,9 @@ class Backups:
         "",
         form=forms.OF_ROLES["time such as 04:30, or empty"],
     )
+    drill_days: int = setting(
+        "days after which `doit status` calls the last restore of a backup too old", 7, form=forms.at_least(1)
+    )
     days: int = setting("days of which the newest backup is kept", 14, form=forms.at_least(1))
     weeks: int = setting("weeks of which it is", 8, form=forms.at_least(0))
     months: int = setting("months of which it is", 12, form=forms.at_least(0))
@@ -603,8 +611,10 @@ def accept_ssh_from(file: "Read[Environment]", pipeline: Pipeline) -> None:
         raise file.unfit(said, "left out", expected, also="infrastructure")
 
 
-def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> None:
-    """Raises SettingWrong for what does not fit together. `roles`: those that a machine has."""
+def accept_environment(
+    file: "Read[Environment]", roles: RoleSettings = types.MappingProxyType({}), others: Iterable[Path] = ()
+) -> None:
+    """Raises SettingWrong for what does not fit together. `roles`: those that a machine has. `others`: the other environments' files."""
     here, release = file.said.infrastructure, file.said.release
     needed = SYSTEM_GB + RELEASE_GB * (release.keep + 1)  # one more is unpacked beside them
     if here.disk_gb < needed:
@@ -619,14 +629,11 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
         )
         raise file.unfit("infrastructure.spot", "true", expected)
     if here.instances > 1 and "database" in roles:
-        expected = "1: each machine of this profile has a database of its own, so that two would be two shops"
+        expected = "1: each machine of this profile has its own media, jobs and database, so that two would be two shops"
         raise file.unfit("infrastructure.instances", here.instances, expected)
     if (here.ssh_through, file.said.egress) == ("session-manager", "listed"):
         expected = "a jump host or empty: its agent on the machine asks AWS, and egress is listed"
         raise file.unfit("infrastructure.ssh_through", here.ssh_through, expected, also="egress")
-    if file.said.backup.at and file.said.egress == "listed":
-        expected = "empty where egress is listed: backups go to the bucket directly"
-        raise file.unfit("backup.at", file.said.backup.at, expected)
     if file.said.backup.at and file.said.has("teardown", offered=False):
         expected = "empty where `stages` or `also` have teardown, which takes the backups' password along"
         raise file.unfit("backup.at", file.said.backup.at, expected)
@@ -634,6 +641,7 @@ def accept_environment(file: "Read[Environment]", roles: Iterable[str] = ()) -> 
         expected = "false: the profile does not list the role certificates under server.roles"
         raise file.unfit("server.nginx.tls", "true", expected)
     _accept_mail(file)
+    _accept_endpoints(file, roles, others)
     _accept_stores(file)
 
 
@@ -649,6 +657,39 @@ def _accept_mail(file: "Read[Environment]") -> None:
     if relay.get("relay_user") and not relay.get("relay_host"):
         expected = "empty, as there is no relay (server.mail.relay_host)"
         raise file.unfit("server.mail.relay_user", relay["relay_user"], expected)
+
+
+def _accept_endpoints(file: "Read[Environment]", roles: RoleSettings, others: Iterable[Path]) -> None:
+    """One service elsewhere is one environment's, whose hosts reach it directly, and replaces a role as a whole."""
+    said = file.said
+    for role, known in roles.items():
+        named = [name for name, each in known.items() if each.form is forms.ENDPOINT]
+        given = [name for name in named if said.server.roles[role][name]]
+        for name in given:
+            key, value = f"server.{role}.{name}", said.server.roles[role][name]
+            if key not in file.lines:  # a drill and a branch would take the data of others for theirs
+                raise file.unfit(key, value, "given by environments' files, each its own, not by the profile")
+            if said.per_branch:
+                expected = "empty in environments of branches, which would all use the same one"
+                raise file.unfit(key, value, expected, also="per_branch")
+            if said.egress == "listed":
+                expected = "empty where egress is listed: the proxy leads to the web alone"
+                raise file.unfit(key, value, expected, also="egress")
+            if shared := [each.stem for each in others if _says(each, role, value)]:
+                raise file.unfit(key, value, f"another one than that of {shared[0]}, whose data are there")
+        if given and (missing := [name for name in named if name not in given]):
+            expected = f"given, as {given[0]} is: of the services of a role all are elsewhere, or none"
+            raise file.unfit(
+                f"server.{role}.{missing[0]}", "empty", expected, also=f"server.{role}.{given[0]}"
+            )
+
+
+def _says(path: Path, role: str, value: object) -> bool:
+    """Whether another environment's file gives a role this value. What is wrong in that file is refused where it is used."""
+    try:
+        return value in yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)["server"][role].values()  # noqa: S506  a safe one
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return False
 
 
 def _accept_stores(file: "Read[Environment]") -> None:
@@ -746,12 +787,60 @@ def _parsed(path: Path, shown: str, parse: Callable[[str], Any]) -> Any:
         raise SettingsBroken(path=shown, line=1, problem="is YAML that cannot be read") from None
 
 
+# --- roles of others ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequiredRole:
+    """A role of others."""
+
+    name: str = setting(
+        "its name here: a profile lists it under that, and the option X that it is told there is its variable NAME_X",
+        form=forms.ROLE_NAME,
+    )
+    version: str = setting("its version", form=forms.ROLE_VERSION)
+    src: str = setting("URL of its tarball; `{version}` in it is the version", form=forms.URL)
+    sha256: str = setting("SHA-256 of that tarball", form=forms.SHA256)
+
+    @property
+    def url(self) -> str:
+        """Where its tarball is."""
+        return self.src.replace("{version}", self.version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """requirements.yml: roles of others, which `build/ci/run roles` fetches."""
+
+    roles: tuple[RequiredRole, ...] = setting("roles of others that hosts get", ())
+
+
+REQUIREMENTS = "requirements.yml"
+
+
+@functools.cache
+def required_roles(root: Path) -> Mapping[str, RequiredRole]:
+    """The roles of others by name; none where there is no such file. Raises what `read` raises, and SettingWrong for a name that is taken."""
+    path, found = root / REQUIREMENTS, dict[str, RequiredRole]()
+    if not path.exists():
+        return found
+    file = read(Requirements, path, root)
+    for number, each in enumerate(file.said.roles):
+        if each.name in found or (root / "roles" / each.name).exists():
+            expected = "a name that no other role has, here or in roles/"
+            raise file.unfit(f"roles[{number}].name", repr(each.name), expected)
+        if each.sha256 in {one.sha256 for one in found.values()}:
+            raise file.unfit(f"roles[{number}].sha256", each.sha256, "a tarball that no other role has")
+        found[each.name] = each
+    return found
+
+
 # --- what the roles declare -----------------------------------------------------------------------
 
 OF_PLAYBOOKS = ("image", "packages", "provisioning_finished", "provisioning_started", "release")
 """The roles that the playbooks name; a profile lists others."""
 TOLD = {
-    "backup": ("at", "repository", "region", "host", "password", "key_id", "key_secret"),
+    "backup": ("at", "repository", "region", "host", "password", "key_id", "key_secret", "key_token"),
     "application": (
         "name",
         "path",
@@ -769,6 +858,7 @@ TOLD = {
         "signatures",
     ),
     "certificates": ("own", "site"),
+    "endpoints": ("asked", "passwords"),
     "database": ("name", "host", "clients", "user", "password", "password_before"),
     "firewall": ("egress", "ssh_from", "admits", "lets_out", "local"),
     "mail": ("catch", "password", "relay_password"),
@@ -792,15 +882,23 @@ def role_names(root: Path) -> tuple[str, ...]:
 def role(root: Path, name: str) -> Setting:
     """A role as a section: its options from its argument specs, without those that the pipeline tells.
 
-    Raises SettingsBroken.
+    One of others declares none here, and may be told anything. Raises SettingsBroken.
     """
+    if name in required_roles(root):
+        return Setting(type=Undeclared(), help="", default=None)
     path = f"roles/{name}/meta/argument_specs.yml"
     text, document = _parsed(root / path, path, lambda text: (text, yaml.load(text, Loader=LOADER)))  # noqa: S506  a safe one
     spec = _main(path, document)
-    told = TOLD.get(name, ())
+    told = {*TOLD.get(name, ()), *_passwords(name, spec["options"])}
     options = {full.removeprefix(f"{name}_"): (full, each) for full, each in spec["options"].items()}
     keys = {each: _of_option(path, text, *option) for each, option in options.items() if each not in told}
     return Setting(type=Section(keys), help=spec.get("short_description", ""), default=None)
+
+
+def _passwords(role: str, options: Mapping[str, Any]) -> set[str]:
+    """Options of a role that the pipeline tells because no file may say them: those that must be given, and are secret."""
+    secret = (full for full, each in options.items() if each.get("no_log") and each.get("required"))
+    return {full.removeprefix(f"{role}_") for full in secret}
 
 
 def every_role(root: Path) -> Section:
@@ -1053,7 +1151,7 @@ class _Reader:
 
     def _told(self, node: yaml.Node, key: str) -> dict[str, Any]:
         """What the file tells each role that it lists."""
-        known, values = role_names(self.root), {}
+        known, values = (*role_names(self.root), *required_roles(self.root)), {}
         for name, line, child in self._entries(node, f"{key}."):
             if name not in known:
                 raise self._unknown(name, line, f"{key}.", known)
@@ -1081,6 +1179,10 @@ class _Reader:
         if dataclasses.is_dataclass(kind):
             return self.section(typing.cast("type[object]", kind), node, f"{key}.")
         node = typing.cast("yaml.Node", node)  # only a section can be left out
+        if isinstance(kind, Undeclared):
+            return {
+                name: self._any(child, f"{key}.{name}") for name, _, child in self._entries(node, f"{key}.")
+            }
         if isinstance(kind, Section):
             return self._settings(kind, node, f"{key}.")
         if kind is RolesTold:
@@ -1093,6 +1195,15 @@ class _Reader:
         if typing.get_origin(kind) is tuple:
             return self._list(kind, node, key, form)
         return self._scalar(kind, node, key, form)
+
+    def _any(self, node: yaml.Node, key: str) -> object:
+        """A value that nobody here declares."""
+        try:
+            value = self.yaml.construct_object(node, deep=True)
+            json.dumps(value)
+        except Exception:  # as in `_scalar`
+            raise self._wrong(node, key, "a value that JSON has") from None
+        return value
 
     def _list(self, kind: Any, node: yaml.Node, key: str, form: Form | None) -> tuple[object, ...]:
         if not isinstance(node, yaml.SequenceNode):

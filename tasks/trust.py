@@ -14,10 +14,10 @@ from tasks.refusal import UNKNOWN, Refusal
 if TYPE_CHECKING:
     from tasks.settings import Ci
 
-ROLES = ("compiler", "builder", "releaser", "branch", "pull-request", "sweeper")
+ROLES = ("compiler", "builder", "releaser", "branch", "pull-request", "sweeper", "driller", "pruner")
 AUDIENCE = "sts.amazonaws.com"
 """Whom tokens of GitHub and GitLab are for: the CI files ask for it. Bitbucket's are for its workspace."""
-PRIVILEGED = ("compiler", "builder", "releaser", "sweeper")
+PRIVILEGED = ("compiler", "builder", "releaser", "sweeper", "driller", "pruner")
 """Roles whose jobs run for the default branch."""
 
 

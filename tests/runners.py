@@ -19,7 +19,7 @@ FILES = {
     "gitlab": ".gitlab-ci.yml",
     "bitbucket": "bitbucket-pipelines.yml",
 }
-CONTROL = r'build/ci/run (?:(?:"branch=\$\w+"|branch=main|environment=staging|environment=production) )?(tarball|start|continue|rollback|stop|sweep --yes|certificates|image|verify)'
+CONTROL = r'build/ci/run (?:(?:"branch=\$\w+"|branch=main|environment=staging|environment=production) )?(tarball|start|continue|rollback|stop|sweep --yes|certificates|drill|backup --forget|image|verify)'
 BRANCH = {
     "github": {"GITHUB_REF": "refs/heads/{0}", "GITHUB_REF_NAME": "{0}", "GITHUB_REF_TYPE": "branch", "GITHUB_SHA": "{1}"},
     "gitlab": {"CI_COMMIT_BRANCH": "{0}", "CI_COMMIT_REF_NAME": "{0}", "CI_COMMIT_SHA": "{1}"},

@@ -59,6 +59,8 @@ def test_every_line_is_a_control_and_each_provider_has_all_of_them(path):
         "stop",
         "sweep --yes",
         "certificates",
+        "drill",
+        "backup --forget",
         "image",
         "verify",
     }

@@ -13,7 +13,8 @@ import boto3
 import pytest
 from policy_sentry.querying.actions import get_action_data
 
-from tasks import image, source
+from tasks import drill, image, profile, source
+from tasks.backup import access, repository, retention
 from tasks.bucket.lease import Lease
 from tasks.bucket.store import BucketForbidden
 from tasks.cloud.embedded.faults import LATE, UNKNOWN
@@ -23,11 +24,12 @@ from tasks.digest import Digest
 from tasks.environments import inventory
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import apply as ec2s
-from tasks.infrastructure import find, images
+from tasks.infrastructure import find, images, secrets
 from tasks.infrastructure import stage as infrastructure
-from tasks.infrastructure.plan import teardown_plan
+from tasks.infrastructure.plan import Existing, teardown_plan
 from tasks.release import history, undone
 from tasks.server import ledger
+from tasks.settings import Application
 from tasks.sweep import apply, references
 from tasks.sweep import plan as sweep
 from tasks.tarball import signature, verify
@@ -39,6 +41,7 @@ from tests.cloud.embedded.conftest import Server
 from tests.clouds import IdleHosts, QuietCloud, run_in
 from tests.conftest import EXAMPLE, ROOT, SERVED, commit, copy_project, git, until
 from tests.iam import ACCOUNT, ROLES, allowed, attached, policy
+from tests.paper import RestoringHosts
 from tests.rules import policies
 
 REGION = "eu-central-1"
@@ -132,6 +135,15 @@ TABLE = [
     ("", "ec2:DeleteVolume", "arn:aws:ec2:eu-central-1:1:volume/vol-1", of(STAGING)),
     ("sweeper", "s3:PutObject", f"{BUCKET}/sweep/memory.json", {}),
     ("", "s3:DeleteObject", f"{BUCKET}/sweep/memory.json", {}),
+    ("driller", "sts:AssumeRole", "arn:aws:iam::1:role/shop-backup-reader", {}),
+    ("driller pruner", "ssm:GetParameter", f"{PARAMETER}/shop/{PRODUCTION}/backup_password", {}),
+    ("", "ssm:GetParameter", f"{PARAMETER}/shop/{PRODUCTION}/database_password", {}),
+    ("driller", "s3:PutObject", f"{BUCKET}/restored/{PRODUCTION}/1.json", {}),
+    ("", "s3:DeleteObject", f"{BUCKET}/restored/{PRODUCTION}/1.json", {}),
+    ("pruner", "s3:PutObject", f"{BUCKET}/backups/{PRODUCTION}/config", {}),
+    ("pruner", "s3:DeleteObject", f"{BUCKET}/backups/{PRODUCTION}/config", {}),
+    ("", "s3:DeleteObjectVersion", f"{BUCKET}/backups/{PRODUCTION}/config", {}),
+    ("sweeper driller", "ec2:TerminateInstances", HOST, of("drill-production")),
 ]  # fmt: skip
 
 
@@ -153,6 +165,7 @@ TABLE = [
     "names-below-the-zone-only",
     "launches-are-bounded",
     "a-branch-reads-its-own",
+    "a-drill-reads-backups-only",
 )
 def test_who_may_do_what_to_which(who, action, resource, context):
     may = [role for role in ROLES if allowed(map(policy, ROLES[role]), action, resource, context)]
@@ -211,11 +224,11 @@ def test_the_files_name_this_project():
     types = {size for path in files for size in re.findall(r"instance_type: (\S+)", path.read_text())}
     bounds = [
         each["Condition"]["StringEquals"]["ec2:InstanceType"]
-        for name in ("branch", "releaser")
+        for name in ("branch", "releaser", "driller")
         for each in policy(name)["Statement"]
         if each["Sid"] == "Launch"
     ]
-    assert bounds == [sorted(types)] * 2
+    assert bounds == [sorted(types)] * 3
     assert policies.DEBIAN == images.DEBIAN
     texts = [path.read_text() for path in (ROOT / "build" / "ci" / "iam").glob("*.json")]
     assert len(texts) == len(ROLES)
@@ -470,6 +483,34 @@ def asks_for_the_key(run):
     signature._key(run)
 
 
+def lend(administrator, run):
+    """What an administrator and a first provisioning have made: the role that reads backups, and the password that opens them."""
+    iam, account = administrator.cloud.client("iam"), administrator.cloud.account_id()
+    name, allowed = access.reader("shop"), json.dumps(access.reading(run.bucket, account))
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(access.readers(account)))
+    iam.put_role_policy(RoleName=name, PolicyName=access.READER, PolicyDocument=allowed)
+    password = secrets.ensure(
+        administrator.cloud.client("ssm"), run.secrets_folder, ["backup"]
+    ).backup_password
+    there = dataclasses.replace(
+        administrator, environment_name=run.environment_name, named_identity=run.identity
+    )
+    repository.restic(there, password, "init")
+    for _ in range(2):
+        repository.restic(there, password, "backup", "--host", run.identity, str(ROOT / "README.md"))
+
+
+def forgets(run):
+    assert retention.forget(run) == "1 backups are left of staging"
+
+
+def restores_elsewhere(run):
+    kind = profile.load(run.root, Application(profile="php"))  # one with hosts
+    run = dataclasses.replace(run, hosts=RestoringHosts(), profile=kind)
+    assert "can be restored" in drill.hold(run)
+    assert find.everything(drill.throw_away_host(run)) == Existing()
+
+
 JOBS = {
     "compiler": [({"environment": "staging"}, [compiles])],
     "builder": [({"branch": "main"}, [asks_for_the_key, build, image.bake, remove_images])],
@@ -480,7 +521,11 @@ JOBS = {
     "pull-request": [({"branch": "feature"}, [try_to_build])],
     "branch": [({"branch": "feature"}, [build, release, undo, disturb, release, give_back, give_back])],
     "sweeper": [({"branch": "main"}, [abandon, sweep_up])],
+    "driller": [({"environment": "staging"}, [lend, restores_elsewhere])],
+    "pruner": [({"environment": "staging"}, [lend, forgets])],
 }
+RESTIC = {"pruner": {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"}}
+"""Calls of another program; that it forgets needs all of them."""
 UNSEEN = {"s3:AbortMultipartUpload", "ec2:CreateTags", "ec2:DescribeSubnets", "iam:PassRole"}
 """Needed when an upload fails, by calls that make a thing with its tags, and where the settings name subnets or an instance profile."""
 
@@ -505,13 +550,13 @@ def test_a_role_does_its_whole_job_and_is_given_nothing_beyond_it(run_alone_as, 
     for variables, jobs in JOBS[role]:
         run = run_as(role, **variables)
         for job in jobs:
-            if job in (disturb, abandon):
+            if job in (disturb, abandon, lend):
                 job(run_as("administrator"), run)
                 continue
             assert run.cloud.caller().role == role
             job(run)
     given = {each for statement in policy(role)["Statement"] for each in statement["Action"]}
-    assert given - run.cloud.called - UNSEEN == set()
+    assert given - run.cloud.called - UNSEEN - RESTIC.get(role, set()) == set()
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,8 @@ def test_a_setting_that_changes_what_a_stage_tells_is_among_its_parts(checkout, 
     asked = {"infrastructure": {"host_name", "per_branch"}}
     with moto.mock_aws():
         run = run_in(checkout, Plain("eu-central-1"))
-        secrets.bring(run.cloud.client("ssm"), run.secrets_folder, "relay_password", "of a user who is named")
+        for name in ("relay_password", *(each.secret for each in run.network.services if each.secret)):
+            secrets.bring(run.cloud.client("ssm"), run.secrets_folder, name, "of a service elsewhere")
         told, depends = tells(run), parts(run)
         found = {}
         for path, environment in variants(run.environment):

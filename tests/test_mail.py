@@ -45,7 +45,7 @@ def run(said="relayed", roles=("mail",), **told):
 def test_a_copy_of_the_shop_relays_no_mail_and_the_shop_itself_catches_none(tmp_path, text, sentence):
     (tmp_path / "x.yml").write_text(text)
     with pytest.raises(SettingWrong) as refused:
-        settings.accept_environment(read(tmp_path), ["mail"])
+        settings.accept_environment(read(tmp_path), {"mail": {}})
     assert sentence in refused.value.text
 
 
@@ -55,7 +55,7 @@ def test_a_copy_of_the_shop_relays_no_mail_and_the_shop_itself_catches_none(tmp_
 )  # fmt: skip
 def test_mail_is_caught_relayed_or_refused(tmp_path, text):
     (tmp_path / "x.yml").write_text(text)
-    settings.accept_environment(read(tmp_path), ["mail"])
+    settings.accept_environment(read(tmp_path), {"mail": {}})
 
 
 def read(folder):

@@ -163,7 +163,7 @@ def refused(root, before, after, refusal):
         ("    match:", "    mach:", ":9: inherits.theme.mach: unknown key (did you mean match? known: file, match)"),
         ("    files:", "    fils:", f":12: layers[0].fils: unknown key (did you mean files? {LAYER}"),
         ("promises:", "promise:", f":25: layers[1].promise: unknown key (did you mean promises? {LAYER}"),
-        ("  roles:", "  rolls:", ":32: server.rolls: unknown key (did you mean roles? known: roles, groups, connects)"),
+        ("  roles:", "  rolls:", ":32: server.rolls: unknown key (did you mean roles? known: roles, groups, tried_with, connects)"),
         ("    web:", "    wep:", ":34: server.roles.wep: unknown key (did you mean web? known: base, jobs, web)"),
         ("    base:", "    release:", ":33: server.roles.release: unknown key (known: base, jobs, web)"),
         ("    base:\n", "    base: {sites: a}\n", ":33: server.roles.base.sites: unknown key (known: none)"),

@@ -385,9 +385,8 @@ def test_a_zone_that_only_this_machine_resolves_is_refused_on_aws(tmp_path, zone
         ("release:\n  keep: 24", "testing.yml:2: infrastructure.disk_gb: should be at least 32, for 24 releases (release.keep) and a new one, not 30"),
         ("infrastructure:\n  disk_gb: 10\nrelease: {keep: 3}", "testing.yml:2: infrastructure.disk_gb: should be at least 11"),
         ("infrastructure:\n  public_address: false", "testing.yml:2: infrastructure.public_address: should be true, or `subnets` those of a network"),
-        ("infrastructure:\n  instances: 2", "testing.yml:2: infrastructure.instances: should be 1: each machine of this profile has a database of its own"),
+        ("infrastructure:\n  instances: 2", "testing.yml:2: infrastructure.instances: should be 1: each machine of this profile has its own media, jobs and database"),
         ("infrastructure:\n  spot: true", "testing.yml:2: infrastructure.spot: should be false: a spot instance may end at any time"),
-        ("egress: listed\nbackup: {at: '03:30'}", "testing.yml:2: backup.at: should be empty where egress is listed"),
         ("mail: caught", "testing.yml:1: mail: should be relayed: mail is caught in environments of branches (per_branch)"),
         ("egress: listed\ninfrastructure: {ssh_through: session-manager}", "testing.yml:2: infrastructure.ssh_through: should be a jump host or empty: its agent"),
         ("per_branch: true\ninfrastructure: {spot: true, termination_protection: true}", "testing.yml:2: infrastructure.spot: should be false"),
@@ -403,7 +402,7 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path, text, sentence)
     (tmp_path / "testing.yml").write_text(text)
     file = settings.read(settings.Environment, tmp_path / "testing.yml", tmp_path, {})
     with pytest.raises(SettingWrong) as caught:
-        settings.accept_environment(file, ["base", "database"])
+        settings.accept_environment(file, {"base": {}, "database": {}})
     assert sentence in caught.value.text
 
 

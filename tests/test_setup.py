@@ -118,7 +118,10 @@ def test_a_program_that_falls_silent_is_ended_and_named(entry, tmp_path):
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
-def test_doit_is_begun_by_its_python_whatever_the_path_is_called(entry, tmp_path):
+@pytest.mark.parametrize(
+    ("word", "told"), [("list", ["BIN/doit", "list"]), ("roles", ["-P", "-m", "tasks.required_roles"])]
+)
+def test_what_a_word_means_is_begun_by_its_python_whatever_the_path_is_called(entry, tmp_path, word, told):
     place(entry, tmp_path / "a$HOME b")
     entry.prepare("release")
     program = entry.BIN / "python"
@@ -127,8 +130,9 @@ def test_doit_is_begun_by_its_python_whatever_the_path_is_called(entry, tmp_path
     child = os.fork()
     if not child:
         try:
-            entry.main(["list"])
+            entry.main([word])
         finally:
             os._exit(1)  # it became no other program
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert (tmp_path / "told").read_text().splitlines() == [str(entry.BIN / "doit"), "list"]
+    expected = [each.replace("BIN", str(entry.BIN)) for each in told]
+    assert (tmp_path / "told").read_text().splitlines() == expected

@@ -130,7 +130,14 @@ def test_a_new_folder_has_the_pipeline_one_profile_and_a_page_and_releases_it(te
     assert {each.name for each in root.iterdir()} == {
         *(".copier-answers.yml", ".github", ".gitignore", ".gitlab-ci.yml", "app", "applications"),
         *("bitbucket-pipelines.yml", "build", "docs", "dodo.py", "environments", "pipeline.yml", "playbooks"),
-        *("pyproject.toml", "requirements-new.lock", "requirements.lock", "roles", "tasks"),
+        *(
+            "pyproject.toml",
+            "requirements-new.lock",
+            "requirements.lock",
+            "requirements.yml",
+            "roles",
+            "tasks",
+        ),
     }
     came = files(root)
     assert came.pop("app/pub/index.html").decode() == PAGE

@@ -17,7 +17,7 @@ from tests.rules import jobs
 
 ACCOUNT = second_opinion.ACCOUNT
 WORKSPACE, REPOSITORY, STEP = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "123")
-ENVIRONMENTS = {name: f"{{{digit * 8}-0000-4000-8000-000000000000}}" for name, digit in zip(("staging", "production", "image", "sweep", "build"), "45678", strict=True)}  # fmt: skip
+ENVIRONMENTS = {name: f"{{{digit * 8}-0000-4000-8000-000000000000}}" for name, digit in zip(("staging", "production", "image", "sweep", "build", "drill", "prune"), "456789a", strict=True)}  # fmt: skip
 CI = {
     "github": Ci(provider="github", repository="team/shop", environments={"releaser": ("production",)}),
     "gitlab": Ci(provider="gitlab", repository="team/shop"),
@@ -31,6 +31,8 @@ CI = {
             "builder": (ENVIRONMENTS["staging"], ENVIRONMENTS["image"]),
             "releaser": (ENVIRONMENTS["production"],),
             "sweeper": (ENVIRONMENTS["sweep"],),
+            "driller": (ENVIRONMENTS["drill"],),
+            "pruner": (ENVIRONMENTS["prune"],),
         },
     ),
 }
@@ -40,10 +42,10 @@ AUDIENCES = {
     "bitbucket": f"ari:cloud:bitbucket::workspace/{WORKSPACE}",
 }
 G, L, B = "repo:team/shop", "project_path:team/shop:ref_type", f"{{{REPOSITORY}}}"
-MAIN = "compiler builder releaser branch sweeper"
+MAIN = "compiler builder releaser branch sweeper driller pruner"
 TOKENS = [
     # which roles it may assume, the provider, the token's sub, and whose it is
-    (MAIN, "github", f"{G}:ref:refs/heads/main", "start, stop, sweep and image on main; stop of a deleted branch"),
+    (MAIN, "github", f"{G}:ref:refs/heads/main", "start, stop, sweep, drill and image on main; stop of a deleted branch"),
     ("releaser", "github", f"{G}:environment:production", "continue"),
     ("branch", "github", f"{G}:environment:testing/feature/x", "start of a branch"),
     ("branch", "github", f"{G}:ref:refs/heads/feature/x", "stop of a branch"),
@@ -55,7 +57,7 @@ TOKENS = [
     ("", "github", "repo:team/shop2:ref:refs/heads/main", "another repository"),
     ("", "github", "repo:team/shop-fork:pull_request", "another repository"),
     ("", "github", "repo:Team/shop:ref:refs/heads/main", "another owner"),
-    (f"{MAIN} pull-request", "gitlab", f"{L}:branch:ref:main", "start, continue, stop, sweep and image on main"),
+    (f"{MAIN} pull-request", "gitlab", f"{L}:branch:ref:main", "start, continue, stop, sweep, drill and image on main"),
     ("branch pull-request", "gitlab", f"{L}:branch:ref:feature/x", "start and stop of a branch, verify"),
     ("", "gitlab", f"{L}:tag:ref:main", "a tag"),
     ("", "gitlab", "project_path:fork/shop:ref_type:branch:ref:main", "a merge request of a fork"),
@@ -65,6 +67,8 @@ TOKENS = [
     ("releaser branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['production']}:{{{STEP}}}", "continue"),
     ("builder branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['image']}:{{{STEP}}}", "image"),
     ("sweeper branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['sweep']}:{{{STEP}}}", "sweep"),
+    ("driller branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['drill']}:{{{STEP}}}", "drill"),
+    ("pruner branch pull-request", "bitbucket", f"{B}:{ENVIRONMENTS['prune']}:{{{STEP}}}", "backup --forget"),
     ("branch pull-request", "bitbucket", f"{B}:{{{STEP}}}", "start and stop of a branch, verify"),
     ("", "bitbucket", f"{{{STEP}}}:{ENVIRONMENTS['staging']}:{{{STEP}}}", "another repository"),
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,19 @@ if TYPE_CHECKING:
 ROLE = "backup"
 """The role of `roles/` that backs up."""
 
-SECRET = ("password", "key_id", "key_secret")
+SECRET = ("password", "key_id", "key_secret", "key_token")
 """What opens the repository, as options of the role."""
+OPTIONS = ("at", "repository", "region", "host", *SECRET)
+"""All that the role is told by the pipeline."""
+READER = "backup-reader"
+"""The role, and its policy, that reads the backups of all environments, for a host that tries whether they are whole."""
+
+
+class ReaderMissing(Refusal):
+    """There is no role that reads backups, or this caller may not assume it."""
+
+    sentence = "drill: {caller} may not assume {role}, which reads backups ({problem})"
+    remedy = "doit bootstrap"
 
 
 class BackupKeyMissing(Refusal):
@@ -43,14 +55,21 @@ def user(project: str, identity: str) -> str:
 
 def policy(bucket: str, identity: str, account: str) -> dict[str, Any]:
     """What the user may do. Deleting is left out, and the bucket keeps former versions: who has a host destroys no backup."""
-    arn, ours = f"arn:aws:s3:::{bucket}", {"StringEquals": {"aws:ResourceAccount": account}}
-    prefix = f"{arn}/{layout.backups(identity)}"
-    rules = {
-        # without it, S3 says of a missing object that it is forbidden: it shows keys, and no content
-        "See": (["s3:ListBucket"], [arn]),
-        "Add": (["s3:GetObject", "s3:PutObject"], [f"{prefix}*"]),
-        "Unlock": (["s3:DeleteObject"], [f"{prefix}locks/*"]),
-    }
+    prefix = f"arn:aws:s3:::{bucket}/{layout.backups(identity)}"
+    add = {"Add": (["s3:GetObject", "s3:PutObject"], [f"{prefix}*"])}
+    return _rules(bucket, account, {**add, "Unlock": (["s3:DeleteObject"], [f"{prefix}locks/*"])})
+
+
+def reading(bucket: str, account: str, identity: str = "*") -> dict[str, Any]:
+    """What a host may do that tries a backup: it reads those of the environment, or of all."""
+    read = {"Read": (["s3:GetObject"], [f"arn:aws:s3:::{bucket}/{layout.backups(identity)}*"])}
+    return _rules(bucket, account, read)
+
+
+def _rules(bucket: str, account: str, more: Mapping[str, tuple[list[str], list[str]]]) -> dict[str, Any]:
+    ours = {"StringEquals": {"aws:ResourceAccount": account}}
+    # without it, S3 says of a missing object that it is forbidden: it shows keys, and no content
+    rules = {"See": (["s3:ListBucket"], [f"arn:aws:s3:::{bucket}"]), **more}
     statements = [
         {"Sid": name, "Effect": "Allow", "Action": actions, "Resource": resources, "Condition": ours}
         for name, (actions, resources) in rules.items()
@@ -91,27 +110,98 @@ def make(iam: Any, ssm: Any, *, name: str, folder: str, allowed: Mapping[str, An
     _kept(ssm, folder, iam.create_access_key(UserName=name)["AccessKey"])
 
 
+def reader(project: str) -> str:
+    """The name of the role that reads backups."""
+    return f"{project}-{READER}"
+
+
+def readers(account: str) -> dict[str, Any]:
+    """Who may assume that role: of this account, whom a policy of his own allows it."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{account}:root"},
+        "Action": "sts:AssumeRole",
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def read_only(run: Run) -> dict[str, str]:
+    """What the role is told on a host that only restores: a key that reads the environment's backups and ends within an hour.
+
+    Raises ReaderMissing or BackupKeyMissing.
+    """
+    password = secrets.one(run.cloud.client("ssm"), run.secrets_folder, "backup_password")
+    if not password:
+        raise BackupKeyMissing(environment=run.environment_name)
+    return _told(run, "", password, *_session(run))
+
+
+def _session(run: Run) -> tuple[str, str, str]:
+    """A key of the role, which reads the backups of this environment alone: id, secret and token. Raises ReaderMissing."""
+    caller, account = run.cloud.caller(), run.cloud.account_id()
+    role = f"arn:{caller.partition}:iam::{account}:role/{reader(run.pipeline.name)}"
+    narrower = json.dumps(reading(run.bucket, account, run.identity))
+    while True:
+        try:
+            taken = run.cloud.client("sts").assume_role(
+                RoleArn=role, RoleSessionName=f"drill-{run.identity}"[:64], Policy=narrower
+            )["Credentials"]
+        except Exception as error:
+            if not errors.denied(error):
+                raise
+            problem = errors.code(error)
+        else:
+            return taken["AccessKeyId"], taken["SecretAccessKey"], taken["SessionToken"]
+        if not (run.cloud.own and _makes_reader(run)):
+            raise ReaderMissing(caller=caller.arn, role=role, problem=problem)
+
+
+def _makes_reader(run: Run) -> bool:
+    """Whether the role was made, in a cloud of the run's own; a job's role makes nobody, and it is not made twice."""
+    iam, name, account = run.cloud.client("iam"), reader(run.pipeline.name), run.cloud.account_id()
+    try:
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(readers(account)))
+        allowed = json.dumps(reading(run.bucket, account))
+        iam.put_role_policy(RoleName=name, PolicyName=READER, PolicyDocument=allowed)
+    except Exception as error:
+        if not errors.denied(error) and errors.code(error) != "EntityAlreadyExists":
+            raise
+        return False
+    return True
+
+
 def variables(run: Run, known: Secrets) -> dict[str, str]:
     """What the role is told: where the repository is, and the secrets; all empty where nothing is backed up.
 
     Raises BackupKeyMissing.
     """
-    names = ("at", "repository", "region", "host", *SECRET)
     if not wanted(run):
-        return {f"{ROLE}_{name}": "" for name in names}
+        return {f"{ROLE}_{name}": "" for name in OPTIONS}
     if not known.backup_key_secret:
         known = _made(run)
-    values = (
-        run.environment.backup.at,
-        *(repository(run, run.cloud.s3_endpoint), run.pipeline.region, run.identity),
-        *(known.backup_password, known.backup_key_id, known.backup_key_secret),
+    return _told(
+        *(run, run.environment.backup.at, known.backup_password),
+        *(known.backup_key_id, known.backup_key_secret, ""),
     )
-    return {f"{ROLE}_{name}": value for name, value in zip(names, values, strict=True)}
+
+
+def _told(run: Run, at: str, *secret: str) -> dict[str, str]:
+    place = (repository(run, run.cloud.s3_endpoint), run.pipeline.region, run.identity)
+    return {f"{ROLE}_{name}": value for name, value in zip(OPTIONS, (at, *place, *secret), strict=True)}
 
 
 def repository(run: Run, endpoint: str) -> str:
     """The repository as restic names it."""
     return f"s3:{endpoint}/{run.bucket}/{layout.backups(run.identity).rstrip('/')}"
+
+
+def names(run: Run) -> list[str]:
+    """The names under which restic asks for the bucket: of AWS's endpoint it takes the one with IPv6."""
+    host = urllib.parse.urlsplit(run.cloud.s3_endpoint).hostname or ""
+    _, aws, country = host.partition(".amazonaws.com")
+    if not aws:
+        return [host]
+    return [f"{run.bucket}.{each}.{run.pipeline.region}{aws}{country}" for each in ("s3", "s3.dualstack")]
 
 
 def _made(run: Run) -> Secrets:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks import placement
-from tasks.backup import access
-from tasks.bucket import layout, lease
-from tasks.bucket.store import NotADocument
+from tasks.backup import access, restored
+from tasks.bucket import lease
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import bounds
 from tasks.refusal import Refusal
+from tasks.run import elsewhere
+from tasks.settings import of_pipeline, same_place
 
 if TYPE_CHECKING:
     from tasks.run import Run
@@ -43,10 +44,21 @@ class BackupFailed(Refusal):
     remedy = "doit server && doit {verb}"
 
 
+def runs(run: Run, verb: str) -> list[Run]:
+    """The run in the environment that was typed, else those in all here that back up. Raises BackupOff."""
+    if any(each.startswith("environment=") for each in run.variables):
+        accept(run, verb)
+        return [run]
+    names = sorted(path.stem for path in (run.root / "environments").glob("*.yml"))
+    found, pipeline = [elsewhere(run, name) for name in names], of_pipeline(run.root)
+    here = [each for each in found if same_place(pipeline, each.environment, run.environment)]
+    return [each for each in here if access.wanted(each)]
+
+
 def take(run: Run) -> list[str]:
     """Back up now, and return what the host says of it. Raises BackupOff, BackupFailed, EnvironmentHeld or NoMachine."""
     with _alone(run, "backup"):
-        return _on_host(run, "backup", "now")
+        return ask(run, "backup", "now")
 
 
 def restore(run: Run, when: str) -> list[str]:
@@ -55,8 +67,8 @@ def restore(run: Run, when: str) -> list[str]:
     Raises BackupOff, BackupFailed, EnvironmentHeld or NoMachine.
     """
     with _alone(run, "restore"):
-        *lines, told = _on_host(run, "restore", "restore", when)
-        record(run, json.loads(told))
+        *lines, told = ask(run, "restore", "restore", when)
+        restored.keep(run, "restore", json.loads(told))
     return lines
 
 
@@ -65,38 +77,27 @@ def attempt(run: Run, when: str) -> list[str]:
 
     Raises BackupOff, BackupFailed or NoMachine.
     """
-    _accept(run, "restore")
-    *lines, told = _on_host(run, "restore", "try", when)
-    record(run, json.loads(told))
+    accept(run, "restore")
+    *lines, told = ask(run, "restore", "try", when)
+    restored.keep(run, "try", json.loads(told))
     return lines
-
-
-def record(run: Run, told: dict[str, Any]) -> None:
-    """Write which backup was restored: its time, the seconds, and the rows and the checksum of each table."""
-    key = layout.restored(run.identity)
-    try:
-        document = run.store.read(key)
-        before, seen = (document.value["time"], document.etag) if document else ("", None)
-    except NotADocument as damaged:
-        before, seen = "", damaged.etag
-    if told["time"] >= before:  # an older one proves nothing of the newest
-        run.store.write(key, {**told, "at": run.clock.stamp(), "by": run.who}, seen=seen)
 
 
 @contextmanager
 def _alone(run: Run, verb: str) -> Iterator[None]:
     """Under the environment's lease: a release would change what is copied."""
-    _accept(run, verb)
+    accept(run, verb)
     with lease.held(run, verb):
         yield
 
 
-def _accept(run: Run, verb: str) -> None:
+def accept(run: Run, verb: str) -> None:
+    """Raises BackupOff."""
     if not access.wanted(run):
         raise BackupOff(verb=verb, environment=run.environment_name)
 
 
-def _on_host(run: Run, verb: str, *words: str) -> list[str]:
+def ask(run: Run, verb: str, *words: str) -> list[str]:
     """The lines that the host's program prints. Raises BackupFailed."""
     machines = infrastructure.existing(run)
     placement.accept_found(run.placement, [each.name for each in machines], verb)

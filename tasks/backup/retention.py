@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tasks.backup import access, repository
-from tasks.backup.host import BackupOff
+from tasks.backup import repository
 from tasks.infrastructure import secrets
 
 if TYPE_CHECKING:
@@ -15,11 +14,8 @@ if TYPE_CHECKING:
 
 
 def forget(run: Run) -> str:
-    """Remove them, and what only they need; a sentence of what is left. Raises BackupOff or BackupFailed."""
-    if not access.wanted(run):
-        raise BackupOff(verb="backup", environment=run.environment_name)
-    known = secrets.known(run.cloud.client("ssm"), run.secrets_folder)
-    password = known.backup_password if known else ""
+    """Remove them, and what only they need; a sentence of what is left. Raises BackupFailed."""
+    password = secrets.one(run.cloud.client("ssm"), run.secrets_folder, "backup_password")
     removal = ["forget", "--quiet", "--prune", *kept(run.environment.backup)]
     for words in (["unlock"], removal):
         repository.restic(run, password, *words)

@@ -47,6 +47,8 @@ class Account:
     provider: str = ""
     audience: str = ""
     roles: tuple[Role, ...] = field(default=())
+    readers: tuple[Role, ...] = field(default=())
+    """Of backups: what a restore drill assumes for its host."""
     users: tuple[BackupUser, ...] = field(default=())
     month: int = 0
     mail: str = ""
@@ -96,9 +98,19 @@ def wanted(run: Run) -> Account:
         provider=trust.provider(settings.ci) if has_ci else "",
         audience=trust.audience(settings.ci) if has_ci else "",
         roles=tuple(roles),
+        readers=(_reader(settings.name, run.bucket, account),) if users else (),
         users=tuple(users),
         month=settings.spending.month,
         mail=settings.spending.mail,
+    )
+
+
+def _reader(project: str, bucket: str, account: str) -> Role:
+    """The role that reads backups."""
+    return Role(
+        name=access.reader(project),
+        trust=access.readers(account),
+        policies={access.READER: access.reading(bucket, account)},
     )
 
 
@@ -164,10 +176,10 @@ def template(account: Account) -> dict[str, Any]:
             "Type": "AWS::IAM::OIDCProvider",
             "Properties": {"Url": f"https://{account.provider}", "ClientIdList": [account.audience]},
         }
-    for role in account.roles:
+    for role in (*account.roles, *account.readers):
         made[f"Role{role.name.removeprefix(account.project).title().replace('-', '')}"] = {
             "Type": "AWS::IAM::Role",
-            "DependsOn": ["IdentityProvider"],
+            **({"DependsOn": ["IdentityProvider"]} if role in account.roles else {}),
             "Properties": {
                 "RoleName": role.name,
                 "AssumeRolePolicyDocument": role.trust,

@@ -15,6 +15,8 @@ OF_ROLES = {
     "branch": ("branch",),
     "pull-request": ("pull-request",),
     "sweeper": ("sweeper",),
+    "driller": ("driller",),
+    "pruner": ("pruner",),
 }
 """The policies that each role has."""
 

@@ -33,7 +33,11 @@ def missing(account: Account, cloud: Cloud, store: Store) -> list[MissingThing]:
         *_bucket(account, store),
         *_zone(account, cloud),
         *(_provider(account, cloud.client("iam")) if account.provider else ()),
-        *(step for role in account.roles for step in _role(account, role, cloud.client("iam"))),
+        *(
+            step
+            for role in (*account.roles, *account.readers)
+            for step in _role(account, role, cloud.client("iam"))
+        ),
         *(step for user in account.users for step in _user(account, user, cloud)),
         *(_budget(account, cloud.client("budgets")) if account.mail else ()),
     ]

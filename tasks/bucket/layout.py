@@ -5,6 +5,7 @@
     machines/IDENTITY.json               host keys, launch tokens, DNS names
     ledgers/IDENTITY/HOST/PLAYBOOK.json  what a playbook has left on a host
     history/IDENTITY.json                what went live in the environment
+    restored/IDENTITY/TRY.json           a backup that was restored, or how that failed; each try adds one
 
     undone/ZONE/DIGEST.json              who has undone a tarball, and who has allowed it again
     runs/COMMIT.json                     a commit's promotion record
@@ -101,9 +102,14 @@ def history(identity: str) -> str:
     return f"history/{identity}.json"
 
 
-def restored(identity: str) -> str:
-    """The key of the record of an environment's newest backup that was restored."""
-    return f"restored/{identity}.json"
+def restored(identity: str, at: str, run: str, backup: str = "failed", snapshot: str = "") -> str:
+    """The key of the record of a restore: when it was, and of which backup from when; or that it failed. Times sort as texts."""
+    return f"{all_restored(identity)}{'.'.join(filter(None, (at, run, backup, snapshot)))}.json"
+
+
+def all_restored(identity: str) -> str:
+    """The prefix of the records of an environment's restores."""
+    return f"restored/{identity}/"
 
 
 def backups(identity: str, part: str = "") -> str:
@@ -164,7 +170,7 @@ _PATTERNS: dict[Kind, str] = {
     "machines": r"machines/(?P<identity>[^/]+)\.json",
     "ledger": r"ledgers/(?P<identity>[^/]+)/(?P<host>[^/]+)/(?P<name>[^/]+)\.json",
     "history": r"history/(?P<identity>[^/]+)\.json",
-    "restored": r"restored/(?P<identity>[^/]+)\.json",
+    "restored": r"restored/(?P<identity>[^/]+)/(?P<name>[^/]+)\.json",
     "current run": re.escape(CURRENT_RUN),
     "run": r"runs/(?P<name>[^/.]+)\.json",
     "sightings": re.escape(SIGHTINGS),

@@ -21,12 +21,16 @@ class BackupCommand(Command):
     name = "backup"
     doc_purpose = "back up the environment's database and files now, encrypted, into the bucket"
     cmd_options = (
-        flag("forget", "back up nothing; remove what backup.days, weeks and months keep no longer"),
+        flag(
+            "forget",
+            "back up nothing; remove what backup.days, weeks and months keep no longer, without environment=NAME of all that back up",
+        ),
     )
 
     def _execute(self, forget: bool = False) -> int:
         run = run_of(self.task_list)
-        for line in [retention.forget(run)] if forget else host.take(run):
+        lines = (retention.forget(each) for each in host.runs(run, self.name)) if forget else host.take(run)
+        for line in lines:
             self.console.line(line)
         return 0
 

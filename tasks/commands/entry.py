@@ -46,6 +46,7 @@ COMMANDS = {
     "secrets": "secrets:SecretsCommand",
     "backup": "backup:BackupCommand",
     "restore": "backup:RestoreCommand",
+    "drill": "drill:DrillCommand",
     "ssh": "open:SshCommand",
     "logs": "open:LogsCommand",
     "certificates": "certificates:CertificatesCommand",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tasks import administrator, mail
+from tasks import administrator, endpoints, mail
 from tasks.commands.base import AS_JSON, Command, json_of, run_of
 from tasks.graph import plan
 from tasks.infrastructure import secrets
@@ -82,7 +82,7 @@ class SecretsCommand(Command):
         "are served; what was valid before is refused afterwards. rotate --all: all of them; typed again, it goes on where it was cut off. "
         f"NAME is one of {', '.join(known.ROTATABLE)}. "
         "set NAME: keep what the standard input "
-        f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)}). "
+        f"has, in the environment's secrets ({', '.join(secrets.BROUGHT)}, and those of services elsewhere: docs/server.md). "
         "show admin: user, password, the code of six digits for now, and the page. show mail: user and password of the page of caught mail. "
         "show site: user and password of visitors, where `server.nginx.protected` asks for them. show authority: the certificate of the authority "
         "that vouches for the hosts, for a browser to trust."
@@ -187,8 +187,9 @@ class SecretsCommand(Command):
         self._tell(shown, as_json)
 
     def _set(self, run: Run, name: str) -> None:
-        if name not in secrets.BROUGHT:
-            raise SecretUnknown(name=name, known=", ".join(secrets.BROUGHT))
+        known = (*secrets.BROUGHT, *endpoints.brought(run))
+        if name not in known:
+            raise SecretUnknown(name=name, known=", ".join(known))
         value = sys.stdin.read().strip()
         if not value:
             raise SecretEmpty(name=name)

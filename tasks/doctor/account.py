@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks import mail, search
+from tasks import endpoints, mail, search
 from tasks.bucket import create
 from tasks.bucket.store import Store
 from tasks.cloud.caller import Caller
@@ -106,6 +106,13 @@ def relay_password(run: Run, ssm: Any, user: str) -> str:
     name = f"{run.secrets_folder}/relay_password"
     mail.relay_password(run, name if name in secrets.names(ssm, run.secrets_folder) else "")
     return f"of {user}"
+
+
+def endpoint_passwords(run: Run, ssm: Any) -> str:
+    """Whether the passwords of services elsewhere were brought. Raises EndpointPasswordMissing."""
+    known = secrets.names(ssm, run.secrets_folder)
+    endpoints.passwords(run, lambda name: name if f"{run.secrets_folder}/{name}" in known else "")
+    return f"of {', '.join(map(str, endpoints.of(run)))}"
 
 
 def quota(ec2: Any, quotas: Any, region: str, wanted: Mapping[str, int]) -> str | Finding:

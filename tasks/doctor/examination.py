@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from tasks import mail, search
+from tasks import endpoints, mail, search
 from tasks.doctor import account, machine
 from tasks.doctor.finding import Examined, examine
 from tasks.infrastructure import find, zone
@@ -69,6 +69,8 @@ def _of_account(run: Run, name_servers: Callable[[str], Collection[str]]) -> Ite
         yield examine("search password", lambda: account.search_password(run, ssm, user))
     if run.environment.has("server") and (user := mail.relay_user(run)):
         yield examine("relay password", lambda: account.relay_password(run, ssm, user))
+    if run.environment.has("server") and endpoints.of(run):
+        yield examine("endpoint passwords", lambda: account.endpoint_passwords(run, ssm))
     parameter, keys, needs = signature.parameter(run), settings.public_keys, _signed(run)
     yield examine("signing key", lambda: account.signing_key(ssm, parameter, keys, needs))
     yield examine("deploy key", lambda: account.deploy_key(ssm, run.secrets_folder, machines()))

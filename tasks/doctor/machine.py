@@ -11,7 +11,10 @@ from tasks.process import children
 
 TOOLS = {"git": ("git", "--version"), "ssh": ("ssh", "-V")}
 """What every release needs: commands that print a version."""
-ROLES = ("COMPILER_ROLE", "BUILDER_ROLE", "RELEASER_ROLE", "SWEEPER_ROLE", "BRANCH_ROLE", "PULL_REQUEST_ROLE")
+ROLES = (
+    *("COMPILER_ROLE", "BUILDER_ROLE", "RELEASER_ROLE"),
+    *("SWEEPER_ROLE", "DRILLER_ROLE", "PRUNER_ROLE", "BRANCH_ROLE", "PULL_REQUEST_ROLE"),
+)
 """The provider's variables with the roles of its jobs."""
 
 

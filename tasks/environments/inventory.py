@@ -13,7 +13,7 @@ from tasks.bucket import create, layout
 from tasks.bucket.layout import Key
 from tasks.infrastructure import memory
 from tasks.infrastructure.zone import zone_id
-from tasks.run import AUTHORITY, branch_identity
+from tasks.run import AUTHORITY, DRILL, branch_identity
 from tasks.settings import Environment, load, of_pipeline, same_place
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ EVERYTHING = ("",)
 ENDED = ("shutting-down", "terminated")
 IMAGE_BUILDER = "image"
 """The identity of the temporary host that images are made from."""
+
+
+def is_throw_away(identity: str) -> bool:
+    """Whether it is a host's that one job makes and removes: a bake's or a restore drill's."""
+    return identity == IMAGE_BUILDER or identity.startswith(DRILL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +152,7 @@ class EnvironmentNames:
         made = {each.lower(): each for each in self.per_branch}
         name, _, mark = label.rpartition("-")
         identity = f"{made.get(name, name)}-{mark}"
-        if label == IMAGE_BUILDER:
+        if is_throw_away(label):
             return label
         return identity if self.environment(identity) in self.per_branch else None
 

@@ -9,14 +9,13 @@ import http.client
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tasks.backup import access
-from tasks.backup import age as backups
-from tasks.backup.age import BackupAge
+from tasks.backup import access, restored
+from tasks.backup.restored import BackupAge
 from tasks.bucket import layout, lease
 from tasks.cloud.errors import denied
 from tasks.digest import Digest
@@ -140,8 +139,8 @@ def health(run: Run, asked: Sequence[Sites], patience: float) -> dict[str, str]:
     return dict(said)
 
 
-def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[str]:
-    """A line for each environment, in columns, and one for each host name of a store."""
+def lines(found: Sequence[EnvironmentStatus], now: datetime.datetime) -> list[str]:
+    """A line for each environment, in columns, and one for each host name of a store; then a sentence about each one's backups."""
     head = (
         "environment",
         "branch",
@@ -175,7 +174,8 @@ def lines(found: Iterable[EnvironmentStatus], now: datetime.datetime) -> list[st
             *(("  a store", *[" "] * 5, health, " ", " ", " ", url) for url, health in each.stores.items()),
         )
     ]
-    return columns([head, *rows]) if rows else ["there is no environment"]
+    told = [f"{each.environment}: {each.backup.words(now)}" for each in found if each.backup]
+    return [*columns([head, *rows]), *told] if rows else ["there is no environment"]
 
 
 def backed_up(found: BackupAge | None, now: datetime.datetime) -> str:
@@ -279,7 +279,10 @@ def _ask(run: Run, name: str, tls: ssl.SSLContext | None, said: dict[str, str], 
 
 def _backup(run: Run, found: Inventory, identity: str) -> BackupAge | None:
     name = found.names.environment(identity)
-    return backups.look(run.store, identity) if name and access.wanted(run, found.settings[name]) else None
+    settings = found.settings.get(name or "")
+    if not settings or not access.wanted(run, settings):
+        return None
+    return restored.look(run.store, identity, settings.backup.drill_days)
 
 
 def _holder(store: Store, identity: str) -> str:

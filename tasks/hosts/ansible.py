@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import environ
+from tasks import environ, required_roles
 from tasks.console.console import Console
 from tasks.hosts.managed import Managed
 from tasks.hosts.playbook_events import PlaybookEvents, PlaybookIdle
@@ -242,7 +242,7 @@ def _environment(folder: Path, strategy: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}",
         "ANSIBLE_CONFIG": str(_write(folder / "ansible.cfg", "")),
         "ANSIBLE_HOME": str(folder / "home"),
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        "ANSIBLE_ROLES_PATH": os.pathsep.join(map(str, required_roles.search_path(ROOT))),
         "TMPDIR": str(folder),  # mitogen does not remove its sockets
         "ANSIBLE_STRATEGY": strategy,
         "ANSIBLE_STRATEGY_PLUGINS": str(mitogen() or ""),

@@ -11,11 +11,20 @@ from typing import Any
 
 import yaml
 
+from tasks import required_roles
+
 WHOLE = {"template", "copy", "file", "get_url", "assemble", "deb822_repository"}
 PART = {"lineinfile", "blockinfile", "replace", "ini_file"}
 """These change a part of a file: removing the file would not undo that."""
 PACKAGES = {"apt", "package"}
 UNITS = {"systemd_service", "systemd", "service"}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads files of Ansible's, which have tags of its own, such as `!unsafe` and `!vault`."""
+
+
+_Loader.add_multi_constructor("!", lambda _loader, _tag, node: str(node.value))
 
 ManagedResource = dict[str, Any]
 """The task that manages it; `part`: it manages only a part of a file."""
@@ -94,7 +103,7 @@ def declared(root: Path, playbook: str, roles: Iterable[str] = ()) -> list[str]:
     wanted = [("", root / "playbooks" / f"{playbook}.yml"), *_files(root, roles, seen)]
     while wanted:
         role, path = wanted.pop()
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506  a safe one
         found |= {f"{re.escape(role)}: {_pattern(name)}" for name in _names(document)}
         wanted += _files(root, _roles(document), seen)
     return sorted(found)
@@ -103,9 +112,11 @@ def declared(root: Path, playbook: str, roles: Iterable[str] = ()) -> list[str]:
 def _files(root: Path, roles: Iterable[str], seen: set[str]) -> Iterator[tuple[str, Path]]:
     """The files with tasks of the roles that were not seen yet, each with its role."""
     for role in roles:
-        if role not in seen and (root / "roles" / role).is_dir():
+        folder = required_roles.folder(root, role)
+        if role not in seen and folder.is_dir():
             seen.add(role)
-            yield from ((role, file) for file in (root / "roles" / role).glob("[thm]*/*.yml"))
+            for each in ("tasks", "handlers", "meta"):
+                yield from ((role, file) for file in (folder / each).rglob("*.y*ml"))
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -204,6 +204,7 @@ def tags(run: Run) -> dict[str, str]:
         "owner": run.environment.infrastructure.owner,
         "cost_centre": run.environment.infrastructure.cost_centre,
         **(_judge(run) if run.environment.per_branch else {}),
+        **({"expires": run.expires} if run.expires else {}),
     }
 
 

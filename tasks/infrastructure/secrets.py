@@ -38,6 +38,12 @@ class Secrets:
     backup_password_next: str = field(default="", repr=False)
     deploy_key_next: str = field(default="", repr=False)
     deploy_key_before: str = ""
+    others: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What somebody has brought for services elsewhere, by the names that roles give it (meta/network.yml)."""
+
+    def value(self, name: str) -> str:
+        """The secret of that name; empty where there is none."""
+        return str(self.others.get(name, "") or getattr(self, name, ""))
 
 
 def _deploy_key() -> str:
@@ -203,6 +209,13 @@ def settle(ssm: Any, folder: str, values: Mapping[str, str | None]) -> None:
     raise SecretNotListed(name=f"{folder}/{', '.join(values)}")
 
 
+def one(ssm: Any, folder: str, name: str) -> str:
+    """A secret of a folder of which the caller may read no other one; empty where there is none."""
+    with already("ParameterNotFound"):
+        return str(ssm.get_parameter(Name=f"{folder}/{name}", WithDecryption=True)["Parameter"]["Value"])
+    return ""
+
+
 def changed(ssm: Any, folder: str) -> dict[str, datetime.datetime]:
     """When each parameter of a folder, and of those below it, was written last; its value is not asked for."""
     pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=folder, Recursive=True)
@@ -225,7 +238,8 @@ def known(ssm: Any, folder: str) -> Secrets | None:
 
 
 def _secrets(found: Made) -> Secrets:
-    return Secrets(**{name: found[name] for name in NAMES if name in found})
+    known = {name: found[name] for name in NAMES if name in found}
+    return Secrets(**known, others={name: each for name, each in found.items() if name not in NAMES})
 
 
 def names(ssm: Any, folder: str) -> list[str]:

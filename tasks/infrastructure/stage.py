@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tasks import mail, network, search
+from tasks import endpoints, mail, network, search
 from tasks.bucket import create
 from tasks.graph.stage import Foreseen, Outcome
 from tasks.infrastructure import delegation, find, hosts, machine, memory, name_servers, secrets, zone
@@ -210,6 +210,7 @@ def converge(
     if run.environment.has("server"):
         search.password(run, known.search_password)
         mail.relay_password(run, known.relay_password)
+        endpoints.passwords(run, known.value)
     written = Written()
     for _ in range(ROUNDS):
         found = written.over(find.everything(run), run.host_names)

@@ -136,7 +136,7 @@ def here(run: Run, found: Sequence[MachineFacts], released: Sequence[MachineFact
     """The variables of the server's roles on the machines that get releases: where what they need is, and where they are checked."""
     told = server.variables(run)
     if not run.placement.apart:
-        return told
+        return {**told, **server.reached_from(run, found, released[0])}
     told |= server.beside(run, found, released[0])
     services = told["server_services"].get("nginx", {})
     site = services.get("site") if services and not services["http"]["here"] else None

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks import endpoints
 from tasks.clock import stamped
 from tasks.cloud.errors import denied
 from tasks.infrastructure import memory, secrets
@@ -39,7 +40,7 @@ KNOWN = (
     KeptSecret(
         name="backup_password",
         parameters=("backup_password",),
-        users="the role backup, and doit backup --forget",
+        users="the role backup, doit backup --forget and doit drill",
     ),
     KeptSecret(name="backup_key", parameters=secrets.BACKUP_KEY, users="the role backup, for the bucket"),
     KeptSecret(
@@ -124,6 +125,8 @@ def listed(run: Run) -> list[Listed]:
     }
     found |= {SIGNING: signed} if signed else {}
     found |= {HOST_KEYS: _at(rotated, HOST_KEYS)} if hosts else {}
+    brought = endpoints.brought(run)
+    ways = {name: endpoints.way(each) for name, each in brought.items()}
     days = run.environment.secrets.days
     oldest = run.clock.now() - datetime.timedelta(days=days)
     lines = [
@@ -131,7 +134,7 @@ def listed(run: Run) -> list[Listed]:
             name=each.name,
             changed=found[each.name],
             users=each.users,
-            way=each.way,
+            way=ways.get(each.name, each.way),
             by=rotated.get(each.name, {}).get("by", ""),
             stale=bool(days and (at := found[each.name]) and at < oldest),
             unfinished=any(name.startswith(f"{each.name}_") for name in secrets.ROTATING if name in changed),
@@ -144,13 +147,19 @@ def listed(run: Run) -> list[Listed]:
         Listed(
             name=name,
             changed=changed[name],
-            users="docs/news.md" if name.startswith("news/") else "nothing of the pipeline",
-            way="aws ssm put-parameter",
+            users=_users(name, brought),
+            way=ways.get(name, "aws ssm put-parameter"),
             stale=bool(days and changed[name] < oldest),
         )
         for name in sorted(changed.keys() - of_known)
     ]
     return [*lines, *others]
+
+
+def _users(name: str, brought: Mapping[str, object]) -> str:
+    if name in brought:
+        return f"who connects to {brought[name]}"
+    return "docs/news.md" if name.startswith("news/") else "nothing of the pipeline"
 
 
 def _oldest(changed: Mapping[str, datetime.datetime], names: Collection[str]) -> datetime.datetime | None:

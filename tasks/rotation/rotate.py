@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks import mail
+from tasks import endpoints, mail
 from tasks.backup import access, repository
 from tasks.bucket import lease
 from tasks.graph.state import BucketState, Records
@@ -102,6 +102,8 @@ def _rotated(run: Run, name: str) -> Iterator[str]:
 
 def hindered(run: Run, name: str) -> str:
     """Why the environment cannot rotate it; empty if it can."""
+    if found := endpoints.brought(run).get(name):
+        return endpoints.way(found)
     ways = {each.name: each.way for each in KNOWN}
     if ways.get(name, "unknown") != ROTATED:
         return ways.get(name) or f"no secret of that name (known: {', '.join(ROTATABLE)})"

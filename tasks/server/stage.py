@@ -7,16 +7,18 @@ import hashlib
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tasks import demands, mail, network, placement, search
+from tasks import demands, endpoints, mail, network, placement, search
 from tasks.backup import access
 from tasks.graph.stage import Outcome
 from tasks.hosts import ansible
 from tasks.infrastructure import hosts, machine, secrets
 from tasks.infrastructure import stage as infrastructure
+from tasks.required_roles import accept
 from tasks.server import certificates, ledger, renewal
-from tasks.settings import flat, plain
+from tasks.settings import flat, plain, required_roles
 
 if TYPE_CHECKING:
     from tasks.infrastructure.hosts import MachineFacts
@@ -33,9 +35,15 @@ def roles(run: Run, name: str | None = None) -> tuple[str, ...]:
     return ("provisioning_started", "packages", *of_profile, "provisioning_finished")
 
 
+def folders(run: Run) -> list[str]:
+    """The folders of these roles that are the repository's: `parts` has the others."""
+    return [f"roles/{each}" for each in roles(run) if each not in required_roles(run.root)]
+
+
 def parts(run: Run) -> dict[str, object]:
-    """The settings that this stage reads, by name."""
+    """The settings that this stage reads, by name, and the roles of others. Raises RoleNotFetched."""
     return {
+        **{f"role {name}": digest for name, digest in accept(run.root).items()},
         **{f"server.{name}": value for name, value in flat(run.environment.server).items()},
         "infrastructure.ssh_from": list(run.environment.infrastructure.ssh_from),
         "infrastructure.http_from": list(run.environment.infrastructure.http_from),
@@ -56,12 +64,21 @@ def parts(run: Run) -> dict[str, object]:
     }
 
 
-def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
-    """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines."""
+def provision(
+    run: Run, machines: Mapping[str, Any] | None = None, more: Mapping[str, Any] = MappingProxyType({})
+) -> Outcome:
+    """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines.
+
+    `more`: variables that a host of another kind has in place of those of the settings.
+    """
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     renewal.ensure(run)
     reached, told = hosts.reachable(run, found), variables(run)
-    theirs = {each.id: beside(run, found, each) for each in found}
+    theirs = {each.id: {**beside(run, found, each), **more} for each in found}
+    for host in reached:  # before anything is changed there
+        if asked := theirs[host.name]["endpoints_asked"]:
+            printed = run.hosts.python(host, "server", endpoints.program(run, asked, told))
+            endpoints.accept(run, host.name, printed)
     recap = run.hosts.play(
         "server",
         hosts=reached,
@@ -78,7 +95,7 @@ def provision(run: Run, machines: Mapping[str, Any] | None = None) -> Outcome:
         roles={each.id: roles(run, each.name) for each in found},
         recorded=recap.recorded,
         seconds=recap.seconds,
-        own=own({**told, **theirs[found[0].id]}),
+        own=own({**told, **theirs[found[0].id]}) | {each: told[each] for each in endpoints.brought(run)},
         settings={
             name: value
             for name, value in parts(run).items()
@@ -112,6 +129,7 @@ def variables(run: Run) -> dict[str, Any]:
     return {
         "server_roles": list(run.profile.server.roles),
         "server_units_elsewhere": [],
+        "server_facts": bool(required_roles(run.root)),
         "server_in_turn": list(run.profile.server.roles) if run.placement.apart else [],
         **{f"{role}_{name}": value for role, name, value in declared(run)},
         **search.variables(run),
@@ -127,37 +145,50 @@ def variables(run: Run) -> dict[str, Any]:
 def beside(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> dict[str, Any]:
     """The variables of a host that name the others to it, and what of each other they reach. Raises Misplaced."""
     placement.accept_found(run.placement, [each.name for each in found], "server")
-    place = network.topology(run.placement, [(each.name, each.within) for each in found], [here.within])
-    services = network.told(run.network, place)
+    place = _place(run, found, here)
+    within = reached_from(run, found, here)
     settings = run.environment.infrastructure
+    users = [web_user(run), run.pipeline.name]
     firewall = network.firewall(
         run.network,
         place,
         networks={name: getattr(settings, name) for name in network.OPEN_TO},
-        users=[web_user(run), run.pipeline.name],
+        users=users,
         bucket=run.cloud.bucket_port,
     )
     return {
         **demands.variables(run, machine.memory(run, [each.id for each in found])),
         "proxy_listed": [*_bucket(run), *run.network.listed],
-        "proxy_variables": _proxy(run, services, [each.within for each in found]),
+        "proxy_variables": _proxy(run, within["server_services"], [each.within for each in found]),
         "application_hosts": [{"id": each.id, "address": each.within} for each in found],
         "application_after": network.after(run.network, place, network.APPLICATION),
         "server_roles": list(run.placement.roles[here.name]),
         "server_units_elsewhere": network.elsewhere(run.network, place),
-        "server_services": services,
-        **_database(run, place),
+        **within,
+        "endpoints_asked": endpoints.asked(run, place, users[0]),
         **{f"firewall_{name}": rules for name, rules in firewall.items()},
     }
 
 
+def reached_from(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> dict[str, Any]:
+    """Those of them that say where services are, as a host reaches them. Asks no cloud."""
+    place = _place(run, found, here)
+    return {"server_services": network.told(run.network, place), **_database(run, place)}
+
+
+def _place(run: Run, found: Sequence[MachineFacts], here: MachineFacts) -> network.Topology:
+    return network.topology(run.placement, [(each.name, each.within) for each in found], [here.within])
+
+
 def _bucket(run: Run) -> list[str]:
-    """NAME:PORT of where hosts fetch tarballs, where they reach only what is listed."""
+    """NAME:PORT of where hosts fetch tarballs and back up, where they reach only what is listed."""
     if network.PROXY not in {each.role for each in run.network.services}:
         return []
     kept = run.tarballs
     found = urllib.parse.urlsplit(kept.cloud.presigned_url(kept.bucket, "tarball", 1))
-    return [f"{found.hostname}:{found.port or kept.cloud.bucket_port}"]
+    tarballs = f"{found.hostname}:{found.port or kept.cloud.bucket_port}"
+    backups = access.names(run) if access.ROLE in run.profile.server.roles else []
+    return list(dict.fromkeys([tarballs, *(f"{each}:{run.cloud.bucket_port}" for each in backups)]))
 
 
 def _database(run: Run, place: network.Topology) -> dict[str, Any]:
@@ -217,6 +248,8 @@ def _application(run: Run) -> dict[str, Any]:
         roles -= {"nginx"}
     if not mail.caught(run):
         roles -= {mail.ROLE}
+    if "database_password" in endpoints.brought(run):
+        roles -= {"database"}
     known = secrets.ensure(ssm, run.secrets_folder, roles)
     site, ordered = "", renewal.wanted(run) and not known.certificate
     if ordered:
@@ -231,6 +264,8 @@ def _application(run: Run) -> dict[str, Any]:
             now=run.clock.now(),
         )
     return {
+        **(passwords := endpoints.passwords(run, known.value)),
+        "endpoints_passwords": passwords,
         "application_name": name,
         "application_user": name,
         "application_web_user": web_user(run),

@@ -15,7 +15,7 @@ from tasks.bucket import layout
 from tasks.bucket.layout import Key, Zone
 from tasks.environments import cost
 from tasks.environments.cost import Prices
-from tasks.environments.expiry import ALWAYS, expiry, kept_until
+from tasks.environments.expiry import ALWAYS, expiry, kept_until, moment
 from tasks.environments.inventory import (
     IMAGE_BUILDER,
     EnvironmentInventory,
@@ -23,6 +23,7 @@ from tasks.environments.inventory import (
     Resource,
     StoredObject,
     Time,
+    is_throw_away,
 )
 from tasks.settings import Sweep
 
@@ -188,7 +189,7 @@ def _environment(
     name = inventory.names.environment(own.identity)
     if name in inventory.names.fixed:
         return
-    if name is None and own.identity != IMAGE_BUILDER:
+    if name is None and not is_throw_away(own.identity):
         if own.resources:
             yield Spared(group=own.identity, why=f"no file in environments/ makes {own.identity}")
         return
@@ -196,7 +197,7 @@ def _environment(
         if own.resources:
             yield Spared(group=own.identity, why=f"{name} is elsewhere: doit environment={name} sweep")
         return
-    why = "a bake that did not end" if name is None else _why(inventory, own, name, known, living, settings)
+    why = _unended(inventory, own) if name is None else _why(inventory, own, name, known, living, settings)
     if (
         not why
         and name
@@ -213,6 +214,14 @@ def _environment(
         return
     items: tuple[Resource | StoredObject, ...] = (*own.resources, *own.objects)
     yield from (Deletion(of=each, group=own.identity, why=why) for each in items)
+
+
+def _unended(inventory: Inventory, own: EnvironmentInventory) -> str:
+    """Why a throw-away host goes; empty as long as its job may need it. Its lease is asked for as well."""
+    if own.identity == IMAGE_BUILDER:
+        return "a bake that did not end"
+    ends = [moment(each.tags.get("expires", "")) or inventory.at for each in own.instances]
+    return "" if any(each > inventory.at for each in ends) else "a drill that did not end"
 
 
 def _why(
@@ -270,7 +279,7 @@ def _kept(until: Time) -> str:
 
 def _stray(inventory: Inventory, each: Resource) -> Iterator[Deletion | Spared]:
     name = inventory.names.environment(each.identity)
-    known = each.identity == IMAGE_BUILDER or name
+    known = is_throw_away(each.identity) or name
     if name in inventory.elsewhere:
         return
     if each.kind == "volume" and each.state == "available" and known:

@@ -176,9 +176,9 @@ class Services:
         self.start(name, command, lambda: listening(port))
 
 
-def listening(port):
+def listening(port, address="127.0.0.1"):
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 @pytest.fixture(scope="session")
@@ -229,6 +229,8 @@ def variables(services):
         "database_name": "shop",
         "database_user": "root",
         "database_password": "",
+        "redis_sessions_password": "",
+        "redis_cache_password": "",
         "shared_crypt_key": "k" * 32,
         "application_base_url": "http://localhost/",
         "application_mail_path": "/caught-mail/",

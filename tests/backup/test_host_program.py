@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http.client
+import http.server
 import importlib.util
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tasks.backup import access, age, retention
-from tasks.backup.host import BackupFailed, record
+from tasks.backup import access, restored, retention
+from tasks.backup.host import BackupFailed
+from tasks.backup.restored import BackupAge
 from tasks.bucket import create, layout
 from tasks.cloud.embedded.home import Home
 from tasks.infrastructure import secrets
@@ -60,6 +72,7 @@ class Machine:
             **{name.removeprefix("backup_"): value for name, value in told.items()},
             **{name: str(folder / name) for name in ("shared", "current", "state", "aside", "trial")},
             "copy": [str(folder / "copy")],
+            "proxy": {},
             "database": "",
             "paths": ["media", "none"],
             "user": "root",
@@ -132,8 +145,33 @@ def machine(run, tmp_path):
     return Machine(tmp_path / "machine", {**told, "backup_repository": access.repository(run, endpoint)})
 
 
+@pytest.fixture
+def passable():
+    """A folder that the database server's user gets to: those of pytest are root's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
 def keys(run, part: str) -> list[str]:
     return list(run.store.keys(layout.backups("staging", part)))
+
+
+def shown(run):
+    return restored.look(run.store, "staging", 7)
+
+
+def planted(machine: Machine, change: Callable[[Any], None]) -> None:
+    """Make a newest backup that has another content than it says. `change` gets the program's settings."""
+    made = program()
+    settings = made.Settings(machine.settings)
+    work, (*_, newest) = f"{settings.state}/dump", made.snapshots(settings)
+    there = [f"{settings.shared}/{each}" for each in settings.paths]
+    made.restic(settings, "restore", newest["id"], "--target", "/")
+    change(settings)
+    left = [each for each in (f"{work}/noted", f"{work}/database.sql", *there) if Path(each).exists()]
+    made.restic(settings, "backup", "--host", settings.host, *left)
+    shutil.rmtree(work)
 
 
 @pytest.mark.promise(
@@ -143,7 +181,7 @@ def keys(run, part: str) -> list[str]:
     "a-trial-touches-nothing",
 )
 def test_what_was_backed_up_is_as_it_was_again(run, machine):
-    assert age.look(run.store, "staging") == age.BackupAge()
+    assert shown(run) == BackupAge(days=7)
     machine.run("now")
     first, (one,) = machine.state(), json.loads(machine.run("list"))
     machine.database.write_text("CREATE TABLE two;\n")
@@ -154,7 +192,7 @@ def test_what_was_backed_up_is_as_it_was_again(run, machine):
     (machine.folder / "shared" / "media" / "a.jpg").unlink()
     broken = machine.state()
 
-    seen = age.look(run.store, "staging")
+    seen = shown(run)
     assert (bool(seen.newest), seen.restored) == (True, "")
     said, told = machine.run("restore", "newest").splitlines()
     assert machine.state() == second
@@ -168,18 +206,216 @@ def test_what_was_backed_up_is_as_it_was_again(run, machine):
     assert (aside / "database.sql.zst").read_text() == broken[0]
     assert {each.name: each.read_text() for each in (aside / "media").iterdir()} == broken[1]
 
-    record(run, json.loads(told))
-    assert age.look(run.store, "staging").restored == f"{json.loads(told)['time']}+00:00"
+    restored.keep(run, "restore", json.loads(told))
+    seen = shown(run)
+    assert (seen.restored, seen.proved) == (f"{json.loads(told)['time']}+00:00", True)
 
     (machine.folder / "trial" / "fetched").mkdir(parents=True)  # of one that was killed
     said, tried = machine.run("try", "newest").splitlines()
     assert said.startswith(f"{json.loads(told)['snapshot'][:8]} of ")
     assert json.loads(tried)["files"] == {"media": 2, "none": 0}
+    assert json.loads(tried)["compared"]
     assert (machine.state(), (machine.folder / "trial").exists()) == (second, False)
     _, older = machine.run("restore", one["id"][:8]).splitlines()
     assert machine.state() == first
-    record(run, {**json.loads(older), "time": "2000-01-01T00:00:00"})
-    assert age.look(run.store, "staging").restored == f"{json.loads(told)['time']}+00:00"
+    restored.keep(run, "restore", {**json.loads(older), "time": "2000-01-01T00:00:00"})
+    assert shown(run) == seen, "an older one proves nothing of the newest"
+
+
+class ForwardProxy(http.server.BaseHTTPRequestHandler):
+    """A proxy for plain HTTP, which leads to loopback whatever is asked for. `asked`: that."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[set] = set()
+
+    def forward(self):
+        url = urllib.parse.urlsplit(self.path)
+        self.asked.add(url.netloc)
+        onward = http.client.HTTPConnection("127.0.0.1", url.port, timeout=30)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        onward.request(self.command, self.path.partition(url.netloc)[2], body or None, dict(self.headers))
+        answer = onward.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(content)
+        onward.close()
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward  # noqa: N815  as its base class asks
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.promise("a-backup-passes-the-proxy")
+def test_where_egress_is_listed_restic_goes_through_the_proxy(run, machine):
+    """Nobody but the proxy gets to the bucket: the address is one for documentation."""
+    name, endpoint = "192.0.2.1", urllib.parse.urlsplit(run.cloud.client("s3").meta.endpoint_url)
+    machine.settings["repository"] = machine.settings["repository"].replace(endpoint.hostname, name)
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), ForwardProxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    machine.settings["proxy"] = {
+        "http_proxy": f"http://127.0.0.1:{proxy.server_port}",
+        "no_proxy": "localhost",
+    }
+    machine.run("now")
+    machine.run("try", "newest")
+    proxy.shutdown()
+    assert ForwardProxy.asked == {f"{name}:{endpoint.port}"}
+
+
+@pytest.mark.promise("a-backup-passes-the-proxy")
+@pytest.mark.parametrize(
+    ("endpoint", "names"),
+    [
+        ("http://10.1.2.1:4566", ["10.1.2.1"]),
+        (
+            "https://s3.eu-central-1.amazonaws.com",
+            ["shop.s3.eu-central-1.amazonaws.com", "shop.s3.dualstack.eu-central-1.amazonaws.com"],
+        ),
+        (
+            "https://s3.cn-north-1.amazonaws.com.cn",
+            ["shop.s3.cn-north-1.amazonaws.com.cn", "shop.s3.dualstack.cn-north-1.amazonaws.com.cn"],
+        ),
+    ],
+)
+def test_the_names_by_which_restic_asks_for_the_bucket_are_known(endpoint, names):
+    region = endpoint.split(".")[1] if "amazonaws" in endpoint else "eu-central-1"
+    told = SimpleNamespace(
+        cloud=SimpleNamespace(s3_endpoint=endpoint), bucket="shop", pipeline=SimpleNamespace(region=region)
+    )
+    assert access.names(told) == names
+
+
+def without_a_file(settings):
+    """The folder is as old as it was: nobody has removed it since."""
+    media = Path(settings.shared) / "media"
+    before = media.stat().st_mtime_ns
+    (media / "a.jpg").unlink()
+    os.utime(media, ns=(before, before))
+
+
+def without_notes(settings):
+    shutil.rmtree(f"{settings.state}/dump/noted")
+
+
+@pytest.mark.promise("a-broken-backup-is-refused")
+def test_a_backup_with_another_content_than_it_says_is_refused(run, machine):
+    media = machine.folder / "shared" / "media"
+    for each in (media / "a.jpg", media):  # long before: nobody changed them while they were backed up
+        os.utime(each, (0, 10**9))
+    machine.run("now")
+    planted(machine, without_a_file)
+    assert re.fullmatch(
+        r"[0-9a-f]{8} of \S+ UTC is not what was backed up: the file media/a.jpg is missing",
+        machine.refused("try", "newest"),
+    )
+    planted(machine, without_notes)
+    said = machine.run("try", "newest").splitlines()[-1]
+    assert not json.loads(said)["compared"]
+    (media / "large").write_bytes(os.urandom(1 << 20))
+    machine.run("now")
+    pack = max(keys(run, "data/"), key=run.store.size)
+    content = run.store.open(pack).read()
+    run.store.client.put_object(Bucket=run.bucket, Key=pack, Body=content[: len(content) // 2])
+    assert machine.refused("try", "newest").startswith("the bucket has not all of the backup: ")
+    assert not (machine.folder / "trial").exists()
+
+
+@pytest.mark.promise("a-broken-backup-is-refused")
+def test_what_visitors_change_while_it_is_backed_up_is_no_difference(machine, tmp_path):
+    made = program()
+    settings = made.Settings({**machine.settings, "paths": ["media"]})
+    media, noted = machine.folder / "shared" / "media", tmp_path / "noted"
+    for name in ("changed", "gone", "moved/deep"):
+        (media / name).parent.mkdir(exist_ok=True)
+        (media / name).write_text(name)
+
+    def differ():
+        return list(made.differences(settings, str(noted), settings.shared, {}))
+
+    def long_ago():
+        for folder, _, files in os.walk(media):
+            for each in (folder, *(f"{folder}/{name}" for name in files)):
+                os.utime(each, (0, 10**9))
+
+    long_ago()
+    noted.mkdir()
+    made.note_files(settings, str(noted / "files"))
+    assert differ() == []
+    (media / "changed").write_text("longer than it was")
+    (media / "gone").unlink()
+    shutil.rmtree(media / "moved")
+    assert differ() == []
+    long_ago()
+    assert differ() == [
+        "the file media/changed differs",
+        "the file media/gone is missing",
+        "the file media/moved/deep is missing",
+    ]
+
+
+ODD = """
+CREATE DATABASE shop; USE shop;
+CREATE TABLE `o``dd` (id INT PRIMARY KEY, word TEXT, raw BLOB, twice INT AS (id * 2) STORED);
+INSERT INTO `o``dd` (id, word, raw) SELECT seq, CONCAT('it''s a "row"),\n(', seq, ');\n'), UNHEX(SHA2(seq, 256)) FROM seq_1_to_3000;
+CREATE TABLE empty (id INT); CREATE TABLE keyless (word TEXT); INSERT INTO keyless VALUES ('b'), ('a'), ('a'), (NULL);
+CREATE VIEW seen AS SELECT id FROM `o``dd`;
+CREATE TRIGGER again BEFORE INSERT ON keyless FOR EACH ROW SET NEW.word = 'x';
+DELIMITER ;;
+CREATE PROCEDURE fill() BEGIN
+INSERT INTO `keyless` VALUES
+('c');
+END;;
+"""
+"""Rows with line ends and what looks like the end of a row; a computed column; no rows; no key; code that looks like rows."""
+
+
+@pytest.mark.promise("a-broken-backup-is-refused")
+def test_rows_are_counted_in_the_copy_and_again_in_a_copy_of_what_was_restored(machine, passable, tmp_path):
+    made = program()
+    machine.settings |= {"database": "shop", "trial": str(passable / "trial")}
+    settings = made.Settings(machine.settings)
+    Path(settings.trial).mkdir(mode=0o711)
+    template = (ROOT / "roles" / "database" / "templates" / "database_copy.j2").read_text()
+    options = re.search(
+        r"mariadb-dump\{\{.+?\}\} (--single.+?) \\\n *(--skip.+?) --databases", template, re.S
+    ).groups()
+    with made.empty_server(settings) as server:
+        (tmp_path / "odd.sql").write_text(ODD)
+        made.load(server, tmp_path / "odd.sql")
+        dump = ["mariadb-dump", "--no-defaults", *server, *" ".join(options).split(), "--databases", "shop"]
+        machine.database.write_bytes(subprocess.run(dump, capture_output=True, check=True).stdout)
+    shutil.rmtree(settings.trial)
+    with machine.database.open("rb") as file:
+        counted = made.counted(file)
+    assert {name: rows for name, (rows, _) in counted.items()} == {"o`dd": 3000, "empty": 0, "keyless": 4}
+    machine.run("now")
+    told = json.loads(machine.run("try", "newest").splitlines()[-1])
+    assert (told["tables"], told["compared"]) == (counted, True)
+
+    (tmp_path / "noted").mkdir()
+    (tmp_path / "noted" / "files").write_text("0\n")
+    (tmp_path / "noted" / "tables.json").write_text(json.dumps(counted))
+    content = machine.database.read_bytes()
+    planted = {
+        "the table empty is missing": (b"CREATE TABLE `empty`", b"CREATE TABLA `empty`"),
+        "rows of the table keyless differ": (b"('b')", b"('B')"),
+        "the table keyless has 3 rows of 4": (b"('b'),\n", b""),
+    }
+    for words, (before, after) in planted.items():
+        assert content.count(before) == 1
+        found = made.counted(io.BytesIO(content.replace(before, after)))
+        assert list(made.differences(settings, str(tmp_path / "noted"), settings.shared, found)) == [words]
+    with pytest.raises(made.Refused, match="has an unknown form"):
+        made.counted(
+            io.BytesIO(content.replace(b"INSERT INTO `keyless` VALUES\n", b"INSERT INTO `keyless` VALUES "))
+        )
 
 
 @pytest.mark.promise("a-host-destroys-no-backup", "retention-by-settings")

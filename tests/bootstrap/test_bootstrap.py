@@ -89,6 +89,7 @@ def test_an_empty_account_gets_everything_once(run):
     assert bootstrap(run) == 0
     assert run.cloud.calls == []
     told = run.console.stream.getvalue()
+    assert "READER_ROLE" not in told, "no job assumes it with its token"
     assert "BUILDER_ROLE=arn:aws:iam::123456789012:role/shop-builder" in told
     assert "PULL_REQUEST_ROLE=arn:aws:iam::123456789012:role/shop-pull-request" in told
     assert zone.name_servers(run.cloud, "shop.example.com")[0] in told
@@ -105,6 +106,15 @@ def _change_one_at_a_time(run):
         "give role shop-sweeper the policy sweeper": lambda: iam.put_role_policy(
             RoleName="shop-sweeper",
             PolicyName="sweeper",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [rule]}),
+        ),
+        "change who may assume role shop-backup-reader": lambda: iam.update_assume_role_policy(
+            RoleName="shop-backup-reader",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [anybody]}),
+        ),
+        "give role shop-backup-reader the policy backup-reader": lambda: iam.put_role_policy(
+            RoleName="shop-backup-reader",
+            PolicyName="backup-reader",
             PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [rule]}),
         ),
         "change who may assume role shop-builder": lambda: iam.update_assume_role_policy(
@@ -134,6 +144,9 @@ def _change_one_at_a_time(run):
 def test_without_ci_and_mail_only_bucket_and_zone_and_who_backs_up_are_wanted(run):
     settings = dataclasses.replace(run.pipeline, ci=Ci(), spending=Spending())
     assert words(dataclasses.replace(run, pipeline=settings))[2:] == [
+        "make role shop-backup-reader",
+        "give role shop-backup-reader the policy backup-reader",
+    ] + [
         f"make user shop-backup-{name} and its key, which adds backups and removes none"
         for name in ("production", "staging")
     ]
@@ -171,8 +184,9 @@ def test_the_template_has_what_bootstrap_makes(run):
         for each in made.values()
         if each["Type"].endswith("::Role")
     }
-    assert sorted(roles) == sorted(each.name for each in wanted.roles)
-    for each in wanted.roles:
+    assert sorted(roles) == sorted(each.name for each in (*wanted.roles, *wanted.readers))
+    assert "shop-backup-reader" in roles
+    for each in (*wanted.roles, *wanted.readers):
         assert roles[each.name]["AssumeRolePolicyDocument"] == each.trust
         assert {p["PolicyName"]: p["PolicyDocument"] for p in roles[each.name]["Policies"]} == each.policies
     assert made["Budget"]["Properties"]["Budget"] == account.budget(wanted)

@@ -27,7 +27,7 @@ def made():
         yield layout.lease(each), Key(kind="lease", identity=each)
         yield layout.machines(each), Key(kind="machines", identity=each)
         yield layout.history(each), Key(kind="history", identity=each)
-        yield layout.restored(each), Key(kind="restored", identity=each)
+        yield layout.restored(each, "t", "r"), Key(kind="restored", identity=each, name="t.r.failed")
         for task in TASKS:
             yield layout.state(each, task), Key(kind="state", identity=each, name=task)
         for host in ("i-1", "i-0a.b"):

@@ -106,6 +106,7 @@ def test_on_a_complete_account_nothing_is_missing(run):
         ("search", {"host": "stand-in"}, None),
         ("search", {"host": "search.example.com", "user": "kim"}, "search password"),
         ("mail", {"relay_host": "smtp.example.com", "relay_user": "kim"}, "relay password"),
+        ("mariadb", {"endpoint": "db.example.com:3306"}, "endpoint passwords"),
     ],
 )
 @pytest.mark.promise("doctor-and-release-say-the-same")

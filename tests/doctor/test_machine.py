@@ -36,7 +36,7 @@ def test_a_job_that_has_everything_lacks_nothing(environ):
         (GITLAB | ALL | {"AWS_ROLE_ARN": ROLE}, "no token", "id_tokens"),
         (
             BITBUCKET | JOB,
-            "no variable COMPILER_ROLE, BUILDER_ROLE, RELEASER_ROLE, SWEEPER_ROLE, BRANCH_ROLE, PULL_REQUEST_ROLE",
+            "no variable COMPILER_ROLE, BUILDER_ROLE, RELEASER_ROLE, SWEEPER_ROLE, DRILLER_ROLE, PRUNER_ROLE, BRANCH_ROLE, PULL_REQUEST_ROLE",
             '"key": "COMPILER_ROLE"',
         ),
         (BITBUCKET | ALL | {"AWS_ROLE_ARN": ROLE}, "no token", "oidc: true"),

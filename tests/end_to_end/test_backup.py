@@ -1,19 +1,25 @@
-"""Staging is backed up, damaged and restored on its host: every row and every file is as it was."""
+"""Staging is backed up, damaged and restored on its host: every row and every file is as it was. A drill restores it elsewhere."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 
 import pytest
 
-from tasks.infrastructure import secrets
-from tests.conftest import commit
+from tasks import drill
+from tasks.bucket import layout
+from tasks.infrastructure import find, hosts, secrets
+from tasks.infrastructure import stage as infrastructure
+from tasks.infrastructure.plan import Existing
+from tasks.server import ledger
+from tests.conftest import DOIT, commit, until
 from tests.end_to_end.conftest import Site
 
-pytestmark = [
-    pytest.mark.end_to_end,
-    pytest.mark.long(short="tests/backup/test_host_program.py::test_what_was_backed_up_is_as_it_was_again"),
-]
+pytestmark = pytest.mark.end_to_end
 
 SHARED = "/srv/shop/shared"
 RELAY_PASSWORD = "it's # the: relay's"
@@ -29,7 +35,32 @@ ODD = (
 """Rows with quotes, emoji, bytes, nothing and what is computed; a view; a trigger."""
 
 
-@pytest.fixture
+DRILLED = (
+    "CREATE TABLE drilled (id INT PRIMARY KEY, word TEXT);"
+    "INSERT INTO drilled SELECT seq, CONCAT(CONVERT(0x69742773F09F98805C USING utf8mb4), seq) FROM seq_1_to_3000;"
+)
+BROKEN = """
+import importlib.machinery, importlib.util, json, os, shutil
+loader = importlib.machinery.SourceFileLoader("backup", "/usr/local/sbin/backup")
+backup = importlib.util.module_from_spec(importlib.util.spec_from_loader("backup", loader))
+loader.exec_module(backup)
+settings = backup.Settings(json.loads(backup.read("/etc/backup.json")))
+work = settings.state + "/dump"
+backup.restic(settings, "restore", {good!r}, "--target", "/", "--include", work)
+with open(work + "/database.sql") as file:
+    text = file.read()
+begin = text.index("DROP TABLE IF EXISTS `drilled`")
+changed = {change}
+assert changed != text
+backup.write(work + "/database.sql", changed)
+there = [each for each in (settings.shared + "/" + name for name in settings.paths) if os.path.exists(each)]
+backup.restic(settings, "backup", "--host", settings.host, work + "/noted", work + "/database.sql", *there)
+shutil.rmtree(work)
+"""
+"""On a host: a newest backup that has other rows than it says. It begins with a good one."""
+
+
+@pytest.fixture(scope="module")
 def staging(site):
     """Staging beside the branch's environment, with a relay for mail, released once; its machine stops at the end."""
     made = Site(root=site.root, variables={"environment": "staging"})
@@ -45,6 +76,12 @@ def staging(site):
     made.run.cloud.client("ec2").stop_instances(InstanceIds=[made.host.name])
 
 
+def last_record(staging):
+    store = staging.run.store
+    return store.read(max(store.keys(layout.all_restored("staging")))).value
+
+
+@pytest.mark.long(short="tests/backup/test_host_program.py::test_what_was_backed_up_is_as_it_was_again")
 @pytest.mark.promise(
     "a-restore-brings-all-back",
     "a-restore-keeps-what-was-there",
@@ -69,8 +106,10 @@ def test_staging_is_backed_up_damaged_and_restored_row_by_row_and_file_by_file(s
         "smtp",
         "secure",
     ]
-    assert on_host("stat -c %U:%G:%a /etc/postfix/relay_password") == "root:root:600\n"
-    assert on_host("cat /etc/postfix/relay_password") == f"[smtp.example.com]:587 shop:{RELAY_PASSWORD}\n"
+    assert on_host("stat -c %U:%G:%a /etc/postfix/relay_password").strip() == "root:root:600"
+    assert (
+        on_host("cat /etc/postfix/relay_password").strip() == f"[smtp.example.com]:587 shop:{RELAY_PASSWORD}"
+    )
     assert on_host("systemctl is-active postfix caught_mail || true").split() == ["active", "inactive"]
     assert RELAY_PASSWORD not in on_host(
         "journalctl --no-pager; cat /var/lib/release-pipeline/ledger/server.json"
@@ -96,7 +135,7 @@ def test_staging_is_backed_up_damaged_and_restored_row_by_row_and_file_by_file(s
     assert rows.count("INSERT INTO") > 3000
     assert page[0] == 200
 
-    assert column() == {"newest": "", "restored": ""}
+    assert (column()["newest"], column()["restored"]) == ("", "")
     backed_up = staging.doit("backup")
     assert backed_up.returncode == 0, backed_up.stdout + backed_up.stderr
     assert "MB of them new" in backed_up.stdout
@@ -108,7 +147,7 @@ def test_staging_is_backed_up_damaged_and_restored_row_by_row_and_file_by_file(s
     assert "51 files" in tried.stdout
     assert column()["restored"]
     there = json.loads(on_host("backup measure"))
-    told = staging.run.store.read("restored/staging.json").value
+    told = last_record(staging)
     assert (told["tables"], told["files"]) == (there["tables"], there["files"])
     assert on_host("ls /srv/shop/trial 2> /dev/null || true; pgrep --count mariadbd").split() == ["1"]
 
@@ -123,7 +162,7 @@ def test_staging_is_backed_up_damaged_and_restored_row_by_row_and_file_by_file(s
     aside = restored.stdout.partition("what was there is in ")[2].split()[0]
     assert on_host(f"cat {aside}/pub/media/new.jpg") == "new"
     assert on_host("systemctl is-active workers.target").strip() == "active"
-    again = staging.run.store.read("restored/staging.json").value
+    again = last_record(staging)
     assert {name: told[name] for name in ("tables", "files", "snapshot")} == {
         name: again[name] for name in ("tables", "files", "snapshot")
     }
@@ -137,3 +176,93 @@ def test_staging_is_backed_up_damaged_and_restored_row_by_row_and_file_by_file(s
     assert f"restore: {staging.host.name}: no backup is from 2000-01-01 or before" in refused.stderr
     on_host("systemctl start cron")
     assert staging.stages("server")["server"] == "unchanged"
+
+
+@pytest.mark.long(
+    short="tests/test_drill.py::test_a_backup_that_was_restored_is_recorded_and_nothing_of_the_host_stays"
+)
+@pytest.mark.promise(
+    "a-drill-restores-elsewhere",
+    "a-drill-s-host-is-walled-in",
+    "a-drill-s-host-ends",
+    "a-broken-backup-is-refused",
+)
+def test_the_newest_backup_is_restored_on_a_host_of_its_own_and_a_broken_one_is_refused(staging, tmp_path):
+    run = staging.run
+    there = drill.throw_away_host(run)
+    staging.ssh(f'mariadb shop --execute "{DRILLED}"', tmp=tmp_path)
+    staging.ssh(
+        f"mkdir -p {SHARED}/pub/media/catalog && cp /bin/ls {SHARED}/pub/media/catalog/a.jpg", tmp=tmp_path
+    )
+    assert staging.doit("backup").returncode == 0
+    good = json.loads(staging.ssh("backup list", tmp=tmp_path))[-1]["id"]
+
+    # a drill that is killed: its host has nothing but a way to the bucket, and says when it ends
+    with (tmp_path / "said").open("w") as said:
+        child = subprocess.Popen(
+            [DOIT, "environment=staging", "drill"],
+            cwd=staging.root,
+            env={**os.environ, "PYTHONPATH": str(staging.root)},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+    until(lambda: ledger.stored(there.store, there.identity) or child.poll() is not None, 300)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait(30) == -signal.SIGKILL, (tmp_path / "said").read_text()
+    assert "starts from the baked image" in (tmp_path / "said").read_text()
+    (left,) = find.everything(there).machines
+    assert left.tags["environment"] == "drill-staging"
+    assert left.tags["expires"]
+    (host,) = hosts.reachable(there, infrastructure.existing(there))
+
+    def inside(command):
+        program = f"import subprocess; print(subprocess.run({command!r}, shell=True, capture_output=True, text=True).stdout)"
+        return run.hosts.python(host, "test", program).strip()
+
+    bucket = run.cloud.s3_endpoint
+    asks = "curl --silent --output /dev/null --write-out '%{http_code}' --max-time 5"
+    proxy = "--proxy http://127.0.0.1:3128"
+    assert inside(f"{asks} {proxy} {bucket}/") == "403", "the bucket answers by the proxy"
+    assert inside(f"{asks} --noproxy '*' {bucket}/") == "000", "and by no other way"
+    assert inside(f"{asks} {proxy} http://example.com/") == "403"
+    assert "TCP_DENIED" in inside("journalctl -t squid --no-pager")
+    listening = inside("ss --no-header --tcp --listening --numeric").splitlines()
+    assert {line.split()[3].rpartition(":")[2] for line in listening} == {"22", "53", "3128", "3306"}
+    assert inside("systemctl is-active self_shutdown.timer; ls /etc/systemd/system/backup.timer") == "active"
+
+    tried = staging.doit("drill")
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+    assert re.search(
+        r"^staging: [0-9a-f]{8} of .+ UTC can be restored: \d+ tables with \d+ rows, \d+ files, in ",
+        tried.stdout,
+        re.M,
+    )
+    told = last_record(staging)
+    assert (told["snapshot"], told["how"], told["compared"]) == (good, "drill", True)
+    assert told["tables"] == json.loads(staging.ssh("backup measure", tmp=tmp_path))["tables"]
+    assert told["tables"]["drilled"][0] == 3000
+    assert " was restored on " in staging.doit("status").stdout
+    assert find.everything(there) == Existing()
+
+    changes = {
+        "the table drilled is missing": "text[:begin] + text[text.index('UNLOCK TABLES', begin) :]",
+        "rows of the table drilled differ": "text[:begin] + text[begin:].replace('(7,', '(-7,', 1)",
+    }
+    for words, change in changes.items():
+        run.hosts.python(staging.host, "test", BROKEN.format(good=good, change=change))
+        refused = staging.doit("drill")
+        assert refused.returncode == 1, refused.stdout + refused.stderr
+        assert words in refused.stderr
+        assert f"it counts as none; the one of {told['time'][:10]}" in staging.doit("status").stdout
+        assert find.everything(there) == Existing()
+
+    assert staging.doit("backup").returncode == 0
+    pack = max(run.store.keys(layout.backups("staging", "data/")), key=run.store.size)
+    content = run.store.open(pack).read()
+    run.store.client.put_object(Bucket=run.bucket, Key=pack, Body=content[: len(content) // 2])
+    refused = staging.doit("drill")
+    assert refused.returncode == 1, refused.stdout + refused.stderr
+    assert "the newest backup of staging counts as none: " in refused.stderr
+    run.store.client.put_object(Bucket=run.bucket, Key=pack, Body=content)
+    assert staging.doit("drill").returncode == 0
+    assert find.everything(there) == Existing()

@@ -16,6 +16,8 @@ from tasks.server import stage as server
 from tests.clouds import secrets_of
 from tests.conftest import commit, until
 from tests.end_to_end.conftest import Site
+from tests.roles.others import shelf
+from tests.roles.test_required_role import TOLD, fetch
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]
 
@@ -229,6 +231,34 @@ def test_another_branch_has_a_host_name_data_and_settings_of_its_own(site, ssh, 
     unknown = site.doit("compare", "main", "nowhere")
     assert unknown.returncode == 1
     assert "has no ledger" in unknown.stderr
+
+
+@pytest.mark.long(
+    short="tests/roles/test_required_role.py::test_a_clone_without_it_says_what_to_type_and_with_it_the_stage_depends_on_it"
+)
+def test_a_role_of_others_is_provisioned_once_and_goes_with_its_line(site, ssh, tmp_path):
+    files = [site.root / "requirements.yml", site.root / "applications" / "magento2" / "profile.yml"]
+    before = [each.read_text() for each in files]
+    try:
+        with shelf(tmp_path / "shelf") as served:
+            served.require(site.root, served.put())
+            fetch(site.root)
+        files[1].write_text(before[1].replace("    self_shutdown:", f"{TOLD}    self_shutdown:"))
+        commit(site.root, "a role of others")
+        assert site.stages("server")["server"] == "done"
+        assert ssh("cat /etc/greeting") == "good day, shop"
+        assert site.stages("server")["server"] == "unchanged"
+        ssh("rm /etc/greeting")
+        assert "host drifted: /etc/greeting is gone" in site.doit("server").stdout
+        assert ssh("cat /etc/greeting") == "good day, shop"
+    finally:
+        for each, text in zip(files, before, strict=True):
+            each.write_text(text)
+        fetch(site.root)
+        commit(site.root, "back")
+        left = site.doit("server")
+    assert "leftover file /etc/greeting: removed" in left.stdout, left.stdout + left.stderr
+    assert ssh("ls /etc/greeting 2>/dev/null || echo none") == "none"
 
 
 @pytest.mark.promise("ledger-is-for-root")

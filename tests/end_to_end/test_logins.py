@@ -27,7 +27,12 @@ def another_key(folder):
 
 
 def attempt(host, strategy):
-    enough = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
+    enough = {
+        "base_timezone": "UTC",
+        "php_version": "8.2",
+        "php_extensions": [],
+        "server_facts": False,
+    }
     play(
         "server", hosts=[host], variables=enough, strategy=strategy, console=Console(io.StringIO()), log=None
     )
@@ -126,7 +131,7 @@ def test_ssh_offers_nothing_that_an_audit_has_something_against(host):
     assert len(offered) > 6
 
 
-@pytest.mark.promise("administrators-come-and-go")
+@pytest.mark.promise("administrators-come-and-go", "others-do-not-log-in")
 def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_neither(site, tmp_path):
     (tmp_path / "alice").mkdir()
     private, public = another_key(tmp_path / "alice")
@@ -140,6 +145,14 @@ def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_nei
         added = site.doit("server")
         assert added.returncode == 0, added.stdout + added.stderr
         assert ssh.python(alice, "server", "import os; print(os.getuid())") == "0"
+        keys = "/home/bob/.ssh"
+        site.ssh(
+            f"useradd -m bob; mkdir {keys}; echo {public.strip()} > {keys}/authorized_keys; chown -R bob {keys}",
+            tmp=tmp_path,
+        )
+        with pytest.raises(LoginRefused, match="bob"):
+            ssh.python(dataclasses.replace(alice, user="bob"), "server", "print(1)")
+        site.ssh("userdel --remove bob 2>&1", tmp=tmp_path)
         settings.write_text(
             f"{said}server: {{base: {{administrators: [{listed.replace('alice', 'daemon', 1)}]}}}}\n"
         )

@@ -49,6 +49,7 @@ def test_a_document_says_whose_it_is(key, identity):
         ("www", "live"),
         (SHOP, SHOP),
         ("image", "image"),
+        ("drill-live", "drill-live"),
         ("live", None),
         ("testing-1", None),
         ("mail", None),

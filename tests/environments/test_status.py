@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from tasks.backup.age import BackupAge
+from tasks.backup.restored import BackupAge
 from tasks.bucket import lease
 from tasks.digest import Digest
 from tasks.environments import status
@@ -188,6 +188,7 @@ def test_a_line_for_each_environment_in_columns():
         "staging             main    3fa9c2e  5d8c     5 h  i-1 running  healthy: 200 in 0.02 s  none restored (3 h)  web    0.21  http://staging/",
         "testing-0d6e4079e3  -       -        -        -    none         -                       -                    -      0.00",
         "  a store                                                       -                                                         http://de/",
+        "staging: the newest backup, of 2026-11-24 09:00 UTC, was never restored: it counts as none",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -129,7 +130,13 @@ def test_a_secret_that_a_newer_pipeline_has_is_no_obstacle():
     made = secrets.ensure(store, FOLDER)
     assert secrets.known(store, FOLDER) == made
     store.kept[f"{FOLDER}/mood"] = "good"
-    assert secrets.known(store, FOLDER) == made
+    found = secrets.known(store, FOLDER)
+    assert found == dataclasses.replace(made, others={"mood": "good"})
+    assert (found.value("mood"), found.value("crypt_key"), found.value("nothing")) == (
+        "good",
+        made.crypt_key,
+        "",
+    )
 
 
 @pytest.fixture

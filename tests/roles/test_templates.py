@@ -138,7 +138,10 @@ def test_an_environment_file_quotes_values_and_its_variables_come_last():
         database_password=r'p"@$\ss',
         shared_crypt_key="key",
         shared_variables=["MAIL=a=b c", "APP_DEBUG=1"],
-        server_services={"mail": {"smtp": {"address": "127.0.0.1", "port": 25}}},
+        server_services={
+            "mail": {"smtp": {"address": "127.0.0.1", "port": 25}},
+            "mariadb": {"sql": {"port": 3306, "elsewhere": False}},
+        },
     ).splitlines()
     assert 'MAILER_DSN="smtp://127.0.0.1:25"' in lines
     assert r'DB_PASSWORD="p\"@\$\\ss"' in lines
@@ -161,7 +164,12 @@ def test_a_shop_with_test_data_sends_no_mail_unless_it_is_caught(test_data, catc
     written = tmp_path / "env.php"
     told = ("database_host", "database_name", "database_user", "database_password", "shared_crypt_key")
     told += ("search_host", "search_port", "search_prefix", "search_user", "search_password")
-    told += ("application_host_name", "application_base_url")
+    told += (
+        "application_host_name",
+        "application_base_url",
+        "redis_sessions_password",
+        "redis_cache_password",
+    )
     hosts = {
         "application_hosts": [{"id": "i-1", "address": "10.0.0.1"}],
         "inventory_hostname": "i-1",

@@ -25,7 +25,13 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 EXPRESSIONS = {"when", "that", "until", "failed_when", "changed_when"}
 """Keys whose values are Jinja without braces."""
-OF_THE_PLAYBOOK = {"server_roles", "server_in_turn", "server_units_elsewhere", "server_services"}
+OF_THE_PLAYBOOK = {
+    "server_facts",
+    "server_roles",
+    "server_in_turn",
+    "server_units_elsewhere",
+    "server_services",
+}
 """Variables that are no role's."""
 
 
@@ -73,6 +79,13 @@ def made(value):
 def read_by(role):
     templates = (ROOT / "roles" / role / "templates").glob("*.j2")
     return read(documents(role)).union(*(names(path.read_text()) for path in templates))
+
+
+def read_by_the_network(role):
+    """Options by which its network.yml says where a service is."""
+    file = ROOT / "roles" / role / "meta" / "network.yml"
+    said = yaml.safe_load(file.read_text()).get("listens", ()) if file.exists() else ()
+    return {f"{role}_{each['endpoint']}" for each in said if "endpoint" in each}
 
 
 def read_by_profiles():
@@ -128,7 +141,8 @@ def test_a_role_with_variables_lists_its_packages():
 
 
 def test_a_declared_variable_is_read():
-    assert set().union(read_by_profiles(), *map(read_by, ROLES)) >= DECLARED
+    of_roles = (*map(read_by, ROLES), *map(read_by_the_network, ROLES))
+    assert set().union(read_by_profiles(), *of_roles) >= DECLARED
 
 
 @pytest.mark.promise("a-default-is-a-setting")

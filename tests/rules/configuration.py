@@ -69,12 +69,15 @@ def variables(root: Path, profile: str, **more: Any) -> dict[str, Any]:
         "application_hosts": HOSTS[:1],
         "application_after": ["mariadb.service"],
         "inventory_hostname": "i-1",
+        "ansible_user": "admin",
         "database_name": "shop",
         "database_user": "shopper",
         "database_host": "localhost",
         "database_clients": ["localhost"],
         "database_password": "password",
         "database_password_before": "",
+        "redis_sessions_password": "",
+        "redis_cache_password": "",
         "shared_crypt_key": "key",
         "search_password": "password",
         "search_stand_in": True,
@@ -366,6 +369,7 @@ WANTED: dict[str, dict[str, str]] = {
         "maxmemory": r"\d+[a-z]*",
         "maxmemory-policy": "volatile-ttl",
         "save": r"60 1",
+        "rename-command": r'[A-Z]+ ""',
         "dir": "/var/lib/redis",
     },
     "roles/redis/templates/cache.conf.j2": {
@@ -374,6 +378,7 @@ WANTED: dict[str, dict[str, str]] = {
         "maxmemory": r"\d+[a-z]*",
         "maxmemory-policy": "volatile-lru",  # lists of tags, which never expire, stay
         "save": '""',
+        "rename-command": r'[A-Z]+ ""',
     },
     "roles/mariadb/templates/server.cnf.j2": {
         "bind-address": r"127\.0\.0\.1",
@@ -419,6 +424,8 @@ WANTED: dict[str, dict[str, str]] = {
         "KbdInteractiveAuthentication": "no",
         "AuthorizedKeysFile": r"\.ssh/authorized_keys /etc/ssh/keys/%u",
         "AllowTcpForwarding": "local",
+        "AllowUsers": "admin",
+        "MaxSessions": "2",
         "AllowAgentForwarding": "no",
         "KexAlgorithms": "sntrup761x25519-sha512@openssh.com",
     },
@@ -427,7 +434,11 @@ WANTED: dict[str, dict[str, str]] = {
         "APT::Periodic::Update-Package-Lists": '"1";',
         "APT::Periodic::Unattended-Upgrade": '"1";',
     },
-    "roles/base/templates/sysctl.conf.j2": {"vm.overcommit_memory": "1", "net.core.somaxconn": r"\d{4,}"},
+    "roles/base/templates/sysctl.conf.j2": {
+        "vm.overcommit_memory": "1",
+        "net.core.somaxconn": r"\d{4,}",
+        "kernel.yama.ptrace_scope": "1",
+    },
     "roles/base/templates/journald.conf.j2": {"SystemMaxUse": r"\d+M", "MaxRetentionSec": "1month"},
     "applications/php/env.j2": {"APP_ENV": "prod", "APP_DEBUG": "0", "TEST_DATA": "0"},
 }

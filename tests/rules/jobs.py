@@ -26,10 +26,14 @@ ROLES = {
     ("stop", BRANCH): "BRANCH_ROLE",
     ("sweep --yes", DEFAULT): "SWEEPER_ROLE",
     ("certificates", DEFAULT): "RELEASER_ROLE",
+    ("drill", DEFAULT): "DRILLER_ROLE",
+    ("backup --forget", DEFAULT): "PRUNER_ROLE",
     ("image", DEFAULT): "BUILDER_ROLE",
     ("verify", BRANCH): "PULL_REQUEST_ROLE",
 }
 """Whose rights a control has, by where it runs."""
+BY_PERMISSION = ("continue", "rollback", "sweep --yes", "certificates", "drill", "backup --forget", "image")
+"""Controls whose custom pipelines of Bitbucket run where the permissions of their environment say."""
 KEPT = re.compile(r"(checkout/)?\.run/(logs/?(\*\*)?|report\.md|report\.env)")
 """What a job may keep: the rest of .run/ has its token."""
 
@@ -124,12 +128,7 @@ def jobs(root: Path) -> list[Job]:
         role = re.search(r'AWS_ROLE_ARN="\$(\w+)"', " ".join(lines(step)))
         control = _control(step)
         # a custom pipeline runs where somebody starts it: of these the environment's permissions name the branch
-        there = (
-            DEFAULT
-            if control in ("continue", "rollback", "sweep --yes", "certificates", "image")
-            or "branch=main" in str(step)
-            else place
-        )
+        there = DEFAULT if control in BY_PERMISSION or "branch=main" in str(step) else place
         found.append(
             Job(path=BITBUCKET, name=name, control=control, place=there, role=role[1] if role else "")
         )
@@ -162,7 +161,7 @@ def a_token_says_whose_job_it_is(root: Path) -> list[Finding]:
         and job["environment"]["name"] not in ("production", "testing/${{ github.ref_name }}")
     ]
     for _, name, step in bitbucket(root):
-        privileged = re.search(r"COMPILER|BUILDER|RELEASER|SWEEPER", " ".join(lines(step)))
+        privileged = re.search(r"COMPILER|BUILDER|RELEASER|SWEEPER|DRILLER|PRUNER", " ".join(lines(step)))
         if privileged and "deployment" not in step:
             found.append(f"{BITBUCKET}: {name}: any branch's job has a token like it")
     return found
@@ -200,10 +199,7 @@ def a_job_has_an_end_and_waits_for_its_like(root: Path) -> list[Finding]:
     for _, name, step in bitbucket(root):
         control = _control(step)
         alone = "deployment" in step or "concurrency-group" in step
-        if (
-            control in ("tarball", "continue", "rollback", "sweep --yes", "certificates", "image")
-            and not alone
-        ):
+        if control in ("tarball", *BY_PERMISSION) and not alone:
             found.append(f"{BITBUCKET}: {name}: runs beside its like")
     return found
 

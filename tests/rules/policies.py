@@ -12,10 +12,12 @@ from tests import iam
 from tests.rules.roles import Finding
 
 TESTING, STAGING, PRODUCTION, IMAGE = "testing-0d6e4079e3", "staging", "production", "image"
+DRILL = "drill-staging"
 POLICIES = sorted({name for names in iam.ROLES.values() for name in names})
-ENVIRONMENTS = (TESTING, STAGING, PRODUCTION, IMAGE)
+ENVIRONMENTS = (TESTING, STAGING, PRODUCTION, IMAGE, DRILL)
 BUCKET = "arn:aws:s3:::shop-releases"
-EVERYBODY = "compiler builder releaser branch pull-request sweeper"
+BUILDERS = "compiler builder releaser branch pull-request sweeper"
+EVERYBODY = f"{BUILDERS} driller pruner"
 TEAM = "builder releaser branch sweeper"
 SHARED = "builder releaser sweeper"
 """Who reads what belongs to an environment that all branches share, or to none: a branch reads its own."""
@@ -37,11 +39,11 @@ KEYS = {
     "undone/branches": [layout.undone("branches", DIGEST)],
     "runs": [layout.commit_run("c" * 40), layout.CURRENT_RUN],
     "sweep": [layout.SIGHTINGS],
-    "restored": [layout.restored(STAGING)],
+    "restored": [layout.restored(STAGING, "20261128T051700Z", "run")],
     "backups": [f"{layout.backups(STAGING, 'snapshots/')}{DIGEST}", layout.backups(STAGING, "config")],
 }
 """Keys that no environment owns, by their folder."""
-READERS = {**dict.fromkeys(layout.ZONES, EVERYBODY), "undone/branches": TEAM}
+READERS = {**dict.fromkeys(layout.ZONES, BUILDERS), "undone/branches": TEAM, "backups": f"{SHARED} pruner"}
 """Who reads them, if not those who read what belongs to no environment."""
 
 
@@ -64,8 +66,8 @@ WRITERS = {
     "undone/branches": ("branch", "sweeper"),
     "runs": ("builder releaser", "builder releaser sweeper"),
     "sweep": ("sweeper", ""),
-    "restored": ("", ""),
-    "backups": ("", ""),
+    "restored": ("driller", ""),
+    "backups": ("pruner", "pruner"),
 }
 KEEPERS = {
     # an environment: who puts and deletes what it owns
@@ -73,38 +75,46 @@ KEEPERS = {
     STAGING: ("builder releaser", "builder releaser"),
     PRODUCTION: ("builder releaser", "builder releaser"),
     IMAGE: ("builder releaser", "builder releaser sweeper"),
+    DRILL: ("builder releaser", "builder releaser sweeper"),
 }
-LEASED = {TESTING: "builder releaser branch sweeper", IMAGE: "builder releaser sweeper"}
+DRILLED = ("leases", "machines", "ledgers")
+"""What a drill reads, puts and deletes of its host."""
+LEASED = {
+    TESTING: "builder releaser branch sweeper",
+    IMAGE: "builder releaser sweeper",
+    DRILL: "builder releaser sweeper",
+}
 """A sweep takes an environment's lease before it deletes it."""
 
 ANYTHING = "builder releaser"
-Held = Mapping[str, tuple[str, str, str, str, str, str]]
+BRANCHED, DRILLS, MAKERS = f"{ANYTHING} branch", f"{ANYTHING} driller", f"{ANYTHING} branch driller"
+Held = Mapping[str, tuple[str, str, str, str, str, str, str]]
 HELD: Held = {
-    # who may, by the tags of the thing: testing, staging, production, image, ours without environment, of another project or none
-    "ec2:AuthorizeSecurityGroupIngress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:RevokeSecurityGroupIngress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:AuthorizeSecurityGroupEgress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:RevokeSecurityGroupEgress": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:StartInstances": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:GetConsoleOutput": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:CreateTags": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:DescribeInstanceAttribute": (ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:TerminateInstances": (f"{ANYTHING} branch sweeper", ANYTHING, "", "builder sweeper", "sweeper", ""),
-    "ec2:DeleteSecurityGroup": (f"{ANYTHING} branch sweeper", ANYTHING, "", "builder sweeper", "sweeper", ""),
-    "ec2:DeleteKeyPair": (f"{ANYTHING} branch sweeper", ANYTHING, "", "builder sweeper", "sweeper", ""),
-    "ec2:DeleteVolume": ("sweeper", "", "", "sweeper", "sweeper", ""),
-    "ec2:StopInstances": ("", "", "", "builder", "", ""),
-    "ec2:CreateImage": ("", "", "", "builder", "", ""),
-    "ec2:ModifyInstanceAttribute": ("", "", "", "", "", ""),
-    "ec2:DeregisterImage": ("builder sweeper",) * 5 + ("",),
-    "ec2:DeleteSnapshot": ("builder sweeper",) * 5 + ("",),
-}
+    # who may, by the tags of the thing: testing, staging, production, image, drill, ours without environment, of another project or none
+    "ec2:AuthorizeSecurityGroupIngress": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, DRILLS, ANYTHING, ""),
+    "ec2:RevokeSecurityGroupIngress": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:AuthorizeSecurityGroupEgress": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, DRILLS, ANYTHING, ""),
+    "ec2:RevokeSecurityGroupEgress": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, DRILLS, ANYTHING, ""),
+    "ec2:StartInstances": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:GetConsoleOutput": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, DRILLS, ANYTHING, ""),
+    "ec2:CreateTags": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:DescribeInstanceAttribute": (ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
+    "ec2:TerminateInstances": (f"{BRANCHED} sweeper", ANYTHING, "", "builder sweeper", "driller sweeper", "sweeper", ""),
+    "ec2:DeleteSecurityGroup": (f"{BRANCHED} sweeper", ANYTHING, "", "builder sweeper", "driller sweeper", "sweeper", ""),
+    "ec2:DeleteKeyPair": (f"{BRANCHED} sweeper", ANYTHING, "", "builder sweeper", "driller sweeper", "sweeper", ""),
+    "ec2:DeleteVolume": ("sweeper", "", "", "sweeper", "sweeper", "sweeper", ""),
+    "ec2:StopInstances": ("", "", "", "builder", "", "", ""),
+    "ec2:CreateImage": ("", "", "", "builder", "", "", ""),
+    "ec2:ModifyInstanceAttribute": ("", "", "", "", "", "", ""),
+    "ec2:DeregisterImage": ("builder sweeper",) * 6 + ("",),
+    "ec2:DeleteSnapshot": ("builder sweeper",) * 6 + ("",),
+}  # fmt: skip
 MADE: Held = {
     # who may make a thing with these tags
-    "ec2:RunInstances": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:CreateSecurityGroup": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:ImportKeyPair": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, ANYTHING, ""),
-    "ec2:CreateImage": ("builder",) * 5 + ("",),
+    "ec2:RunInstances": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, DRILLS, ANYTHING, ""),
+    "ec2:CreateSecurityGroup": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, DRILLS, ANYTHING, ""),
+    "ec2:ImportKeyPair": (BRANCHED, ANYTHING, ANYTHING, ANYTHING, DRILLS, ANYTHING, ""),
+    "ec2:CreateImage": ("builder",) * 6 + ("",),
 }
 KIND = {
     "SecurityGroup": "security-group",
@@ -114,23 +124,35 @@ KIND = {
     "Image": "image",
 }
 LOOK = {
-    "ec2:DescribeImages": TEAM,
-    "ec2:DescribeInstanceTypes": f"{ANYTHING} branch",
+    "ec2:DescribeImages": f"{TEAM} driller",
+    "ec2:DescribeInstanceTypes": MAKERS,
     "ec2:DescribeSnapshots": "builder sweeper",
-    "ec2:DescribeSubnets": f"{ANYTHING} branch",
-    "ec2:DescribeInstances": TEAM,
-    "ec2:DescribeKeyPairs": TEAM,
-    "ec2:DescribeSecurityGroups": TEAM,
+    "ec2:DescribeSubnets": MAKERS,
+    "ec2:DescribeInstances": f"{TEAM} driller",
+    "ec2:DescribeKeyPairs": f"{TEAM} driller",
+    "ec2:DescribeSecurityGroups": f"{TEAM} driller",
     "ec2:DescribeVolumes": "sweeper",
-    "route53:ListHostedZonesByName": f"compiler {TEAM}",
+    "route53:ListHostedZonesByName": f"compiler {TEAM} driller",
     "ssm:DescribeParameters": "sweeper",
 }
 SECRETS = {
-    # an action: who may, for a parameter of testing, staging, production, image
-    "ssm:GetParametersByPath": (f"{ANYTHING} branch sweeper", ANYTHING, ANYTHING, f"{ANYTHING} sweeper"),
-    "ssm:PutParameter": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING),
-    "ssm:DeleteParameter": (f"{ANYTHING} branch sweeper", ANYTHING, ANYTHING, f"{ANYTHING} sweeper"),
-    "ssm:GetParameter": ("", "", "", ""),
+    # an action: who may, for a parameter of testing, staging, production, image, drill
+    "ssm:GetParametersByPath": (
+        f"{ANYTHING} branch sweeper",
+        ANYTHING,
+        ANYTHING,
+        f"{ANYTHING} sweeper",
+        "driller sweeper",
+    ),
+    "ssm:PutParameter": (f"{ANYTHING} branch", ANYTHING, ANYTHING, ANYTHING, "driller"),
+    "ssm:DeleteParameter": (
+        f"{ANYTHING} branch sweeper",
+        ANYTHING,
+        ANYTHING,
+        f"{ANYTHING} sweeper",
+        "driller sweeper",
+    ),
+    "ssm:GetParameter": ("", "", "", "", ""),
 }
 NAMES = {
     f"{TESTING}.shop.localhost": f"{ANYTHING} branch sweeper",
@@ -142,6 +164,7 @@ NAMES = {
     f"{TESTING}.branches.shop.localhost": f"{ANYTHING} branch sweeper",
     "_acme-challenge.branches.shop.localhost": ANYTHING,
     "_acme-challenge.production.shop.localhost": ANYTHING,
+    f"{DRILL}.shop.localhost": f"{ANYTHING} sweeper driller",
     "shop.localhost": "",
     "another.localhost": "",
     "testing-1.shop.localhost.example": "",
@@ -229,7 +252,9 @@ def _of_the_bucket() -> Iterator[Row]:
         for folder, key in of_environment(name).items():
             may_put = LEASED.get(name, puts) if folder == "leases" else puts
             may_read = readers + compiler if folder == "state" else readers
-            for action, wanted in zip(OBJECT_ACTIONS, (may_read, may_put, deletes), strict=True):
+            drills = " driller" if name == DRILL and folder in DRILLED else ""
+            may_read, may_put, may_delete = may_read + drills, may_put + drills, deletes + drills
+            for action, wanted in zip(OBJECT_ACTIONS, (may_read, may_put, may_delete), strict=True):
                 yield _row(wanted, action, f"{BUCKET}/{key}")
         for task in ("tarball:vendor", "infrastructure:shared"):
             yield _row(puts + compiler, "s3:PutObject", f"{BUCKET}/{layout.state(name, task)}")
@@ -248,10 +273,10 @@ def _tags(kind: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Contexts, with the column of the tables above that they belong to."""
     for column, name in enumerate(ENVIRONMENTS):
         yield column, {f"aws:{kind}Tag/project": "shop", f"aws:{kind}Tag/environment": name}
-    yield 4, {f"aws:{kind}Tag/project": "shop"}
+    yield 5, {f"aws:{kind}Tag/project": "shop"}
     for more in ({}, *({f"aws:{kind}Tag/environment": name} for name in ENVIRONMENTS)):
-        yield 5, more
-        yield 5, {f"aws:{kind}Tag/project": "another", **more}
+        yield 6, more
+        yield 6, {f"aws:{kind}Tag/project": "another", **more}
 
 
 def _resource(action: str) -> str:
@@ -292,7 +317,7 @@ def _of_machines() -> Iterator[Row]:
             }
             yield _row("", "ec2:CreateTags", _resource("ec2:CreateTags"), context)
     made = {
-        "RunInstances": (f"{ANYTHING} branch", ""),
+        "RunInstances": (MAKERS, ""),
         "CreateImage": ("", "builder"),
         "CreateVolume": ("", ""),
     }
@@ -300,14 +325,14 @@ def _of_machines() -> Iterator[Row]:
         for resource, wanted in zip((_resource("x"), _resource("ec2:CreateImage")), who_tags, strict=True):
             yield _row(wanted, "ec2:CreateTags", resource, {"ec2:CreateAction": call})
     for kind in ("subnet", "network-interface"):  # what every account has, and carries no tag of ours
-        yield _row(f"{ANYTHING} branch", "ec2:RunInstances", f"arn:aws:ec2:eu-central-1:1:{kind}/x-1")
-    yield _row(f"{ANYTHING} branch", "ec2:CreateSecurityGroup", "arn:aws:ec2:eu-central-1:1:vpc/x-1")
+        yield _row(MAKERS, "ec2:RunInstances", f"arn:aws:ec2:eu-central-1:1:{kind}/x-1")
+    yield _row(MAKERS, "ec2:CreateSecurityGroup", "arn:aws:ec2:eu-central-1:1:vpc/x-1")
     for size in ({}, {"ec2:InstanceType": "x2iedn.32xlarge"}):
         for _, context in _tags("Request"):
             yield _row("", "ec2:RunInstances", _resource("ec2:RunInstances"), {**context, **size})
     for owner, wanted in {
-        DEBIAN: f"{ANYTHING} branch",
-        "1": f"{ANYTHING} branch",
+        DEBIAN: MAKERS,
+        "1": MAKERS,
         "2": "",
         "amazon": "",
     }.items():
@@ -316,7 +341,7 @@ def _of_machines() -> Iterator[Row]:
     for value, wanted in {"true": ANYTHING, "false": ""}.items():
         for column, context in _tags("Resource"):
             asked = {**context, "ec2:Attribute/DisableApiTermination": value}
-            may = wanted if column < 5 else ""
+            may = wanted if column < 6 else ""
             yield _row(may, "ec2:ModifyInstanceAttribute", _resource("ec2:ModifyInstanceAttribute"), asked)
 
 
@@ -337,6 +362,9 @@ def _of_names_and_secrets() -> Iterator[Row]:
         for account in ("shop-acme", "shop-acme/testing"):
             yield _row("" if action == "ssm:GetParameter" else ANYTHING, action, f"{parameter}/{account}")
         yield _row("", action, f"{parameter}/shop-acme-2/testing")
+    for name in (STAGING, PRODUCTION):  # by its name: no other secret of theirs is a drill's
+        yield _row("driller pruner", "ssm:GetParameter", f"{parameter}/shop/{name}/backup_password")
+        yield _row("", "ssm:GetParameter", f"{parameter}/shop/{name}/backup_key_secret")
     zone, change = "arn:aws:route53:::hostedzone/Z1", "route53:ChangeResourceRecordSets"
     for name, wanted in NAMES.items():
         record = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
@@ -352,6 +380,8 @@ def _of_instance_profiles() -> Iterator[Row]:
         role = f"arn:aws:iam::1:role/{name}"
         yield _row(wanted, "iam:PassRole", role, ours)
         yield _row("", "iam:PassRole", role, {"iam:PassedToService": "lambda.amazonaws.com"})
+        yield _row("", "sts:AssumeRole", role)
+    yield _row("driller", "sts:AssumeRole", "arn:aws:iam::1:role/shop-backup-reader")
     request = "arn:aws:ec2:eu-central-1:1:spot-instances-request/*"
     yield _row("branch", "ec2:RunInstances", request)
 
@@ -369,7 +399,7 @@ def no_role_has_an_action_that_no_table_knows(root: Path) -> list[Finding]:
         "s3:ListBucket",
     }
     known |= {"s3:GetBucketTagging", "s3:AbortMultipartUpload", "route53:ChangeResourceRecordSets"}
-    known |= {"route53:ListResourceRecordSets", "route53:GetChange", "iam:PassRole"}
+    known |= {"route53:ListResourceRecordSets", "route53:GetChange", "iam:PassRole", "sts:AssumeRole"}
     told, found = load(root), list[Finding]()
     for name in POLICIES:
         path = f"build/ci/iam/{name}.json"

@@ -207,6 +207,7 @@ SECRET = {
     *("backup_password", "backup_key_secret"),
     *("certificates_site", "nginx_visitor"),
     *("mail_password", "mail_relay_password"),
+    *("redis_sessions_password", "redis_cache_password", "endpoints_passwords"),
 }
 """Options that carry a password, a key, or an address with a signature."""
 
@@ -278,6 +279,7 @@ OWNERS = {
     "{{ application_path }}{{ __application_folder": {"owner": "root", "group": "{{ application_user }}"},
     "{{ application_path }}/shared/": "{{ application_user }}",
     "/etc/redis/": "redis",
+    "/etc/squid/": {"owner": "root", "group": "proxy"},
     "/var/log/mysql": "mysql",
     # who shows what was caught reads the page's password, and writes nothing but mail
     "/etc/caught_mail.json": {"owner": "root", "group": "{{ __mail_user }}"},
@@ -462,7 +464,7 @@ def a_configuration_is_checked_before_it_is_in_place(root: Path) -> list[Finding
 
 
 READ_WHEN_USED = re.compile(
-    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|security/limits\.d|modprobe\.d|needrestart/|environment$|cloud/cloud\.cfg\.d|backup\.json$|database_copy\.cnf$|nginx/visitors$)|/s?bin/|^\{\{ "
+    r"^/etc/(cron\.d|logrotate\.d|ssh/keys|sudoers\.d|apt/apt\.conf\.d|timezone|localtime|tmpfiles\.d|security/limits\.d|modprobe\.d|profile\.d|default/debsums|systemd/coredump\.conf\.d|needrestart/|environment$|cloud/cloud\.cfg\.d|backup\.json$|database_copy\.cnf$|nginx/visitors$)|/s?bin/|^\{\{ "
 )
 """Files that no running service keeps in memory."""
 HOW = {
@@ -530,7 +532,8 @@ def _again(handler: Task, handlers: Mapping[str, Task]) -> bool:
             return "'mariadb'" in str(handler.arguments.get("argv"))
         return bool(
             re.search(
-                r"'(reload|try-reload-or-restart|restart|stop|--load)'", str(handler.arguments.get("argv"))
+                r"'(reload|try-reload-or-restart|restart|stop|--load|update-ca-certificates)'",
+                str(handler.arguments.get("argv")),
             )
         )
     if handler.arguments.get("state") == "stopped":  # what is no longer listed must not start again

@@ -215,6 +215,18 @@ def test_an_environment_of_no_branch_does_not_go_with_a_branch(name):
     assert doomed(*found) == expected.get(name, {})
 
 
+@pytest.mark.promise("a-drill-s-host-ends")
+def test_a_drill_s_host_goes_once_its_time_is_over_whatever_became_of_the_drill():
+    there = dataclasses.replace(machine(expires="2026-11-24T12:01Z"), identity="drill-live")
+    key = Resource(kind="key pair", id="shop-drill-live", identity="drill-live")
+    assert doomed(there, key) == {}, "it may be at work"
+    gone = {"drill-live": "a drill that did not end"}
+    over = dataclasses.replace(there, tags={**there.tags, "expires": "2026-11-24T12:00Z"})
+    assert doomed(over, key) == gone
+    assert doomed(key) == gone, "half made: its lease says whether somebody makes it"
+    assert doomed(dataclasses.replace(over, tags={"expires": "soon"})) == gone
+
+
 def test_what_is_of_an_environment_elsewhere_is_left_to_the_sweep_there():
     """Its branch is gone and its disk is attached to nothing, but its records and its other machines are not here."""
     record = stored(f"history/{identity('shop')}.json", days=1)

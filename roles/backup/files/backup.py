@@ -2,11 +2,15 @@
 """backup: on a host: `backup now`, `list`, `try WHEN`, `restore WHEN`, `measure`, with restic; what fails is said in a sentence.
 
 Its key for the bucket reads and adds; it removes nothing there but locks.
+
+Beside the data a backup has `noted/`: the rows of each table with their digest, and size and time of each file. The rows are
+counted in the copy itself, so that they are those of its moment, and again in a copy of what was restored.
 """
 
 import contextlib
 import datetime
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -20,6 +24,16 @@ PARTLY = 3
 """restic's exit code where it could not read some files; the rest is in the backup."""
 CHILD = ("setpriv", "--pdeathsig=KILL")
 """A child ends with this program, also when that is killed."""
+DUMP = (
+    "mariadb-dump",
+    "--no-defaults",
+    "--single-transaction",
+    "--quick",
+    "--hex-blob",
+    "--skip-dump-date",
+    "--max-allowed-packet=1G",
+)
+"""The copy of what was restored. It writes rows as `database_copy dump` does, of which roles/database has the options."""
 JOBS = 300
 """Seconds that jobs of cron have to end before data is replaced."""
 ANSWER = 90
@@ -39,6 +53,20 @@ WORDS = (
     (r"specified key does not exist|NoSuchKey", "there is no repository at {repository}"),
 )
 """What programs print when they fail, and the sentence that it is; restic asks after any failure whether there is a repository."""
+MADE, ROWS = (
+    re.compile(rb"CREATE TABLE `((?:[^`]|``)+)` \("),
+    re.compile(rb"INSERT INTO `((?:[^`]|``)+)` (?:\(.+\) )?VALUES\n"),
+)
+TRIES = 3
+"""How often files are backed up of which some went away meanwhile, and how often the bucket is asked for what it has lost."""
+LOST = re.compile(
+    r"unexpected EOF|InvalidRange|range is not satisfiable|NoSuchKey|specified key does not exist"
+)
+"""What restic says of it."""
+COARSE = 10**9
+"""Nanoseconds by which the time of a change may be behind the clock."""
+SHOWN = 5
+"""Differences that a sentence names."""
 
 
 class Refused(Exception):
@@ -52,6 +80,7 @@ class Settings:
     def __init__(self, said):
         self.repository, self.region, self.host = said["repository"], said["region"], said["host"]
         self.password, self.key_id, self.key_secret = said["password"], said["key_id"], said["key_secret"]
+        self.key_token, self.proxy = said["key_token"], said["proxy"]
         self.copy, self.database, self.paths = said["copy"], said["database"], said["paths"]
         self.shared, self.current = said["shared"], said["current"]
         self.user, self.group = said["user"], said["group"]
@@ -71,7 +100,7 @@ def main(words):
         elif words == ["list"]:
             print(json.dumps(snapshots(settings)))
         elif words == ["measure"]:
-            print(json.dumps(measured(settings, settings.shared)))
+            print(json.dumps(measured(settings, settings.shared, dump_of(settings))))
         elif len(words) == 2 and words[0] in ("restore", "try"):
             with alone(settings):
                 {"restore": restore, "try": trial}[words[0]](settings, words[1])
@@ -109,8 +138,8 @@ def explained(output, settings):
     return " ".join(output.strip().splitlines()[-2:]) or "it failed without a word"
 
 
-def restic(settings, *words, fails=True, seconds=None, stdout=subprocess.PIPE):
-    """Run restic. Raises Refused where it fails, unless `fails` is False."""
+def called(settings, *words):
+    """How restic is called: the command, and its environment variables."""
     environ = {
         **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
         "HOME": settings.state,
@@ -121,15 +150,23 @@ def restic(settings, *words, fails=True, seconds=None, stdout=subprocess.PIPE):
         "AWS_ACCESS_KEY_ID": settings.key_id,
         "AWS_SECRET_ACCESS_KEY": settings.key_secret,
         "AWS_DEFAULT_REGION": settings.region,
+        # of a key that ends; and by which way out, where egress is listed
+        **({"AWS_SESSION_TOKEN": settings.key_token} if settings.key_token else {}),
+        **settings.proxy,
     }
-    command = [*CHILD, "restic", "-o", f"s3.region={settings.region}", "-o", "s3.layout=default", *words]
+    options = ["-o", f"s3.region={settings.region}", "-o", "s3.layout=default"]
+    return [*CHILD, "restic", *options, *words], environ
+
+
+def restic(settings, *words, fails=True, seconds=None):
+    """Run restic. Raises Refused where it fails, unless `fails` is False."""
+    command, environ = called(settings, *words)
     try:
         done = subprocess.run(
             command,
             env=environ,
             stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=seconds,
         )
@@ -203,13 +240,22 @@ def now(settings):
     os.mkdir(work, mode=0o700)
     try:
         dump = [f"{work}/database.sql"] if settings.copy else []
+        os.mkdir(f"{work}/noted")
         for path in dump:
             copied(settings, path)
+            with open(path, "rb") as file:
+                write(f"{work}/noted/tables.json", json.dumps(counted(file)))
         paths = [f"{settings.shared}/{each}" for each in settings.paths]
         there = [each for each in paths if os.path.lexists(each)]
         if not dump + there:
             raise Refused("nothing that is to be backed up is there yet")
-        done = restic(settings, "backup", "--json", "--host", settings.host, *dump, *there)
+        for _ in range(TRIES):
+            note_files(settings, f"{work}/noted/files")
+            done = restic(
+                settings, "backup", "--json", "--host", settings.host, f"{work}/noted", *dump, *there
+            )
+            if done.returncode != PARTLY:
+                break
     finally:
         shutil.rmtree(work, ignore_errors=True)
     summary = json.loads(done.stdout.strip().splitlines()[-1])
@@ -222,11 +268,16 @@ def now(settings):
     )
 
 
+def dump_of(settings):
+    """The command that copies the database; empty for none."""
+    return [*settings.copy, "dump"] if settings.copy else []
+
+
 def copied(settings, path):
     """Copy the database as it is at this moment into a file. Raises Refused."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
         done = subprocess.run(
-            [*CHILD, *settings.copy, "dump"], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE
+            [*CHILD, *dump_of(settings)], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE
         )
     if done.returncode:
         raise Refused(
@@ -256,7 +307,7 @@ def restore(settings, when):
             exchange(
                 settings, f"{fetched}{settings.shared}/{each}", f"{settings.shared}/{each}", f"{aside}/{each}"
             )
-        told = measured(settings, settings.shared)
+        told = measured(settings, settings.shared, dump_of(settings))
         for command in settings.after if os.path.exists(settings.current) else ():
             run(["runuser", "--user", settings.user, "--", *command], cwd=settings.current, umask=0o002)
     shutil.rmtree(fetched)
@@ -267,25 +318,72 @@ def restore(settings, when):
 
 
 def trial(settings, when):
-    """Restore a backup beside what is there: files into a folder, the database into a server of its own. Nothing of the site is touched."""
+    """Restore a backup beside what is there: files into a folder, the database into a server of its own. Nothing of the site is touched.
+
+    Raises Refused where it is not what was backed up.
+    """
     begun = time.monotonic()
     shutil.rmtree(settings.trial, ignore_errors=True)  # of one that was killed
     fetched = f"{settings.trial}/fetched"
     try:
-        meant = fetch(settings, when, fetched)
-        dump = f"{fetched}{settings.state}/dump/database.sql"
+        meant = fetch(settings, when, fetched, "--verify")
+        work, shared = f"{fetched}{settings.state}/dump", f"{fetched}{settings.shared}"
         with empty_server(settings) if settings.database else contextlib.nullcontext(()) as server:
             if settings.database:
-                load(server, dump)
-            told = measured(settings, f"{fetched}{settings.shared}", server)
+                load(server, f"{work}/database.sql")
+            dump = [*DUMP, *server, "--databases", settings.database] if settings.database else []
+            told = measured(settings, shared, dump)
+        whole = os.path.isdir(f"{work}/noted")
+        differ = list(differences(settings, f"{work}/noted", shared, told["tables"])) if whole else []
     finally:
         shutil.rmtree(settings.trial, ignore_errors=True)
+    if differ:
+        more = f", and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        raise Refused(
+            f"{meant['id'][:8]} of {meant['time']} UTC is not what was backed up: {', '.join(differ[:SHOWN])}{more}"
+        )
+    if not whole:
+        print("backup: nothing says what was in it: it is of a former version", file=sys.stderr)
     rows = sum(count for count, _ in told["tables"].values())
     print(
         f"{meant['id'][:8]} of {meant['time']} UTC can be restored: {len(told['tables'])} tables with {rows} rows, "
         f"{sum(told['files'].values())} files, in {time.monotonic() - begun:.1f} s; nothing of the site was touched"
     )
-    tell(meant, begun, told)
+    tell(meant, begun, {**told, "compared": whole})
+
+
+def differences(settings, noted, shared, tables):
+    """How what was restored differs from what was noted when it was backed up, in words."""
+    if settings.database and os.path.exists(f"{noted}/tables.json"):
+        wanted = json.loads(read(f"{noted}/tables.json"))
+        for name in sorted(wanted.keys() | tables.keys()):
+            if name not in tables:
+                yield f"the table {name} is missing"
+            elif name not in wanted:
+                yield f"the table {name} was not there"
+            elif tables[name][0] != wanted[name][0]:
+                yield f"the table {name} has {tables[name][0]} rows of {wanted[name][0]}"
+            elif tables[name] != wanted[name]:
+                yield f"rows of the table {name} differ"
+    with open(f"{noted}/files") as file:
+        begun = int(file.readline()) - COARSE
+        for line in file:
+            name, size, changed = json.loads(line)
+            path = f"{shared}/{name}"
+            found = os.lstat(path) if os.path.lexists(path) else None
+            # what visitors changed or removed while it was backed up is as it was then
+            if (not found or (found.st_size, found.st_mtime_ns) != (size, changed)) and not changed_since(
+                path, begun
+            ):
+                yield f"the file {name} {'differs' if found else 'is missing'}"
+
+
+def changed_since(path, begun):
+    """Whether a file, or the folder that has or had it, was changed after that time, in nanoseconds."""
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return any(os.lstat(each).st_mtime_ns > begun for each in (path, folder) if os.path.lexists(each))
 
 
 def tell(meant, begun, told):
@@ -294,7 +392,7 @@ def tell(meant, begun, told):
     print(json.dumps({"snapshot": meant["id"], "time": meant["time"], "seconds": seconds, **told}))
 
 
-def fetch(settings, when, folder):
+def fetch(settings, when, folder, *more):
     """Fetch a backup into a new folder, and return which it is. Raises Refused."""
     asked = restic(settings, "cat", "config", "--no-lock", fails=False, seconds=ANSWER)
     if asked.returncode:
@@ -303,8 +401,33 @@ def fetch(settings, when, folder):
     os.makedirs(os.path.dirname(folder), mode=0o711, exist_ok=True)
     os.mkdir(folder, mode=0o700)
     room(settings, meant, folder)
-    restic(settings, "restore", meant["id"], "--no-lock", "--target", folder)
+    unpack(settings, "restore", meant["id"], "--no-lock", "--target", folder, *more)
     return meant
+
+
+def unpack(settings, *words):
+    """Run restic to restore. What the bucket has lost it would ask for a quarter of an hour. Raises Refused."""
+    command, environ = called(settings, *words)
+    child = subprocess.Popen(
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said, lost = "", 0
+    with child.stdout:
+        for line in child.stdout:
+            said = f"{said[-4000:]}{line}"
+            lost += bool(LOST.search(line))
+            if lost == TRIES:
+                child.kill()
+                break
+    if lost == TRIES:
+        raise Refused(f"the bucket has not all of the backup: {' '.join(line.split())[:300]}")
+    if child.wait():
+        raise Refused(explained(said, settings))
 
 
 @contextlib.contextmanager
@@ -319,6 +442,7 @@ def empty_server(settings):
     quick = [
         "--skip-networking",
         "--innodb-flush-log-at-trx-commit=0",
+        "--max-allowed-packet=1G",
         f"--pid-file={data}/pid",
         f"--socket={socket}",
     ]
@@ -341,10 +465,9 @@ def empty_server(settings):
 
 def load(server, dump):
     """Load a copy into a server. Raises Refused."""
+    command = [*CHILD, "mariadb", "--no-defaults", "--max-allowed-packet=1G", *server]
     with open(dump) as file:
-        done = subprocess.run(
-            [*CHILD, "mariadb", "--no-defaults", *server], stdin=file, capture_output=True, text=True
-        )
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True)
     if done.returncode:
         raise Refused(f"the copy of the database cannot be loaded: {done.stderr.strip()[-300:]}")
 
@@ -424,45 +547,67 @@ def forget_aside(settings):
                 shutil.rmtree(each.path, ignore_errors=True)
 
 
-def measured(settings, shared, server=()):
-    """The rows and the checksum of each table, and the number of files below each path. `server`: how to connect to another one."""
+def note_files(settings, path):
+    """Write which files there are below each path, and when that was: name, size and time of the last change."""
+    with open(path, "w") as file:
+        file.write(f"{time.time_ns()}\n")
+        for name in names(settings, settings.shared):
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                found = os.lstat(f"{settings.shared}/{name}")
+                file.write(json.dumps([name, found.st_size, found.st_mtime_ns]) + "\n")
+
+
+def names(settings, shared):
+    """The files below each path, as `shared` has them."""
+    for each in settings.paths:
+        if os.path.isfile(f"{shared}/{each}"):
+            yield each
+        for folder, _, files in os.walk(f"{shared}/{each}"):
+            yield from (os.path.relpath(os.path.join(folder, name), shared) for name in files)
+
+
+def measured(settings, shared, dump):
+    """The rows of each table with their digest, by a command that copies the database, and the number of files of each path."""
     tables = {}
-    if settings.database:
-        listed = sql(
-            server,
-            f"SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema = {text(settings.database)}",
+    if dump:
+        child = subprocess.Popen(
+            [*CHILD, *dump], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        for (name,) in listed:
-            full = f"{quoted(settings.database)}.{quoted(name)}"
-            ((rows,),) = sql(server, f"SELECT COUNT(*) FROM {full}")
-            ((_, checksum),) = sql(server, f"CHECKSUM TABLE {full}")
-            tables[name] = [int(rows), checksum]
-    files = {each: sum(len(names) for _, _, names in os.walk(f"{shared}/{each}")) for each in settings.paths}
+        with child.stdout:
+            tables = counted(child.stdout)
+        if child.wait():
+            raise Refused("the database does not answer")
+    files = dict.fromkeys(settings.paths, 0)
+    for name in names(settings, shared):
+        files[next(each for each in settings.paths if f"{name}/".startswith(f"{each}/"))] += 1
     return {"tables": tables, "files": files}
 
 
-def sql(server, statement):
-    """The rows of a statement, which goes through stdin."""
-    done = subprocess.run(
-        [*CHILD, "mariadb", *server, "--batch", "--skip-column-names"],
-        input=statement,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HOME": "/nonexistent"},  # whoever calls: another one's .my.cnf is not read
-    )
-    if done.returncode:
-        raise Refused(f"the database does not answer: {done.stderr.strip()}")
-    return [line.split("\t") for line in done.stdout.splitlines()]
+def counted(lines):
+    """The rows of each table of a copy, and the digest of these rows. Each is a line; what is between delimiters of its own is code.
 
-
-def text(value):
-    """A text of SQL."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def quoted(name):
-    """A name of SQL."""
-    return "`" + name.replace("`", "``") + "`"
+    Raises Refused for another form.
+    """
+    counts, digests, table, code = {}, {}, None, False
+    for line in lines:
+        if table is not None:
+            counts[table] += 1
+            digests[table].update(line[:-2])  # behind it stands a comma, or at the end a semicolon
+            table = None if line.endswith(b";\n") else table
+        elif line.startswith(b"DELIMITER "):
+            code = line != b"DELIMITER ;\n"
+        elif code:
+            continue
+        elif made := MADE.match(line):
+            counts[made[1]], digests[made[1]] = 0, hashlib.sha256()
+        elif line.startswith(b"INSERT INTO "):
+            rows = ROWS.fullmatch(line)
+            if not rows or rows[1] not in counts:
+                raise Refused(f"the copy of the database has an unknown form: {line[:80]!r}")
+            table = rows[1]
+    return {
+        name.decode().replace("``", "`"): [count, digests[name].hexdigest()] for name, count in counts.items()
+    }
 
 
 def read(path):

@@ -38,7 +38,7 @@ final class Connection
         $host = $settings['host'];
         $place = str_contains($host, '/') ? "unix_socket=$host" : 'host=' . strtr($host, [':' => ';port=']);
         try {
-            return $this->pdo = new \PDO("mysql:$place;dbname={$settings['dbname']};charset=utf8mb4", $settings['username'], $settings['password'], [
+            return $this->pdo = new \PDO("mysql:$place;dbname={$settings['dbname']};charset=utf8mb4", $settings['username'], $settings['password'], ($settings['driver_options'] ?? []) + [
                 \PDO::ATTR_TIMEOUT => 2,
                 \PDO::ATTR_DEFAULT_FETCH_MODE => \PDO::FETCH_ASSOC,
                 \PDO::ATTR_STRINGIFY_FETCHES => true,

@@ -15,6 +15,9 @@ final class Redis
         if (!isset($open[$key])) {
             $redis = new \Redis();
             $redis->connect($options['server'] ?? $options['host'], (int) $options['port'], 1.0, null, 0, 1.0);
+            if ($options['password'] ?? '') {
+                $redis->auth($options['password']);
+            }
             $redis->select((int) $options['database']);
             $open[$key] = $redis;
         }

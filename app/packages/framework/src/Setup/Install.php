@@ -22,6 +22,7 @@ final class Install extends Command
         'db-name' => 'db/connection/default/dbname',
         'db-user' => 'db/connection/default/username',
         'db-password' => 'db/connection/default/password',
+        'db-ssl-ca' => 'db/connection/default/driver_options/' . \PDO::MYSQL_ATTR_SSL_CA,
         'key' => 'crypt/key',
         'backend-frontname' => 'backend/frontName',
         'base-url' => 'system/default/web/unsecure/base_url',
@@ -38,7 +39,7 @@ final class Install extends Command
         'admin-firstname' => '',
         'admin-lastname' => '',
     ];
-    private const MAY_BE_MISSING = ['opensearch-username', 'opensearch-password', 'db-password'];
+    private const MAY_BE_MISSING = ['opensearch-username', 'opensearch-password', 'db-password', 'db-ssl-ca'];
 
     public function __construct(private readonly Configuration $configuration, private readonly ObjectManager $objectManager)
     {
@@ -46,7 +47,7 @@ final class Install extends Command
 
     public function options(): array
     {
-        return array_map(static fn (): bool => true, self::OPTIONS) + ['use-rewrites' => true, 'use-sample-data' => false];
+        return array_map(static fn (): bool => true, self::OPTIONS) + ['use-rewrites' => true, 'db-ssl-verify' => false, 'use-sample-data' => false];
     }
 
     public function run(Input $input): int
@@ -64,7 +65,9 @@ final class Install extends Command
         }
         $this->needWritable();
         foreach (array_filter(self::OPTIONS) as $option => $path) {
-            $this->configuration->write($path, $given[$option]);
+            if ($given[$option] !== '' || $option !== 'db-ssl-ca') { // without, the connection is not encrypted
+                $this->configuration->write($path, $given[$option]);
+            }
         }
         $this->objectManager->get(Engine::class)->ping();
         $this->configuration->write('application/test_data', $input->has('use-sample-data'));
