@@ -27,7 +27,6 @@ from tasks.hosts.ansible import Recap
 from tasks.hosts.ssh import HostUnreachable
 from tasks.infrastructure import hosts, name_servers, secrets, zone
 from tasks.infrastructure import stage as infrastructure
-from tasks.release import stage as release_stage
 from tasks.rotation import rotate
 from tasks.server import acme, certificates, drift, renewal
 from tasks.server import stage as server_stage
@@ -187,7 +186,7 @@ def test_it_is_renewed_with_a_third_of_its_life_left_and_by_a_release_only_much_
         renewal.ensure(over, raising(KeyError("orders")))
     with pytest.raises(CertificateMissing, match="it is valid only until"):
         server_stage.preview(over)
-    assert release_stage.here(over, [], [])["certificates_site"] == first.pem, "a rollback needs none"
+    assert server_stage.variables(over)["certificates_site"] == first.pem, "a rollback needs none"
     other = "somebody.else@example.com"
     again = of("releaser", now=at(run, 0.7), contact=other)
     assert renewal.order(again, renewal.RENEWED, look).startswith("is a new one")
@@ -259,7 +258,7 @@ def test_what_the_authority_refuses_is_one_sentence_with_what_to_type(of, look, 
         match=r"^server: the certificate for .*: there is none yet\n    doit certificates$",
     ):
         server_stage.preview(run)
-    assert release_stage.here(run, [], [])["certificates_site"] == "", "a release needs none"
+    assert server_stage.variables(run)["certificates_site"] == "", "a release needs none"
 
 
 @pytest.mark.promise("branches-order-nothing")
