@@ -113,7 +113,8 @@ def provision(
 
 
 def preview(run: Run) -> list[str]:
-    """What provisioning would change on the machines, as Ansible's check mode prints it. Raises NoMachine."""
+    """What provisioning would change on the machines, as Ansible's check mode prints it. Raises CertificateMissing or NoMachine."""
+    renewal.accept(run)
     found = infrastructure.existing(run)
     return ansible.preview(
         "server",
@@ -253,7 +254,7 @@ def _application(run: Run) -> dict[str, Any]:
     known = secrets.ensure(ssm, run.secrets_folder, roles)
     site, ordered = "", renewal.wanted(run) and not known.certificate
     if ordered:
-        site = renewal.usable(run)
+        site = renewal.site(run)
     elif "certificates" in roles:
         site = certificates.ensure(
             ssm,

@@ -103,8 +103,9 @@ class Crowd:
             await asyncio.sleep(begun + (number + 1) / rate - time.monotonic())
 
     async def _one_after_the_other(self, over: threading.Event, visits: list[Visit]) -> None:
-        while not over.is_set():
-            await self._visit("long", self.long, visits)
+        more = "&" if "?" in self.long else "?"
+        while not over.is_set():  # each asks for another page: the page cache would have the same
+            await self._visit("long", f"{self.long}{more}visitor={next(self.words)}", visits)
 
     def _path(self, kind: str) -> str:
         if kind == "search":
