@@ -349,11 +349,10 @@ def trial(settings, when):
         raise Refused(
             f"{meant['id'][:8]} of {meant['time']} UTC is not what was backed up: {', '.join(differ[:SHOWN])}{more}"
         )
-    nothing = ["no table"] if settings.database and not told["tables"] else []
-    if settings.paths and not any(told["files"].values()):
-        nothing.append(f"no file in any of {', '.join(settings.paths)}")
-    if nothing:
-        raise Refused(f"{meant['id'][:8]} of {meant['time']} UTC has {' and '.join(nothing)}")
+    # a new site may have no file yet
+    if not (told["tables"] if settings.database else any(told["files"].values())):
+        nothing = "no table" if settings.database else f"no file in any of {', '.join(settings.paths)}"
+        raise Refused(f"{meant['id'][:8]} of {meant['time']} UTC has {nothing}")
     if not whole:
         print("backup: nothing says what was in it: it is of a former version", file=sys.stderr)
     rows = sum(count for count, _ in told["tables"].values())
