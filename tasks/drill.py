@@ -12,7 +12,7 @@ import datetime
 import json
 from typing import TYPE_CHECKING, Any
 
-from tasks import image
+from tasks import boundary, image
 from tasks.backup import access, host, restored
 from tasks.backup.host import BackupFailed
 from tasks.bucket.lease import Lease
@@ -63,12 +63,17 @@ def hold(run: Run) -> str:
             _end(there)  # of a drill that was killed
             said, told = _restore(run, there)
     except BackupFailed as failed:
+        if children.cancelled():
+            raise
         problem = str(failed.facts["problem"])
         restored.fail(run, NAME, problem)
         raise DrillFailed(environment=run.environment_name, problem=problem) from None
-    except Refusal as refusal:
+    except Exception as error:
+        if children.cancelled():  # that says nothing of the backup
+            raise
+        refusal = boundary.told(error)
         restored.fail(run, NAME, refusal.text.splitlines()[0])
-        raise
+        raise refusal from None
     restored.keep(run, NAME, {**told, "whole_seconds": round(run.clock.monotonic() - begun, 1)})
     return f"{run.identity}: {said}"
 
@@ -130,12 +135,13 @@ def throw_away_host(run: Run) -> Run:
 
 def _restore(run: Run, there: Run) -> tuple[str, dict[str, Any]]:
     """What the host says of the newest backup, and its measures. Raises BackupFailed where it is not what was backed up."""
-    told = access.read_only(run)
+    access.read_only(run)  # who may not is refused before there is a host
     alike = dataclasses.replace(run.environment, infrastructure=there.environment.infrastructure)
     baked = dataclasses.replace(run, environment=alike)  # all roles, for a machine of this kind
     made = infrastructure.converge(there, NAME, baked=lambda _: image.start(baked))
     # a machine image has the packages of all roles
     elsewhere = _units(run) - _units(there)
+    told = access.read_only(run)  # it ends within an hour
     server.provision(there, made.facts, {**told, "server_units_elsewhere": sorted(elsewhere)})
     *lines, measures = host.ask(there, NAME, "try", "newest")
     found = json.loads(measures)

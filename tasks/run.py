@@ -326,5 +326,6 @@ def environment(
     if any(file.said.place):
         settings.accept_place(file, pipeline)
     settings.accept_ssh_from(file, pipeline)
-    settings.accept_certificates(file, pipeline)
+    beside = [root / "environments" / f"{each}.yml" for each in known if each != name]
+    settings.accept_certificates(file, pipeline, beside)
     return file.said

@@ -2,6 +2,7 @@
 
 # without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -565,8 +566,11 @@ def accept_place(file: "Read[Environment]", pipeline: Pipeline) -> None:
         raise file.unfit("stages", list(said.stages), expected, also="takes_from")
 
 
-def accept_certificates(file: "Read[Environment]", pipeline: Pipeline) -> None:
-    """Raises SettingWrong where an ACME authority could vouch for nobody, or its certificate for too much. `pipeline`: pipeline.yml."""
+def accept_certificates(file: "Read[Environment]", pipeline: Pipeline, others: Iterable[Path] = ()) -> None:
+    """Raises SettingWrong where an ACME authority could vouch for nobody, or its certificate for too much.
+
+    `pipeline`: pipeline.yml; `others`: the files of the other environments.
+    """
     said, zone = file.said, at(pipeline, file.said).dns_zone
     if said.certificates != "acme":
         return
@@ -586,6 +590,17 @@ def accept_certificates(file: "Read[Environment]", pipeline: Pipeline) -> None:
             "none where certificates is acme: a wildcard is for one label, and stores of a branch have two"
         )
         raise file.unfit("stores", ", ".join(said.stores), expected)
+    for path in others if said.per_branch else ():
+        told: Any = None
+        with contextlib.suppress(SettingsBroken):  # that is said to who needs it
+            told = _parsed(path, path.name, yaml.safe_load)
+        names = ("per_branch", "certificates", "dns_zone")
+        if isinstance(told, dict) and [told.get(each) for each in names] == [True, "acme", zone]:
+            expected = (
+                f"another one than that of {path.name}: both would put their challenge at one name, and hinder "
+                "each other's orders"
+            )
+            raise file.unfit("dns_zone", repr(said.dns_zone), expected)
 
 
 def accept_ssh_from(file: "Read[Environment]", pipeline: Pipeline) -> None:

@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tasks import drill
-from tasks.backup import access, restored
-from tasks.backup.host import BackupOff
+from tasks.backup import access, host, restored
+from tasks.backup.host import BackupFailed, BackupOff, BackupsElsewhere
 from tasks.bucket import layout
 from tasks.bucket.lease import EnvironmentHeld, Lease
+from tasks.commands.backup import BackupCommand
 from tasks.commands.drill import DrillCommand
 from tasks.console.console import Console
 from tasks.drill import DrillFailed, DrillUnreachable
@@ -28,7 +29,12 @@ from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import find, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.plan import Existing
+from tasks.process import children
+from tasks.refusal import Refusal
+from tasks.required_roles import RoleNotFetched
 from tasks.server import ledger
+from tasks.server import stage as provisioning
+from tasks.settings import required_roles
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import Killed, QuietCloud, run_in
 from tests.conftest import ROOT
@@ -130,13 +136,19 @@ def test_the_host_has_testing_s_walls_tags_and_an_end_and_nothing_that_mails(sta
 
 @pytest.mark.promise("a-drill-reads-backups-only")
 def test_its_key_reads_this_environment_s_backups_and_writes_nothing(staging):
-    run = staging()
+    run, calls = staging(), []
+    for service, name in (("ec2", "RunInstances"), ("sts", "AssumeRole")):
+        run.cloud.client(service).meta.events.register(
+            f"before-parameter-build.{service}.{name}", lambda model, **_: calls.append(model.name)
+        )
     drill.hold(run)
-    told, host = run.hosts.played, run.cloud.client("s3").meta.endpoint_url
+    assert calls[-2:] == ["RunInstances", "AssumeRole"], "it ends within an hour"
+    assert calls[0] == "AssumeRole", "who may not is refused before there is a host"
+    told, endpoint = run.hosts.played, run.cloud.client("s3").meta.endpoint_url
     theirs = boto3.client(
         "s3",
         region_name=REGION,
-        endpoint_url=host,
+        endpoint_url=endpoint,
         aws_access_key_id=told["backup_key_id"],
         aws_secret_access_key=told["backup_key_secret"],
         aws_session_token=told["backup_key_token"],
@@ -243,8 +255,8 @@ def _hasty():
     return lambda: float(next(at))
 
 
-def command(run):
-    made = DrillCommand(task_loader=None)
+def command(run, kind=DrillCommand):
+    made = kind(task_loader=None)
     made.task_list = [SimpleNamespace(meta={"run": run})]
     return made
 
@@ -260,6 +272,91 @@ def test_without_an_environment_each_one_that_backs_up_is_tried_and_one_failure_
     secrets.ensure(run.cloud.client("ssm"), f"/{run.pipeline.name}/production", ["backup"])
     assert command(run)._execute() == 0
     assert restored.look(run.store, "production", 7).proved
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "ServiceUnavailable", "Message": "no"}}, "AssumeRole"),
+        EndpointConnectionError(endpoint_url="https://sts"),
+        ValueError("odd"),
+    ],
+)
+def test_what_fails_in_one_environment_ends_no_drill_of_another_whatever_it_is(staging, error, monkeypatch):
+    run, tried = staging(branch="main"), []
+    secrets.ensure(run.cloud.client("ssm"), f"/{run.pipeline.name}/production", ["backup"])
+
+    def fail(*_, **__):
+        tried.append(1)
+        raise error
+
+    run.cloud.client("sts").meta.events.register_first("before-call.sts.AssumeRole", fail)
+    monkeypatch.chdir(run.root)
+    with pytest.raises(Refusal):
+        command(run)._execute()
+    assert len(tried) == 2
+    for name in ("production", "staging"):
+        assert restored.look(run.store, name, 7).failed
+
+
+def test_an_interruption_begins_no_drill_of_another_and_fails_no_backup(staging):
+    run, played = staging(branch="main"), []
+    secrets.ensure(run.cloud.client("ssm"), f"/{run.pipeline.name}/production", ["backup"])
+
+    def interrupted(*_, **__):
+        played.append(1)
+        children.interrupt()
+        raise children.Cancelled(stage="drill")
+
+    run.hosts.play = interrupted
+    with pytest.raises(children.Cancelled):
+        command(run)._execute()
+    assert played == [1]
+    for name in ("production", "staging"):
+        assert list(run.store.keys(layout.all_restored(name))) == []
+
+
+def test_what_cannot_be_forgotten_in_one_environment_is_no_reason_to_keep_all_in_another(staging):
+    run = staging(branch="main")
+    for name in ("production", "staging"):  # whose first has no repository
+        run.store.client.delete_object(Bucket=run.bucket, Key=layout.backups(name, "config"))
+    with pytest.raises(BackupFailed):
+        command(run, BackupCommand)._execute(forget=True)
+    assert [f"backups/{name}:" in said(run) for name in ("production", "staging")] == [True, True]
+
+
+def test_environments_elsewhere_are_named_and_nothing_tried_is_no_success(staging):
+    run = staging(branch="main")
+
+    def tried():
+        return list(host.of_each(run, "drill", lambda each: each.environment_name))
+
+    def move(name):
+        path = run.root / "environments" / f"{name}.yml"
+        path.write_text(f"{path.read_text()}\nregion: us-east-1\n")
+
+    assert tried() == ["production", "staging"]
+    move("production")
+    assert tried() == ["staging", "production is elsewhere: doit environment=production drill"]
+    move("staging")
+    with pytest.raises(BackupsElsewhere, match=r"^drill: production, staging: "):
+        command(run)._execute()
+    assert "staging is elsewhere: doit environment=staging drill\n" in said(run)
+
+
+def said(run):
+    return run.console.stream.getvalue()
+
+
+def test_a_role_that_is_not_fetched_is_refused_before_anything_is_played(staging):
+    run, odd = (
+        staging(),
+        {"name": "odd", "version": "1.0.0", "src": "https://example.org/odd", "sha256": "0" * 64},
+    )
+    (run.root / "requirements.yml").write_text(json.dumps({"roles": [odd]}))
+    required_roles.cache_clear()
+    with pytest.raises(RoleNotFetched):
+        provisioning.provision(run)
 
 
 def test_an_environment_that_does_not_back_up_is_a_sentence(staging):

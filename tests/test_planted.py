@@ -56,6 +56,7 @@ NAME, ACTION = (
 )
 ROLE, LIMIT = jobs.a_job_has_the_role_of_its_place, jobs.a_job_has_an_end_and_waits_for_its_like
 WHOSE = jobs.a_token_says_whose_job_it_is
+BESIDE = jobs.nothing_is_pruned_beside_a_drill
 GATE, TOKEN = jobs.a_person_stands_before_production, jobs.a_job_is_given_a_token_and_nothing_more
 PIP, PRIVATE = programs.packages_are_installed_by_their_digests, programs.secret_files_are_the_user_s_alone
 SSH, CLOUD = programs.ssh_trusts_the_known_keys_alone, programs.the_cloud_is_asked_carefully
@@ -540,6 +541,9 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (LIMIT, GITLAB, "  timeout: 1 hour\n", ""),
     (LIMIT, BITBUCKET, "          deployment: image\n", ""),
     (LIMIT, BITBUCKET, "depth: full", "depth: 1"),
+    (BESIDE, GITHUB, "    needs: drill\n", ""),
+    (BESIDE, GITHUB, "    if: always() && ", "    if: "),
+    (BESIDE, GITLAB, "bucket keeps them for 30 days more\n# never beside a drill: what it repacks a restore would miss\nprune:\n  stage: stop\n  rules:\n    - if: $CI_PIPELINE_SOURCE == \"schedule\"\n  resource_group: backups", "bucket\nprune:\n  stage: stop\n  rules:\n    - if: $CI_PIPELINE_SOURCE == \"schedule\"\n  resource_group: prune"),
     (GATE, GITHUB, "    needs: start\n", ""),
     (GATE, GITHUB, "    if: github.ref == 'refs/heads/main'\n", "    if: always()\n"),
     (GATE, GITHUB, "      name: production\n", "      name: staging\n"),

@@ -419,6 +419,7 @@ TLS = {"nginx": {"tls": settings.Setting(type=bool, help="", default=True)}}
         ("per_branch: true\ncertificates: acme\ndns_zone: shop.example", "shop.example", "testing.yml:3: dns_zone: should be a zone of the branches' own"),
         ("per_branch: true\ncertificates: acme\ndns_zone: b.shop.example\nstores: {de: {code: x}}", "shop.example", "testing.yml:4: stores: should be none where certificates is acme: a wildcard"),
         ("per_branch: true\ncertificates: acme\ndns_zone: b.shop.example", "shop.example", ""),
+        ("per_branch: true\ncertificates: acme\ndns_zone: c.shop.example", "shop.example", "testing.yml:3: dns_zone: should be another one than that of other.yml: both would put their challenge at one name"),
         ("certificates: acme\nstores: {de: {code: x}}", "shop.example", ""),
         ("per_branch: true\nserver: {nginx: {tls: false}}", "shop.localhost", ""),
     ],
@@ -428,13 +429,16 @@ def test_an_authority_is_asked_only_for_what_it_can_vouch_and_branches_may_have(
     tmp_path, text, zone, sentence
 ):
     (tmp_path / "testing.yml").write_text(text)
+    others = [tmp_path / "broken.yml", tmp_path / "other.yml"]
+    others[0].write_text("per_branch: [")
+    others[1].write_text("per_branch: true\ncertificates: acme\ndns_zone: c.shop.example\n")
     file = settings.read(settings.Environment, tmp_path / "testing.yml", tmp_path, TLS)
     pipeline = settings.Pipeline(name="shop", application=settings.Application(profile="php"), dns_zone=zone)
     if not sentence:
-        settings.accept_certificates(file, pipeline)
+        settings.accept_certificates(file, pipeline, others)
         return
     with pytest.raises(SettingWrong) as caught:
-        settings.accept_certificates(file, pipeline)
+        settings.accept_certificates(file, pipeline, others)
     assert sentence in caught.value.text
 
 

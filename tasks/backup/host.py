@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tasks import placement
+from tasks import boundary, placement
 from tasks.backup import access, restored
 from tasks.bucket import lease
 from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
-from tasks.process import bounds
+from tasks.process import bounds, children
 from tasks.refusal import Refusal
 from tasks.run import elsewhere
 from tasks.settings import of_pipeline, same_place
@@ -37,6 +37,13 @@ class BackupOff(Refusal):
     remedy = "$EDITOR environments/{environment}.yml"
 
 
+class BackupsElsewhere(Refusal):
+    """Environments back up, and each is in another account, region or bucket, or of another role, than this call."""
+
+    sentence = "{verb}: {environments}: all that back up are elsewhere, and none was tried"
+    remedy = "doit environment={first} {verb}"
+
+
 class BackupFailed(Refusal):
     """A host could not back up or restore, and says why. What is begun anew needs no tidying."""
 
@@ -44,15 +51,40 @@ class BackupFailed(Refusal):
     remedy = "doit server && doit {verb}"
 
 
-def runs(run: Run, verb: str) -> list[Run]:
-    """The run in the environment that was typed, else those in all here that back up. Raises BackupOff."""
+def of_each(run: Run, verb: str, work: Callable[[Run], str]) -> Iterator[str]:
+    """Do it in the environment that was typed, else in all here that back up; a line of each. One that fails holds up no other.
+
+    Raises BackupOff, BackupsElsewhere, the last failure when all are done, or at once what an interruption raises.
+    """
+    tried: list[Run] = []
+    failed, away = list[Refusal](), list[str]()
     if any(each.startswith("environment=") for each in run.variables):
         accept(run, verb)
-        return [run]
-    names = sorted(path.stem for path in (run.root / "environments").glob("*.yml"))
-    found, pipeline = [elsewhere(run, name) for name in names], of_pipeline(run.root)
-    here = [each for each in found if same_place(pipeline, each.environment, run.environment)]
-    return [each for each in here if access.wanted(each)]
+        tried.append(run)
+    else:
+        names = sorted(path.stem for path in (run.root / "environments").glob("*.yml"))
+        found, pipeline = [elsewhere(run, name) for name in names], of_pipeline(run.root)
+        for each in filter(access.wanted, found):
+            if same_place(pipeline, each.environment, run.environment):
+                tried.append(each)
+            else:
+                away.append(each.environment_name)
+    for each in tried:
+        try:
+            line = work(each)
+        except Exception as error:
+            if children.cancelled():
+                raise
+            failed.append(boundary.told(error))
+            line = failed[-1].text.splitlines()[0]
+        yield line
+    yield from (f"{name} is elsewhere: doit environment={name} {verb}" for name in away)
+    if failed:
+        raise failed[-1]
+    if away and not tried:
+        raise BackupsElsewhere(verb=verb, environments=", ".join(away), first=away[0])
+    if not tried:
+        yield "no environment here backs up"
 
 
 def take(run: Run) -> list[str]:

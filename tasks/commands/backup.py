@@ -29,7 +29,7 @@ class BackupCommand(Command):
 
     def _execute(self, forget: bool = False) -> int:
         run = run_of(self.task_list)
-        lines = (retention.forget(each) for each in host.runs(run, self.name)) if forget else host.take(run)
+        lines = host.of_each(run, "backup --forget", retention.forget) if forget else host.take(run)
         for line in lines:
             self.console.line(line)
         return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tasks import boundary
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class CertificatesIncomplete(Refusal):
     """A certificate was not ordered, or did not get to a host. What is served stays, and the next call tries again."""
 
-    sentence = "certificates: {number} of {all} failed: {why}"
+    sentence = "certificates: {number} failed, first: {why}"
     remedy = "{remedy}"
     any_environment = True
 
@@ -46,36 +46,41 @@ class CertificatesCommand(Command):
     look = staticmethod(name_servers.texts)
 
     def _execute(self, anew: bool = False) -> int:
-        run, problems, number = run_of(self.task_list), list[Refusal](), 0
-        for what, step in self._steps(run, anew):
-            number += 1
-            try:
-                said = step()
-            except Cancelled:
-                raise
-            except Exception as error:
-                problems.append(boundary.told(error))
-                said = problems[-1].text.splitlines()[0]
-            self.console.line(f"{what}: {said}")
+        run, problems, orders = run_of(self.task_list), list[Refusal](), False
+        for path in sorted((run.root / "environments").glob("*.yml")):
+            with self._alone(path.stem, problems):
+                there = runs.elsewhere(run, path.stem)
+                if there.environment.certificates != renewal.ORDERED:
+                    continue
+                orders = True
+                with self._alone(path.stem, problems):
+                    self._say(path.stem, renewal.order(there, renewal.RENEWED, self.look, anew=anew))
+                for identity in inventory.running(there):
+                    with self._alone(identity, problems):
+                        self._say(identity, _deliver(dataclasses.replace(there, named_identity=identity)))
         if problems:
             first, _, remedy = problems[0].text.partition("\n")
             remedy = remedy.strip() or "doit certificates"
-            raise CertificatesIncomplete(number=len(problems), all=number, why=first, remedy=remedy)
-        if not number:
+            raise CertificatesIncomplete(number=len(problems), why=first, remedy=remedy)
+        if not orders:
             self.console.line(
                 "no environment orders its certificate (environments/NAME.yml: certificates: acme)"
             )
         return 0
 
-    def _steps(self, run: Run, anew: bool) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Each thing to do, and what it is about; one that fails holds up no other."""
-        for name, each in inventory.files(run).items():
-            if each.certificates == renewal.ORDERED:
-                there = runs.elsewhere(run, name)
-                yield name, partial(renewal.order, there, renewal.RENEWED, self.look, anew=anew)
-                for identity in inventory.running(there):
-                    own = dataclasses.replace(there, named_identity=identity)
-                    yield identity, partial(_deliver, own)
+    @contextlib.contextmanager
+    def _alone(self, what: str, problems: list[Refusal]) -> Iterator[None]:
+        """A step of an environment: what fails in it is kept, and holds up no other."""
+        try:
+            yield
+        except Cancelled:
+            raise
+        except Exception as error:
+            problems.append(boundary.told(error))
+            self._say(what, problems[-1].text.splitlines()[0])
+
+    def _say(self, what: str, said: str) -> None:
+        self.console.line(f"{what}: {said}")
 
 
 def _deliver(run: Run) -> str:

@@ -6,7 +6,6 @@ from tasks import drill
 from tasks.backup import host
 from tasks.commands.base import Command, run_of
 from tasks.graph import summary
-from tasks.refusal import Refusal
 
 
 class DrillCommand(Command):
@@ -21,15 +20,11 @@ class DrillCommand(Command):
 
     def _execute(self) -> int:
         run = run_of(self.task_list)
-        lines, failed = list[str](), list[Refusal]()
-        for each in host.runs(run, self.name):
-            try:
-                lines.append(drill.hold(each))
-            except Refusal as refusal:  # one that is lost hides no other one
-                failed.append(refusal)
-                lines.append(refusal.text.splitlines()[0])
-            self.console.line(lines[-1])
-        summary.of_lines(run, self.name, lines or ["no environment here backs up"])
-        if failed:
-            raise failed[-1]
+        lines = list[str]()
+        try:
+            for line in host.of_each(run, self.name, drill.hold):
+                self.console.line(line)
+                lines.append(line)
+        finally:
+            summary.of_lines(run, self.name, lines)
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,11 @@ def order(*, directory: str, contact: str, account_key: str, names: Sequence[str
         with prove(values):
             for _, challenge in asked:
                 authority.answer_challenge(challenge, challenge.chall.response(authority.net.key))
-            ordered = _patient(errors, lambda end: authority.poll_authorizations(ordered, end))
-        done = _patient(errors, lambda end: authority.finalize_order(ordered, end))
+            for place in ordered.body.authorizations:
+                # one by one: the library asks for all of them again in each slice, and must get through in one
+                one = ordered.update(body=ordered.body.update(authorizations=(place,)))
+                _patient(errors, functools.partial(authority.poll_authorizations, one))
+        done = _patient(errors, functools.partial(authority.finalize_order, ordered))
     return key + str(done.fullchain_pem)
 
 
@@ -167,7 +171,8 @@ def _patient(errors: Any, ask: Callable[[datetime.datetime], Any]) -> Any:
 @contextlib.contextmanager
 def _refusals(directory: str, names: Sequence[str]) -> Iterator[None]:
     """The errors of the library, in a sentence."""
-    import requests  # as above
+    import josepy  # as above
+    import requests
     from acme import errors, messages
 
     authority = urllib.parse.urlsplit(directory).hostname or directory
@@ -195,7 +200,7 @@ def _refusals(directory: str, names: Sequence[str]) -> Iterator[None]:
         raise AuthoritySilent(**said, problem=f"it has not decided within {WITHIN:.0f} s") from None
     except requests.RequestException as error:
         raise AuthoritySilent(**said, problem=f"it does not answer: {_one_line(error)}") from None
-    except errors.Error as error:
+    except (errors.Error, josepy.errors.Error) as error:
         # of an answer that is no ACME problem, the library raises the answer itself
         status = getattr(next(iter(error.args), None), "status_code", "")
         problem = f"its answer is HTTP {status}" if status else _one_line(error)

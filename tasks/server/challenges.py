@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.infrastructure import zone
-from tasks.infrastructure.waiting import PATIENCE, POLL
+from tasks.infrastructure.waiting import PATIENCE, POLL, patience
 from tasks.infrastructure.zone import ZoneMissing
 from tasks.refusal import Refusal
 
@@ -22,6 +23,10 @@ Look = Callable[[str, Iterable[str]], Mapping[str, Iterable[str]]]
 LABEL = "_acme-challenge"
 TTL = 60
 """Seconds; at most as long somebody sees what a former order has left."""
+VALUE = re.compile(r'"[\w-]{43}"', re.ASCII)
+"""What an order shows: a digest of 32 bytes in base64url."""
+ELSEWHERE = ("CNAME", "NS", "TXT")
+"""The kinds of record at a challenge's name by which an authority sees, or looks for, something else."""
 SILENT = 5
 """Looks in a row that the name servers leave unanswered: from here nobody asks them, and Route 53's word counts."""
 
@@ -31,6 +36,15 @@ class ChallengeUnseen(Refusal):
 
     sentence = "certificates: {name} is in Route 53, and after {seconds} s {lacking} not have it"
     remedy = "doit doctor  # whether the zone is delegated to these name servers"
+
+
+class ChallengeTaken(Refusal):
+    """Somebody has a record of his own at the name where an authority would look. It is left alone, and nothing is ordered."""
+
+    sentence = (
+        "certificates: {name} is somebody's {kind} record already, and there the authority looks ({values})"
+    )
+    remedy = "doit certificates  # once it is removed from the zone {zone}"
 
 
 def name_of(host_name: str) -> str:
@@ -44,33 +58,62 @@ def shown(run: Run, values: Values, look: Look) -> Iterator[None]:
 
     Raises ChallengeUnseen or ZoneMissing.
     """
-    wanted = {name_of(host_name): sorted(each) for host_name, each in values.items()}
+    id, wanted = _zone(run), {name_of(host_name): sorted(each) for host_name, each in values.items()}
+    records = [_record(name, each) for name, each in wanted.items()]
     try:
-        if wanted:
-            accepted = _change(run, [("UPSERT", _records(name, each)) for name, each in wanted.items()])
+        if records:
+            accepted = _change(run, id, "UPSERT", records)
             _wait(run, accepted["Id"], wanted, look)
         yield
     finally:
-        clear(run, wanted)
+        for each in records:
+            _forget(run, id, each)
 
 
 def clear(run: Run, names: Iterable[str]) -> list[str]:
-    """Remove what is at these names; their names. Also what a run has left there that was killed."""
-    route53, id = run.cloud.client("route53"), _zone(run)
-    found = list[dict[str, Any]]()
+    """Remove what orders have left at these names that were killed; the names that had something. Raises ChallengeTaken."""
+    id, removed = _zone(run), list[str]()
     for name in names:
-        asked = {"StartRecordName": name, "StartRecordType": "TXT", "MaxItems": "1"}
-        listed = route53.list_resource_record_sets(HostedZoneId=id, **asked)["ResourceRecordSets"]
-        found += [each for each in listed if (each["Name"], each["Type"]) == (f"{name}.", "TXT")]
-    if found:
-        _change(run, [("DELETE", each) for each in found])
-    return [each["Name"].rstrip(".") for each in found]
+        for _ in patience(run, f"{name} not removed"):
+            if not (found := _left(run, id, name)):
+                break
+            # a list may be late: it is gone, or has other values
+            with contextlib.suppress(run.cloud.client("route53").exceptions.InvalidChangeBatch):
+                _change(run, id, "DELETE", [found])
+                removed.append(name)
+                break
+    return removed
 
 
-def _change(run: Run, changes: Iterable[tuple[str, Mapping[str, Any]]]) -> Mapping[str, Any]:
-    batch = [{"Action": action, "ResourceRecordSet": each} for action, each in changes]
-    route53, id = run.cloud.client("route53"), _zone(run)
-    made = route53.change_resource_record_sets(HostedZoneId=id, ChangeBatch={"Changes": batch})
+def _left(run: Run, id: str, name: str) -> Mapping[str, Any] | None:
+    """The record that an order has left at a name. Raises ChallengeTaken for another one."""
+    asked = {"HostedZoneId": id, "StartRecordName": name, "MaxItems": "10"}
+    listed = run.cloud.client("route53").list_resource_record_sets(**asked)["ResourceRecordSets"]
+    left: Mapping[str, Any] | None = None
+    for each in listed:
+        if each["Name"].rstrip(".") == name and each["Type"] in ELSEWHERE:
+            values = [value["Value"] for value in each.get("ResourceRecords", ())]
+            own = (each["Type"], each.get("TTL"), each.get("SetIdentifier")) == ("TXT", TTL, None)
+            if not own or not all(map(VALUE.fullmatch, values)):
+                zone_name, said = run.pipeline.dns_zone, ", ".join(values)
+                raise ChallengeTaken(name=name, kind=each["Type"], values=said, zone=zone_name)
+            left = each
+    return left
+
+
+def _forget(run: Run, id: str, record: Mapping[str, Any]) -> None:
+    """Remove what was shown. A failure must not hide what became of the order; the next one removes it."""
+    try:
+        _change(run, id, "DELETE", [record])
+    except Exception as error:
+        if "it was not found" not in str(error):
+            run.console.event(STAGE, f"{record['Name']} stays, and the next order removes it:")
+            run.console.line(" ".join(str(error).split()))
+
+
+def _change(run: Run, id: str, action: str, records: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    batch = {"Changes": [{"Action": action, "ResourceRecordSet": each} for each in records]}
+    made = run.cloud.client("route53").change_resource_record_sets(HostedZoneId=id, ChangeBatch=batch)
     accepted: Mapping[str, Any] = made["ChangeInfo"]
     return accepted
 
@@ -81,7 +124,7 @@ def _zone(run: Run) -> str:
     return id
 
 
-def _records(name: str, values: Iterable[str]) -> dict[str, Any]:
+def _record(name: str, values: Iterable[str]) -> dict[str, Any]:
     quoted = [{"Value": f'"{each}"'} for each in values]
     return {"Name": name, "Type": "TXT", "TTL": TTL, "ResourceRecords": quoted}
 

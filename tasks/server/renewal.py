@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from doit import Globals
 
 from tasks.bucket.lease import Lease
-from tasks.cloud.errors import denied
+from tasks.cloud.errors import denied, refusal_of
 from tasks.infrastructure import hosts, name_servers, secrets
 from tasks.process import children
 from tasks.refusal import Refusal
@@ -23,6 +23,7 @@ from tasks.server import acme, certificates, challenges
 from tasks.server.challenges import STAGE, Look
 
 if TYPE_CHECKING:
+    from tasks.hosts.ssh import Host
     from tasks.run import Run
 
 ORDERED = "acme"
@@ -92,55 +93,61 @@ def lacking(run: Run, found: OrderedCertificate | None, share: float) -> str:
     return f"it ends on {ends:%Y-%m-%d}" if ends - now < (ends - begins) * share else ""
 
 
-def usable(run: Run) -> str:
-    """What the hosts get. Raises CertificateMissing."""
+def useless(run: Run, found: OrderedCertificate | None) -> str:
+    """Why hosts could not serve the site with it; empty where they could."""
+    wrong = certificates.problem(found.pem, run.host_names, run.clock.now()) if found else ""
+    return f"it {wrong}" if wrong else "" if found else "there is none yet"
+
+
+def site(run: Run) -> str:
+    """What hosts get; empty where there is none yet. A release gives them none, so it is not looked at here."""
     found = kept(run)
-    if not found:
-        raise CertificateMissing(names=", ".join(names(run)), why="there is none yet")
-    if wrong := certificates.problem(found.pem, run.host_names, run.clock.now()):
-        raise CertificateMissing(names=", ".join(names(run)), why=f"it {wrong}")
-    return found.pem
+    return found.pem if found else ""
+
+
+def accept(run: Run) -> None:
+    """Raises CertificateMissing where hosts that are provisioned now would get none that counts."""
+    if wanted(run) and not _brought(run) and (why := useless(run, kept(run))):
+        raise CertificateMissing(names=", ".join(names(run)), why=why)
 
 
 def ensure(run: Run, look: Look = name_servers.texts) -> None:
     """Before hosts are provisioned: order one where there is none, or where it was not renewed in time.
 
-    Where that fails while the one that is kept can still be used, it is. Raises OrderDenied, and what `order` raises.
+    Whatever fails: while the one that is kept counts, it is used. Raises OrderDenied, and what `order` raises.
     """
     if not wanted(run) or _brought(run) or not (why := lacking(run, found := kept(run), LATE)):
         return
     try:
         order(run, LATE, look)
+    except children.Cancelled:
+        raise
     except Exception as error:
         said: Exception = error
-        if not isinstance(error, Refusal):
-            if not denied(error):
-                raise
+        if denied(error):
             said = OrderDenied(names=", ".join(names(run)), why=why, problem=_one_line(error))
-        if isinstance(error, children.Cancelled) or not found:
-            raise said from None
-        if certificates.problem(found.pem, run.host_names, run.clock.now()):
+        if useless(run, found):
             raise said from None
         run.console.event(STAGE, "no other certificate was ordered, so hosts keep the one that there is:")
-        run.console.line(str(said))
+        run.console.line(str(said if isinstance(said, Refusal) else refusal_of(said) or repr(said)))
 
 
 def order(run: Run, share: float, look: Look = name_servers.texts, *, anew: bool = False) -> str:
     """Order a certificate and keep it, unless another run has meanwhile; what it has done, in words.
 
     Under a lease of its own: branches share the certificate. `anew`: whatever is kept. Raises EnvironmentHeld, ChallengeUnseen,
-    AuthorityRefused or AuthoritySilent.
+    ChallengeTaken, AuthorityRefused or AuthoritySilent.
     """
     shared = dataclasses.replace(run, named_identity=f"{run.environment_name}{AUTHORITY}")
     lease = Lease(shared, on_lost=children.interrupt)
     lease.take(PATIENCE, say=run.console.say(STAGE))
     try:
-        for each in challenges.clear(run, dict.fromkeys(map(challenges.name_of, names(run)))):
-            run.console.event(STAGE, f"removed {each}, which an order had left that did not end")
         found = kept(run)
         why = lacking(run, found, share)
         if not why and found and not anew:
             return f"is valid until {certificates.span(found.pem)[1]:%Y-%m-%d}"
+        for each in challenges.clear(run, dict.fromkeys(map(challenges.name_of, names(run)))):
+            run.console.event(STAGE, f"removed {each}, which an order had left that did not end")
         ssm, told = run.cloud.client("ssm"), run.pipeline.acme
         run.console.event(STAGE, f"orders {', '.join(names(run))}: {why or 'asked for'}")
         pem = acme.order(
@@ -170,7 +177,8 @@ def differences(run: Run) -> list[str]:
     if not wanted(run) or _brought(run):
         return []
     found = kept(run)
-    if why := lacking(run, found, LATE):
+    # a branch may not order: while what there is counts, it would be due for ever
+    if why := useless(run, found) if run.environment.per_branch else lacking(run, found, LATE):
         return [f"the certificate for {names(run)[0]}: {why}"]
     if not found or Globals.dep_manager.get_values("server").get("certificate") == mark(found.pem):
         return []
@@ -196,21 +204,33 @@ def _one_line(error: BaseException) -> str:
 HAS = """
 import hashlib, os
 path = "/etc/ssl/site.pem"
-print(hashlib.sha256(open(path, "rb").read()).hexdigest() if os.path.exists(path) else "")
+begun = any(map(os.path.exists, ("/run/certificate", "/var/lib/provisioning")))
+has = hashlib.sha256(open(path, "rb").read()).hexdigest() if os.path.exists(path) else ""
+print("interrupted" if has and begun else has)
 """
-"""Answers by the mark of a host's certificate; by nothing where it was never provisioned."""
+"""Answers by the mark of a host's certificate; by nothing where it was never provisioned, and by `interrupted` where nginx may not have it."""
 
 
 def deliver(run: Run) -> Sequence[str]:
-    """Give it to the environment's running hosts that have another one; their ids. Raises a refusal of SSH or of the play."""
+    """Give it to the environment's running hosts that have another one; their ids.
+
+    A host that does not answer holds up no other. Raises CertificateMissing, and at the end the first refusal of SSH, or that of the play.
+    """
     if _brought(run):
         return ()
-    pem = usable(run)
-    behind = [
-        each
-        for each in hosts.reachable(run, hosts.known(run))
-        if run.hosts.python(each, STAGE, HAS).strip() not in ("", mark(pem))
-    ]
+    accept(run)
+    pem = site(run)
+    behind: list[Host] = []
+    silent: list[Refusal] = []
+    for each in hosts.known(run):
+        try:
+            (host,) = hosts.reachable(run, [each])
+            if run.hosts.python(host, STAGE, HAS).strip() not in ("", mark(pem)):
+                behind.append(host)
+        except children.Cancelled:
+            raise
+        except Refusal as refusal:
+            silent.append(refusal)
     if behind:
         run.hosts.play(
             "certificates",
@@ -220,4 +240,6 @@ def deliver(run: Run) -> Sequence[str]:
             console=run.console,
             log=run.log(STAGE),
         )
+    if silent:
+        raise silent[0]
     return [each.name for each in behind]

@@ -69,8 +69,9 @@ def provision(
 ) -> Outcome:
     """Run playbooks/server.yml. `machines`: the facts of `infrastructure`; without them, on the existing machines.
 
-    `more`: variables that a host of another kind has in place of those of the settings.
+    `more`: variables that a host of another kind has in place of those of the settings. Raises RoleNotFetched.
     """
+    accept(run.root)  # what is noted of the play below names them
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     renewal.ensure(run)
     reached, told = hosts.reachable(run, found), variables(run)
@@ -112,7 +113,8 @@ def provision(
 
 
 def preview(run: Run) -> list[str]:
-    """What provisioning would change on the machines, as Ansible's check mode prints it. Raises NoMachine."""
+    """What provisioning would change on the machines, as Ansible's check mode prints it. Raises CertificateMissing or NoMachine."""
+    renewal.accept(run)
     found = infrastructure.existing(run)
     return ansible.preview(
         "server",
@@ -252,7 +254,7 @@ def _application(run: Run) -> dict[str, Any]:
     known = secrets.ensure(ssm, run.secrets_folder, roles)
     site, ordered = "", renewal.wanted(run) and not known.certificate
     if ordered:
-        site = renewal.usable(run)
+        site = renewal.site(run)
     elif "certificates" in roles:
         site = certificates.ensure(
             ssm,

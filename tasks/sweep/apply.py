@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket import layout
-from tasks.bucket.lease import Lease
+from tasks.bucket.lease import EnvironmentHeld, Lease
 from tasks.bucket.store import NotADocument
 from tasks.cloud import errors
 from tasks.cloud.errors import already
 from tasks.environments import inventory as inventories
-from tasks.environments.inventory import Inventory, Resource, StoredObject
+from tasks.environments.inventory import Inventory, Resource, StoredObject, is_throw_away
 from tasks.infrastructure import apply as ec2
 from tasks.infrastructure import find, images
 from tasks.infrastructure.gone import unless_gone
@@ -107,7 +107,11 @@ def _guarded(
             _STRAYS[each.of.kind](run, each.of)  # type: ignore[union-attr]
         return ""
     except Refusal as refusal:
-        return refusal.text.splitlines()[0]
+        said = refusal.text.splitlines()[0]
+        if isinstance(refusal, EnvironmentHeld) and is_throw_away(name):  # its job is at work, and ends it
+            run.console.event("sweep", said)
+            return ""
+        return said
     except Exception as error:
         if not (unanswered := errors.refusal_of(error)):
             raise
@@ -131,6 +135,8 @@ def _end(
             return "a machine was added meanwhile"
         # a release, `doit keep` or a push may have renewed it since the survey
         if not judge() & {each.name for each in items}:
+            if is_throw_away(identity):  # its job has ended it
+                return ""
             return "it was renewed meanwhile"
         own = [each.of for each in items if isinstance(each.of, StoredObject)]
         # delete the state first, as a teardown does: a partly deleted environment must not look released

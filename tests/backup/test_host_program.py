@@ -307,6 +307,7 @@ def without_notes(settings):
 @pytest.mark.promise("a-broken-backup-is-refused")
 def test_a_backup_with_another_content_than_it_says_is_refused(run, machine):
     media = machine.folder / "shared" / "media"
+    (media / "b.jpg").write_text("b")
     for each in (media / "a.jpg", media):  # long before: nobody changed them while they were backed up
         os.utime(each, (0, 10**9))
     machine.run("now")
@@ -360,20 +361,39 @@ def test_what_visitors_change_while_it_is_backed_up_is_no_difference(machine, tm
     ]
 
 
+def nothing_noted(settings):
+    """As a backup that was empty from the beginning: it is what it says."""
+    shutil.rmtree(f"{settings.shared}/media")
+    Path(f"{settings.state}/dump/noted/files").write_text("0\n")
+
+
+@pytest.mark.promise("an-empty-backup-is-refused")
+def test_a_backup_without_a_table_proves_nothing(machine, passable):
+    machine.settings |= {"database": "shop", "trial": str(passable / "trial")}
+    machine.database.write_text("CREATE DATABASE shop;\n")
+    child = machine.start("now")
+    assert "backup: of the paths, not there: none\n" in child.communicate(timeout=60)[1]
+    planted(machine, nothing_noted)
+    words = "has no table"
+    assert re.fullmatch(rf"[0-9a-f]{{8}} of \S+ UTC {words}", machine.refused("try", "newest"))
+
+
 ODD = """
 CREATE DATABASE shop; USE shop;
 CREATE TABLE `o``dd` (id INT PRIMARY KEY, word TEXT, raw BLOB, twice INT AS (id * 2) STORED);
 INSERT INTO `o``dd` (id, word, raw) SELECT seq, CONCAT('it''s a "row"),\n(', seq, ');\n'), UNHEX(SHA2(seq, 256)) FROM seq_1_to_3000;
 CREATE TABLE empty (id INT); CREATE TABLE keyless (word TEXT); INSERT INTO keyless VALUES ('b'), ('a'), ('a'), (NULL);
-CREATE VIEW seen AS SELECT id FROM `o``dd`;
-CREATE TRIGGER again BEFORE INSERT ON keyless FOR EACH ROW SET NEW.word = 'x';
+CREATE VIEW seen AS SELECT id FROM `o``dd`; CREATE VIEW `s``een` AS SELECT id FROM seen;
+CREATE DEFINER=`gone`@`%` SQL SECURITY DEFINER VIEW defined AS SELECT id FROM `o``dd`;
+CREATE DEFINER=`gone`@`%` VIEW seen_by AS SELECT id FROM defined;
+CREATE DEFINER=`gone`@`%` TRIGGER again BEFORE INSERT ON keyless FOR EACH ROW SET NEW.word = 'x';
 DELIMITER ;;
 CREATE PROCEDURE fill() BEGIN
 INSERT INTO `keyless` VALUES
 ('c');
 END;;
 """
-"""Rows with line ends and what looks like the end of a row; a computed column; no rows; no key; code that looks like rows."""
+"""Rows with line ends and what looks like the end of a row; a computed column; no rows; no key; code that looks like rows; users that another server lacks."""
 
 
 @pytest.mark.promise("a-broken-backup-is-refused")
@@ -391,6 +411,9 @@ def test_rows_are_counted_in_the_copy_and_again_in_a_copy_of_what_was_restored(m
         made.load(server, tmp_path / "odd.sql")
         dump = ["mariadb-dump", "--no-defaults", *server, *" ".join(options).split(), "--databases", "shop"]
         machine.database.write_bytes(subprocess.run(dump, capture_output=True, check=True).stdout)
+        dump[-1] = "other"
+        with pytest.raises(made.Refused, match=r"^the database was not read: .*Unknown database 'other'"):
+            made.measured(settings, settings.shared, dump)
     shutil.rmtree(settings.trial)
     with machine.database.open("rb") as file:
         counted = made.counted(file)

@@ -204,6 +204,19 @@ def a_job_has_an_end_and_waits_for_its_like(root: Path) -> list[Finding]:
     return found
 
 
+def nothing_is_pruned_beside_a_drill(root: Path) -> list[Finding]:
+    """A drill restores without a lock: a backup whose packs are made anew meanwhile would count as none. It may fail, and holds up nothing."""
+    found = []
+    jobs = github(root)
+    after = jobs["prune"].get("needs") == "drill" and jobs["prune"]["if"].startswith("always() && ")
+    if not after or jobs["prune"].get("concurrency") != jobs["drill"].get("concurrency"):
+        found.append(f"{GITHUB}: prune: runs beside drill, or not after one that fails")
+    jobs = gitlab(root)
+    if jobs["prune"].get("resource_group") != jobs["drill"].get("resource_group"):
+        found.append(f"{GITLAB}: prune: runs beside drill")
+    return found
+
+
 def a_person_stands_before_production(root: Path) -> list[Finding]:
     """`continue` waits behind the provider's gate, for the environment `production`, on the default branch."""
     found = []
@@ -281,6 +294,7 @@ RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     a_job_has_the_role_of_its_place,
     a_token_says_whose_job_it_is,
     a_job_has_an_end_and_waits_for_its_like,
+    nothing_is_pruned_beside_a_drill,
     a_person_stands_before_production,
     a_job_is_given_a_token_and_nothing_more,
 )

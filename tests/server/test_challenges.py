@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from types import SimpleNamespace
 
 import moto
 import pytest
+from botocore.exceptions import ClientError
+from moto.route53.models import Route53Backend
 
 from tasks.clock import Clock
+from tasks.cloud.embedded import moto_patches
+from tasks.cloud.embedded.faults import LATE
 from tasks.console.console import Console
 from tasks.infrastructure import zone
 from tasks.infrastructure.zone import ZoneMissing
 from tasks.process.threads import Threads
 from tasks.server import challenges
-from tasks.server.challenges import ChallengeUnseen
+from tasks.server.challenges import ChallengeTaken, ChallengeUnseen
 from tests.clouds import run_in
 from tests.plain import Plain
 
 ZONE = "branches.example.com"
 NAME = f"_acme-challenge.{ZONE}"
-VALUES = {ZONE: ["two", "one"]}
+ONE, TWO = "1-" * 21 + "1", "2_" * 21 + "2"
+VALUES = {ZONE: [TWO, ONE]}
 
 
 class CountedWaits(Threads):
@@ -76,7 +82,7 @@ class Servers:
 def test_a_block_has_its_records_seen_and_leaves_none(run):
     look = Servers(run)
     with challenges.shown(run, VALUES, look):
-        assert there(run) == ['"one"', '"two"']
+        assert there(run) == [f'"{ONE}"', f'"{TWO}"']
     assert there(run) == []
     assert look.asked == [(NAME, tuple(zone.name_servers(run.cloud, ZONE)))]
     assert len(look.asked[0][1]) == 4
@@ -105,7 +111,7 @@ def test_where_no_name_server_can_be_asked_route_53_s_word_counts(run):
         assert "Route 53's word counts" not in run.console.stream.getvalue()
     look.silent = 100
     with challenges.shown(run, VALUES, look):
-        assert there(run) == ['"one"', '"two"']
+        assert there(run) == [f'"{ONE}"', f'"{TWO}"']
     assert run.console.stream.getvalue().endswith(
         f"Route 53's word counts\nthe name servers of {NAME} do not answer: timed out\n"
     )
@@ -139,17 +145,127 @@ def test_whatever_ends_the_block_its_records_go_and_no_others(run, error):
     assert there(run) == ['"kept"']
 
 
+@pytest.fixture
+def exact(run, monkeypatch):
+    """A run whose Route 53 is as exact as that of the embedded cloud."""
+    unkind = "change_resource_record_sets"
+    monkeypatch.setattr(Route53Backend, unkind, getattr(Route53Backend, unkind))  # it is as before afterwards
+    moto_patches._records()
+    return run
+
+
 @pytest.mark.promise("no-challenge-stays")
-def test_what_a_killed_order_has_left_is_removed(run):
+def test_what_a_killed_order_has_left_is_removed(exact):
+    run = exact
     block = challenges.shown(run, VALUES, Servers(run))
     block.__enter__()
     assert challenges.clear(run, [NAME]) == [NAME]
     assert there(run) == []
     assert challenges.clear(run, [NAME]) == []
     block.__exit__(None, None, None)  # somebody else was faster
+    assert "stays" not in run.console.stream.getvalue()
+
+
+@pytest.mark.promise("records-are-exact")
+def test_a_cname_is_alone_at_its_name(exact):
+    refused = pytest.raises(ClientError, match="conflicting RRSet of type")
+    put(exact, "TXT", f'"{ONE}"')
+    with refused:
+        put(exact, "CNAME", "x.example.")
+    challenges.clear(exact, [NAME])
+    put(exact, "CNAME", "x.example.")
+    with refused:
+        put(exact, "TXT", f'"{ONE}"')
 
 
 def test_without_a_zone_it_says_so(run):
     away = dataclasses.replace(run, pipeline=dataclasses.replace(run.pipeline, dns_zone="no.example.com"))
     with pytest.raises(ZoneMissing, match=r"no public hosted zone no\.example\.com"):
         challenges.clear(away, [NAME])
+
+
+def put(run, kind, *values, ttl=challenges.TTL):
+    """Somebody writes a record at the challenge's name."""
+    record = {"Name": NAME, "Type": kind, "TTL": ttl, "ResourceRecords": [{"Value": each} for each in values]}
+    change = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+    id = zone.zone_id(run.cloud, ZONE)
+    run.cloud.client("route53").change_resource_record_sets(HostedZoneId=id, ChangeBatch=change)
+
+
+@pytest.mark.promise("another-s-record-stays")
+@pytest.mark.parametrize(
+    ("kind", "value", "ttl"),
+    [("TXT", '"somebody"', 60), ("TXT", f'"{ONE}"', 300), ("CNAME", "x.example.", 60)],
+)
+def test_a_record_of_somebody_else_is_named_and_stays(run, kind, value, ttl):
+    put(run, kind, value, ttl=ttl)
+    with pytest.raises(ChallengeTaken) as caught:
+        challenges.clear(run, [NAME])
+    assert caught.value.text == (
+        f"certificates: {NAME} is somebody's {kind} record already, and there the authority looks ({value})\n"
+        f"    doit certificates  # once it is removed from the zone {ZONE}"
+    )
+    if kind == "TXT":
+        assert there(run) == [value]
+
+
+class LateLists:
+    """Route 53 whose lists show what was so many changes before, at first."""
+
+    def __init__(self, route53):
+        self.route53, self.exceptions = route53, route53.exceptions
+        self.versions, self.reads = [[]], 0
+
+    def __getattr__(self, name):
+        return getattr(self.route53, name)
+
+    def change_resource_record_sets(self, **told):
+        done = self.route53.change_resource_record_sets(**told)
+        listed = self.route53.list_resource_record_sets(HostedZoneId=told["HostedZoneId"])
+        self.versions.append(listed["ResourceRecordSets"])
+        self.reads = 0
+        return done
+
+    def list_resource_record_sets(self, **asked):
+        if asked.get("StartRecordName") != NAME:
+            return self.route53.list_resource_record_sets(**asked)
+        behind = LATE[self.reads] if self.reads < len(LATE) else 0
+        self.reads += 1
+        return {"ResourceRecordSets": self.versions[-1 - min(behind, len(self.versions) - 1)]}
+
+
+@pytest.fixture
+def late(exact):
+    """Whose lists are late as well."""
+    exact.cloud._clients["route53"] = LateLists(exact.cloud.client("route53"))
+    return exact
+
+
+@pytest.mark.promise("no-challenge-stays", "records-are-exact")
+def test_where_lists_are_late_nothing_stays(late):
+    with challenges.shown(late, VALUES, Servers(late)):
+        assert there(late) == [f'"{ONE}"', f'"{TWO}"']
+    assert there(late) == []
+    assert "stays" not in late.console.stream.getvalue()
+    for number in range(max(LATE) + 1):  # the first list shows values that it has no more
+        put(late, "TXT", f'"{number}{ONE[1:]}"')
+    assert challenges.clear(late, [NAME]) == [NAME]
+    assert there(late) == []
+    assert challenges.clear(late, [NAME]) == []  # the list shows it still
+
+
+@pytest.mark.promise("no-challenge-stays", "records-are-exact")
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_removal_that_fails_is_said_and_hides_nothing(late, ends):
+    def somebody_else_s():
+        with challenges.shown(late, VALUES, Servers(late)):
+            put(late, "TXT", f'"{ONE}"')
+            if ends:
+                raise ValueError("of the order")
+
+    with pytest.raises(ValueError, match="of the order") if ends else contextlib.nullcontext():
+        somebody_else_s()
+    said = late.console.stream.getvalue()
+    assert f"{NAME} stays, and the next order removes it:" in said
+    assert "the values provided do not match the current values" in said
+    assert there(late) == [f'"{ONE}"']

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 from doit import Globals
 
 from tasks.clock import Clock
@@ -23,18 +24,20 @@ from tasks.cloud.embedded.home import Home
 from tasks.commands.certificates import CertificatesCommand, CertificatesIncomplete
 from tasks.console.console import Console
 from tasks.hosts.ansible import Recap
-from tasks.infrastructure import name_servers, secrets, zone
+from tasks.hosts.ssh import HostUnreachable
+from tasks.infrastructure import hosts, name_servers, secrets, zone
 from tasks.infrastructure import stage as infrastructure
 from tasks.rotation import rotate
 from tasks.server import acme, certificates, drift, renewal
 from tasks.server import stage as server_stage
 from tasks.server.acme import AuthorityRefused, AuthoritySilent
+from tasks.server.challenges import ChallengeTaken
 from tasks.server.renewal import CertificateMissing, OrderDenied
 from tasks.settings import Acme
 from tests import pebble as authorities
 from tests.cloud.embedded.conftest import REGION
 from tests.clouds import IdleHosts, QuietCloud, run_in
-from tests.conftest import ROOT
+from tests.conftest import ROOT, until
 from tests.paper import PaperHosts
 from tests.zones import ZoneServer
 
@@ -153,9 +156,16 @@ def test_after_an_order_that_was_killed_two_runs_get_one_wildcard_and_leave_noth
     assert (variables["certificates_site"], variables["certificates_own"]) == (kept.pem, False)
 
 
-@pytest.mark.promise("a-certificate-is-renewed", "a-late-certificate-is-served")
-def test_it_is_renewed_with_a_third_of_its_life_left_and_by_a_release_only_much_later(of, look):
+@pytest.mark.promise("a-certificate-is-renewed", "a-late-certificate-is-served", "another-s-record-stays")
+def test_it_is_renewed_with_a_third_of_its_life_left_and_by_a_release_only_much_later(of, look, monkeypatch):
     run = of("releaser")
+    # while the challenge is shown, no slice is long enough for two answers of the authority
+    slices = itertools.cycle([datetime.timedelta(milliseconds=1), acme.SLICE])
+    run.cloud.client("route53").meta.events.register(
+        "after-call.route-53.ChangeResourceRecordSets",
+        lambda **_: monkeypatch.setattr(acme, "SLICE", next(slices)),
+    )
+    monkeypatch.setattr(acme, "WITHIN", 5.0)
     renewal.ensure(run, look)
     first = renewal.kept(run)
     assert renewal.order(of("releaser", now=at(run, 0.6)), renewal.RENEWED, look).startswith("is valid until")
@@ -166,6 +176,17 @@ def test_it_is_renewed_with_a_third_of_its_life_left_and_by_a_release_only_much_
     assert "no other certificate was ordered, so hosts keep the one that there is:\ncertificates: *." in said
     assert "and this role may not order one (" in said
     assert renewal.kept(run) == first
+    for wrong in (ClientError({"Error": {"Code": "InternalFailure"}}, "GetChange"), KeyError("orders")):
+        late = of("releaser", now=at(run, 0.9))
+        renewal.ensure(late, raising(wrong))
+        assert "so hosts keep the one that there is:\n" in late.console.stream.getvalue()
+        assert (challenges_of(run), renewal.kept(run)) == ([], first)
+    over = of("releaser", now=at(run, 1.01))
+    with pytest.raises(KeyError):
+        renewal.ensure(over, raising(KeyError("orders")))
+    with pytest.raises(CertificateMissing, match="it is valid only until"):
+        server_stage.preview(over)
+    assert server_stage.variables(over)["certificates_site"] == first.pem, "a rollback needs none"
     other = "somebody.else@example.com"
     again = of("releaser", now=at(run, 0.7), contact=other)
     assert renewal.order(again, renewal.RENEWED, look).startswith("is a new one")
@@ -174,6 +195,28 @@ def test_it_is_renewed_with_a_third_of_its_life_left_and_by_a_release_only_much_
     authority = acme._connected(run.pipeline.acme.directory, key)
     acme._sign_up(authority, "")
     assert authority.query_registration(authority.net.account).body.contact == (f"mailto:{other}",)
+    records_of_somebody_else_are_left_alone(run, look)
+
+
+def raising(error):
+    """Name servers of which nobody could think so."""
+
+    def look(*words):
+        raise error
+
+    return look
+
+
+def records_of_somebody_else_are_left_alone(run, look):
+    """Nobody looks at what he proves there while nothing is to be ordered; then it is in the way."""
+    name = f"_acme-challenge.{run.pipeline.dns_zone}"
+    record = {"Name": name, "Type": "CNAME", "TTL": 60, "ResourceRecords": [{"Value": "elsewhere.example."}]}
+    change = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+    route53, id = run.cloud.client("route53"), zone.zone_id(run.cloud, run.pipeline.dns_zone)
+    route53.change_resource_record_sets(HostedZoneId=id, ChangeBatch=change)
+    assert renewal.order(run, renewal.RENEWED, look).startswith("is valid until")
+    with pytest.raises(ChallengeTaken, match=f"^certificates: {name} is somebody's CNAME record already"):
+        renewal.order(run, renewal.RENEWED, look, anew=True)
 
 
 def in_one_line(error):
@@ -214,7 +257,8 @@ def test_what_the_authority_refuses_is_one_sentence_with_what_to_type(of, look, 
         CertificateMissing,
         match=r"^server: the certificate for .*: there is none yet\n    doit certificates$",
     ):
-        server_stage.variables(run)
+        server_stage.preview(run)
+    assert server_stage.variables(run)["certificates_site"] == "", "a release needs none"
 
 
 @pytest.mark.promise("branches-order-nothing")
@@ -229,16 +273,20 @@ def test_a_branch_s_role_is_told_that_it_may_not_order(of, look):
 
 
 class OneHost(PaperHosts):
-    """Hosts whose certificate is a file here. `played`: what each play was told."""
+    """Hosts whose certificate is a file here. `played`: what each play was told; `silent`: those that do not answer."""
 
     def __init__(self, site):
         super().__init__()
-        self.site, self.played = site, []
+        self.site, self.played, self.silent = site, [], set()
 
     def python(self, host, stage, program, **more):
         if program != renewal.HAS:
             return super().python(host, stage, program, **more)
+        if host.name in self.silent:
+            raise HostUnreachable(stage=stage, host=host.name, address="192.0.2.1", port=22)
         here = program.replace("/etc/ssl/site.pem", str(self.site))
+        for mark in ("/run", "/var/lib"):
+            here = here.replace(mark, f"{self.site.parent}{mark}")
         return subprocess.run([sys.executable, "-IS", "-c", here], capture_output=True, text=True).stdout
 
     def play(self, playbook, *, hosts, variables, **_):
@@ -292,13 +340,19 @@ def test_the_scheduled_job_orders_for_each_environment_and_brings_it_to_the_host
     infrastructure.converge(run)
     (machine,) = infrastructure.existing(run)
     run.hosts.site.write_text("another\n")
+    broken = run.root / "environments" / "broken.yml"
+    broken.write_text("certificates: [\n")
     failed, lines = typed()
+    assert failed.startswith("certificates: 2 failed, first: environments/broken.yml:")
+    broken.unlink()
     assert "staging: infrastructure: no public hosted zone shop.example.com in this account" in lines
-    assert failed.startswith("certificates: 1 of 3 failed: infrastructure: no public hosted zone")
-    assert failed.endswith("\n    doit bootstrap")
     assert "testing: is a new one, valid until " in lines
     assert f"{run.identity}: {machine.id} has the new one" in lines
     first = renewal.kept(run)
+    failed, lines = typed()
+    assert "staging: infrastructure: no public hosted zone shop.example.com in this account" in lines
+    assert failed.startswith("certificates: 1 failed, first: infrastructure: no public hosted zone")
+    assert failed.endswith("\n    doit bootstrap")
     zone.make(run.cloud.client("route53"), "shop.example.com", "shop", anywhere=True)
     code, lines = typed(anew=True)
     assert (code, lines.count("is a new one")) == (0, 2)
@@ -322,11 +376,46 @@ def test_the_scheduled_job_orders_for_each_environment_and_brings_it_to_the_host
     assert renewal.differences(run) == []
     assert values["certificate"] == renewal.mark(kept.pem)
     later = dataclasses.replace(run, clock=Clock(now=lambda: at(run, 0.95)))
-    assert "it ends on " in renewal.differences(later)[0]
+    fixed = dataclasses.replace(later, environment=dataclasses.replace(run.environment, per_branch=False))
+    assert "it ends on " in renewal.differences(fixed)[0]
+    assert renewal.differences(later) == [], "a branch could not order another one"
+    over = dataclasses.replace(run, clock=Clock(now=lambda: at(run, 1.01)))
+    assert "it is valid only until " in renewal.differences(over)[0]
+    interrupted_or_silent(run, machine.id, typed)
     assert rotate.hindered(run, "own_certificate") == "an ACME authority issues it: doit certificates --anew"
     secrets.keep(run.cloud.client("ssm"), run.secrets_folder, {"certificate": "somebody's"})
     assert renewal.differences(later) == [], "what was brought counts"
     assert list(renewal.deliver(run)) == []
+
+
+def interrupted_or_silent(run, id, typed):
+    """A host on which a delivery was cut off gets it once more; one that does not answer holds up no other."""
+    folder, played = run.hosts.site.parent, run.hosts.played
+    for mark in ("run/certificate", "var/lib/provisioning"):
+        played.clear()
+        (folder / mark).parent.mkdir(parents=True)
+        (folder / mark).touch()
+        typed()
+        assert [each[1] for each in played] == [[id]], mark
+        (folder / mark).unlink()
+        typed()
+        assert len(played) == 1
+    ec2 = run.cloud.client("ec2")
+    (found,) = ec2.describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"]
+    spec = [{"ResourceType": "instance", "Tags": found["Tags"]}]
+    alike = {each: found[each] for each in ("ImageId", "InstanceType")}
+    (other,) = ec2.run_instances(**alike, MinCount=1, MaxCount=1, TagSpecifications=spec)["Instances"]
+    hosts.pin(run, {other["InstanceId"]: ["ssh-ed25519 other"]})
+    until(lambda: len(hosts.known(run)) == 2)
+    run.hosts.site.write_text("another\n")
+    for silent, answers in ((id, other["InstanceId"]), (other["InstanceId"], id)):
+        run.hosts.silent = {silent}
+        run.hosts.site.write_text("another\n")
+        failed, _ = typed()
+        assert played[-1][1] == [answers]
+        assert f"{silent}" in failed
+    run.hosts.silent = set()
+    ec2.terminate_instances(InstanceIds=[other["InstanceId"]])
 
 
 def test_where_no_environment_orders_the_job_says_so(checkout, be):

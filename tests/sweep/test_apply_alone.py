@@ -121,6 +121,24 @@ def test_an_environment_whose_branch_is_gone_goes_with_all_that_it_has(world):
     assert len(said) == len(changes(world))
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_drill_that_begins_or_ends_just_now_is_no_problem_of_the_sweep(world, ended):
+    name, key = "drill-staging", "shop-drill-staging"
+    world.keys[key] = {"project": "shop", "environment": name}
+    old(world, names=[f"key pair {key}"])
+
+    def meanwhile(_):
+        if ended:
+            del world.keys[key]
+        else:
+            world.put(layout.lease(name), HOLDER)
+
+    problems, said = sweeps(world, meanwhile=meanwhile, group=name)
+    assert problems == {}
+    assert (key in world.keys) is not ended
+    assert any("lease: drill-staging is held by kim" in words for _, words in said) is not ended
+
+
 def test_its_records_go_before_its_machines(world):
     """A sweep that is killed leaves no environment that looks released."""
     states = []

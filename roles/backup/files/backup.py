@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 SETTINGS = os.environ.get("BACKUP_SETTINGS", "/etc/backup.json")
@@ -57,6 +58,10 @@ MADE, ROWS = (
     re.compile(rb"CREATE TABLE `((?:[^`]|``)+)` \("),
     re.compile(rb"INSERT INTO `((?:[^`]|``)+)` (?:\(.+\) )?VALUES\n"),
 )
+DEFINER = re.compile(
+    rb"(?:CREATE (?:OR REPLACE )?|CREATE\*/ |/\*!\d+ )*DEFINER=(`(?:[^`]|``)+`@`(?:[^`]|``)*`)"
+)
+"""Whose rights a view, a trigger or a routine of a copy has; a row begins otherwise."""
 TRIES = 3
 """How often files are backed up of which some went away meanwhile, and how often the bucket is asked for what it has lost."""
 LOST = re.compile(
@@ -249,6 +254,8 @@ def now(settings):
         there = [each for each in paths if os.path.lexists(each)]
         if not dump + there:
             raise Refused("nothing that is to be backed up is there yet")
+        if missing := [each for each, path in zip(settings.paths, paths, strict=True) if path not in there]:
+            print(f"backup: of the paths, not there: {', '.join(missing)}", file=sys.stderr)
         for _ in range(TRIES):
             note_files(settings, f"{work}/noted/files")
             done = restic(
@@ -346,6 +353,10 @@ def trial(settings, when):
         raise Refused(
             f"{meant['id'][:8]} of {meant['time']} UTC is not what was backed up: {', '.join(differ[:SHOWN])}{more}"
         )
+    # a new site may have no file yet
+    if not (told["tables"] if settings.database else any(told["files"].values())):
+        nothing = "no table" if settings.database else f"no file in any of {', '.join(settings.paths)}"
+        raise Refused(f"{meant['id'][:8]} of {meant['time']} UTC has {nothing}")
     if not whole:
         print("backup: nothing says what was in it: it is of a former version", file=sys.stderr)
     rows = sum(count for count, _ in told["tables"].values())
@@ -468,8 +479,13 @@ def empty_server(settings):
 
 
 def load(server, dump):
-    """Load a copy into a server. Raises Refused."""
+    """Load a copy into an empty server. Raises Refused."""
     command = [*CHILD, "mariadb", "--no-defaults", "--max-allowed-packet=1G", *server]
+    with open(dump, "rb") as file:
+        users = {found[1].decode() for line in file if (found := DEFINER.match(line))}
+    # a view of another view is not made where that one's user is missing
+    for each in sorted(users):
+        run([*command, "--execute", f"CREATE USER IF NOT EXISTS {each}; GRANT ALL ON *.* TO {each}"])
     with open(dump) as file:
         done = subprocess.run(command, stdin=file, capture_output=True, text=True)
     if done.returncode:
@@ -574,13 +590,16 @@ def measured(settings, shared, dump):
     """The rows of each table with their digest, by a command that copies the database, and the number of files of each path."""
     tables = {}
     if dump:
-        child = subprocess.Popen(
-            [*CHILD, *dump], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        with child.stdout:
-            tables = counted(child.stdout)
-        if child.wait():
-            raise Refused("the database does not answer")
+        with tempfile.TemporaryFile() as said:  # a pipe that nobody reads meanwhile may fill
+            child = subprocess.Popen(
+                [*CHILD, *dump], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            )
+            with child.stdout:
+                tables = counted(child.stdout)
+            if child.wait():
+                said.seek(0)
+                why = explained(said.read().decode(errors="replace"), settings)
+                raise Refused(f"the database was not read: {why}")
     files = dict.fromkeys(settings.paths, 0)
     for name in names(settings, shared):
         files[next(each for each in settings.paths if f"{name}/".startswith(f"{each}/"))] += 1

@@ -46,6 +46,7 @@ def install(instances: Instances) -> None:
     _lives(instances)
     _images(instances)
     _names_and_groups()
+    _records()
     _conditions()
     _quota(instances)
     _transport()
@@ -378,6 +379,34 @@ def _names_and_groups() -> None:
     EC2Backend._delete_security_group = delete_group
     SecurityGroupRule.__init__ = canonical
     Route53Backend.create_hosted_zone = create_zone
+
+
+def _records() -> None:
+    """A record is deleted only with what it has, and a CNAME is alone at its name."""
+    change = Route53Backend.change_resource_record_sets
+
+    def judged(backend: Any, zone_id: str, changes: list[dict[str, Any]]) -> None:
+        zone = backend.get_hosted_zone(zone_id)
+        there = {(each.name, each.type): each for each in zone.rrsets}
+        for each in changes:
+            record = each["ResourceRecordSet"]
+            name, kind = f"{record['Name'].rstrip('.')}.", record["Type"]
+            found, wrong = there.get((name, kind)), ""
+            if each["Action"] == "DELETE":
+                values = {value["Value"] for value in record.get("ResourceRecords", ())}
+                said = f"Tried to delete resource record set [name='{name}', type='{kind}'] but"
+                if not found:
+                    wrong = f"{said} it was not found"
+                elif (str(found.ttl), set(found.records)) != (str(record.get("TTL")), values):
+                    wrong = f"{said} the values provided do not match the current values"
+            elif any(at == name and "CNAME" in (kind, one) and kind != one for at, one in there):
+                other = next(one for at, one in there if at == name)
+                wrong = f"RRSet of type {kind} with DNS name {name} is not permitted because a conflicting RRSet of type {other}"
+            if wrong:
+                raise Route53ClientError("InvalidChangeBatch", f"[{wrong}]")
+        change(backend, zone_id, changes)
+
+    Route53Backend.change_resource_record_sets = judged
 
 
 def _conditions() -> None:
