@@ -697,6 +697,7 @@ def test_the_database_is_copied_and_brought_back_over_it(elsewhere, client, tmp_
 
 MADE = """DROP DATABASE shop; CREATE DATABASE shop; USE shop;
 CREATE USER IF NOT EXISTS own@localhost;
+GRANT ALL ON shop.* TO own@localhost;
 CREATE TABLE a (b TEXT);
 INSERT INTO a VALUES ('x\\nCREATE DEFINER=`root`@`localhost` PROCEDURE \\n/*!50003 CREATE*/ /*!50017 DEFINER=`u`@`h`*/ /*!50003 TRIGGER ');
 CREATE DEFINER=own@localhost TRIGGER t BEFORE INSERT ON a FOR EACH ROW SET NEW.b = CONCAT(NEW.b, '!');
