@@ -203,6 +203,8 @@ class Cloud(ABC):
         """boto3's session, for one thread at a time; its clients are thread-safe."""
         if not self._needs_crt():
             sys.modules.setdefault("awscrt", cast(types.ModuleType, None))  # 45 ms to import, if it is found
+        # botocore would take it where it finds it, as it is there for ACME
+        sys.modules.setdefault("urllib3.contrib.pyopenssl", cast(types.ModuleType, None))
         import boto3
         import botocore.session
 

@@ -72,7 +72,8 @@ def test_pages_of_the_cache_and_files_are_answered_while_php_is_busy_and_while_i
         finally:
             site.ssh('systemctl kill --signal=CONT "php@*.service"', tmp=tmp_path)
     assert {kind: list(each) for kind, each in statuses(seen).items()} == {"page": [200], "asset": [200]}
-    assert statuses(stuck)["cart"][503] > 600, statuses(stuck)  # told at once, not kept waiting
+    # told at once: a busy machine sends fewer than 700, and no more than the pool's and its queue's are kept waiting
+    assert statuses(stuck)["cart"][0] < 100 < statuses(stuck)["cart"][503], statuses(stuck)
     assert (told[0], "will be back in a moment" in told[1]) == (503, True), told
 
     def served() -> bool:

@@ -108,9 +108,10 @@ def go_live(site):
         run = site.run
         known = release.variables(run, stored.existing(run))
         profile = {**known["release_profile"], **(commands or {})}
+        found = infrastructure.existing(run)
         variables = {
-            **server.variables(run),
             **known,
+            **release.here(run, found, server.released(run, found, "release")),
             "release_id": name,
             "release_profile": profile,
             **facts,

@@ -327,7 +327,7 @@ def _stated(root: Path, task: Task) -> Iterator[str]:
 def _played(root: Path, play: Mapping[str, Any]) -> set[str]:
     """The roles of a play; those of the profiles where it includes them."""
     text = str(play.get("tasks", ""))
-    listed = {each["role"] for each in play["roles"]} | set(re.findall(r"'name': '(\w+)'", text))
+    listed = {each["role"] for each in play.get("roles", ())} | set(re.findall(r"'name': '(\w+)'", text))
     if "server_role" in text:
         listed |= {role for each in profiles(root).values() for role in each["server"]["roles"]}
     return listed
