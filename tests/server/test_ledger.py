@@ -152,7 +152,7 @@ def test_differences_from_the_record_are_named(name, before, after, said):
     assert ledger.differences({name: {"facts": before}}, {name: after}) == said
 
 
-QUIET = SimpleNamespace(console=Console(io.StringIO()))
+QUIET = SimpleNamespace(console=Console(io.StringIO()), environment=SimpleNamespace(certificates="own"))
 """The part of a run that the probe uses."""
 
 
