@@ -284,7 +284,7 @@ def files_in_the_way(root):
 
 def an_ignored_folder(root):
     (root / ".gitignore").write_text("build/\n")
-    return r"new: \.gitignore:1:build/ ignores files of the pipeline.*build/ci/run"
+    return r"new: \.gitignore:1:build/ ignores files of the pipeline.*build/ci/iam/branch.json"
 
 
 def a_template_before(root):

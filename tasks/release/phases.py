@@ -525,9 +525,7 @@ class HostRelease:
         return found
 
     def installs(self) -> bool:
-        """Whether the application is to be installed: never where a release is live, whose database is then another one."""
-        if self.linked("current"):
-            return False
+        """Whether the application is to be installed."""
         said = self.profile.get("install")
         return bool(said) and self.asks(
             said["interpreter"], said["due_exit"], self.plan["scripts"][said["due"]]
