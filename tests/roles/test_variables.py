@@ -183,7 +183,7 @@ def named(playbook):
         for key, value in task.items()
         if key.endswith("_role")
     ]
-    return {each["role"] for each in play["roles"]} | {each for each in included if "{" not in each}
+    return {each["role"] for each in play.get("roles", ())} | {each for each in included if "{" not in each}
 
 
 def test_a_profile_lists_the_roles_that_no_playbook_names():
