@@ -11,7 +11,7 @@ import posixpath
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,7 @@ def fetch(root: Path) -> Iterator[str]:
         yield f"{each.name} {each.version}  fetched"
     for old in store.iterdir():
         if old.name not in {each.sha256 for each in required.values()}:
-            shutil.rmtree(old)
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
 
 
 def _downloaded(role: RequiredRole, scratch: Path) -> Path:
@@ -196,8 +196,12 @@ def _unpack(root: Path, role: RequiredRole, tarball: Path) -> None:
             problem=f"is no role: {said[0].strip(' |') if said else 'ansible-galaxy fails'}", **about
         ) from None
     here = made / role.name
-    (here / "meta" / ".galaxy_install_info").unlink()  # it has the time
-    if missing := sorted(_needed(here) - {*required_roles(root), *role_names(root)}):
+    (here / "meta" / ".galaxy_install_info").unlink(missing_ok=True)  # it has the time
+    try:
+        needs = _needed(here)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RoleTarballRefused(problem=f"has a meta that is not read: {error}", **about) from None
+    if missing := sorted(needs - {*required_roles(root), *role_names(root)}):
         needed = (
             "a role that requirements.yml does not have"
             if len(missing) == 1
@@ -219,19 +223,35 @@ def _unfit(tarball: Path) -> str:
         return "is no tarball"
     if len(members) > MOST or sum(each.size for each in members) > UNPACKED:
         return f"has more than {MOST} files, or more than {UNPACKED >> 20} MiB of them"
-    if bad := next((each.name for each in members if _escapes(each)), ""):
+    links = {posixpath.normpath(each.name) for each in members if each.issym()}
+    if bad := next((each.name for each in members if _escapes(each, links)), ""):
         return f"{bad} would lie outside of the role's folder, or is neither file, folder nor link"
     return ""
 
 
-def _escapes(member: tarfile.TarInfo) -> bool:
-    """Whether a member of a tarball is, or leads, outside of the folder in which it is unpacked, or is a device."""
+def _escapes(member: tarfile.TarInfo, links: Set[str]) -> bool:
+    """Whether a member of a tarball is, or leads, outside of the folder in which it is unpacked, or is a device.
+
+    What goes through a link may be anywhere, so that counts as outside too. `links`: those of the tarball.
+    """
+    paths = [member.name]
     if member.issym():
-        target = posixpath.join(posixpath.dirname(member.name), member.linkname)
-    else:
-        target = member.linkname or member.name
-    outside = any(f"{posixpath.normpath(each)}/".startswith(("/", "../")) for each in (member.name, target))
+        paths.append(posixpath.join(posixpath.dirname(member.name), member.linkname))
+    elif member.islnk():
+        paths.append(member.linkname)
+    outside = any(_leaves(each, links) for each in paths)
     return outside or not (member.isreg() or member.isdir() or member.issym() or member.islnk())
+
+
+def _leaves(path: str, links: Set[str]) -> bool:
+    """Whether a path leaves the folder it starts from, at its end or on the way, or goes through a link."""
+    parts = path.split("/")
+    steps = [posixpath.normpath("/".join(parts[: number + 1])) for number in range(len(parts))]
+    return (
+        path.startswith("/")
+        or any(f"{each}/".startswith("../") for each in steps)
+        or any(each in links for each in steps[:-1])
+    )
 
 
 def _needed(role: Path) -> set[str]:

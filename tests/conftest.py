@@ -81,11 +81,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 LONG = (
-    *("end_to_end", "ledger", "tests/test_iam.py", "tests/infrastructure/test_stage.py"),
-    *("rollback", "tests/test_image.py", "php", "tests/cloud/embedded/test_instances.py"),
+    *("end_to_end", "php", "tests/test_iam.py", "tests/infrastructure/test_stage.py"),
+    *("ledger", "rollback", "tests/test_image.py", "tests/cloud/embedded/test_instances.py"),
     *("pages", "tests/bucket/test_lease.py", "hosts"),
 )
-"""Groups that take minutes, in the order in which they start."""
+"""Groups that take minutes, in the order in which they start. The first one bakes the image that others wait for."""
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups

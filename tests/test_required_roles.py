@@ -183,6 +183,38 @@ def test_a_tarball_that_leads_out_of_its_folder_is_not_unpacked(root, served, ba
     assert kept(root) == []
 
 
+@pytest.mark.parametrize(
+    ("names", "blamed"),
+    [
+        # as texts these stay within; through the first link the second one is above the role
+        (
+            [("tasks/a/b/up", "../.."), ("tasks/a/b/up/out", "../../..")],
+            "tasks/a/b/up/out",
+        ),
+        ([("tasks/a/up", ".."), ("out", "tasks/a/up/../../..")], "out"),
+    ],
+)
+@pytest.mark.promise("roles-of-others-by-digest")
+def test_nothing_is_unpacked_through_a_link(root, served, names, blamed):
+    links = [member(f"greeting-1.2.0/{name}", tarfile.SYMTYPE, target) for name, target in names]
+    served.require(root, served.put(FILES, "1.2.0", *links))
+    assert f"greeting-1.2.0/{blamed} would lie outside" in fetch(root, 1)
+    assert kept(root) == []
+
+
+def test_a_meta_that_is_no_yaml_is_a_sentence(root, served):
+    served.require(root, served.put({**FILES, "meta/main.yaml": "a: [\n"}))
+    assert "has a meta that is not read" in fetch(root, 1)
+
+
+def test_what_lies_in_its_folder_is_no_obstacle(root, served):
+    served.require(root, digest := served.put())
+    (root / ".run" / "roles").mkdir(parents=True)
+    (root / ".run" / "roles" / "notes").touch()
+    fetch(root)
+    assert [each for each in kept(root) if "/" not in each] == [digest]
+
+
 def test_a_link_within_the_role_is_kept(root, served):
     link = member("greeting-1.2.0/tasks/ubuntu.yml", tarfile.SYMTYPE, "debian.yml")
     served.require(root, digest := served.put(FILES, "1.2.0", link))

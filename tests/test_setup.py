@@ -136,3 +136,22 @@ def test_what_a_word_means_is_begun_by_its_python_whatever_the_path_is_called(en
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     expected = [each.replace("BIN", str(entry.BIN)) for each in told]
     assert (tmp_path / "told").read_text().splitlines() == expected
+
+
+@pytest.mark.promise("roles-of-others-come-by-themselves")
+def test_roles_of_others_are_fetched_once_they_are_listed_and_what_fails_is_tried_again(entry, tmp_path):
+    entry.prepare("release")
+    program, told, listed = entry.BIN / "python", tmp_path / "told", entry.ROOT / "requirements.yml"
+    told.touch()
+
+    def fetched(code=0):
+        program.write_text(f"#!/bin/sh\necho $@ >> {told}; exit {code}\n")
+        program.chmod(0o755)
+        before = len(told.read_text().splitlines())
+        entry.fetch_roles({})
+        return told.read_text().splitlines()[before:]
+
+    listed.write_text("roles: [one]\n")
+    assert [fetched(1), fetched(), fetched()] == [["-P -m tasks.required_roles"]] * 2 + [[]]
+    listed.write_text("roles: [two]\n")
+    assert [fetched(), fetched()] == [["-P -m tasks.required_roles"], []]

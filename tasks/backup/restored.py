@@ -13,6 +13,8 @@ from tasks.bucket import layout
 from tasks.bucket.store import NotADocument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tasks.bucket.store import Store
     from tasks.run import Run
 
@@ -86,9 +88,7 @@ def look(store: Store, identity: str, days: int) -> BackupAge:
         return BackupAge(days=days)
     made, newest = max(found)
     keys = sorted(store.keys(layout.all_restored(identity)))
-    whole = [key for key in keys if not key.endswith(".failed.json")]
-    # the newest backup; of it, the last restore
-    best = max(whole, key=lambda key: (key.split(".")[-3], key), default="")
+    best = _best(keys)
     said = _read(store, best) if best else {}
     return BackupAge(
         newest=made.astimezone(datetime.UTC).isoformat(timespec="seconds"),
@@ -97,8 +97,24 @@ def look(store: Store, identity: str, days: int) -> BackupAge:
         seconds=float(said.get("seconds", 0)),
         proved=bool(said) and best.split(".")[-2] == newest[:SHORT],
         days=days,
-        failed=str(_read(store, keys[-1]).get("failed", "")) if keys and keys[-1] not in whole else "",
+        failed=str(_read(store, keys[-1]).get("failed", "")) if keys and _failed(keys[-1]) else "",
     )
+
+
+def proved(store: Store, identity: str) -> str:
+    """The id, shortened, of the newest backup that was restored; empty for none."""
+    best = _best(sorted(store.keys(layout.all_restored(identity))))
+    return best.split(".")[-2] if best else ""
+
+
+def _best(keys: Sequence[str]) -> str:
+    """The record of the newest backup that was restored; of several, that of the last restore. Empty for none."""
+    whole = [key for key in keys if not _failed(key)]
+    return max(whole, key=lambda key: (key.split(".")[-3], key), default="")
+
+
+def _failed(key: str) -> bool:
+    return key.endswith(".failed.json")
 
 
 def _read(store: Store, key: str) -> dict[str, Any]:

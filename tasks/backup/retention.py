@@ -1,11 +1,15 @@
-"""retention: remove the backups that the settings no longer keep. A host cannot: its key deletes nothing."""
+"""retention: remove the backups that the settings no longer keep. A host cannot: its key deletes nothing.
+
+The newest backup that was restored stays whatever its age: while newer ones cannot be restored, it is the only one that is
+known to be whole.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from tasks.backup import repository
+from tasks.backup import repository, restored
 from tasks.infrastructure import secrets
 
 if TYPE_CHECKING:
@@ -16,9 +20,13 @@ if TYPE_CHECKING:
 def forget(run: Run) -> str:
     """Remove them, and what only they need; a sentence of what is left. Raises BackupFailed."""
     password = secrets.one(run.cloud.client("ssm"), run.secrets_folder, "backup_password")
-    removal = ["forget", "--quiet", "--prune", *kept(run.environment.backup)]
-    for words in (["unlock"], removal):
-        repository.restic(run, password, *words)
+    repository.restic(run, password, "unlock")
+    groups = repository.restic(run, password, "forget", "--dry-run", "--json", *kept(run.environment.backup))
+    whole = restored.proved(run.store, run.identity)
+    ids = [each["id"] for group in json.loads(groups) or [] for each in group["remove"] or []]
+    removed = [each for each in ids if not whole or not each.startswith(whole)]
+    if removed:
+        repository.restic(run, password, "forget", "--quiet", "--prune", *removed)
     output = repository.restic(run, password, "snapshots", "--json", "--no-lock")
     return f"{len(json.loads(output) or [])} backups are left of {run.identity}"
 

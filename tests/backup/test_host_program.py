@@ -480,6 +480,31 @@ def test_who_has_a_host_destroys_no_backup_and_the_settings_say_which_go(run, ma
     machine.run("restore", "newest")
 
 
+@pytest.mark.promise("the-proved-backup-stays")
+def test_the_newest_backup_that_was_restored_outlives_the_settings(run, machine):
+    def back_up():
+        machine.run("now")
+        return max(json.loads(machine.run("list")), key=lambda each: each["time"])["id"]
+
+    def left():
+        retention.forget(run)
+        return {each["id"] for each in json.loads(machine.run("list"))}
+
+    def prove():
+        restored.keep(run, "try", json.loads(machine.run("try", "newest").splitlines()[1]))
+
+    settings = Backups(days=1, weeks=0, months=0)
+    run = dataclasses.replace(run, environment=dataclasses.replace(run.environment, backup=settings))
+    back_up()
+    whole = back_up()
+    prove()
+    newest = [back_up() for _ in range(2)][-1]
+    assert left() == {whole, newest}
+    assert left() == {whole, newest}
+    prove()
+    assert left() == {newest}
+
+
 def test_an_interrupted_backup_leaves_nothing_in_the_way_of_the_next(run, machine):
     (machine.folder / "shared" / "media" / "large").write_bytes(os.urandom(40 << 20))
     child = machine.start("now")

@@ -80,6 +80,29 @@ class Site:
         run = self.run
         return outside.site(run, host_name or run.host_name, outside.visitor(run))
 
+    def left(self) -> list[str]:
+        """What the cloud has of it, as the cloud itself says: kind and id of each."""
+        run = self.run
+        ec2, route53 = run.cloud.client("ec2"), run.cloud.client("route53")
+        mine = {"Filters": [{"Name": "tag:environment", "Values": [run.identity]}]}
+        machines = [
+            each
+            for reservation in ec2.describe_instances(**mine)["Reservations"]
+            for each in reservation["Instances"]
+        ]
+        (zone,) = route53.list_hosted_zones_by_name(DNSName=run.pipeline.dns_zone)["HostedZones"]
+        records = route53.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"]
+        secrets = run.cloud.client("ssm").describe_parameters(
+            ParameterFilters=[{"Key": "Path", "Option": "Recursive", "Values": [run.secrets_folder]}]
+        )
+        return [
+            *(f"machine {each['InstanceId']}" for each in machines if each["State"]["Name"] != "terminated"),
+            *(f"key {each['KeyPairId']}" for each in ec2.describe_key_pairs(**mine)["KeyPairs"]),
+            *(f"group {each['GroupId']}" for each in ec2.describe_security_groups(**mine)["SecurityGroups"]),
+            *(f"secret {each['Name']}" for each in secrets["Parameters"]),
+            *(f"name {each['Name']}" for each in records if each["Name"] == f"{run.host_name}."),
+        ]
+
     def crowd(self, **more) -> Crowd:
         """Visitors who ask its machine itself, so that the cloud does not count."""
         run = self.run

@@ -15,7 +15,7 @@ from tasks.server import drift, ledger
 from tasks.server import stage as server
 from tests.clouds import secrets_of
 from tests.conftest import commit, until
-from tests.end_to_end.conftest import Site
+from tests.end_to_end.conftest import Site, replace
 from tests.roles.others import shelf
 from tests.roles.test_required_role import TOLD, fetch
 
@@ -184,7 +184,8 @@ def test_the_proof_takes_less_than_a_person_notices(site):
 
 
 @pytest.mark.promise(
-    "compare-servers", "compare-exit-code", "equal-servers-compare-equal", "second-teardown-finds-nothing"
+    *("compare-servers", "compare-exit-code", "equal-servers-compare-equal", "second-teardown-finds-nothing"),
+    *("teardown-leaves-nothing", "teardown-removes-it-all"),
 )
 def test_another_branch_has_a_host_name_data_and_settings_of_its_own(site, ssh, tmp_path):
     other = Site(root=site.root, variables={"branch": "feature/twin"})
@@ -194,6 +195,13 @@ def test_another_branch_has_a_host_name_data_and_settings_of_its_own(site, ssh, 
         assert other.doit("release").returncode == 0
         assert other.run.host_name != site.run.host_name
         assert other.host.address != site.host.address
+        assert {each.partition(" ")[0] for each in other.left()} == {
+            "machine",
+            "key",
+            "group",
+            "secret",
+            "name",
+        }
         ssh('mysql shop -e "UPDATE catalog_product SET price = 1111.11"')
         assert other.get()[0] == 200
         (tmp_path / "other").mkdir()
@@ -226,6 +234,7 @@ def test_another_branch_has_a_host_name_data_and_settings_of_its_own(site, ssh, 
         left = other.doit("teardown")
         assert left.returncode == 0, left.stderr
     assert "end machine" in left.stdout
+    assert other.left() == []
     assert site.get()[0] == 200
     assert "nothing of" in other.doit("teardown").stdout
     unknown = site.doit("compare", "main", "nowhere")
@@ -259,6 +268,51 @@ def test_a_role_of_others_is_provisioned_once_and_goes_with_its_line(site, ssh, 
         left = site.doit("server")
     assert "leftover file /etc/greeting: removed" in left.stdout, left.stdout + left.stderr
     assert ssh("ls /etc/greeting 2>/dev/null || echo none") == "none"
+
+
+@pytest.mark.long(
+    short="tests/end_to_end/test_ledger.py::test_what_no_role_manages_any_more_goes_and_nothing_else_does"
+)
+@pytest.mark.promise("leftover-is-removed", "equal-servers-compare-equal")
+def test_a_host_that_loses_a_role_is_as_one_that_never_had_it(site, ssh):
+    files = [
+        site.root / "applications" / "magento2" / "profile.yml",
+        site.root / "environments" / "testing.yml",
+    ]
+    before = [each.read_text() for each in files]
+    other = Site(root=site.root, variables={"branch": "feature/fresh"})
+    parts = "\n".join(
+        [
+            "systemctl list-units --all --plain --no-legend | grep -E postfix\\|caught",
+            "dpkg-query -W -f=\\${db:Status-Abbrev}\\${Package}\\\\n postfix libsasl2-modules | grep ^ii",
+            "ls -d /etc/postfix /etc/caught_mail.json /usr/local/sbin/caught_mail",
+            "ss -Hltn | grep -E :25\\|:8025",
+        ]
+    )
+    assert len(ssh(f"({parts}) 2>/dev/null || true").splitlines()) >= 8
+    try:
+        for path, words in zip(
+            files,
+            (
+                ["    mail:\n", "    - to: mail.smtp\n"],
+                ["mail: caught # every mail, whatever its recipient: doit open mail\n"],
+            ),
+            strict=True,
+        ):
+            replace(path, dict.fromkeys(words, ""))
+        commit(site.root, "an application that sends no mail")
+        left = site.doit("server")
+        assert left.returncode == 0, left.stdout + left.stderr
+        assert ssh(f"({parts}) 2>/dev/null || true") == ""
+        assert other.doit("release").returncode == 0
+        same = site.doit("compare", "main", "feature/fresh")
+        assert (same.returncode, same.stdout.splitlines()[:-1]) == (0, []), same.stdout + same.stderr
+    finally:
+        for path, text in zip(files, before, strict=True):
+            path.write_text(text)
+        commit(site.root, "back")
+        back = [site.doit("server"), other.doit("teardown")]
+    assert [each.returncode for each in back] == [0, 0], back
 
 
 @pytest.mark.promise("ledger-is-for-root")

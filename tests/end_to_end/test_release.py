@@ -274,22 +274,12 @@ def test_an_interruption_ends_everything(site, number):
     assert site.stages("release") == {**UNCHANGED, "server": "done"}
 
 
-@pytest.mark.promise("teardown-leaves-nothing", "teardown-removes-it-all")
-def test_teardown_leaves_nothing_and_a_release_makes_it_anew(site):
-    run = site.run
+@pytest.mark.long(
+    short="tests/end_to_end/test_ledger.py::test_another_branch_has_a_host_name_data_and_settings_of_its_own"
+)
+def test_a_release_makes_anew_what_was_torn_down(site):
     assert site.doit("teardown").returncode == 0
-    ec2 = run.cloud.client("ec2")
-    states = [
-        each["State"]["Name"]
-        for page in ec2.get_paginator("describe_instances").paginate()
-        for reservation in page["Reservations"]
-        for each in reservation["Instances"]
-    ]
-    assert set(states) <= {"terminated"}
-    assert not ec2.describe_key_pairs()["KeyPairs"]
-    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
-    kept = run.cloud.client("ssm").describe_parameters()["Parameters"]
-    assert {each["Name"].rpartition("/")[0] for each in kept} <= {run.authority_folder}, "of all branches"
+    assert site.left() == []
     answered = site.doit("release")
     assert answered.returncode == 0, answered.stderr
     assert site.get()[0] == 200

@@ -43,7 +43,12 @@ KEYS = {
     "backups": [f"{layout.backups(STAGING, 'snapshots/')}{DIGEST}", layout.backups(STAGING, "config")],
 }
 """Keys that no environment owns, by their folder."""
-READERS = {**dict.fromkeys(layout.ZONES, BUILDERS), "undone/branches": TEAM, "backups": f"{SHARED} pruner"}
+READERS = {
+    **dict.fromkeys(layout.ZONES, BUILDERS),
+    "undone/branches": TEAM,
+    "restored": f"{SHARED} pruner",
+    "backups": f"{SHARED} pruner",
+}
 """Who reads them, if not those who read what belongs to no environment."""
 
 
