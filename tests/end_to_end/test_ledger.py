@@ -281,9 +281,9 @@ def test_a_host_that_loses_a_role_is_as_one_that_never_had_it(site, ssh):
     other = Site(root=site.root, variables={"branch": "feature/fresh"})
     parts = "\n".join(
         [
-            "systemctl list-units --all --plain --no-legend | grep -E postfix\\|caught",
+            "systemctl list-units --all --plain --no-legend --type=service | grep -E postfix\\|caught",
             "dpkg-query -W -f=\\${db:Status-Abbrev}\\${Package}\\\\n postfix libsasl2-modules | grep ^ii",
-            "ls -d /etc/postfix /etc/caught_mail.json /usr/local/sbin/caught_mail",
+            "ls /etc/postfix/main.cf /etc/postfix/master.cf /etc/caught_mail.json /usr/local/sbin/caught_mail",
             "ss -Hltn | grep -E :25\\|:8025",
         ]
     )
