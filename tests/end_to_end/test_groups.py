@@ -125,13 +125,14 @@ def test_a_release_goes_to_the_machine_of_the_application_and_visitors_see_it(tr
         for name, host in machines.items()
     }
     assert current == {"web": "False", "app": "True", "data": "False"}
-    template = next(trio.root.glob("app/app/design/**/*.phtml"))
+    (template,) = trio.root.glob("app/app/code/**/page.phtml")
     template.write_text(f"{template.read_text()}<!-- of three machines -->\n")
     commit(trio.root, "another page")
     assert trio.stages("release")["release"] == "done"
     tags = {each.tags.get("commit", "")[:8] for each in find.own(trio.run)}
     assert len(tags) == 1
-    assert trio.get()[0] == 200
+    status, page = trio.get()
+    assert (status, page.count("<!-- of three machines -->")) == (200, 1)
 
 
 @pytest.mark.promise("groups-have-machines")
