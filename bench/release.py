@@ -300,9 +300,10 @@ def large_tarball(run: Run, host: Host, folder: Path) -> LargeTarball:
 
 def bring(run: Run, host: Host, one: LargeTarball, name: str) -> tuple[float, Mapping[str, float]]:
     """Seconds until a host has the large tarball as a release, and those of each step."""
+    found = infrastructure.existing(run)
     told = {
-        **server.variables(run),
         **release.variables(run, tarball(run)),
+        **release.here(run, found, found),
         "release_id": name,
         "release_sha256": one.digest,
         "release_url": one.url,
