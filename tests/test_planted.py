@@ -463,6 +463,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CHECKED, TASKS.format("base"), "sshd -t -f %s", "true %s"),
     (CHECKED, "roles/base/tasks/administrators.yml", "visudo -cf %s", "true %s"),
     (UNIT, JOB, "flock --shared", "flock --close --shared"),
+    (UNIT, JOB, "--timeout 30 ", ""),
     (UNIT, JOB, ' || echo "exit code $?: $*" >&2', ""),
     (UNIT, JOB, 'test ! -e "{{ cron_unless }}" || exit 0\n', ""),
     (UNIT, CRON, "{{ application_user }} /usr", "root /usr"),

@@ -619,6 +619,20 @@ def test_what_somebody_has_closed_stays_closed_and_that_is_said(machine, monkeyp
     assert words() == ("", False)
 
 
+@pytest.mark.parametrize(("close", "free"), [("var/closed", True), ("", False)])
+def test_jobs_are_awaited_and_those_that_the_closed_site_keeps_out_do_not_pile_up(machine, close, free):
+    machine.settings["close"] = close
+    made, begun, ended = program(), machine.folder / "begun", machine.folder / "ended"
+    held = ["flock", "--shared", machine.settings["jobs"]]
+    job = subprocess.Popen([*held, "sh", "-c", f"touch {begun}; sleep 0.3; touch {ended}"])
+    until(begun.exists)
+    with made.closed(made.Settings(machine.settings), "aside"):
+        assert ended.exists()
+        asked = subprocess.run([*held[:2], "--nonblock", *held[2:], "true"])
+    assert (asked.returncode == 0) == free
+    job.wait()
+
+
 def test_a_full_disk_is_said_and_nothing_of_the_attempt_stays(machine):
     machine.run("now")
     state = machine.folder / "state"

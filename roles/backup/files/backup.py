@@ -537,6 +537,8 @@ def closed(settings, aside):
             run(["systemctl", "stop", *settings.pause])
         # jobs of cron hold it while they run; one that does not end is not waited for
         run(["flock", "--exclusive", "--timeout", str(JOBS), str(jobs)], check=False, pass_fds=[jobs])
+        if flag:  # it keeps new ones out: those that waited for the lock would all begin when the site opens
+            fcntl.flock(jobs, fcntl.LOCK_UN)
         yield "; the site stays closed, as it was before" if stays else ""
     except BaseException:
         print(f"backup: the site stays closed; what was there until now is in {aside}", file=sys.stderr)
