@@ -16,8 +16,8 @@ from tasks import boundary, image
 from tasks.backup import access, host, restored
 from tasks.backup.host import BackupFailed
 from tasks.bucket.lease import Lease
+from tasks.infrastructure import find, throw_away
 from tasks.infrastructure import stage as infrastructure
-from tasks.infrastructure import throw_away
 from tasks.process import children
 from tasks.refusal import Refusal
 from tasks.run import DRILL
@@ -42,6 +42,13 @@ class DrillFailed(Refusal):
     remedy = "doit environment={environment} backup && doit environment={environment} drill"
 
 
+class BackupsLate(Refusal):
+    """The newest backup is whole, and older than two days, though a host of the environment runs: its timer makes none."""
+
+    sentence = "drill: the newest backup of {environment}, of {time} UTC, can be restored, but none has been made for {days} days"
+    remedy = "doit environment={environment} ssh sudo journalctl --unit backup && doit environment={environment} backup"
+
+
 class DrillUnreachable(Refusal):
     """The throw-away host reaches nothing but the bucket, so that AWS Session Manager does not lead to it."""
 
@@ -50,7 +57,10 @@ class DrillUnreachable(Refusal):
 
 
 def hold(run: Run) -> str:
-    """Restore the environment's newest backup elsewhere, and record how that went; a sentence. Raises DrillFailed, or what else refuses."""
+    """Restore the environment's newest backup elsewhere, and record how that went; a sentence.
+
+    Raises DrillFailed, BackupsLate, or what else refuses.
+    """
     begun, there = run.clock.monotonic(), throw_away_host(run)
     if run.environment.infrastructure.ssh_through == "session-manager":
         raise DrillUnreachable(environment=run.environment_name)
@@ -75,6 +85,9 @@ def hold(run: Run) -> str:
         restored.fail(run, NAME, refusal.text.splitlines()[0])
         raise refusal from None
     restored.keep(run, NAME, {**told, "whole_seconds": round(run.clock.monotonic() - begun, 1)})
+    days = restored.late(f"{told['time']}+00:00", run.clock.now())
+    if days and not _asleep(run):
+        raise BackupsLate(environment=run.environment_name, time=told["time"], days=days)
     return f"{run.identity}: {said}"
 
 
@@ -149,6 +162,12 @@ def _restore(run: Run, there: Run) -> tuple[str, dict[str, Any]]:
         problem = "nothing says what was in it: it is of a former version"
         raise BackupFailed(verb=NAME, host=there.identity, problem=problem)
     return " ".join(lines), found
+
+
+def _asleep(run: Run) -> bool:
+    """Whether the environment has machines, and none runs: it makes no backup before it wakes."""
+    found = find.machines(run.cloud.client("ec2"), find.of(run))
+    return bool(found) and all(each.state in ("stopping", "stopped") for each in found)
 
 
 def _units(run: Run) -> set[str]:

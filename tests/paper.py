@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import re
@@ -77,7 +78,7 @@ class RestoringHosts(PaperHosts):
 
     MEASURES: ClassVar[dict] = {
         "snapshot": "0123456789abcdef",
-        "time": "2026-11-28T03:30:09",
+        "time": f"{datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=8):%Y-%m-%dT%H:%M:%S}",
         "seconds": 12.5,
         "tables": {"odd": [3000, "digest"]},
         "files": {"pub/media": 51},

@@ -24,7 +24,7 @@ from tasks.bucket.lease import EnvironmentHeld, Lease
 from tasks.commands.backup import BackupCommand
 from tasks.commands.drill import DrillCommand
 from tasks.console.console import Console
-from tasks.drill import DrillFailed, DrillUnreachable
+from tasks.drill import BackupsLate, DrillFailed, DrillUnreachable
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.infrastructure import find, secrets
 from tasks.infrastructure import stage as infrastructure
@@ -195,6 +195,32 @@ def test_a_backup_that_is_not_whole_counts_as_none_and_the_exit_code_says_so(sta
     assert (found.proved, found.failed) == (False, words)
     assert found.words(NOW).endswith(f"it counts as none; the last try failed: {words}")
     drill.hold(staging())
+    assert (shown(run).proved, shown(run).failed) == (True, "")
+
+
+@pytest.mark.promise("a-host-that-backs-up-no-more-is-noticed")
+@pytest.mark.parametrize(
+    ("days", "state", "fails"), [(1, "", False), (3, "", True), (3, "running", True), (3, "stopped", False)]
+)
+def test_a_newest_backup_that_is_whole_and_old_fails_unless_the_environment_sleeps(
+    staging, days, state, fails
+):
+    made = f"{datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days, hours=2):%Y-%m-%dT%H:%M:%S}"
+    run = staging(RestoringHosts(time=made))
+    if state:
+        ec2 = run.cloud.client("ec2")
+        image = ec2.describe_images(Owners=["self", "amazon", "136693071363"])["Images"][0]["ImageId"]
+        tags = {"project": run.pipeline.name, "environment": "staging"}
+        spec = {"ResourceType": "instance", "Tags": find.tag_list(tags)}
+        (one,) = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=[spec])[
+            "Instances"
+        ]
+        if state == "stopped":
+            ec2.stop_instances(InstanceIds=[one["InstanceId"]])
+    words = f"drill: the newest backup of staging, of {made} UTC, can be restored, but none has been made for 3 days"
+    with pytest.raises(BackupsLate, match=f"^{words}") if fails else contextlib.nullcontext():
+        assert drill.hold(run) == "staging: 01234567 can be restored"
+    nothing_of_the_host(run)
     assert (shown(run).proved, shown(run).failed) == (True, "")
 
 
@@ -372,8 +398,14 @@ def test_an_environment_that_does_not_back_up_is_a_sentence(staging):
 @pytest.mark.parametrize(
     ("at", "words"),
     [
-        ("2026-11-28T05:17:00+00:00", "was restored on 2026-11-28 05:17 UTC in 92 s"),
-        ("2026-11-20T05:17:00+00:00", "in 92 s; none was restored for more than 7 days (backup.drill_days)"),
+        (
+            "2026-11-28T05:17:00+00:00",
+            "was restored on 2026-11-28 05:17 UTC in 92 s; none has been made for 8 days",
+        ),
+        (
+            "2026-11-20T05:17:00+00:00",
+            "none has been made for 8 days; none was restored for more than 7 days (backup.drill_days)",
+        ),
     ],
 )
 @pytest.mark.promise("old-drills-are-said")
@@ -391,6 +423,16 @@ def test_a_restore_that_is_too_old_is_said(at, words):
     assert newer.words(NOW).startswith(
         "the newest backup, of 2026-11-28 03:30 UTC, was never restored: it counts as none; the one of 2026-11-20 03:30 UTC was"
     )
+
+
+@pytest.mark.promise("a-host-that-backs-up-no-more-is-noticed")
+@pytest.mark.parametrize(("hours", "words"), [(47, ""), (49, "; none has been made for 2 days")])
+def test_a_newest_backup_that_is_too_old_is_said(hours, words):
+    newest = (NOW - datetime.timedelta(hours=hours)).isoformat()
+    proved = restored.BackupAge(newest=newest, restored=newest, at=newest, seconds=92, proved=True, days=7)
+    assert proved.words(NOW).endswith(f" in 92 s{words}")
+    never = restored.BackupAge(newest=newest, days=7)
+    assert never.words(NOW).endswith(f"it counts as none{words}")
 
 
 def test_a_record_that_cannot_be_read_counts_as_none(staging):

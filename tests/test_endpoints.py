@@ -587,6 +587,7 @@ def played(told, tmp_path):
     told = {
         "ansible_python_interpreter": sys.executable,
         "endpoints_authorities": "",
+        "server_roles": ["endpoints"],
         "application_path": "/srv/none",
         **told,
     }
@@ -599,8 +600,9 @@ def played(told, tmp_path):
     return subprocess.run(command, env=environ, capture_output=True, text=True)
 
 
-@pytest.mark.promise("a-service-is-a-role-or-an-endpoint")
+@pytest.mark.promise("a-service-is-a-role-or-an-endpoint", "all-listen-after-an-interruption")
 def test_the_role_asks_again_behind_the_firewall(elsewhere, tmp_path):
+    """After an interruption it asks once handlers have run: what they were notified of is written, and differs no more."""
     asked = {
         "service": "redis.cache",
         "speaks": "redis",
@@ -611,11 +613,14 @@ def test_the_role_asks_again_behind_the_firewall(elsewhere, tmp_path):
         "as": "x",
     }
     told = {"endpoints_asked": [asked], "endpoints_passwords": {"redis_cache_password": PASSWORD}}
+    told["server_interrupted"] = True
     for authorities, wrong in ((elsewhere.ca.read_text(), ""), ("", "its certificate is not trusted")):
         said = played({**told, "endpoints_authorities": authorities}, tmp_path)
         assert (said.returncode == 0) == (wrong == ""), said.stdout + said.stderr
         assert wrong in said.stdout
         assert PASSWORD not in said.stdout + said.stderr
+        before, _, _ = said.stdout.partition("TASK [endpoints : Ask each service")
+        assert "RUNNING HANDLER [endpoints : Read the authorities]" in before
 
 
 # --- who uses them --------------------------------------------------------------------------------

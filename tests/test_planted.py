@@ -34,6 +34,7 @@ USER, CHECKED = (
     roles.a_configuration_is_checked_before_it_is_in_place,
 )
 READ, BOOT = roles.a_changed_file_is_read_again, roles.a_service_starts_at_boot
+MADE_UP = roles.an_interruption_is_made_up_for
 ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failure_is_not_passed_over
 ORDER, WHEN = release.phases_come_in_their_order, release.conditions_hold_when_they_should
 IMAGE = release.an_image_has_no_identity
@@ -355,6 +356,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SHOWN, TASKS.format("certificates"), "  no_log: true\n", ""),
     (CHECKED, TASKS.format("certificates"), '= "$(openssl x509 -in "$1" -noout -pubkey)"', '= x'),
     (READ, TASKS.format("certificates"), "  notify: Give nginx the certificate\n", ""),
+    (MADE_UP, TASKS.format("mariadb"), "| default(false)", "| default(true)"),
     (WEB, NGINX, "        return 404;\n", "        root /var/www;\n"),
     (WEB, NGINX, "user www-data;", "user root;"),
     (WEB, NGINX, "{{ nginx_client_max_body_size }}", "0"),
@@ -463,6 +465,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CHECKED, TASKS.format("base"), "sshd -t -f %s", "true %s"),
     (CHECKED, "roles/base/tasks/administrators.yml", "visudo -cf %s", "true %s"),
     (UNIT, JOB, "flock --shared", "flock --close --shared"),
+    (UNIT, JOB, "--timeout 30 ", ""),
     (UNIT, JOB, ' || echo "exit code $?: $*" >&2', ""),
     (UNIT, JOB, 'test ! -e "{{ cron_unless }}" || exit 0\n', ""),
     (UNIT, CRON, "{{ application_user }} /usr", "root /usr"),
@@ -596,6 +599,9 @@ EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
     ([CHECKED], "roles/*/tasks/*.yml", r"(?m)^ *validate: [^>].*\n", ""),
     ([READ], "roles/[bfmnprsvw]*/tasks/main.yml", r"(?m)^  notify: (Re.*|Apply.*|Stop the workers)\n", ""),
     ([BOOT], "roles/*/tasks/*.yml", r" *enabled: true\n", ""),
+    ([MADE_UP], "roles/*/tasks/*.yml", r"  when: server_interrupted.*\n", ""),
+    ([MADE_UP], "roles/*/tasks/*.yml", r"(?<=default\(false\)\n)  notify: .*\n", ""),
+    ([MADE_UP], "roles/*/handlers/main.yml", r"'\w+' in server_roles", "true"),
     ([WHEN, FAILED], "roles/release/tasks/*.yml", r"(?m)^ *when: .*\n", ""),
     ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "*"),
     ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "staging"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STAMP = "%Y%m%dT%H%M%SZ"
 """A time in the name of a record."""
+LATE = datetime.timedelta(days=2)
+"""Age of a newest backup that no host makes any more: each makes one every day."""
 SHORT = 8
 """Characters of a backup's id there."""
 
@@ -52,11 +54,19 @@ class BackupAge:
                 said += (
                     f"; the one of {_minute(self.restored)} was, on {_minute(self.at)} in {self.seconds:g} s"
                 )
+        if days := late(self.newest, now):
+            said += f"; none has been made for {days} days"
         if self.failed:
             said += f"; the last try failed: {self.failed}"
         if self.at and now - datetime.datetime.fromisoformat(self.at) > datetime.timedelta(days=self.days):
             said += f"; none was restored for more than {self.days} days (backup.drill_days)"
         return said
+
+
+def late(newest: str, now: datetime.datetime) -> int:
+    """For how many days no backup has been made, where one of every day is missing; else 0."""
+    age = now - datetime.datetime.fromisoformat(newest)
+    return age.days if age > LATE else 0
 
 
 def keep(run: Run, how: str, told: dict[str, Any]) -> None:

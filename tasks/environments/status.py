@@ -28,6 +28,8 @@ from tasks.run import full_host_name, full_store_names, over_https
 from tasks.version import Version
 
 if TYPE_CHECKING:
+    import socket
+
     from tasks.bucket.store import Store
     from tasks.run import Run
     from tasks.settings import Environment
@@ -38,6 +40,8 @@ PATIENCE = 1.5
 
 WORDS = {200: "healthy", 401: "asks for a password", 502: "unreachable", 504: "unreachable"}
 """What a status of the site means; every other one means ill."""
+ENDS_SOON = datetime.timedelta(days=21)
+"""What is left of a certificate that nobody has renewed: what the pipeline makes or orders is renewed before."""
 NO_VERSION, NO_DIGEST = Version(), Digest()
 
 
@@ -117,7 +121,7 @@ def sites_of(run: Run, found: Environment, name: str, identity: str) -> Sites:
 
 
 def health(run: Run, asked: Sequence[Sites], patience: float) -> dict[str, str]:
-    """What each site answers: `healthy: 200 in 0.02 s`. A site that is too slow is left out."""
+    """What each site answers: `healthy: 200 in 0.02 s`, and whether its certificate ends soon. A site that is too slow is left out."""
     said: dict[str, str] = {}
     secure = {each.of for each in asked if each.https}
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -264,6 +268,7 @@ def _ask(run: Run, name: str, tls: ssl.SSLContext | None, said: dict[str, str], 
     site = Site(name, *run.cloud.http_address(name, https=https), Visitor(https=https, tls=tls))
     try:
         with contextlib.closing(site.connection(patience)) as connection:
+            ending = _ending(run, connection.sock)
             connection.request(
                 "GET", run.profile.release.health_path, headers={**site.headers, "Connection": "close"}
             )
@@ -274,7 +279,16 @@ def _ask(run: Run, name: str, tls: ssl.SSLContext | None, said: dict[str, str], 
         said[name] = f"unreachable: {error or type(error).__name__}"
     else:
         words = WORDS.get(status, "ill")
-        said[name] = f"{words}: {status} in {time.monotonic() - begun:.2f} s"
+        said[name] = f"{words}: {status} in {time.monotonic() - begun:.2f} s{ending}"
+
+
+def _ending(run: Run, sock: socket.socket) -> str:
+    """Words about a certificate that ends soon, as one that somebody has brought: no provisioning renews it."""
+    shown = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    if not shown:  # it was not verified
+        return ""
+    ends = datetime.datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), datetime.UTC)
+    return f", its certificate ends on {ends:%Y-%m-%d}" if ends - run.clock.now() < ENDS_SOON else ""
 
 
 def _backup(run: Run, found: Inventory, identity: str) -> BackupAge | None:

@@ -32,6 +32,8 @@ RENEWED = 1 / 3
 """What is left of its life when the scheduled job orders another one."""
 LATE = 1 / 9
 """What is left when a release does: the job has failed for weeks."""
+ENDS = "certificate_ends"
+"""What the stage `server` keeps of a certificate that the pipeline has made."""
 PATIENCE = 900.0
 """Seconds for which a run waits until another one has ordered."""
 
@@ -172,9 +174,18 @@ def mark(pem: str) -> str:
     return hashlib.sha256(pem.encode()).hexdigest()
 
 
+def given(run: Run, pem: str, *, own: bool) -> dict[str, str]:
+    """What is known later of the certificate that hosts got. `own`: whether the pipeline has made it."""
+    if wanted(run):
+        return {"certificate": mark(pem)}
+    return {ENDS: certificates.span(pem)[1].isoformat()} if own else {}
+
+
 def differences(run: Run) -> list[str]:
     """Why hosts must be provisioned for their certificate's sake."""
-    if not wanted(run) or _brought(run):
+    if not wanted(run):
+        return _ending(run)
+    if _brought(run):
         return []
     found = kept(run)
     # a branch may not order: while what there is counts, it would be due for ever
@@ -183,6 +194,15 @@ def differences(run: Run) -> list[str]:
     if not found or Globals.dep_manager.get_values("server").get("certificate") == mark(found.pem):
         return []
     return [f"the certificate for {names(run)[0]} is a new one, valid until {_end(found):%Y-%m-%d}"]
+
+
+def _ending(run: Run) -> list[str]:
+    """Of one that was made here: provisioning makes another one, and releases of code alone need none for a year."""
+    said = Globals.dep_manager.get_values("server").get(ENDS)
+    ends = datetime.datetime.fromisoformat(said) if said else None
+    if not ends or ends > run.clock.now() + certificates.RENEWED:
+        return []
+    return [f"the certificate for {run.host_name}: it ends on {ends:%Y-%m-%d}"]
 
 
 def _end(found: OrderedCertificate) -> datetime.datetime:

@@ -104,7 +104,7 @@ def provision(
         },
     )
     ids = [each.id for each in found]
-    given = {"certificate": renewal.mark(told["certificates_site"])} if renewal.wanted(run) else {}
+    given = renewal.given(run, told["certificates_site"], own=told["certificates_own"])
     return Outcome(
         facts={"machines": ids, **given},
         done=f"{recap.ok} tasks on {', '.join(ids)}, {recap.changed} changed",

@@ -89,7 +89,11 @@ class Machine:
         (self.folder / "settings").write_text(json.dumps(self.settings))
         return subprocess.Popen(
             [sys.executable, PROGRAM, *words],
-            env={**os.environ, "BACKUP_SETTINGS": str(self.folder / "settings")},
+            env={
+                **os.environ,
+                "BACKUP_SETTINGS": str(self.folder / "settings"),
+                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -108,6 +112,21 @@ class Machine:
         output, complaints = child.communicate(timeout=120)
         assert (child.returncode, output) == (1, ""), complaints
         return complaints.strip().removeprefix("backup: ")
+
+    def units(self, *names: str) -> None:
+        """Units that are paused, and a `systemctl` that keeps which of them run: there is no systemd here."""
+        self.settings["pause"] = list(names)
+        for each in ("bin", "running"):
+            (self.folder / each).mkdir()
+        (self.folder / "bin" / "systemctl").write_text(
+            f'#!/bin/sh\ncd {self.folder}/running\ncase $1 in start) touch "$2" ;; stop) rm -f "$2" ;; esac\n'
+        )
+        (self.folder / "bin" / "systemctl").chmod(0o755)
+        subprocess.run([self.folder / "bin" / "systemctl", "start", *names], check=True)
+
+    def started(self) -> set[str]:
+        """The units that run."""
+        return {each.name for each in (self.folder / "running").iterdir()}
 
     def state(self) -> tuple[str, dict[str, str]]:
         """The database, and the files."""
@@ -526,8 +545,9 @@ def test_an_interrupted_backup_leaves_nothing_in_the_way_of_the_next(run, machin
     ) == before
 
 
-@pytest.mark.promise("a-failed-backup-is-a-sentence")
+@pytest.mark.promise("a-failed-backup-is-a-sentence", "what-a-restore-closes-the-next-opens")
 def test_what_fails_is_said_in_a_sentence_and_touches_nothing(run, machine):
+    machine.units("workers.target")
     place = machine.settings["repository"]
     assert machine.refused("restore", "newest") == f"there is no repository at {place}"
     machine.run("now")
@@ -549,16 +569,68 @@ def test_what_fails_is_said_in_a_sentence_and_touches_nothing(run, machine):
     said = machine.refused("restore", "newest")
     assert "the site stays closed; what was there until now is in" in said
     assert "the database was not restored" in said
-    assert (machine.folder / "current" / "var" / "closed").exists()
-    assert machine.state() == before
+    flag, begun = machine.folder / "current" / "var" / "closed", machine.folder / "begun"
+    assert (flag.exists(), machine.started(), machine.state()) == (True, set(), before)
+    (machine.folder / "copy").write_text(COPY.replace('cp "$2"', f'touch {begun}; exec sleep 60; cp "$2"'))
+    child = machine.start("restore", "newest")
+    until(begun.exists)
+    child.send_signal(signal.SIGTERM)
+    said = child.communicate(timeout=60)[1]
+    assert said.startswith("backup: the site stays closed; what was there until now is in ")
+    assert said.endswith("\nbackup: it was ended by SIGTERM\n")
     (machine.folder / "copy").write_text(COPY)
-    (machine.folder / "current" / "var" / "closed").unlink()
+    said, _ = machine.run("restore", "newest").splitlines()
+    assert said.endswith(" days")
+    assert (flag.exists(), machine.started()) == (False, {"workers.target"})
 
     run.store.delete_all(keys(run, ""))
     said = machine.refused("now")
     assert said.startswith(f"there is no repository at {place} any more, and this host has backed up there")
     with pytest.raises(BackupFailed, match="The specified key does not exist"):
         retention.forget(run)
+
+
+@pytest.mark.promise("what-a-restore-closes-the-next-opens")
+def test_what_somebody_has_closed_stays_closed_and_that_is_said(machine, monkeypatch):
+    flag = machine.folder / "current" / "var" / "closed"
+    machine.units("workers.target")
+    monkeypatch.setenv("PATH", f"{machine.folder / 'bin'}:{os.environ['PATH']}")
+    made = program()
+    settings = made.Settings(machine.settings)
+
+    def by_hand():
+        flag.touch()
+        os.utime(flag, (10**9, 10**9))
+
+    def words():
+        with made.closed(settings, "aside") as stays:
+            assert (flag.exists(), machine.started()) == (True, set())
+        return stays, flag.exists()
+
+    by_hand()
+    assert words() == ("; the site stays closed, as it was before", True)
+    flag.unlink()
+    with pytest.raises(made.Refused), made.closed(settings, "aside"):
+        raise made.Refused("half replaced")
+    flag.unlink()  # somebody goes on by hand, and closes the site later
+    by_hand()
+    assert words() == ("; the site stays closed, as it was before", True)
+    flag.unlink()
+    assert words() == ("", False)
+
+
+@pytest.mark.parametrize(("close", "free"), [("var/closed", True), ("", False)])
+def test_jobs_are_awaited_and_those_that_the_closed_site_keeps_out_do_not_pile_up(machine, close, free):
+    machine.settings["close"] = close
+    made, begun, ended = program(), machine.folder / "begun", machine.folder / "ended"
+    held = ["flock", "--shared", machine.settings["jobs"]]
+    job = subprocess.Popen([*held, "sh", "-c", f"touch {begun}; sleep 0.3; touch {ended}"])
+    until(begun.exists)
+    with made.closed(made.Settings(machine.settings), "aside"):
+        assert ended.exists()
+        asked = subprocess.run([*held[:2], "--nonblock", *held[2:], "true"])
+    assert (asked.returncode == 0) == free
+    job.wait()
 
 
 def test_a_full_disk_is_said_and_nothing_of_the_attempt_stays(machine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import http.server
 import json
@@ -12,6 +13,7 @@ import pytest
 
 from tasks.backup.restored import BackupAge
 from tasks.bucket import lease
+from tasks.clock import Clock
 from tasks.digest import Digest
 from tasks.environments import status
 from tasks.infrastructure import apply, find, secrets
@@ -135,6 +137,17 @@ def test_a_site_of_whose_certificate_browsers_warn_is_ill(run):
     another = certificates.make_authority("another", run.pipeline.dns_zone, run.clock.now())
     secrets.found_authority(ssm, run.authority_folder, another, instead=True)
     assert status.health(run, asked, 9)[name].startswith("ill: browsers warn of its certificate: ")
+
+
+@pytest.mark.promise("an-ending-certificate-is-said")
+@pytest.mark.parametrize(("left", "said"), [(22, False), (20, True)])
+def test_a_certificate_that_ends_soon_is_said(run, left, said):
+    name, now = f"a.{run.pipeline.dns_zone}", datetime.datetime.now(datetime.UTC)
+    ends = now + certificates.LASTS
+    later = dataclasses.replace(run, clock=Clock(now=lambda: ends - datetime.timedelta(days=left)))
+    found = status.health(later, [status.Sites(of="testing", https=True, names=(name,))], 9)[name]
+    assert found.startswith("healthy: 200 ")
+    assert found.endswith(f" s, its certificate ends on {ends:%Y-%m-%d}" if said else " s")
 
 
 @pytest.mark.promise("status-of-every-environment")

@@ -33,8 +33,10 @@ def test_a_provisioning_looks_for_a_mark_that_is_left_and_then_makes_its_own():
     assert command(marks) == ["touch", looks["ansible.builtin.stat"]["path"]]
     (play,) = yaml.safe_load((ROOT / "playbooks" / "server.yml").read_text())
     assert play["roles"][0] == {"role": "provisioning_started"}, "before anything is changed"
-    told = play["tasks"][-1]["vars"]["provisioning_finished_interrupted"]
+    told = play["vars"]["server_interrupted"]
     assert told == "{{ " + looks["register"] + ".stat.exists }}"
+    told = play["tasks"][-1]["vars"]["provisioning_finished_interrupted"]
+    assert told == "{{ server_interrupted }}"
     assert play["tasks"][-1]["ansible.builtin.import_role"] == {"name": "provisioning_finished"}
 
 

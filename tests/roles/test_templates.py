@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -72,6 +74,35 @@ def test_no_command_begins_by_the_clock_while_the_file_of_maintenance_exists():
         application_path="/srv/shop",
     )
     assert '"var/closed now" || exit 0' in program
+
+
+def test_a_job_that_waits_while_data_is_replaced_is_left_out(tmp_path):
+    for each in ("releases", "current", "bin"):
+        (tmp_path / each).mkdir()
+    said = {"cron_unless": "", "application_name": "shop", "application_path": str(tmp_path)}
+    program = render("cron", "cron_job.j2", **said)
+    assert program.count("--timeout 30 ") == 1
+    (tmp_path / "job").write_text(program.replace("--timeout 30 ", "--timeout 0.2 "))
+    (tmp_path / "bin" / "systemd-cat").write_text(
+        '#!/bin/sh\nshift 2\nexec "$@"\n'
+    )  # there is no journal here
+    (tmp_path / "bin" / "systemd-cat").chmod(0o755)
+    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+    def job():
+        return subprocess.run(
+            ["sh", tmp_path / "job", "echo", "ran"], env=path, capture_output=True, text=True, timeout=20
+        )
+
+    holder = os.open(tmp_path / "releases", os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    left_out = job()
+    os.close(holder)
+    done = job()
+    assert [(each.returncode, each.stdout, each.stderr) for each in (left_out, done)] == [
+        (0, "", ""),
+        (0, "ran\n", ""),
+    ]
 
 
 def test_all_shared_logs_are_rotated_by_one_entry():

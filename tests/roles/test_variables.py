@@ -164,6 +164,7 @@ def test_a_playbook_is_a_sentence_and_its_roles(playbook):
         "gather_facts",
         "force_handlers",
         "module_defaults",
+        "vars",
         "roles",
         "tasks",
     }

@@ -1265,13 +1265,13 @@ def units_do_what_they_are_for(root: Path) -> list[Finding]:
         "umask 0002",
         "cd /srv/shop/current",
         "systemd-cat",
-        "flock --shared /srv/shop/releases",
+        "flock --shared --timeout 30 --conflict-exit-code 0 /srv/shop/releases",
         '! -e "var/closed" ||',
         '"$@" || echo',
     ]
     if sorted(steps, key=program.find) != steps or min(map(program.find, steps)) < 0:
         found.append(
-            f"{path}: a job begins in maintenance, is not known to a release, writes for itself alone, or is lost where it fails"
+            f"{path}: a job begins in maintenance, is not known to a release, waits for ever, writes for itself alone, or is lost where it fails"
         )
     path = "roles/shared/templates/logrotate.j2"
     entry = template(root, path)

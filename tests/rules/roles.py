@@ -6,6 +6,7 @@ A finding begins with the file's path. A rule knows kinds of tasks, not single o
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -520,6 +521,30 @@ def a_changed_file_is_read_again(root: Path) -> list[Finding]:
     return found
 
 
+INTERRUPTED = "The last provisioning was interrupted"
+"""The topic to which handlers listen that run after one."""
+BEFORE = "server_interrupted"
+"""Whether one was, as the playbook says."""
+
+
+def an_interruption_is_made_up_for(root: Path) -> list[Finding]:
+    """What an interrupted provisioning has lost is notified before handlers run, and runs on hosts that have the role alone."""
+    found, everything = [], [each for each in tasks(root) if each.role not in ("", "provisioning_finished")]
+    for before, task in itertools.pairwise(everything):
+        said = (before.path, *(before.said.get(key) for key in ("notify", "when", "changed_when")))
+        wanted = (task.path, INTERRUPTED, f"{BEFORE} | default(false)", True)
+        if "flush_handlers" in task.text and said != wanted:
+            found.append(f"{task}: what an interrupted provisioning has lost is not notified before")
+    # a topic reaches the handlers of all roles that any host of the play has
+    found += [
+        f"{each}: runs on hosts without the role"
+        for each in everything
+        if each.section == "handlers" and INTERRUPTED in _topics(each)
+        if f"'{each.role}' in server_roles" not in str(each.said.get("when"))
+    ]
+    return found
+
+
 def _topics(handler: Task) -> list[str]:
     said = handler.said.get("listen", [])
     return [said] if isinstance(said, str) else list(said)
@@ -652,6 +677,7 @@ RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     a_configuration_is_checked_before_it_is_in_place,
     a_changed_file_is_read_again,
     a_service_starts_at_boot,
+    an_interruption_is_made_up_for,
     what_is_fetched_comes_from_where_it_should,
     a_failure_is_not_passed_over,
 )

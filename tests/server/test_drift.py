@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from doit import Globals
 
 from tasks.bucket import layout
+from tasks.clock import Clock
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.ssh import HostUnreachable
 from tasks.infrastructure import stage as infrastructure
-from tasks.server import drift, ledger, ledger_host
+from tasks.server import certificates, drift, ledger, ledger_host, renewal, stage
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (a fixture)
 from tests.clouds import QuietCloud, run_in
+from tests.conftest import ROOT
+from tests.paper import PaperHosts
 
 
 class ThisMachine(Hosts):
@@ -32,8 +39,9 @@ class ThisMachine(Hosts):
 
 
 @pytest.fixture
-def run(checkout, server):  # noqa: F811
-    """An environment with a machine, which is no stage's: what exists is asked."""
+def run(checkout, server, monkeypatch):  # noqa: F811
+    """An environment with a machine, which is no stage's: what exists is asked, and no stage has kept anything."""
+    monkeypatch.setattr(Globals, "dep_manager", SimpleNamespace(get_values=lambda name: {}))
     made = run_in(
         checkout, QuietCloud(REGION, server.home.load()), ThisMachine(), branch=checkout.parent.name
     )
@@ -96,3 +104,26 @@ def test_the_ledger_that_is_read_is_the_one_of_this_playbook(run, kept):
     (machine,) = infrastructure.existing(run)
     assert ledger.read(run.store, run.identity, machine.id, "release") is None
     assert drift.AsRecorded("release")(run) == [f"{machine.id} has no ledger yet"]
+
+
+@pytest.mark.promise("a-certificate-s-end-makes-server-due")
+def test_a_certificate_of_the_pipeline_s_own_that_ends_soon_is_a_reason_until_it_is_renewed(run, monkeypatch):
+    """Releases of code alone provision nothing, so that nothing else would renew it."""
+    shutil.copytree(ROOT / "playbooks", run.root / "playbooks")
+    days, now, values = datetime.timedelta(days=1), run.clock.now(), {}
+    monkeypatch.setattr(Globals, "dep_manager", SimpleNamespace(get_values=lambda name: values))
+    ends = now + certificates.LASTS
+
+    def at(left):
+        """The run, so many days before the first certificate ends."""
+        clock = Clock(now=lambda: ends - left * days)
+        return dataclasses.replace(run, hosts=PaperHosts(), clock=clock)
+
+    assert renewal.differences(at(59)) == [], "nothing is known of it"
+    values = dict(stage.provision(at(397)).facts)
+    assert renewal.differences(at(61)) == []
+    words = f"the certificate for {run.host_name}: it ends on {ends:%Y-%m-%d}"
+    assert renewal.differences(at(59)) == [words]
+    assert drift.AsRecorded("server")(at(59)) == [words]
+    values = dict(stage.provision(at(59)).facts)
+    assert renewal.differences(at(59)) == []

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,7 +81,7 @@ class Refused(Exception):
 
 class Settings:
     """What roles/backup has written. `state`: a folder with `repository`, which one this host has seen; `dump`, the copy of the database
-    that is backed up; restic's cache; and a lock."""
+    that is backed up; `closed`, when a restore has closed the site that did not open it again; restic's cache; and a lock."""
 
     def __init__(self, said):
         self.repository, self.region, self.host = said["repository"], said["region"], said["host"]
@@ -107,6 +108,8 @@ def main(words):
         elif words == ["measure"]:
             print(json.dumps(measured(settings, settings.shared, dump_of(settings))))
         elif len(words) == 2 and words[0] in ("restore", "try"):
+            for each in (signal.SIGHUP, signal.SIGTERM):
+                signal.signal(each, ended)
             with alone(settings):
                 {"restore": restore, "try": trial}[words[0]](settings, words[1])
         else:
@@ -119,6 +122,12 @@ def main(words):
         print(f"backup: {explained(str(error), settings)}", file=sys.stderr)
         return 1
     return 0
+
+
+def ended(number, _):
+    """Who ends it hears what has become of the site. Raises Refused."""
+    signal.signal(number, signal.SIG_IGN)
+    raise Refused(f"it was ended by {signal.Signals(number).name}")
 
 
 @contextlib.contextmanager
@@ -307,7 +316,7 @@ def restore(settings, when):
         raise
     dump = f"{fetched}{settings.state}/dump/database.sql"
     paths = [each for each in settings.paths if os.path.lexists(f"{fetched}{settings.shared}/{each}")]
-    with closed(settings, aside):
+    with closed(settings, aside) as stays:
         if settings.copy and os.path.exists(dump):
             replaced(settings, dump, f"{aside}/database.sql.zst")
         for each in paths:
@@ -319,7 +328,7 @@ def restore(settings, when):
             run(["runuser", "--user", settings.user, "--", *command], cwd=settings.current, umask=0o002)
     shutil.rmtree(fetched)
     print(
-        f"restored {meant['id'][:8]} of {meant['time']} UTC; what was there is in {aside} for {settings.aside_days} days"
+        f"restored {meant['id'][:8]} of {meant['time']} UTC; what was there is in {aside} for {settings.aside_days} days{stays}"
     )
     tell(meant, begun, told)
 
@@ -504,28 +513,45 @@ def room(settings, meant, folder):
 
 @contextlib.contextmanager
 def closed(settings, aside):
-    """Visitors, jobs and workers wait while data is replaced. After a failure the site stays closed: the data may be half replaced."""
+    """Visitors, jobs and workers wait while data is replaced; words about a site that stays closed, as somebody has closed it before.
+
+    After a failure it stays closed too: the data may be half replaced. A restore that succeeds opens what another one has closed.
+    """
     flag = (
         f"{settings.current}/{settings.close}" if settings.close and os.path.exists(settings.current) else ""
     )
-    was_closed = bool(flag) and os.path.exists(flag)
+    note = f"{settings.state}/closed"
+    there = bool(flag) and os.path.exists(flag)
+    # the time of the file tells one that somebody else has made since
+    stays = there and not (os.path.exists(note) and read(note) == str(int(os.path.getmtime(flag))))
     jobs = os.open(settings.jobs, os.O_RDONLY)
     try:
-        if flag:
-            run(["runuser", "--user", settings.user, "--", "touch", flag], umask=0o002)
+        if flag and not there:
+            at = str(int(time.time()))
+            write(note, at)
+            run(
+                ["runuser", "--user", settings.user, "--", "touch", f"--date=@{at}", flag],
+                umask=0o002,
+            )
         if settings.pause:
             run(["systemctl", "stop", *settings.pause])
         # jobs of cron hold it while they run; one that does not end is not waited for
         run(["flock", "--exclusive", "--timeout", str(JOBS), str(jobs)], check=False, pass_fds=[jobs])
-        yield
+        if flag:  # it keeps new ones out: those that waited for the lock would all begin when the site opens
+            fcntl.flock(jobs, fcntl.LOCK_UN)
+        yield "; the site stays closed, as it was before" if stays else ""
     except BaseException:
         print(f"backup: the site stays closed; what was there until now is in {aside}", file=sys.stderr)
         raise
     finally:
         os.close(jobs)
-    if flag and not was_closed:
+    if stays:
+        return
+    if flag:
         os.unlink(flag)
-    if settings.pause and not was_closed:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(note)
+    if settings.pause:
         run(["systemctl", "start", *settings.pause])
 
 
