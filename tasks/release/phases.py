@@ -162,8 +162,18 @@ class HostRelease:
 
     def in_maintenance(self) -> bool:
         """Whether somebody has closed the site."""
+        return self.is_closed(self.linked("current"))
+
+    def is_closed(self, release: str) -> bool:
+        """Whether a release shows visitors its maintenance page."""
         said = self.profile.get("maintenance")
-        return bool(said) and (self.root / "current" / said["active_file"]).exists()
+        return bool(said and release) and (self.root / "releases" / release / said["active_file"]).exists()
+
+    def turn(self, way: str, release: str) -> None:
+        """Switch the maintenance of a release `on` or `off`, where it is not so."""
+        said = self.profile.get("maintenance")
+        if said and release and self.is_closed(release) != (way == "on"):
+            self.must(said[way], cwd=self.root / "releases" / release)
 
     # --- bring ------------------------------------------------------------------------------------------
 
@@ -467,6 +477,8 @@ class HostRelease:
             with self.step("Warm the release"):
                 self.warm()
         with self.step("Switch to the new release"):
+            if due["migrates"]:  # only `open` lets visitors in
+                self.turn("on", self.id)
             self.switch(self.id)
             for command in self.profile["after_switch"]:
                 self.must(command)
@@ -591,13 +603,11 @@ class HostRelease:
                 each.unlink()
 
     def close(self) -> None:
-        """Maintenance in the running release. In the new one too where it was on before, or where data was migrated and it is current."""
-        said, known = self.profile.get("maintenance"), self.note()
-        folders = [self.linked("current"), self.id if known["maintained"] else ""]
-        for each in dict.fromkeys(filter(None, folders)):
-            folder = self.root / "releases" / each
-            if said and not (folder / said["active_file"]).exists():
-                self.must(said["on"], cwd=folder)
+        """Maintenance in the running release, and in the new one too where it was on before."""
+        known = self.note()
+        self.turn("on", self.linked("current"))
+        if known["maintained"]:
+            self.turn("on", self.id)
         if not known.get("closed"):
             self.write(closed=time.time())
 
@@ -802,9 +812,9 @@ class HostRelease:
         return Site(name, "127.0.0.1", told.get(str(port), port), visitor)
 
     def pages(self) -> Sequence[str]:
-        """The profile's pages. Closed by hand, they have nothing to show."""
-        shown = not self.note().get("maintained", self.in_maintenance())
-        return self.profile.get("pages", ()) if shown else ()
+        """The profile's pages. Where the site was closed by hand they have nothing to show, nor while the release itself is closed."""
+        closed = self.note().get("maintained", self.in_maintenance()) or self.is_closed(self.id)
+        return () if closed else self.profile.get("pages", ())
 
     # --- ready ------------------------------------------------------------------------------------------
 
@@ -837,13 +847,12 @@ class HostRelease:
         self.write(opened=True)
 
     def end_maintenance(self) -> None:
-        """In every release that is here."""
-        said = self.profile.get("maintenance")
-        if not said or self.note().get("maintained"):
+        """In every release that is here; visitors wait for the first one."""
+        if not self.profile.get("maintenance") or self.note().get("maintained"):
             return
-        for folder in sorted((self.root / "releases").iterdir()):
-            if (folder / said["active_file"]).exists():
-                self.must(said["off"], cwd=folder)
+        here = sorted(each.name for each in (self.root / "releases").iterdir())
+        for each in (self.linked("current"), *here):
+            self.turn("off", each)
         if closed := self.note().get("closed"):
             self.downtime = round(time.time() - closed, 1)
             self.write(closed=0)

@@ -660,7 +660,7 @@ def test_code_is_root_s_and_the_application_writes_where_its_profile_says(guarde
 @pytest.mark.promise("both-replace-what-the-other-makes")
 def test_what_a_migration_writes_pages_may_read_and_change(guarded):
     writes = ["sh", "-ec", "mkdir var/made && echo x > var/made/file && stat -c '%a %U %G' etc/env > var/env"]
-    guarded.live("one", profile={**migration(writes), "writable": ["var"]})
+    guarded.live("one", profile={**migration(writes), "writable": ["var"], "maintenance": None})
     made = guarded.root / "releases/one/var/made"
     page = partial(as_user, guarded, name="games", group="games")
     page("sh", "-ec", f"cd {made}; echo page >> file; mv file other")
@@ -689,7 +689,8 @@ WRITES = ["sh", "-ec", "id -un; echo mine > etc/config; touch etc/new; cat etc/e
 @pytest.mark.parametrize("lent", [["etc"], []])
 def test_what_changes_data_writes_into_copies_and_none_of_it_stays(guarded, lent):
     files = {"etc/config": "released"}
-    profile = {**migration(WRITES if lent else ["sh", "-ec", "echo more >> etc/env"]), "lent": lent}
+    command = WRITES if lent else ["sh", "-ec", "echo more >> etc/env"]
+    profile = {**migration(command), "lent": lent, "maintenance": None}
     guarded.live("one", files=files, profile=profile)
     folder = guarded.root / "releases/one"
     assert {each.name for each in (folder / "etc").iterdir()} == {"config", "env"}
@@ -697,7 +698,7 @@ def test_what_changes_data_writes_into_copies_and_none_of_it_stays(guarded, lent
     assert (folder / "etc/env").readlink() == guarded.root / "shared/etc/env"
     assert (guarded.root / "shared/etc/env").read_text() == "of the host"
     assert not [*guarded.root.glob("lent*")]
-    said = guarded.fails("two", files=files, profile={**migration(WRITES), "maintenance": None})
+    said = guarded.fails("two", files=files, profile={**profile, **migration(WRITES), "lent": []})
     assert "etc/config: Permission denied" in said
 
 
@@ -973,6 +974,44 @@ def test_what_is_ill_after_a_migration_does_not_go_back(host):
     assert (host.current, host.closed()) == ("new", True)
     host.live("newer")
     assert not [*host.root.glob("releases/*/closed")]
+
+
+PAGES = {"pages": ["/page"]}
+
+
+@pytest.mark.parametrize("then", ["old", "new"])
+def test_a_site_that_a_migration_has_closed_is_opened_by_the_code_that_shows_the_maintenance_page(host, then):
+    host.live("old", profile=PAGES)
+    run, switched = (BROKEN, []) if then == "old" else (NOT_DUE, [["false"]])
+    host.fails("new", profile={**migration(run), **PAGES, "after_switch": switched})
+    assert (host.current, host.closed()) == (then, True)
+    # its database is restored, or the cause is mended
+    host.live(then, profile={**migration(BROKEN, NOT_DUE), **PAGES})
+    assert (host.current, host.closed(), host.under_way()) == (then, False, {})
+    assert not [*host.root.glob("releases/*/closed")]
+
+
+def test_what_a_migration_has_closed_opens_after_the_checks_and_not_with_the_switch(host):
+    host.live("old")
+    look = "test -e $RELEASE_PATH/current/closed && echo $RELEASE_PHASE closed || echo $RELEASE_PHASE open"
+    seen = host.folder / "seen"
+    hooks = [
+        hook(f"{when}-{phase}", f"({look}) >> {seen}")
+        for when, phase in (("before", "live"), ("after", "live"), ("before", "open"), ("after", "open"))
+    ]
+    switched = [["sh", "-c", f"test -e {host.root}/current/closed && echo switched closed >> {seen}"]]
+    host.asked.clear()
+    profile = {**migration(["true"]), **PAGES, "after_switch": switched}
+    assert host.live("new", hooks=hooks, profile=profile)["downtime"] > 0
+    assert seen.read_text().splitlines() == [
+        "live open",
+        "switched closed",
+        "live closed",
+        "open closed",
+        "open open",
+    ]
+    asked = [link for link, path in host.asked if path == "/page"]
+    assert asked == ["next", "next"]  # by both names, where nobody sees it
 
 
 def copying(host, script="echo of $(cat ../../data); test ! -e closed"):
@@ -1879,7 +1918,7 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     count = host.folder / "count"
     due = NOT_DUE if step == "Warm the release" else ["sh", "-c", f"test -e {count} || exit 2"]
     work = migration(["touch", str(count)], due=due)
-    more = {"restart": ["workers.target"], "lent": ["etc"], **copying(host)}
+    more = {"restart": ["workers.target"], "lent": ["etc"], "pages": ["/page"], **copying(host)}
     plan = host.plan("new", profile={**work, **UNIT, **more})
     with host.visited() as seen:
         killed(plan, step)
