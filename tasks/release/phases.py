@@ -446,7 +446,7 @@ class HostRelease:
             with self.step("Start the release where nobody sees it"):
                 self.drain(self.older())
                 self.start(self.id)
-        if due["migration"] and self.profile.get("copy") and not self.is_copied():
+        if due["migration"] and self.profile.get("copy") and not self.is_copied(due):
             with self.step("Copy the database"):
                 self.copy()
         if due["migrates"] or self.note()["maintained"]:
@@ -487,25 +487,35 @@ class HostRelease:
 
     def due(self) -> dict[str, bool]:
         """What the new code says of database and configuration; and a note of it, which only `settle` removes."""
-        known, maintained = self.note(), self.note().get("maintained", self.in_maintenance())
+        known = self.note()
         self.await_migration()
         if known:
             self.share_again()
-        due = {"installs": known.get("installs", False) or self.installs()}
+        begun, opened = known.get("begun", False), known.get("opened", False)
+        self.online = known.get("online", False) and not begun
+        self.migrated = self.online or begun
+        maintained = known.get("maintained", self.in_maintenance())
+        if opened and not known.get("closed"):  # since then only a person has closed it
+            maintained = self.in_maintenance()
+        # what visitors have has ended, and after a migration it is what to go back to
+        if opened and (current := self.linked("current")) != self.id:
+            begun = False
+            ended = {"previous": current, "online": False, "copy": ""} if self.migrated else {}
+            self.write(begun=False, migrates=False, opened=False, **ended)
+        due = {"installs": (known.get("installs", False) and not opened) or self.installs()}
         asks = not due["installs"] and not self.plan.get("undoes_online")
         due["migration"] = asks and self.is_due("migration")
         due["configuration"] = not due["installs"] and not due["migration"] and self.is_due("configuration")
-        undoes, closes = self.plan.get("undoes", ""), known.get("migrates", False)
+        undoes = self.plan.get("undoes", "")
+        closes = known.get("migrates", False) and not opened
         due["online"] = due["migration"] and not undoes and not closes and self.is_online()
         due["migrates"] = closes or (due["migration"] and not due["online"])
-        self.online = known.get("online", False)
-        self.migrated = self.online or known.get("begun", False)
         if undoes and (due["migrates"] or due["installs"]):
             raise Failure(
                 f"{self.id} does not know this database: it has moved on", remedy=self.plan["instead"]
             )
-        begun = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
-        self.write(previous=self.previous(), begun=known.get("begun", False), undoes=undoes, **begun)
+        told = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
+        self.write(previous=self.previous(), begun=begun, undoes=undoes, **told)
         return due
 
     def is_online(self) -> bool:
@@ -560,10 +570,13 @@ class HostRelease:
         """Copies of the database, root's alone."""
         return self.root / "copies"
 
-    def is_copied(self) -> bool:
+    def is_copied(self, due: Mapping[str, bool]) -> bool:
         """Whether a copy would come too late, or visitors have changed nothing since the one that is there."""
         known = self.note()
-        return bool(known["begun"] or known["online"] or (known.get("copy") and self.in_maintenance()))
+        if known.get("opened"):
+            return False
+        begun = known["begun"] or (known["online"] and due["online"])
+        return bool(begun or (known.get("copy") and self.in_maintenance()))
 
     def copy(self) -> None:
         """The database as it is before a migration. It has its name when it is whole."""
@@ -590,7 +603,7 @@ class HostRelease:
         if not copy or not self.profile.get("copy") or not (self.copies / copy).exists():
             return ""
         path = self.copies / copy
-        at = time.strftime("%H:%M:%S UTC", time.gmtime(path.stat().st_mtime))
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(path.stat().st_mtime))
         command = shlex.join([*self.profile["copy"], "restore", str(path)])
         return (
             f"; the database of {at} comes back, and that of now is kept aside, with: doit ssh sudo {command}"
@@ -605,11 +618,11 @@ class HostRelease:
     def close(self) -> None:
         """Maintenance in the running release, and in the new one too where it was on before."""
         known = self.note()
+        if not known.get("closed"):
+            self.write(closed=time.time())
         self.turn("on", self.linked("current"))
         if known["maintained"]:
             self.turn("on", self.id)
-        if not known.get("closed"):
-            self.write(closed=time.time())
 
     def wait_for_jobs(self) -> None:
         """Units of the running release's code stop. Jobs hold a lock, and new ones do not begin in maintenance."""
@@ -632,8 +645,9 @@ class HostRelease:
         """Database and configuration, by the new code."""
         with self.lent(self.profile.get("lent", ())):
             if due["migration"]:
-                self.migrated, self.online = True, due["online"]
-                self.write(**{"online" if due["online"] else "begun": True})
+                self.online = due["online"] and (self.online or not self.migrated)
+                self.migrated = True
+                self.write(**{"online" if due["online"] else "begun": True}, opened=False)
                 self.outliving(self.profile["migration"]["run"])
             if due["configuration"] or (
                 (due["migration"] or due["installs"]) and self.is_due("configuration")
@@ -937,7 +951,10 @@ class HostRelease:
                 with contextlib.suppress(Failure):  # the failure to tell is the release's own
                     self.must(command, cwd=self.root / "releases" / previous)
         if migrated and known.get("opened"):
-            return f"data was migrated, so the site runs {self.id}"
+            if known.get("closed"):  # for another one, which was not begun
+                self.end_maintenance()
+                self.restart()
+            return f"data was migrated, so the site runs {self.linked('current')}"
         if migrated:
             self.close()
             return f"a migration was begun, so the site stays in maintenance until a release succeeds{self.way_to_restore(known)}"

@@ -282,6 +282,10 @@ class Host:
         """What systemctl was asked."""
         return self.log.read_text().splitlines() if self.log.exists() else []
 
+    def told(self) -> list[str]:
+        """What systemctl was to change."""
+        return [each for each in self.said() if "is-active" not in each]
+
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
@@ -923,7 +927,7 @@ def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
         "Restart the units that run the release's code",
         "Remove the oldest releases",
     ]
-    assert [each for each in host.said() if "is-active" not in each] == [
+    assert host.told() == [
         "stop workers.target",
         "restart workers.target",
     ]
@@ -1078,6 +1082,101 @@ def test_without_a_whole_copy_nothing_is_closed_nor_migrated(host, script, said,
     )
 
 
+def opened(host, **more):
+    """`new` has migrated and was opened, and nobody has settled it; the profile of its migration, which is not due any more."""
+    host.live("old")
+    done = host.folder / "done"
+    work = migration(["touch", str(done)], due=["sh", "-c", f"test -e {done} || exit 2"])
+    profile = {**work, **copying(host, "echo of $(cat ../../data)"), "restart": ["workers.target"]}
+    answer = host.does("new", phases=UP, profile={**profile, **more})
+    assert (answer["failed"], answer["migrated"], host.closed()) == (None, True, False)
+    (host.root / "data").write_text("orders")  # by visitors
+    host.log.unlink()
+    return profile
+
+
+@pytest.mark.promise("only-code-goes-back")
+def test_what_was_opened_and_never_settled_is_what_the_next_release_goes_back_to_open(host):
+    profile = opened(host)
+    refused = host.fails("newer", profile=profile, hooks=[hook("before-live", "exit 3")])
+    assert refused.endswith("; data was migrated, so the site runs new")
+    assert host.fails("sick", files={"page": "ill"}, profile=profile).endswith("; new runs as before")
+    assert (host.closed(), host.under_way(), host.told()) == (False, {}, ["restart workers.target"])
+    assert (host.root / "copies/new.sql.zst").exists()
+    host.live("newer", profile=profile)
+    assert (host.current, host.linked("previous")) == ("newer", "new")
+
+
+@pytest.mark.promise("only-code-goes-back")
+def test_a_release_after_one_that_was_opened_goes_back_to_that(host):
+    profile = opened(host)
+    said = host.fails("sick", files={"page": "ill as current"}, profile=profile)
+    assert (said.rpartition("; ")[2], host.current) == ("went back to new", "new")
+
+
+@pytest.mark.parametrize("more", [{}, {"online": "online", **migration(["true"])}])
+def test_a_release_after_one_that_was_opened_tells_of_its_migration(host, more):
+    answer = host.live("newer", files=declaring("1"), profile={**opened(host), **more})
+    assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, False, 0)
+
+
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy")
+@pytest.mark.parametrize("name", ["new", "newer"])
+def test_a_migration_after_one_that_was_opened_has_a_copy_of_its_own_and_bars_the_way_back(host, name):
+    profile = opened(host)
+    today = datetime.datetime.now(datetime.UTC).date()
+    said = host.fails(name, profile={**profile, **migration(["false"])})
+    assert f"; the database of {today} " in said
+    assert said.endswith(f"copies/{name}.sql.zst")
+    assert (host.root / f"copies/{name}.sql.zst").read_text() == "of orders\n"
+    assert (host.current, host.closed()) == ("new", True)
+
+
+@pytest.mark.promise("only-code-goes-back")
+def test_the_same_release_again_after_it_was_opened_closes_nothing_and_does_not_go_back(host):
+    profile = opened(host)
+    page = host.root / "current/page"
+    page.write_text("ill")
+    told = "; data was migrated, so the site runs new"
+    assert host.fails("new", profile=profile).endswith(told)
+    assert (host.current, host.closed(), host.told()) == ("new", False, [])
+    page.write_text("fine")
+    # its own migration is due again, but a job does not end
+    with phases.alone(host.root / "releases"):  # as a job's lock
+        said = host.fails("new", profile={**profile, **migration(["false"])})
+    assert said.startswith("Wait for the jobs of cron that still run: ")
+    assert said.endswith(told)
+    assert (host.closed(), host.told()) == (False, ["stop workers.target", "restart workers.target"])
+    answer = host.live("new", profile=profile)
+    assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, False, 0)
+    assert (host.linked("previous"), host.under_way()) == ("old", {})
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+@pytest.mark.parametrize("name", ["new", "newer"])
+def test_what_was_opened_and_then_closed_by_hand_stays_closed(host, name):
+    profile = opened(host)
+    (host.root / "current/closed").touch()
+    host.live(name, profile=profile)
+    assert (host.current, host.closed()) == (name, True)
+
+
+def test_what_was_opened_and_then_closed_for_another_migration_opens_again(host):
+    profile = opened(host)
+    again = host.plan("new", profile={**profile, **migration(["false"])})
+    killed(again, "Wait for the jobs of cron that still run")
+    assert host.closed()
+    host.live("new", profile=profile)
+    assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
+
+
+def test_what_was_installed_and_opened_is_not_installed_again(host):
+    told = {"profile": {"install": INSTALL}, "scripts": SCRIPTS}
+    host.does("one", phases=UP, **told)
+    host.live("one", **told)
+    assert (host.root / "installed").read_text() == "then\n"
+
+
 # --- migrations that need no maintenance ----------------------------------------------------------------
 
 
@@ -1100,7 +1199,7 @@ def test_a_migration_that_is_declared_online_closes_nothing_and_stops_nothing(ho
     assert seen == {"well"}
     assert (host.root / "migrated").read_text() == "migrated\n"
     assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, True, 0)
-    assert [each for each in host.said() if "is-active" not in each] == ["restart workers.target"]
+    assert host.told() == ["restart workers.target"]
     assert host.live("newer", files=declaring("1", "2"))["online"] is False
 
 
@@ -1155,6 +1254,21 @@ def test_after_an_online_migration_code_goes_back_and_the_copy_stays_until_the_n
     host.fails("new", files={**files, **page}, profile={**what["profile"], **copies})
     assert (host.root / "copies/new.sql.zst").read_text() == "of orders\n"
     assert host.live("newer", files=files, profile=ONLINE)["online"] is True
+
+
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy", "only-code-is-rolled-back")
+def test_a_migration_that_closes_after_an_online_one_that_was_killed_has_a_copy_of_its_own_and_is_none(host):
+    host.live("old", files=declaring("1"))
+    copies = copying(host, "echo of $(cat ../../data)")
+    plan = host.plan("new", files=declaring("1", "2"), profile={**ONLINE, **copies})
+    killed(plan, "Check the release where nobody sees it")
+    assert host.under_way()["online"] is True
+    (host.root / "data").write_text("orders")
+    closes = {**copies, "online": "online", **migration(["false"])}
+    assert host.fails("newer", profile=closes).endswith("copies/newer.sql.zst")
+    assert (host.root / "copies/newer.sql.zst").read_text() == "of orders\n"
+    answer = host.live("newer", profile={**copies, **migration(["true"], NOT_DUE)})
+    assert (answer["migrated"], answer["online"]) == (True, False)
 
 
 @pytest.mark.promise("only-code-is-rolled-back")
