@@ -514,8 +514,9 @@ class HostRelease:
             raise Failure(
                 f"{self.id} does not know this database: it has moved on", remedy=self.plan["instead"]
             )
+        first = known.get("first", not known and not self.linked("current"))
         told = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
-        self.write(previous=self.previous(), begun=begun, undoes=undoes, **told)
+        self.write(previous=self.previous(), first=first, begun=begun, undoes=undoes, **told)
         return due
 
     def is_online(self) -> bool:
@@ -872,9 +873,10 @@ class HostRelease:
             self.write(closed=0)
 
     def restart(self) -> None:
-        """Workers and their like, with the code that is current."""
+        """Workers and their like, with the code that is current; without any they rest."""
         if self.profile["restart"]:
-            self.must(["systemctl", "restart", *self.profile["restart"]], root=True)
+            way = "restart" if self.linked("current") else "stop"
+            self.must(["systemctl", way, *self.profile["restart"]], root=True)
 
     def settle(self) -> None:
         """Nothing is under way any more; the oldest releases go, never the current one, the previous one, or one that runs."""
@@ -959,6 +961,8 @@ class HostRelease:
             self.close()
             return f"a migration was begun, so the site stays in maintenance until a release succeeds{self.way_to_restore(known)}"
         self.end_maintenance()
+        if in_front and not previous and known.get("first"):  # it never was live, and is not to count as if
+            (self.root / "current").unlink()
         if self.linked("current") != self.id:
             self.drain([self.id])
         self.restart()
@@ -969,7 +973,9 @@ class HostRelease:
         stays = f"; what was migrated online stays{self.way_to_restore(known)}" if known["online"] else ""
         if not in_front:
             return f"{self.linked('current') or 'nothing'} runs as before{stays}"
-        return f"went back to {previous}{stays}" if previous else "there is no previous release to go back to"
+        if previous:
+            return f"went back to {previous}{stays}"
+        return f"{self.linked('current') or 'nothing'} runs: there is no previous release to go back to"
 
     # --- rehearse, discard ------------------------------------------------------------------------------
 

@@ -904,9 +904,42 @@ def test_where_nobody_listens_for_the_next_release_it_is_checked_after_the_switc
     assert host.fails("sick", files={"page": "ill"}, **plan).endswith("went back to new")
 
 
-def test_the_first_release_that_is_ill_has_nothing_to_go_back_to(host):
-    assert host.fails("first", files={"page": "ill as current"}).endswith(
-        "there is no previous release to go back to"
+@pytest.mark.promise("unhealthy-goes-back")
+def test_the_first_release_that_is_ill_has_nothing_to_go_back_to_and_is_no_live_one(host):
+    told = {"profile": {**UNIT, "restart": ["workers.target"]}, "files": {"page": "ill as current"}}
+    assert host.fails("first", **told).endswith("; nothing runs: there is no previous release to go back to")
+    assert (host.linked("current"), host.running(), host.under_way()) == ("", set(), {})
+    assert host.said()[-1] == "stop workers.target"
+
+
+def test_a_first_release_that_has_failed_is_released_from_the_start_by_the_next_one(host):
+    seen = host.folder / "seen"
+    profile = {"after_switch": [["sh", "-c", f"echo switch >> {seen}"]], "late": [["touch", "../../late"]]}
+    host.fails("first", profile=profile, hooks=[hook("before-open", "exit 3")])
+    host.live("first", profile=profile, hooks=[hook("before-open", f"echo hook >> {seen}")])
+    assert (host.current, seen.read_text().split()) == ("first", ["switch", "switch", "hook"])
+    assert (host.root / "late").exists()
+    plan = host.plan("first", phases=["undo"])  # another host has failed
+    assert phases.perform(plan)["failed"]["outcome"] == "first runs as before"
+
+
+def test_a_new_host_serves_nothing_where_another_one_has_failed(host):
+    plan = host.plan("new")
+    assert phases.perform({**plan, "phases": UP})["failed"] is None
+    said = phases.perform({**plan, "phases": ["undo"]})["failed"]["outcome"]
+    assert (said, host.linked("current")) == (
+        "nothing runs: there is no previous release to go back to",
+        "",
+    )
+
+
+def test_the_only_release_stays_where_it_is_gone_back_to_and_falls_ill(host):
+    host.live("only")
+    killed(host.plan("new"), "Check the release where nobody sees it")
+    said = host.fails("only", profile={"after_switch": [["false"]]})
+    assert (said.rpartition("; ")[2], host.current) == (
+        "only runs: there is no previous release to go back to",
+        "only",
     )
 
 
