@@ -1454,7 +1454,7 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
     The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `online` (it was migrated while open), `downtime` (seconds of the maintenance that it has
-    ended), `notes`, `late` (hooks that failed once visitors had the release) and `steps` and `phases` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
+    ended), `notes`, `late` (hooks that failed once visitors had the release) and `steps` and `phases` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, whether it was `undone`, and the `remedy`.
     """
     release, failed, took = HostRelease(plan), None, list[tuple[str, float]]()
     with alone(release.root):
@@ -1466,14 +1466,17 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                 raise
             except (Failure, OSError) as problem:
                 step = release.steps[-1][0]
-                outcome = (
-                    undone(release) if phase in UNDONE else f"{release.linked('current') or 'nothing'} runs"
+                outcome, well = (
+                    undone(release)
+                    if phase in UNDONE
+                    else (f"{release.linked('current') or 'nothing'} runs", True)
                 )
                 failed = {
                     "step": step,
                     "reason": str(problem),
                     "output": getattr(problem, "output", ""),
                     "outcome": outcome,
+                    "undone": well,
                     "remedy": getattr(problem, "remedy", ""),
                 }
             took.append((phase, round(time.monotonic() - begun, 3)))
@@ -1503,8 +1506,8 @@ def between_hooks(release: HostRelease, phase: str) -> None:
         release.hooks("after", phase)
 
 
-def undone(release: HostRelease) -> str:
-    """Where the site stands once the release is undone."""
+def undone(release: HostRelease) -> tuple[str, bool]:
+    """Where the site stands once the release is undone, and whether it could be."""
     try:
         busy = bool(release.note())
         if busy:
@@ -1512,9 +1515,9 @@ def undone(release: HostRelease) -> str:
         stands = release.undo()
         if busy:
             release.hooks("after", "undo")
-        return stands
+        return stands, True
     except (Failure, OSError) as problem:
-        return f"and it could not be undone: {problem}"
+        return f"and it could not be undone: {problem}", False
 
 
 def give_way(release: HostRelease) -> None:

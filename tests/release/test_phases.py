@@ -1469,8 +1469,10 @@ def test_a_command_runs_as_the_application_s_user_who_can_read_its_script(host):
 
 def test_units_that_do_not_restart_send_the_release_back(host):
     host.live("old")
-    assert host.fails("new", profile={"restart": ["fails"]}).endswith(
-        "could not be undone: systemctl restart fails: exit code 1"
+    failed = host.does("new", profile={"restart": ["fails"]})["failed"]
+    assert (failed["outcome"], failed["undone"]) == (
+        "and it could not be undone: systemctl restart fails: exit code 1",
+        False,
     )
     assert host.current == "old"
     host.live("new")
@@ -1551,9 +1553,10 @@ def test_a_host_gives_way_where_another_one_has_failed(host):
     assert phases.perform({**plan, "phases": ["bring", "live", "open"]})["failed"] is None
     assert host.current == "new"
     failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
-    assert (failed["reason"], failed["outcome"]) == (
+    assert (failed["reason"], failed["outcome"], failed["undone"]) == (
         "this host is well, and another one is not",
         "went back to old",
+        True,
     )
     assert (host.current, host.under_way()) == ("old", {})
     again = phases.perform({**plan, "phases": ["undo"]})["failed"]
