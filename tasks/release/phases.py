@@ -69,6 +69,8 @@ BURST = 0.02
 """Seconds in which what tar says comes together. Who reads each line at once is woken up for each, and tar waits for that."""
 LATE = 600.0
 """Seconds that all commands have which come late."""
+AS_IT_IS = "/%?=&+,;:@!$'()*~[]"
+"""What stays in an address; the rest is asked for as a browser does, in %XX of UTF-8."""
 VERSION = re.compile(r"[\w-][\w.-]*", re.ASCII)
 """A version of static files, which is a folder's name: what nginx reads in an address too."""
 OWN = (".complete", ".verified")
@@ -1402,7 +1404,7 @@ class Site:
         except ValueError:
             return ""
         query = f"?{found.query}" if found.query else ""
-        return urllib.parse.quote(found.path, safe="/%") + query if found.hostname == self.host_name else ""
+        return found.path + query if found.hostname == self.host_name else ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -1422,7 +1424,7 @@ class Site:
         words = words or f"{self.host_name}{path}"
         connection = self.connection()
         try:
-            connection.request("GET", path, headers=self.headers)
+            connection.request("GET", urllib.parse.quote(path, safe=AS_IT_IS), headers=self.headers)
             answer = connection.getresponse()
             said = answer.read().decode(errors="replace")
         except http.client.HTTPException as error:

@@ -864,6 +864,22 @@ def test_the_pages_of_the_profile_and_what_they_name_are_there_before_visitors_g
 
 
 @pytest.mark.promise("pages-are-checked-before-visitors-get-them")
+@pytest.mark.parametrize(
+    ("page", "name", "asked"),
+    [
+        ("/page", "/logo?n=gr\u00f6\u00dfe", "/logo?n=gr%C3%B6%C3%9Fe"),
+        ("/page", "/logo?n=a b", "/logo?n=a%20b"),
+        ("/page", "/logo?n=%c3%b6&amp;a[]=1+2", "/logo?n=%c3%b6&a[]=1+2"),
+        ("/page?of=\u00f6 x", "logo?n=\u2028|", "/logo?n=%E2%80%A8%7C"),
+    ],
+)
+def test_an_address_is_asked_for_as_a_browser_does(host, page, name, asked):
+    host.live("old")
+    host.live("new", files={"page": f'<img src="{name}">', "logo": "x"}, profile={"pages": [page]})
+    assert {("next", asked), ("current", asked)} <= set(host.asked)
+
+
+@pytest.mark.promise("pages-are-checked-before-visitors-get-them")
 def test_each_host_name_of_the_site_is_asked(host):
     host.live("old")
     host.next.names = ["shop.localhost"]
