@@ -454,6 +454,8 @@ class HostRelease:
         if due["migrates"] or self.note()["maintained"]:
             with self.step("Switch maintenance on"):
                 self.close()
+        if not self.note()["maintained"]:
+            self.end_left_maintenance()
         if due["migrates"]:
             with self.step("Wait for the jobs of cron that still run"):
                 self.wait_for_jobs()
@@ -496,9 +498,9 @@ class HostRelease:
         begun, opened = known.get("begun", False), known.get("opened", False)
         self.online = known.get("online", False) and not begun
         self.migrated = self.online or begun
-        maintained = known.get("maintained", self.in_maintenance())
-        if opened and not known.get("closed"):  # since then only a person has closed it
-            maintained = self.in_maintenance()
+        # by a person: before it was begun, or once it was opened; who has opened it since wants it open
+        by_hand = known.get("maintained", True) or (opened and not known.get("closed"))
+        maintained = by_hand and self.in_maintenance()
         # what visitors have has ended, and after a migration it is what to go back to
         if opened and (current := self.linked("current")) != self.id:
             begun = False
@@ -626,6 +628,12 @@ class HostRelease:
         self.turn("on", self.linked("current"))
         if known["maintained"]:
             self.turn("on", self.id)
+
+    def end_left_maintenance(self) -> None:
+        """What an earlier one, by hand or of a run that was killed, has left in a release that nobody sees."""
+        if self.is_closed(self.id) and self.linked("current") != self.id:
+            with self.step("Switch off a maintenance that has ended"):
+                self.turn("off", self.id)
 
     def wait_for_jobs(self) -> None:
         """Units of the running release's code stop. Jobs hold a lock, and new ones do not begin in maintenance."""
@@ -988,6 +996,8 @@ class HostRelease:
         with self.step("Check what is due"):
             if self.installs() or self.is_due("migration") or self.is_due("configuration"):
                 return
+        if not self.in_maintenance():
+            self.end_left_maintenance()
         with self.step("Start the release where nobody sees it"):
             self.start(self.id)
             relink(self.root / "next", f"releases/{self.id}")

@@ -1360,6 +1360,60 @@ def test_a_release_of_code_alone_opens_nothing_that_was_closed_by_hand(host):
     assert ("next", "/page") not in host.asked  # it has nothing to show
 
 
+def flagged(host, name, **more):
+    """A plan whose maintenance is in a folder that the application writes in, as those of the profiles are."""
+    flag = {"active_file": "var/flag", "on": ["touch", "var/flag"], "off": ["rm", "var/flag"]}
+    profile = {"writable": ["var"], "maintenance": flag, **PAGES, **more}
+    plan = host.plan(name, files={"page": f"of {name}"}, profile=profile)
+    (host.folder / "tree/closed").symlink_to("var/flag")
+    return {**plan, "sha256": host.packed()}
+
+
+NEVER_CLOSED = {"after_switch": [["test", "!", "-e", "../../current/closed"]]}
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_what_was_opened_by_hand_since_is_not_closed_by_a_release_that_had_failed_meanwhile(host):
+    phases.perform(flagged(host, "old"))
+    (host.root / "current/var/flag").touch()
+    plan = flagged(host, "new", after_switch=[["false"]])
+    assert phases.perform(plan)["failed"]["outcome"] == "went back to old"
+    assert (host.closed(), (host.root / "releases/new/closed").exists()) == (True, True)
+    (host.root / "current/var/flag").unlink()
+    plan = {**plan, "profile": {**plan["profile"], **NEVER_CLOSED}}
+    for wanted in (AHEAD, ALL):
+        (host.root / "releases/new/var/flag").touch()
+        host.asked.clear()
+        ahead(host, plan, *wanted)
+        assert ("next", "/page") in host.asked
+    assert host.current == "new"
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_a_rollback_does_not_close_what_was_closed_before_the_release_and_opened_by_hand_since(host):
+    plan = flagged(host, "old", **NEVER_CLOSED)
+    ahead(host, plan, *ALL)
+    (host.root / "current/var/flag").touch()
+    ahead(host, flagged(host, "new"), *ALL)
+    assert host.closed()
+    (host.root / "current/var/flag").unlink()
+    host.asked.clear()
+    ahead(host, {**plan, "undoes": "new", "instead": "git revert"}, *BACK)
+    assert (host.current, host.closed(), ("next", "/page") in host.asked) == ("old", False, True)
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_what_was_opened_by_hand_after_a_run_was_killed_stays_open(host):
+    ahead(host, flagged(host, "old"), *ALL)
+    (host.root / "current/var/flag").touch()
+    plan = flagged(host, "new")
+    killed(plan, "Switch to the new release")
+    assert host.under_way()["maintained"] is True
+    (host.root / "current/var/flag").unlink()
+    ahead(host, {**plan, "profile": {**plan["profile"], **NEVER_CLOSED}}, *ALL)
+    assert (host.current, host.closed()) == ("new", False)
+
+
 def test_a_job_of_cron_holds_up_a_migration_and_closes_nothing_for_longer(host):
     host.live("old")
     begun = host.folder / "begun"
