@@ -67,6 +67,8 @@ LOOK_EVERY, ASK_EVERY = 0.05, 0.2
 """Seconds between two looks at the disk while it is written to, and at a command that nobody waits for."""
 BURST = 0.02
 """Seconds in which what tar says comes together. Who reads each line at once is woken up for each, and tar waits for that."""
+ENDED = (3, 4)
+"""Exit codes of `systemctl is-active` for a unit that has ended, and for one that is not there any more."""
 LATE = 600.0
 """Seconds that all commands have which come late."""
 AS_IT_IS = "/%?=&+,;:@!$'()*~[]"
@@ -753,11 +755,11 @@ class HostRelease:
             raise Failure(f"{shlex.join(command)}: exit code {ended}", said)
 
     def await_migration(self) -> None:
-        """Until no migration runs, also one that a killed run has begun."""
+        """Until no migration runs, also one that a killed run has begun. While systemd cannot say, it may."""
         ask = ["systemctl", "--quiet", "is-active", self.unit]
         known = self.note()
         begun = known.get("begun") or known.get("online")
-        while begun and self.run(ask, root=True).returncode == 0:
+        while begun and self.run(ask, root=True).returncode not in ENDED:
             time.sleep(ASK_EVERY)
 
     def unit_of(self, release: str) -> str:

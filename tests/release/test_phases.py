@@ -38,7 +38,7 @@ DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
 case "$*" in
-    *is-active*) test -e "$LOG.active";;
+    *is-active*) test ! -e "$LOG.busy" || { rm "$LOG.busy"; exit 1; }; test -e "$LOG.active" || exit 3;;
     "restart fails"|"start php@fails"*) exit 1;;
     "start php@"*) touch "$LOG.units/$2";;
     "stop php@"*) rm -f "$LOG.units/$2";;
@@ -2185,6 +2185,17 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
     assert not [*host.root.glob("lent*")]
     assert migrated.read_text().split() == ["begun", "ended"]
     assert (host.current, host.closed()) == ("new", False)
+
+
+@pytest.mark.promise("a-migration-outlives-its-run")
+def test_a_migration_has_not_ended_where_systemd_does_not_say_so(host):
+    host.live("old")
+    (host.folder / "log.busy").touch()  # as the bus is, once
+    writes = ["sh", "-c", "sleep 0.5; echo more > etc/env && touch ../../migrated"]
+    answer = host.live("new", profile={**migration(writes), "lent": ["etc"]})
+    assert answer["migrated"] is True
+    assert (host.root / "migrated").exists()
+    assert (host.folder / "log.busy").exists() is False
 
 
 def test_a_note_of_an_older_pipeline_is_read(host):
