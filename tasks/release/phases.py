@@ -187,6 +187,7 @@ class HostRelease:
             with self.step("Verify the release that is here"):
                 if wrong := self.wrong_with(self.id):
                     self.notes.append(f"{self.id} was here, and is fetched again: {wrong}")
+                    self.stop()  # what runs of it runs on what was changed
                     self.marker.unlink()
         if not self.marker.exists():
             self.changed = True
@@ -775,6 +776,11 @@ class HostRelease:
             tell = ["journalctl", "--no-pager", "--output=cat", "--lines=5", f"--unit={unit}"]
             raise Failure(f"{unit} does not start", self.run(tell, root=True).stdout)
 
+    def stop(self) -> None:
+        """The release's unit has ended, with the requests that it had begun."""
+        if self.profile["unit"]:
+            self.must(["systemctl", "stop", self.unit_of(self.id)], root=True, cwd=self.root)
+
     def drain(self, releases: Sequence[str]) -> None:
         """Their units end what they have begun, and take no more. Nobody waits for that."""
         if releases and self.profile["unit"]:
@@ -1020,8 +1026,7 @@ class HostRelease:
                 return
             if self.linked("next") == self.id and current:  # by the rehearsal
                 relink(self.root / "next", f"releases/{current}")
-            if self.profile["unit"]:
-                self.must(["systemctl", "stop", self.unit_of(self.id)], root=True, cwd=self.root)
+            self.stop()
             if in_use(self.folder):
                 return
             for each in (self.folder, self.folder.with_name(f"{self.id}.partial"), self.tarball.parent):

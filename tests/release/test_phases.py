@@ -1804,6 +1804,18 @@ def test_the_release_to_go_back_to_is_started_where_it_no_longer_runs_before_vis
     assert (host.current, host.running(), seen) == ("old", {"old"}, {"well"})
 
 
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_that_is_fetched_again_does_not_go_on_with_what_was_changed(host):
+    for name in ("one", "two"):
+        host.live(name, profile=UNIT)
+    (host.root / "releases/one/page").write_text("another")
+    host.log.unlink()
+    with host.visited() as seen:
+        assert host.live("one", profile=UNIT)["notes"] != []
+    assert host.said() == ["stop php@one.service", "start php@one.service"]
+    assert (seen, host.running()) == ({"well"}, {"one", "two"})
+
+
 def test_a_live_release_whose_unit_does_not_run_is_started_by_the_same_release(host):
     host.live("one", profile=UNIT)
     (host.units / "php@one.service").unlink()
