@@ -35,7 +35,7 @@ class PhaseFailed(Refusal):
     remedy = "{remedy}"
 
 
-class NotUndone(Refusal):
+class OthersNotUndone(Refusal):
     """A step of a program failed on a host, and other hosts have not undone what they had done, or do not say so."""
 
     sentence = "{first}; {others}"
@@ -126,7 +126,9 @@ def _with_others(first: Answer, others: Sequence[Answer], stage: str) -> Answer:
         return first
     told = "; ".join(each.removeprefix(f"{stage}: ") for each in said)
     remedy = refusal.remedy.format(**refusal.facts)
-    return replace(first, refusal=NotUndone(first=refusal.text.splitlines()[0], others=told, remedy=remedy))
+    return replace(
+        first, refusal=OthersNotUndone(first=refusal.text.splitlines()[0], others=told, remedy=remedy)
+    )
 
 
 def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
