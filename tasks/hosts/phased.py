@@ -9,16 +9,18 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tasks.console.console import Console
 from tasks.hosts.ssh import Host
 from tasks.process import printed
-from tasks.process.children import CommandFailed
+from tasks.process.children import Cancelled, CommandFailed
 from tasks.refusal import Refusal
 
+UNDO = "undo"
+"""The phase in which a host undoes what it has done, where another host has failed."""
 LINES = 3
 """Lines of a failed command that go into the sentence."""
 
@@ -30,6 +32,13 @@ class PhaseFailed(Refusal):
     """A step of a program failed on a host. The sentence ends with where the host stands."""
 
     sentence = "{stage}: {host}: {step}: {reason}; {outcome}"
+    remedy = "{remedy}"
+
+
+class OthersNotUndone(Refusal):
+    """A step of a program failed on a host, and other hosts have not undone what they had done, or do not say so."""
+
+    sentence = "{first}; {others}"
     remedy = "{remedy}"
 
 
@@ -50,7 +59,7 @@ class Program:
 class Answer:
     """What a host did. `closed`: whether visitors are kept out; `migrated`: whether data was, None where nobody asked; `online`: while it was open; `downtime`: seconds of the
     maintenance that it has ended; `notes`: what is to be known though it is no failure; `late`: what failed once visitors had the release; `steps`, `phases`: names and seconds; `at`: when it
-    answered, in seconds since the epoch."""
+    answered, in seconds since the epoch; `undone`: whether it has undone what failed, or what it was to undo."""
 
     host: str
     changed: bool = False
@@ -64,6 +73,7 @@ class Answer:
     phases: tuple[tuple[str, float], ...] = ()
     at: float = 0.0
     output: str = ""
+    undone: bool = False
     refusal: Refusal | None = None
 
     def lines(self) -> list[str]:
@@ -81,7 +91,7 @@ def perform(
     hosts: Sequence[Host],
     ask: Ask,
 ) -> list[Answer]:
-    """Run the phases; the answers of all hosts. Where one fails, the others undo, and the first answer with a refusal is the last one.
+    """Run the phases; the answers of all hosts. Where one fails, the others undo, and the first one that failed is the last answer.
 
     One host alone gets all phases at once, as nobody waits for it.
     """
@@ -99,10 +109,26 @@ def perform(
             answers += [each for each in came if not each.refusal]
             if failed:
                 well = {each.host for each in came} - {each.host for each in failed}
+                others = failed[1:]
                 if well and those[0] in program.undone:
-                    on_each([host for host in hosts if host.name in well], ["undo"])
-                return [*answers, *failed[::-1]]
+                    others += on_each([host for host in hosts if host.name in well], [UNDO])
+                if those[0] in (*program.undone, UNDO):
+                    failed[0] = _with_others(failed[0], others, stage)
+                return [*answers, *others[::-1], failed[0]]
     return answers
+
+
+def _with_others(first: Answer, others: Sequence[Answer], stage: str) -> Answer:
+    """The answer of the host that failed first; its refusal also names those that stand where they should not, or nobody knows where."""
+    refusal = first.refusal
+    said = [each.refusal.text.splitlines()[0] for each in others if each.refusal and not each.undone]
+    if not said or not refusal or isinstance(refusal, Cancelled):
+        return first
+    told = "; ".join(each.removeprefix(f"{stage}: ") for each in said)
+    remedy = refusal.remedy.format(**refusal.facts)
+    return replace(
+        first, refusal=OthersNotUndone(first=refusal.text.splitlines()[0], others=told, remedy=remedy)
+    )
 
 
 def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
@@ -127,7 +153,7 @@ def _answer(host: Host, stage: str, text: str, ask: Ask) -> Answer:
 
 
 def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
-    """A program's answer: `changed`, `closed`, `migrated`, `online`, `downtime`, `notes`, `late`, `steps`, `phases`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome` and `remedy`."""
+    """A program's answer: `changed`, `closed`, `migrated`, `online`, `downtime`, `notes`, `late`, `steps`, `phases`, and `failed`: nothing, or `step`, `reason`, `output`, `outcome`, whether it was `undone`, and `remedy`."""
     refusal, failed = None, said["failed"]
     if failed:
         words = [*printed.reason(failed["output"], LINES)] if failed["output"] else []
@@ -153,6 +179,7 @@ def read(host: str, stage: str, said: Mapping[str, Any]) -> Answer:
         phases=tuple((name, seconds) for name, seconds in said["phases"]),
         at=time.time(),
         output=failed["output"] if failed else "",
+        undone=bool(failed) and failed["undone"],
         refusal=refusal,
     )
 

@@ -67,8 +67,12 @@ LOOK_EVERY, ASK_EVERY = 0.05, 0.2
 """Seconds between two looks at the disk while it is written to, and at a command that nobody waits for."""
 BURST = 0.02
 """Seconds in which what tar says comes together. Who reads each line at once is woken up for each, and tar waits for that."""
+ENDED = (3, 4)
+"""Exit codes of `systemctl is-active` for a unit that has ended, and for one that is not there any more."""
 LATE = 600.0
 """Seconds that all commands have which come late."""
+AS_IT_IS = "/%?=&+,;:@!$'()*~[]"
+"""What stays in an address; the rest is asked for as a browser does, in %XX of UTF-8."""
 VERSION = re.compile(r"[\w-][\w.-]*", re.ASCII)
 """A version of static files, which is a folder's name: what nginx reads in an address too."""
 OWN = (".complete", ".verified")
@@ -162,8 +166,18 @@ class HostRelease:
 
     def in_maintenance(self) -> bool:
         """Whether somebody has closed the site."""
+        return self.is_closed(self.linked("current"))
+
+    def is_closed(self, release: str) -> bool:
+        """Whether a release shows visitors its maintenance page."""
         said = self.profile.get("maintenance")
-        return bool(said) and (self.root / "current" / said["active_file"]).exists()
+        return bool(said and release) and (self.root / "releases" / release / said["active_file"]).exists()
+
+    def turn(self, way: str, release: str) -> None:
+        """Switch the maintenance of a release `on` or `off`, where it is not so."""
+        said = self.profile.get("maintenance")
+        if said and release and self.is_closed(release) != (way == "on"):
+            self.must(said[way], cwd=self.root / "releases" / release)
 
     # --- bring ------------------------------------------------------------------------------------------
 
@@ -173,6 +187,7 @@ class HostRelease:
             with self.step("Verify the release that is here"):
                 if wrong := self.wrong_with(self.id):
                     self.notes.append(f"{self.id} was here, and is fetched again: {wrong}")
+                    self.stop()  # what runs of it runs on what was changed
                     self.marker.unlink()
         if not self.marker.exists():
             self.changed = True
@@ -437,12 +452,14 @@ class HostRelease:
             with self.step("Start the release where nobody sees it"):
                 self.drain(self.older())
                 self.start(self.id)
-        if due["migration"] and self.profile.get("copy") and not self.is_copied():
+        if due["migration"] and self.profile.get("copy") and not self.is_copied(due):
             with self.step("Copy the database"):
                 self.copy()
         if due["migrates"] or self.note()["maintained"]:
             with self.step("Switch maintenance on"):
                 self.close()
+        if not self.note()["maintained"]:
+            self.end_left_maintenance()
         if due["migrates"]:
             with self.step("Wait for the jobs of cron that still run"):
                 self.wait_for_jobs()
@@ -468,6 +485,8 @@ class HostRelease:
             with self.step("Warm the release"):
                 self.warm()
         with self.step("Switch to the new release"):
+            if due["migrates"]:  # only `open` lets visitors in
+                self.turn("on", self.id)
             self.switch(self.id)
             for command in self.profile["after_switch"]:
                 self.must(command)
@@ -476,25 +495,36 @@ class HostRelease:
 
     def due(self) -> dict[str, bool]:
         """What the new code says of database and configuration; and a note of it, which only `settle` removes."""
-        known, maintained = self.note(), self.note().get("maintained", self.in_maintenance())
+        known = self.note()
         self.await_migration()
         if known:
             self.share_again()
-        due = {"installs": known.get("installs", False) or self.installs()}
+        begun, opened = known.get("begun", False), known.get("opened", False)
+        self.online = known.get("online", False) and not begun
+        self.migrated = self.online or begun
+        # by a person: before it was begun, or once it was opened; who has opened it since wants it open
+        by_hand = known.get("maintained", True) or (opened and not known.get("closed"))
+        maintained = by_hand and self.in_maintenance()
+        # what visitors have has ended, and after a migration it is what to go back to
+        if opened and (current := self.linked("current")) != self.id:
+            begun = False
+            ended = {"previous": current, "online": False, "copy": ""} if self.migrated else {}
+            self.write(begun=False, migrates=False, opened=False, **ended)
+        due = {"installs": (known.get("installs", False) and not opened) or self.installs()}
         asks = not due["installs"] and not self.plan.get("undoes_online")
         due["migration"] = asks and self.is_due("migration")
         due["configuration"] = not due["installs"] and not due["migration"] and self.is_due("configuration")
-        undoes, closes = self.plan.get("undoes", ""), known.get("migrates", False)
+        undoes = self.plan.get("undoes", "")
+        closes = known.get("migrates", False) and not opened
         due["online"] = due["migration"] and not undoes and not closes and self.is_online()
         due["migrates"] = closes or (due["migration"] and not due["online"])
-        self.online = known.get("online", False)
-        self.migrated = self.online or known.get("begun", False)
         if undoes and (due["migrates"] or due["installs"]):
             raise Failure(
                 f"{self.id} does not know this database: it has moved on", remedy=self.plan["instead"]
             )
-        begun = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
-        self.write(previous=self.previous(), begun=known.get("begun", False), undoes=undoes, **begun)
+        first = known.get("first", not known and not self.linked("current"))
+        told = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
+        self.write(previous=self.previous(), first=first, begun=begun, undoes=undoes, **told)
         return due
 
     def is_online(self) -> bool:
@@ -549,10 +579,13 @@ class HostRelease:
         """Copies of the database, root's alone."""
         return self.root / "copies"
 
-    def is_copied(self) -> bool:
+    def is_copied(self, due: Mapping[str, bool]) -> bool:
         """Whether a copy would come too late, or visitors have changed nothing since the one that is there."""
         known = self.note()
-        return bool(known["begun"] or known["online"] or (known.get("copy") and self.in_maintenance()))
+        if known.get("opened"):
+            return False
+        begun = known["begun"] or (known["online"] and due["online"])
+        return bool(begun or (known.get("copy") and self.in_maintenance()))
 
     def copy(self) -> None:
         """The database as it is before a migration. It has its name when it is whole."""
@@ -579,7 +612,7 @@ class HostRelease:
         if not copy or not self.profile.get("copy") or not (self.copies / copy).exists():
             return ""
         path = self.copies / copy
-        at = time.strftime("%H:%M:%S UTC", time.gmtime(path.stat().st_mtime))
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(path.stat().st_mtime))
         command = shlex.join([*self.profile["copy"], "restore", str(path)])
         return (
             f"; the database of {at} comes back, and that of now is kept aside, with: doit ssh sudo {command}"
@@ -592,15 +625,19 @@ class HostRelease:
                 each.unlink()
 
     def close(self) -> None:
-        """Maintenance in the running release. In the new one too where it was on before, or where data was migrated and it is current."""
-        said, known = self.profile.get("maintenance"), self.note()
-        folders = [self.linked("current"), self.id if known["maintained"] else ""]
-        for each in dict.fromkeys(filter(None, folders)):
-            folder = self.root / "releases" / each
-            if said and not (folder / said["active_file"]).exists():
-                self.must(said["on"], cwd=folder)
+        """Maintenance in the running release, and in the new one too where it was on before."""
+        known = self.note()
         if not known.get("closed"):
             self.write(closed=time.time())
+        self.turn("on", self.linked("current"))
+        if known["maintained"]:
+            self.turn("on", self.id)
+
+    def end_left_maintenance(self) -> None:
+        """What an earlier one, by hand or of a run that was killed, has left in a release that nobody sees."""
+        if self.is_closed(self.id) and self.linked("current") != self.id:
+            with self.step("Switch off a maintenance that has ended"):
+                self.turn("off", self.id)
 
     def wait_for_jobs(self) -> None:
         """Units of the running release's code stop. Jobs hold a lock, and new ones do not begin in maintenance."""
@@ -623,8 +660,9 @@ class HostRelease:
         """Database and configuration, by the new code."""
         with self.lent(self.profile.get("lent", ())):
             if due["migration"]:
-                self.migrated, self.online = True, due["online"]
-                self.write(**{"online" if due["online"] else "begun": True})
+                self.online = due["online"] and (self.online or not self.migrated)
+                self.migrated = True
+                self.write(**{"online" if due["online"] else "begun": True}, opened=False)
                 self.outliving(self.profile["migration"]["run"])
             if due["configuration"] or (
                 (due["migration"] or due["installs"]) and self.is_due("configuration")
@@ -719,11 +757,11 @@ class HostRelease:
             raise Failure(f"{shlex.join(command)}: exit code {ended}", said)
 
     def await_migration(self) -> None:
-        """Until no migration runs, also one that a killed run has begun."""
+        """Until no migration runs, also one that a killed run has begun. While systemd cannot say, it may."""
         ask = ["systemctl", "--quiet", "is-active", self.unit]
         known = self.note()
         begun = known.get("begun") or known.get("online")
-        while begun and self.run(ask, root=True).returncode == 0:
+        while begun and self.run(ask, root=True).returncode not in ENDED:
             time.sleep(ASK_EVERY)
 
     def unit_of(self, release: str) -> str:
@@ -738,6 +776,11 @@ class HostRelease:
         if self.run(["systemctl", "start", unit], root=True).returncode:
             tell = ["journalctl", "--no-pager", "--output=cat", "--lines=5", f"--unit={unit}"]
             raise Failure(f"{unit} does not start", self.run(tell, root=True).stdout)
+
+    def stop(self) -> None:
+        """The release's unit has ended, with the requests that it had begun."""
+        if self.profile["unit"]:
+            self.must(["systemctl", "stop", self.unit_of(self.id)], root=True, cwd=self.root)
 
     def drain(self, releases: Sequence[str]) -> None:
         """Their units end what they have begun, and take no more. Nobody waits for that."""
@@ -803,9 +846,9 @@ class HostRelease:
         return Site(name, "127.0.0.1", told.get(str(port), port), visitor)
 
     def pages(self) -> Sequence[str]:
-        """The profile's pages. Closed by hand, they have nothing to show."""
-        shown = not self.note().get("maintained", self.in_maintenance())
-        return self.profile.get("pages", ()) if shown else ()
+        """The profile's pages. Where the site was closed by hand they have nothing to show, nor while the release itself is closed."""
+        closed = self.note().get("maintained", self.in_maintenance()) or self.is_closed(self.id)
+        return () if closed else self.profile.get("pages", ())
 
     # --- ready ------------------------------------------------------------------------------------------
 
@@ -838,21 +881,21 @@ class HostRelease:
         self.write(opened=True)
 
     def end_maintenance(self) -> None:
-        """In every release that is here."""
-        said = self.profile.get("maintenance")
-        if not said or self.note().get("maintained"):
+        """In every release that is here; visitors wait for the first one."""
+        if not self.profile.get("maintenance") or self.note().get("maintained"):
             return
-        for folder in sorted((self.root / "releases").iterdir()):
-            if (folder / said["active_file"]).exists():
-                self.must(said["off"], cwd=folder)
+        here = sorted(each.name for each in (self.root / "releases").iterdir())
+        for each in (self.linked("current"), *here):
+            self.turn("off", each)
         if closed := self.note().get("closed"):
             self.downtime = round(time.time() - closed, 1)
             self.write(closed=0)
 
     def restart(self) -> None:
-        """Workers and their like, with the code that is current."""
+        """Workers and their like, with the code that is current; without any they rest."""
         if self.profile["restart"]:
-            self.must(["systemctl", "restart", *self.profile["restart"]], root=True)
+            way = "restart" if self.linked("current") else "stop"
+            self.must(["systemctl", way, *self.profile["restart"]], root=True)
 
     def settle(self) -> None:
         """Nothing is under way any more; the oldest releases go, never the current one, the previous one, or one that runs."""
@@ -929,11 +972,16 @@ class HostRelease:
                 with contextlib.suppress(Failure):  # the failure to tell is the release's own
                     self.must(command, cwd=self.root / "releases" / previous)
         if migrated and known.get("opened"):
-            return f"data was migrated, so the site runs {self.id}"
+            if known.get("closed"):  # for another one, which was not begun
+                self.end_maintenance()
+                self.restart()
+            return f"data was migrated, so the site runs {self.linked('current')}"
         if migrated:
             self.close()
             return f"a migration was begun, so the site stays in maintenance until a release succeeds{self.way_to_restore(known)}"
         self.end_maintenance()
+        if in_front and not previous and known.get("first"):  # it never was live, and is not to count as if
+            (self.root / "current").unlink()
         if self.linked("current") != self.id:
             self.drain([self.id])
         self.restart()
@@ -944,7 +992,9 @@ class HostRelease:
         stays = f"; what was migrated online stays{self.way_to_restore(known)}" if known["online"] else ""
         if not in_front:
             return f"{self.linked('current') or 'nothing'} runs as before{stays}"
-        return f"went back to {previous}{stays}" if previous else "there is no previous release to go back to"
+        if previous:
+            return f"went back to {previous}{stays}"
+        return f"{self.linked('current') or 'nothing'} runs: there is no previous release to go back to"
 
     # --- rehearse, discard ------------------------------------------------------------------------------
 
@@ -955,6 +1005,8 @@ class HostRelease:
         with self.step("Check what is due"):
             if self.installs() or self.is_due("migration") or self.is_due("configuration"):
                 return
+        if not self.in_maintenance():
+            self.end_left_maintenance()
         with self.step("Start the release where nobody sees it"):
             self.start(self.id)
             relink(self.root / "next", f"releases/{self.id}")
@@ -975,8 +1027,7 @@ class HostRelease:
                 return
             if self.linked("next") == self.id and current:  # by the rehearsal
                 relink(self.root / "next", f"releases/{current}")
-            if self.profile["unit"]:
-                self.must(["systemctl", "stop", self.unit_of(self.id)], root=True, cwd=self.root)
+            self.stop()
             if in_use(self.folder):
                 return
             for each in (self.folder, self.folder.with_name(f"{self.id}.partial"), self.tarball.parent):
@@ -1371,7 +1422,7 @@ class Site:
         except ValueError:
             return ""
         query = f"?{found.query}" if found.query else ""
-        return urllib.parse.quote(found.path, safe="/%") + query if found.hostname == self.host_name else ""
+        return found.path + query if found.hostname == self.host_name else ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -1391,7 +1442,7 @@ class Site:
         words = words or f"{self.host_name}{path}"
         connection = self.connection()
         try:
-            connection.request("GET", path, headers=self.headers)
+            connection.request("GET", urllib.parse.quote(path, safe=AS_IT_IS), headers=self.headers)
             answer = connection.getresponse()
             said = answer.read().decode(errors="replace")
         except http.client.HTTPException as error:
@@ -1423,7 +1474,7 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Do the plan's `phases`, up to one that fails; what fails visitors is undone.
 
     The answer: `changed`, `closed` (to visitors), `migrated` (None where nobody asked what is due), `online` (it was migrated while open), `downtime` (seconds of the maintenance that it has
-    ended), `notes`, `late` (hooks that failed once visitors had the release) and `steps` and `phases` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, and the `remedy`.
+    ended), `notes`, `late` (hooks that failed once visitors had the release) and `steps` and `phases` (name, seconds) of what was done; `failed`: None, or the `step` that failed, its `reason`, the `output` of its command, the `outcome`: where the site stands, whether it was `undone`, and the `remedy`.
     """
     release, failed, took = HostRelease(plan), None, list[tuple[str, float]]()
     with alone(release.root):
@@ -1435,14 +1486,17 @@ def perform(plan: Mapping[str, Any]) -> dict[str, Any]:
                 raise
             except (Failure, OSError) as problem:
                 step = release.steps[-1][0]
-                outcome = (
-                    undone(release) if phase in UNDONE else f"{release.linked('current') or 'nothing'} runs"
+                outcome, well = (
+                    undone(release)
+                    if phase in UNDONE
+                    else (f"{release.linked('current') or 'nothing'} runs", True)
                 )
                 failed = {
                     "step": step,
                     "reason": str(problem),
                     "output": getattr(problem, "output", ""),
                     "outcome": outcome,
+                    "undone": well,
                     "remedy": getattr(problem, "remedy", ""),
                 }
             took.append((phase, round(time.monotonic() - begun, 3)))
@@ -1472,8 +1526,8 @@ def between_hooks(release: HostRelease, phase: str) -> None:
         release.hooks("after", phase)
 
 
-def undone(release: HostRelease) -> str:
-    """Where the site stands once the release is undone."""
+def undone(release: HostRelease) -> tuple[str, bool]:
+    """Where the site stands once the release is undone, and whether it could be."""
     try:
         busy = bool(release.note())
         if busy:
@@ -1481,9 +1535,9 @@ def undone(release: HostRelease) -> str:
         stands = release.undo()
         if busy:
             release.hooks("after", "undo")
-        return stands
+        return stands, True
     except (Failure, OSError) as problem:
-        return f"and it could not be undone: {problem}"
+        return f"and it could not be undone: {problem}", False
 
 
 def give_way(release: HostRelease) -> None:

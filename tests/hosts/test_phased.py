@@ -13,7 +13,8 @@ from tasks.console.journal import Journal
 from tasks.hosts import phased
 from tasks.hosts.phased import PhaseFailed, Program
 from tasks.hosts.ssh import Host, HostUnreachable
-from tasks.process.children import CommandFailed
+from tasks.process.children import Cancelled, CommandFailed
+from tasks.refusal import Refusal
 
 
 def a_host(name):
@@ -29,6 +30,7 @@ FAILED = {
     "reason": "/ answers 503, not 200",
     "output": "",
     "outcome": "went back to old",
+    "undone": True,
     "remedy": "",
 }
 
@@ -53,9 +55,9 @@ class Two:
             raise answer
         return answer
 
-    def perform(self, *names):
+    def perform(self, *names, order=ORDER):
         return phased.perform(
-            self.program, ORDER, {"id": 'a"b'}, stage="release", hosts=[*map(a_host, names)], ask=self.ask
+            self.program, order, {"id": 'a"b'}, stage="release", hosts=[*map(a_host, names)], ask=self.ask
         )
 
 
@@ -81,6 +83,61 @@ GONE = HostUnreachable(stage="release", host="b", address="10.0.0.1", port=22)
 
 
 STOPPED = CommandFailed(command="ssh", code=1, tail="    | line 1\n    | KeyError: 'id'", status=1)
+
+
+STUCK = {**FAILED, "outcome": "and it could not be undone: php@old does not start", "undone": False}
+GIVES_WAY = an_answer(failed={**FAILED, "step": "Go back", "reason": "another one is not well"})
+SAYS = "; a: Check: / answers 503, not 200; and it could not be undone: php@old does not start"
+
+
+@pytest.mark.promise("all-hosts-or-none")
+@pytest.mark.parametrize(
+    ("answer", "also"),
+    [
+        (GIVES_WAY, ""),
+        (an_answer(failed=STUCK), SAYS),
+        (STOPPED, "; a: the program stopped: KeyError: 'id'; the next one goes on with it"),
+        (
+            HostUnreachable(stage="release", host="a", address="10.0.0.1", port=22),
+            "; a (10.0.0.1) does not answer on port 22",
+        ),
+    ],
+    ids=["undone", "stuck", "stopped", "gone"],
+)
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (an_answer(failed=FAILED), "release: b: Check: / answers 503, not 200; went back to old"),
+        (GONE, "release: b (10.0.0.1) does not answer on port 22"),
+    ],
+    ids=["failed", "gone"],
+)
+def test_a_host_that_has_not_undone_what_another_one_failed_in_is_named(
+    tmp_path, failure, said, answer, also
+):
+    told = Two(tmp_path, b_live=failure, a_undo=answer)
+    log = tmp_path / "log"
+    with pytest.raises(Refusal) as refused:
+        phased.accept(told.perform("a", "b"), stage="release", console=Console(io.StringIO()), log=log)
+    text, remedy = refused.value.text.splitlines()
+    assert text.startswith(said)
+    assert also in text
+    assert ("; a" in text) is bool(also)
+    assert remedy.strip().startswith("doit ")
+    assert "release: a" in log.read_text()
+
+
+def test_all_that_could_not_be_undone_are_named_where_several_fail_or_all_go_back(tmp_path):
+    both = {each: an_answer(failed=STUCK) for each in ("a_live", "b_live", "a_undo", "b_undo")}
+    for order in (ORDER, ("undo",)):
+        text = Two(tmp_path, **both).perform("a", "b", order=order)[-1].refusal.text
+        assert text.count("could not be undone") == 2
+        assert text.startswith("release: a: Check: ")
+
+
+def test_who_interrupts_is_told_so_whatever_the_others_say(tmp_path):
+    told = Two(tmp_path, b_live=Cancelled(stage="release"), a_undo=an_answer(failed=STUCK))
+    assert isinstance(told.perform("a", "b")[-1].refusal, Cancelled)
 
 
 @pytest.mark.promise("one-failing-host-stops-all", "all-hosts-or-none")

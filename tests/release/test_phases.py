@@ -38,7 +38,7 @@ DUE, NOT_DUE = ["sh", "-c", "exit 2"], ["true"]
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$LOG"
 case "$*" in
-    *is-active*) test -e "$LOG.active";;
+    *is-active*) test ! -e "$LOG.busy" || { rm "$LOG.busy"; exit 1; }; test -e "$LOG.active" || exit 3;;
     "restart fails"|"start php@fails"*) exit 1;;
     "start php@"*) touch "$LOG.units/$2";;
     "stop php@"*) rm -f "$LOG.units/$2";;
@@ -281,6 +281,10 @@ class Host:
     def said(self) -> list[str]:
         """What systemctl was asked."""
         return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def told(self) -> list[str]:
+        """What systemctl was to change."""
+        return [each for each in self.said() if "is-active" not in each]
 
 
 @pytest.fixture
@@ -660,7 +664,7 @@ def test_code_is_root_s_and_the_application_writes_where_its_profile_says(guarde
 @pytest.mark.promise("both-replace-what-the-other-makes")
 def test_what_a_migration_writes_pages_may_read_and_change(guarded):
     writes = ["sh", "-ec", "mkdir var/made && echo x > var/made/file && stat -c '%a %U %G' etc/env > var/env"]
-    guarded.live("one", profile={**migration(writes), "writable": ["var"]})
+    guarded.live("one", profile={**migration(writes), "writable": ["var"], "maintenance": None})
     made = guarded.root / "releases/one/var/made"
     page = partial(as_user, guarded, name="games", group="games")
     page("sh", "-ec", f"cd {made}; echo page >> file; mv file other")
@@ -689,7 +693,8 @@ WRITES = ["sh", "-ec", "id -un; echo mine > etc/config; touch etc/new; cat etc/e
 @pytest.mark.parametrize("lent", [["etc"], []])
 def test_what_changes_data_writes_into_copies_and_none_of_it_stays(guarded, lent):
     files = {"etc/config": "released"}
-    profile = {**migration(WRITES if lent else ["sh", "-ec", "echo more >> etc/env"]), "lent": lent}
+    command = WRITES if lent else ["sh", "-ec", "echo more >> etc/env"]
+    profile = {**migration(command), "lent": lent, "maintenance": None}
     guarded.live("one", files=files, profile=profile)
     folder = guarded.root / "releases/one"
     assert {each.name for each in (folder / "etc").iterdir()} == {"config", "env"}
@@ -697,7 +702,7 @@ def test_what_changes_data_writes_into_copies_and_none_of_it_stays(guarded, lent
     assert (folder / "etc/env").readlink() == guarded.root / "shared/etc/env"
     assert (guarded.root / "shared/etc/env").read_text() == "of the host"
     assert not [*guarded.root.glob("lent*")]
-    said = guarded.fails("two", files=files, profile={**migration(WRITES), "maintenance": None})
+    said = guarded.fails("two", files=files, profile={**profile, **migration(WRITES), "lent": []})
     assert "etc/config: Permission denied" in said
 
 
@@ -859,6 +864,22 @@ def test_the_pages_of_the_profile_and_what_they_name_are_there_before_visitors_g
 
 
 @pytest.mark.promise("pages-are-checked-before-visitors-get-them")
+@pytest.mark.parametrize(
+    ("page", "name", "asked"),
+    [
+        ("/page", "/logo?n=gr\u00f6\u00dfe", "/logo?n=gr%C3%B6%C3%9Fe"),
+        ("/page", "/logo?n=a b", "/logo?n=a%20b"),
+        ("/page", "/logo?n=%c3%b6&amp;a[]=1+2", "/logo?n=%c3%b6&a[]=1+2"),
+        ("/page?of=\u00f6 x", "logo?n=\u2028|", "/logo?n=%E2%80%A8%7C"),
+    ],
+)
+def test_an_address_is_asked_for_as_a_browser_does(host, page, name, asked):
+    host.live("old")
+    host.live("new", files={"page": f'<img src="{name}">', "logo": "x"}, profile={"pages": [page]})
+    assert {("next", asked), ("current", asked)} <= set(host.asked)
+
+
+@pytest.mark.promise("pages-are-checked-before-visitors-get-them")
 def test_each_host_name_of_the_site_is_asked(host):
     host.live("old")
     host.next.names = ["shop.localhost"]
@@ -899,9 +920,42 @@ def test_where_nobody_listens_for_the_next_release_it_is_checked_after_the_switc
     assert host.fails("sick", files={"page": "ill"}, **plan).endswith("went back to new")
 
 
-def test_the_first_release_that_is_ill_has_nothing_to_go_back_to(host):
-    assert host.fails("first", files={"page": "ill as current"}).endswith(
-        "there is no previous release to go back to"
+@pytest.mark.promise("unhealthy-goes-back")
+def test_the_first_release_that_is_ill_has_nothing_to_go_back_to_and_is_no_live_one(host):
+    told = {"profile": {**UNIT, "restart": ["workers.target"]}, "files": {"page": "ill as current"}}
+    assert host.fails("first", **told).endswith("; nothing runs: there is no previous release to go back to")
+    assert (host.linked("current"), host.running(), host.under_way()) == ("", set(), {})
+    assert host.said()[-1] == "stop workers.target"
+
+
+def test_a_first_release_that_has_failed_is_released_from_the_start_by_the_next_one(host):
+    seen = host.folder / "seen"
+    profile = {"after_switch": [["sh", "-c", f"echo switch >> {seen}"]], "late": [["touch", "../../late"]]}
+    host.fails("first", profile=profile, hooks=[hook("before-open", "exit 3")])
+    host.live("first", profile=profile, hooks=[hook("before-open", f"echo hook >> {seen}")])
+    assert (host.current, seen.read_text().split()) == ("first", ["switch", "switch", "hook"])
+    assert (host.root / "late").exists()
+    plan = host.plan("first", phases=["undo"])  # another host has failed
+    assert phases.perform(plan)["failed"]["outcome"] == "first runs as before"
+
+
+def test_a_new_host_serves_nothing_where_another_one_has_failed(host):
+    plan = host.plan("new")
+    assert phases.perform({**plan, "phases": UP})["failed"] is None
+    said = phases.perform({**plan, "phases": ["undo"]})["failed"]["outcome"]
+    assert (said, host.linked("current")) == (
+        "nothing runs: there is no previous release to go back to",
+        "",
+    )
+
+
+def test_the_only_release_stays_where_it_is_gone_back_to_and_falls_ill(host):
+    host.live("only")
+    killed(host.plan("new"), "Check the release where nobody sees it")
+    said = host.fails("only", profile={"after_switch": [["false"]]})
+    assert (said.rpartition("; ")[2], host.current) == (
+        "only runs: there is no previous release to go back to",
+        "only",
     )
 
 
@@ -922,7 +976,7 @@ def test_a_migration_closes_the_site_stops_workers_and_opens_it_again(host):
         "Restart the units that run the release's code",
         "Remove the oldest releases",
     ]
-    assert [each for each in host.said() if "is-active" not in each] == [
+    assert host.told() == [
         "stop workers.target",
         "restart workers.target",
     ]
@@ -973,6 +1027,44 @@ def test_what_is_ill_after_a_migration_does_not_go_back(host):
     assert (host.current, host.closed()) == ("new", True)
     host.live("newer")
     assert not [*host.root.glob("releases/*/closed")]
+
+
+PAGES = {"pages": ["/page"]}
+
+
+@pytest.mark.parametrize("then", ["old", "new"])
+def test_a_site_that_a_migration_has_closed_is_opened_by_the_code_that_shows_the_maintenance_page(host, then):
+    host.live("old", profile=PAGES)
+    run, switched = (BROKEN, []) if then == "old" else (NOT_DUE, [["false"]])
+    host.fails("new", profile={**migration(run), **PAGES, "after_switch": switched})
+    assert (host.current, host.closed()) == (then, True)
+    # its database is restored, or the cause is mended
+    host.live(then, profile={**migration(BROKEN, NOT_DUE), **PAGES})
+    assert (host.current, host.closed(), host.under_way()) == (then, False, {})
+    assert not [*host.root.glob("releases/*/closed")]
+
+
+def test_what_a_migration_has_closed_opens_after_the_checks_and_not_with_the_switch(host):
+    host.live("old")
+    look = "test -e $RELEASE_PATH/current/closed && echo $RELEASE_PHASE closed || echo $RELEASE_PHASE open"
+    seen = host.folder / "seen"
+    hooks = [
+        hook(f"{when}-{phase}", f"({look}) >> {seen}")
+        for when, phase in (("before", "live"), ("after", "live"), ("before", "open"), ("after", "open"))
+    ]
+    switched = [["sh", "-c", f"test -e {host.root}/current/closed && echo switched closed >> {seen}"]]
+    host.asked.clear()
+    profile = {**migration(["true"]), **PAGES, "after_switch": switched}
+    assert host.live("new", hooks=hooks, profile=profile)["downtime"] > 0
+    assert seen.read_text().splitlines() == [
+        "live open",
+        "switched closed",
+        "live closed",
+        "open closed",
+        "open open",
+    ]
+    asked = [link for link, path in host.asked if path == "/page"]
+    assert asked == ["next", "next"]  # by both names, where nobody sees it
 
 
 def copying(host, script="echo of $(cat ../../data); test ! -e closed"):
@@ -1039,6 +1131,101 @@ def test_without_a_whole_copy_nothing_is_closed_nor_migrated(host, script, said,
     )
 
 
+def opened(host, **more):
+    """`new` has migrated and was opened, and nobody has settled it; the profile of its migration, which is not due any more."""
+    host.live("old")
+    done = host.folder / "done"
+    work = migration(["touch", str(done)], due=["sh", "-c", f"test -e {done} || exit 2"])
+    profile = {**work, **copying(host, "echo of $(cat ../../data)"), "restart": ["workers.target"]}
+    answer = host.does("new", phases=UP, profile={**profile, **more})
+    assert (answer["failed"], answer["migrated"], host.closed()) == (None, True, False)
+    (host.root / "data").write_text("orders")  # by visitors
+    host.log.unlink()
+    return profile
+
+
+@pytest.mark.promise("only-code-goes-back")
+def test_what_was_opened_and_never_settled_is_what_the_next_release_goes_back_to_open(host):
+    profile = opened(host)
+    refused = host.fails("newer", profile=profile, hooks=[hook("before-live", "exit 3")])
+    assert refused.endswith("; data was migrated, so the site runs new")
+    assert host.fails("sick", files={"page": "ill"}, profile=profile).endswith("; new runs as before")
+    assert (host.closed(), host.under_way(), host.told()) == (False, {}, ["restart workers.target"])
+    assert (host.root / "copies/new.sql.zst").exists()
+    host.live("newer", profile=profile)
+    assert (host.current, host.linked("previous")) == ("newer", "new")
+
+
+@pytest.mark.promise("only-code-goes-back")
+def test_a_release_after_one_that_was_opened_goes_back_to_that(host):
+    profile = opened(host)
+    said = host.fails("sick", files={"page": "ill as current"}, profile=profile)
+    assert (said.rpartition("; ")[2], host.current) == ("went back to new", "new")
+
+
+@pytest.mark.parametrize("more", [{}, {"online": "online", **migration(["true"])}])
+def test_a_release_after_one_that_was_opened_tells_of_its_migration(host, more):
+    answer = host.live("newer", files=declaring("1"), profile={**opened(host), **more})
+    assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, False, 0)
+
+
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy")
+@pytest.mark.parametrize("name", ["new", "newer"])
+def test_a_migration_after_one_that_was_opened_has_a_copy_of_its_own_and_bars_the_way_back(host, name):
+    profile = opened(host)
+    today = datetime.datetime.now(datetime.UTC).date()
+    said = host.fails(name, profile={**profile, **migration(["false"])})
+    assert f"; the database of {today} " in said
+    assert said.endswith(f"copies/{name}.sql.zst")
+    assert (host.root / f"copies/{name}.sql.zst").read_text() == "of orders\n"
+    assert (host.current, host.closed()) == ("new", True)
+
+
+@pytest.mark.promise("only-code-goes-back")
+def test_the_same_release_again_after_it_was_opened_closes_nothing_and_does_not_go_back(host):
+    profile = opened(host)
+    page = host.root / "current/page"
+    page.write_text("ill")
+    told = "; data was migrated, so the site runs new"
+    assert host.fails("new", profile=profile).endswith(told)
+    assert (host.current, host.closed(), host.told()) == ("new", False, [])
+    page.write_text("fine")
+    # its own migration is due again, but a job does not end
+    with phases.alone(host.root / "releases"):  # as a job's lock
+        said = host.fails("new", profile={**profile, **migration(["false"])})
+    assert said.startswith("Wait for the jobs of cron that still run: ")
+    assert said.endswith(told)
+    assert (host.closed(), host.told()) == (False, ["stop workers.target", "restart workers.target"])
+    answer = host.live("new", profile=profile)
+    assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, False, 0)
+    assert (host.linked("previous"), host.under_way()) == ("old", {})
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+@pytest.mark.parametrize("name", ["new", "newer"])
+def test_what_was_opened_and_then_closed_by_hand_stays_closed(host, name):
+    profile = opened(host)
+    (host.root / "current/closed").touch()
+    host.live(name, profile=profile)
+    assert (host.current, host.closed()) == (name, True)
+
+
+def test_what_was_opened_and_then_closed_for_another_migration_opens_again(host):
+    profile = opened(host)
+    again = host.plan("new", profile={**profile, **migration(["false"])})
+    killed(again, "Wait for the jobs of cron that still run")
+    assert host.closed()
+    host.live("new", profile=profile)
+    assert (host.current, host.closed(), host.under_way()) == ("new", False, {})
+
+
+def test_what_was_installed_and_opened_is_not_installed_again(host):
+    told = {"profile": {"install": INSTALL}, "scripts": SCRIPTS}
+    host.does("one", phases=UP, **told)
+    host.live("one", **told)
+    assert (host.root / "installed").read_text() == "then\n"
+
+
 # --- migrations that need no maintenance ----------------------------------------------------------------
 
 
@@ -1061,7 +1248,7 @@ def test_a_migration_that_is_declared_online_closes_nothing_and_stops_nothing(ho
     assert seen == {"well"}
     assert (host.root / "migrated").read_text() == "migrated\n"
     assert (answer["migrated"], answer["online"], answer["downtime"]) == (True, True, 0)
-    assert [each for each in host.said() if "is-active" not in each] == ["restart workers.target"]
+    assert host.told() == ["restart workers.target"]
     assert host.live("newer", files=declaring("1", "2"))["online"] is False
 
 
@@ -1118,6 +1305,21 @@ def test_after_an_online_migration_code_goes_back_and_the_copy_stays_until_the_n
     assert host.live("newer", files=files, profile=ONLINE)["online"] is True
 
 
+@pytest.mark.promise("a-migration-is-preceded-by-a-copy", "only-code-is-rolled-back")
+def test_a_migration_that_closes_after_an_online_one_that_was_killed_has_a_copy_of_its_own_and_is_none(host):
+    host.live("old", files=declaring("1"))
+    copies = copying(host, "echo of $(cat ../../data)")
+    plan = host.plan("new", files=declaring("1", "2"), profile={**ONLINE, **copies})
+    killed(plan, "Check the release where nobody sees it")
+    assert host.under_way()["online"] is True
+    (host.root / "data").write_text("orders")
+    closes = {**copies, "online": "online", **migration(["false"])}
+    assert host.fails("newer", profile=closes).endswith("copies/newer.sql.zst")
+    assert (host.root / "copies/newer.sql.zst").read_text() == "of orders\n"
+    answer = host.live("newer", profile={**copies, **migration(["true"], NOT_DUE)})
+    assert (answer["migrated"], answer["online"]) == (True, False)
+
+
 @pytest.mark.promise("only-code-is-rolled-back")
 def test_a_rollback_after_an_online_migration_does_not_ask_the_code_before(host):
     host.live("old", files=declaring("1"), profile=ONLINE)
@@ -1156,6 +1358,60 @@ def test_a_release_of_code_alone_opens_nothing_that_was_closed_by_hand(host):
     answer = host.live("new", profile={"pages": ["/page"]})
     assert (host.current, host.closed(), answer["closed"]) == ("new", True, True)
     assert ("next", "/page") not in host.asked  # it has nothing to show
+
+
+def flagged(host, name, **more):
+    """A plan whose maintenance is in a folder that the application writes in, as those of the profiles are."""
+    flag = {"active_file": "var/flag", "on": ["touch", "var/flag"], "off": ["rm", "var/flag"]}
+    profile = {"writable": ["var"], "maintenance": flag, **PAGES, **more}
+    plan = host.plan(name, files={"page": f"of {name}"}, profile=profile)
+    (host.folder / "tree/closed").symlink_to("var/flag")
+    return {**plan, "sha256": host.packed()}
+
+
+NEVER_CLOSED = {"after_switch": [["test", "!", "-e", "../../current/closed"]]}
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_what_was_opened_by_hand_since_is_not_closed_by_a_release_that_had_failed_meanwhile(host):
+    phases.perform(flagged(host, "old"))
+    (host.root / "current/var/flag").touch()
+    plan = flagged(host, "new", after_switch=[["false"]])
+    assert phases.perform(plan)["failed"]["outcome"] == "went back to old"
+    assert (host.closed(), (host.root / "releases/new/closed").exists()) == (True, True)
+    (host.root / "current/var/flag").unlink()
+    plan = {**plan, "profile": {**plan["profile"], **NEVER_CLOSED}}
+    for wanted in (AHEAD, ALL):
+        (host.root / "releases/new/var/flag").touch()
+        host.asked.clear()
+        ahead(host, plan, *wanted)
+        assert ("next", "/page") in host.asked
+    assert host.current == "new"
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_a_rollback_does_not_close_what_was_closed_before_the_release_and_opened_by_hand_since(host):
+    plan = flagged(host, "old", **NEVER_CLOSED)
+    ahead(host, plan, *ALL)
+    (host.root / "current/var/flag").touch()
+    ahead(host, flagged(host, "new"), *ALL)
+    assert host.closed()
+    (host.root / "current/var/flag").unlink()
+    host.asked.clear()
+    ahead(host, {**plan, "undoes": "new", "instead": "git revert"}, *BACK)
+    assert (host.current, host.closed(), ("next", "/page") in host.asked) == ("old", False, True)
+
+
+@pytest.mark.promise("maintenance-by-hand-stays")
+def test_what_was_opened_by_hand_after_a_run_was_killed_stays_open(host):
+    ahead(host, flagged(host, "old"), *ALL)
+    (host.root / "current/var/flag").touch()
+    plan = flagged(host, "new")
+    killed(plan, "Switch to the new release")
+    assert host.under_way()["maintained"] is True
+    (host.root / "current/var/flag").unlink()
+    ahead(host, {**plan, "profile": {**plan["profile"], **NEVER_CLOSED}}, *ALL)
+    assert (host.current, host.closed()) == ("new", False)
 
 
 def test_a_job_of_cron_holds_up_a_migration_and_closes_nothing_for_longer(host):
@@ -1283,8 +1539,10 @@ def test_a_command_runs_as_the_application_s_user_who_can_read_its_script(host):
 
 def test_units_that_do_not_restart_send_the_release_back(host):
     host.live("old")
-    assert host.fails("new", profile={"restart": ["fails"]}).endswith(
-        "could not be undone: systemctl restart fails: exit code 1"
+    failed = host.does("new", profile={"restart": ["fails"]})["failed"]
+    assert (failed["outcome"], failed["undone"]) == (
+        "and it could not be undone: systemctl restart fails: exit code 1",
+        False,
     )
     assert host.current == "old"
     host.live("new")
@@ -1365,9 +1623,10 @@ def test_a_host_gives_way_where_another_one_has_failed(host):
     assert phases.perform({**plan, "phases": ["bring", "live", "open"]})["failed"] is None
     assert host.current == "new"
     failed = phases.perform({**plan, "phases": ["undo"]})["failed"]
-    assert (failed["reason"], failed["outcome"]) == (
+    assert (failed["reason"], failed["outcome"], failed["undone"]) == (
         "this host is well, and another one is not",
         "went back to old",
+        True,
     )
     assert (host.current, host.under_way()) == ("old", {})
     again = phases.perform({**plan, "phases": ["undo"]})["failed"]
@@ -1543,6 +1802,18 @@ def test_the_release_to_go_back_to_is_started_where_it_no_longer_runs_before_vis
     with host.visited() as seen:
         phases.perform({**plan, "phases": ["undo"]})
     assert (host.current, host.running(), seen) == ("old", {"old"}, {"well"})
+
+
+@pytest.mark.promise("verified-again-before-the-switch")
+def test_a_release_that_is_fetched_again_does_not_go_on_with_what_was_changed(host):
+    for name in ("one", "two"):
+        host.live(name, profile=UNIT)
+    (host.root / "releases/one/page").write_text("another")
+    host.log.unlink()
+    with host.visited() as seen:
+        assert host.live("one", profile=UNIT)["notes"] != []
+    assert host.said() == ["stop php@one.service", "start php@one.service"]
+    assert (seen, host.running()) == ({"well"}, {"one", "two"})
 
 
 def test_a_live_release_whose_unit_does_not_run_is_started_by_the_same_release(host):
@@ -1879,7 +2150,7 @@ def test_killed_in_any_step_the_next_release_converges(host, step):
     count = host.folder / "count"
     due = NOT_DUE if step == "Warm the release" else ["sh", "-c", f"test -e {count} || exit 2"]
     work = migration(["touch", str(count)], due=due)
-    more = {"restart": ["workers.target"], "lent": ["etc"], **copying(host)}
+    more = {"restart": ["workers.target"], "lent": ["etc"], "pages": ["/page"], **copying(host)}
     plan = host.plan("new", profile={**work, **UNIT, **more})
     with host.visited() as seen:
         killed(plan, step)
@@ -1926,6 +2197,17 @@ def test_a_migration_that_a_killed_run_has_begun_is_awaited_and_not_done_twice(h
     assert not [*host.root.glob("lent*")]
     assert migrated.read_text().split() == ["begun", "ended"]
     assert (host.current, host.closed()) == ("new", False)
+
+
+@pytest.mark.promise("a-migration-outlives-its-run")
+def test_a_migration_has_not_ended_where_systemd_does_not_say_so(host):
+    host.live("old")
+    (host.folder / "log.busy").touch()  # as the bus is, once
+    writes = ["sh", "-c", "sleep 0.5; echo more > etc/env && touch ../../migrated"]
+    answer = host.live("new", profile={**migration(writes), "lent": ["etc"]})
+    assert answer["migrated"] is True
+    assert (host.root / "migrated").exists()
+    assert (host.folder / "log.busy").exists() is False
 
 
 def test_a_note_of_an_older_pipeline_is_read(host):
