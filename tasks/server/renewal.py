@@ -198,7 +198,8 @@ def differences(run: Run) -> list[str]:
 
 def _ending(run: Run) -> list[str]:
     """Of one that was made here: provisioning makes another one, and releases of code alone need none for a year."""
-    said = Globals.dep_manager.get_values("server").get(ENDS)
+    manager = Globals.dep_manager  # None outside of a command: nothing is known then
+    said = manager.get_values("server").get(ENDS) if manager else None
     ends = datetime.datetime.fromisoformat(said) if said else None
     if not ends or ends > run.clock.now() + certificates.RENEWED:
         return []

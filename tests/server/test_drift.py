@@ -39,9 +39,8 @@ class ThisMachine(Hosts):
 
 
 @pytest.fixture
-def run(checkout, server, monkeypatch):  # noqa: F811
-    """An environment with a machine, which is no stage's: what exists is asked, and no stage has kept anything."""
-    monkeypatch.setattr(Globals, "dep_manager", SimpleNamespace(get_values=lambda name: {}))
+def run(checkout, server):  # noqa: F811
+    """An environment with a machine, which is no stage's: what exists is asked."""
     made = run_in(
         checkout, QuietCloud(REGION, server.home.load()), ThisMachine(), branch=checkout.parent.name
     )
