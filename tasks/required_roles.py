@@ -276,6 +276,9 @@ def main() -> int:
     except Refusal as refusal:
         sys.stderr.write(f"{refusal.text}\n")
         return refusal.exit_code
+    except OSError as error:  # a read-only checkout, a full disk
+        sys.stderr.write(f"roles: {error}\n    ls -ld {FOLDER}\n")
+        return 1
     return 0
 
 

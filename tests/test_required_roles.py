@@ -207,6 +207,12 @@ def test_a_meta_that_is_no_yaml_is_a_sentence(root, served):
     assert "has a meta that is not read" in fetch(root, 1)
 
 
+def test_a_folder_that_cannot_be_made_is_a_sentence(root):
+    (root / ".run").mkdir()
+    (root / ".run" / "roles").touch()
+    assert fetch(root, code=1).endswith("\n    ls -ld .run/roles\n")
+
+
 def test_what_lies_in_its_folder_is_no_obstacle(root, served):
     served.require(root, digest := served.put())
     (root / ".run" / "roles").mkdir(parents=True)
