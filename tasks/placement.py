@@ -2,7 +2,7 @@
 
 # without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,8 +66,11 @@ def of(roles: Iterable[str], groups: Groups, placed: Groups) -> Placement:
     )
 
 
-def accept(file: "Read[Environment]", groups: Groups) -> None:
-    """Raises SettingWrong for a placement that does not fit the profile's groups, or the other settings."""
+def accept(file: "Read[Environment]", groups: Groups, absent: Collection[str] = ()) -> None:
+    """Raises SettingWrong for a placement that does not fit the profile's groups, or the other settings.
+
+    `absent`: roles whose services are elsewhere. A group that has no other roles of its own needs no machine.
+    """
     here, key = file.said.infrastructure, "infrastructure.placement"
     if not here.placement:
         return
@@ -83,7 +86,8 @@ def accept(file: "Read[Environment]", groups: Groups) -> None:
             if each in placed:
                 raise file.unfit(f"{key}.{name}", repr(each), "groups that no other machine has")
             placed.append(each)
-    if missing := [each for each in groups if each not in placed]:
+    needed = [each for each in groups if not _is_empty(groups, each, absent)]
+    if missing := [each for each in needed if each not in placed]:
         raise file.unfit(key, "without", f"one with {' and '.join(missing)}, as each group is on one machine")
     if here.instances != 1:
         expected = "1 with infrastructure.placement, which names each machine"
@@ -94,6 +98,13 @@ def accept(file: "Read[Environment]", groups: Groups) -> None:
         )
         expected += " with infrastructure.placement: only one of the machines sees visitors and releases"
         raise file.unfit(f"infrastructure.{name}", value, expected, also=key)
+
+
+def _is_empty(groups: Groups, group: str, absent: Collection[str]) -> bool:
+    """Whether all roles that a group alone has are absent."""
+    others = {role for each, roles in groups.items() if each != group for role in roles}
+    own = set(groups[group]) - others
+    return bool(own) and own <= set(absent)
 
 
 def accept_found(placement: Placement, names: Sequence[str], stage: str) -> None:

@@ -322,7 +322,7 @@ def environment(
     beside = [root / "environments" / f"{each}.yml" for each in known if each != name]
     settings.accept_environment(file, roles, beside)
     pipeline = settings.of_pipeline(root)
-    placement.accept(file, groups)
+    placement.accept(file, groups, settings.elsewhere(file.said, roles))
     if any(file.said.place):
         settings.accept_place(file, pipeline)
     settings.accept_ssh_from(file, pipeline)

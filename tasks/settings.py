@@ -662,8 +662,8 @@ def _accept_mail(file: "Read[Environment]") -> None:
 def _accept_endpoints(file: "Read[Environment]", roles: RoleSettings, others: Iterable[Path]) -> None:
     """One service elsewhere is one environment's, whose hosts reach it directly, and replaces a role as a whole."""
     said = file.said
-    for role, known in roles.items():
-        named = [name for name, each in known.items() if each.form is forms.ENDPOINT]
+    for role in roles:
+        named = _endpoints(roles, role)
         given = [name for name in named if said.server.roles[role][name]]
         for name in given:
             key, value = f"server.{role}.{name}", said.server.roles[role][name]
@@ -677,9 +677,6 @@ def _accept_endpoints(file: "Read[Environment]", roles: RoleSettings, others: It
                     "empty: the profile does not list the role endpoints, which asks it, under server.roles"
                 )
                 raise file.unfit(key, value, expected)
-            if said.infrastructure.placement:
-                expected = "empty where machines have names: their firewalls change before it is asked"
-                raise file.unfit(key, value, expected, also="infrastructure.placement")
             if said.egress == "listed":
                 expected = "empty where egress is listed: the proxy leads to the web alone"
                 raise file.unfit(key, value, expected, also="egress")
@@ -690,6 +687,17 @@ def _accept_endpoints(file: "Read[Environment]", roles: RoleSettings, others: It
             raise file.unfit(
                 f"server.{role}.{missing[0]}", "empty", expected, also=f"server.{role}.{given[0]}"
             )
+
+
+def _endpoints(roles: RoleSettings, role: str) -> list[str]:
+    """The options of a role that may name another host for its services."""
+    return [name for name, each in roles[role].items() if each.form is forms.ENDPOINT]
+
+
+def elsewhere(said: "Environment", roles: RoleSettings) -> frozenset[str]:
+    """The roles that no machine has, as an environment's settings have their services elsewhere."""
+    named = {role: [said.server.roles[role][name] for name in _endpoints(roles, role)] for role in roles}
+    return frozenset(role for role, given in named.items() if given and all(given))
 
 
 def _says(path: Path, role: str, value: object) -> bool:

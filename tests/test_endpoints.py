@@ -158,14 +158,29 @@ def test_the_same_image_serves_with_an_endpoint_and_is_made_without_its_password
     assert not image._builder(run).environment.has("server")
 
 
-def test_an_endpoint_is_of_environments_whose_machines_have_no_names(checkout):
+@pytest.mark.promise("a-service-is-a-role-or-an-endpoint")
+@pytest.mark.parametrize(
+    ("elsewhere", "placed", "problem"),
+    [
+        (ELSEWHERE, "{web: [ingress, cache], app: [app]}", ""),
+        (ELSEWHERE, "{web: [ingress], app: [app]}", "should be one with cache, as each"),
+        (f"server: {{{DATABASE}}}", "{web: [ingress, cache], app: [app]}", "should be one with data"),
+    ],
+    ids=["all elsewhere", "another group", "Redis is not"],
+)
+def test_a_group_whose_services_are_all_elsewhere_needs_no_machine(checkout, elsewhere, placed, problem):
     path = checkout / "environments" / "staging.yml"
-    placement = "infrastructure:\n  placement: {web: [ingress, cache, app], data: [data]}\n"
-    path.write_text(path.read_text().replace("infrastructure:\n", placement, 1))
-    with pytest.raises(
-        SettingWrong, match=r"server.mariadb.endpoint: should be empty where machines have names"
-    ):
-        command_line.read(staging(checkout, f"server: {{{DATABASE}}}"), {"environment": "staging"})
+    path.write_text(
+        path.read_text().replace("infrastructure:\n", f"infrastructure:\n  placement: {placed}\n", 1)
+    )
+    with pytest.raises(SettingWrong, match=problem) if problem else contextlib.nullcontext():
+        run = command_line.read(staging(checkout, elsewhere), {"environment": "staging"})
+        at = [(name, f"10.0.0.{number}") for number, name in enumerate(run.placement.groups)]
+        told = {
+            name: endpoints.asked(run, network.topology(run.placement, at, [own]), "web-shop")
+            for name, own in at
+        }
+        assert {name: len(each) for name, each in told.items()} == {"web": 0, "app": len(PASSWORDS)}
 
 
 def test_a_profile_whose_hosts_ask_nothing_has_no_endpoint(checkout):
@@ -547,39 +562,60 @@ def test_a_relay_and_a_search_engine_are_asked_for_their_certificate(elsewhere, 
     assert "refused" in ask(trusted, **{**relay, "port": free_port()})
 
 
-def test_only_the_firewall_of_earlier_settings_is_waited_for():
-    """The role asks again behind the new one."""
-    text = (
-        (ROOT / endpoints.PROGRAM)
-        .read_text()
-        .replace("PAUSE = 3, 1", "PAUSE = 3, 0.01")
-        .replace(
-            "def wrong",
-            "def held(*_, **__):\n    raise OSError(errno.EHOSTUNREACH, 'No route to host')\n\n\nsocket.create_connection = held\n\n\ndef wrong",
-            1,
-        )
-    )
+HELD_BACK = """
+import http.server, subprocess, threading
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["nft", "-f", "-"], input=RULES, text=True, check=True)
+page = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=page.serve_forever, daemon=True).start()
+"""
+"""In a network of its own: a service, and the firewall of a host that was provisioned before it was declared."""
+RULES = """table inet filter {
+    chain output {
+        type filter hook output priority filter; policy drop;
+        ct state established,related accept
+        tcp sport 8000 accept
+        tcp dport 8001 accept comment "asked"
+        reject with icmpx admin-prohibited
+    }
+}
+"""
 
-    def said(firewall, provisioned):
-        told = {
-            "asked": [
-                {"service": "a", "secret": "x", "speaks": "redis", "host": "b", "port": 1, "as": "root"}
-            ],
-            "authorities": "",
-            "provisioned": provisioned,
-            "live": "/no/live",
-        }
-        program = f"TOLD = {json.dumps(told)!r}\n{text.replace('/etc/nftables.conf', firewall)}"
-        return subprocess.run(
-            [sys.executable, "-IS", "-"], input=program, capture_output=True, text=True, check=True
-        ).stdout
 
-    assert said(str(ROOT / "README.md"), False) == '{"problems": [], "notes": []}\n'
-    assert (
-        said(str(ROOT / "README.md"), True)
-        == said("/no/file", False)
-        == '{"problems": ["a at b:1 cannot be used: No route to host"], "notes": []}\n'
+@pytest.mark.promise("an-endpoint-is-asked-before-rules-change")
+@pytest.mark.parametrize(("provisioned", "problem"), [(False, ""), (True, "No route to host")])
+def test_the_firewall_of_earlier_settings_lets_out_who_asks_as_long_as_he_does(provisioned, problem):
+    """Behind the new one, the rules are what is asked too. What somebody killed has left is removed."""
+    need("nft", "unshare")
+    told = {
+        "asked": [
+            {
+                "service": "a",
+                "secret": "",
+                "speaks": "http",
+                "host": "127.0.0.1",
+                "port": 8000,
+                "as": "nobody",
+            }
+        ],
+        "authorities": "",
+        "provisioned": provisioned,
+        "live": "/no/live",
+    }
+    text = (ROOT / endpoints.PROGRAM).read_text().replace("PAUSE = 3, 1", "PAUSE = 3, 0.01")
+    listed = "print(nft('list', 'chain', *OUTPUT))"
+    ran = subprocess.run(
+        ["unshare", "--net", sys.executable, "-IS", "-"],
+        input=f"RULES = {RULES!r}\n{HELD_BACK}\nTOLD = {json.dumps(told)!r}\n{text}\n{listed}\n",
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    answer, rules = ran.stdout.split("\n", 1)
+    said = f"a at 127.0.0.1:8000 cannot be used: {problem}"
+    assert json.loads(answer) == {"problems": [], "notes": [said] if problem else []}
+    assert "reject with icmpx" in rules
+    assert ('comment "asked"' in rules) == provisioned
 
 
 def played(told, tmp_path):

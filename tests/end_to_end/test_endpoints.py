@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -48,17 +49,34 @@ print(json.dumps({
 COPY = "import subprocess; print(subprocess.check_output(['database_copy', 'dump']).count(b'CREATE TABLE'))"
 
 
-@pytest.fixture(scope="module")
-def rented(project):
+@contextlib.contextmanager
+def environment(project, name):
     lifecycle.start(lambda words: None)
-    made = Site(root=project, variables={"environment": "rented"})
+    made = Site(root=project, variables={"environment": name})
     yield made
     assert made.doit("teardown").returncode == 0
 
 
+@pytest.fixture(scope="module")
+def rented(project):
+    with environment(project, "rented") as made:
+        yield made
+
+
 def settle(site, text):
-    (site.root / "environments" / "rented.yml").write_text(OWN + text)
+    (site.root / "environments" / f"{site.variables['environment']}.yml").write_text(OWN + text)
     commit(site.root, "where the data are")
+
+
+@contextlib.contextmanager
+def served(site, at):
+    """The services elsewhere, whose passwords the environment has, and the words of its file for them."""
+    with started(at) as elsewhere:
+        run = site.run
+        for name in PASSWORDS:
+            secrets.bring(run.cloud.client("ssm"), run.secrets_folder, name, PASSWORD)
+        authority = "".join(f"      {line}\n" for line in elsewhere.ca.read_text().splitlines())
+        yield elsewhere, {"at": at, "redis": elsewhere.redis, "authority": authority}
 
 
 def on(site, program):
@@ -70,13 +88,7 @@ def test_a_host_s_data_are_elsewhere_and_nothing_of_the_services_is_left_on_it(r
     at = home.of(os.environ).load().gateway
     settle(rented, "")
     assert rented.doit("infrastructure").returncode == 0  # a bridge has its address while a host runs
-    with started(at) as elsewhere:
-        authority = "".join(f"      {line}\n" for line in elsewhere.ca.read_text().splitlines())
-        words = {"at": at, "redis": elsewhere.redis, "authority": authority}
-        run = rented.run
-        for name in PASSWORDS:
-            secrets.bring(run.cloud.client("ssm"), run.secrets_folder, name, PASSWORD)
-
+    with served(rented, at) as (elsewhere, words):
         settle(rented, ELSEWHERE.format(sql=1, **words))
         refused = rented.doit("server")
         assert (
@@ -92,9 +104,9 @@ def test_a_host_s_data_are_elsewhere_and_nothing_of_the_services_is_left_on_it(r
         assert '"listens": ["3306", "6379", "6380"]' in local
 
         settle(rented, ELSEWHERE.format(sql=1, **words))
-        refused = rented.doit("server")  # the firewall of the earlier settings was in between
-        assert f"mariadb.sql at {at}:1 cannot be used: Connection refused" in refused.stdout + refused.stderr
-        assert '"begun": true' in on(rented, HAS)
+        refused = rented.doit("server")  # the firewall of the earlier settings lets it ask
+        assert f"mariadb.sql at {at}:1 cannot be used: Connection refused" in refused.stderr
+        assert on(rented, HAS) == local
 
         settle(rented, ELSEWHERE.format(sql=elsewhere.sql, **words))
         answered = rented.doit("release")
@@ -109,3 +121,29 @@ def test_a_host_s_data_are_elsewhere_and_nothing_of_the_services_is_left_on_it(r
         assert rented.doit("forget", "server").returncode == 0
         again = rented.doit("server")
         assert ", 0 changed" in again.stdout, again.stdout + again.stderr
+
+
+@pytest.mark.promise("groups-have-machines", "a-service-is-a-role-or-an-endpoint")
+def test_data_are_elsewhere_and_the_rest_is_on_two_machines(project, rented):
+    at = home.of(os.environ).load().gateway
+    with environment(project, "apart") as site:
+        settle(site, "")
+        with served(site, at) as (elsewhere, words):
+            text = ELSEWHERE.format(sql=elsewhere.sql, **words)
+            settle(site, f"{text}infrastructure: {{placement: {{web: [ingress, cache], app: [app]}}}}\n")
+            answered = site.doit("release")
+            assert answered.returncode == 0, answered.stdout + answered.stderr
+            status, page = site.get()
+            assert (status, "/static/version" in page) == (200, True)
+            assert len(site.hosts) == 2
+            for host in site.hosts:
+                assert '"units": [], "listens": []' in ssh.python(host, "server", HAS)
+
+            settle(
+                site,
+                text.replace(f":{elsewhere.sql}", ":1")
+                + "infrastructure: {placement: {web: [ingress, cache], app: [app]}}\n",
+            )
+            refused = site.doit("server")
+            assert f"mariadb.sql at {at}:1 cannot be used: Connection refused" in refused.stderr
+            assert site.get()[0] == 200

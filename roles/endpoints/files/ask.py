@@ -1,21 +1,23 @@
 """ask: on a host: asks each service that is elsewhere, as the user that will, by TLS. It prints what is wrong with them, without a password: problems, and notes of what is not asked for its password."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import pwd
+import re
 import smtplib
 import socket
 import ssl
 import struct
+import subprocess
 import time
 
 SECONDS = 5
 TRIES, PAUSE = 3, 1
 CLIENT = "/etc/database_copy.cnf"  # of roles/database, where the database is not on this host
-FIREWALL = "/etc/nftables.conf"
+OUTPUT = ("inet", "filter", "output")  # of roles/firewall
+MEANWHILE = "asked"
 told = json.loads(TOLD)  # noqa: F821  a line before this program
 context = ssl.create_default_context()
 if told["authorities"]:
@@ -125,11 +127,47 @@ def smtp(connection, each):
 SPEAKS = {"mysql": mysql, "redis": redis, "http": http, "smtp": smtp}
 
 
+def uid(name):
+    """That of a user, or root's where the host does not have him yet."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return 0
+
+
+def nft(*words):
+    """What nftables prints; nothing on a host that has no such table, or no nftables."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(["nft", *words], capture_output=True, text=True).stdout
+    return ""
+
+
+@contextlib.contextmanager
+def let_out(each):
+    """Before a provisioning, the firewall of earlier settings may hold back who asks: it lets this one user out to this one port meanwhile."""
+
+    def no_more():
+        listed = nft("--handle", "list", "chain", *OUTPUT)
+        for handle in re.findall(rf'comment "{MEANWHILE}" # handle ([0-9]+)', listed):
+            nft("delete", "rule", *OUTPUT, "handle", handle)
+
+    if told["provisioned"]:
+        yield
+        return
+    no_more()  # of one that was killed
+    way = ("tcp", "dport", str(each["port"]), "meta", "skuid", str(uid(each["as"])))
+    nft("insert", "rule", *OUTPUT, *way, "accept", "comment", f'"{MEANWHILE}"')
+    try:
+        yield
+    finally:
+        no_more()
+
+
 @contextlib.contextmanager
 def user(name):
     """The host's firewall knows connections by who has opened them. A host that was not provisioned yet has neither."""
-    with contextlib.suppress(KeyError, PermissionError):
-        os.seteuid(pwd.getpwnam(name).pw_uid)
+    with contextlib.suppress(PermissionError):
+        os.seteuid(uid(name))
     try:
         yield
     finally:
@@ -138,10 +176,7 @@ def user(name):
 
 
 def wrong(each):
-    """What is wrong with a service; empty if nothing is, or if only the firewall of earlier settings is in between.
-
-    Raises OSError where it may answer a moment later.
-    """
+    """What is wrong with a service; empty if nothing is. Raises OSError where it may answer a moment later."""
     host = each["host"].rpartition("://")[2]
     try:
         with user(each["as"]):
@@ -150,13 +185,7 @@ def wrong(each):
             SPEAKS[each["speaks"]](connection, each)
     except ssl.SSLCertVerificationError as problem:
         return f"its certificate is not trusted: {problem.verify_message}"
-    except OSError as problem:
-        # what nftables rejects, by IPv4 and by IPv6
-        held = problem.errno in (errno.EHOSTUNREACH, errno.EACCES) and os.path.exists(FIREWALL)
-        if held and not told["provisioned"]:
-            return ""  # the role asks again behind the firewall of these settings
-        raise
-    except (ValueError, IndexError, smtplib.SMTPException) as problem:
+    except (ValueError, IndexError) as problem:
         return str(problem)
     return ""
 
@@ -166,7 +195,8 @@ def patiently(each):
     left = TRIES
     while True:
         try:
-            return wrong(each)
+            with let_out(each):
+                return wrong(each)
         except OSError as problem:
             left -= 1
             if not left:
