@@ -15,7 +15,7 @@ from moto.s3.models import s3_backends
 from moto.s3.responses import S3Response
 from moto.s3.utils import bucket_name_from_url
 
-from tasks.cloud.embedded import calls, principals, signatures, tokens
+from tasks.cloud.embedded import calls, principals, signatures, tokens, vpc_endpoints
 from tasks.cloud.embedded.calls import Call, Need
 from tasks.cloud.embedded.errors import Answer, json_error, xml_error
 from tasks.cloud.embedded.judge import AccessRequest, Decision, NotJudged, Policy, judge
@@ -175,13 +175,16 @@ class Access:
             principal=caller.names,
         )
         trust = self._trust(need.resource) if need.action == "sts:AssumeRole" else None
-        return judge(
+        decision = judge(
             [EVERYTHING] if caller.administrator else caller.policies,
             request,
             resource_policy=trust or self._bucket_policy(need.resource),
             session_policy=caller.session_policy,
             must_admit=need.action == "sts:AssumeRole",
         )
+        if decision.allowed and (passed := vpc_endpoints.policy(self.account, context)):
+            return judge([EVERYTHING], request, resource_policy=passed, must_admit=True)
+        return decision
 
     def allowed_in_batch(
         self, caller: Principal, call: Call, context: Mapping[str, str]
@@ -299,11 +302,11 @@ def read(environ: Mapping[str, Any], body: bytes, *, service: str, account: str,
     )
 
 
-def known_of(environ: Mapping[str, Any], call: Call, now: float) -> dict[str, str]:
-    """The condition keys of every request. The address is this machine's or a host's, and stands for TLS."""
+def known_of(environ: Mapping[str, Any], call: Call, now: float, source: Mapping[str, str]) -> dict[str, str]:
+    """The condition keys of every request. `source`: those of where it comes from, which stands for TLS."""
     at = datetime.datetime.fromtimestamp(now, datetime.UTC)
     return {
-        "aws:SourceIp": str(environ.get("REMOTE_ADDR", "127.0.0.1")),
+        **source,
         "aws:SecureTransport": "true",
         "aws:ResourceAccount": call.account,
         "s3:ResourceAccount": call.account,

@@ -46,6 +46,7 @@ def install(instances: Instances) -> None:
     _lives(instances)
     _images(instances)
     _names_and_groups()
+    _gateways()
     _records()
     _conditions()
     _quota(instances)
@@ -379,6 +380,31 @@ def _names_and_groups() -> None:
     EC2Backend._delete_security_group = delete_group
     SecurityGroupRule.__init__ = canonical
     Route53Backend.create_hosted_zone = create_zone
+
+
+def _gateways() -> None:
+    """A route table leads to one endpoint of a service."""
+    create, modify = EC2Backend.create_vpc_endpoint, EC2Backend.modify_vpc_endpoint
+
+    def accept(backend: Any, id: str, service: str, tables: list[str]) -> None:
+        for each in backend.vpc_end_points.values():
+            there = each.id != id and each.service_name == service and each.state == "available"
+            if there and (twice := {*each.route_table_ids} & {*tables}):
+                text = (
+                    f"route table {min(twice)} already has a route with destination-prefix-list-id {service}"
+                )
+                raise EC2ClientError("RouteAlreadyExists", text)
+
+    def create_one(backend: Any, **named: Any) -> Any:
+        accept(backend, "", named["service_name"], named["route_table_ids"])
+        return create(backend, **named)
+
+    def modify_one(backend: Any, **named: Any) -> None:
+        (found,) = backend.describe_vpc_endpoints([named["vpc_id"]])
+        accept(backend, found.id, found.service_name, named["add_route_tables"])
+        modify(backend, **named)
+
+    EC2Backend.create_vpc_endpoint, EC2Backend.modify_vpc_endpoint = create_one, modify_one
 
 
 def _records() -> None:

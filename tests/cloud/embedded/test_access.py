@@ -262,6 +262,8 @@ def test_of_a_batch_only_what_may_be_deleted_is(assume, cloud):
         (key, "AccessDenied") for key in keys[1:]
     ]
     assert [each["Key"] for each in cloud.client("s3").list_objects_v2(Bucket=name)["Contents"]] == keys[1:]
+    none = s3.delete_objects(Bucket=name, Delete={"Objects": [{"Key": key} for key in keys[1:]]})
+    assert ("Deleted" in none, none["Errors"]) == (False, answer["Errors"])
 
 
 @pytest.mark.promise("every-call-is-judged")
