@@ -174,6 +174,19 @@ class Spending:
 
 
 @dataclass(frozen=True, kw_only=True)
+class S3Gateway:
+    """The endpoint for S3 of networks (VPC) in which environments have `egress: listed`: `doit bootstrap` makes it."""
+
+    enabled: bool = setting(
+        "whether there is one: everything in such a network then reaches these buckets of its region alone, also what is not the pipeline's",
+        False,
+    )
+    buckets: tuple[str, ...] = setting(
+        "buckets that it lets through beside the project's own, of any account", (), form=forms.BUCKET
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Acme:
     """The authority of environments whose file has `certificates: acme`; who names one accepts its terms."""
 
@@ -241,6 +254,7 @@ class Pipeline:
     acme: Acme = section(Acme)
     sweep: Sweep = section(Sweep)
     spending: Spending = section(Spending)
+    s3_endpoint: S3Gateway = section(S3Gateway)
     ci: Ci = section(Ci)
 
 

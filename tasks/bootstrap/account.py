@@ -1,4 +1,4 @@
-"""account: what an account has before the first release: bucket, zone, identity provider, roles, budget alarm. Values only."""
+"""account: what an account has before the first release: bucket, zone, identity provider, roles, S3 endpoint, budget alarm. Values only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import trust
 from tasks.backup import access
-from tasks.bootstrap import policies
+from tasks.bootstrap import policies, s3_endpoint
+from tasks.bootstrap.s3_endpoint import S3Endpoint
 from tasks.bucket import create
 from tasks.run import environment
 from tasks.settings import of_pipeline, same_place
@@ -50,6 +51,7 @@ class Account:
     readers: tuple[Role, ...] = field(default=())
     """Of backups: what a restore drill assumes for its host."""
     users: tuple[BackupUser, ...] = field(default=())
+    s3_endpoints: tuple[S3Endpoint, ...] = field(default=())
     month: int = 0
     mail: str = ""
 
@@ -64,7 +66,7 @@ class Account:
 
 
 def wanted(run: Run) -> Account:
-    """What the settings ask for. Raises CiUnset where they say of CI only a part."""
+    """What the settings ask for. Raises CiUnset where they say of CI only a part, and what `s3_endpoint.wanted` raises."""
     settings, account = run.pipeline, run.cloud.account_id()
     known = {"project": settings.name, "bucket": run.bucket, "account": account}
     has_ci = settings.ci.provider != "none"
@@ -100,6 +102,7 @@ def wanted(run: Run) -> Account:
         roles=tuple(roles),
         readers=(_reader(settings.name, run.bucket, account),) if users else (),
         users=tuple(users),
+        s3_endpoints=tuple(s3_endpoint.wanted(run)),
         month=settings.spending.month,
         mail=settings.spending.mail,
     )
@@ -187,6 +190,18 @@ def template(account: Account) -> dict[str, Any]:
                     {"PolicyName": name, "PolicyDocument": document}
                     for name, document in role.policies.items()
                 ],
+                "Tags": tags(account),
+            },
+        }
+    for each in account.s3_endpoints:
+        made[f"S3Endpoint{each.network.removeprefix('vpc-')}"] = {
+            "Type": "AWS::EC2::VPCEndpoint",
+            "Properties": {
+                "VpcEndpointType": "Gateway",
+                "VpcId": each.network,
+                "ServiceName": each.service,
+                "RouteTableIds": list(each.route_tables),
+                "PolicyDocument": each.policy,
                 "Tags": tags(account),
             },
         }

@@ -9,7 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.backup import access
+from tasks.bootstrap import s3_endpoint
 from tasks.bootstrap.account import Account, BackupUser, Role, budget, notifications, tags
+from tasks.bootstrap.s3_endpoint import S3Endpoint
 from tasks.bucket import create
 from tasks.cloud.errors import code
 from tasks.infrastructure import secrets, zone
@@ -39,6 +41,7 @@ def missing(account: Account, cloud: Cloud, store: Store) -> list[MissingThing]:
             for step in _role(account, role, cloud.client("iam"))
         ),
         *(step for user in account.users for step in _user(account, user, cloud)),
+        *(step for each in account.s3_endpoints for step in endpoint(each, cloud.client("ec2"))),
         *(_budget(account, cloud.client("budgets")) if account.mail else ()),
     ]
 
@@ -113,6 +116,31 @@ def _user(account: Account, user: BackupUser, cloud: Cloud) -> Iterator[MissingT
                 project=account.project,
             ),
         )
+
+
+def endpoint(wanted: S3Endpoint, ec2: Any) -> Iterator[MissingThing]:
+    """What an S3 endpoint lacks."""
+    network, alone = wanted.network, f"{' and '.join(wanted.buckets)}, no other bucket of the region"
+    there = [*s3_endpoint.found(ec2, network, wanted.service)]
+    if not there:
+        make = partial(ec2.create_vpc_endpoint, VpcEndpointType="Gateway", VpcId=network)
+        tagged = [{"ResourceType": "vpc-endpoint", "Tags": [{"Key": "project", "Value": wanted.project}]}]
+        what = {"PolicyDocument": json.dumps(wanted.policy), "RouteTableIds": list(wanted.route_tables)}
+        yield MissingThing(
+            words=f"make S3 endpoint of {network}: everything there reaches {alone}",
+            do=partial(make, ServiceName=wanted.service, TagSpecifications=tagged, **what),
+        )
+        return
+    for each in there:
+        change = partial(ec2.modify_vpc_endpoint, VpcEndpointId=each["VpcEndpointId"])
+        if json.loads(each["PolicyDocument"]) != wanted.policy:
+            yield MissingThing(
+                words=f"change what the S3 endpoint of {network} lets through: {alone}",
+                do=partial(change, PolicyDocument=json.dumps(wanted.policy)),
+            )
+    if apart := sorted({*wanted.route_tables} - {id for each in there for id in each["RouteTableIds"]}):
+        words = f"let {', '.join(apart)} of {network} lead to its S3 endpoint"
+        yield MissingThing(words=words, do=partial(change, AddRouteTableIds=apart))
 
 
 def _budget(account: Account, budgets: Any) -> Iterator[MissingThing]:

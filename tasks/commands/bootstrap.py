@@ -26,7 +26,7 @@ class BootstrapCommand(Command):
     name = "bootstrap"
     doc_purpose = "make what an account must have before the first release; for its administrator"
     doc_description = (
-        "Bucket, zone, and where the settings name them CI's identity provider, its roles and a budget alarm. It shows what is "
+        "Bucket, zone, and where the settings name them CI's identity provider, its roles, an S3 endpoint and a budget alarm. It shows what is "
         "missing and asks. A second time there is nothing to do."
     )
     cmd_options = (

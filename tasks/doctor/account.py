@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks import endpoints, mail, search
+from tasks.bootstrap import s3_endpoint, steps
 from tasks.bucket import create
 from tasks.bucket.store import Store
 from tasks.cloud.caller import Caller
@@ -188,6 +189,14 @@ def subnet(run: Run, ec2: Any) -> str | Finding:
         sentence=f"{region} has no default subnet, and environments/{run.environment_name}.yml names none (infrastructure.subnets)",
         remedy=f"aws ec2 create-default-vpc --region {region}",
     )
+
+
+def endpoint_for_s3(run: Run, ec2: Any) -> str | Finding:
+    """Whether the networks of machines with listed egress have the S3 endpoint of the settings. Raises what `wanted` raises."""
+    wanted = s3_endpoint.wanted(run)
+    if lacks := [step.words for each in wanted for step in steps.endpoint(each, ec2)]:
+        return Finding(sentence=f"an administrator has yet to {'; '.join(lacks)}", remedy="doit bootstrap")
+    return ", ".join(f"of {each.network}, to {' and '.join(each.buckets)}" for each in wanted)
 
 
 def signing_key(

@@ -65,6 +65,8 @@ def _of_account(run: Run, name_servers: Callable[[str], Collection[str]]) -> Ite
         )
         yield examine("image", lambda: account.image(ec2, settings.image, size(run), settings.region))
     yield examine("subnet", lambda: account.subnet(run, ec2))
+    if settings.s3_endpoint.enabled and run.environment.egress == "listed":
+        yield examine("S3 endpoint", lambda: account.endpoint_for_s3(run, ec2))
     if run.environment.has("server") and (user := _search_user(run)):
         yield examine("search password", lambda: account.search_password(run, ssm, user))
     if run.environment.has("server") and (user := mail.relay_user(run)):

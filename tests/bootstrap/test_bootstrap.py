@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.bootstrap import account, policies, steps
+from tasks.bootstrap import account, policies, s3_endpoint, steps
 from tasks.bucket import create
 from tasks.bucket.create import NotBootstrapped
 from tasks.cloud.assumed_role import RoleRefused
@@ -19,7 +19,7 @@ from tasks.commands.bootstrap import BootstrapCommand, BootstrapUnconfirmed
 from tasks.console.console import Console
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure import zone
-from tasks.settings import Ci, Spending
+from tasks.settings import Ci, S3Gateway, Spending
 from tests.cloud.embedded.conftest import REGION, Server
 from tests.clouds import QuietCloud, run_in
 from tests.conftest import ROOT
@@ -205,3 +205,187 @@ def test_a_role_s_policies_name_the_bucket_and_its_account_and_fit(run, role):
             assert all(run.bucket in each for each in statement["Resource"])
     as_iam_counts = [json.dumps(each, separators=(",", ":")) for each in found.policies.values()]
     assert sum(map(len, as_iam_counts)) <= 10_240  # IAM's limit for the inline policies of a role
+
+
+# --- the S3 endpoint ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listing(run):
+    """An account that has everything else, and whose settings ask for the endpoint: egress of testing is listed."""
+    bootstrap(run, yes=True)
+    run.console.stream.truncate(0)
+    run.cloud.calls.clear()
+    return with_endpoint(run)
+
+
+def with_endpoint(run, *buckets):
+    wanted = S3Gateway(enabled=True, buckets=buckets)
+    return dataclasses.replace(run, pipeline=dataclasses.replace(run.pipeline, s3_endpoint=wanted))
+
+
+def networks(run):
+    """The default network, and another one with its subnet."""
+    ec2 = run.cloud.client("ec2")
+    default = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    other = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=other, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    run.cloud.calls.clear()
+    return default, other, subnet
+
+
+def there(run):
+    """The endpoints that are there, by their networks."""
+    found = run.cloud.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    return {each["VpcId"]: each for each in found}
+
+
+def settings_of(run, name, text):
+    path = run.root / "environments" / f"{name}.yml"
+    path.write_text(f"{path.read_text()}{text}")
+
+
+def subnet_of_testing(run, subnet):
+    path = run.root / "environments" / "testing.yml"
+    path.write_text(path.read_text().replace("  instances: 1\n", f"  subnets: [{subnet}]\n"))
+
+
+@pytest.mark.promise("the-s3-endpoint-is-asked-for")
+def test_without_the_setting_or_without_listed_egress_there_is_no_endpoint(listing):
+    assert len(words(listing)) == 1
+    plain = dataclasses.replace(listing.pipeline, s3_endpoint=S3Gateway(buckets=("media",)))
+    assert words(dataclasses.replace(listing, pipeline=plain)) == []
+    path = listing.root / "environments" / "testing.yml"
+    path.write_text(path.read_text().replace("egress: listed", "egress: open"))
+    assert words(listing) == []
+
+
+@pytest.mark.promise(
+    "bootstrap-shows-and-asks", "bootstrap-twice-changes-nothing", "the-s3-endpoint-lets-through"
+)
+def test_the_endpoint_is_shown_and_made_once_for_all_route_tables(listing):
+    default, *_ = networks(listing)
+    ec2 = listing.cloud.client("ec2")
+    own = ec2.create_route_table(VpcId=default)["RouteTable"]["RouteTableId"]
+    listing.cloud.calls.clear()
+    said = f"make S3 endpoint of {default}: everything there reaches {listing.bucket}, no other bucket of the region"
+    assert words(listing) == [said]
+    with pytest.raises(BootstrapUnconfirmed):
+        bootstrap(listing)
+    assert (listing.cloud.calls, there(listing)) == ([], {})
+    bootstrap(listing, yes=True)
+    assert f"would {said}\n" in listing.console.stream.getvalue()
+    made = there(listing)[default]
+    assert (made["VpcEndpointType"], made["ServiceName"]) == ("Gateway", "com.amazonaws.eu-central-1.s3")
+    assert {"Key": "project", "Value": "shop"} in made["Tags"]
+    (statement,) = json.loads(made["PolicyDocument"])["Statement"]
+    arn = f"arn:aws:s3:::{listing.bucket}"
+    assert statement["Resource"] == [arn, f"{arn}/*"]
+    assert statement["Condition"] == {"StringEquals": {"aws:ResourceAccount": "123456789012"}}
+    tables = {each["RouteTableId"] for each in route_tables(listing, default)}
+    assert set(made["RouteTableIds"]) == tables > {own}
+    listing.cloud.calls.clear()
+    bootstrap(listing)
+    assert listing.cloud.calls == []
+
+
+def route_tables(run, network):
+    filters = [{"Name": "vpc-id", "Values": [network]}]
+    return run.cloud.client("ec2").describe_route_tables(Filters=filters)["RouteTables"]
+
+
+@pytest.mark.promise("bootstrap-twice-changes-nothing")
+def test_what_somebody_changes_of_the_endpoint_is_named_and_made_again(listing):
+    bootstrap(listing, yes=True)
+    ec2, ((network, made),) = listing.cloud.client("ec2"), there(listing).items()
+    alone = f"{listing.bucket}, no other bucket of the region"
+    ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpointId"]])
+    assert words(listing) == [f"make S3 endpoint of {network}: everything there reaches {alone}"]
+    bootstrap(listing, yes=True)
+    id = there(listing)[network]["VpcEndpointId"]
+    rule = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}
+    anybody = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    ec2.modify_vpc_endpoint(VpcEndpointId=id, PolicyDocument=anybody)
+    assert words(listing) == [f"change what the S3 endpoint of {network} lets through: {alone}"]
+    table = ec2.create_route_table(VpcId=network)["RouteTable"]["RouteTableId"]
+    assert words(listing)[1:] == [f"let {table} of {network} lead to its S3 endpoint"]
+    bootstrap(listing, yes=True)
+    assert (words(listing), there(listing)[network]["VpcEndpointId"]) == ([], id)
+
+
+@pytest.mark.promise("an-endpoint-of-others-is-left-alone")
+def test_an_endpoint_of_somebody_else_is_named_and_not_touched(listing):
+    default, other, subnet = networks(listing)
+    ec2, service = listing.cloud.client("ec2"), "com.amazonaws.eu-central-1.s3"
+    tables = [each["RouteTableId"] for each in route_tables(listing, default)]
+    ec2.create_vpc_endpoint(
+        VpcId=default, ServiceName=service, VpcEndpointType="Gateway", RouteTableIds=tables
+    )
+    theirs = there(listing)
+    listing.cloud.calls.clear()
+    for options in {"yes": True}, {"cloudformation": True}:
+        with pytest.raises(s3_endpoint.S3EndpointForeign) as refused:
+            bootstrap(listing, **options)
+        assert f"{default}, where the machines of testing are" in refused.value.text
+        assert theirs[default]["VpcEndpointId"] in refused.value.text
+    assert (listing.cloud.calls, there(listing)) == ([], theirs)
+    subnet_of_testing(listing, subnet)
+    bootstrap(listing, yes=True)
+    assert set(there(listing)) == {default, other}
+    assert there(listing)[default] == theirs[default]
+
+
+@pytest.mark.promise("the-s3-endpoint-lets-through")
+def test_the_endpoint_is_in_the_networks_of_listed_egress_and_lets_the_project_s_buckets_through(listing):
+    default, other, subnet = networks(listing)
+    ec2 = listing.cloud.client("ec2")
+    interface = {"ServiceName": "com.amazonaws.eu-central-1.s3", "VpcEndpointType": "Interface"}
+    ec2.create_vpc_endpoint(VpcId=other, SubnetIds=[subnet], **interface)  # that is no gateway
+    subnet_of_testing(listing, subnet)
+    settings_of(listing, "staging", "egress: listed\n")
+    settings_of(listing, "production", "bucket: shop-live\n")
+    copy = "stages: [infrastructure, server, release]\ntakes_from: elsewhere\negress: listed\n"
+    (listing.root / "environments" / "copy.yml").write_text(copy)
+    away = "account: '210987654321'\nrole: shop\nstages: [infrastructure, tarball]\n"
+    (listing.root / "environments" / "elsewhere.yml").write_text(away)
+    found = account.wanted(with_endpoint(listing, "media")).s3_endpoints
+    assert {each.network for each in found} == {default, other}
+    ours = {listing.bucket, "shop-live"}
+    for each in found:
+        said = {statement["Sid"]: statement for statement in each.policy["Statement"]}
+        assert {arn.rpartition(":")[2].partition("/")[0] for arn in said["Own"]["Resource"]} == ours
+        others = ["media", "shop-210987654321-eu-central-1"]
+        assert said["Others"]["Resource"] == [
+            f"arn:aws:s3:::{name}{keys}" for name in others for keys in ("", "/*")
+        ]
+        assert "Condition" not in said["Others"]
+
+
+@pytest.mark.promise("the-template-says-the-same")
+def test_the_template_has_the_endpoint(listing):
+    bootstrap(listing, cloudformation=True)
+    assert listing.cloud.calls == []
+    made = json.loads(listing.console.stream.getvalue().lstrip("\0"))["Resources"]
+    (wanted,) = account.wanted(listing).s3_endpoints
+    (told,) = [each["Properties"] for each in made.values() if each["Type"] == "AWS::EC2::VPCEndpoint"]
+    assert all(name.isalnum() for name in made)
+    assert (told["VpcId"], told["PolicyDocument"]) == (wanted.network, wanted.policy)
+    assert (told["ServiceName"], told["VpcEndpointType"]) == (wanted.service, "Gateway")
+    assert (told["RouteTableIds"], told["Tags"]) == (
+        [*wanted.route_tables],
+        account.tags(account.wanted(listing)),
+    )
+
+
+def test_a_region_without_a_default_network_and_no_other_in_the_settings(listing):
+    class Without:
+        def describe_vpcs(self, Filters):  # noqa: N803
+            return {"Vpcs": []}
+
+    listing.cloud._clients["ec2"] = Without()
+    with pytest.raises(s3_endpoint.DefaultNetworkMissing) as refused:
+        account.wanted(listing)
+    assert (
+        "eu-central-1 has no default network (VPC), and environments/testing.yml names no"
+        in refused.value.text
+    )

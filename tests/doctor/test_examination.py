@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks import teardown
+from tasks.bootstrap import s3_endpoint, steps
 from tasks.bucket import create
 from tasks.cloud.aws import CredentialsMissing
 from tasks.cloud.caller import Caller
@@ -20,6 +21,7 @@ from tasks.infrastructure import find, zone
 from tasks.infrastructure import stage as infrastructure
 from tasks.infrastructure.apply import LaunchRefused
 from tasks.refusal import Refusal
+from tasks.settings import S3Gateway
 from tasks.tarball import signature
 from tests.cloud.embedded.conftest import Home, Server
 from tests.clouds import QuietCloud, run_in, with_search_engine
@@ -211,6 +213,30 @@ def test_subnets_of_the_settings_need_no_default_one_and_each_that_is_not_there_
     assert list(found) == ["subnet"]
     assert "no subnet subnet-1, subnet-2 in eu-central-1" in found["subnet"].sentence
     assert found["subnet"].remedy == "aws ec2 describe-subnets --region eu-central-1"
+
+
+@pytest.mark.promise("doctor-looks-at-the-s3-endpoint")
+def test_an_s3_endpoint_that_is_missing_or_other_than_wanted_or_somebody_else_s(run):
+    wanted, ec2 = with_settings(run, s3_endpoint=S3Gateway(enabled=True)), run.cloud.client("ec2")
+    found = missing(wanted)
+    assert list(found) == ["S3 endpoint"]
+    assert "has yet to make S3 endpoint of vpc-" in found["S3 endpoint"].sentence
+    assert found["S3 endpoint"].remedy == "doit bootstrap"
+    opened = dataclasses.replace(wanted, environment=dataclasses.replace(run.environment, egress="open"))
+    assert missing(opened) == {}
+    (endpoint,) = s3_endpoint.wanted(wanted)
+    for step in steps.endpoint(endpoint, ec2):
+        step.do()
+    (made,) = s3_endpoint.found(ec2, endpoint.network, endpoint.service)
+    try:
+        assert missing(wanted) == {}
+        table = ec2.create_route_table(VpcId=endpoint.network)["RouteTable"]["RouteTableId"]
+        assert f"let {table} of" in missing(wanted)["S3 endpoint"].sentence
+        ec2.delete_route_table(RouteTableId=table)
+        ec2.delete_tags(Resources=[made["VpcEndpointId"]], Tags=[{"Key": "project"}])
+        assert "an S3 endpoint of somebody else" in missing(wanted)["S3 endpoint"].sentence
+    finally:
+        ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpointId"]])
 
 
 @pytest.mark.promise("doctor-names-what-is-missing")

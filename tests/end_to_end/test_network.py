@@ -14,12 +14,14 @@ import subprocess
 import pytest
 
 from tasks import network
+from tasks.bootstrap import s3_endpoint, steps
 from tasks.cloud.embedded import home
 from tasks.hosts import ssh
 from tasks.infrastructure import stage as infrastructure
 from tasks.placement import ALIKE
 from tasks.refusal import Refusal
 from tasks.server import stage as server
+from tasks.settings import S3Gateway
 from tests.conftest import ROOT, until
 from tests.end_to_end.outside import LATE, LISTED, MAILS, WAYS, outside
 from tests.rules import rendering
@@ -63,6 +65,15 @@ for each in pathlib.Path("/var/mail/caught/new").iterdir():
     mail = email.message_from_bytes(each.read_bytes())
     if mail["Subject"].startswith("mail-"):
         print(mail["Delivered-To"])
+"""
+PUTS = """
+import json, subprocess
+try:
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    curl = ["curl", "--noproxy", "*", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    print(json.dumps([subprocess.run([*curl, *each], capture_output=True, text=True).stdout for each in WAYS]))
+finally:
+    subprocess.run(["nft", "-f", "/etc/nftables.conf"], check=True)
 """
 BOOT = "print(open('/proc/sys/kernel/random/boot_id').read(), open('/proc/1/stat').read().split()[21])"
 ROUTE = "import subprocess; print(subprocess.check_output(['ip', 'route'], text=True))"
@@ -178,6 +189,43 @@ def test_nothing_gets_out_of_a_testing_host_but_to_what_is_listed(site, tmp_path
         assert beyond.reached([*WAYS, *MAILS, LISTED], rules=True) == ["listed"]
     found = ssh.python(site.host, "release", CAUGHT)
     assert sorted(found.split()) == sorted(2 * [str(to) for _, _, _, to, _ in MAILS])
+
+
+@pytest.mark.promise("root-reaches-no-other-bucket")
+def test_root_without_the_rules_puts_nothing_into_a_bucket_of_somebody_else(site, gateway):
+    run = site.run
+    ec2, s3, iam = (run.cloud.client(service) for service in ("ec2", "s3", "iam"))
+    s3.create_bucket(Bucket="theirs", CreateBucketConfiguration={"LocationConstraint": run.pipeline.region})
+    iam.create_user(UserName="thief")
+    all_of_it = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [all_of_it]})
+    iam.put_user_policy(UserName="thief", PolicyName="all", PolicyDocument=document)
+    key = iam.create_access_key(UserName="thief")["AccessKey"]
+    s3.put_object(Bucket=run.bucket, Key="fetched", Body=b"x")
+    url = run.cloud.presigned_url(run.bucket, "fetched", 60)
+
+    def answers():
+        asked = [
+            ["--upload-file", "/etc/hostname", f"http://{gateway}:{run.cloud.bucket_port}/{name}/put"]
+            for name in (run.bucket, "theirs")
+        ]
+        keys = ("--user", f"{key['AccessKeyId']}:{key['SecretAccessKey']}")
+        signed = ("--aws-sigv4", f"aws:amz:{run.pipeline.region}:s3", *keys)
+        digest = ("--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD")
+        ways = [*([*signed, *digest, *each] for each in asked), [url]]
+        return json.loads(ssh.python(site.host, "release", PUTS.replace("WAYS", repr(ways))))
+
+    assert answers() == ["200", "200", "200"]
+    settings = dataclasses.replace(run.pipeline, s3_endpoint=S3Gateway(enabled=True))
+    (wanted,) = s3_endpoint.wanted(dataclasses.replace(run, pipeline=settings))
+    for step in steps.endpoint(wanted, ec2):
+        step.do()
+    (made,) = s3_endpoint.found(ec2, wanted.network, wanted.service)
+    try:
+        assert answers() == ["200", "403", "200"]
+    finally:
+        ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpointId"]])
+        s3.delete_objects(Bucket=run.bucket, Delete={"Objects": [{"Key": "put"}, {"Key": "fetched"}]})
 
 
 @pytest.mark.long(
