@@ -240,6 +240,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     # services
     (SETTING, SESSIONS, "{{ server_services.redis.sessions.bind }}", "0.0.0.0"),
     (SETTING, CACHES, "bind {{ server_services.redis.cache.bind }}\n", ""),
+    (SETTING, SESSIONS, "stop-writes-on-bgsave-error no\n", ""),
     (SETTING, SESSIONS, "databases 16\n", "databases 16\nprotected-mode no\n"),
     (SETTING, SESSIONS, "volatile-ttl", "noeviction"),
     (SETTING, SESSIONS, 'CONFIG ""', 'CONFIG "configure"'),

@@ -369,6 +369,7 @@ WANTED: dict[str, dict[str, str]] = {
         "maxmemory": r"\d+[a-z]*",
         "maxmemory-policy": "volatile-ttl",
         "save": r"60 1",
+        "stop-writes-on-bgsave-error": "no",
         "rename-command": r'[A-Z]+ ""',
         "dir": "/var/lib/redis",
     },
