@@ -428,6 +428,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (UNIT, WORKER, "ConditionPathExists=!{{", "ConditionPathExists={{"),
     (UNIT, WORKER, "Restart=always", "Restart=on-failure"),
     (UNIT, WORKER, "PartOf=workers.target\n", ""),
+    (UNIT, WORKER, '"workers.target", ', ""),
+    (UNIT, "roles/workers/files/workers_again.service", "--job-mode=fail ", ""),
     (UNIT, RELEASED, "KillSignal=SIGQUIT\n", ""),
     (UNIT, RELEASED, "KillMode=mixed\n", ""),
     (UNIT, RELEASED, "NotifyAccess=exec\n", ""),

@@ -418,6 +418,47 @@ def test_a_consumer_works_and_comes_back_after_a_run_that_was_stopped(site, tmp_
     works("mug-dusk", 23.45)
 
 
+LASTS = """
+import pathlib, subprocess, time
+def run(*words):
+    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout.strip()
+def state():
+    return run("systemctl", "is-active", "worker-product_action_attribute.update@1")
+own = pathlib.Path("/etc/systemd/system/worker-product_action_attribute.update@.service.d/lasts.conf")
+begun, closed = pathlib.Path("/tmp/lasts"), pathlib.Path("/srv/shop/current/var/.maintenance.flag")
+own.parent.mkdir()
+try:
+    for seconds, bound in (5, 30), (3600, 2):
+        shell = f'trap "sleep {seconds}; exit 0" TERM; touch {begun}; while :; do sleep 0.1; done'
+        own.write_text(f"[Service]\\nKillMode=mixed\\nTimeoutStopSec={bound}\\nExecStart=\\nExecStart=/bin/sh -c '{shell}'\\n")
+        run("systemctl", "daemon-reload")
+        run("systemctl", "restart", "workers.target")
+        while not begun.exists():
+            time.sleep(0.1)
+        closed.touch()
+        at, stops = time.monotonic(), subprocess.Popen(["systemctl", "stop", "workers.target"])
+        while state() != "deactivating" and stops.poll() is None:
+            time.sleep(0.1)
+        run("systemctl", "start", "workers_again")  # as the timer does each minute
+        print(stops.wait(), state(), time.monotonic() - at >= min(seconds, bound))
+        closed.unlink()
+        begun.unlink()
+finally:
+    closed.unlink(missing_ok=True)
+    own.unlink()
+    own.parent.rmdir()
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "workers.target")
+"""
+"""A worker takes that long to end, and has that long before it is killed."""
+
+
+@pytest.mark.promise("workers-are-awaited")
+def test_who_stops_the_workers_waits_until_the_last_one_has_ended(site):
+    """Nobody starts them again meanwhile, and one that does not end is killed."""
+    assert shell.python(site.host, "release", LASTS).splitlines() == ["0 inactive True", "0 failed True"]
+
+
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")
 def test_a_command_that_cannot_start_does_not_count_as_work_that_is_due(go_live, current):
     before = current()

@@ -1177,6 +1177,7 @@ UNITS = {
         "UMask": "0002",
         "WorkingDirectory": "/srv/shop/current",
         "PartOf": "workers.target",
+        "After": "workers.target network.target mariadb.service",  # who stops it waits for the workers
         "Restart": "always",
         "StartLimitIntervalSec": "0",
         "TimeoutStopSec": "30",
@@ -1202,7 +1203,7 @@ UNITS = {
     },
     "roles/workers/files/workers_again.service": {
         "Type": "oneshot",
-        "ExecStart": "/usr/bin/systemctl start workers.target",
+        "ExecStart": "-/usr/bin/systemctl --job-mode=fail start workers.target",
     },
     "roles/workers/files/workers_again.timer": {"OnCalendar": "minutely", "WantedBy": "timers.target"},
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
