@@ -458,6 +458,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SETTING, "roles/mariadb/templates/tuning.cnf.j2", "log_bin_trust_function_creators = 1\n", ""),
     (UNIT, "roles/base/templates/swapfile.service.j2", "ConditionVirtualization=!container\n", ""),
     (UNIT, "roles/base/files/outdated.service", "-r a", "-r l"),
+    (UNIT, "roles/base/files/outdated.service", "reload-or-restart", "restart"),
+    (SETTING, "roles/base/templates/needrestart.conf.j2", "qr(^php@)} = 0;", "qr(^php@)} = 1;"),
     (CHECKED, TASKS.format("base"), "chronyd -p -f /etc/chrony/new;", "true;"),
     (CHECKED, TASKS.format("base"), "perl -c %s", "true %s"),
     (SETTING, SSHD, "PermitRootLogin no", "PermitRootLogin prohibit-password"),

@@ -397,7 +397,10 @@ WANTED: dict[str, dict[str, str]] = {
         "slow_query_log_file": "'/var/log/mysql/slow.log'",  # Debian rotates what is there
     },
     "roles/base/templates/chrony.conf.j2": {"port": "0", "cmdport": "0", "makestep": "1 3"},
-    "roles/base/templates/needrestart.conf.j2": {"$nrconf{restart}": "'l';"},
+    "roles/base/templates/needrestart.conf.j2": {
+        "$nrconf{restart}": "'l';",
+        "$nrconf{override_rc}->{qr(^php@)}": "0;",
+    },
     "roles/php/templates/php-fpm.conf.j2": {
         "user": "web",  # no command's: it can neither signal nor read one
         "group": "web",
@@ -1213,6 +1216,7 @@ UNITS = {
     "roles/base/files/outdated.service": {
         "Type": "oneshot",
         "ExecStart": "/usr/sbin/needrestart -l -r a",
+        "ExecStartPost": '/bin/sh -c \'! needrestart -b -l | grep -q "SVC: php@" || systemctl try-reload-or-restart "php@*.service"\'',
     },
     "roles/base/templates/outdated.timer.j2": {
         "OnCalendar": "*-*-* 04:30:00",
