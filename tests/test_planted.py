@@ -455,6 +455,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SETTING, SSHD, "@openssh.com\n", "@openssh.com,curve25519-sha256\n"),
     (SETTING, "roles/base/templates/needrestart.conf.j2", "'l'", "'a'"),
     (SETTING, "roles/base/templates/chrony.conf.j2", "port 0\n", "port 123\n"),
+    (SETTING, "roles/mariadb/templates/tuning.cnf.j2", "max_allowed_packet = 1073741824\n", ""),
     (SETTING, "roles/mariadb/templates/tuning.cnf.j2", "log_bin_trust_function_creators = 1\n", ""),
     (UNIT, "roles/base/templates/swapfile.service.j2", "ConditionVirtualization=!container\n", ""),
     (UNIT, "roles/base/files/outdated.service", "-r a", "-r l"),

@@ -415,7 +415,7 @@ END;;
 """Rows with line ends and what looks like the end of a row; a computed column; no rows; no key; code that looks like rows; users that another server lacks."""
 
 
-@pytest.mark.promise("a-broken-backup-is-refused")
+@pytest.mark.promise("a-broken-backup-is-refused", "a-copy-has-rows-of-any-length")
 def test_rows_are_counted_in_the_copy_and_again_in_a_copy_of_what_was_restored(machine, passable, tmp_path):
     made = program()
     machine.settings |= {"database": "shop", "trial": str(passable / "trial")}
@@ -426,6 +426,10 @@ def test_rows_are_counted_in_the_copy_and_again_in_a_copy_of_what_was_restored(m
         r"mariadb-dump\{\{.+?\}\} (--single.+?) \\\n *(--skip.+?) --databases", template, re.S
     ).groups()
     with made.empty_server(settings) as server:
+        (tmp_path / "odd.sql").write_text(f"-- max_allowed_packet {1 << 20}\n-- {'x' * (1 << 20)}\n")
+        words = f"it has a row of {(1 << 20) + 4} bytes, and that server takes {1 << 20}: set its max_allowed_packet to "
+        with pytest.raises(made.Refused, match=words):
+            made.load(server, tmp_path / "odd.sql")
         (tmp_path / "odd.sql").write_text(ODD)
         made.load(server, tmp_path / "odd.sql")
         dump = ["mariadb-dump", "--no-defaults", *server, *" ".join(options).split(), "--databases", "shop"]

@@ -394,6 +394,7 @@ WANTED: dict[str, dict[str, str]] = {
         "binlog_expire_logs_seconds": "259200",
         "log_bin_trust_function_creators": "1",  # else who may not everything makes no trigger
         "slow_query_log": "1",
+        "max_allowed_packet": "1073741824",  # as for who copies it, and for a trial
         "slow_query_log_file": "'/var/log/mysql/slow.log'",  # Debian rotates what is there
     },
     "roles/base/templates/chrony.conf.j2": {"port": "0", "cmdport": "0", "makestep": "1 3"},

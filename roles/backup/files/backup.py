@@ -63,6 +63,8 @@ DEFINER = re.compile(
     rb"(?:CREATE (?:OR REPLACE )?|CREATE\*/ |/\*!\d+ )*DEFINER=(`(?:[^`]|``)+`@`(?:[^`]|``)*`)"
 )
 """Whose rights a view, a trigger or a routine of a copy has; a row begins otherwise."""
+LIMIT, NAMES = re.compile(rb"-- max_allowed_packet (\d+)\n"), 65536
+"""The first line of a copy: bytes that its server takes in one statement, which may be one row; and those of the names in it."""
 TRIES = 3
 """How often files are backed up of which some went away meanwhile, and how often the bucket is asked for what it has lost."""
 LOST = re.compile(
@@ -490,8 +492,18 @@ def empty_server(settings):
 def load(server, dump):
     """Load a copy into an empty server. Raises Refused."""
     command = [*CHILD, "mariadb", "--no-defaults", "--max-allowed-packet=1G", *server]
+    users, longest = set(), 0
     with open(dump, "rb") as file:
-        users = {found[1].decode() for line in file if (found := DEFINER.match(line))}
+        takes = LIMIT.fullmatch(file.readline())
+        for line in file:
+            longest = max(longest, len(line))
+            if found := DEFINER.match(line):
+                users.add(found[1].decode())
+    if takes and longest + NAMES > int(takes[1]):
+        raise Refused(
+            f"the copy of the database cannot be loaded where it is from: it has a row of {longest} bytes, and that server "
+            f"takes {int(takes[1])}: set its max_allowed_packet to {longest + NAMES}, then back up again"
+        )
     # a view of another view is not made where that one's user is missing
     for each in sorted(users):
         run([*command, "--execute", f"CREATE USER IF NOT EXISTS {each}; GRANT ALL ON *.* TO {each}"])
