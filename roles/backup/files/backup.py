@@ -9,6 +9,7 @@ counted in the copy itself, so that they are those of its moment, and again in a
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
@@ -249,6 +250,10 @@ def chosen(found, when):
 def now(settings):
     """Back up the database and the files."""
     begun = time.monotonic()
+    if links := linked(settings, settings.shared):
+        raise Refused(
+            f"{links[0]} is a link, of which a backup has nothing but where it leads: make it a folder, and mount there what it leads to"
+        )
     forget_aside(settings)
     ready(settings)
     work = f"{settings.state}/dump"
@@ -309,15 +314,17 @@ def copied(settings, path):
 def restore(settings, when):
     """Bring a backup back. What was there is moved aside; until everything is fetched, nothing is touched."""
     begun = time.monotonic()
+    forget_fetched(settings)
     aside = f"{settings.aside}/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
     fetched = f"{aside}/fetched"
+    dump = f"{fetched}{settings.state}/dump/database.sql"
     try:
         meant = fetch(settings, when, fetched)
+        paths = [each for each in settings.paths if os.path.lexists(f"{fetched}{settings.shared}/{each}")]
+        room_elsewhere(settings, fetched, paths, os.path.getsize(dump) if os.path.exists(dump) else 0)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    dump = f"{fetched}{settings.state}/dump/database.sql"
-    paths = [each for each in settings.paths if os.path.lexists(f"{fetched}{settings.shared}/{each}")]
     with closed(settings, aside) as stays:
         if settings.copy and os.path.exists(dump):
             replaced(settings, dump, f"{aside}/database.sql.zst")
@@ -356,7 +363,8 @@ def trial(settings, when):
             dump = [*DUMP, *server, "--databases", settings.database] if settings.database else []
             told = measured(settings, shared, dump)
         whole = os.path.isdir(f"{work}/noted")
-        differ = list(differences(settings, f"{work}/noted", shared, told["tables"])) if whole else []
+        differ = [f"{each} is a link, and not what it leads to" for each in linked(settings, shared)]
+        differ += differences(settings, f"{work}/noted", shared, told["tables"]) if whole else []
     finally:
         shutil.rmtree(settings.trial, ignore_errors=True)
     if differ:
@@ -523,6 +531,29 @@ def room(settings, meant, folder):
         )
 
 
+def room_elsewhere(settings, fetched, paths, more):
+    """Raises Refused where a path has a disk of its own, and what comes has no place there, or what leaves none here beside `more`."""
+    leaves, free = more, shutil.disk_usage(fetched).free
+    for each in paths:
+        place = f"{settings.shared}/{each}"
+        if not os.path.lexists(place) or os.lstat(place).st_dev == os.stat(fetched).st_dev:
+            continue
+        comes, old = size(f"{fetched}{place}"), size(place)
+        leaves += old
+        if comes > shutil.disk_usage(place).free + old:
+            raise Refused(f"{each} needs {comes / 1e6:.0f} MB, and its disk has no room for that")
+        if leaves > free:
+            raise Refused(
+                f"what is in {each} until now is kept in {settings.aside}, which needs {leaves / 1e6:.0f} MB, "
+                f"and that disk has {free / 1e6:.0f} MB left"
+            )
+
+
+def size(path):
+    """Bytes that a folder or file takes."""
+    return int(run(["du", "--summarize", "--block-size=1", path]).stdout.split()[0])
+
+
 @contextlib.contextmanager
 def closed(settings, aside):
     """Visitors, jobs and workers wait while data is replaced; words about a site that stays closed, as somebody has closed it before.
@@ -586,15 +617,45 @@ def replaced(settings, dump, aside):
 
 def exchange(settings, new, place, aside):
     """Put a fetched folder or file in place, for commands and pages to write; what is there goes aside."""
-    run(["chown", "--recursive", "--no-dereference", f"{settings.user}:{settings.group}", new])
-    if not os.path.islink(new):
-        run(["chmod", "--recursive", "g+rwX", new])
-        run(["find", new, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"])
     os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
     if os.path.lexists(place):
-        os.rename(place, aside)
+        move(place, aside)
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    os.rename(new, place)
+    move(new, place)
+    run(["chown", "--recursive", "--no-dereference", f"{settings.user}:{settings.group}", place])
+    if not os.path.islink(place):
+        run(["chmod", "--recursive", "g+rwX", place])
+        run(["find", place, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"])
+
+
+def move(source, target):
+    """Move a folder or file, also to another disk; where a disk is mounted at one of both, what is in it."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        if os.path.islink(source) or not os.path.isdir(source):
+            run(["mv", "--no-target-directory", source, target])
+            return
+        os.makedirs(target, exist_ok=True)
+        shutil.copystat(source, target)
+        run(
+            [
+                "find",
+                source,
+                "-mindepth",
+                "1",
+                "-maxdepth",
+                "1",
+                "-exec",
+                "mv",
+                "--target-directory",
+                target,
+                "{}",
+                "+",
+            ]
+        )
 
 
 def forget_aside(settings):
@@ -605,6 +666,13 @@ def forget_aside(settings):
                 shutil.rmtree(each.path, ignore_errors=True)
 
 
+def forget_fetched(settings):
+    """Remove what a restore that was killed, or has failed, had fetched; what was there until then stays."""
+    with contextlib.suppress(FileNotFoundError):
+        for each in os.scandir(settings.aside):
+            shutil.rmtree(f"{each.path}/fetched", ignore_errors=True)
+
+
 def note_files(settings, path):
     """Write which files there are below each path, and when that was: name, size and time of the last change."""
     with open(path, "w") as file:
@@ -613,6 +681,11 @@ def note_files(settings, path):
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                 found = os.lstat(f"{settings.shared}/{name}")
                 file.write(json.dumps([name, found.st_size, found.st_mtime_ns]) + "\n")
+
+
+def linked(settings, shared):
+    """The paths that are links there."""
+    return [each for each in settings.paths if os.path.islink(f"{shared}/{each}")]
 
 
 def names(settings, shared):
