@@ -689,8 +689,10 @@ def linked(settings, shared):
 
 
 def names(settings, shared):
-    """The files below each path, as `shared` has them."""
+    """The files below each path that is no link, as `shared` has them."""
     for each in settings.paths:
+        if os.path.islink(f"{shared}/{each}"):
+            continue
         if os.path.isfile(f"{shared}/{each}"):
             yield each
         for folder, _, files in os.walk(f"{shared}/{each}"):
