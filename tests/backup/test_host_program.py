@@ -415,7 +415,7 @@ END;;
 """Rows with line ends and what looks like the end of a row; a computed column; no rows; no key; code that looks like rows; users that another server lacks."""
 
 
-@pytest.mark.promise("a-broken-backup-is-refused")
+@pytest.mark.promise("a-broken-backup-is-refused", "a-copy-has-rows-of-any-length")
 def test_rows_are_counted_in_the_copy_and_again_in_a_copy_of_what_was_restored(machine, passable, tmp_path):
     made = program()
     machine.settings |= {"database": "shop", "trial": str(passable / "trial")}
@@ -426,6 +426,10 @@ def test_rows_are_counted_in_the_copy_and_again_in_a_copy_of_what_was_restored(m
         r"mariadb-dump\{\{.+?\}\} (--single.+?) \\\n *(--skip.+?) --databases", template, re.S
     ).groups()
     with made.empty_server(settings) as server:
+        (tmp_path / "odd.sql").write_text(f"-- max_allowed_packet {1 << 20}\n-- {'x' * (1 << 20)}\n")
+        words = f"it has a row of {(1 << 20) + 4} bytes, and that server takes {1 << 20}: set its max_allowed_packet to "
+        with pytest.raises(made.Refused, match=words):
+            made.load(server, tmp_path / "odd.sql")
         (tmp_path / "odd.sql").write_text(ODD)
         made.load(server, tmp_path / "odd.sql")
         dump = ["mariadb-dump", "--no-defaults", *server, *" ".join(options).split(), "--databases", "shop"]
@@ -643,6 +647,99 @@ def test_a_full_disk_is_said_and_nothing_of_the_attempt_stays(machine):
         assert not (state / "dump").exists()
     finally:
         subprocess.run(["umount", state], check=True)
+
+
+@contextlib.contextmanager
+def mounted(place: Path, *options: str):
+    """A disk of its own at a folder."""
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", *options, place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize(
+    ("at", "options"),
+    [
+        ("media", ["-t", "tmpfs", "none"]),
+        ("media", ["--bind", "disk"]),
+        (".", ["-t", "tmpfs", "none"]),
+    ],
+)
+@pytest.mark.promise("a-restore-onto-another-disk")
+def test_files_on_a_disk_of_their_own_are_restored_and_what_was_there_is_kept(machine, at, options):
+    shared, disk = machine.folder / "shared", machine.folder / "disk"
+    disk.mkdir()
+    with mounted(shared / at, *(str(disk) if each == "disk" else each for each in options)):
+        media = shared / "media"
+        (media / "deep").mkdir(parents=True)
+        (media / "a.jpg").write_text("a")
+        (media / "deep" / "b.jpg").write_text("b")
+        machine.run("now")
+        (media / "a.jpg").write_text("changed")
+        (media / ".new").write_text("new")
+        shutil.rmtree(media / "deep")
+        machine.run("restore", "newest")
+        assert sorted(each.name for each in media.iterdir()) == ["a.jpg", "deep"]
+        assert ((media / "a.jpg").read_text(), (media / "deep" / "b.jpg").read_text()) == ("a", "b")
+        shared_by = [(each.group(), oct(each.stat().st_mode & 0o2070)) for each in (media, media / "a.jpg")]
+        assert shared_by == [("games", "0o2070"), ("games", "0o60")]
+        (aside,) = (machine.folder / "aside").iterdir()
+        assert {each.name: each.read_text() for each in (aside / "media").iterdir()} == {
+            "a.jpg": "changed",
+            ".new": "new",
+        }
+
+
+@pytest.mark.promise("a-restore-onto-another-disk")
+def test_a_disk_without_room_is_said_before_the_site_is_closed(machine):
+    media, aside = machine.folder / "shared" / "media", machine.folder / "aside"
+    (media / "large").write_bytes(os.urandom(3 << 20))
+    machine.run("now")
+    with mounted(media, "-t", "tmpfs", "-o", "size=2m", "none"):
+        machine.database.write_text("present")
+        assert machine.refused("restore", "newest") == "media needs 3 MB, and its disk has no room for that"
+    with mounted(media, "-t", "tmpfs", "none"), mounted(aside, "-t", "tmpfs", "-o", "size=8m", "none"):
+        (media / "present").write_bytes(os.urandom(6 << 20))
+        said = machine.refused("restore", "newest")
+        assert said.startswith(
+            f"what is in media until now is kept in {aside}, which needs 6 MB, and that disk has 5 MB"
+        )
+    assert (machine.database.read_text(), list(aside.iterdir())) == ("present", [])
+    assert not (machine.folder / "current" / "var" / "closed").exists()
+
+
+def as_a_link(settings):
+    shutil.rmtree(f"{settings.shared}/media")
+    Path(f"{settings.shared}/media").symlink_to("/")
+
+
+@pytest.mark.promise("a-link-is-no-backup")
+def test_a_path_that_is_a_link_is_not_backed_up_and_one_that_was_proves_nothing(run, machine):
+    media = machine.folder / "shared" / "media"
+    machine.run("now")
+    planted(machine, as_a_link)
+    assert machine.refused("try", "newest").endswith(
+        " is not what was backed up: media is a link, and not what it leads to"
+    )
+    assert machine.refused("now").startswith(
+        "media is a link, of which a backup has nothing but where it leads"
+    )
+    assert len(keys(run, "snapshots/")) == 2
+    media.unlink()
+    media.mkdir()
+    machine.run("now")
+
+
+def test_what_a_killed_restore_had_fetched_goes_before_the_next_one_asks_for_room(machine):
+    machine.run("now")
+    for name in ("killed/fetched/srv", "failed/fetched", "failed/media"):
+        (machine.folder / "aside" / name).mkdir(parents=True)
+    machine.run("restore", "newest")
+    assert list((machine.folder / "aside").glob("*/fetched")) == []
+    assert (machine.folder / "aside" / "failed" / "media").exists()
 
 
 FOUND = [

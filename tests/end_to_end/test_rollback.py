@@ -25,7 +25,7 @@ from tasks.release import stage as release
 from tasks.server import stage as server
 from tasks.tarball import stored
 from tests.clouds import secrets_of
-from tests.conftest import commit, until
+from tests.conftest import ROOT, commit, until
 from tests.end_to_end.crowd import statuses
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
@@ -416,6 +416,83 @@ def test_a_consumer_works_and_comes_back_after_a_run_that_was_stopped(site, tmp_
     site.ssh(f"rm {closed} && systemctl is-active workers_again.timer", tmp=tmp_path)
     site.ssh("systemctl start workers_again", tmp=tmp_path)  # as the timer does each minute
     works("mug-dusk", 23.45)
+
+
+LASTS = """
+import pathlib, subprocess, time
+def run(*words):
+    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout.strip()
+def state():
+    return run("systemctl", "is-active", "worker-product_action_attribute.update@1")
+own = pathlib.Path("/etc/systemd/system/worker-product_action_attribute.update@.service.d/lasts.conf")
+begun, closed = pathlib.Path("/tmp/lasts"), pathlib.Path("/srv/shop/current/var/.maintenance.flag")
+own.parent.mkdir()
+try:
+    for seconds, bound in (5, 30), (3600, 2):
+        shell = f'trap "sleep {seconds}; exit 0" TERM; touch {begun}; while :; do sleep 0.1; done'
+        own.write_text(f"[Service]\\nKillMode=mixed\\nTimeoutStopSec={bound}\\nExecStart=\\nExecStart=/bin/sh -c '{shell}'\\n")
+        run("systemctl", "daemon-reload")
+        run("systemctl", "restart", "workers.target")
+        while not begun.exists():
+            time.sleep(0.1)
+        closed.touch()
+        at, stops = time.monotonic(), subprocess.Popen(["systemctl", "stop", "workers.target"])
+        while state() != "deactivating" and stops.poll() is None:
+            time.sleep(0.1)
+        run("systemctl", "start", "workers_again")  # as the timer does each minute
+        print(stops.wait(), state(), time.monotonic() - at >= min(seconds, bound))
+        closed.unlink()
+        begun.unlink()
+finally:
+    closed.unlink(missing_ok=True)
+    own.unlink()
+    own.parent.rmdir()
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "workers.target")
+"""
+"""A worker takes that long to end, and has that long before it is killed."""
+
+
+@pytest.mark.promise("workers-are-awaited")
+def test_who_stops_the_workers_waits_until_the_last_one_has_ended(site):
+    """Nobody starts them again meanwhile, and one that does not end is killed."""
+    assert shell.python(site.host, "release", LASTS).splitlines() == ["0 inactive True", "0 failed True"]
+
+
+UPDATED = """
+import os, pathlib, re, shutil, subprocess
+def run(*words):
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+live = f"php@{{pathlib.Path('/srv/shop/current').resolve().name}}.service"
+def mapped():
+    process = run("systemctl", "show", "--property=MainPID", "--value", live)
+    return re.search(r"/\\S+/libxml2\\S+( .deleted.)?", pathlib.Path(f"/proc/{{process}}/maps").read_text())[0]
+def told():
+    print(mapped().endswith("(deleted)"), run("systemctl", "show", "--property=InvocationID", live))
+own = pathlib.Path("/run/systemd/system/outdated.service")
+library = os.path.realpath(mapped().removesuffix(" (deleted)"))
+shutil.copy2(library, library + ".new")
+os.replace(library + ".new", library)
+told()
+own.parent.mkdir(exist_ok=True)
+own.write_text({unit!r})
+try:
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "outdated")
+finally:
+    own.unlink()
+    run("systemctl", "daemon-reload")
+told()
+"""
+"""A library that PHP-FPM uses is replaced, and `server.base.reboot_at` comes."""
+
+
+@pytest.mark.promise("new-libraries-of-php-stop-nobody")
+def test_after_an_update_php_fpm_goes_over_to_the_new_libraries_without_a_restart(site):
+    unit = (ROOT / "roles" / "base" / "files" / "outdated.service").read_text()
+    before, after = shell.python(site.host, "server", UPDATED.format(unit=unit)).splitlines()
+    assert before.startswith("True ")
+    assert after == before.replace("True", "False"), "a restart is another invocation"
 
 
 @pytest.mark.promise("a-command-that-cannot-start-is-no-answer")

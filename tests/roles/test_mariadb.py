@@ -116,3 +116,51 @@ def test_a_configuration_that_the_server_would_not_start_with_is_found_before(se
             check.replace("%s", str(server.folder / name)), shell=True, capture_output=True
         )
         assert (asked.returncode == 0) is right, asked
+
+
+LARGE = """CREATE DATABASE shop; USE shop; CREATE TABLE large (id INT PRIMARY KEY, raw LONGBLOB);
+INSERT INTO large VALUES (1, REPEAT('x', 12 << 20)), (2, REPEAT(CHAR(0xff), 30 << 20));
+CREATE PROCEDURE shop.p() SELECT 1;"""
+
+
+@pytest.mark.promise("a-copy-has-rows-of-any-length")
+def test_a_copy_with_large_rows_is_loaded_or_refused_before_anything_is_dropped(server, tmp_path):
+    """Twice as long as their bytes, and longer than what clients and servers take that nobody has told."""
+    told = {
+        "__database_server": f" --no-defaults --user=root --socket={server.folder}/s",
+        "__database_definer": "",
+    }
+    program = configuration.template(
+        ROOT, "roles/database/templates/database_copy.j2", database_name="shop", **told
+    )
+    (tmp_path / "database_copy").write_text(program)
+
+    def copy(*words):
+        command = ["bash", tmp_path / "database_copy", *words]
+        done = subprocess.run(command, capture_output=True)
+        return done.returncode, done.stdout, done.stderr.decode()
+
+    def rows():
+        return server("SELECT SUM(CRC32(raw)), COUNT(*) FROM shop.large").stdout
+
+    assert server(LARGE).stderr == ""
+    before = rows()
+    for how, name in (("take", "copy.sql.zst"), ("dump", "copy.sql")):
+        code, taken, said = copy(how)
+        assert (code, said) == (0, "")
+        (tmp_path / name).write_bytes(taken)
+        server("DROP DATABASE shop")
+        server("CREATE DATABASE shop")
+        assert copy("restore", tmp_path / name, tmp_path / "aside")[0] == 0
+        assert rows() == before
+    row, limit = (60 << 20) + len("(2,0x),"), 16 << 20
+    server(f"SET GLOBAL max_allowed_packet = {limit}")
+    for name in ("copy.sql.zst", "copy.sql"):
+        words = f"has a row of {row} bytes, and the database server takes {limit}: set its max_allowed_packet to {row + 65536} first\n"
+        code, _, said = copy("restore", tmp_path / name, tmp_path / "none")
+        assert (code, said) == (1, f"{tmp_path / name} {words}")
+        cut = tmp_path / f"cut-{name}"
+        cut.write_bytes((tmp_path / name).read_bytes()[:-9])
+        code, _, said = copy("restore", cut, tmp_path / "none")
+        assert (code, said != "") == (1, True)
+    assert (rows(), (tmp_path / "none").exists()) == (before, False)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-import pytest
 import yaml
 
 from tests.conftest import ROOT
@@ -18,19 +15,12 @@ def command(task):
     return task["ansible.builtin.command"]["argv"]
 
 
-@pytest.fixture
-def self_shutdown():
-    """The host's program."""
-    path = ROOT / "roles" / "self_shutdown" / "files" / "self_shutdown.py"
-    specification = importlib.util.spec_from_file_location("self_shutdown", path)
-    made = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(made)
-    return made
-
-
 def test_a_provisioning_looks_for_a_mark_that_is_left_and_then_makes_its_own():
     looks, marks = tasks("provisioning_started")
-    assert command(marks) == ["touch", looks["ansible.builtin.stat"]["path"]]
+    mark = looks["ansible.builtin.stat"]["path"]
+    assert command(marks) == ["touch", mark]
+    asks = (ROOT / "roles" / "self_shutdown" / "files" / "self_shutdown.py").read_text()
+    assert f'PROVISIONING, LONGEST = "{mark}"' in asks
     (play,) = yaml.safe_load((ROOT / "playbooks" / "server.yml").read_text())
     assert play["roles"][0] == {"role": "provisioning_started"}, "before anything is changed"
     told = play["vars"]["server_interrupted"]
@@ -48,22 +38,3 @@ def test_the_mark_goes_last_once_all_services_have_their_configuration():
     assert before[0]["notify"] == "The last provisioning was interrupted"
     assert before[0]["when"] == "provisioning_finished_interrupted"
     assert before[0]["changed_when"] is True
-
-
-def test_while_there_is_a_mark_an_expired_host_does_not_shut_down(
-    self_shutdown, tmp_path, monkeypatch, capsys
-):
-    mark = command(tasks("provisioning_started")[-1])[-1]
-    assert mark in self_shutdown.BUSY
-    ended = []
-    monkeypatch.setattr(self_shutdown.subprocess, "run", lambda argv, check: ended.append(argv))
-    monkeypatch.setattr(self_shutdown, "reason", lambda *_: "idle for 2 hours")
-    here = tmp_path / "provisioning"
-    monkeypatch.setattr(self_shutdown, "BUSY", (str(here),))
-    here.touch()
-    self_shutdown.main("14", "2", "/srv/shop/current")
-    assert (ended, capsys.readouterr().out) == ([], "")
-    here.unlink()
-    self_shutdown.main("14", "2", "/srv/shop/current")
-    assert ended == [["systemctl", "poweroff"]]
-    assert capsys.readouterr().out == "shuts down: idle for 2 hours\n"

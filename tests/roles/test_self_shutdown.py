@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.process import bounds
+
 ROLE = Path(__file__).parents[2] / "roles" / "self_shutdown"
 NOW = 1_800_000_000.0
 DAY, HOUR = 86400, 3600
@@ -23,6 +25,7 @@ def self_shutdown(tmp_path, monkeypatch):
     specification.loader.exec_module(made)
     for name, value in {
         "KEEP": str(tmp_path / "keep-until"),
+        "PROVISIONING": str(tmp_path / "provisioning"),
         "LOGS": (str(tmp_path / "access.log"),),
         "started": lambda: 0.0,
     }.items():
@@ -85,17 +88,19 @@ def test_a_host_with_a_login_is_not_idle(self_shutdown, tmp_path, monkeypatch):
     assert self_shutdown.reason(NOW, 0, 1, at(tmp_path / "current", 0)) == ""
 
 
-@pytest.mark.parametrize("busy", [True, False])
+@pytest.mark.parametrize(
+    ("since", "ends"), [(None, True), (0, False), (bounds.PLAY + 60, False), (6 * HOUR, True)]
+)
 @pytest.mark.promise("no-host-ends-during-provisioning")
-def test_a_host_does_not_end_while_it_is_provisioned(self_shutdown, tmp_path, monkeypatch, busy):
-    note, off = tmp_path / "provisioning", tmp_path / "off"
+def test_a_host_does_not_end_while_it_is_provisioned(self_shutdown, tmp_path, monkeypatch, since, ends):
+    """As long as that may take; what a killed one has left keeps no host for ever."""
+    off, mark = tmp_path / "off", Path(self_shutdown.PROVISIONING)
     (tmp_path / "systemctl").write_text(f"#!/bin/sh\necho $1 > {off}\n")
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    (begun,) = self_shutdown.BUSY
-    assert f"path: {begun}\n" in (ROLE.parent / "provisioning_started" / "tasks" / "main.yml").read_text()
-    monkeypatch.setattr(self_shutdown, "BUSY", (str(note),))
-    if busy:
-        note.touch()
+    monkeypatch.setattr(self_shutdown.time, "time", lambda: NOW)
+    if since is not None:
+        mark.touch()
+        os.utime(mark, (NOW - since, NOW - since))
     self_shutdown.main("14", "0", at(tmp_path / "current", 1))
-    assert off.exists() is not busy
+    assert off.exists() is ends

@@ -136,7 +136,7 @@ def test_a_worker_s_command_reaches_it_word_for_word():
     assert r'ExecStart="php" "a b" "say \"%%d\"" "$$HOME\\"' in unit
     assert "ConditionPathExists=!/srv/shop/current/.closed" in unit
     assert "TimeoutStopSec=9" in unit
-    assert "After=network.target mariadb.service" in unit
+    assert "After=workers.target network.target mariadb.service" in unit
 
 
 def test_the_target_wants_every_process_of_every_worker():

@@ -369,6 +369,7 @@ WANTED: dict[str, dict[str, str]] = {
         "maxmemory": r"\d+[a-z]*",
         "maxmemory-policy": "volatile-ttl",
         "save": r"60 1",
+        "stop-writes-on-bgsave-error": "no",
         "rename-command": r'[A-Z]+ ""',
         "dir": "/var/lib/redis",
     },
@@ -393,10 +394,14 @@ WANTED: dict[str, dict[str, str]] = {
         "binlog_expire_logs_seconds": "259200",
         "log_bin_trust_function_creators": "1",  # else who may not everything makes no trigger
         "slow_query_log": "1",
+        "max_allowed_packet": "1073741824",  # as for who copies it, and for a trial
         "slow_query_log_file": "'/var/log/mysql/slow.log'",  # Debian rotates what is there
     },
     "roles/base/templates/chrony.conf.j2": {"port": "0", "cmdport": "0", "makestep": "1 3"},
-    "roles/base/templates/needrestart.conf.j2": {"$nrconf{restart}": "'l';"},
+    "roles/base/templates/needrestart.conf.j2": {
+        "$nrconf{restart}": "'l';",
+        "$nrconf{override_rc}->{qr(^php@)}": "0;",
+    },
     "roles/php/templates/php-fpm.conf.j2": {
         "user": "web",  # no command's: it can neither signal nor read one
         "group": "web",
@@ -1176,6 +1181,7 @@ UNITS = {
         "UMask": "0002",
         "WorkingDirectory": "/srv/shop/current",
         "PartOf": "workers.target",
+        "After": "workers.target network.target mariadb.service",  # who stops it waits for the workers
         "Restart": "always",
         "StartLimitIntervalSec": "0",
         "TimeoutStopSec": "30",
@@ -1201,7 +1207,7 @@ UNITS = {
     },
     "roles/workers/files/workers_again.service": {
         "Type": "oneshot",
-        "ExecStart": "/usr/bin/systemctl start workers.target",
+        "ExecStart": "-/usr/bin/systemctl --job-mode=fail start workers.target",
     },
     "roles/workers/files/workers_again.timer": {"OnCalendar": "minutely", "WantedBy": "timers.target"},
     "roles/self_shutdown/templates/self_shutdown.service.j2": {
@@ -1211,6 +1217,7 @@ UNITS = {
     "roles/base/files/outdated.service": {
         "Type": "oneshot",
         "ExecStart": "/usr/sbin/needrestart -l -r a",
+        "ExecStartPost": '/bin/sh -c \'! needrestart -b -l | grep -q "SVC: php@" || systemctl try-reload-or-restart "php@*.service"\'',
     },
     "roles/base/templates/outdated.timer.j2": {
         "OnCalendar": "*-*-* 04:30:00",

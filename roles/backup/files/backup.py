@@ -9,6 +9,7 @@ counted in the copy itself, so that they are those of its moment, and again in a
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
@@ -63,6 +64,8 @@ DEFINER = re.compile(
     rb"(?:CREATE (?:OR REPLACE )?|CREATE\*/ |/\*!\d+ )*DEFINER=(`(?:[^`]|``)+`@`(?:[^`]|``)*`)"
 )
 """Whose rights a view, a trigger or a routine of a copy has; a row begins otherwise."""
+LIMIT, NAMES = re.compile(rb"-- max_allowed_packet (\d+)\n"), 65536
+"""The first line of a copy: bytes that its server takes in one statement, which may be one row; and those of the names in it."""
 TRIES = 3
 """How often files are backed up of which some went away meanwhile, and how often the bucket is asked for what it has lost."""
 LOST = re.compile(
@@ -247,6 +250,10 @@ def chosen(found, when):
 def now(settings):
     """Back up the database and the files."""
     begun = time.monotonic()
+    if links := linked(settings, settings.shared):
+        raise Refused(
+            f"{links[0]} is a link, of which a backup has nothing but where it leads: make it a folder, and mount there what it leads to"
+        )
     forget_aside(settings)
     ready(settings)
     work = f"{settings.state}/dump"
@@ -307,15 +314,17 @@ def copied(settings, path):
 def restore(settings, when):
     """Bring a backup back. What was there is moved aside; until everything is fetched, nothing is touched."""
     begun = time.monotonic()
+    forget_fetched(settings)
     aside = f"{settings.aside}/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
     fetched = f"{aside}/fetched"
+    dump = f"{fetched}{settings.state}/dump/database.sql"
     try:
         meant = fetch(settings, when, fetched)
+        paths = [each for each in settings.paths if os.path.lexists(f"{fetched}{settings.shared}/{each}")]
+        room_elsewhere(settings, fetched, paths, os.path.getsize(dump) if os.path.exists(dump) else 0)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    dump = f"{fetched}{settings.state}/dump/database.sql"
-    paths = [each for each in settings.paths if os.path.lexists(f"{fetched}{settings.shared}/{each}")]
     with closed(settings, aside) as stays:
         if settings.copy and os.path.exists(dump):
             replaced(settings, dump, f"{aside}/database.sql.zst")
@@ -354,7 +363,8 @@ def trial(settings, when):
             dump = [*DUMP, *server, "--databases", settings.database] if settings.database else []
             told = measured(settings, shared, dump)
         whole = os.path.isdir(f"{work}/noted")
-        differ = list(differences(settings, f"{work}/noted", shared, told["tables"])) if whole else []
+        differ = [f"{each} is a link, and not what it leads to" for each in linked(settings, shared)]
+        differ += differences(settings, f"{work}/noted", shared, told["tables"]) if whole else []
     finally:
         shutil.rmtree(settings.trial, ignore_errors=True)
     if differ:
@@ -490,8 +500,18 @@ def empty_server(settings):
 def load(server, dump):
     """Load a copy into an empty server. Raises Refused."""
     command = [*CHILD, "mariadb", "--no-defaults", "--max-allowed-packet=1G", *server]
+    users, longest = set(), 0
     with open(dump, "rb") as file:
-        users = {found[1].decode() for line in file if (found := DEFINER.match(line))}
+        takes = LIMIT.fullmatch(file.readline())
+        for line in file:
+            longest = max(longest, len(line))
+            if found := DEFINER.match(line):
+                users.add(found[1].decode())
+    if takes and longest + NAMES > int(takes[1]):
+        raise Refused(
+            f"the copy of the database cannot be loaded where it is from: it has a row of {longest} bytes, and that server "
+            f"takes {int(takes[1])}: set its max_allowed_packet to {longest + NAMES}, then back up again"
+        )
     # a view of another view is not made where that one's user is missing
     for each in sorted(users):
         run([*command, "--execute", f"CREATE USER IF NOT EXISTS {each}; GRANT ALL ON *.* TO {each}"])
@@ -509,6 +529,29 @@ def room(settings, meant, folder):
         raise Refused(
             f"the backup needs {needed / 1e6:.0f} MB, and the disk of this host has {free / 1e6:.0f} MB left"
         )
+
+
+def room_elsewhere(settings, fetched, paths, more):
+    """Raises Refused where a path has a disk of its own, and what comes has no place there, or what leaves none here beside `more`."""
+    leaves, free = more, shutil.disk_usage(fetched).free
+    for each in paths:
+        place = f"{settings.shared}/{each}"
+        if not os.path.lexists(place) or os.lstat(place).st_dev == os.stat(fetched).st_dev:
+            continue
+        comes, old = size(f"{fetched}{place}"), size(place)
+        leaves += old
+        if comes > shutil.disk_usage(place).free + old:
+            raise Refused(f"{each} needs {comes / 1e6:.0f} MB, and its disk has no room for that")
+        if leaves > free:
+            raise Refused(
+                f"what is in {each} until now is kept in {settings.aside}, which needs {leaves / 1e6:.0f} MB, "
+                f"and that disk has {free / 1e6:.0f} MB left"
+            )
+
+
+def size(path):
+    """Bytes that a folder or file takes."""
+    return int(run(["du", "--summarize", "--block-size=1", path]).stdout.split()[0])
 
 
 @contextlib.contextmanager
@@ -574,15 +617,45 @@ def replaced(settings, dump, aside):
 
 def exchange(settings, new, place, aside):
     """Put a fetched folder or file in place, for commands and pages to write; what is there goes aside."""
-    run(["chown", "--recursive", "--no-dereference", f"{settings.user}:{settings.group}", new])
-    if not os.path.islink(new):
-        run(["chmod", "--recursive", "g+rwX", new])
-        run(["find", new, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"])
     os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
     if os.path.lexists(place):
-        os.rename(place, aside)
+        move(place, aside)
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    os.rename(new, place)
+    move(new, place)
+    run(["chown", "--recursive", "--no-dereference", f"{settings.user}:{settings.group}", place])
+    if not os.path.islink(place):
+        run(["chmod", "--recursive", "g+rwX", place])
+        run(["find", place, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"])
+
+
+def move(source, target):
+    """Move a folder or file, also to another disk; where a disk is mounted at one of both, what is in it."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        if os.path.islink(source) or not os.path.isdir(source):
+            run(["mv", "--no-target-directory", source, target])
+            return
+        os.makedirs(target, exist_ok=True)
+        shutil.copystat(source, target)
+        run(
+            [
+                "find",
+                source,
+                "-mindepth",
+                "1",
+                "-maxdepth",
+                "1",
+                "-exec",
+                "mv",
+                "--target-directory",
+                target,
+                "{}",
+                "+",
+            ]
+        )
 
 
 def forget_aside(settings):
@@ -591,6 +664,13 @@ def forget_aside(settings):
         for each in os.scandir(settings.aside):
             if time.time() - each.stat().st_mtime > settings.aside_days * 86400:
                 shutil.rmtree(each.path, ignore_errors=True)
+
+
+def forget_fetched(settings):
+    """Remove what a restore that was killed, or has failed, had fetched; what was there until then stays."""
+    with contextlib.suppress(FileNotFoundError):
+        for each in os.scandir(settings.aside):
+            shutil.rmtree(f"{each.path}/fetched", ignore_errors=True)
 
 
 def note_files(settings, path):
@@ -603,9 +683,16 @@ def note_files(settings, path):
                 file.write(json.dumps([name, found.st_size, found.st_mtime_ns]) + "\n")
 
 
+def linked(settings, shared):
+    """The paths that are links there."""
+    return [each for each in settings.paths if os.path.islink(f"{shared}/{each}")]
+
+
 def names(settings, shared):
-    """The files below each path, as `shared` has them."""
+    """The files below each path that is no link, as `shared` has them."""
     for each in settings.paths:
+        if os.path.islink(f"{shared}/{each}"):
+            continue
         if os.path.isfile(f"{shared}/{each}"):
             yield each
         for folder, _, files in os.walk(f"{shared}/{each}"):

@@ -11,7 +11,9 @@ import sys
 import time
 
 KEEP = "/var/lib/self_shutdown/keep-until"
-BUSY = ("/var/lib/provisioning",)
+HOUR = 3600
+# is there while the machine is provisioned, which the pipeline ends after four hours; older than five, it is left from a killed one
+PROVISIONING, LONGEST = "/var/lib/provisioning", 5 * HOUR
 # is beside the link during a release; older than an hour, it is left from a killed one
 UNFINISHED = "unfinished.json"
 LOGS = ("/var/log/nginx/access.log", "/var/log/wtmp", "/var/log/lastlog")
@@ -44,12 +46,13 @@ def started():
 def reason(now, days, idle_hours, link):
     """Why this machine may shut down; empty if it may not."""
     released = changed(link) or changed(__file__)
-    if now < max(kept_until(), changed(os.path.join(os.path.dirname(link), UNFINISHED)) + 3600):
+    releasing = changed(os.path.join(os.path.dirname(link), UNFINISHED)) + HOUR
+    if now < max(kept_until(), releasing, changed(PROVISIONING) + LONGEST):
         return ""
     if days and now >= released + days * 86400:
         return f"{days} days have passed since the last release"
     used = max([released, started(), *map(changed, LOGS)])
-    if idle_hours and now >= used + idle_hours * 3600 and not glob.glob("/dev/pts/[0-9]*"):
+    if idle_hours and now >= used + idle_hours * HOUR and not glob.glob("/dev/pts/[0-9]*"):
         return f"idle for {idle_hours} hours"
     return ""
 
@@ -57,7 +60,7 @@ def reason(now, days, idle_hours, link):
 def main(days, idle_hours, link):
     """Check once."""
     why = reason(time.time(), int(days), int(idle_hours), link)
-    if why and not any(map(os.path.exists, BUSY)):
+    if why:
         print(f"shuts down: {why}", flush=True)
         subprocess.run(["systemctl", "poweroff"], check=True)
 
