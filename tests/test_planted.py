@@ -355,6 +355,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (OWNED, TASKS.format("certificates"), '"0600"', '"0640"'),
     (SHOWN, TASKS.format("certificates"), "  no_log: true\n", ""),
     (CHECKED, TASKS.format("certificates"), '= "$(openssl x509 -in "$1" -noout -pubkey)"', '= x'),
+    (CHECKED, TASKS.format("certificates"), ' && test "$key" =', '; test "$key" ='),
     (READ, TASKS.format("certificates"), "  notify: Give nginx the certificate\n", ""),
     (MADE_UP, TASKS.format("mariadb"), "| default(false)", "| default(true)"),
     (WEB, NGINX, "        return 404;\n", "        root /var/www;\n"),

@@ -441,7 +441,7 @@ CHECKED = {
     r"^/etc/redis/": r"redis-server %s --taken yes .*\| grep --quiet taken\"$",
     r"^/etc/postfix/.*\.cf$": r"^\{\{ __mail_validate \}\} sh %s (main|master)\.cf$",
     r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
-    r"^/etc/ssl/.*\.pem$": r'test "\$\(openssl pkey [^)]*\)" = "\$\(openssl x509 [^)]*\)"',
+    r"^/etc/ssl/.*\.pem$": r'key=\$\(openssl pkey [^)]*\) && test "\$key" = "\$\(openssl x509 [^)]*\)"',
 }
 """Programs that check a file before it is put in place, by the file's path."""
 
