@@ -602,6 +602,7 @@ EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
     ([BOOT], "roles/*/tasks/*.yml", r" *enabled: true\n", ""),
     ([MADE_UP], "roles/*/tasks/*.yml", r"  when: server_interrupted.*\n", ""),
     ([MADE_UP], "roles/*/tasks/*.yml", r"(?<=default\(false\)\n)  notify: .*\n", ""),
+    ([MADE_UP], "roles/[bms]*/handlers/main.yml", r"(?<=- name: Stop the )(?!workers)(.*\n)  listen: .*\n", r"\1"),
     ([MADE_UP], "roles/*/handlers/main.yml", r"'\w+' in server_roles", "true"),
     ([WHEN, FAILED], "roles/release/tasks/*.yml", r"(?m)^ *when: .*\n", ""),
     ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "*"),

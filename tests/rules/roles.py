@@ -542,6 +542,13 @@ def an_interruption_is_made_up_for(root: Path) -> list[Finding]:
         if each.section == "handlers" and INTERRUPTED in _topics(each)
         if f"'{each.role}' in server_roles" not in str(each.said.get("when"))
     ]
+    # a unit whose file is gone runs on; one that was only not started again is started by its task
+    found += [
+        f"{each}: is not made up for"
+        for each in everything
+        if each.section == "handlers" and "'stop'" in str(each.arguments.get("argv"))
+        if INTERRUPTED not in _topics(each)
+    ]
     return found
 
 
