@@ -105,6 +105,16 @@ def test_a_job_that_waits_while_data_is_replaced_is_left_out(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("role", "template", "variable"),
+    [("certificates", "site.pem.j2", "certificates_site"), ("nginx", "visitors.j2", "nginx_visitor")],
+)
+def test_a_file_that_is_one_value_has_its_bytes_and_no_more(role, template, variable):
+    """Whether a host has a certificate is told by the digest of the file."""
+    for value in ("", "a {{ b }}\n\n", "a"):
+        assert render(role, template, **{variable: value}) == value
+
+
 def test_all_shared_logs_are_rotated_by_one_entry():
     entry = render(
         "shared",

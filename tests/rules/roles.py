@@ -263,6 +263,15 @@ def _shown(root: Path, task: Task, known: set[str]) -> Iterator[str]:
         yield f"{inside} is in a file that does not say whose it is"
 
 
+def what_is_written_is_in_the_ledger(root: Path) -> list[Finding]:
+    """The events of a task with `no_log` name no file: `diff: false` hides what a template holds."""
+    return [
+        f"{task}: no ledger knows what it writes"
+        for task in tasks(root)
+        if task.module not in COMMANDS | READS and task.said.get("no_log")
+    ]
+
+
 OWNERS = {
     "/etc/nginx/visitors": "www-data",  # which reads it with each request
     # the application reads its configuration, and writes no word into it
@@ -678,6 +687,7 @@ def _ends_in_failure(root: Path, path: Path, rescue: Any) -> bool:
 
 RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     secret_values_are_not_shown,
+    what_is_written_is_in_the_ledger,
     files_state_owner_and_mode,
     commands_take_values_as_they_are,
     the_application_s_commands_run_as_its_user,

@@ -66,7 +66,7 @@ def test_the_certificate_is_one_for_every_name_and_is_kept(made, tmp_path):
 def test_what_is_no_certificate_with_its_key_is_not_put_in_place(made, tmp_path):
     """By what the role says that checks the file."""
     (task,) = yaml.safe_load((ROOT / "roles" / "certificates" / "tasks" / "main.yml").read_text())
-    checked = task["ansible.builtin.copy"]["validate"]
+    checked = task["ansible.builtin.template"]["validate"]
     _, site = made
     key, certificate = KEY.search(site)[0], KEY.sub("", site)
     (other,) = KEY.findall(ensured(Parameters()))
