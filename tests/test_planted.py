@@ -34,6 +34,7 @@ USER, CHECKED = (
     roles.a_configuration_is_checked_before_it_is_in_place,
 )
 READ, BOOT = roles.a_changed_file_is_read_again, roles.a_service_starts_at_boot
+GOES = roles.what_is_wanted_no_more_goes
 LEDGER = roles.what_is_written_is_in_the_ledger
 MADE_UP = roles.an_interruption_is_made_up_for
 ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failure_is_not_passed_over
@@ -105,6 +106,12 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SHOWN, SPECS.format("release"), "        no_log: true\n", ""),
     # what hides a file from the log hides it from the ledger
     (LEDGER, TASKS.format("database"), "  when: not server_services.mariadb.sql.here\n", "  when: not server_services.mariadb.sql.here\n  no_log: true\n"),
+    # what is wanted no more
+    (GOES, TASKS.format("proxy"), "loop: [/etc/apt/apt.conf.d/95proxy, ", "loop: ["),
+    (GOES, TASKS.format("proxy"), 'content: ""\n        dest: /etc/environment\n', 'content: ""\n        dest: /etc/other\n'),
+    (GOES, TASKS.format("firewall"), "path: /etc/cloud/cloud.cfg.d/95_egress.cfg", "path: /etc/cloud/cloud.cfg.d/other.cfg"),
+    (GOES, TASKS.format("mail"), "    - /etc/caught_mail.json\n", ""),
+    (GOES, TASKS.format("backup"), "backup_repository | length == 0", "backup_repository | length > 0"),
     # files: owner, group, mode
     (OWNED, TASKS.format("cron"), 'mode: "0644"', 'mode: "0666"'),
     (OWNED, TASKS.format("base"), 'mode: "0644"', "mode: 0644"),
@@ -654,6 +661,7 @@ def findings(root: Path, path: str, text: str, rules: list[Callable[[Path], list
     "passwords-are-no-arguments",
     "secret-tasks-log-nothing",
     "secret-files-are-in-the-ledger",
+    "what-is-wanted-no-more-goes",
     "a-signed-address-is-not-shown",
     "every-file-has-an-owner",
 )

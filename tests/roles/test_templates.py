@@ -138,12 +138,14 @@ def test_a_worker_s_command_reaches_it_word_for_word():
         __workers_unit={"name": "queue", "command": ["php", "a b", 'say "%d"', "$HOME\\"]},
         workers_unless=".closed",
         workers_stop_seconds=9,
+        proxy_variables={"http_proxy": "http://127.0.0.1:3128"},
         application_after=["mariadb.service"],
         application_name="shop",
         application_user="shop",
         application_path="/srv/shop",
     ).splitlines()
     assert r'ExecStart="php" "a b" "say \"%%d\"" "$$HOME\\"' in unit
+    assert 'Environment="http_proxy=http://127.0.0.1:3128"' in unit, "a change of it restarts the worker"
     assert "ConditionPathExists=!/srv/shop/current/.closed" in unit
     assert "TimeoutStopSec=9" in unit
     assert "After=network.target mariadb.service" in unit
