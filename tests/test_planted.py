@@ -34,6 +34,8 @@ USER, CHECKED = (
     roles.a_configuration_is_checked_before_it_is_in_place,
 )
 READ, BOOT = roles.a_changed_file_is_read_again, roles.a_service_starts_at_boot
+GOES = roles.what_is_wanted_no_more_goes
+LEDGER = roles.what_is_written_is_in_the_ledger
 MADE_UP = roles.an_interruption_is_made_up_for
 ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failure_is_not_passed_over
 ORDER, WHEN = release.phases_come_in_their_order, release.conditions_hold_when_they_should
@@ -102,6 +104,14 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SHOWN, SPECS.format("database"), "        no_log: true\n", ""),
     (SHOWN, SPECS.format("shared"), "        required: true\n        no_log: true\n", "        required: true\n"),
     (SHOWN, SPECS.format("release"), "        no_log: true\n", ""),
+    # what hides a file from the log hides it from the ledger
+    (LEDGER, TASKS.format("database"), "  when: not server_services.mariadb.sql.here\n", "  when: not server_services.mariadb.sql.here\n  no_log: true\n"),
+    # what is wanted no more
+    (GOES, TASKS.format("proxy"), "loop: [/etc/apt/apt.conf.d/95proxy, ", "loop: ["),
+    (GOES, TASKS.format("proxy"), 'content: ""\n        dest: /etc/environment\n', 'content: ""\n        dest: /etc/other\n'),
+    (GOES, TASKS.format("firewall"), "path: /etc/cloud/cloud.cfg.d/95_egress.cfg", "path: /etc/cloud/cloud.cfg.d/other.cfg"),
+    (GOES, TASKS.format("mail"), "    - /etc/caught_mail.json\n", ""),
+    (GOES, TASKS.format("backup"), "backup_repository | length == 0", "backup_repository | length > 0"),
     # files: owner, group, mode
     (OWNED, TASKS.format("cron"), 'mode: "0644"', 'mode: "0666"'),
     (OWNED, TASKS.format("base"), 'mode: "0644"', "mode: 0644"),
@@ -313,7 +323,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (WEB, NGINX, "    auth_basic $realm;\n", ""),
     (WEB, NGINX, "\"~^1 {{ each.requests }}\"", "\"~{{ each.requests }}\""),
     (WEB, NGINX, "    limit_req_status 429;\n", ""),
-    (SHOWN, TASKS.format("nginx"), "  diff: false\n  no_log: true # nginx reads it with each request\n", ""),
+    (SHOWN, TASKS.format("nginx"), "  diff: false # nginx reads it with each request\n", ""),
     (SHOWN, TASKS.format("nginx"), 'mode: "0400"', 'mode: "0444"'),
     (WEB, STATIC, "    listen {{ server_services.nginx.https.port }} ssl http2;\n", ""),
     (WEB, NGINX, "    set_real_ip_from {{ network }};\n", "    set_real_ip_from 0.0.0.0/0;\n"),
@@ -354,8 +364,9 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (FIREWALL, META.format("mail"), "port: 25, ", "port: 25, open_to: [http_from], "),
     (UNIT, "roles/mail/templates/caught_mail.service.j2", "User={{ __mail_user }}\n", ""),
     (OWNED, TASKS.format("certificates"), '"0600"', '"0640"'),
-    (SHOWN, TASKS.format("certificates"), "  no_log: true\n", ""),
+    (SHOWN, TASKS.format("certificates"), "  diff: false\n", ""),
     (CHECKED, TASKS.format("certificates"), '= "$(openssl x509 -in "$1" -noout -pubkey)"', '= x'),
+    (CHECKED, TASKS.format("certificates"), ' && test "$key" =', '; test "$key" ='),
     (READ, TASKS.format("certificates"), "  notify: Give nginx the certificate\n", ""),
     (MADE_UP, TASKS.format("mariadb"), "| default(false)", "| default(true)"),
     (WEB, NGINX, "        return 404;\n", "        root /var/www;\n"),
@@ -597,6 +608,7 @@ EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
     # rules; files; a pattern, and what is in its place: at each place of its own
     ([SHOWN], "roles/*/tasks/*.yml", r" *no_log: true.*\n", ""),
     ([SHOWN], "roles/*/meta/argument_specs.yml", r" *no_log: true\n", ""),
+    ([LEDGER], "roles/*/tasks/*.yml", r"(?m)^( *)diff: false", r"\1no_log: true"),
     ([OWNED], "roles/*/tasks/*.yml", r"(?m)^( *)mode: .*\n", ""),
     ([OWNED], "roles/*/tasks/*.yml", r'mode: "0[0-7]{3}"', 'mode: "0666"'),
     ([OWNED], "roles/*/tasks/*.yml", r'mode: "(0[0-7]{3})"', r"mode: \1"),
@@ -607,6 +619,7 @@ EVERYWHERE: list[tuple[list[Callable[[Path], list[str]]], str, str, str]] = [
     ([BOOT], "roles/*/tasks/*.yml", r" *enabled: true\n", ""),
     ([MADE_UP], "roles/*/tasks/*.yml", r"  when: server_interrupted.*\n", ""),
     ([MADE_UP], "roles/*/tasks/*.yml", r"(?<=default\(false\)\n)  notify: .*\n", ""),
+    ([MADE_UP], "roles/[bms]*/handlers/main.yml", r"(?<=- name: Stop the )(?!workers)(.*\n)  listen: .*\n", r"\1"),
     ([MADE_UP], "roles/*/handlers/main.yml", r"'\w+' in server_roles", "true"),
     ([WHEN, FAILED], "roles/release/tasks/*.yml", r"(?m)^ *when: .*\n", ""),
     ([BUCKET, MACHINE, NAME], "build/ci/iam/*.json", r"testing-\*", "*"),
@@ -653,6 +666,8 @@ def findings(root: Path, path: str, text: str, rules: list[Callable[[Path], list
     "handlers-run-after-a-failure",
     "passwords-are-no-arguments",
     "secret-tasks-log-nothing",
+    "secret-files-are-in-the-ledger",
+    "what-is-wanted-no-more-goes",
     "a-signed-address-is-not-shown",
     "every-file-has-an-owner",
 )

@@ -127,6 +127,7 @@ def listed(run: Run) -> list[Listed]:
     found |= {HOST_KEYS: _at(rotated, HOST_KEYS)} if hosts else {}
     brought = endpoints.brought(run)
     ways = {name: endpoints.way(each) for name, each in brought.items()}
+    halfway = unfinished(changed)
     days = run.environment.secrets.days
     oldest = run.clock.now() - datetime.timedelta(days=days)
     lines = [
@@ -137,7 +138,7 @@ def listed(run: Run) -> list[Listed]:
             way=ways.get(each.name, each.way),
             by=rotated.get(each.name, {}).get("by", ""),
             stale=bool(days and (at := found[each.name]) and at < oldest),
-            unfinished=any(name.startswith(f"{each.name}_") for name in secrets.ROTATING if name in changed),
+            unfinished=each.name in halfway,
         )
         for each in KNOWN
         if each.name in found
@@ -154,6 +155,12 @@ def listed(run: Run) -> list[Listed]:
         for name in sorted(changed.keys() - of_known)
     ]
     return [*lines, *others]
+
+
+def unfinished(kept: Collection[str]) -> list[str]:
+    """The secrets whose rotation was cut off, by the names of what is kept."""
+    begun = tuple(each for each in secrets.ROTATING if each in kept)
+    return [name for name in ROTATABLE if any(each.startswith(f"{name}_") for each in begun)]
 
 
 def _users(name: str, brought: Mapping[str, object]) -> str:

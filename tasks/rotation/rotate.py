@@ -7,6 +7,7 @@ that comes, hosts take both, and the next call goes on from there.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import endpoints, mail
 from tasks.backup import access, repository
 from tasks.bucket import lease
+from tasks.clock import stamped
 from tasks.graph.state import BucketState, Records
 from tasks.hosts.ssh import LoginRefused
 from tasks.infrastructure import apply, find, hosts, memory, secrets
@@ -22,7 +24,7 @@ from tasks.infrastructure.plan import CreateKey, DeleteKey, plan
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.release import history
 from tasks.release import stage as release
-from tasks.rotation.known import HOST_KEYS, KNOWN, ROTATABLE, ROTATED, SIGNING
+from tasks.rotation.known import HOST_KEYS, KNOWN, ROTATABLE, ROTATED, SIGNING, unfinished
 from tasks.server import certificates, renewal
 from tasks.server import stage as server
 from tasks.tarball import signature
@@ -43,6 +45,8 @@ PROVISIONED = (
 """Those that hosts are told by provisioning."""
 JOB_SECONDS = 300
 """Seconds that jobs of cron have to end, which have read the former password."""
+
+A_DAY = datetime.timedelta(days=1)
 
 
 class NotRotated(Refusal):
@@ -69,33 +73,49 @@ def rotate(run: Run, name: str) -> Iterator[str]:
 
 
 def rotate_all(run: Run) -> Iterator[str]:
-    """The same with all that can be; one that was cut off goes on where it was."""
+    """The same with all that can be; one that was cut off less than a day ago goes on where it was."""
     with lease.held(run, STAGE):
-        begun = memory.read(run.store, run.identity).get("rotating", {})
+        known = memory.read(run.store, run.identity)
+        begun = known.get("rotating", {})
+        if begun and not _goes_on(begun, run.clock.now()):
+            yield f"all: begun {begun.get('at', 'at a time that nobody knows')} and never finished, so they begin anew"
+            begun = {}
         if not begun:
-            begun = {"done": []}
+            # what was begun by itself ends first: it has the value that it began with
+            for name in unfinished(secrets.changed(run.cloud.client("ssm"), run.secrets_folder)):
+                yield from () if hindered(run, name) else _rotated(run, name)
+            begun = {"at": run.clock.stamp(), "done": []}
             memory.change(run.store, run.identity, lambda kept: {**kept, "rotating": begun})
         for name in ROTATABLE:
             if name in begun["done"]:
-                yield f"{name}: done before"
+                yield f"{name}: done before, {known['rotated'][name]['at']} by {known['rotated'][name]['by']}"
             elif why := hindered(run, name):
                 yield f"{name}: {why}"
             else:
-                yield from _rotated(run, name)
+                yield from _rotated(run, name, of_all=True)
         memory.change(
             run.store, run.identity, lambda kept: {k: v for k, v in kept.items() if k != "rotating"}
         )
 
 
-def _rotated(run: Run, name: str) -> Iterator[str]:
+def _goes_on(begun: Mapping[str, Any], now: datetime.datetime) -> bool:
+    """Whether what was begun is young enough to go on. Who has left since then may know what it made: an old one begins anew."""
+    try:
+        return now - stamped(begun["at"]) < A_DAY
+    except (KeyError, ValueError):
+        return False
+
+
+def _rotated(run: Run, name: str, *, of_all: bool = False) -> Iterator[str]:
     run.console.event(STAGE, f"rotates {name}")
     yield f"{name}: {WAYS[name](run)}"
 
     def noted(kept: dict[str, Any]) -> dict[str, Any]:
         rotated = {**kept.get("rotated", {}), name: {"at": run.clock.stamp(), "by": run.who}}
-        under_way = kept.get("rotating")
-        more = {"rotating": {"done": [*under_way["done"], name]}} if under_way else {}
-        return {**kept, "rotated": rotated, **more}
+        if not of_all:
+            return {**kept, "rotated": rotated}
+        begun = kept["rotating"]
+        return {**kept, "rotated": rotated, "rotating": {**begun, "done": [*begun["done"], name]}}
 
     memory.change(run.store, run.identity, noted)
 

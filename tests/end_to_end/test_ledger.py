@@ -313,7 +313,7 @@ def test_a_host_that_loses_a_role_is_as_one_that_never_had_it(site, ssh):
     assert [each.returncode for each in back] == [0, 0], back
 
 
-@pytest.mark.promise("ledger-is-for-root")
+@pytest.mark.promise("ledger-is-for-root", "secret-files-are-in-the-ledger")
 def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
     run, path = site.run, "/var/lib/release-pipeline/ledger/server.json"
     known = secrets_of(run)
@@ -321,7 +321,8 @@ def test_no_secret_is_in_a_ledger_and_only_root_reads_it(site, ssh):
         json.dumps(ledger.read(run.store, run.identity, site.host.name, "server").as_dict()),
         ssh(f"cat {path}"),
     ):
-        assert "file /etc/nginx/nginx.conf" in text
+        for path_of_role in ("/etc/nginx/nginx.conf", "/etc/nginx/visitors", "/etc/ssl/site.pem"):
+            assert f"file {path_of_role}" in text
         assert known.database_password not in text
         assert known.crypt_key not in text
     assert ssh(f"stat -c %a,%U {path}").strip() == "600,root"

@@ -22,7 +22,8 @@ from tasks.placement import ALIKE
 from tasks.refusal import Refusal
 from tasks.server import stage as server
 from tasks.settings import S3Gateway
-from tests.conftest import ROOT, until
+from tests.conftest import ROOT, commit, until
+from tests.end_to_end.conftest import replace
 from tests.end_to_end.outside import LATE, LISTED, MAILS, WAYS, outside
 from tests.rules import rendering
 
@@ -76,6 +77,26 @@ finally:
     subprocess.run(["nft", "-f", "/etc/nftables.conf"], check=True)
 """
 BOOT = "print(open('/proc/sys/kernel/random/boot_id').read(), open('/proc/1/stat').read().split()[21])"
+LED = """
+import glob, json, pathlib, subprocess
+def asked(*words):
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True).stdout.split()
+workers = [each for each in asked("show", "--value", "--property", "MainPID", "worker-*") if each != "0"]
+print(json.dumps({
+    "environment": pathlib.Path("/etc/environment").read_text(),
+    "files": glob.glob("/etc/apt/apt.conf.d/95proxy") + glob.glob("/etc/sudoers.d/environment")
+        + glob.glob("/etc/cloud/cloud.cfg.d/95_egress.cfg"),
+    "proxy": asked("is-active", "squid"),
+    "workers": [b"http_proxy=" in pathlib.Path(f"/proc/{each}/environ").read_bytes() for each in workers],
+    "timer": asked("is-active", "outdated.timer"),
+}))
+"""
+CUT_OFF = """
+import pathlib, subprocess
+subprocess.run(["systemd-run", "--on-calendar=daily", "--unit=outdated", "true"], check=True)
+pathlib.Path("/var/lib/provisioning").touch()
+"""
+"""As a provisioning leaves a host that was cut off between the removal of a timer and its stop."""
 ROUTE = "import subprocess; print(subprocess.check_output(['ip', 'route'], text=True))"
 
 
@@ -252,6 +273,40 @@ def test_nothing_gets_out_by_cron_or_after_a_reboot(site, tmp_path):
     until(answers)
     with outside(site.host, user, cloud, tmp_path) as beyond:
         assert beyond.reached([*WAYS, LISTED], rules=True) == ["listed"]
+
+
+@pytest.mark.long(
+    short="tests/roles/test_proxy_led.py::test_where_egress_is_open_again_nobody_is_led_to_the_proxy"
+)
+@pytest.mark.promise("open-leads-nobody-to-the-proxy", "all-listen-after-an-interruption")
+def test_a_host_goes_from_listed_to_open_and_back(site):
+    def led():
+        return json.loads(ssh.python(site.host, "release", LED))
+
+    before = led()
+    assert before["workers"]
+    assert all(before["workers"])
+    settings = site.root / "environments" / "testing.yml"
+    text = settings.read_text()
+    ssh.python(site.host, "release", CUT_OFF)
+    try:
+        replace(settings, {"egress: listed": "egress: open"})
+        commit(site.root, "egress is open")
+        opened = site.doit("server")
+        assert opened.returncode == 0, opened.stdout + opened.stderr
+        after = led()
+        assert (after["environment"], after["files"], after["proxy"]) == ("", [], ["inactive"])
+        assert after["workers"] == [False for _ in before["workers"]]
+        assert after["timer"] == ["inactive"]
+    finally:
+        settings.write_text(text)
+        commit(site.root, "egress is listed")
+        planned = site.doit("plan", "--diff")
+        back = site.doit("server")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "CNAME rpz-passthru" in planned.stdout
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert led() == {**before, "timer": after["timer"]}
 
 
 @pytest.mark.promise("only-declared-ways-out")

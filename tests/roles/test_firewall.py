@@ -22,6 +22,10 @@ ROLE = ROOT / "roles" / "firewall"
         ("192.0.2.7", [], False),
         ("2001:db8::7", ["192.0.2.0/24", "2001:db8::/32"], True),
         ("2001:db8::7", ["0.0.0.0/0"], False),
+        # through an agent of the host's own, as AWS Session Manager's
+        ("127.0.0.1", ["192.0.2.0/24"], True),
+        ("127.0.0.1", [], True),
+        ("::1", ["192.0.2.0/24"], True),
     ],
 )
 @pytest.mark.promise("the-firewall-locks-nobody-out")

@@ -105,6 +105,16 @@ def test_a_job_that_waits_while_data_is_replaced_is_left_out(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("role", "template", "variable"),
+    [("certificates", "site.pem.j2", "certificates_site"), ("nginx", "visitors.j2", "nginx_visitor")],
+)
+def test_a_file_that_is_one_value_has_its_bytes_and_no_more(role, template, variable):
+    """Whether a host has a certificate is told by the digest of the file."""
+    for value in ("", "a {{ b }}\n\n", "a"):
+        assert render(role, template, **{variable: value}) == value
+
+
 def test_all_shared_logs_are_rotated_by_one_entry():
     entry = render(
         "shared",
@@ -128,12 +138,14 @@ def test_a_worker_s_command_reaches_it_word_for_word():
         __workers_unit={"name": "queue", "command": ["php", "a b", 'say "%d"', "$HOME\\"]},
         workers_unless=".closed",
         workers_stop_seconds=9,
+        proxy_variables={"http_proxy": "http://127.0.0.1:3128"},
         application_after=["mariadb.service"],
         application_name="shop",
         application_user="shop",
         application_path="/srv/shop",
     ).splitlines()
     assert r'ExecStart="php" "a b" "say \"%%d\"" "$$HOME\\"' in unit
+    assert 'Environment="http_proxy=http://127.0.0.1:3128"' in unit, "a change of it restarts the worker"
     assert "ConditionPathExists=!/srv/shop/current/.closed" in unit
     assert "TimeoutStopSec=9" in unit
     assert "After=workers.target network.target mariadb.service" in unit

@@ -6,13 +6,14 @@ import itertools
 
 import pytest
 
-from tasks.infrastructure import hosts, secrets
+from tasks.infrastructure import hosts, memory, secrets
 from tasks.infrastructure.plan import key_mark
 from tasks.rotation import known as names
 from tasks.rotation import rotate
 from tasks.rotation.rotate import NotRotated
 from tasks.server import certificates
 from tests.clouds import Killed
+from tests.rotation.test_known import after as later
 
 pytestmark = pytest.mark.services
 
@@ -118,7 +119,7 @@ def test_all_are_rotated_and_one_that_was_cut_off_goes_on_where_it_was(run, host
     run.cloud.dies_at = None
     said = dict(line.split(": ", 1) for line in rotate.rotate_all(run))
     assert [*said] == [*names.ROTATABLE]
-    assert said["database_password"] == "done before"
+    assert said["database_password"].startswith("done before, 2")
     assert said["backup_password"] == said["backup_key"] == "it backs nothing up"
     assert said["signing_key"].startswith("pipeline.yml names no public_keys")
     after = kept(run)
@@ -132,6 +133,55 @@ def test_all_are_rotated_and_one_that_was_cut_off_goes_on_where_it_was(run, host
     assert after.crypt_key == before.crypt_key
     assert authority != certificates.root(run.cloud.client("ssm"), run.authority_folder) != ""
     assert "database_password: another one" in "".join(rotate.rotate_all(run)), "the next one begins anew"
+
+
+@pytest.mark.promise("an-old-rotation-begins-anew")
+def test_all_that_was_cut_off_a_day_ago_begins_anew_and_says_so(run, host):
+    run.cloud.dies_at = 20
+    with pytest.raises(Killed):
+        list(rotate.rotate_all(run))
+    run.cloud.dies_at = None
+    begun = memory.read(run.store, run.identity)["rotating"]
+    assert begun["done"][0] == "database_password"
+    before = kept(run).database_password
+    first, second, *_ = rotate.rotate_all(later(run, 1))
+    assert first == f"all: begun {begun['at']} and never finished, so they begin anew"
+    assert second.startswith("database_password: another one")
+    assert kept(run).database_password != before
+
+
+@pytest.mark.promise("an-old-rotation-begins-anew")
+def test_one_without_a_date_begins_anew(run, host):
+    memory.change(run.store, run.identity, lambda known: {**known, "rotating": {"done": ["mail_password"]}})
+    said = [*rotate.rotate_all(run)]
+    assert said[0].startswith("all: begun at a time that nobody knows")
+    assert not any("done before" in line for line in said)
+
+
+@pytest.mark.promise("an-old-rotation-begins-anew")
+def test_a_single_one_is_no_part_of_all(run, host):
+    run.cloud.dies_at = 20
+    with pytest.raises(Killed):
+        list(rotate.rotate_all(run))
+    run.cloud.dies_at = None
+    list(rotate.rotate(run, "mail_password"))
+    said = dict(line.split(": ", 1) for line in rotate.rotate_all(run))
+    assert said["database_password"].startswith("done before, 2")
+    assert said["mail_password"].startswith("another one")
+
+
+@pytest.mark.promise("an-old-rotation-begins-anew")
+def test_one_that_was_cut_off_by_itself_ends_before_all_begin(run, host):
+    """The value that it ends with is as old as its beginning."""
+    run.cloud.dies_at = 4
+    with pytest.raises(Killed):
+        list(rotate.rotate(run, "database_password"))
+    run.cloud.dies_at = None
+    begun = kept(run)
+    assert begun.database_password not in ("", begun.database_password_before)
+    said = [line.partition(":")[0] for line in rotate.rotate_all(run)]
+    assert said[:3] == ["database_password", "database_password", "backup_password"]
+    assert kept(run).database_password not in ("", begun.database_password, begun.database_password_before)
 
 
 NOT_ROTATED = {

@@ -52,6 +52,11 @@ class Task:
         return f"{self.path}: {self.name}"
 
     @property
+    def conditions(self) -> list[Any]:
+        """When it runs: by itself, and by the blocks around."""
+        return [*self.said.get("under", ()), *([self.said["when"]] if "when" in self.said else ())]
+
+    @property
     def text(self) -> str:
         """Everything that it says."""
         return str({**self.said})
@@ -106,6 +111,7 @@ def _of(said: Any, path: str, role: str, section: str, around: Mapping[str, Any]
         whole = {**around, **each}
         if "block" in each:
             outer = {name: whole[name] for name in inherited if name in whole}
+            outer["under"] = [*around.get("under", ()), *([each["when"]] if "when" in each else ())]
             for part in ("block", "rescue", "always"):
                 yield from _of(each.get(part, ()), path, role, section if part == "block" else part, outer)
             continue
@@ -261,6 +267,42 @@ def _shown(root: Path, task: Task, known: set[str]) -> Iterator[str]:
         yield f"{inside} is in a file that others may read"
     if inside and not {"owner", "group"} <= set(task.arguments):
         yield f"{inside} is in a file that does not say whose it is"
+
+
+KEPT = re.compile(
+    r"/s?bin/|^/etc/(squid|unbound)/|^/etc/systemd/system/(backup|outdated|self_shutdown)\.service$"
+)
+"""What nobody reads or runs whose service is stopped, or whose timer is removed."""
+
+
+def what_is_wanted_no_more_goes(root: Path) -> list[Finding]:
+    """What is written under a condition is removed or emptied under another: a task that is skipped keeps what it has written."""
+    everything = [task for task in tasks(root) if task.conditions]
+    return [
+        f"{task}: nothing removes {task.target} where it is not wanted any more"
+        for task in everything
+        if task.module in ("copy", "template") and not KEPT.search(task.target)
+        if not any(
+            each.role == task.role
+            and each.conditions != task.conditions
+            and task.target in (each.target, *_listed(each))
+            for each in everything
+        )
+    ]
+
+
+def _listed(task: Task) -> list[str]:
+    loop = task.said.get("loop")
+    return loop if isinstance(loop, list) else []
+
+
+def what_is_written_is_in_the_ledger(root: Path) -> list[Finding]:
+    """The events of a task with `no_log` name no file: `diff: false` hides what a template holds."""
+    return [
+        f"{task}: no ledger knows what it writes"
+        for task in tasks(root)
+        if task.module not in COMMANDS | READS and task.said.get("no_log")
+    ]
 
 
 OWNERS = {
@@ -441,7 +483,7 @@ CHECKED = {
     r"^/etc/redis/": r"redis-server %s --taken yes .*\| grep --quiet taken\"$",
     r"^/etc/postfix/.*\.cf$": r"^\{\{ __mail_validate \}\} sh %s (main|master)\.cf$",
     r"^/etc/mysql/": r"! mariadbd --defaults-file=%s --verbose --help .*\| grep ERROR\"$",
-    r"^/etc/ssl/.*\.pem$": r'test "\$\(openssl pkey [^)]*\)" = "\$\(openssl x509 [^)]*\)"',
+    r"^/etc/ssl/.*\.pem$": r'key=\$\(openssl pkey [^)]*\) && test "\$key" = "\$\(openssl x509 [^)]*\)"',
 }
 """Programs that check a file before it is put in place, by the file's path."""
 
@@ -541,6 +583,13 @@ def an_interruption_is_made_up_for(root: Path) -> list[Finding]:
         for each in everything
         if each.section == "handlers" and INTERRUPTED in _topics(each)
         if f"'{each.role}' in server_roles" not in str(each.said.get("when"))
+    ]
+    # a unit whose file is gone runs on; one that was only not started again is started by its task
+    found += [
+        f"{each}: is not made up for"
+        for each in everything
+        if each.section == "handlers" and "'stop'" in str(each.arguments.get("argv"))
+        if INTERRUPTED not in _topics(each)
     ]
     return found
 
@@ -671,6 +720,8 @@ def _ends_in_failure(root: Path, path: Path, rescue: Any) -> bool:
 
 RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     secret_values_are_not_shown,
+    what_is_written_is_in_the_ledger,
+    what_is_wanted_no_more_goes,
     files_state_owner_and_mode,
     commands_take_values_as_they_are,
     the_application_s_commands_run_as_its_user,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import socket
 import ssl
 import subprocess
 import threading
 
 import pytest
+import yaml
 
 from tasks.cloud.embedded import forwarder
 from tasks.infrastructure import secrets
 from tasks.server import certificates
 from tasks.server.certificates import KEY, CertificateWrong, Folders
+from tests.conftest import ROOT
 from tests.infrastructure.test_secrets_alone import Parameters
 
 FOLDER, ZONE = "/shop/staging", "shop.localhost"
@@ -59,6 +62,31 @@ def test_the_certificate_is_one_for_every_name_and_is_kept(made, tmp_path):
 
 
 @pytest.mark.promise("an-authority-of-one-zone")
+@pytest.mark.promise("a-wrong-configuration-is-not-put-in-place")
+def test_what_is_no_certificate_with_its_key_is_not_put_in_place(made, tmp_path):
+    """By what the role says that checks the file."""
+    (task,) = yaml.safe_load((ROOT / "roles" / "certificates" / "tasks" / "main.yml").read_text())
+    checked = task["ansible.builtin.template"]["validate"]
+    _, site = made
+    key, certificate = KEY.search(site)[0], KEY.sub("", site)
+    (other,) = KEY.findall(ensured(Parameters()))
+    files = {
+        "site": site,
+        "empty": "",
+        "text": "neither key nor certificate\n",
+        "key": key,
+        "certificate": certificate,
+        "another key": f"{other}\n{certificate}",
+    }
+
+    def accepts(text):
+        (tmp_path / "candidate").write_text(text)
+        words = [each.replace("%s", str(tmp_path / "candidate")) for each in shlex.split(checked)]
+        return subprocess.run(words, capture_output=True).returncode == 0
+
+    assert [name for name, text in files.items() if accepts(text)] == ["site"]
+
+
 def test_who_has_the_authority_s_key_can_pretend_to_be_no_other_site(made, tmp_path):
     store, _ = made
     authority = secrets.authority(store, AUTHORITY)
