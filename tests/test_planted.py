@@ -38,6 +38,7 @@ MADE_UP = roles.an_interruption_is_made_up_for
 ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failure_is_not_passed_over
 ORDER, WHEN = release.phases_come_in_their_order, release.conditions_hold_when_they_should
 IMAGE = release.an_image_has_no_identity
+UNWANTED = release.an_image_starts_nothing_that_a_host_stops
 FIREWALL, SETTING = configuration.the_firewall_admits_what_is_declared, configuration.settings_are_as_wanted
 LISTS = configuration.what_is_listed_is_all_that_is_reached
 WEB, CACHE = (
@@ -196,6 +197,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (IMAGE, TASKS.format("image"), "      : > /etc/machine-id\n", ""),
     (IMAGE, TASKS.format("image"), "{{ path }} 0600 root", "{{ path }} 0644 root"),
     (IMAGE, "roles/varnish/vars/main.yml", "__varnish_secrets: [/etc/varnish/secret]\n", ""),
+    (UNWANTED, "roles/php/vars/main.yml", '__php_unwanted: ["{{ __php_of_debian }}"]\n', ""),
+    (UNWANTED, "playbooks/image.yml", "')_unwanted$'", "')_secrets$'"),
     # ways out where egress is listed
     (FIREWALL, NFT, "{% if firewall_egress == 'listed' %}", "{% if firewall_egress == 'shut' %}"),
     (FIREWALL, NFT, "ip daddr 169.254.169.254 reject", "ip daddr 169.254.169.254 tcp dport 443 reject"),
