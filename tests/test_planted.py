@@ -40,6 +40,7 @@ MADE_UP = roles.an_interruption_is_made_up_for
 ORIGIN, FAILED = roles.what_is_fetched_comes_from_where_it_should, roles.a_failure_is_not_passed_over
 ORDER, WHEN = release.phases_come_in_their_order, release.conditions_hold_when_they_should
 IMAGE = release.an_image_has_no_identity
+UNWANTED = release.an_image_starts_nothing_that_a_host_stops
 FIREWALL, SETTING = configuration.the_firewall_admits_what_is_declared, configuration.settings_are_as_wanted
 LISTS = configuration.what_is_listed_is_all_that_is_reached
 WEB, CACHE = (
@@ -173,6 +174,9 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (READ, "roles/redis/handlers/main.yml", "state: restarted", "state: started"),
     (READ, "roles/nginx/handlers/main.yml", "state: reloaded", "state: started"),
     (READ, "roles/workers/handlers/main.yml", "  notify: Start the workers\n", ""),
+    (READ, "roles/search/handlers/main.yml", "    daemon_reload: true\n", ""),
+    (READ, "roles/varnish/handlers/main.yml", "    daemon_reload: true\n", ""),
+    (READ, TASKS.format("php"), "    daemon_reload: true\n", ""),
     (READ, "roles/shared/handlers/main.yml", "'try-reload-or-restart'", "'status'"),
     (READ, "playbooks/server.yml", "  force_handlers: true # a later failure must not leave a service on its old configuration\n", ""),
     (BOOT, TASKS.format("nginx"), "enabled: true", "enabled: false"),
@@ -203,6 +207,8 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (IMAGE, TASKS.format("image"), "      : > /etc/machine-id\n", ""),
     (IMAGE, TASKS.format("image"), "{{ path }} 0600 root", "{{ path }} 0644 root"),
     (IMAGE, "roles/varnish/vars/main.yml", "__varnish_secrets: [/etc/varnish/secret]\n", ""),
+    (UNWANTED, "roles/php/vars/main.yml", '__php_unwanted: ["{{ __php_of_debian }}"]\n', ""),
+    (UNWANTED, "playbooks/image.yml", "')_unwanted$'", "')_secrets$'"),
     # ways out where egress is listed
     (FIREWALL, NFT, "{% if firewall_egress == 'listed' %}", "{% if firewall_egress == 'shut' %}"),
     (FIREWALL, NFT, "ip daddr 169.254.169.254 reject", "ip daddr 169.254.169.254 tcp dport 443 reject"),

@@ -8,10 +8,13 @@ import http.client
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
+import time
 
 import pytest
+import yaml
 
 from tasks import network
 from tasks.bootstrap import s3_endpoint, steps
@@ -60,6 +63,12 @@ except TimeoutError:
 """
 
 
+FOLLOWS = next(
+    [*each["ansible.builtin.command"]["argv"][:-1], each["vars"]["__firewall_follows"]]
+    for each in yaml.safe_load((ROOT / "roles" / "firewall" / "tasks" / "main.yml").read_text())
+    if "__firewall_follows" in each.get("vars", {})
+)
+"""The command by which a host's kernel follows the connections that there are."""
 CAUGHT = """
 import email, pathlib
 for each in pathlib.Path("/var/mail/caught/new").iterdir():
@@ -180,6 +189,26 @@ def test_from_elsewhere_only_what_is_open_is_reached(site):
         finally:
             listening.kill()
             listening.wait()
+
+
+@pytest.mark.promise("the-firewall-stands-in-no-connection-s-way")
+def test_rules_that_are_loaded_first_hold_up_no_connection(site):
+    follows, starts = FOLLOWS, ["systemctl", "start", "nftables"]
+    ssh.python(site.host, "release", "import subprocess; subprocess.run(['systemctl', 'stop', 'nftables'])")
+    with ssh.login(site.host) as login:
+        child = subprocess.Popen([*login, "sudo", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            for command in (follows, starts):  # each answered, as the tasks of a play
+                child.stdin.write(f"{shlex.join(command)}; echo $?\n".encode())
+                child.stdin.flush()
+                begun = time.monotonic()
+                assert child.stdout.readline() == b"0\n"
+            assert time.monotonic() - begun < ssh.ALIVE_EVERY / 2, "until our end says that it is alive"
+        finally:
+            child.kill()
+            child.wait()
+    shown = "import subprocess; print(subprocess.check_output(['nft', 'list', 'tables'], text=True))"
+    assert ssh.python(site.host, "release", shown).split() == ["table", "inet", "filter"]
 
 
 @pytest.mark.promise("only-declared-ways-out")

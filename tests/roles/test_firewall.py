@@ -11,6 +11,7 @@ import yaml
 from tests.conftest import ROOT
 
 ROLE = ROOT / "roles" / "firewall"
+FOLLOWS = "Let the kernel follow the connections that there are"
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,13 @@ def test_the_connection_is_looked_up_before_the_rules_are_written():
     )  # sudo hides the connection; a preview asks too
     assert not looks.keys() & {"when", "ignore_errors", "failed_when"}
     assert writes["ansible.builtin.template"]["dest"] == "/etc/nftables.conf"
+
+
+@pytest.mark.promise("the-firewall-stands-in-no-connection-s-way")
+def test_the_kernel_follows_the_connections_in_a_task_before_the_rules():
+    everything = yaml.safe_load((ROLE / "tasks" / "main.yml").read_text())
+    names = [each["name"] for each in everything]
+    begins = everything[names.index(FOLLOWS) + 1]["ansible.builtin.systemd_service"]
+    assert (begins["name"], begins["state"]) == ("nftables", "started")
+    assert "ct state" in everything[names.index(FOLLOWS)]["vars"]["__firewall_follows"]
+    assert "\nflush ruleset\n" in (ROLE / "templates" / "nftables.conf.j2").read_text(), "nothing of it stays"

@@ -129,7 +129,7 @@ def test_a_role_makes_every_internal_variable_that_it_reads(role):
 def test_an_internal_variable_bears_its_roles_name_and_is_read(role):
     playbooks = [yaml.safe_load(path.read_text()) for path in PLAYBOOKS]
     # read by the roles `packages` and `image`, and of the other hosts
-    by_name = {f"__{role}_packages", f"__{role}_secrets", f"__{role}_reached"}
+    by_name = {f"__{role}_packages", f"__{role}_secrets", f"__{role}_unwanted", f"__{role}_reached"}
     assert all(name.startswith(f"__{role}_") for name in made_by(role))
     assert made_by(role) <= read_by(role) | read(playbooks) | by_name
 

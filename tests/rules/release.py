@@ -124,8 +124,27 @@ def an_image_has_no_identity(root: Path) -> list[Finding]:
     return found
 
 
+def an_image_starts_nothing_that_a_host_stops(root: Path) -> list[Finding]:
+    """A unit that a role always stops is disabled in the image: each new host would start it, and wait for its end."""
+    found = []
+    for role in roles.role_names(root):
+        known = roles.variables(root, role)
+        stopped = {
+            task.arguments["name"]
+            for task in roles.tasks(root)
+            if (task.role, task.module) == (role, "systemd_service") and not task.said.get("when")
+            if task.arguments.get("enabled") is False and "loop" not in task.said
+        }
+        if stopped - set(known.get(f"__{role}_unwanted", [])):
+            found.append(f"roles/{role}/vars/main.yml: what the role stops starts with each new host")
+    if "_unwanted$" not in str(roles.playbooks(root)["image"]):
+        found.append("playbooks/image.yml: what the roles stop starts with each new host")
+    return found
+
+
 RULES: tuple[Callable[[Path], list[Finding]], ...] = (
     phases_come_in_their_order,
     conditions_hold_when_they_should,
     an_image_has_no_identity,
+    an_image_starts_nothing_that_a_host_stops,
 )

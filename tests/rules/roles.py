@@ -538,14 +538,16 @@ def a_changed_file_is_read_again(root: Path) -> list[Finding]:
             if _again(each, handlers)
             for name in (each.name, *_topics(each))
         ]
-        daemon = any(task.arguments.get("daemon_reload") for task in own)
+        reloads = [task for task in own if task.arguments.get("daemon_reload")]
+        daemon = {each.name for each in reloads}
+        always = any(each.section != "handlers" for each in reloads)
         for task in own:
             told = task.said.get("notify", [])
             told = [told] if isinstance(told, str) else told
             units = re.search(r"^/etc/systemd/system/", task.target)
             if task.module not in ("copy", "template") or task.section == "handlers":
                 continue
-            if units and not daemon:
+            if units and not always and not daemon & set(told):
                 found.append(f"{task}: systemd does not read the unit again")
             oneshot = task.target.endswith("self_shutdown.service")  # the next start reads it
             shared = task.target.startswith("{{ application_path }}/shared/")

@@ -61,7 +61,6 @@ def test_the_certificate_is_one_for_every_name_and_is_kept(made, tmp_path):
     assert "PRIVATE KEY" not in (tmp_path / "root.pem").read_text()
 
 
-@pytest.mark.promise("an-authority-of-one-zone")
 @pytest.mark.promise("a-wrong-configuration-is-not-put-in-place")
 def test_what_is_no_certificate_with_its_key_is_not_put_in_place(made, tmp_path):
     """By what the role says that checks the file."""
@@ -87,6 +86,7 @@ def test_what_is_no_certificate_with_its_key_is_not_put_in_place(made, tmp_path)
     assert [name for name, text in files.items() if accepts(text)] == ["site"]
 
 
+@pytest.mark.promise("an-authority-of-one-zone")
 def test_who_has_the_authority_s_key_can_pretend_to_be_no_other_site(made, tmp_path):
     store, _ = made
     authority = secrets.authority(store, AUTHORITY)
