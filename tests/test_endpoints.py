@@ -28,7 +28,7 @@ from tasks.commands import command_line
 from tasks.commands.secrets import SecretsCommand, SecretUnknown
 from tasks.endpoints import EndpointPasswordMissing, EndpointUnusable
 from tasks.hosts.hosts import Hosts
-from tasks.infrastructure import secrets
+from tasks.infrastructure import find, secrets
 from tasks.infrastructure import stage as infrastructure
 from tasks.rotation import known, rotate
 from tasks.rotation.rotate import NotRotated
@@ -299,6 +299,37 @@ def test_an_endpoint_that_does_not_answer_is_refused_before_a_host_is_touched(ch
     )
     assert "doit environment=staging server" in remedy
     assert hosts.played == []
+
+
+@pytest.mark.promise("what-hosts-use-stays-open")
+def test_the_group_lets_out_to_the_former_endpoint_until_hosts_are_provisioned(checkout, embedded):  # noqa: F811
+    """Else a new one that is refused would cut them off from the one that they use."""
+    cloud = QuietCloud(REGION, embedded.home.load())
+    path = checkout / "environments" / "staging.yml"
+    before = path.read_text()
+
+    def at(port):
+        path.write_text(before)
+        text = f"server: {{mariadb: {{endpoint: 'db.example.com:{port}'}}}}"
+        return run_in(staging(checkout, text), cloud, environment="staging")
+
+    def converged(run):
+        infrastructure.converge(run)
+        assert infrastructure.differences(run) == []
+        return {rule.first for rule in find.everything(run).outward} & {3307, 3308}
+
+    first = at(3307)
+    infrastructure.share(first)
+    secrets.bring(cloud.client("ssm"), first.secrets_folder, "database_password", "geheim")
+    assert converged(first) == {3307}
+    infrastructure.provisioned(first, "server")
+    assert converged(at(3308)) == {3307, 3308}
+    assert converged(at(3307)) == {3307}, "it was refused, and the settings are as before"
+    moved = at(3308)
+    assert converged(moved) == {3307, 3308}
+    infrastructure.provisioned(moved, "server")
+    assert {rule.first for rule in find.everything(moved).outward} & {3307, 3308} == {3308}
+    assert converged(moved) == {3308}
 
 
 def test_a_host_asks_what_somebody_on_it_connects_to_as_that_user(run):

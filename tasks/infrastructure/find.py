@@ -92,6 +92,7 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
         ),
         hand_made=tuple(sorted(rule for rule in permissions if not _could_be_ours(rule))),
         outward=frozenset(_permissions(group or {}, "IpPermissionsEgress")),
+        used=memory.ways_out(asked_document.result()) if _closes(run) else frozenset(),
         machines=tuple(members),
         strangers=tuple(each for each in present if each.id not in known),
         records={name: asked.result()[0] for name, asked in asked_names.items() if asked.result()[0]},
@@ -100,6 +101,11 @@ def _listed(run: Run) -> tuple[Existing, Mapping[str, Any]]:
         secrets=tuple(names.result()),
     )
     return found, asked_document.result()
+
+
+def _closes(run: Run) -> bool:
+    """Whether the pipeline takes from the group what it has let out, so that it may do that later."""
+    return run.environment.infrastructure.manage == "all" and run.environment.has("server")
 
 
 def machines(ec2: Any, ours: list[dict[str, Any]]) -> list[Machine]:

@@ -58,6 +58,11 @@ def enter(store: Store, identity: str, *, machine: str = "", group: str = "") ->
     change(store, identity, entered)
 
 
+def ways_out(document: Mapping[str, Any]) -> frozenset[tuple[str, int]]:
+    """Protocols and ports by which the environment's hosts reach everything else, as they were provisioned last."""
+    return frozenset((protocol, port) for protocol, port in document.get("ways_out", ()))
+
+
 def drop(store: Store, identity: str, *, machines: Collection[str] = (), group: bool = False) -> None:
     """Forget what is no more."""
 

@@ -108,6 +108,8 @@ class Existing:
     hand_made: tuple[WholeRule, ...] = ()
     outward: frozenset[WholeRule] = frozenset()
     """What the group lets out."""
+    used: frozenset[tuple[str, int]] = frozenset()
+    """Protocols and ports by which hosts reach everything else, as they were provisioned last."""
     machines: tuple[Machine, ...] = ()
     strangers: tuple[Machine, ...] = ()
     """Machines with the environment's tags that are none of its own."""
@@ -461,10 +463,12 @@ def _firewall(wanted: Wanted, found: Existing, kept: Sequence[Machine]) -> Itera
     yield from (CloseRule(rule=each) for each in found.hand_made)
     ours = {_way(protocol, port, network) for protocol, port in wanted.ways_out for network in ANYWHERE}
     ours |= {_way("tcp", port, at) for port, _, server in wanted.peers for at in _networks(peers, server)}
+    # hosts use what they were provisioned with, until they are provisioned again
+    used = {_way(protocol, port, network) for protocol, port in found.used for network in ANYWHERE}
     outward = found.outward if found.group else EVERYTHING
     if missing := ours - outward:
         yield LetOut(rules=tuple(sorted(missing)))
-    if more := outward - ours:
+    if more := outward - ours - used:
         kind = HoldBack if found.group and found.machines else HoldBackNew
         yield kind(rules=tuple(sorted(more, key=str)))
 

@@ -17,6 +17,7 @@ from tasks.infrastructure.plan import (
     CreateMachine,
     EndMachine,
     Existing,
+    HoldBack,
     Point,
     Repoint,
     StartMachine,
@@ -254,6 +255,22 @@ def converge(
         unchanged=f"{summary}, all as wanted",
         changed=bool(made),
     )
+
+
+def provisioned(run: Run, named: str) -> None:
+    """Once hosts are provisioned, hold back what only those of the former settings have used."""
+    if run.environment.infrastructure.manage != "all" or not run.environment.has("infrastructure"):
+        return
+    ways = network.outward(run.network, run.cloud.bucket_port)
+    former = memory.ways_out(memory.read(run.store, run.identity))
+    if ways == former:
+        return
+    listed = sorted(map(list, ways))
+    memory.change(run.store, run.identity, lambda document: {**document, "ways_out": listed})
+    for change in _compared(run)[1] if former else ():
+        if isinstance(change, HoldBack):
+            run.console.event(named, str(change))
+            apply(run, change)
 
 
 def _only_planned(run: Run, named: str) -> Outcome:

@@ -103,6 +103,7 @@ def provision(
             if name not in ("host name", "stores", "profile")
         },
     )
+    infrastructure.provisioned(run, "server")
     ids = [each.id for each in found]
     given = renewal.given(run, told["certificates_site"], own=told["certificates_own"])
     return Outcome(

@@ -10,7 +10,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
-from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.exceptions import EC2ClientError, InvalidPermissionNotFoundError
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
@@ -46,6 +46,7 @@ def install(instances: Instances) -> None:
     _lives(instances)
     _images(instances)
     _names_and_groups()
+    _outward()
     _gateways()
     _records()
     _conditions()
@@ -380,6 +381,33 @@ def _names_and_groups() -> None:
     EC2Backend._delete_security_group = delete_group
     SecurityGroupRule.__init__ = canonical
     Route53Backend.create_hosted_zone = create_zone
+
+
+def _outward() -> None:
+    """What a group lets out by IPv6 is held back too, where the network has none."""
+    revoke = EC2Backend.revoke_security_group_egress
+
+    def hold_back(
+        backend: Any, *, group_name_or_id: str, ip_ranges: list[dict[str, str]], **named: Any
+    ) -> None:
+        group = backend.get_security_group_by_name_or_id(group_name_or_id)
+        six = [each for each in ip_ranges if "CidrIpv6" in each]
+        where = [named["ip_protocol"], group.group_id, named["from_port"], named["to_port"]]
+        asked = list(backend._iterate_security_rules(*where, six, [], [], is_egress=True))
+        ids = [each.id for each in group.egress_rules if each in asked]
+        if len(ids) < len(six):
+            raise InvalidPermissionNotFoundError
+        rest = [each for each in ip_ranges if each not in six]
+        revoke(backend, group_name_or_id=group_name_or_id, ip_ranges=rest, **named)
+        if ids:
+            revoke(
+                backend,
+                group_name_or_id=group_name_or_id,
+                ip_ranges=[],
+                **{**named, "security_rule_ids": ids},
+            )
+
+    EC2Backend.revoke_security_group_egress = hold_back
 
 
 def _gateways() -> None:
