@@ -132,7 +132,7 @@ def an_image_starts_nothing_that_a_host_stops(root: Path) -> list[Finding]:
         stopped = {
             task.arguments["name"]
             for task in roles.tasks(root)
-            if (task.role, task.module) == (role, "systemd_service") and not task.said.get("when")
+            if (task.role, task.module) == (role, "systemd_service") and not task.conditions
             if task.arguments.get("enabled") is False and "loop" not in task.said
         }
         if stopped - set(known.get(f"__{role}_unwanted", [])):
