@@ -77,6 +77,29 @@ def test_a_program_that_is_gone_is_made_again_with_all_of_them(entry, program):
     assert not (entry.ENVIRONMENT / "stale").exists()
 
 
+def test_the_environment_of_another_checkout_stays_where_a_link_leads_to_it(entry, tmp_path):
+    entry.prepare("release")
+    (entry.BIN / "pip").write_text(f"#!{entry.BIN}/python\n")
+    other = entry.ROOT
+    place(entry, tmp_path / "linked")
+    (tmp_path / "linked" / ".run").symlink_to(other / ".run")
+    with pytest.raises(entry.Refused, match=r"/linked/\.run leads to another checkout's"):
+        entry.prepare("release")
+    assert (other / ".run" / "venv" / "bin" / "doit").exists()
+    assert entry.steps == []
+
+
+def test_the_environment_of_a_moved_checkout_is_made_again(entry, tmp_path):
+    entry.prepare("release")
+    (entry.BIN / "pip").write_text(f"#!{entry.BIN}/python\n")
+    shop, there = entry.ROOT, tmp_path / "moved"
+    shop.rename(there)
+    place(entry, there)
+    (entry.ENVIRONMENT / "stale").write_text("")
+    entry.prepare("release")
+    assert not (entry.ENVIRONMENT / "stale").exists()
+
+
 @pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT", "PIP_DRY_RUN"])
 def test_pip_is_told_nothing_of_where_packages_go(entry, monkeypatch, name):
     monkeypatch.setenv(name, "1")
