@@ -70,6 +70,7 @@ class LiveHosts(IdleHosts):
 def cloud(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1,300, at the first call of each test
     with moto.mock_aws():
         yield Silent("eu-central-1")
 

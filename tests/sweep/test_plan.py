@@ -523,6 +523,7 @@ def aws(monkeypatch):
     """moto in this process."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1,300, at the first call of each test
     with moto.mock_aws():
         yield
 
@@ -537,7 +538,7 @@ def populate(run, branches, *, more=False):
     infrastructure.share(run)
     cloud, project = run.cloud, run.pipeline.name
     ec2, s3, ssm, route53 = (cloud.client(each) for each in ("ec2", "s3", "ssm", "route53"))
-    image = ec2.describe_images()["Images"][0]["ImageId"]
+    image = ec2.register_image(Name="debian-12")["ImageId"]
     records = []
 
     def put(key, value):
@@ -716,7 +717,7 @@ def released(root, cloud, branch):
     infrastructure.share(run)
     ec2 = cloud.client("ec2")
     tagged = [{"ResourceType": "instance", "Tags": find.tag_list(find.tags(run))}]
-    image = ec2.describe_images()["Images"][0]["ImageId"]
+    image = ec2.register_image(Name="debian-12")["ImageId"]
     made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagged)
     history.add(run, DIGESTS[50])
     return made["Instances"][0]["InstanceId"]
@@ -835,7 +836,7 @@ def test_an_image_from_which_a_machine_has_just_started_stays(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
     ec2 = run.cloud.client("ec2")
     start = {"MinCount": 1, "MaxCount": 1}
-    first = ec2.run_instances(ImageId=ec2.describe_images()["Images"][0]["ImageId"], **start)["Instances"][0]
+    first = ec2.run_instances(ImageId=ec2.register_image(Name="debian-12")["ImageId"], **start)["Instances"][0]
     ami = ec2.create_image(InstanceId=first["InstanceId"], Name="baked")["ImageId"]
     old = Resource(kind="image", id=ami, state="available", more={"snapshots": []})
     (second,) = ec2.run_instances(ImageId=ami, **start)["Instances"]
