@@ -132,7 +132,7 @@ def variables(run: Run) -> dict[str, Any]:
         "server_roles": list(run.profile.server.roles),
         "server_units_elsewhere": [],
         "server_facts": bool(required_roles(run.root)),
-        "server_in_turn": list(run.profile.server.roles) if run.placement.apart else [],
+        "server_in_turn": run.placement.in_turn(run.profile.server.roles) if run.placement.apart else [],
         **{f"{role}_{name}": value for role, name, value in declared(run)},
         **search.variables(run),
         "self_shutdown_enabled": run.environment.infrastructure.ends_itself,
