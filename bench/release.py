@@ -91,11 +91,14 @@ def report(root: Path) -> None:
     rows = [("release, new environment on a new cloud", once(root, "release"), "300")]
     rows.append((f"release, nothing to do (median of {TIMES})", median(root, "release"), "5"))
     page = root / "app" / "pub" / "index.php"
-    changes = []
+    changes, back = [], []
     for number in range(3):
         page.write_text(f"{page.read_text()}\n// change {number}\n")
         changes.append(once(root, "release"))
+        back.append(once(root, "rollback"))
+    page.write_text(f"{page.read_text()}\n// what was undone goes no further\n")
     rows.append(("release, a PHP file changed (median of 3)", statistics.median(changes), "-"))
+    rows.append(("`doit rollback` (median of 3)", statistics.median(back), "2"))
     rows.append((f"`doit list` (median of {TIMES})", median(root, "list"), "-"))
     rows.append(("teardown", once(root, "teardown"), "-"))
     table("what | seconds | reference", [(what, f"{seconds:.2f}", most) for what, seconds, most in rows])
