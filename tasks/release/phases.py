@@ -1408,12 +1408,16 @@ class Site:
         self.host_name, self.address, self.port, self.visitor = host_name, address, port, visitor
 
     def check(self, health: str, pages: Sequence[str]) -> None:
-        """Health and pages answer 200, and so does every file of the site that a page names. Raises Failure or OSError."""
-        self.get(health)
-        for page in pages:
-            named = [self.own(page, each) for each in PageFiles(self.get(page)).found]
-            for path in [each for each in named if each][:ASSETS]:
-                self.get(path, f"{self.host_name}{page} names {path}, which")
+        """Health and pages answer 200, and so does every file of the site that a page names. Raises Failure or OSError.
+
+        Over one connection, as a browser does: over TLS a new one for each file takes longer than the file.
+        """
+        with contextlib.closing(Connection(self)) as kept:
+            self.get(health, over=kept)
+            for page in pages:
+                named = [self.own(page, each) for each in PageFiles(self.get(page, over=kept)).found]
+                for path in [each for each in named if each][:ASSETS]:
+                    self.get(path, f"{self.host_name}{page} names {path}, which", over=kept)
 
     def own(self, page: str, name: str) -> str:
         """The path of a name on a page; empty where it is another site's."""
@@ -1429,29 +1433,52 @@ class Site:
         """Of every request: by address alone, another site would answer."""
         return {"Host": self.host_name, **self.visitor.headers}
 
-    def connection(self, patience: float = ANSWER) -> http.client.HTTPConnection:
+    def connection(self, patience: float = ANSWER) -> Connection:
         """An open connection: by the address, and over TLS under the site's own name. Raises OSError."""
-        made = http.client.HTTPConnection(self.address, self.port, timeout=patience)
+        made = Connection(self, patience)
         made.connect()
-        if self.visitor.tls:
-            made.sock = self.visitor.tls.wrap_socket(made.sock, server_hostname=self.host_name)
         return made
 
-    def get(self, path: str, words: str = "") -> str:
-        """What the site answers."""
+    def get(self, path: str, words: str = "", over: Connection | None = None) -> str:
+        """What the site answers; `over`: the connection, which stays open. Raises Failure or OSError."""
         words = words or f"{self.host_name}{path}"
-        connection = self.connection()
+        connection = over or self.connection()
         try:
-            connection.request("GET", urllib.parse.quote(path, safe=AS_IT_IS), headers=self.headers)
-            answer = connection.getresponse()
-            said = answer.read().decode(errors="replace")
+            status, said = self._answer(connection, path, again=bool(over and over.sock))
         except http.client.HTTPException as error:
             raise Failure(f"{words} gets no answer: {type(error).__name__}") from None
         finally:
-            connection.close()
-        if answer.status != 200:
-            raise Failure(f"{words} answers {answer.status}, not 200", "" if "<" in said else said)
+            if not over:
+                connection.close()
+        if status != 200:
+            raise Failure(f"{words} answers {status}, not 200", "" if "<" in said else said)
         return said
+
+    def _answer(self, connection: Connection, path: str, *, again: bool) -> tuple[int, str]:
+        """The status and the text. `again`: ask once more if the site has ended the connection, which it may where it was kept."""
+        try:
+            connection.request("GET", urllib.parse.quote(path, safe=AS_IT_IS), headers=self.headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except ConnectionError:
+            connection.close()
+            if not again:
+                raise
+        return self._answer(connection, path, again=False)
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to a site: by its address, and over TLS under the site's own name. A request opens it where it is closed."""
+
+    def __init__(self, site: Site, patience: float = ANSWER) -> None:
+        super().__init__(site.address, site.port, timeout=patience)
+        self.site = site
+
+    def connect(self) -> None:
+        """Open it. Raises OSError."""
+        super().connect()
+        if tls := self.site.visitor.tls:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=self.site.host_name)
 
 
 def megabytes(size: int) -> str:

@@ -18,6 +18,7 @@ from tasks.server import stage as server
 
 if TYPE_CHECKING:
     from tasks.hosts.phased import Answer
+    from tasks.release.probe import Probe
     from tasks.run import Run
 
 BACK = ("ready", "live", "open", *release.END)
@@ -81,7 +82,7 @@ def go_back(run: Run) -> Outcome:
     with release.watched(run, document) as watch:
         answers = release.perform(run, "rollback", BACK, reached, plan)
     with run.threads.pool(1) as pool:
-        looked = pool.submit(_look, run, answers)
+        looked = pool.submit(_look, run, answers, watch)
         release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
         looked.result()
     release.tag(run, [each.id for each in found], way.to.commit)
@@ -98,8 +99,8 @@ def go_back(run: Run) -> Outcome:
     )
 
 
-def _look(run: Run, answers: Sequence[Answer]) -> None:
+def _look(run: Run, answers: Sequence[Answer], watch: Probe | None) -> None:
     """Tell what is wrong from outside: it is no reason to go on with what somebody undoes."""
     closed = any(each.closed for each in answers)
-    if not closed and (wrong := release.seen_wrong(run)):
+    if not closed and (wrong := release.seen_wrong(run, watch)):
         run.console.event("rollback", wrong)

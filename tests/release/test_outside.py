@@ -12,6 +12,7 @@ import pytest
 from tasks.console.console import Console
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.phased import Answer, PhaseFailed
+from tasks.release.phases import Failure, Site
 from tasks.release.stage import put_live
 from tests.infrastructure.test_secrets_alone import Parameters
 from tests.tls import secure
@@ -70,6 +71,52 @@ def run_on(hosts, port, tmp_path):
         host_names=("shop.localhost",),
         url="http://shop.localhost/",
     )
+
+
+class Keeping(Front):
+    """It keeps connections, as web servers do; `server.opened` counts them. After `server.ends` answers it ends one without a word."""
+
+    protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.server.opened += 1
+        self.answered = 0
+
+    def do_GET(self):
+        if self.answered == self.server.ends:
+            self.close_connection = True
+            return
+        self.answered += 1
+        body = b"<script src='/a.js'></script><img src='/b.png'>" if self.path == "/" else b"well"
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def keeping(front):
+    front.RequestHandlerClass, front.opened, front.ends = Keeping, 0, None
+    return front
+
+
+def test_all_that_a_check_asks_goes_over_one_connection(keeping):
+    Site("shop.localhost", "127.0.0.1", keeping.server_port).check("/health", ["/"])
+    assert keeping.asked == ["/health", "/", "/a.js", "/b.png"]
+    assert keeping.opened == 1
+
+
+def test_a_kept_connection_that_the_site_has_ended_is_opened_again_and_a_new_one_is_not(keeping):
+    site = Site("shop.localhost", "127.0.0.1", keeping.server_port)
+    keeping.ends = 2
+    site.check("/health", ["/"])
+    assert (keeping.asked, keeping.opened) == (["/health", "/", "/a.js", "/b.png"], 2)
+    keeping.ends = 0
+    with pytest.raises(Failure, match=r"shop\.localhost/health gets no answer: RemoteDisconnected"):
+        site.check("/health", ["/"])
+    assert keeping.opened == 3
 
 
 UP, END = ("bring", "live", "open", ""), ("settle", "")
