@@ -1412,7 +1412,7 @@ class Site:
 
         Over one connection, as a browser does: over TLS a new one for each file takes longer than the file.
         """
-        with contextlib.closing(Connection(self)) as kept:
+        with contextlib.closing(SiteConnection(self)) as kept:
             self.get(health, over=kept)
             for page in pages:
                 named = [self.own(page, each) for each in PageFiles(self.get(page, over=kept)).found]
@@ -1433,13 +1433,13 @@ class Site:
         """Of every request: by address alone, another site would answer."""
         return {"Host": self.host_name, **self.visitor.headers}
 
-    def connection(self, patience: float = ANSWER) -> Connection:
+    def connection(self, patience: float = ANSWER) -> SiteConnection:
         """An open connection: by the address, and over TLS under the site's own name. Raises OSError."""
-        made = Connection(self, patience)
+        made = SiteConnection(self, patience)
         made.connect()
         return made
 
-    def get(self, path: str, words: str = "", over: Connection | None = None) -> str:
+    def get(self, path: str, words: str = "", over: SiteConnection | None = None) -> str:
         """What the site answers; `over`: the connection, which stays open. Raises Failure or OSError."""
         words = words or f"{self.host_name}{path}"
         connection = over or self.connection()
@@ -1454,7 +1454,7 @@ class Site:
             raise Failure(f"{words} answers {status}, not 200", "" if "<" in said else said)
         return said
 
-    def _answer(self, connection: Connection, path: str, *, again: bool) -> tuple[int, str]:
+    def _answer(self, connection: SiteConnection, path: str, *, again: bool) -> tuple[int, str]:
         """The status and the text. `again`: ask once more if the site has ended the connection, which it may where it was kept."""
         try:
             connection.request("GET", urllib.parse.quote(path, safe=AS_IT_IS), headers=self.headers)
@@ -1467,7 +1467,7 @@ class Site:
         return self._answer(connection, path, again=False)
 
 
-class Connection(http.client.HTTPConnection):
+class SiteConnection(http.client.HTTPConnection):
     """A connection to a site: by its address, and over TLS under the site's own name. A request opens it where it is closed."""
 
     def __init__(self, site: Site, patience: float = ANSWER) -> None:
