@@ -836,9 +836,8 @@ def test_an_image_from_which_a_machine_has_just_started_stays(aws, project):
     run = run_in(project / "clone", Plain("eu-central-1"), NOW_AND_ALL)
     ec2 = run.cloud.client("ec2")
     start = {"MinCount": 1, "MaxCount": 1}
-    first = ec2.run_instances(ImageId=ec2.register_image(Name="debian-12")["ImageId"], **start)["Instances"][
-        0
-    ]
+    debian = ec2.register_image(Name="debian-12")["ImageId"]
+    first = ec2.run_instances(ImageId=debian, **start)["Instances"][0]
     ami = ec2.create_image(InstanceId=first["InstanceId"], Name="baked")["ImageId"]
     old = Resource(kind="image", id=ami, state="available", more={"snapshots": []})
     (second,) = ec2.run_instances(ImageId=ami, **start)["Instances"]
