@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from tasks.cloud.embedded import client
@@ -41,7 +42,14 @@ class QuietCloud(client.Embedded):
             raise Killed(model.name)
 
 
-class IdleHosts(Hosts):
+class UnreachedHosts(Hosts):
+    """Hosts to which nobody connects."""
+
+    def connected(self, hosts):
+        return contextlib.nullcontext(hosts)
+
+
+class IdleHosts(UnreachedHosts):
     """Hosts on which every play, and every program, finds nothing to do."""
 
     def play(self, playbook, **_):

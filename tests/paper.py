@@ -18,10 +18,10 @@ from tasks.cloud.caller import Caller
 from tasks.cloud.embedded import client, home
 from tasks.cloud.embedded.home import Home
 from tasks.hosts.ansible import Recap
-from tasks.hosts.hosts import Hosts
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.release.stage import LIVE
 from tests.cloud.embedded.conftest import Server
+from tests.clouds import UnreachedHosts
 from tests.conftest import ROOT, commit, copy_project
 
 RUN = "command_line.this_run(Path.cwd())"
@@ -29,7 +29,7 @@ MOTD = "file /etc/motd"
 ASK = (ROOT / endpoints.PROGRAM).read_text()
 
 
-class PaperHosts(Hosts):
+class PaperHosts(UnreachedHosts):
     """Hosts on which every play succeeds and changes one thing. FAILS names a playbook that fails, IDLE one that does nothing.
 
     HOSTS names a folder: `played` has a line for each playbook, `phases` one for each call of a program, and while

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tasks.console.console import Console
@@ -53,6 +54,10 @@ class Hosts:
 
         answers = phased.perform(program, phases, plan, stage=stage, hosts=hosts, ask=ask)
         return phased.accept(answers, stage=stage, console=console, log=log)
+
+    def connected(self, hosts: Sequence[Host]) -> AbstractContextManager[Sequence[Host]]:
+        """The hosts, for calls that share one connection to each."""
+        return ssh.connected(hosts)
 
     def offered(self, address: str, proxy: str = "") -> list[str]:
         """The public SSH keys that whatever answers at an address offers. Nobody vouches for them."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import enum
 import hashlib
+import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +23,8 @@ ALIVE_EVERY, ALIVE_MISSED = 15, 4
 """Seconds between two signs of life of a host that was logged in to, and how many may be missing: then it has fallen silent."""
 KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
 """The kinds of keys that a host has."""
+SOCKET_LENGTH = 90
+"""Characters that a connection's socket may have in its path: the kernel takes 107, of which OpenSSH uses 17 while it makes it."""
 FAILED = 255
 """OpenSSH's own exit code, when it did not get as far as the command."""
 
@@ -53,6 +58,24 @@ class SshFailed(Refusal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A connection that several calls share: OpenSSH's control master."""
+
+    socket: Path
+    master: subprocess.Popen[bytes]
+
+    @property
+    def options(self) -> list[str]:
+        """How OpenSSH uses it, once it is there; none where there is none, or none any more: then OpenSSH makes one of its own."""
+        deadline = time.monotonic() + PATIENCE
+        while self.master.poll() is None and time.monotonic() < deadline:
+            if self.socket.exists():
+                return ["-o", f"ControlPath={quoted(self.socket)}"]
+            time.sleep(0.005)
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
 class Host:
     """A host, and what is needed to log in to it and to recognise it."""
 
@@ -64,6 +87,8 @@ class Host:
     port: int = 22
     proxy: str = ""
     """OpenSSH's ProxyCommand; empty where the address is reached directly."""
+    connection: Connection | None = field(default=None, compare=False, repr=False)
+    """None where each login makes a connection of its own."""
 
     @property
     def pattern(self) -> str:
@@ -228,7 +253,30 @@ def login(host: Host) -> Iterator[list[str]]:
         key.touch(mode=0o600)
         key.write_text(host.key.rstrip("\n") + "\n")
         trust = [*options(known, key, host.proxy), "-o", f"ConnectTimeout={PATIENCE}"]
-        yield ["ssh", *trust, "-p", str(host.port), "-l", host.user, host.address]
+        shared = host.connection.options if host.connection else []
+        yield ["ssh", *shared, *trust, "-p", str(host.port), "-l", host.user, host.address]
+
+
+@contextlib.contextmanager
+def connected(hosts: Sequence[Host]) -> Iterator[list[Host]]:
+    """The hosts, with a connection to each that the calls within this share. It comes about beside what goes on meanwhile."""
+    with contextlib.ExitStack() as held:
+        folder = held.enter_context(private.folder("ways"))
+        yield [
+            dataclasses.replace(host, connection=held.enter_context(_master(host, folder / str(number))))
+            for number, host in enumerate(hosts)
+        ]
+
+
+@contextlib.contextmanager
+def _master(host: Host, socket: Path) -> Iterator[Connection | None]:
+    if len(str(socket)) > SOCKET_LENGTH:
+        yield None
+        return
+    with login(host) as command:
+        master = [command[0], "-M", "-N", "-o", f"ControlPath={quoted(socket)}", *command[1:]]
+        with children.beside(master) as child:
+            yield Connection(socket=socket, master=child)
 
 
 def _pattern(address: str, port: int) -> str:

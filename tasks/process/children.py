@@ -107,6 +107,13 @@ def run(
     return "\n".join(output)
 
 
+@contextlib.contextmanager
+def beside(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that goes on beside the block, at whose end it is ended. Nobody reads what it prints. Raises CommandMissing or Cancelled."""
+    with _started(command, cwd=None, env=None, stdin=None) as child:
+        yield child
+
+
 def ask(
     command: Sequence[str],
     *,

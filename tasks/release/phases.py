@@ -42,6 +42,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -77,7 +78,7 @@ VERSION = re.compile(r"[\w-][\w.-]*", re.ASCII)
 """A version of static files, which is a folder's name: what nginx reads in an address too."""
 OWN = (".complete", ".verified")
 """The marks of a release's folder."""
-PR_SET_PDEATHSIG = 1
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 """Of `linux/prctl.h`."""
 OUTPUT = 20_000
 """Characters of a failed command's output that are told."""
@@ -510,10 +511,12 @@ class HostRelease:
             begun = False
             ended = {"previous": current, "online": False, "copy": ""} if self.migrated else {}
             self.write(begun=False, migrates=False, opened=False, **ended)
-        due = {"installs": (known.get("installs", False) and not opened) or self.installs()}
-        asks = not due["installs"] and not self.plan.get("undoes_online")
-        due["migration"] = asks and self.is_due("migration")
-        due["configuration"] = not due["installs"] and not due["migration"] and self.is_due("configuration")
+        asked = self.asked()
+        due = {"installs": (known.get("installs", False) and not opened) or asked["installs"].result()}
+        counts = not due["installs"] and not self.plan.get("undoes_online")
+        due["migration"] = counts and asked["migration"].result()
+        changes = due["installs"] or due["migration"]
+        due["configuration"] = not changes and asked["configuration"].result()
         undoes = self.plan.get("undoes", "")
         closes = known.get("migrates", False) and not opened
         due["online"] = due["migration"] and not undoes and not closes and self.is_online()
@@ -526,6 +529,12 @@ class HostRelease:
         told = {"migrates": due["migrates"], "installs": due["installs"], "maintained": maintained}
         self.write(previous=self.previous(), first=first, begun=begun, undoes=undoes, **told)
         return due
+
+    def asked(self) -> dict[str, Future[bool]]:
+        """What the release is asked, all at once: an application takes long to start. What fails matters only to who needs the answer."""
+        with ThreadPoolExecutor() as pool:
+            works = {each: pool.submit(self.is_due, each) for each in ("migration", "configuration")}
+            return {"installs": pool.submit(self.installs), **works}
 
     def is_online(self) -> bool:
         """Whether old and new code work with what a migration changes: whatever of its files differs from the live release's is declared so."""
@@ -1003,7 +1012,7 @@ class HostRelease:
         if self.note() or self.linked("current") in ("", self.id):
             return
         with self.step("Check what is due"):
-            if self.installs() or self.is_due("migration") or self.is_due("configuration"):
+            if any(each.result() for each in self.asked().values()):
                 return
         if not self.in_maintenance():
             self.end_left_maintenance()
@@ -1179,7 +1188,7 @@ class HostRelease:
 
 def end_with_parent() -> None:
     """What a killed program has started would still change the host while the next one does."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def replace(path: Path, text: str) -> None:

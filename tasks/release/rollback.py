@@ -74,17 +74,19 @@ def go_back(run: Run) -> Outcome:
     way = way_back(run.identity, history.of(document.value))
     found = infrastructure.existing(run)
     released = server.released(run, found, "rollback")
-    reached = hosts.reachable(run, released)
-    told = {**release.variables_here(run, way.to.digest), **release.here(run, found, released)}
-    told["release_commit"] = way.to.commit
-    undoes = {"undoes": way.undoes.digest.id, "undoes_online": way.online, "instead": way.instead}
-    plan = {**release.plan(told), **undoes}
-    with release.watched(run, document) as watch:
-        answers = release.perform(run, "rollback", BACK, reached, plan)
-    with run.threads.pool(1) as pool:
-        looked = pool.submit(_look, run, answers, watch)
-        release.read_back(run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback")
-        looked.result()
+    with run.hosts.connected(hosts.reachable(run, released)) as reached:
+        told = {**release.variables_here(run, way.to.digest), **release.here(run, found, released)}
+        told["release_commit"] = way.to.commit
+        undoes = {"undoes": way.undoes.digest.id, "undoes_online": way.online, "instead": way.instead}
+        plan = {**release.plan(told), **undoes}
+        with release.watched(run, document) as watch:
+            answers = release.perform(run, "rollback", BACK, reached, plan)
+        with run.threads.pool(1) as pool:
+            looked = pool.submit(_look, run, answers, watch)
+            release.read_back(
+                run.threads, run.hosts, reached, run.pipeline.name, way.to.digest, stage="rollback"
+            )
+            looked.result()
     release.tag(run, [each.id for each in found], way.to.commit)
     undone.mark(run, way.undoes.digest)
     seconds, measured = run.clock.monotonic() - begun, release.measured(answers, watch)

@@ -109,17 +109,17 @@ def go_live(
     undone.accept(run, digest)
     found = hosts.parsed(machines) if machines else infrastructure.existing(run)
     released = server.released(run, found, "release")
-    reached = hosts.reachable(run, released)
-    before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
-    try:
-        told = plan({**variables(run, digest), **here(run, found, released)})
-        with watched(run, before) as watch:
-            answers = put_live(run, reached, told, watch)
-        read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
-    except Refusal as refusal:
-        if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
-            history.note_failure(run, refusal, onto=before)
-        raise
+    with run.hosts.connected(hosts.reachable(run, released)) as reached:
+        before, begun = history.opened(run.store, run.identity), run.clock.monotonic()
+        try:
+            told = plan({**variables(run, digest), **here(run, found, released)})
+            with watched(run, before) as watch:
+                answers = put_live(run, reached, told, watch)
+            read_back(run.threads, run.hosts, reached, run.pipeline.name, digest)
+        except Refusal as refusal:
+            if not isinstance(refusal, Cancelled):  # a person, or a run that has taken the lease
+                history.note_failure(run, refusal, onto=before)
+            raise
     tag(run, [each.id for each in found], run.commit)
     seconds = run.clock.monotonic() - begun
     history.add(run, digest, onto=before, seconds=seconds, measured=measured(answers, watch))

@@ -119,6 +119,32 @@ def test_a_host_is_known_and_logged_in_to_through_a_relay(host, tmp_path):
     assert ssh.python(nowhere, "server", "print(40 + 2)").strip() == "42"
 
 
+LOGINS = """
+import subprocess
+subprocess.run(["journalctl", "--sync"], check=True)
+said = ["journalctl", "--unit=ssh", "--output=cat", "--grep=^Accepted publickey"]
+print(subprocess.run(said, capture_output=True, text=True).stdout.count("\\n"))
+"""
+
+
+@pytest.mark.promise("a-release-logs-in-once")
+def test_what_shares_a_connection_logs_in_once_and_goes_on_where_that_breaks(host):
+    def logins(of):
+        return int(ssh.python(of, "server", LOGINS))
+
+    before = logins(host)
+    with ssh.connected([host]) as (near,):
+        assert [logins(near), logins(near)] == [before + 1] * 2
+        assert logins(host) == before + 2
+        near.connection.master.kill()
+        near.connection.master.wait()
+        assert logins(near) == before + 3
+    with ssh.connected([host]) as (near,):
+        assert logins(near) == before + 4
+    assert near.connection.master.poll() is not None
+    assert not near.connection.socket.parent.exists()
+
+
 @pytest.mark.promise("ssh-is-hardened")
 def test_ssh_offers_nothing_that_an_audit_has_something_against(host):
     audited = subprocess.run(

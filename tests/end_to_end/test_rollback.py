@@ -27,6 +27,7 @@ from tasks.tarball import stored
 from tests.clouds import secrets_of
 from tests.conftest import ROOT, commit, until
 from tests.end_to_end.crowd import statuses
+from tests.end_to_end.test_logins import LOGINS
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
@@ -195,7 +196,8 @@ def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
 
 
 @pytest.mark.promise(
-    "rollback-goes-to-the-one-before", "the-switch-drops-no-request", "visitors-are-measured"
+    *("rollback-goes-to-the-one-before", "the-switch-drops-no-request", "visitors-are-measured"),
+    "a-release-logs-in-once",
 )
 def test_a_rollback_shows_the_page_before_and_drops_no_request(site):
     template = site.root / "app/app/code/Shop/Catalog/view/frontend/templates/list.phtml"
@@ -205,9 +207,11 @@ def test_a_rollback_shows_the_page_before_and_drops_no_request(site):
         commit(site.root, number)
         site.stages("release")
     assert "release two" in site.get()[1]
+    before = int(shell.python(site.host, "test", LOGINS))
     with visited(site) as answers:
         assert site.stages("rollback") == {"rollback": "done"}
     assert set(answers) == {200}
+    assert int(shell.python(site.host, "test", LOGINS)) == before + 2, "its own one, and this one"
     assert "release one" in site.get()[1]
     *_, two, one = history.read(site.run.store, site.run.identity)
     assert [(each.downtime, each.slowest is None) for each in (two, one)] == [(0.0, False)] * 2

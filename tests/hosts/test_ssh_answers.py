@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -241,3 +242,28 @@ def test_a_login_and_a_program_have_their_bounds(monkeypatch):
         ("ssh", "true", bounds.LOGIN),
         ("ssh", "-", bounds.HOST),
     ]
+
+
+# --- what calls share --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_where_the_connection_is_not_there_a_call_makes_its_own(programs, made):
+    programs(code=255)
+    with ssh.connected([HOST]) as (near,):
+        assert near == HOST
+        near.connection.master.wait()
+        if made:
+            near.connection.socket.touch()  # a killed one leaves it
+        with ssh.login(near) as command:
+            assert not [each for each in command if "ControlPath" in each]
+
+
+def test_where_the_kernel_takes_no_socket_of_that_length_nothing_is_shared(programs, tmp_path, monkeypatch):
+    programs(said="1")
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with ssh.connected([HOST]) as (near,):
+        assert near.connection is None
+        assert ssh.python(near, "server", "1") == "1"

@@ -1463,6 +1463,26 @@ def test_the_switch_follows_an_import_at_once_and_pages_are_checked_then(host):
     assert host.said().count("imports") == 1
 
 
+def test_what_is_due_is_asked_at_once(host):
+    """Each of the two answers once the other one is asked as well."""
+
+    def meets(own, other):
+        here = f"{host.folder}/asked-"
+        return [
+            "sh",
+            "-c",
+            f"touch {here}{own}; timeout 20 sh -c 'until [ -e {here}{other} ]; do sleep 0.05; done'",
+        ]
+
+    host.live(
+        "new",
+        profile={
+            **migration(["false"], due=meets("migration", "configuration")),
+            **configuration(NOT_DUE, due=meets("configuration", "migration")),
+        },
+    )
+
+
 def test_a_migrated_database_is_asked_for_configuration_afterwards(host):
     order = host.folder / "order"
     first = ["sh", "-c", f"echo due >> {order}; exit 2"]
@@ -1470,7 +1490,7 @@ def test_a_migrated_database_is_asked_for_configuration_afterwards(host):
         "new",
         profile={**migration(["sh", "-c", f"echo migrates >> {order}"]), **configuration(NOT_DUE, due=first)},
     )
-    assert order.read_text().split() == ["migrates", "due"]
+    assert order.read_text().split() == ["due", "migrates", "due"]
 
 
 @pytest.mark.promise("a-command-writes-into-a-copy", "what-is-written-is-named")

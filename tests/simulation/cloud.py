@@ -20,9 +20,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from tasks.cloud.caller import Caller
 from tasks.cloud.interface import Cloud
 from tasks.hosts.ansible import Recap
-from tasks.hosts.hosts import Hosts
 from tasks.hosts.playbook_events import PlaybookFailed
 from tasks.release.stage import LIVE
+from tests.clouds import UnreachedHosts
 from tests.simulation.scheduler import BEGIN, Killed, Process, Scheduler
 
 TAKES = 0.05
@@ -757,7 +757,7 @@ class SimulatedCloud(Cloud):
         return SERVICES[service](self.world, self.process)
 
 
-class SimulatedHosts(Hosts):
+class SimulatedHosts(UnreachedHosts):
     """The hosts, over SSH. A play or a release takes a while, and its sessions may be ended meanwhile."""
 
     def __init__(self, world: World, process: Process) -> None:
