@@ -58,7 +58,7 @@ class SshFailed(Refusal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
+class SharedConnection:
     """A connection that several calls share: OpenSSH's control master."""
 
     socket: Path
@@ -87,7 +87,7 @@ class Host:
     port: int = 22
     proxy: str = ""
     """OpenSSH's ProxyCommand; empty where the address is reached directly."""
-    connection: Connection | None = field(default=None, compare=False, repr=False)
+    connection: SharedConnection | None = field(default=None, compare=False, repr=False)
     """None where each login makes a connection of its own."""
 
     @property
@@ -269,14 +269,14 @@ def connected(hosts: Sequence[Host]) -> Iterator[list[Host]]:
 
 
 @contextlib.contextmanager
-def _master(host: Host, socket: Path) -> Iterator[Connection | None]:
+def _master(host: Host, socket: Path) -> Iterator[SharedConnection | None]:
     if len(str(socket)) > SOCKET_LENGTH:
         yield None
         return
     with login(host) as command:
         master = [command[0], "-M", "-N", "-o", f"ControlPath={quoted(socket)}", *command[1:]]
         with children.beside(master) as child:
-            yield Connection(socket=socket, master=child)
+            yield SharedConnection(socket=socket, master=child)
 
 
 def _pattern(address: str, port: int) -> str:

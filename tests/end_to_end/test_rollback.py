@@ -196,7 +196,9 @@ def test_a_release_of_other_code_drops_no_request(go_live, site, tmp_path):
 
 
 @pytest.mark.promise(
-    *("rollback-goes-to-the-one-before", "the-switch-drops-no-request", "visitors-are-measured"),
+    "rollback-goes-to-the-one-before",
+    "the-switch-drops-no-request",
+    "visitors-are-measured",
     "a-release-logs-in-once",
 )
 def test_a_rollback_shows_the_page_before_and_drops_no_request(site):
