@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -10,8 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tests.conftest import ROOT
+
+DEBIAN = "3.11.2"
+"""Debian 12's Python."""
 
 
 @pytest.fixture
@@ -48,6 +53,19 @@ def test_every_package_is_held_to_the_hash_of_the_lock(entry):
     commands = {what: command for what, command, _ in entry.steps}
     assert {"--require-hashes", "--requirement"} <= set(commands["Python packages"])
     assert {"--no-build-isolation", "--no-deps"} <= set(commands["the pipeline itself"]), "it fetches nothing"
+
+
+def test_the_entry_point_is_run_by_the_python_whose_module_venv_it_installs():
+    """Another one, of a version manager, is often built without its profile, and is half as fast again."""
+    folder = ROOT / "build" / "ci"
+    assert (folder / "run").read_text().startswith("#!/usr/bin/python3\n")
+    assert "python3-venv" in (folder / "packages").read_text().split()
+
+
+def test_every_package_runs_on_debian_s_python():
+    wanted = {each.name: each.metadata["Requires-Python"] for each in importlib.metadata.distributions()}
+    assert len(wanted) > 100
+    assert {name: each for name, each in wanted.items() if each and DEBIAN not in SpecifierSet(each)} == {}
 
 
 def test_a_second_set_up_does_nothing(entry):

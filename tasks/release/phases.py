@@ -1469,7 +1469,7 @@ class Site:
             connection.request("GET", urllib.parse.quote(path, safe=AS_IT_IS), headers=self.headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode(errors="replace")
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             connection.close()
             if not again:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import io
+import ssl
 import threading
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from tasks.console.console import Console
 from tasks.hosts.hosts import Hosts
 from tasks.hosts.phased import Answer, PhaseFailed
-from tasks.release.phases import Failure, Site
+from tasks.release.phases import Failure, Site, SiteConnection
 from tasks.release.stage import put_live
 from tests.infrastructure.test_secrets_alone import Parameters
 from tests.tls import secure
@@ -117,6 +118,20 @@ def test_a_kept_connection_that_the_site_has_ended_is_opened_again_and_a_new_one
     with pytest.raises(Failure, match=r"shop\.localhost/health gets no answer: RemoteDisconnected"):
         site.check("/health", ["/"])
     assert keeping.opened == 3
+
+
+@pytest.mark.parametrize("end", [ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError])
+def test_a_kept_connection_is_opened_again_however_the_site_has_ended_it(keeping, monkeypatch, end):
+    asks, ends = SiteConnection.request, [end]
+
+    def request(self, method, path, **how):
+        if path == "/" and ends:
+            raise ends.pop()
+        asks(self, method, path, **how)
+
+    monkeypatch.setattr(SiteConnection, "request", request)
+    Site("shop.localhost", "127.0.0.1", keeping.server_port).check("/health", ["/"])
+    assert (keeping.asked, keeping.opened) == (["/health", "/", "/a.js", "/b.png"], 2)
 
 
 UP, END = ("bring", "live", "open", ""), ("settle", "")
