@@ -56,7 +56,7 @@ def test_every_package_is_held_to_the_hash_of_the_lock(entry):
 
 
 def test_the_entry_point_is_run_by_the_python_whose_module_venv_it_installs():
-    """Another one, of a version manager, is often built without its profile, and is half as fast again."""
+    """A version manager's is often built without a profile, and slower."""
     folder = ROOT / "build" / "ci"
     assert (folder / "run").read_text().startswith("#!/usr/bin/python3\n")
     assert "python3-venv" in (folder / "packages").read_text().split()
