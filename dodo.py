@@ -122,7 +122,6 @@ def task_server() -> Task:
         server.provision,
         inputs=[
             "playbooks/server.yml",
-            "playbooks/tasks",
             *server.folders(RUN),
             PROFILE,
             "tasks/backup/access.py",

@@ -2,7 +2,6 @@
 
 # without `annotations` of __future__: types that are texts are read again by each dataclass, at every start
 
-import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,11 +45,6 @@ class Placement:
     def has(self, name: str, role: str) -> bool:
         """Whether a machine has a role."""
         return role in self.roles.get(name, ())
-
-    def in_turn(self, roles: Iterable[str]) -> list[list[str]]:
-        """The roles in their order; together, where the same machines have several in a row."""
-        grouped = itertools.groupby(roles, lambda role: [name for name in self.roles if self.has(name, role)])
-        return [list(each) for names, each in grouped if names]
 
     def tags(self, name: str) -> dict[str, str]:
         """What a machine's tags say of its place, beside those that all have."""

@@ -28,27 +28,6 @@ def test_a_machine_has_the_roles_of_its_groups_in_the_profile_s_order_and_those_
     assert (APART.named({"machine": "app"}), APART.named({})) == ("app", "")
 
 
-def test_roles_come_in_the_profile_s_order_and_those_of_the_same_machines_together():
-    roles = ("base", "proxy", "nginx", "application", "cron", "mariadb", "redis", "mail", "search")
-    groups = {
-        "ingress": ("nginx",),
-        "app": ("application", "nginx", "cron"),
-        "data": ("mariadb", "redis"),
-        "search": ("search",),
-    }
-    found = placement.of(roles, groups, PLACED)
-    assert found.in_turn(roles) == [
-        ["base", "proxy"],
-        ["nginx"],
-        ["application", "cron"],
-        ["mariadb", "redis"],
-        ["mail"],
-    ]
-    for each in found.roles.values():
-        given = [role for together in found.in_turn(roles) for role in together if together[0] in each]
-        assert given == list(each), "who has the first of them has all"
-
-
 @pytest.mark.promise("all-on-one-machine")
 def test_without_a_placement_every_machine_has_all_roles_whatever_its_tags():
     alike = placement.of(ROLES, GROUPS, {})

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks import environ, required_roles
 from tasks.console.console import Console
@@ -58,6 +59,28 @@ class Recap:
 
 Own = Mapping[str, Mapping[str, object]]
 """Variables that a host alone has, by the host's name."""
+AT_ONCE = 10
+"""Hosts that are worked on at once."""
+
+
+def play_each(playbook: str, *, hosts: Sequence[Host], log: Path | None, **how: Any) -> Recap:
+    """The same on hosts that differ: each has an Ansible of its own, as one for all would do what one host alone has while the others wait.
+
+    Each host has a log of its own beside. All come to their end; raises the refusal of the first one that fails.
+    """
+
+    def alone(host: Host) -> Recap:
+        own = log and log.with_stem(f"{log.stem}-{host.name}")
+        return play(playbook, hosts=[host], log=own, **how)
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="each") as pool:
+        recaps = [*pool.map(alone, hosts)]
+    return Recap(
+        changed=sum(each.changed for each in recaps),
+        ok=sum(each.ok for each in recaps),
+        seconds=max(each.seconds for each in recaps),
+        recorded={name: found for each in recaps for name, found in each.recorded.items()},
+    )
 
 
 def play(
@@ -99,14 +122,21 @@ def preview(
     variables: Mapping[str, object],
     say: Callable[[str], None],
     own: Own | None = None,
+    differ: bool = False,
 ) -> list[str]:
-    """What a play would change, as Ansible's check mode prints it with `--diff`; it changes nothing."""
-    with private.folder("preview") as folder:
-        log = folder / "log"
-        # linear: not all of mitogen's modules support check mode
-        status, story = _play(playbook, hosts, variables, own, PLAIN, say, log, check=True)
-        accept(status, story, playbook, hosts)
-        return log.read_text().splitlines()
+    """What a play would change, as Ansible's check mode prints it with `--diff`; it changes nothing. `differ`: host by host."""
+
+    def printed(some: Sequence[Host]) -> list[str]:
+        with private.folder("preview") as folder:
+            log = folder / "log"
+            # linear: not all of mitogen's modules support check mode
+            status, story = _play(playbook, some, variables, own, PLAIN, say, log, check=True)
+            accept(status, story, playbook, some)
+            return log.read_text().splitlines()
+
+    together = [[each] for each in hosts] if differ else [hosts]
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="preview") as pool:
+        return [line for lines in pool.map(printed, together) for line in lines]
 
 
 def accept(status: str, story: PlaybookEvents, playbook: str, hosts: Sequence[Host]) -> None:
@@ -248,7 +278,7 @@ def _environment(folder: Path, strategy: str) -> dict[str, str]:
         "TMPDIR": str(folder),  # mitogen does not remove its sockets
         "ANSIBLE_STRATEGY": strategy,
         "ANSIBLE_STRATEGY_PLUGINS": str(mitogen() or ""),
-        "ANSIBLE_FORKS": "10",
+        "ANSIBLE_FORKS": str(AT_ONCE),
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_TIMEOUT": "10",

@@ -27,9 +27,14 @@ class Hosts:
         console: Console,
         log: Path | None,
         own: ansible.Own | None = None,
+        differ: bool = False,
     ) -> Recap:
-        """Play `playbooks/PLAYBOOK.yml`. `own`: variables that each host alone has. Raises a refusal of the play, or of SSH."""
-        return ansible.play(
+        """Play `playbooks/PLAYBOOK.yml`. `own`: variables that each host alone has; `differ`: with them, they have other roles.
+
+        Raises a refusal of the play, or of SSH.
+        """
+        play = ansible.play_each if differ else ansible.play
+        return play(
             playbook, hosts=hosts, variables=variables, own=own, strategy=strategy, console=console, log=log
         )
 

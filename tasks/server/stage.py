@@ -85,6 +85,7 @@ def provision(
         hosts=reached,
         variables=told,
         own=theirs,
+        differ=run.placement.apart,
         strategy=run.environment.strategy,
         console=run.console,
         log=run.log("server"),
@@ -122,6 +123,7 @@ def preview(run: Run) -> list[str]:
         hosts=hosts.reachable(run, found),
         variables=variables(run),
         own={each.id: beside(run, found, each) for each in found},
+        differ=run.placement.apart,
         say=run.console.say("server"),
     )
 
@@ -132,7 +134,6 @@ def variables(run: Run) -> dict[str, Any]:
         "server_roles": list(run.profile.server.roles),
         "server_units_elsewhere": [],
         "server_facts": bool(required_roles(run.root)),
-        "server_in_turn": run.placement.in_turn(run.profile.server.roles) if run.placement.apart else [],
         **{f"{role}_{name}": value for role, name, value in declared(run)},
         **search.variables(run),
         "self_shutdown_enabled": run.environment.infrastructure.ends_itself,

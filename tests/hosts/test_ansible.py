@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from tasks.console.console import Console
-from tasks.hosts.ansible import PlaySilent, accept, play
+from tasks.hosts import ansible
+from tasks.hosts.ansible import PlaySilent, Recap, accept, play
+from tasks.hosts.managed import Managed
 from tasks.hosts.playbook_events import (
     HIDDEN,
     SKIPPED_WITHIN,
@@ -251,3 +253,32 @@ def test_what_a_role_lists_by_debug_is_noted_and_nothing_else_is():
         ran = {"host": "i-1", "task": "x", "task_action": action, "res": {"msg": msg}}
         story.hear({"event": "runner_on_ok", "event_data": ran})
     assert story.notes == ["a was written", "b was written"]
+
+
+def test_hosts_that_differ_are_played_at_once_each_with_a_log_of_its_own(monkeypatch, tmp_path):
+    """Each begins only once all have; the refusal is that of the first that fails, when all have come to their end."""
+    begun, ended = threading.Barrier(3, timeout=20), []
+
+    def alone(playbook, *, hosts, log, own):
+        (host,) = hosts
+        begun.wait()
+        ended.append((playbook, host.name, log and log.name, own))
+        if host.name in fails:
+            raise PlaybookIdle(stage=playbook, host=host.name)
+        return Recap(changed=1, ok=len(host.name), seconds=2.0, recorded={host.name: Managed()})
+
+    monkeypatch.setattr(ansible, "play", alone)
+    hosts, fails = [a_host(name=each) for each in ("i-1", "i-22", "i-3")], []
+    recap = ansible.play_each("server", hosts=hosts, log=tmp_path / "server.log", own=None)
+    assert (recap.changed, recap.ok, recap.seconds, set(recap.recorded)) == (
+        3,
+        10,
+        2.0,
+        {"i-1", "i-22", "i-3"},
+    )
+    assert sorted(ended) == [("server", each.name, f"server-{each.name}.log", None) for each in hosts]
+    ended.clear()
+    fails += ["i-22", "i-3"]
+    with pytest.raises(PlaybookIdle, match="i-22"):
+        ansible.play_each("server", hosts=hosts, log=None, own=None)
+    assert len(ended) == 3

@@ -28,7 +28,6 @@ EXPRESSIONS = {"when", "that", "until", "failed_when", "changed_when"}
 OF_THE_PLAYBOOK = {
     "server_facts",
     "server_roles",
-    "server_in_turn",
     "server_units_elsewhere",
     "server_services",
 }
