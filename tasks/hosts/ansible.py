@@ -66,7 +66,8 @@ AT_ONCE = 10
 def play_each(playbook: str, *, hosts: Sequence[Host], log: Path | None, **how: Any) -> Recap:
     """The same on hosts that differ: each has an Ansible of its own, as one for all would do what one host alone has while the others wait.
 
-    Each host has a log of its own beside. All come to their end; raises the refusal of the first one that fails.
+    Each host has a log of its own beside. All come to their end; raises the refusal of the first one that fails. No role of one host may
+    need that another one has had its own.
     """
 
     def alone(host: Host) -> Recap:
