@@ -7,12 +7,13 @@ import itertools
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
 from tasks.release import history
-from tests.conftest import commit
+from tests.conftest import commit, until
 from tests.end_to_end.conftest import Site, replace
 from tests.end_to_end.crowd import CLOSED, Crowd
 from tests.end_to_end.test_rollback import DUE, go_live, migration  # noqa: F401  (a fixture)
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
 
 RATES = {"page": 80, "asset": 130, "cart": 5, "search": 5}
 """Requests in a second. Two cores have to bear them beside a release."""
+FEW = {"page": 10, "asset": 10, "cart": 1, "search": 1}
 SEARCH, STYLE = (
     "app/app/code/Shop/Catalog/Controller/Search.php",
     "app/app/design/frontend/Shop/spring/web/css/source/_extend.less",
@@ -62,6 +64,17 @@ def change(site: Site, number: int) -> None:
     style = site.root / STYLE
     style.write_text(f"{style.read_text()}\n.release-{number} {{ order: {number}; }}\n")
     commit(site.root, f"release {number}")
+
+
+def version(site: Site) -> str:
+    """That of the static files which the front page names."""
+    return re.search(r"/static/version([\w-]+)/", site.get()[1])[1]
+
+
+def shown(site: Site, wanted: str) -> float:
+    """When visitors have that version, by the monotonic clock."""
+    until(lambda: version(site) == wanted)
+    return time.monotonic()
 
 
 @pytest.fixture
@@ -120,15 +133,22 @@ def test_ten_releases_of_code_lose_no_visitor(site, crowd):
     short="tests/end_to_end/test_rollback.py::test_a_rollback_shows_the_page_before_and_drops_no_request"
 )
 def test_a_rollback_loses_no_visitor(site, crowd):
-    change(site, 100)
-    release(site)
     before = alone(crowd)
-    with crowd.visiting(**RATES):
-        back = release(site, "rollback")
-        time.sleep(5)
-    figures = told(crowd, before, [back])
-    assert crowd.failures() == [], (figures, crowd.failures()[:5])
-    assert figures["closed"] == 0, figures
+    for number, rates in enumerate((FEW, RATES), 100):
+        former = version(site)
+        change(site, number)
+        release(site)
+        assert version(site) != former
+        with crowd.visiting(**rates), ThreadPoolExecutor(1) as looking:
+            begun = time.monotonic()
+            seen = looking.submit(shown, site, former)
+            back = release(site, "rollback")
+            seconds = seen.result() - begun
+            time.sleep(5)
+        figures = told(crowd, before, [back])
+        sys.stdout.write(f"{rates}: visitors have the release before {seconds:.1f} s after the command\n")
+        assert crowd.failures() == [], (figures, crowd.failures()[:5])
+        assert figures["closed"] == 0, figures
 
 
 @pytest.mark.long(
