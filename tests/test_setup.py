@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,16 @@ def test_the_environment_of_a_moved_checkout_is_made_again(entry, tmp_path):
     (entry.ENVIRONMENT / "stale").write_text("")
     entry.prepare("release")
     assert not (entry.ENVIRONMENT / "stale").exists()
+
+
+@pytest.mark.parametrize(("version", "stays"), [("3.9.18", False), (platform.python_version(), True)])
+def test_the_environment_of_the_python_before_an_update_of_the_system_is_made_again(entry, version, stays):
+    entry.prepare("release")
+    (entry.ENVIRONMENT / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}\n")
+    (entry.ENVIRONMENT / "stale").write_text("")
+    (entry.ROOT / ".run" / "installed-release").unlink()
+    entry.prepare("release")
+    assert (entry.ENVIRONMENT / "stale").exists() is stays
 
 
 @pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT", "PIP_DRY_RUN"])
