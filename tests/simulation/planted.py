@@ -118,8 +118,8 @@ BUGS = (
     Planted(
         "history is written before the action",
         "tasks.release.stage:go_live",
-        "    try:\n",
-        "    history.add(run, digest)\n    try:\n",
+        "        try:\n",
+        "        history.add(run, digest)\n        try:\n",
     ),
     Planted(
         "a teardown leaves its records",
