@@ -21,6 +21,7 @@ from tasks.process import children
 from tasks.promotion import record as promotion_record
 from tasks.promotion.rules import NotWaiting
 from tests.commands.test_run import Stages
+from tests.conftest import until
 from tests.promotion.test_gate import run, server, waiting  # noqa: F401  (fixtures)
 
 
@@ -55,8 +56,8 @@ def asking(waiting, monkeypatch):  # noqa: F811
 
     @contextlib.contextmanager
     def brought(_):
-        command.looked.append("brought")
         try:
+            command.looked.append("brought")
             yield
         except BaseException:
             command.looked.append("removed")
@@ -111,7 +112,12 @@ def test_an_interruption_removes_what_was_brought_before_it_ends_the_children(
     asking, typed, monkeypatch, number
 ):
     monkeypatch.setattr(sys, "stdin", typed[1])
-    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+
+    def interrupt():
+        until(lambda: asking.looked)  # before that, nobody listens for a signal, which would end this process
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(running._Interrupted):
         begins(asking)
     assert asking.looked == ["brought", "removed"]
