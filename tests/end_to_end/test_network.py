@@ -90,13 +90,16 @@ LED = """
 import glob, json, pathlib, subprocess
 def asked(*words):
     return subprocess.run(["systemctl", *words], capture_output=True, text=True).stdout.split()
+def environment(process):  # root of a container may not read another user's
+    read = ["runuser", "-u", pathlib.Path(f"/proc/{process}").owner(), "--", "cat", f"/proc/{process}/environ"]
+    return subprocess.check_output(read)
 workers = [each for each in asked("show", "--value", "--property", "MainPID", "worker-*") if each != "0"]
 print(json.dumps({
     "environment": pathlib.Path("/etc/environment").read_text(),
     "files": glob.glob("/etc/apt/apt.conf.d/95proxy") + glob.glob("/etc/sudoers.d/environment")
         + glob.glob("/etc/cloud/cloud.cfg.d/95_egress.cfg"),
     "proxy": asked("is-active", "squid"),
-    "workers": [b"http_proxy=" in pathlib.Path(f"/proc/{each}/environ").read_bytes() for each in workers],
+    "workers": [b"http_proxy=" in environment(each) for each in workers],
     "timer": asked("is-active", "outdated.timer"),
 }))
 """
