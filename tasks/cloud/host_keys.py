@@ -16,8 +16,8 @@ from tasks.refusal import Refusal
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 WITHIN = 600.0
 """Seconds from its making until a host's console must show its keys; AWS shows a console minutes after it was written."""
-EVERY = 5.0
-"""Seconds between two looks, once the first ones have shown nothing."""
+SOONEST, EVERY = 0.5, 5.0
+"""Seconds between two looks: at first, and at most. In between it is a quarter of what has passed, so that nobody waits much longer than the host takes."""
 
 
 class HostKeysMissing(Refusal):
@@ -39,11 +39,12 @@ def read(ec2: Any, host: str, say: Callable[[str], None], within: float) -> list
             return [" ".join(words[:2]) for words in lines if len(words) >= 2]
         if not number:
             left = min(within, within - _age(ec2, host))
-        if SYSTEM.monotonic() - begun >= left:
+        waited = SYSTEM.monotonic() - begun
+        if waited >= left:
             raise HostKeysMissing(host=host)
         if number:
             say(f"waiting for the host keys of {host}")
-        children.wait(min(EVERY, 0.5 * 2**number), stage="infrastructure")
+        children.wait(min(EVERY, max(SOONEST, waited / 4)), stage="infrastructure")
     raise AssertionError("count does not end")
 
 
