@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tasks import environ, required_roles
 from tasks.console.console import Console
@@ -187,6 +187,17 @@ def _play(
     return status, story
 
 
+_IMPORTING = threading.Lock()
+"""A package is found by other threads before the import of all of it has ended."""
+
+
+def _init_runner() -> Callable[..., Any]:
+    with _IMPORTING:
+        from ansible_runner.interface import init_runner  # half a second to import, needed by plays only
+
+    return cast("Callable[..., Any]", init_runner)
+
+
 def _run(
     folder: Path,
     *,
@@ -198,9 +209,7 @@ def _run(
     check: bool,
 ) -> str:
     """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers. Raises TimeoutError."""
-    from ansible_runner.interface import init_runner  # half a second to import, needed by plays only
-
-    over = threading.Event()
+    init_runner, over = _init_runner(), threading.Event()
 
     def stop() -> bool:
         if over.is_set() or children.cancelled():

@@ -7,6 +7,7 @@ import io
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -29,7 +30,7 @@ from tasks.hosts.playbook_events import (
 from tasks.hosts.ssh import Host, HostUnreachable, known_hosts
 from tasks.process import children, private
 from tasks.process.children import Cancelled
-from tests.conftest import until
+from tests.conftest import ROOT, until
 
 ENOUGH = {"base_timezone": "UTC", "php_version": "8.2", "php_extensions": []}
 """Variables without which the first role would not even connect."""
@@ -282,3 +283,30 @@ def test_hosts_that_differ_are_played_at_once_each_with_a_log_of_its_own(monkeyp
     with pytest.raises(PlaybookIdle, match="i-22"):
         ansible.play_each("server", hosts=hosts, log=None, own=None)
     assert len(ended) == 3
+
+
+AT_ONCE = """
+import importlib.metadata, sys, threading, time
+
+from tasks.hosts import ansible
+
+importing, entry_points = threading.Event(), importlib.metadata.entry_points
+
+def slow(**which):
+    if which.get("group") == "ansible_runner.plugins":  # the last thing that the package does
+        importing.set()
+        time.sleep(1)
+    return entry_points(**which)
+
+importlib.metadata.entry_points = slow
+threading.Thread(target=ansible._init_runner).start()
+assert importing.wait(30)
+ansible._init_runner()
+print(type(sys.modules["ansible_runner"].plugins).__name__)
+"""
+
+
+def test_a_second_play_at_once_waits_until_ansible_runner_is_whole():
+    """Its module `plugins` is replaced by a dictionary in the end, and a play that comes before fails by that."""
+    printed = subprocess.run([sys.executable, "-c", AT_ONCE], cwd=ROOT, capture_output=True, text=True)
+    assert printed.stdout == "dict\n", printed.stderr
