@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from tasks import forms
 from tasks.placement import Placement
-from tasks.settings import OF_PLAYBOOKS, TOLD, Read, read, role, setting
+from tasks.settings import OF_PLAYBOOKS, TOLD, Read, read, role, role_names, setting
 
 INTERNET, BUCKET = "internet", "bucket"
 """Where a connection may go that is no service of a role."""
@@ -88,6 +88,9 @@ class Connection:
     )
     group: str = setting(
         "of the groups of its role, the one whose machines connect; empty, or none of them: all", ""
+    )
+    client: str = setting(
+        "the role that connects, if it is another one; where hosts do not have it, nobody does", ""
     )
 
 
@@ -269,8 +272,12 @@ def _connections(
     """Every connection that is made: who makes it, and where it is declared."""
     for name, listed in found.items():
         for number, each in enumerate(listed.file.said.connects):
-            if _is_set(listed, name, root, f"connects[{number}].when", each.when):
-                yield name, listed.file, f"connects[{number}]", replace(each, group=listed.group(each.group))
+            client = each.client or name
+            if each.client and client not in (known := role_names(root)):
+                raise listed.file.wrong(f"connects[{number}].client", client, "a role", known)
+            if client in found and _is_set(listed, name, root, f"connects[{number}].when", each.when):
+                its = replace(each, group=found[client].group(each.group))
+                yield client, listed.file, f"connects[{number}]", its
     for number, each in enumerate(profile.said.server.connects):
         yield APPLICATION, profile, f"server.connects[{number}]", replace(each, users=(APPLICATION,))
 

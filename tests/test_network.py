@@ -38,6 +38,7 @@ WRONG = [
     (NGINX, "port: 8090", "port: 80", r"listens\[1\].port: should be a port of its own: nginx.http listens on it"),
     (NGINX, "port: 8090", "port: 70000", r"listens\[1\].port: should be a whole number from 0 to 65535, not '70000'"),
     (NGINX, "port: 8090", "unit: a.service", r"listens\[1\].port: should be the port, or `port_option`"),
+    (NGINX, "to: nginx.next,", "to: nginx.next, client: ngin,", r"connects\[1\].client: should be a role \(did you mean nginx\?.*not 'ngin'"),
     (NGINX, "name: check", "name: http", r"listens\[1\].name: should be a name that the role gives once"),
     (NGINX, "when: page_cache", "when: page_cash", r"listens\[2\].when: should be an option of the role nginx \(did you mean page_cache"),
     (NGINX, "[http_from]", "[everybody]", r"listens\[0\].open_to\[0\]: should be"),
@@ -104,7 +105,7 @@ FOUND = {"web": "10.0.0.1", "app": "10.0.0.2", "data": "10.0.0.3"}
 def apart():
     """The shop on three machines: what each is told, and its rules."""
     found, server = (
-        declared(ROOT, "magento2", nginx_tls=True),
+        declared(ROOT, "magento2", nginx_tls=True, mail_catch=True),
         profile.load(ROOT, Application(profile="magento2")).server,
     )
     placed = {"web": ("ingress", "cache"), "app": ("app",), "data": ("data",)}
@@ -119,6 +120,7 @@ def test_machines_reach_each_other_where_a_role_says_so_and_nowhere_else(apart):
     assert network.between(found, where, 1) == {
         (6081, "app", "web"),  # it purges the page cache
         (8080, "web", "app"),
+        (8025, "web", "app"),  # the page of caught mail, on the site's address
         (3306, "app", "data"),
         (6379, "app", "data"),
         (6380, "app", "data"),
@@ -140,11 +142,10 @@ def test_a_service_is_told_where_it_is_for_each_machine(apart):
         for name, said in told.items()
     }
     own = ["provisioning_started.ssh"]
-    mail = "mail.smtp"  # of no group: on every machine
     assert here == {
-        "web": [mail, "nginx.http", "nginx.https", *own, "varnish.admin", "varnish.http"],
-        "app": [mail, "nginx.check", "nginx.next", "nginx.site", *own, "search.http"],
-        "data": [mail, "mariadb.sql", *own, "redis.cache", "redis.sessions"],
+        "web": ["nginx.http", "nginx.https", *own, "varnish.admin", "varnish.http"],
+        "app": ["mail.page", "mail.smtp", "nginx.check", "nginx.next", "nginx.site", *own, "search.http"],
+        "data": ["mariadb.sql", *own, "redis.cache", "redis.sessions"],
     }
     site = {name: said["nginx"]["site"] for name, said in told.items()}
     assert (site["web"]["address"], site["app"]["bind"], site["app"]["clients"]) == (
@@ -158,7 +159,7 @@ def test_a_service_is_told_where_it_is_for_each_machine(apart):
     assert told["app"]["varnish"]["http"]["addresses"] == ["10.0.0.1"]
     assert network.after(found, places["app"], network.APPLICATION) == [
         "search_stand_in.service",
-        "postfix@-.service",
+        "postfix.service",
     ]
     assert network.elsewhere(found, places["app"]) == [
         "mariadb.service",
@@ -167,7 +168,9 @@ def test_a_service_is_told_where_it_is_for_each_machine(apart):
         "varnish.service",
     ]
     assert network.elsewhere(found, places["data"]) == [
+        "caught_mail.service",
         "nginx.service",
+        "postfix.service",
         "search_stand_in.service",
         "varnish.service",
     ]
@@ -187,11 +190,11 @@ def test_a_machine_s_own_firewall_knows_which_machine_comes_and_which_user_goes(
     everybody, ssh = ["0.0.0.0/0"], {22: ["192.0.2.0/24"]}
     assert admitted == {
         "web": {**ssh, 80: everybody, 443: everybody, 6081: ["10.0.0.2/32"]},
-        "app": {**ssh, 8080: ["10.0.0.1/32"]},
+        "app": {**ssh, 8025: ["10.0.0.1/32"], 8080: ["10.0.0.1/32"]},
         "data": {**ssh, **{key: ["10.0.0.2/32"] for key in (3306, 6379, 6380)}},
     }
     among = {each["port"]: each["users"] for each in rules["data"]["local"]}
-    assert among == {key: ["root"] for key in (25, 3306, 6379, 6380)}, "no user of another machine is named"
+    assert among == {key: ["root"] for key in (3306, 6379, 6380)}, "no user of another machine is named"
     inner = {
         name: {
             (port, *each["users"])
@@ -202,7 +205,7 @@ def test_a_machine_s_own_firewall_knows_which_machine_comes_and_which_user_goes(
         for name, said in rules.items()
     }
     assert inner == {
-        "web": {(8080, "vcache")},
+        "web": {(8080, "vcache"), (8025, "www-data")},
         "app": {
             (3306, "web", "shop"),
             (3306, "root"),
@@ -212,7 +215,7 @@ def test_a_machine_s_own_firewall_knows_which_machine_comes_and_which_user_goes(
     }
 
 
-@pytest.mark.promise("groups-have-machines")
+@pytest.mark.promise("groups-have-machines", "caught-mail-is-the-applications")
 def test_the_web_server_of_each_machine_is_its_part_of_one(apart):
     found, _, places = apart
     told = {
@@ -225,6 +228,7 @@ def test_the_web_server_of_each_machine_is_its_part_of_one(apart):
     web, app = (rendering.rendered(path, told[name]) for name in ("web", "app"))
     for words in ("listen 80 default_server", "ssl_certificate ", "upstream page_cache"):
         assert (words in web, words in app) == (True, False)
+    assert "proxy_pass http://10.0.0.2:8025;" in web, "the application's mail, not its own"
     for words in ("SITE", "listen 127.0.0.1:8090"):
         assert (words in web, words in app) == (False, True)
     assert "10.0.0.1/32 1;" in app, "the page cache on another machine says how a visitor came"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import time
 
@@ -12,8 +14,9 @@ from tasks.cloud.embedded.containers import podman
 from tasks.hosts import ssh
 from tasks.infrastructure import find
 from tasks.infrastructure import stage as infrastructure
-from tests.conftest import commit
+from tests.conftest import commit, until
 from tests.end_to_end.conftest import Site
+from tests.end_to_end.test_mail import ask
 from tests.end_to_end.test_network import tried
 
 pytestmark = [
@@ -26,7 +29,17 @@ pytestmark = [
 
 PLACEMENT = "  placement: {web: [ingress, cache], app: [app], data: [data]}\n"
 LISTENS = "import subprocess; print(subprocess.check_output(['ss', '-tulpnH'], text=True))"
-AS = {3306: "shop", 6379: "shop", 6380: "shop", 6081: "shop", 8080: "vcache"}
+SENDS = """
+import subprocess
+mail = b"From: a@example.com\\nTo: kim@example.com\\nSubject: From the application\\n\\nHello\\n"
+subprocess.run(["sendmail", "-t"], input=mail, check=True)
+"""
+POSTFIX = """
+import subprocess
+print(subprocess.run(["systemctl", "is-active", "postfix"], capture_output=True, text=True).stdout)
+print(subprocess.run(["systemctl", "is-enabled", "postfix"], capture_output=True, text=True).stdout)
+"""
+AS = {3306: "shop", 6379: "shop", 6380: "shop", 6081: "shop", 8080: "vcache", 8025: "www-data"}
 """Who connects to a port of another machine."""
 
 
@@ -86,6 +99,17 @@ def test_a_machine_listens_on_what_its_groups_have_and_on_nothing_else(trio, mac
             if not re.match(r"udp .* 127\.0\.0\.1:[3-6]\d{4} ", line)  # whence the proxy asks the resolver
         }
         assert listening == wanted, name
+
+
+@pytest.mark.promise("caught-mail-is-the-applications")
+def test_the_application_s_mail_is_read_where_visitors_come(trio, machines):
+    ssh.python(machines["app"], "release", SENDS)
+    told = json.loads(trio.doit("secrets", "--json", "show", "mail").stdout)
+    login = base64.b64encode(f"{told['user']}:{told['password']}".encode()).decode()
+    until(lambda: "From the application" in ask(trio, "/caught-mail/", Authorization=f"Basic {login}").text)
+    assert ask(trio, "/caught-mail/").status == 401
+    for name in ("web", "data"):
+        assert ssh.python(machines[name], "release", POSTFIX).split() == ["inactive", "disabled"], name
 
 
 @pytest.mark.promise("groups-have-machines")
