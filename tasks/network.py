@@ -62,21 +62,15 @@ class Listener:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
-    """What a role, or the application, connects to. Nobody else gets there."""
+class ApplicationConnection:
+    """What the application connects to. Nobody else gets there."""
 
     to: str = setting(
         "a service ROLE.NAME; `bucket`, which has the tarballs; or `internet`", form=forms.FILLED
     )
     ports: tuple[int, ...] = setting("ports of the internet", (), form=forms.between(1, 65535))
     protocol: Literal["tcp", "udp"] = setting("the protocol, of the internet", "tcp")
-    users: tuple[str, ...] = setting(
-        "users of the host that connect, `application` for both of the application's; none: all of them",
-        (),
-        form=forms.USER,
-    )
     each: bool = setting("on every host that has the service, not only on the nearest", False)
-    when: str = setting("the role's option that must be set, else it does not connect; empty: always", "")
     networks: tuple[str, ...] = setting(
         "networks of the internet that a group does not filter, as they are the cloud's own; none: all of the internet",
         (),
@@ -86,6 +80,18 @@ class Connection:
         "only where the environment's egress is so; empty: always, and through the proxy where it is listed",
         "",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection(ApplicationConnection):
+    """What a role connects to."""
+
+    users: tuple[str, ...] = setting(
+        "users of the host that connect, `application` for both of the application's; none: all of them",
+        (),
+        form=forms.USER,
+    )
+    when: str = setting("the role's option that must be set, else it does not connect; empty: always", "")
     group: str = setting(
         "of the groups of its role, the one whose machines connect; empty, or none of them: all", ""
     )
@@ -279,7 +285,8 @@ def _connections(
                 its = replace(each, group=found[client].group(each.group))
                 yield client, listed.file, f"connects[{number}]", its
     for number, each in enumerate(profile.said.server.connects):
-        yield APPLICATION, profile, f"server.connects[{number}]", replace(each, users=(APPLICATION,))
+        its = Connection(**vars(each), users=(APPLICATION,))
+        yield APPLICATION, profile, f"server.connects[{number}]", its
 
 
 def _accept_proxy(egress: str, roles: Mapping[str, object], profile: Read[Any]) -> None:

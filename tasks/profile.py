@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks import forms
 from tasks.nearest import meant
-from tasks.network import Connection
+from tasks.network import ApplicationConnection
 from tasks.refusal import UNKNOWN, Refusal
 from tasks.settings import (
     Application,
@@ -114,9 +114,7 @@ class Serving:
     tried_with: Words = setting(
         "those of `roles` without which a backup cannot be tried on a host of its own: `doit drill`", ()
     )
-    connects: tuple[Connection, ...] = setting(
-        "what the application connects to, as its user: `users` and `when` are for roles", ()
-    )
+    connects: tuple[ApplicationConnection, ...] = setting("what the application connects to, as its user", ())
 
 
 @dataclass(frozen=True, kw_only=True)

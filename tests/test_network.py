@@ -10,7 +10,7 @@ from tasks import network, placement, profile
 from tasks.graph import diagram
 from tasks.network import Topology
 from tasks.release import phases
-from tasks.settings import Application, SettingWrong
+from tasks.settings import Application, SettingUnknown, SettingWrong
 from tests.conftest import ROOT
 from tests.rules import configuration, rendering
 from tests.rules.configuration import declared
@@ -46,6 +46,7 @@ WRONG = [
     (PHP, "to: mariadb.sql", "to: redis.cache", r"server.connects\[0\].to: should be a service of the profile's roles"),
     (PHP, ", ports: [80, 443, 465, 587]", "", r"server.connects\[2\].ports: should be at least one port"),
     (PHP, "to: mariadb.sql", "{to: mariadb.sql, ports: [1]}", r"server.connects\[0\].ports: should be left out"),
+    *((PHP, "to: mariadb.sql", f"{{to: mariadb.sql, {key}: nginx}}", rf"server.connects\[0\].{key}: unknown key") for key in ("client", "when", "group", "users")),
 ]  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_a_declaration_that_does_not_fit_is_one_sentence(root, path, before, aft
     text = (root / path).read_text()
     assert before in text
     (root / path).write_text(text.replace(before, after, 1))
-    with pytest.raises(SettingWrong, match=sentence) as caught:
+    with pytest.raises((SettingUnknown, SettingWrong), match=sentence) as caught:
         of(root)
     assert str(caught.value.text).startswith(f"{path}:")
 
