@@ -281,7 +281,7 @@ def _connections(
             client = each.client or name
             if each.client and client not in (known := role_names(root)):
                 raise listed.file.wrong(f"connects[{number}].client", client, "a role", known)
-            if client in found and _is_set(listed, name, root, f"connects[{number}].when", each.when):
+            if _is_set(listed, name, root, f"connects[{number}].when", each.when) and client in found:
                 its = replace(each, group=found[client].group(each.group))
                 yield client, listed.file, f"connects[{number}]", its
     for number, each in enumerate(profile.said.server.connects):

@@ -132,6 +132,17 @@ def test_machines_reach_each_other_where_a_role_says_so_and_nowhere_else(apart):
     assert network.visited(found, alike) == {placement.ALIKE}
 
 
+@pytest.mark.promise("caught-mail-is-the-applications")
+def test_a_role_may_name_the_one_that_connects_where_hosts_have_it():
+    def clients(found):
+        [page] = [each for each in found.services if str(each) == "mail.page"]
+        return [(client, each.group) for client, each in page.clients]
+
+    assert clients(declared(ROOT, "magento2", mail_catch=True)) == [("nginx", "ingress")]
+    static = profile.load(ROOT, Application(profile="static")).file
+    assert clients(network.of(ROOT, {"mail": {"catch": True}}, static)) == []
+
+
 @pytest.mark.promise("groups-have-machines")
 def test_a_service_is_told_where_it_is_for_each_machine(apart):
     found, _, places = apart
