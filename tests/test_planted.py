@@ -106,6 +106,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (SHOWN, SPECS.format("shared"), "        required: true\n        no_log: true\n", "        required: true\n"),
     (SHOWN, SPECS.format("release"), "        no_log: true\n", ""),
     # what hides a file from the log hides it from the ledger
+    (LEDGER, TASKS.format("php"), "argv: [systemctl, start, php_live.service]", "argv: [systemctl, enable, --now, php_live.service]"),
     (LEDGER, TASKS.format("database"), "  when: not server_services.mariadb.sql.here\n", "  when: not server_services.mariadb.sql.here\n  no_log: true\n"),
     # what is wanted no more
     (GOES, TASKS.format("proxy"), "loop: [/etc/apt/apt.conf.d/95proxy, ", "loop: ["),
@@ -208,6 +209,7 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (IMAGE, TASKS.format("image"), "{{ path }} 0600 root", "{{ path }} 0644 root"),
     (IMAGE, "roles/varnish/vars/main.yml", "__varnish_secrets: [/etc/varnish/secret]\n", ""),
     (UNWANTED, "roles/php/vars/main.yml", '__php_unwanted: ["{{ __php_of_debian }}"]\n', ""),
+    (UNWANTED, TASKS.format("varnish"), "    name: varnishncsa\n    enabled: false\n", "    name: varnishncsa\n"),
     (UNWANTED, "playbooks/image.yml", "')_unwanted$'", "')_secrets$'"),
     # ways out where egress is listed
     (FIREWALL, NFT, "{% if firewall_egress == 'listed' %}", "{% if firewall_egress == 'shut' %}"),

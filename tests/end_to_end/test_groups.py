@@ -34,13 +34,20 @@ import subprocess
 mail = b"From: a@example.com\\nTo: kim@example.com\\nSubject: From the application\\n\\nHello\\n"
 subprocess.run(["sendmail", "-t"], input=mail, check=True)
 """
-POSTFIX = """
+UNIT = """
 import subprocess
-print(subprocess.run(["systemctl", "is-active", "postfix"], capture_output=True, text=True).stdout)
-print(subprocess.run(["systemctl", "is-enabled", "postfix"], capture_output=True, text=True).stdout)
+for asked in ("is-active", "is-enabled"):
+    print(subprocess.run(["systemctl", asked, "{}"], capture_output=True, text=True).stdout)
 """
+OFF = ["inactive", "disabled"]
+BY_HAND = "import subprocess; subprocess.run(['systemctl', 'enable', '--now', 'nginx'], check=True)"
 AS = {3306: "shop", 6379: "shop", 6380: "shop", 6081: "shop", 8080: "vcache", 8025: "www-data"}
 """Who connects to a port of another machine."""
+
+
+def unit(host, name):
+    """Whether a unit runs, and whether it starts with the machine, in systemd's words."""
+    return ssh.python(host, "release", UNIT.format(name)).split()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +116,7 @@ def test_the_application_s_mail_is_read_where_visitors_come(trio, machines):
     until(lambda: "From the application" in ask(trio, "/caught-mail/", Authorization=f"Basic {login}").text)
     assert ask(trio, "/caught-mail/").status == 401
     for name in ("web", "data"):
-        assert ssh.python(machines[name], "release", POSTFIX).split() == ["inactive", "disabled"], name
+        assert unit(machines[name], "postfix") == OFF, name
 
 
 @pytest.mark.promise("groups-have-machines")
@@ -129,6 +136,14 @@ def test_from_each_machine_to_each_other_only_declared_ports_are_reached(trio, m
         for name, at, port in ways:
             if (port, source, name) in between:
                 assert tried(host, [(AS[port], at, port), ("nobody", at, port)], rules=True) == [True, False]
+
+
+@pytest.mark.promise("groups-have-machines")
+def test_what_another_machine_has_is_stopped_again_if_a_hand_starts_it(trio, machines):
+    ssh.python(machines["data"], "release", BY_HAND)
+    said = trio.doit("server").stdout
+    assert "nginx" in said, said
+    until(lambda: unit(machines["data"], "nginx") == OFF)
 
 
 @pytest.mark.promise("groups-have-machines")

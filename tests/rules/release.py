@@ -125,7 +125,7 @@ def an_image_has_no_identity(root: Path) -> list[Finding]:
 
 
 def an_image_starts_nothing_that_a_host_stops(root: Path) -> list[Finding]:
-    """A unit that a role always stops is disabled in the image: each new host would start it, and wait for its end."""
+    """A unit that a role always stops is disabled in the image, and no other: each new host would start it, and wait for its end."""
     found = []
     for role in roles.role_names(root):
         known = roles.variables(root, role)
@@ -135,8 +135,8 @@ def an_image_starts_nothing_that_a_host_stops(root: Path) -> list[Finding]:
             if (task.role, task.module) == (role, "systemd_service") and not task.conditions
             if task.arguments.get("enabled") is False and "loop" not in task.said
         }
-        if stopped - set(known.get(f"__{role}_unwanted", [])):
-            found.append(f"roles/{role}/vars/main.yml: what the role stops starts with each new host")
+        if stopped != set(known.get(f"__{role}_unwanted", [])):
+            found.append(f"roles/{role}/vars/main.yml: not what the role stops is disabled in the image")
     if "_unwanted$" not in str(roles.playbooks(root)["image"]):
         found.append("playbooks/image.yml: what the roles stop starts with each new host")
     return found
