@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from tasks import environ, required_roles
@@ -187,15 +188,11 @@ def _play(
     return status, story
 
 
-_IMPORTING = threading.Lock()
-"""A package is found by other threads before the import of all of it has ended."""
+def _runner() -> ModuleType:
+    """ansible-runner. By the package, whose import the other threads wait for: a module of it is found before all of it is there."""
+    from ansible_runner import interface  # half a second to import, needed by plays only
 
-
-def _init_runner() -> Callable[..., Any]:
-    with _IMPORTING:
-        from ansible_runner.interface import init_runner  # half a second to import, needed by plays only
-
-    return cast("Callable[..., Any]", init_runner)
+    return cast("ModuleType", interface)
 
 
 def _run(
@@ -209,7 +206,7 @@ def _run(
     check: bool,
 ) -> str:
     """Run Ansible in a thread: in the main one, ansible-runner would keep the signal handlers. Raises TimeoutError."""
-    init_runner, over = _init_runner(), threading.Event()
+    ansible_runner, over = _runner(), threading.Event()
 
     def stop() -> bool:
         if over.is_set() or children.cancelled():
@@ -219,7 +216,7 @@ def _run(
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="play") as thread:
         try:
-            runner = init_runner(
+            runner = ansible_runner.init_runner(
                 private_data_dir=str(folder),
                 playbook=str(playbook),
                 inventory=str(inventory),

@@ -299,9 +299,9 @@ def slow(**which):
     return entry_points(**which)
 
 importlib.metadata.entry_points = slow
-threading.Thread(target=ansible._init_runner).start()
+threading.Thread(target=ansible._runner).start()
 assert importing.wait(30)
-ansible._init_runner()
+ansible._runner()
 print(type(sys.modules["ansible_runner"].plugins).__name__)
 """
 
