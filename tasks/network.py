@@ -93,7 +93,7 @@ class Connection(ApplicationConnection):
     )
     when: str = setting("the role's option that must be set, else it does not connect; empty: always", "")
     group: str = setting(
-        "of the groups of its role, the one whose machines connect; empty, or none of them: all", ""
+        "of the groups of the role that connects, the one whose machines do; empty, or none of them: all", ""
     )
     client: str = setting(
         "the role that connects, if it is another one; where hosts do not have it, nobody does", ""
@@ -338,6 +338,12 @@ def _accept(connection: Connection, file: Read[Any], key: str, services: Mapping
     if (to == INTERNET) != bool(connection.ports):
         expected = "at least one port" if to == INTERNET else "left out: only `internet` has several"
         raise file.unfit(f"{key}.ports", list(connection.ports), expected, also=f"{key}.to")
+    usual = Connection(to=to)
+    for name in ("protocol", "networks", "each"):
+        fits = to in services if name == "each" else to == INTERNET
+        if (said := getattr(connection, name)) != getattr(usual, name) and not fits:
+            whose = "a service has several hosts" if name == "each" else "`internet` has it"
+            raise file.unfit(f"{key}.{name}", said, f"left out: only {whose}")
 
 
 def _accept_order(network: Network, roles: Sequence[str], profile: Read[Any]) -> None:

@@ -46,6 +46,10 @@ WRONG = [
     (PHP, "to: mariadb.sql", "to: redis.cache", r"server.connects\[0\].to: should be a service of the profile's roles"),
     (PHP, ", ports: [80, 443, 465, 587]", "", r"server.connects\[2\].ports: should be at least one port"),
     (PHP, "to: mariadb.sql", "{to: mariadb.sql, ports: [1]}", r"server.connects\[0\].ports: should be left out"),
+    (PHP, "to: mariadb.sql", "{to: mariadb.sql, protocol: udp}", r"server.connects\[0\].protocol: should be left out: only `internet` has it"),
+    (PHP, "to: mariadb.sql", "{to: mariadb.sql, networks: [192.0.2.0/24]}", r"server.connects\[0\].networks: should be left out"),
+    (PHP, "to: mariadb.sql", "{to: bucket, networks: [192.0.2.0/24]}", r"server.connects\[0\].networks: should be left out"),
+    (PHP, "to: mariadb.sql", "{to: bucket, each: true}", r"server.connects\[0\].each: should be left out: only a service has several hosts"),
     *((PHP, "to: mariadb.sql", f"{{to: mariadb.sql, {key}: nginx}}", rf"server.connects\[0\].{key}: unknown key") for key in ("client", "when", "group", "users")),
 ]  # fmt: skip
 
