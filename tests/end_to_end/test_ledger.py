@@ -289,15 +289,10 @@ def test_a_host_that_loses_a_role_is_as_one_that_never_had_it(site, ssh):
     )
     assert len(ssh(f"({parts}) 2>/dev/null || true").splitlines()) >= 8
     try:
-        for path, words in zip(
-            files,
-            (
-                ["    mail:\n", "    - to: mail.smtp\n"],
-                ["mail: caught # every mail, whatever its recipient: doit open mail\n"],
-            ),
-            strict=True,
-        ):
-            replace(path, dict.fromkeys(words, ""))
+        profile = {"    mail:\n": "", "    - to: mail.smtp\n": "", "php, mail, backup]": "php, backup]"}
+        settings = {"mail: caught # every mail, whatever its recipient: doit open mail\n": ""}
+        for path, words in zip(files, (profile, settings), strict=True):
+            replace(path, words)
         commit(site.root, "an application that sends no mail")
         left = site.doit("server")
         assert left.returncode == 0, left.stdout + left.stderr
