@@ -42,6 +42,8 @@ LARGE = 1 << 20
 FILLED = "/etc/.+/|/usr/local/.+/"
 """What is in these is in a folder that roles fill. /etc itself is none: all packages write there."""
 CRONTABS = "/var/spool/cron/crontabs"
+MADE_ANEW = "/etc/ssl/certs"
+"""A folder whose files the scripts of several packages make, at each of their versions: no package owns them."""
 GENERATED = "/var/lib/ucf/registry"
 """Where ucf keeps which package has generated which file."""
 
@@ -154,9 +156,13 @@ def folders(facts: dict[str, Facts]) -> list[str]:
 
 
 def listing(places: Iterable[str]) -> list[str]:
-    """Every file below the folders."""
+    """Every file below the folders, but for those that packages make anew (`MADE_ANEW`)."""
     return sorted(
-        os.path.join(at, name) for place in places for at, _, names in os.walk(place) for name in names
+        os.path.join(at, name)
+        for place in places
+        for at, _, names in os.walk(place)
+        if not at.endswith(MADE_ANEW)
+        for name in names
     )
 
 

@@ -274,6 +274,12 @@ def test_every_file_below_the_folders_is_listed(machine):
     assert ledger_host.listing(roots) == sorted(paths)
 
 
+def test_files_that_packages_make_anew_are_not_listed(machine):
+    """A new version of ca-certificates makes other links, and a package that another one needed leaves its certificate there."""
+    ours, _ = (machine.write(f"etc/ssl/{each}", "") for each in ("site.pem", "certs/fb4b5349.0"))
+    assert ledger_host.listing([str(machine.folder / "etc" / "ssl")]) == [ours]
+
+
 def test_a_file_is_strange_that_neither_a_role_nor_a_package_has_written(machine):
     names = ("ours", "packaged", "generated", "strange")
     ours, packaged, generated, strange = (machine.write(f"conf/{each}", "") for each in names)
