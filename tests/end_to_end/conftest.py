@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from tasks.infrastructure import hosts
 from tasks.infrastructure import stage as infrastructure
 from tasks.process import children
 from tasks.release import outside, phases
-from tests.conftest import EXAMPLE, ROOT, baking, commit, copy_project, doit
+from tests.conftest import DOIT, EXAMPLE, ROOT, baking, commit, copy_project, doit
 from tests.end_to_end.crowd import Crowd
 
 
@@ -55,6 +56,21 @@ class Site:
         """Run doit for this environment."""
         named = [f"{name}={value}" for name, value in self.variables.items()]
         return doit(self.root, *named, *arguments, **environ)
+
+    def begin(
+        self, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.STDOUT
+    ) -> subprocess.Popen[str]:
+        """Start doit for this environment, in a session of its own."""
+        return subprocess.Popen(
+            [DOIT, *(f"{name}={value}" for name, value in self.variables.items()), *arguments],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root)},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        )
 
     def stages(self, *arguments: str) -> dict[str, str]:
         """Run doit and return what each stage said: `done` or `unchanged`."""

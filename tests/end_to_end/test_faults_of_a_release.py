@@ -17,7 +17,7 @@ from tasks.cloud.embedded.containers import Containers, podman
 from tasks.hosts import ssh as shell
 from tasks.hosts.phased import PhaseFailed
 from tasks.infrastructure import stage as infrastructure
-from tests.conftest import DOIT, commit, until
+from tests.conftest import commit, until
 from tests.end_to_end.crowd import CLOSED
 from tests.end_to_end.test_rollback import (  # noqa: F401  (fixtures)
     BROKEN,
@@ -196,19 +196,6 @@ def test_a_disk_that_fills_while_a_release_is_unpacked_stops_nothing_that_sells(
     assert not [each for each in crowd.visits if each.says == CLOSED]
 
 
-def begun(site) -> subprocess.Popen[str]:
-    """A release of other code that has just begun."""
-    return subprocess.Popen(
-        [DOIT, "release"],
-        cwd=site.root,
-        env={**os.environ, "PYTHONPATH": str(site.root)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 def kill(site, child) -> None:
     """The controller dies at once."""
     child.kill()
@@ -236,7 +223,7 @@ def reboot(site, child) -> None:
 def test_whatever_stops_a_release_at_whatever_moment_the_next_goes_on(site, crowd, strike, after):
     change(site, int(time.time()))
     with crowd.visiting(**RATES):
-        child = begun(site)
+        child = site.begin("release", stdout=subprocess.DEVNULL)
         time.sleep(after)
         strike(site, child)
         child.wait(timeout=120)

@@ -18,7 +18,7 @@ from tasks.bucket.lease import Lease
 from tasks.graph.state import BucketState, Records
 from tasks.infrastructure import find
 from tasks.process import private
-from tests.conftest import DOIT, commit, until
+from tests.conftest import commit, until
 from tests.end_to_end.test_release import UNCHANGED, processes_of
 
 pytestmark = pytest.mark.end_to_end
@@ -26,20 +26,6 @@ pytestmark = pytest.mark.end_to_end
 KILLS = 20
 SEED = int(os.environ.get("KILL_SEED") or random.randrange(10**6))
 HELD = re.compile(r"lease: testing-\w+ is held by \S+ on \S+ \(process \d+: doit release, since .* UTC\)")
-
-
-def begin(site, *arguments: str) -> subprocess.Popen[str]:
-    """Start doit in a process group of its own."""
-    return subprocess.Popen(
-        [DOIT, *arguments],
-        cwd=site.root,
-        env={**os.environ, "PYTHONPATH": str(site.root)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def line(child, words: str) -> None:
@@ -89,7 +75,7 @@ def healthy(site) -> None:
 
 def test_of_two_releases_at_once_one_works_and_the_other_finds_nothing_to_do(site):
     change(site, "two")
-    both = [begin(site, "release"), begin(site, "release")]
+    both = [site.begin("release"), site.begin("release")]
     said = [each.communicate(timeout=300)[0] for each in both]
     assert [each.returncode for each in both] == [0, 0], said
     assert sorted("nothing to do in" in each for each in said) == [False, True], said
@@ -100,7 +86,7 @@ def test_of_two_releases_at_once_one_works_and_the_other_finds_nothing_to_do(sit
 @pytest.mark.long(short="tests/bucket/test_lease.py::test_a_run_that_does_not_wait_names_the_holder")
 def test_who_does_not_wait_is_refused_by_name(site):
     change(site, "refused")
-    first = begin(site, "release")
+    first = site.begin("release")
     line(first, "server ")
     second = site.doit("--wait", "0", "release")
     assert second.returncode == 1
@@ -113,7 +99,7 @@ def test_who_does_not_wait_is_refused_by_name(site):
 @pytest.mark.promise("interrupted-stage-runs-again", "release-goes-on-after-a-kill")
 def test_killed_in_the_middle_the_next_release_converges(site):
     change(site, "middle")
-    child = begin(site, "release")
+    child = site.begin("release")
     line(child, "server ")
     kill(child, whole_group=False)
     until(lambda: processes_of(site.root) == [], 5)
@@ -132,7 +118,7 @@ def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path)
     argv: [setsid, sh, -c, '{sleeper}']
 """
     role.write_text(before + task)
-    child = begin(site, "release")
+    child = site.begin("release")
     until(lambda: "begun" in site.ssh("ls /var/tmp", tmp=tmp_path), 60)
     begun, mark = time.monotonic(), Lease(site.run).look().holder.run
     assert list(private.root().glob(f"*{mark}*/inventory.json"))
@@ -157,7 +143,7 @@ def test_what_a_killed_run_left_on_the_host_changes_nothing_more(site, tmp_path)
 @pytest.mark.promise("lost-lease-stops")
 def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
     change(site, "taken")
-    child = begin(site, "release")
+    child = site.begin("release")
     line(child, "server ")
     taken = site.doit("unlock", "--yes")
     assert taken.returncode == 0, taken.stderr
@@ -176,7 +162,7 @@ def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
 )
 def test_of_eight_releases_at_once_the_result_is_that_of_one(site):
     change(site, "eight")
-    children = [begin(site, "release") for _ in range(8)]
+    children = [site.begin("release") for _ in range(8)]
     said = [each.communicate(timeout=600)[0] for each in children]
     codes = [each.returncode for each in children]
     worked = [each for each in said if "released in" in each]
@@ -211,7 +197,7 @@ def killed(site, length: Length, number: int, *, whole_group: bool) -> float:
     for attempt in range(5):
         change(site, f"{number}.{attempt}")
         moment = length.seconds * (number + length.random.random()) / KILLS
-        child, begun = begin(site, "release"), time.monotonic()
+        child, begun = site.begin("release"), time.monotonic()
         try:
             child.wait(moment)
         except subprocess.TimeoutExpired:

@@ -13,7 +13,7 @@ import pytest
 from tasks.cloud.embedded import home
 from tasks.cloud.embedded.containers import Containers, podman
 from tasks.infrastructure import stage as infrastructure
-from tests.conftest import DOIT, until
+from tests.conftest import until
 from tests.end_to_end.crowd import CLOSED
 from tests.end_to_end.test_faults_of_a_release import answers, reboot
 
@@ -86,16 +86,7 @@ def lack(site) -> None:
 def begun(site) -> subprocess.Popen[str]:
     """Provisioning that has come as far as the packages, as its log says: the terminal shows one task a second."""
     before = {*site.run.logs.glob("*/server.log")}
-    child = subprocess.Popen(
-        [DOIT, "server"],
-        cwd=site.root,
-        env={**os.environ, "PYTHONPATH": str(site.root)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    child = site.begin("server", stderr=subprocess.PIPE)
 
     def installs() -> bool:
         logs = {*site.run.logs.glob("*/server.log")} - before

@@ -136,7 +136,7 @@ def an_image_starts_nothing_that_a_host_stops(root: Path) -> list[Finding]:
             if task.arguments.get("enabled") is False and "loop" not in task.said
         }
         if stopped != set(known.get(f"__{role}_unwanted", [])):
-            found.append(f"roles/{role}/vars/main.yml: not what the role stops is disabled in the image")
+            found.append(f"roles/{role}/vars/main.yml: the image disables other units than the role stops")
     if "_unwanted$" not in str(roles.playbooks(root)["image"]):
         found.append("playbooks/image.yml: what the roles stop starts with each new host")
     return found

@@ -297,6 +297,7 @@ def _listed(task: Task) -> list[str]:
 
 
 LASTS_OF_A_UNIT = re.compile(r"systemctl\b.*\b(enable|disable|mask|unmask)\b")
+"""A command that says whether a unit starts with the machine."""
 
 
 def what_is_written_is_in_the_ledger(root: Path) -> list[Finding]:
