@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.conftest import commit
 from tests.end_to_end.conftest import Site, copy_example, replace
 from tests.end_to_end.crowd import CLOSED, Crowd
-from tests.end_to_end.test_faults_of_a_release import begun, kill
+from tests.end_to_end.test_faults_of_a_release import kill
 from tests.end_to_end.test_visitors import Released, release, told
 
 pytestmark = [
@@ -106,7 +107,7 @@ def test_what_goes_wrong_loses_no_visitor_and_a_release_puts_it_right(other):
         assert "runs as before" in refused.stderr
         for moment in MOMENTS:
             other.shows(f"{other.heading} again, {moment}")
-            child = begun(other.site)
+            child = other.site.begin("release", stdout=subprocess.DEVNULL)
             time.sleep(moment)
             kill(other.site, child)
             child.wait(timeout=120)

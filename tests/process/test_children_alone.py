@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -296,31 +297,30 @@ def test_the_end_of_a_run_waits_for_the_stage_that_is_at_work_and_not_for_ever()
 
 
 @pytest.fixture
-def marks(monkeypatch, tmp_path):
-    """No run of this process is watched yet."""
+def a_mark(monkeypatch, tmp_path):
+    """A mark of this test alone, as a watcher ends whatever has it; no run of this process is watched yet."""
     watchers = {}
     monkeypatch.setattr(children, "_marks", [])
     monkeypatch.setattr(children, "_watchers", watchers)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    yield
+    yield secrets.token_hex(6)
     for each in watchers.values():
         each.stdin.close()
         each.wait(30)
 
 
-@pytest.mark.usefixtures("marks")
+@pytest.mark.usefixtures("a_mark")
 def test_without_a_watch_a_child_has_no_mark():
     assert children.mark() == ""
     assert children.marked({"A": "b"}) == {"A": "b"}
 
 
-@pytest.mark.usefixtures("marks")
 @pytest.mark.promise("watcher-ends-what-a-killed-run-started")
-def test_each_child_has_the_mark_of_the_run_and_one_watcher_waits_for_its_end(tmp_path):
-    children.watch("0123456789ab")
+def test_each_child_has_the_mark_of_the_run_and_one_watcher_waits_for_its_end(a_mark, tmp_path):
+    children.watch(a_mark)
     assert children._watchers == {}, "it starts with the first child"
-    assert children.run(sh("echo $DOIT_RUN")) == "0123456789ab" == children.mark()
-    assert children.marked({"A": "b"}) == {"A": "b", "DOIT_RUN": "0123456789ab"}
+    assert children.run(sh("echo $DOIT_RUN")) == a_mark == children.mark()
+    assert children.marked({"A": "b"}) == {"A": "b", "DOIT_RUN": a_mark}
     (watcher,) = children._watchers.values()
     children.run(["true"])
     assert list(children._watchers.values()) == [watcher]
@@ -330,7 +330,7 @@ def test_each_child_has_the_mark_of_the_run_and_one_watcher_waits_for_its_end(tm
     assert (proc / "environ").read_bytes() == b"", "no secret of the run lives on in it"
     assert {str((proc / "fd" / each).readlink()) for each in "12"} == {"/dev/null"}
     assert os.getsid(watcher.pid) == watcher.pid, "what ends the run's group does not end it"
-    left = tmp_path / f"release-pipeline-{os.getuid()}" / "ssh-0123456789ab-x"
+    left = tmp_path / f"release-pipeline-{os.getuid()}" / f"ssh-{a_mark}-x"
     left.mkdir(parents=True)
     orphan = subprocess.Popen(["sleep", "30"], env=children.marked({}), start_new_session=True)
     watcher.stdin.close()  # as the end of this process does
@@ -339,9 +339,8 @@ def test_each_child_has_the_mark_of_the_run_and_one_watcher_waits_for_its_end(tm
     assert not left.exists()
 
 
-@pytest.mark.usefixtures("marks")
-def test_a_program_on_the_terminal_has_the_mark_too(tmp_path):
-    children.watch("0123456789ab")
+def test_a_program_on_the_terminal_has_the_mark_too(a_mark, tmp_path):
+    children.watch(a_mark)
     code = f"import os; open({str(tmp_path / 'told')!r}, 'w').write(os.environ['DOIT_RUN'])"
     assert children.hand_over([sys.executable, "-c", code]) == 0
-    assert (tmp_path / "told").read_text() == "0123456789ab"
+    assert (tmp_path / "told").read_text() == a_mark

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import signal
 import subprocess
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 from tasks.process import orphans
 
-MARK = "0123456789ab-of-a-test"
+MARK = f"{secrets.token_hex(6)}-of-a-test"
 
 
 @pytest.fixture

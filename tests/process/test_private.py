@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_the_next_run_removes_what_a_killed_one_has_left(temporary):
 
 @pytest.mark.promise("watcher-ends-what-a-killed-run-started")
 def test_the_watcher_removes_a_killed_runs_key(temporary):
-    killed("0123456789ab")
+    killed(secrets.token_hex(6))
     until(lambda: keys(temporary) == [])
 
 
