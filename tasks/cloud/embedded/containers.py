@@ -27,6 +27,8 @@ from tasks.refusal import Refusal
 
 LABEL = "release-pipeline.cloud"
 LOG = logging.getLogger(__name__)
+FREEZES, BETWEEN_FREEZES = 8, 0.5
+"""Tries to make a container stand still, and seconds between them."""
 SLOW = 5.0
 NET_ADMIN, SYS_BOOT = 12, 22
 """Capabilities, by their numbers."""
@@ -170,7 +172,7 @@ class Containers:
         wanted, raw, cleaner = self.image(ami), self.image(f"{ami}-raw"), self.name(ami)
         label, change = f"{LABEL}={self.cloud}", ("--change", f"LABEL={LABEL}={self.cloud}")
         try:
-            podman("commit", "--quiet", "--pause", *change, self.name(host), raw)
+            _commit_still(*change, self.name(host), raw)
             clean = ("--entrypoint", "", raw, "/bin/sh", "-c", CLEAN)
             options = ("--network", "none", "--name", cleaner, "--label", label, *_limits())
             podman(*runtime_options(), "run", *options, *clean)
@@ -266,6 +268,21 @@ def podman(*arguments: str, stdin: IO[bytes] | None = None, seconds: float = bou
         command = arguments[2] if arguments[0] == "--runtime" else arguments[0]
         raise PodmanRefused(command=command, problem=last.removeprefix("Error: "))
     return printed.decode(errors="replace")
+
+
+def _commit_still(*arguments: str) -> None:
+    """Make an image of a container that stands still meanwhile. One that starts programs quickly may do so after some tries only.
+
+    runc gives up a freeze of cgroups v1 that processes outrun which are just being made. Raises as `podman`.
+    """
+    for left in reversed(range(FREEZES)):
+        try:
+            podman("commit", "--quiet", "--pause", *arguments)
+            return
+        except PodmanRefused as refused:
+            if not left or not refused.facts["problem"].startswith("pausing container"):
+                raise
+        time.sleep(BETWEEN_FREEZES)
 
 
 def has_image(image: str) -> bool:

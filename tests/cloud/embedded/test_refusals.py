@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 
 from tasks.cloud import connect
 from tasks.cloud.aws import CredentialsMissing
-from tasks.cloud.embedded import home, lifecycle
-from tasks.cloud.embedded.containers import PodmanMissing, PodmanRefused, podman
+from tasks.cloud.embedded import containers, home, lifecycle
+from tasks.cloud.embedded.containers import Containers, PodmanMissing, PodmanRefused, podman
 from tasks.cloud.embedded.home import CloudIdentity, Home
 from tasks.cloud.embedded.lifecycle import PortTaken, ServerFailed, SitesPortTaken
 from tasks.full_disk import DiskFull
@@ -75,6 +75,38 @@ def test_what_podman_refuses_is_named(tmp_path, monkeypatch, arguments):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PodmanRefused, match="cloud: podman run: no such image"):
         podman(*arguments)
+
+
+PAUSED = """
+case "$1" in
+    commit) echo try >> {tries}; test $(grep -c . {tries}) -gt {refused} || {{ echo "Error: {problem}" >&2; exit 125; }};;
+esac
+"""
+OUTRUN = 'pausing container "1a2b" to commit: `/usr/bin/runc pause 1a2b` failed: exit status 1'
+
+
+@pytest.mark.parametrize(
+    ("problem", "refused", "tries", "said"),
+    [
+        (OUTRUN, 0, 2, ""),
+        (OUTRUN, 2, 4, ""),
+        (OUTRUN, 99, 3, "cloud: podman commit: pausing container"),
+        ("no space left on device", 2, 1, "cloud: podman commit: no space left on device"),
+    ],
+)
+def test_a_host_that_outruns_its_freeze_is_asked_again(tmp_path, monkeypatch, problem, refused, tries, said):
+    """At its end, one image more is made: of what is cleaned."""
+    monkeypatch.setattr(containers, "FREEZES", 3)
+    monkeypatch.setattr(containers, "BETWEEN_FREEZES", 0)
+    program(
+        tmp_path,
+        "podman",
+        PAUSED.format(tries=tmp_path / "tries", refused=refused, problem=problem.replace("`", "'")),
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(PodmanRefused, match=said) if said else contextlib.nullcontext():
+        Containers("test").commit("i-1", "ami-1")
+    assert len((tmp_path / "tries").read_text().split("\n")) - 1 == tries
 
 
 @pytest.fixture
