@@ -34,7 +34,7 @@ def test_that_is_killed(tmp_path):
         print(cloud.id)
         server = Server(Home(folder=tmp_path / "cloud"))
         server.start()
-        made.append(server.process)
+        made.append(server)
         (tmp_path / "mounted").mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path / "mounted"], check=True)
     print(*(each.pid for each in made), flush=True)

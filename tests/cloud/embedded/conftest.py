@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,34 +24,42 @@ REGION = "eu-central-1"
 ROOT = Path(__file__).parents[3]
 
 
+@functools.cache
+def nursery() -> subprocess.Popen[str]:
+    """The program that forks servers; it ends with this process, and they with it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.cloud.embedded.without_containers"],
+        cwd=ROOT,
+        env={**os.environ, **lifecycle.MEMORY},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 @dataclass
 class Server:
-    """A server without containers, with a home of its own."""
+    """A server without containers, with a home of its own. `pid`: its process, once it has started."""
 
     home: Home
-    words: tuple[str, ...] = ()
-    process: subprocess.Popen[bytes] | None = None
+    faults: bool = False
+    pid: int = 0
 
     def start(self) -> client.Embedded:
         """Start it and connect to it."""
-        command = [sys.executable, "-m", "tests.cloud.embedded.without_containers", str(self.home.folder)]
-        with (self.home.folder.parent / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *self.words],
-                cwd=ROOT,
-                env={**os.environ, **lifecycle.MEMORY},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        until(lambda: self.home.running() == self.process.pid or self.process.poll() is not None)
+        asked = {"folder": str(self.home.folder), "faults": self.faults, "environ": {**os.environ}}
+        nursery().stdin.write(json.dumps({**asked, "log": str(self.home.folder.parent / "log")}) + "\n")
+        nursery().stdin.flush()
+        self.pid = int(nursery().stdout.readline())
+        until(lambda: self.home.running() == self.pid or not Path(f"/proc/{self.pid}").exists())
         return client.Embedded(REGION, self.home.load)
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{self.pid}").exists())
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +72,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory) -> Iterator[client.Embedded]:
-    made = Server(Home(folder=tmp_path_factory.mktemp("faulty") / "cloud"), words=("faults",))
+    made = Server(Home(folder=tmp_path_factory.mktemp("faulty") / "cloud"), faults=True)
     yield made.start()
     made.kill()
 

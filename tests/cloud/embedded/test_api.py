@@ -172,7 +172,7 @@ def test_memory_does_not_grow_with_uploads(server, cloud, tmp_path):
     large.write_bytes(os.urandom(40 * MIB))
 
     def resident() -> int:
-        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        status = Path(f"/proc/{server.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
 
     s3.upload_file(str(large), name, "0")

@@ -59,6 +59,9 @@ def aws(state):
     return of
 
 
+@pytest.mark.long(
+    short="tests/cloud/embedded/test_aws_command_line.py::test_the_variables_are_printed_for_a_shell_and_only_while_the_cloud_runs"
+)
 @pytest.mark.promise("the-aws-command-line-works")
 def test_it_lists_machines_fetches_a_tarball_and_is_refused_what_its_role_may_not(run, aws, tmp_path):
     infrastructure.share(run)

@@ -209,7 +209,7 @@ def test_stop_and_start_keep_disk_and_address(cloud, key):
     host.do("terminate_instances", "terminated")
 
 
-@pytest.mark.parametrize("who", ["api", "inside"])
+@pytest.mark.parametrize("who", [pytest.param("api", marks=pytest.mark.long), "inside"])
 @pytest.mark.promise("a-reboot-does-not-terminate", "a-reboot-stays-running")
 def test_a_reboot_stays_a_reboot(cloud, key, who):
     host = boot(cloud, key, **GUARDED)
@@ -230,7 +230,10 @@ def test_a_reboot_stays_a_reboot(cloud, key, who):
     host.do("terminate_instances", "terminated")
 
 
-@pytest.mark.parametrize(("behaviour", "state"), [("stop", "stopped"), ("terminate", "terminated")])
+@pytest.mark.parametrize(
+    ("behaviour", "state"),
+    [("stop", "stopped"), pytest.param("terminate", "terminated", marks=pytest.mark.long)],
+)
 @pytest.mark.promise("shutdown-as-launched")
 def test_a_host_that_shuts_itself_down_ends_as_it_was_launched(cloud, key, behaviour, state):
     host = boot(cloud, key, InstanceInitiatedShutdownBehavior=behaviour)
@@ -288,6 +291,9 @@ def test_stop_ends_everything_and_start_brings_it_back(cloud, environ, quiet, ke
     stopped.do("terminate_instances", "terminated")
 
 
+@pytest.mark.long(
+    short="tests/cloud/embedded/test_instances.py::test_stop_ends_everything_and_start_brings_it_back"
+)
 def test_a_stop_in_the_middle_of_a_launch_leaves_nothing_running(cloud, environ, quiet, host):
     request = {"ImageId": image(cloud), "InstanceType": "t3.medium", "MinCount": 3, "MaxCount": 3}
     made = cloud.client("ec2").run_instances(**request)["Instances"]
@@ -514,6 +520,9 @@ def served(get) -> bool:
         return False
 
 
+@pytest.mark.long(
+    short="tests/cloud/embedded/test_security_groups.py::test_a_cloud_s_rules_concern_nobody_else"
+)
 @pytest.mark.promise("clouds-side-by-side")
 def test_eight_commands_at_once_start_one_cloud_beside_the_other(cloud, host, key, tmp_path, environ, quiet):
     other = {**environ, "XDG_STATE_HOME": str(tmp_path), "CLOUD_PORT": ""}

@@ -1,11 +1,17 @@
-"""without_containers: the embedded cloud's server without containers; tests run it as a program, which ends when its input ends."""
+"""without_containers: servers of the embedded cloud without containers; tests run it as a program, which ends when its input ends."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import json
 import os
+import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
+from typing import Any, NoReturn
 
 from tasks.cloud.embedded import daemon
 from tasks.cloud.embedded.address import LOOPBACK
@@ -62,21 +68,15 @@ class Names:
         return []
 
 
-def end_with_the_tests() -> None:
-    """Wait for the end of what the tests' process holds open, which ends however it is killed."""
-    sys.stdin.buffer.read()
-    os._exit(0)
-
-
 def unwanted_port() -> int:
     """A free port that no new cloud asks for, as the first one that it likes may be taken while a test restarts its cloud."""
     with listen_somewhere(LOOPBACK) as found:
         return int(found.getsockname()[1])
 
 
-if __name__ == "__main__":
-    threading.Thread(target=end_with_the_tests, daemon=True).start()
-    home = Home(folder=Path(sys.argv[1]))
+def serve(folder: Path, *, faults: bool) -> None:
+    """Be the server of the cloud of a folder."""
+    home = Home(folder=folder)
     home.make()
     identity = home.identity() or home.change(
         CloudIdentity(
@@ -85,10 +85,54 @@ if __name__ == "__main__":
             gateway="10.250.250.1",
             key="key",
             secret="secret",
-            faults="faults" in sys.argv,
+            faults=faults,
             forward_port=unwanted_port(),
         )
     )
     runtime = Names()
     runtime.all = lambda: [path.name for path in home.hosts.iterdir()]  # type: ignore[method-assign]
     daemon.serve(home, identity, runtime)
+
+
+def be(asked: dict[str, Any], parent: int) -> NoReturn:
+    """Be one of the servers, as a process of its own would be: it ends with its parent."""
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == parent:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+            log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for number, opened in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
+                os.dup2(opened, number)
+            os.environ.clear()
+            os.environ.update(asked["environ"])
+            mock_random.seed()  # or each would give the ids that the others give
+            serve(Path(asked["folder"]), faults=asked["faults"])
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
+def main() -> None:
+    """Fork a server for each line of the input, and print its process id. What all of them import is imported once."""
+    for service in api.SERVICES:
+        moto.backends.get_backend(service)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.freeze()
+    nursery = os.getpid()
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            be(json.loads(line), nursery)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    os.environ.update(daemon.SETTINGS)
+    import moto.backends  # it reads its settings when it is imported
+    from moto.moto_api._internal import mock_random
+
+    from tasks.cloud.embedded import access, api, debian_ami, disk, faults, instances, moto_patches  # noqa: F401
+
+    main()
