@@ -23,6 +23,9 @@ def contents(path):
     }
 
 
+@pytest.mark.long(
+    short="tests/tarball/test_stage.py::test_two_clones_at_different_places_give_the_same_bytes"
+)
 def test_two_builds_in_different_folders_are_the_same_bytes(built, tmp_path):
     again = build(tmp_path / "elsewhere" / "shop")
     first, second = contents(built.path), contents(again.path)
@@ -95,15 +98,21 @@ def test_refusal_is_one_sentence(built, words, sentence):
     ("body", "sentence"),
     [
         ("public function __construct(\\Shop\\No $no) {}", "needs Shop\\No, which does not exist"),
-        (
+        pytest.param(
             "public function __construct(\\Shop\\Framework\\Cron\\Job $job) {}",
             "is an interface without a preference",
+            marks=pytest.mark.long,
         ),
-        (
+        pytest.param(
             "public function __construct(Broken $self) {}",
             "need each other: Shop\\Catalog\\Broken > Shop\\Catalog\\Broken",
+            marks=pytest.mark.long,
         ),
-        ("abstract function nothing();", "app/code/Shop/Catalog/Broken.php cannot be loaded: "),
+        pytest.param(
+            "abstract function nothing();",
+            "app/code/Shop/Catalog/Broken.php cannot be loaded: ",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_compile_names_the_class_that_cannot_be_made(source, body, sentence):

@@ -201,6 +201,9 @@ def test_production_brings_ahead_what_continues_and_removes_it_without_a_yes(roo
     sys.stdout.write(f"from yes to the end, without a host: {seconds:.1f} s\n")
 
 
+@pytest.mark.long(
+    short="tests/promotion/test_gate_alone.py::test_what_was_undone_does_not_continue_until_it_is_allowed"
+)
 @pytest.mark.promise("rollback-under-the-gate-s-rules", "what-is-undone-goes-no-further")
 def test_production_goes_back_and_what_is_undone_does_not_continue_until_it_is_allowed(root):
     for _ in range(2):

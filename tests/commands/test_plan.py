@@ -32,6 +32,9 @@ def plan(root, code=0):
     return {name: (what, *words) for name, what, *words in stages}, lines[-1]
 
 
+@pytest.mark.long(
+    short="tests/commands/test_plan.py::test_a_release_behind_a_stored_tarball_is_judged_by_its_digest"
+)
 @pytest.mark.promise("point-builds-nothing")
 def test_a_commit_whose_tarball_is_stored_gets_a_pointer_and_no_release(released):
     (released / "README.md").write_text("another word\n")
@@ -83,6 +86,9 @@ def test_a_stage_that_ran_alone_shows_in_what_is_planned_for_those_behind_it(rel
     assert plan(released)[0]["release"][0] == "unchanged"
 
 
+@pytest.mark.long(
+    short="tests/commands/test_plan.py::test_a_stage_that_ran_alone_shows_in_what_is_planned_for_those_behind_it"
+)
 def test_a_machine_made_alone_is_planned_to_be_provisioned(released):
     profile = released / "applications" / "magento2" / "profile.yml"
     told = yaml.safe_load(profile.read_text())

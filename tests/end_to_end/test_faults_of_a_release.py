@@ -32,7 +32,7 @@ from tests.end_to_end.test_visitors import change
 
 pytestmark = [
     pytest.mark.end_to_end,
-    pytest.mark.xdist_group("rollback"),
+    pytest.mark.xdist_group("ledger"),
     pytest.mark.long(
         short="tests/release/test_phases.py::test_killed_in_any_step_the_next_release_converges"
     ),

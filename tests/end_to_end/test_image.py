@@ -45,6 +45,7 @@ def unbaked(project):
     role.write_text(before)
 
 
+@pytest.mark.long(short="tests/test_image.py::test_a_bake_killed_after_any_call_is_cleaned_up_by_the_next")
 @pytest.mark.usefixtures("unbaked")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_bake_that_is_ended_leaves_no_image_and_no_host_for_long(own, number):

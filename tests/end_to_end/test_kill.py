@@ -73,6 +73,9 @@ def healthy(site) -> None:
     assert site.get("/health_check.php")[0] == 200
 
 
+@pytest.mark.long(
+    short="tests/bucket/test_lease.py::test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once"
+)
 def test_of_two_releases_at_once_one_works_and_the_other_finds_nothing_to_do(site):
     change(site, "two")
     both = [site.begin("release"), site.begin("release")]
@@ -158,7 +161,7 @@ def test_a_run_whose_lease_is_taken_stops_and_records_nothing(site):
 
 
 @pytest.mark.long(
-    short="tests/end_to_end/test_kill.py::test_of_two_releases_at_once_one_works_and_the_other_finds_nothing_to_do"
+    short="tests/bucket/test_lease.py::test_of_six_processes_in_twelve_sections_each_no_two_are_in_one_at_once"
 )
 def test_of_eight_releases_at_once_the_result_is_that_of_one(site):
     change(site, "eight")

@@ -21,52 +21,11 @@ from tests.roles.test_required_role import TOLD, fetch
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]
 
-TASKS = """
-- name: Write what goes again
-  ansible.builtin.copy:
-    content: "# nothing\\n"
-    dest: "{{ __nginx_path }}"
-    mode: "0644"
-  loop: [/etc/nginx/extra.conf, /etc/cron.d/extra, /srv/shop/shared/pub/media/extra.txt]
-  loop_control:
-    loop_var: __nginx_path
-  when: WHEN
-
-- name: Run something by the clock
-  ansible.builtin.cron:
-    name: extra
-    job: "true"
-    minute: "1"
-  when: WHEN
-"""
-FAILS = """
-- name: Fail at the end
-  ansible.builtin.command:
-    argv: ["false"]
-"""
-
 
 @pytest.fixture
 def ssh(site, tmp_path):
     """Run a command on the site's machine."""
     return lambda *command: site.ssh(*command, tmp=tmp_path)
-
-
-@pytest.fixture
-def nginx(site):
-    """Change the role nginx of the project; it is put back at the end."""
-    paths = [site.root / "roles" / "nginx" / each / "main.yml" for each in ("tasks", "vars")]
-    texts = [path.read_text() for path in paths]
-
-    def change(tasks, packages):
-        paths[0].write_text(texts[0] + tasks)
-        paths[1].write_text(texts[1].replace("[nginx]", f"[{', '.join(['nginx', *packages])}]"))
-        commit(site.root)
-        return site.doit("release")
-
-    yield change
-    if [path.read_text() for path in paths] != texts:
-        change("", [])
 
 
 def said(answered):
@@ -112,6 +71,7 @@ def test_what_a_hand_has_changed_is_named_and_put_right(site, ssh):
     assert site.get()[0] == 200
 
 
+@pytest.mark.long(short="tests/server/test_ledger.py::test_an_unknown_file_is_reported_and_is_no_drift")
 @pytest.mark.promise("foreign-file-is-reported")
 def test_a_file_added_by_hand_is_reported_and_runs_nothing(site, ssh):
     ssh("mkdir -p /etc/nginx/conf.d; touch /etc/cron.d/by-hand /etc/nginx/conf.d/x.conf")
@@ -127,42 +87,9 @@ def test_a_file_added_by_hand_is_reported_and_runs_nothing(site, ssh):
     assert "not ours" not in site.doit("release").stdout
 
 
-@pytest.mark.promise("leftovers-are-printed", "failed-provisioning-removes-nothing")
-def test_what_no_role_manages_any_more_goes_and_nothing_else_does(site, nginx, ssh):
-    there = "ls /etc/nginx/extra.conf /etc/cron.d/extra; crontab -l; dpkg-query -W -f=\\${Status} tree"
-    assert nginx(TASKS.replace("WHEN", "true"), ["tree"]).returncode == 0
-    before = ssh(there)
-    rows = ssh('mysql -N shop -e "SELECT COUNT(*) FROM catalog_product"')
-    # a part is skipped: carried over
-    answered = nginx(TASKS.replace("WHEN", "false"), ["tree"])
-    assert answered.returncode == 0
-    assert "leftover" not in answered.stdout
-    assert ssh(there) == before
-    # not declared any more, but the playbook fails
-    answered = nginx(FAILS, [])
-    assert answered.returncode == 1
-    assert "leftover" not in answered.stdout
-    assert ssh(there) == before
-    answered = nginx("", [])
-    assert answered.returncode == 0, answered.stderr
-    for line in [
-        "file /etc/nginx/extra.conf: removed",
-        "file /etc/cron.d/extra: removed",
-        "cron root extra: removed",
-        "package tree: purged",
-        "file /srv/shop/shared/pub/media/extra.txt: stays, it may hold data",
-    ]:
-        assert f"leftover {line}" in answered.stdout
-    gone = ssh(
-        "ls /etc/nginx/extra.conf /etc/cron.d/extra 2>/dev/null; crontab -l | grep -v ^#; dpkg-query -W tree 2>/dev/null || true"
-    )
-    assert gone.strip() == ""
-    assert ssh('mysql -N shop -e "SELECT COUNT(*) FROM catalog_product"') == rows
-    assert ssh("ls /srv/shop/shared/pub/media/extra.txt")
-    assert site.get()[0] == 200
-    assert "leftover" not in site.doit("release").stdout
-
-
+@pytest.mark.long(
+    short="tests/hosts/test_ssh_answers.py::test_why_a_program_did_not_run_is_found_by_asking_the_host"
+)
 def test_a_host_that_does_not_answer_is_one_sentence(site, ssh):
     soon = "systemd-run --timer-property=AccuracySec=100ms"  # timers are a minute late else
     ssh(f"{soon} --on-active=40 systemctl start ssh; {soon} --on-active=1 systemctl stop ssh")
@@ -269,7 +196,7 @@ def test_a_role_of_others_is_provisioned_once_and_goes_with_its_line(site, ssh, 
 
 
 @pytest.mark.long(
-    short="tests/end_to_end/test_ledger.py::test_what_no_role_manages_any_more_goes_and_nothing_else_does"
+    short="tests/end_to_end/test_unmanaged.py::test_what_no_role_manages_any_more_goes_and_nothing_else_does"
 )
 @pytest.mark.promise("leftover-is-removed", "equal-servers-compare-equal")
 def test_a_host_that_loses_a_role_is_as_one_that_never_had_it(site, ssh):

@@ -247,7 +247,8 @@ def test_no_secret_is_in_the_checkout_the_bucket_a_tarball_a_log_or_a_journal(si
     assert not leaks.leaked(hidden, site.ssh("journalctl --no-pager", tmp=tmp_path).encode())
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
+@pytest.mark.long(short="tests/hosts/test_ansible.py::test_an_interruption_ends_a_play")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.promise("interrupted-stage-runs-again", "an-interruption-ends-children")
 def test_an_interruption_ends_everything(site, number):
     assert site.doit("forget", "server").returncode == 0

@@ -29,7 +29,7 @@ from tests.conftest import ROOT, commit, until
 from tests.end_to_end.crowd import statuses
 from tests.end_to_end.test_logins import LOGINS
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]  # its host
 
 DUE = ["sh", "-c", "exit 2"]
 NOT_DUE = ["true"]
@@ -99,6 +99,12 @@ def by_doit(run, told, console):
     reached, plan = hosts.reachable(run, infrastructure.existing(run)), release.plan(told)
     how = {"stage": "release", "hosts": reached, "plan": plan, "console": console, "log": None}
     return sum(each.changed for each in Hosts().phases(release.PROGRAM, [*release.UP, *release.END], **how))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _released(site):
+    """What other tests have committed is live, too."""
+    assert site.doit("release").returncode == 0
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tasks.infrastructure import find
 from tests.conftest import until
 from tests.end_to_end.conftest import Site
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hosts")]
+pytestmark = pytest.mark.end_to_end
 LINK = "/srv/shop/current"
 
 

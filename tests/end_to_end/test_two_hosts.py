@@ -150,6 +150,9 @@ def assert_both_go_on(site, before):
     assert recorded(site) == after[0][0]
 
 
+@pytest.mark.long(
+    short="tests/end_to_end/test_two_hosts.py::test_a_release_that_fails_on_one_machine_stays_on_neither"
+)
 @pytest.mark.promise(
     "rollback-goes-to-the-one-before", "what-is-undone-goes-no-further", "only-code-is-rolled-back"
 )

@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import Site, replace
 from tests.end_to_end.crowd import CLOSED, Crowd
 from tests.end_to_end.test_rollback import DUE, go_live, migration  # noqa: F401  (a fixture)
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("rollback")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]
 
 RATES = {"page": 80, "asset": 130, "cart": 5, "search": 5}
 """Requests in a second. Two cores have to bear them beside a release."""

@@ -131,6 +131,7 @@ def test_an_input_that_changed_is_marked_with_its_former_id(project):
         settings.write_text(declared)
 
 
+@pytest.mark.long(short="tests/graph/test_new_stage.py::test_it_is_listed_drawn_and_described")
 def test_the_contract_of_the_layers_and_the_test_of_inputs_hold_with_it(project):
     for command in (
         ["lint-imports", "--no-cache"],

@@ -543,6 +543,7 @@ STORY: tuple[tuple[str, list[Step], dict[str, str]], ...] = (
 """What `plan` once foresaw wrongly, one after the other in one project: the steps, and what it must say."""
 
 
+@pytest.mark.long(short="tests/graph/test_plan_holds.py::test_five_sequences_go_as_planned")
 def test_what_was_once_foreseen_wrongly_is_foreseen(field):
     seen = play(field, [[], *(steps for _, steps, _ in STORY)])
     for (name, _, expected), each in zip(STORY, seen[1:], strict=True):

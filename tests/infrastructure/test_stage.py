@@ -19,7 +19,7 @@ from tasks.infrastructure.plan import Existing
 from tasks.release import history
 from tests.cloud.embedded.conftest import REGION
 from tests.clouds import Killed, QuietCloud, run_in, secrets_of
-from tests.conftest import until
+from tests.conftest import sampled, until
 from tests.infrastructure.conftest import instances
 
 
@@ -34,7 +34,7 @@ def test_the_second_time_nothing_is_changed(run):
     assert len(run.cloud.calls) == before
 
 
-@pytest.mark.parametrize("calls", range(14))
+@pytest.mark.parametrize("calls", sampled(range(14)))
 @pytest.mark.promise("interrupted-infrastructure-goes-on", "no-machine-is-made-twice")
 def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls):
     run.cloud.calls.clear()
@@ -49,7 +49,7 @@ def test_a_run_killed_after_any_call_is_finished_without_a_duplicate(run, calls)
     teardown.tear_down(run)
 
 
-@pytest.mark.parametrize("calls", range(8))
+@pytest.mark.parametrize("calls", sampled(range(8)))
 @pytest.mark.promise("second-teardown-finds-nothing", "teardown-leaves-nothing")
 def test_a_teardown_killed_after_any_call_is_finished_by_the_next(run, calls):
     infrastructure.converge(run)
@@ -138,6 +138,9 @@ def test_a_teardown_leaves_what_all_environments_share(run):
     assert run.store.exists("branches/tarballs/x.tar.zst")
 
 
+@pytest.mark.long(
+    short="tests/infrastructure/test_stage.py::test_a_machine_that_a_list_shows_as_it_was_before_it_ran_is_found"
+)
 @pytest.mark.promise("late-reads-do-not-matter")
 def test_a_cloud_with_faults_gives_the_same(checkout, faulty):
     """Its reads are up to three changes behind, and it does not know at once what was made just now."""
@@ -184,6 +187,9 @@ def caught_up(run):
         find._listed(run)
 
 
+@pytest.mark.long(
+    short="tests/infrastructure/test_stage.py::test_a_machine_that_a_list_shows_as_it_was_before_it_ran_is_found"
+)
 def test_a_machine_that_is_still_stopping_is_waited_for_and_started(checkout, faulty):
     run = run_in(checkout, QuietCloud(REGION, faulty._identity), branch="stopping")
     infrastructure.share(run)
@@ -246,7 +252,7 @@ def test_a_replaced_host_name_goes_with_its_replacement(run):
     assert infrastructure.differences(named) == []
 
 
-@pytest.mark.parametrize("calls", range(12))
+@pytest.mark.parametrize("calls", sampled(range(12)))
 @pytest.mark.promise("teardown-leaves-nothing")
 def test_no_name_outlives_a_teardown_wherever_a_run_was_killed(run, calls):
     named = named_as(run, "qa")

@@ -287,6 +287,12 @@ class Host:
         return [each for each in self.said() if "is-active" not in each]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_before_exec(monkeypatch):
+    """A fork of this large process takes longer than most of these tests; what needs one is in a program of its own (`ended`)."""
+    monkeypatch.setattr(phases, "end_with_parent", None)
+
+
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     yield from started(Host(tmp_path), monkeypatch)
@@ -2077,27 +2083,17 @@ KILLED = [
 ]
 
 
-def killed(plan: dict, step: str) -> None:
-    """Run the program, and kill it when it has begun a step."""
-    child = subprocess.Popen(
-        [sys.executable, "-IS", "-"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    child.stdin.write(PROGRAM.text(plan, plan["phases"]))
-    child.stdin.close()
-    for line in child.stdout:
-        if line.strip() == step:
-            break
-    else:
-        pytest.fail(f"it never came to {step}")
-    child.kill()
-    child.wait()
-    child.stdout.close()
-
-
+AT = """
+import os, sys
+class Told:
+    def write(self, words):
+        if words.strip() == STEP:
+            os.kill(os.getpid(), 9)
+    def flush(self):
+        pass
+sys.stdout = Told()
+"""
+"""A program that is killed as it begins a step."""
 DIES = """
 import os, sys
 LEFT = [NUMBER]
@@ -2111,13 +2107,23 @@ sys.addaudithook(count)
 """A program that changes so many things, and then is killed before the next one."""
 
 
+def ended(plan: dict, how: str) -> subprocess.CompletedProcess[str]:
+    """The program has run, with what ends it somewhere."""
+    text, _, call = PROGRAM.text(plan, plan["phases"]).rpartition("\nmain(")
+    program = f"{text}{how}\nmain({call}"
+    return subprocess.run([sys.executable, "-IS", "-"], input=program, text=True, capture_output=True)
+
+
+def killed(plan: dict, step: str) -> None:
+    """Run the program, which is killed as it begins a step."""
+    assert ended(plan, AT.replace("STEP", repr(step))).returncode == -9, f"it never came to {step}"
+
+
 def dies(plan: dict, number: int) -> bool:
     """Whether the program was killed after so many changes; it may have come to its end before."""
-    text, _, call = PROGRAM.text(plan, plan["phases"]).rpartition("\nmain(")
-    program = f"{text}{DIES.replace('NUMBER', str(number))}\nmain({call}"
-    ended = subprocess.run([sys.executable, "-IS", "-"], input=program, text=True, capture_output=True)
-    assert ended.returncode == -9 or json.loads(ended.stdout.splitlines()[-1])["failed"] is None, ended
-    return ended.returncode == -9
+    answer = ended(plan, DIES.replace("NUMBER", str(number)))
+    assert answer.returncode == -9 or json.loads(answer.stdout.splitlines()[-1])["failed"] is None, answer
+    return answer.returncode == -9
 
 
 @pytest.mark.promise("release-goes-on-after-a-kill")

@@ -72,6 +72,9 @@ def test_a_template_builds_it_again_and_a_class_of_php_does_not(shop, start):  #
     assert Build(start(shop)).keys["node-Shop-tailwind"].key != before
 
 
+@pytest.mark.long(
+    short="tests/tarball/test_node.py::test_a_theme_is_built_by_npm_and_deployed_with_what_it_made"
+)
 def test_it_has_the_same_bytes_and_reads_what_it_declares(shop, start):  # noqa: F811
     build = Build(start(shop))
     (node,) = [each for each in verify.verdicts(build, verify.means(build)) if each.declared == "node"]

@@ -93,6 +93,9 @@ def members(packed):
         }
 
 
+@pytest.mark.long(
+    short="tests/tarball/test_places.py::test_at_the_top_the_tarball_has_the_application_s_files_and_none_of_the_pipeline"
+)
 @pytest.mark.promise("wherever-it-stands")
 def test_the_example_gives_the_same_files_wherever_it_and_the_pipeline_stand(tmp_path, cloud):  # noqa: F811
     state, started = cloud()

@@ -65,6 +65,9 @@ def built(root, cloud, *, before=(), umask=0o022, **environ):
     return run.store.open(stored.stored_key(run, digest)).read()
 
 
+@pytest.mark.long(
+    short="tests/tarball/test_stage.py::test_two_clones_at_different_places_give_the_same_bytes"
+)
 @pytest.mark.promise("two-builds-same-bytes")
 def test_another_clone_path_time_umask_time_zone_locale_and_user_give_the_same_bytes(tmp_path, cloud):
     one, two = tmp_path / "one", tmp_path / "two" / "at another place"
