@@ -280,7 +280,7 @@ def _commit_still(*arguments: str) -> None:
             podman("commit", "--quiet", "--pause", *arguments)
             return
         except PodmanRefused as refused:
-            if not left or not refused.facts["problem"].startswith("pausing container"):
+            if not left or not str(refused.facts["problem"]).startswith("pausing container"):
                 raise
         time.sleep(BETWEEN_FREEZES)
 
