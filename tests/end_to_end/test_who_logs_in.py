@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import pytest
+import yaml
 
 from tasks.hosts import ssh
 from tasks.hosts.ssh import LoginRefused
@@ -15,6 +15,14 @@ from tests.end_to_end.test_logins import another_key
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("pages")]
 
 
+def administrators(text, *listed):
+    """Settings of an environment, with those who administrate."""
+    said = yaml.safe_load(text)
+    server = said.get("server", {})
+    base = {**server.get("base", {}), "administrators": [*listed]}
+    return yaml.safe_dump({**said, "server": {**server, "base": base}})
+
+
 @pytest.mark.promise("administrators-come-and-go", "others-do-not-log-in")
 def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_neither(pages, tmp_path):
     (tmp_path / "alice").mkdir()
@@ -22,9 +30,8 @@ def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_nei
     alice = dataclasses.replace(pages.host, user="alice", key=private)
     settings = pages.root / "environments" / "testing.yml"
     said = settings.read_text()
-    listed = json.dumps(f"alice {public.strip()}")
-    settings.write_text(f"{said}server: {{base: {{administrators: [{listed}]}}}}\n")
     try:
+        settings.write_text(administrators(said, f"alice {public.strip()}"))
         commit(pages.root)
         added = pages.doit("server")
         assert added.returncode == 0, added.stdout + added.stderr
@@ -37,9 +44,7 @@ def test_who_is_listed_logs_in_and_becomes_root_and_who_is_not_any_more_does_nei
         with pytest.raises(LoginRefused, match="bob"):
             ssh.python(dataclasses.replace(alice, user="bob"), "server", "print(1)")
         pages.ssh("userdel --remove bob 2>&1", tmp=tmp_path)
-        settings.write_text(
-            f"{said}server: {{base: {{administrators: [{listed.replace('alice', 'daemon', 1)}]}}}}\n"
-        )
+        settings.write_text(administrators(said, f"daemon {public.strip()}"))
         commit(pages.root)
         refused = pages.doit("server")
         assert refused.returncode != 0
