@@ -83,9 +83,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 LONG = (
-    *("end_to_end", "php", "tests/test_iam.py", "tests/infrastructure/test_stage.py"),
-    *("ledger", "tests/test_image.py", "tests/cloud/embedded/test_instances.py"),
-    *("pages", "tests/bucket/test_lease.py"),
+    *("end_to_end", "php", "pages", "tests/infrastructure/test_stage.py", "ledger"),
+    *(
+        "tests/cloud/embedded/test_instances.py",
+        "tests/test_template.py",
+        "tests/backup/test_host_program.py",
+    ),
+    *("tests/test_planted.py", "tests/release/test_phases.py", "tests/commands/test_controls.py"),
+    *("tests/test_drill.py", "tests/bucket/test_lease.py", "tests/test_iam.py"),
 )
 """Groups that take minutes, in the order in which they start. The first one bakes the image that others wait for."""
 

@@ -37,7 +37,7 @@ from tasks.server import stage as provisioning
 from tasks.settings import required_roles
 from tests.cloud.embedded.conftest import REGION, server  # noqa: F401  (fixtures)
 from tests.clouds import Killed, QuietCloud, run_in
-from tests.conftest import ROOT
+from tests.conftest import ROOT, sampled
 from tests.paper import RestoringHosts
 
 NOW = datetime.datetime(2026, 11, 28, 12, tzinfo=datetime.UTC)
@@ -238,7 +238,7 @@ def test_a_host_that_cannot_be_provisioned_is_ended_and_that_is_recorded(staging
     assert "mariadb" in shown(run).failed
 
 
-@pytest.mark.parametrize("calls", [1, 5, 9, 13])
+@pytest.mark.parametrize("calls", sampled([1, 5, 9, 13]))
 @pytest.mark.promise("a-drill-s-host-ends")
 def test_a_drill_killed_after_any_call_is_cleaned_up_by_the_next(staging, calls, monkeypatch):
     run = staging()

@@ -323,6 +323,7 @@ def without_notes(settings):
     shutil.rmtree(f"{settings.state}/dump/noted")
 
 
+@pytest.mark.long(short="tests/backup/test_host_program.py::test_what_was_backed_up_is_as_it_was_again")
 @pytest.mark.promise("a-broken-backup-is-refused")
 def test_a_backup_with_another_content_than_it_says_is_refused(run, machine):
     media = machine.folder / "shared" / "media"
@@ -528,6 +529,9 @@ def test_the_newest_backup_that_was_restored_outlives_the_settings(run, machine)
     assert left() == {newest}
 
 
+@pytest.mark.long(
+    short="tests/backup/test_host_program.py::test_what_fails_is_said_in_a_sentence_and_touches_nothing"
+)
 def test_an_interrupted_backup_leaves_nothing_in_the_way_of_the_next(run, machine):
     (machine.folder / "shared" / "media" / "large").write_bytes(os.urandom(40 << 20))
     child = machine.start("now")

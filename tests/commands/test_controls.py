@@ -335,6 +335,9 @@ def ignored(root, environment, task="release"):
     )
 
 
+@pytest.mark.long(
+    short="tests/promotion/test_gate.py::test_a_run_proves_the_tarball_that_its_own_stages_put_live"
+)
 @pytest.mark.promise("what-a-run-proves")
 def test_what_staging_ignored_is_not_proved_there(root):
     said(doit(root, "start"))

@@ -53,6 +53,9 @@ def test_a_refused_login_is_told_from_a_dead_host(host, strategy, tmp_path):
         attempt(dataclasses.replace(host, key=private), strategy)
 
 
+@pytest.mark.long(
+    short="tests/hosts/test_ansible.py::test_the_caller_s_environment_does_not_decide_what_a_play_does"
+)
 def test_neither_the_caller_s_variables_nor_its_temporary_folder_decide_what_a_release_does(site):
     strange = {
         "ANSIBLE_RUN_TAGS": "foo",

@@ -289,6 +289,9 @@ def configuration(*, run):
     return {"configuration": {"due": DUE, "due_exit": 2, "run": run}, "health_path": "/health_check.php"}
 
 
+@pytest.mark.long(
+    short="tests/release/test_phases.py::test_a_rollback_imports_the_configuration_of_the_release_that_it_goes_to"
+)
 @pytest.mark.promise("an-import-alone-closes-nothing")
 def test_an_import_of_configuration_alone_neither_closes_the_shop_nor_bars_the_way_back(
     go_live, current, site, tmp_path

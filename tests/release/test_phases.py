@@ -29,7 +29,7 @@ from tasks.release.ahead import AHEAD, AWAY
 from tasks.release.rollback import BACK
 from tasks.release.stage import END, PROGRAM, UP
 from tasks.server import certificates
-from tests.conftest import until
+from tests.conftest import sampled, until
 from tests.tls import context_of, wrap
 
 ALL = (*UP, *END)
@@ -2169,7 +2169,7 @@ def test_visitors_get_a_release_that_runs_whatever_change_a_release_was_killed_b
 
 
 @pytest.mark.promise("release-goes-on-after-a-kill")
-@pytest.mark.parametrize("step", KILLED)
+@pytest.mark.parametrize("step", sampled(KILLED))
 def test_killed_in_any_step_the_next_release_converges(host, step):
     for name in ("older", "old"):
         host.live(name, profile=UNIT)

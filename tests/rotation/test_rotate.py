@@ -135,6 +135,9 @@ def test_all_are_rotated_and_one_that_was_cut_off_goes_on_where_it_was(run, host
     assert "database_password: another one" in "".join(rotate.rotate_all(run)), "the next one begins anew"
 
 
+@pytest.mark.long(
+    short="tests/rotation/test_rotate.py::test_all_are_rotated_and_one_that_was_cut_off_goes_on_where_it_was"
+)
 @pytest.mark.promise("an-old-rotation-begins-anew")
 def test_all_that_was_cut_off_a_day_ago_begins_anew_and_says_so(run, host):
     run.cloud.dies_at = 20
@@ -150,6 +153,9 @@ def test_all_that_was_cut_off_a_day_ago_begins_anew_and_says_so(run, host):
     assert kept(run).database_password != before
 
 
+@pytest.mark.long(
+    short="tests/rotation/test_rotate.py::test_all_are_rotated_and_one_that_was_cut_off_goes_on_where_it_was"
+)
 @pytest.mark.promise("an-old-rotation-begins-anew")
 def test_one_without_a_date_begins_anew(run, host):
     memory.change(run.store, run.identity, lambda known: {**known, "rotating": {"done": ["mail_password"]}})
@@ -170,6 +176,9 @@ def test_a_single_one_is_no_part_of_all(run, host):
     assert said["mail_password"].startswith("another one")
 
 
+@pytest.mark.long(
+    short="tests/rotation/test_rotate.py::test_all_are_rotated_and_one_that_was_cut_off_goes_on_where_it_was"
+)
 @pytest.mark.promise("an-old-rotation-begins-anew")
 def test_one_that_was_cut_off_by_itself_ends_before_all_begin(run, host):
     """The value that it ends with is as old as its beginning."""
