@@ -1129,7 +1129,7 @@ class HostRelease:
     ) -> Iterator[subprocess.Popen[str]]:
         """A command of the commands' user, in the release's folder. It is ended where the block fails."""
         account = self.account
-        if not root and os.geteuid() == 0 != account.pw_uid:
+        if not root and os.geteuid() == 0 and account.pw_uid != 0:
             groups = [each.gr_gid for each in grp.getgrall() if account.pw_name in each.gr_mem]
             how = {**how, "user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
         try:

@@ -2126,6 +2126,15 @@ def dies(plan: dict, number: int) -> bool:
     return answer.returncode == -9
 
 
+def test_a_command_ends_with_the_program_that_has_started_it(host):
+    host.live("old")
+    told = host.folder / "told"
+    kills = ["sh", "-c", f"echo $$ > {told}; kill -9 $PPID; exec sleep 60"]
+    assert ended(host.plan("new", profile={"after_switch": [kills]}), "").returncode == -9
+    line = Path(f"/proc/{told.read_text().strip()}/cmdline")
+    until(lambda: not line.exists() or not line.read_bytes())  # a zombie has none
+
+
 @pytest.mark.promise("release-goes-on-after-a-kill")
 @pytest.mark.parametrize("then", ["rollback", "new", "newer"])
 def test_a_rollback_that_was_killed_before_any_change_is_gone_on_with_or_left_behind(host, then):
