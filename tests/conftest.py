@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from tasks.cloud.embedded import lifecycle
 from tasks.process import behind, children
@@ -121,7 +120,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def sampled(values: Iterable[T]) -> list[T | ParameterSet]:
+def sampled(values: Iterable[T]) -> list[Any]:
     """Parameters of which every third is a test of the default command; the others are for `test-long`."""
     return [
         pytest.param(value, marks=pytest.mark.long) if number % 3 else value
