@@ -75,6 +75,8 @@ def baking(basetemp: Path) -> Path:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """What stays in the temporary folder is for who looks at a failure."""
+    gc.collect()
+    gc.freeze()  # pytest looks five times through what a session has made
     if not hasattr(session.config, "workerinput"):
         folder = session.config._tmp_path_factory.getbasetemp()
         lifecycle.delete(lambda words: None, {"XDG_STATE_HOME": str(baking(folder) / "state")})

@@ -151,9 +151,14 @@ def _is_resource(pattern: str, request: AccessRequest) -> bool:
     told = _regex(pattern, request)
     if told is None:
         return False
+    return bool(_of_arn(told).fullmatch(request.resource))
+
+
+@functools.lru_cache(4096)
+def _of_arn(told: str) -> re.Pattern[str]:
     parts = told.split(":", 5)
     inner = [re.sub(r"\.\*(?=.)", "[^:]*", part) for part in parts[:5]]
-    return bool(re.fullmatch(":".join([*inner, *parts[5:]]), request.resource, re.DOTALL))
+    return re.compile(":".join([*inner, *parts[5:]]), re.DOTALL)
 
 
 # --- principals -----------------------------------------------------------------------------------
@@ -308,6 +313,7 @@ def _like(pattern: str, text: str) -> bool:
     return bool(re.fullmatch(_wild(pattern), text, re.DOTALL))
 
 
+@functools.lru_cache(4096)
 def _wild(pattern: str) -> str:
     """A pattern with IAM's two wildcards, as a regular expression."""
     return re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")

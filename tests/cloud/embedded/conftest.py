@@ -16,12 +16,19 @@ from pathlib import Path
 import pytest
 
 from tasks.cloud.embedded import client, lifecycle
+from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.home import Home
-from tests.cloud.embedded.without_containers import unwanted_port
+from tasks.cloud.embedded.listen import listen_somewhere
 from tests.conftest import until
 
 REGION = "eu-central-1"
 ROOT = Path(__file__).parents[3]
+
+
+def unwanted_port() -> int:
+    """A free port that no new cloud asks for, as the first one that it likes may be taken while a test restarts its cloud."""
+    with listen_somewhere(LOOPBACK) as found:
+        return int(found.getsockname()[1])
 
 
 @functools.cache
@@ -48,8 +55,14 @@ class Server:
 
     def start(self) -> client.Embedded:
         """Start it and connect to it."""
-        asked = {"folder": str(self.home.folder), "faults": self.faults, "environ": {**os.environ}}
-        nursery().stdin.write(json.dumps({**asked, "log": str(self.home.folder.parent / "log")}) + "\n")
+        asked = {
+            "folder": str(self.home.folder),
+            "log": str(self.home.folder.parent / "log"),
+            "environ": {**os.environ},
+            "faults": self.faults,
+            "port": unwanted_port(),
+        }
+        nursery().stdin.write(json.dumps(asked) + "\n")
         nursery().stdin.flush()
         self.pid = int(nursery().stdout.readline())
         until(lambda: self.home.running() == self.pid or not Path(f"/proc/{self.pid}").exists())

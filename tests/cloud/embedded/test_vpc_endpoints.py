@@ -14,10 +14,9 @@ from botocore.credentials import Credentials
 
 from tasks.cloud.embedded.client import Embedded
 from tasks.cloud.embedded.home import CloudIdentity, Home
-from tests.cloud.embedded.conftest import REGION, Server
+from tests.cloud.embedded.conftest import REGION, Server, unwanted_port
 from tests.cloud.embedded.test_access import refusal
 from tests.cloud.embedded.test_api import bucket, launch
-from tests.cloud.embedded.without_containers import unwanted_port
 
 SERVICE = f"com.amazonaws.{REGION}.s3"
 DELETE = b'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Object><Key>k</Key></Object></Delete>'

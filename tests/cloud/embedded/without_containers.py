@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks.cloud.embedded import daemon
-from tasks.cloud.embedded.address import LOOPBACK
 from tasks.cloud.embedded.home import CloudIdentity, Home
-from tasks.cloud.embedded.listen import listen_somewhere
 from tasks.cloud.embedded.runtime import Launch
 
 
@@ -68,13 +66,7 @@ class Names:
         return []
 
 
-def unwanted_port() -> int:
-    """A free port that no new cloud asks for, as the first one that it likes may be taken while a test restarts its cloud."""
-    with listen_somewhere(LOOPBACK) as found:
-        return int(found.getsockname()[1])
-
-
-def serve(folder: Path, *, faults: bool) -> None:
+def serve(folder: Path, *, faults: bool, port: int) -> None:
     """Be the server of the cloud of a folder."""
     home = Home(folder=folder)
     home.make()
@@ -86,7 +78,7 @@ def serve(folder: Path, *, faults: bool) -> None:
             key="key",
             secret="secret",
             faults=faults,
-            forward_port=unwanted_port(),
+            forward_port=port,
         )
     )
     runtime = Names()
@@ -107,7 +99,7 @@ def be(asked: dict[str, Any], parent: int) -> NoReturn:
             os.environ.clear()
             os.environ.update(asked["environ"])
             mock_random.seed()  # or each would give the ids that the others give
-            serve(Path(asked["folder"]), faults=asked["faults"])
+            serve(Path(asked["folder"]), faults=asked["faults"], port=asked["port"])
     except BaseException:
         traceback.print_exc()
     os._exit(1)
