@@ -167,7 +167,10 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     commit(board.root)
     failed = board.doit("release")
     assert failed.returncode == 1
-    assert visitor.ask()[0] == 503
+    for method in ("GET", "POST", "PUT"):
+        status, page = visitor.ask(method=method, text="lost")
+        assert (status, MAINTENANCE in page) == (503, True), method
+    assert visitor.ask("/.maintenance")[0] == 404
     count = 'mariadb board --skip-column-names --execute "SELECT COUNT(*) FROM note"'
     assert on_host(count).strip() == "0"
     assert on_host("stat -c %a.%U /srv/board/copies /srv/board/copies/*").split()[:2] == [
