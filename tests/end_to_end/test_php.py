@@ -117,6 +117,13 @@ def test_an_application_is_released_unchanged_changed_migrated_and_torn_down(boa
     for path in ("/uploads/.hidden", "/.env", "/..%2f.env", "/../.env"):
         assert visitor.ask(path)[0] in (400, 404), path
 
+    # a header that names another host than the request
+    shown = visitor.site.connection(20)
+    shown.putrequest("GET", f"https://{board.run.host_name}/", skip_host=True)
+    shown.putheader("Host", "elsewhere.example")
+    shown.endheaders()
+    assert shown.getresponse().status == 404
+
     # the environment file: settings and secrets, root's, for pages and commands to read
     assert on_host("stat -c %a.%U.%G /srv/board/shared/.env").strip() == "640.root.web-board"
     assert on_host("readlink /srv/board/current/.env").strip() == "/srv/board/shared/.env"

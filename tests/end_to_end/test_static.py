@@ -37,7 +37,8 @@ def test_a_site_of_files_is_released_unchanged_and_changed(pages, tmp_path):
     first = pages.stages("release")
     assert {first[each] for each in ("infrastructure", "tarball", "server", "release")} == {"done"}
     assert pages.get()[0] == 200
-    assert "<h1>About</h1>" in pages.get("/about")[1]
+    assert "<h1>About</h1>" in pages.get("/about")[1], "which is a folder, too"
+    assert "<h1>Team</h1>" in pages.get("/about/team")[1]
     assert (pages.get("/build.mjs")[0], pages.get("/.complete")[0]) == (404, 403), "not its sources"
 
     again = pages.stages("release")

@@ -649,6 +649,11 @@ def _insists(http: Directive) -> Iterator[str]:
         '"~^80:http:"': "1",
     }:
         yield "sends others to https than those who come without TLS, or a health check"
+    if said.get(('"$host $http_host"', "$elsewhere")) != {
+        "default": "1",
+        r'"~*^(\S+) \1\.?(:\d+)?$"': '""',
+    }:
+        yield "takes another host name for that of the request"
     secure = [
         each
         for each in http.all("server")
@@ -658,6 +663,8 @@ def _insists(http: Directive) -> Iterator[str]:
         insisting = [one.own("return") for one in each.all("if") if one.values == ("($to_https)",)]
         if insisting != [["308 $site_url$request_uri"]]:
             yield "shows pages without TLS"
+        if [one.own("return") for one in each.all("if") if one.values == ("($elsewhere)",)] != [["404"]]:
+            yield "tells the application of another host name than that of the request"
         for one in [each, *each.all("location")]:
             said_here = one.own("add_header")
             if one is each or (said_here and not any("no-store" in value for value in said_here)):
@@ -693,7 +700,7 @@ def _guards(http: Directive) -> Iterator[str]:
     for each in http.own("limit_req_zone"):
         table = said.get(('"$visit $request_method $uri"', each.split()[0]), {})
         keys = [name for name in table if name != "default"]
-        if table.get("default") != '""' or not keys or not all(one.startswith('"~^1 ') for one in keys):
+        if table.get("default") != '""' or not keys or not all(one.startswith('"~*^1 ') for one in keys):
             yield f"{each} limits the host itself"
     if http.own("limit_req_status") != ["429"]:
         yield "does not say that it was asked too often"
@@ -827,12 +834,24 @@ def _php(http: Directive, site: Directive) -> Iterator[str]:
             yield "a release's PHP-FPM gets another one's files"
         if told.get("HTTP_PROXY") != '""':
             yield "a visitor's header `Proxy` becomes PHP's HTTP_PROXY"
-        said = (told.get("HTTP_X_FORWARDED_FOR"), told.get("HTTP_X_FORWARDED_PROTO"))
-        if "443 ssl http2" in site.own("listen") and said != ("$remote_addr", "$visitor_scheme"):
-            yield "a visitor's own X-Forwarded-For or X-Forwarded-Proto reaches the application"
+        claimed = {
+            "HTTP_X_FORWARDED_FOR": "$remote_addr",
+            "HTTP_X_FORWARDED_HOST": "$http_host",
+            "HTTP_X_FORWARDED_PROTO": "$visitor_scheme",
+            "HTTP_FORWARDED": '""',
+        }
+        if "443 ssl http2" in site.own("listen"):
+            yield from (
+                f"a visitor's own {name} reaches the application"
+                for name, value in claimed.items()
+                if told.get(name) != value
+            )
+            if each.own("limit_conn_status") != ["502"]:
+                yield "says that it is in maintenance while it is busy"
     other = [each for each in site.inner if each.name == "location" and "phtml" in " ".join(each.values)]
     if not other or not all(
-        each.own("deny") == ["all"] or each.own("rewrite") == ["^ /index.php last"] for each in other
+        each.own("deny") == ["all"] or each.own("try_files") == ["/.none /index.php$is_args$args"]
+        for each in other
     ):
         yield "shows or runs other PHP files"
 
