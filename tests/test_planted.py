@@ -305,6 +305,9 @@ FAULTS: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (CACHE, VCL, "    hash_data(req.http.X-Forwarded-Proto);\n", ""),
     (CACHE, VCL, "|/(customer|checkout)(/|$|\\?)", ""),
     (CACHE, VCL, "    unset resp.http.X-Magento-Tags;\n", ""),
+    (CACHE, VCL, "\n        set beresp.ttl = 120s;\n        if (beresp.status >= 500)", "\n        if (beresp.status >= 500)"),
+    (CACHE, VCL, "set beresp.ttl = 1s;", "set beresp.ttl = 120s;"),
+    (CACHE, VCL, "req.esi_level > 0 && resp.status >= 400", "req.esi_level > 1 && resp.status >= 400"),
     # the web server
     (WEB, NGINX, "X-Forwarded-For $remote_addr", "X-Forwarded-For $proxy_add_x_forwarded_for"),
     (WEB, NGINX, "server_tokens off", "server_tokens on"),

@@ -930,6 +930,17 @@ def _vcl(text: str) -> Iterator[str]:
         r"status != 200 && beresp\.status != 404\) \{\s*set beresp\.uncacheable = true", response
     ):
         yield "keeps a failure"
+    if response.count("uncacheable = true") != len(
+        re.findall(r"uncacheable = true;\s*set beresp\.ttl = 120s;", response)
+    ):
+        yield "answers the visitors of what is not kept one after the other"
+    if not re.search(r"status >= 500\) \{\s*set beresp\.ttl = 1s", response):
+        yield "hides a good page behind a failure"
+    if not re.search(
+        r"esi_level > 0 && resp\.status >= 400\) \{\s*return \(synth\(resp\.status",
+        parts.get("vcl_deliver", ""),
+    ):
+        yield "puts a page of failure or maintenance into other pages"
     if 'Content-Type ~ "^text/html") {\n        set beresp.do_esi = true' not in response:
         yield "leaves out the parts of a page"
     if not re.search(
