@@ -248,6 +248,6 @@ def test_the_layers_of_the_example_have_the_same_bytes_and_read_what_they_declar
     }
     assert len(found) == len(build.keys)
     unread = {name: patterns for name, patterns in verify.never_read(found).items() if patterns}
-    assert unread == {"static": ["app/code/*/*/etc/**/module.xml"]}, (
-        "Magento reads it, for the order of modules"
+    assert unread == {"static": ["app/code/*/*/etc/**/module.xml", "app/design/{area}/{theme}/*.*"]}, (
+        "Magento reads them, for the order of modules and the parents of themes"
     )
