@@ -24,6 +24,7 @@ from tests.end_to_end.test_rollback import (  # noqa: F401  (fixtures)
     DUE,
     SICKENS,
     WELL,
+    _released,
     current,
     go_live,
     migration,

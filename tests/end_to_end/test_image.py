@@ -20,7 +20,7 @@ from tests.end_to_end.conftest import Site, forget_images
 pytestmark = pytest.mark.end_to_end
 
 IDENTITY = "cat /etc/machine-id /etc/varnish/secret /etc/ssh/ssh_host_ed25519_key.pub"
-LEFT = "grep -rl --exclude-dir=journal {} /etc /home /root /srv /var/lib/cloud /var/log; true"
+LEFT = "grep -rl --exclude-dir=journal -e {} /etc /home /root /srv /var/lib/cloud /var/log; true"
 """Without the journal, in which sudo notes what this very command looks for."""
 
 

@@ -16,7 +16,7 @@ from tasks.release import history
 from tests.conftest import commit, until
 from tests.end_to_end.conftest import Site, replace
 from tests.end_to_end.crowd import CLOSED, Crowd
-from tests.end_to_end.test_rollback import DUE, go_live, migration  # noqa: F401  (a fixture)
+from tests.end_to_end.test_rollback import DUE, _released, go_live, migration  # noqa: F401  (fixtures)
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("ledger")]
 
